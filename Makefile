@@ -1,0 +1,46 @@
+# Everything that a fresh machine with Python 3.11 and make needs.
+#   make demo   set up, then run a whole consortium on this machine
+#   make test   set up, then lint, types, architecture and tests
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: demo test lint bench docs setup constraints clean
+
+demo: setup
+	$(BIN)/sonoshare demo
+
+test: lint
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadgroup
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: setup
+	for name in $$(ls benchmarks/*.py | xargs -n1 basename | sed 's/\.py$$//' | grep -v '^_'); do \
+		echo "$$name"; $(BIN)/python -m benchmarks.$$name --json || exit 1; done
+
+docs: setup
+	$(BIN)/python -m benchmarks.phantom_sheet
+
+setup: $(STAMP)
+
+# The torch pin is installed first and by itself, so that no other package's range can pick another build.
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -q --upgrade pip
+	$(BIN)/python -m pip install -q -c constraints.txt torch==2.13.0
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[dev]'
+	touch $(STAMP)
+
+constraints: setup
+	{ echo "# Versions that install together on Python 3.11; regenerate with 'make constraints' after an upgrade."; \
+	  $(BIN)/pip list --format=freeze | grep -viE '^(pip|setuptools|sonoshare)==' | sed 's/+cpu//' | sort -f; } > constraints.new
+	mv constraints.new constraints.txt
+
+clean:
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
