@@ -1,0 +1,1 @@
+"""The words both sides speak: documents, keys, envelopes, the log, the model, imaging, phantoms, evaluation."""

@@ -1,0 +1,80 @@
+"""Every error a user can meet, drawn in one place.
+
+``SonoShareError`` is the root. Each error says in one line what is wrong, and carries a *remedy* the user can
+act on; the command line prints ``error: <message> (<remedy>)`` and exits 1. Errors never contain patient data:
+no pixel, no identifier from a record, no file name given by a hospital's archive beyond its last component.
+
+    SonoShareError
+    ├── InputError            the user's files or arguments are not usable
+    ├── IntegrityError        bytes, hashes or signatures do not match
+    │   └── VerificationError a release or statement is not verified; ``cause`` is a stable machine-readable word
+    ├── RefusedError          a rule of the hospital, the plan or the gate says no
+    │   ├── PolicyError       the plan breaks the hospital's policy
+    │   ├── BudgetError       the charge would exceed the budget
+    │   └── LedgerError       the ledger is not intact, or older than a witnessed head
+    ├── ModelError            an architecture, checkpoint or adapter cannot be used
+    └── FederationError       a process or peer of the federation failed
+"""
+
+
+class SonoShareError(Exception):
+    """Root of all errors of SonoShare.
+
+    Args:
+        message: what is wrong, one line, without patient data.
+        remedy: what the user can do about it, one line.
+    """
+
+    def __init__(self, message: str, *, remedy: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        return f"{self.message} ({self.remedy})" if self.remedy else self.message
+
+
+class InputError(SonoShareError):
+    """The user's files or arguments are not usable."""
+
+
+class IntegrityError(SonoShareError):
+    """Bytes, hashes or signatures do not match."""
+
+
+class VerificationError(IntegrityError):
+    """A release or statement is not verified.
+
+    Args:
+        cause: stable machine-readable word, e.g. ``file-digest`` or ``signature``.
+        message: what is wrong, one line.
+        remedy: what the user can do about it.
+    """
+
+    def __init__(self, cause: str, message: str, *, remedy: str = "") -> None:
+        super().__init__(message, remedy=remedy)
+        self.cause = cause
+
+
+class RefusedError(SonoShareError):
+    """A rule of the hospital, the plan or the gate says no."""
+
+
+class PolicyError(RefusedError):
+    """The study plan breaks the hospital's own policy."""
+
+
+class BudgetError(RefusedError):
+    """The charge would exceed the hospital's privacy budget."""
+
+
+class LedgerError(RefusedError):
+    """The ledger is not intact, or older than a head that others have witnessed."""
+
+
+class ModelError(SonoShareError):
+    """An architecture, checkpoint or adapter cannot be used."""
+
+
+class FederationError(SonoShareError):
+    """A process or peer of the federation failed."""

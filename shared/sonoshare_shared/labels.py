@@ -1,0 +1,311 @@
+"""Who is in which picture: reads ``labels.csv``, a folder that holds one, a release, or a BUS-BRA folder.
+
+Promises
+- A :class:`LabelTable` of frozen rows, in the order of the file. No picture is opened: paths are checked to exist,
+  sizes and pixels are not. No torch, no numpy: a hospital's intake and a researcher's script read labels the same way.
+- ``image`` and ``mask`` are resolved against the folder of the CSV and may not leave it (``..``, absolute paths).
+- A picture is listed once; a patient has one hospital; every row has a patient and a label.
+- Errors name the line of the CSV and the column, never a patient's identifier.
+
+``labels.csv`` (UTF-8, comma separated): header ``image,patient,label`` and optionally ``device,mask,box,hospital``;
+other columns are ignored. ``box`` is ``x,y,w,h`` in pixels of that picture, quoted because of its commas; blank means
+unknown.
+
+A release (imagefolder layout): ``metadata.csv`` with ``file_name,label`` and optionally ``scanner,x,y,w,h`` and
+``mask_file_name``; every picture is a patient of its own, named by its path.
+
+BUS-BRA (Gomez-Flores et al., Medical Physics 2023): ``bus_data.csv``, ``Images/``, ``Masks/`` and, where present, the
+official folds of ``5-fold-cv.csv``. ``Case`` is the patient, ``Pathology`` the label, the device is what stands before
+the ``@`` of ``Device``.
+"""
+
+import csv
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from sonoshare_shared.errors import InputError
+
+LABELS_FILE = "labels.csv"
+RELEASE_FILE = "metadata.csv"
+BUSBRA_FILE = "bus_data.csv"
+BUSBRA_FOLDS = "5-fold-cv.csv"
+REQUIRED = ("image", "patient", "label")
+OPTIONAL = ("device", "mask", "box", "hospital")
+
+Box = tuple[float, float, float, float]
+
+
+@dataclass(frozen=True)
+class LabelRow:
+    """One picture.
+
+    Attributes:
+        image: path of the picture (PNG, JPEG or DICOM).
+        patient: the source's own identifier of the patient; never leaves the hospital.
+        label: class name, e.g. ``benign``.
+        device: scanner, "" where unknown.
+        mask: path of the lesion mask, or None.
+        box: lesion box x, y, width, height in pixels of the picture, or None.
+        hospital: hospital the row is assigned to, or None.
+        fold: official fold of the source (BUS-BRA: 1 to 5), or None.
+    """
+
+    image: Path
+    patient: str
+    label: str
+    device: str = ""
+    mask: Path | None = None
+    box: Box | None = None
+    hospital: str | None = None
+    fold: int | None = None
+
+
+@dataclass(frozen=True)
+class LabelTable:
+    """Rows in the order of the file.
+
+    Attributes:
+        folder: folder that the rows' paths lie in.
+        rows: one row a picture, at least one.
+    """
+
+    folder: Path
+    rows: tuple[LabelRow, ...]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __iter__(self) -> Iterator[LabelRow]:
+        return iter(self.rows)
+
+    @property
+    def patients(self) -> tuple[str, ...]:
+        """Distinct patients in order of appearance."""
+        return tuple(dict.fromkeys(row.patient for row in self.rows))
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Distinct labels, sorted."""
+        return tuple(sorted({row.label for row in self.rows}))
+
+    @property
+    def devices(self) -> tuple[str, ...]:
+        """Distinct devices, sorted; "" where unknown."""
+        return tuple(sorted({row.device for row in self.rows}))
+
+    @property
+    def hospitals(self) -> tuple[str, ...]:
+        """Distinct hospitals, sorted; empty where the file assigns none."""
+        return tuple(sorted({row.hospital for row in self.rows if row.hospital is not None}))
+
+    def where(self, keep: Callable[[LabelRow], bool]) -> "LabelTable":
+        """The rows for which ``keep`` is true; may be empty."""
+        return LabelTable(self.folder, tuple(row for row in self.rows if keep(row)))
+
+    def require_classes(self, classes: Sequence[str]) -> "LabelTable":
+        """Check that every label is one of the task's classes.
+
+        Raises:
+            InputError: naming the labels that are not.
+        """
+        unknown = sorted({row.label for row in self.rows} - set(classes))
+        if unknown:
+            raise InputError(
+                f"unknown class {', '.join(unknown[:5])} in column label",
+                remedy=f"the classes are {', '.join(classes)}: correct the label or remove the row",
+            )
+        return self
+
+
+def read_labels(path: Path, classes: Sequence[str] | None = None) -> LabelTable:
+    """Read who is in which picture.
+
+    Args:
+        path: a CSV file, or a folder holding ``labels.csv``, a release or BUS-BRA.
+        classes: the task's classes; a row with another label is refused. None accepts any.
+
+    Returns:
+        The table, with at least one row.
+
+    Raises:
+        InputError: for a missing folder, file or column, an unknown class, a missing picture, a picture listed twice, a
+            patient in two hospitals, or a file that is not CSV.
+    """
+    path = Path(path)
+    readers = {LABELS_FILE: _read_table, BUSBRA_FILE: _read_busbra, RELEASE_FILE: _read_release}
+    if path.is_dir():
+        found = [name for name in readers if (path / name).is_file()]
+        if not found:
+            raise InputError(
+                f"folder {path.name} holds none of {', '.join(readers)}",
+                remedy=f"add {LABELS_FILE} with the columns {','.join(REQUIRED)}",
+            )
+        path = path / found[0]
+    if not path.is_file():
+        raise InputError(f"{path.name} does not exist", remedy="check the path")
+    table = readers.get(path.name, _read_table)(path)
+    _check(table)
+    return table if classes is None else table.require_classes(classes)
+
+
+def _records(path: Path, required: Sequence[str]) -> Iterator[tuple[int, dict[str, str]]]:
+    """Yield (line number, cells by column) of a CSV file; names and cells are stripped, blank lines left out."""
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.reader(file, strict=True)
+            header = [name.strip() for name in next(reader, [])]
+            _check_header(path.name, header, required)
+            for cells in reader:
+                if not any(cell.strip() for cell in cells):
+                    continue
+                if len(cells) != len(header):
+                    raise InputError(
+                        f"{path.name} line {reader.line_num}: {len(cells)} cells under {len(header)} columns",
+                        remedy="quote cells that contain commas, such as boxes",
+                    )
+                yield reader.line_num, dict(zip(header, map(str.strip, cells), strict=True))
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path.name} is not UTF-8 text", remedy="save it as UTF-8 CSV") from error
+    except csv.Error as error:
+        raise InputError(f"{path.name} is not valid CSV: {error}", remedy="save it as UTF-8 CSV") from error
+    except OSError as error:
+        raise InputError(f"{path.name} cannot be read", remedy="check its permissions") from error
+
+
+def _check_header(name: str, header: Sequence[str], required: Sequence[str]) -> None:
+    missing = [column for column in required if column not in header]
+    if missing:
+        semicolons = len(header) == 1 and ";" in header[0]
+        hint = "separate columns by commas, not semicolons" if semicolons else "add it to the first line"
+        raise InputError(f"{name} has no column {', '.join(missing)}", remedy=hint)
+    doubled = sorted({column for column in header if column and header.count(column) > 1})
+    if doubled:
+        raise InputError(f"{name} has column {', '.join(doubled)} twice", remedy="keep one")
+
+
+def _inside(folder: Path, relative: str, where: str) -> Path:
+    """Resolve a path of the CSV against its folder; it may not leave it and must be a file."""
+    normal = os.path.normpath(relative.replace("\\", "/"))
+    leaves = normal == os.pardir or normal.startswith(os.pardir + os.sep)
+    if "\0" in relative or Path(normal).is_absolute() or leaves:
+        raise InputError(
+            f"{where}: a path leaves the folder of the CSV", remedy="give paths relative to the CSV, below its folder"
+        )
+    path = folder / normal
+    if not path.is_file():
+        raise InputError(f"{where}: file {path.name} does not exist", remedy="correct the path or remove the row")
+    return path
+
+
+def _box(text: str, where: str) -> Box | None:
+    """Parse ``x,y,w,h`` (brackets, semicolons and blanks are forgiven); None where blank."""
+    if not text:
+        return None
+    parts = re.split(r"[,;\s]+", text.strip("[]() "))
+    try:
+        numbers = tuple(float(part) for part in parts)
+    except ValueError:
+        numbers = ()
+    if len(numbers) != 4 or not all(abs(number) < 1e6 for number in numbers) or min(numbers[2:]) <= 0.0:
+        raise InputError(f"{where}: column box is not x,y,w,h", remedy="give four numbers in pixels, or leave blank")
+    x, y, w, h = numbers
+    return x, y, w, h
+
+
+def _read_table(path: Path) -> LabelTable:
+    folder = path.parent
+    rows: list[LabelRow] = []
+    for line, cells in _records(path, REQUIRED):
+        where = f"{path.name} line {line}"
+        blank = [column for column in REQUIRED if not cells[column]]
+        if blank:
+            raise InputError(f"{where}: {', '.join(blank)} is blank", remedy="fill it in or remove the row")
+        mask = cells.get("mask", "")
+        rows.append(
+            LabelRow(
+                image=_inside(folder, cells["image"], where),
+                patient=cells["patient"],
+                label=cells["label"],
+                device=cells.get("device", ""),
+                mask=_inside(folder, mask, where) if mask else None,
+                box=_box(cells.get("box", ""), where),
+                hospital=cells.get("hospital", "") or None,
+            )
+        )
+    return LabelTable(folder, tuple(rows))
+
+
+def _busbra_folds(folder: Path) -> Mapping[str, int]:
+    path = folder / BUSBRA_FOLDS
+    if not path.is_file():
+        return {}
+    folds: dict[str, int] = {}
+    for line, cells in _records(path, ("ID", "kFold")):
+        if not cells["kFold"].isdecimal():
+            raise InputError(f"{path.name} line {line}: kFold is not a number", remedy="restore the original file")
+        folds[cells["ID"]] = int(cells["kFold"])
+    return folds
+
+
+def _read_release(path: Path) -> LabelTable:
+    folder = path.parent
+    rows: list[LabelRow] = []
+    for line, cells in _records(path, ("file_name", "label")):
+        where = f"{path.name} line {line}"
+        if not cells["file_name"] or not cells["label"]:
+            raise InputError(f"{where}: file_name or label is blank", remedy="fetch the release again")
+        mask = cells.get("mask_file_name", "")
+        box = ",".join(cells.get(column, "") for column in "xywh")
+        rows.append(
+            LabelRow(
+                image=_inside(folder, cells["file_name"], where),
+                patient=cells["file_name"],
+                label=cells["label"],
+                device=cells.get("scanner", ""),
+                mask=_inside(folder, mask, where) if mask else None,
+                box=_box(box, where) if box.strip(",") else None,
+            )
+        )
+    return LabelTable(folder, tuple(rows))
+
+
+def _read_busbra(path: Path) -> LabelTable:
+    folder = path.parent
+    folds = _busbra_folds(folder)
+    rows: list[LabelRow] = []
+    for line, cells in _records(path, ("ID", "Case", "Pathology", "Device", "BBOX")):
+        where = f"{BUSBRA_FILE} line {line}"
+        name = cells["ID"]
+        mask = folder / "Masks" / f"{name.replace('bus_', 'mask_', 1)}.png"
+        rows.append(
+            LabelRow(
+                image=_inside(folder, f"Images/{name}.png", where),
+                patient=cells["Case"],
+                label=cells["Pathology"],
+                device=cells["Device"].split("@")[0].strip(),
+                mask=mask if mask.is_file() else None,
+                box=_box(cells["BBOX"], where),
+                fold=folds.get(name),
+            )
+        )
+    return LabelTable(folder, tuple(rows))
+
+
+def _check(table: LabelTable) -> None:
+    """What no single row can show: an empty table, a picture listed twice, a patient in two hospitals."""
+    if not table.rows:
+        raise InputError("the table of labels has no row", remedy="add one line for each picture")
+    seen: set[Path] = set()
+    hospital_of: dict[str, str | None] = {}
+    for number, row in enumerate(table.rows, start=1):
+        if row.image in seen:
+            raise InputError(f"row {number}: {row.image.name} is listed twice", remedy="keep one row for each picture")
+        seen.add(row.image)
+        if hospital_of.setdefault(row.patient, row.hospital) != row.hospital:
+            raise InputError(
+                f"row {number}: its patient is in two hospitals",
+                remedy="assign all pictures of a patient to one hospital (identifiers must be unique over hospitals)",
+            )

@@ -1,0 +1,1 @@
+"""The generative model: architecture, diffusion, sampling, adapters, the base weights and how they are trained."""

@@ -1,0 +1,73 @@
+"""The base weights that ship with the package, and a consortium's own.
+
+Weights are stored as float16 safetensors and used as float32. The digest names the file: plans carry it, and a
+hospital trains only on the base whose digest the plan names.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from sonoshare_shared.canonical import sha256_file
+from sonoshare_shared.errors import ModelError
+from sonoshare_shared.model.network import ConditionedUNet, require_known_modules
+from sonoshare_shared.model.profiles import Profile, profile_named
+from sonoshare_shared.model.tensors import read_metadata, read_tensors, require_same_layout
+
+WEIGHTS = Path(__file__).parent / "weights"
+
+
+def base_path(profile: str | Profile) -> Path:
+    """Where the shipped weights of a profile lie, whether or not they exist."""
+    name = profile if isinstance(profile, str) else profile.name
+    return WEIGHTS / f"base-{profile_named(name).name}.safetensors"
+
+
+def load_base(profile: str | Profile, path: Path | None = None) -> tuple[ConditionedUNet, str]:
+    """Build a model with base weights.
+
+    Args:
+        profile: profile or its name.
+        path: a consortium's own base file of that profile; None takes the shipped one.
+
+    Returns:
+        The model (float32, CPU, evaluation mode) and the sha256 of the file.
+
+    Raises:
+        ModelError: unknown profile, no shipped weights for it, or a file that does not fit it.
+    """
+    chosen = profile_named(profile) if isinstance(profile, str) else profile
+    file = base_path(chosen) if path is None else path
+    if not file.is_file():
+        raise ModelError(
+            f"no base weights for profile {chosen.name}",
+            remedy="train them with `sonoshare base train`, or name a base file of your own",
+        )
+    stored = read_metadata(file).get("architecture")
+    if stored not in (None, chosen.digest):
+        raise ModelError("the base file has another architecture", remedy=f"use one made for profile {chosen.name}")
+    state = {name: tensor.to(torch.float32) for name, tensor in read_tensors(file).items()}
+    model = ConditionedUNet(chosen)
+    require_known_modules(model)
+    require_same_layout(state, dict(model.state_dict()))
+    model.load_state_dict(state)
+    return model.eval(), sha256_file(file)
+
+
+def base_origin(path: Path) -> dict[str, Any]:
+    """What the header of a base file says about its making; empty where it says nothing.
+
+    This is the maker's own word, not checked against anything.
+
+    Raises:
+        ModelError: not a safetensors file.
+    """
+    stored = read_metadata(path)
+    origin: dict[str, Any] = {}
+    for name in ("data", "settings", "progress"):
+        if name in stored:
+            text = stored[name]
+            origin[name] = json.loads(text) if text.startswith("{") else text
+    return origin

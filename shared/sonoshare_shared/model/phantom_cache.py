@@ -1,0 +1,108 @@
+"""A training set of simulated phantoms, made once and kept in a folder.
+
+Shards of 500 phantoms are written whole or not at all, so an interrupted simulation goes on where it stopped. The
+first phantoms are simulated again whenever the folder is opened: a cache that another version of the simulator has
+made is refused.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sonoshare_shared.errors import InputError
+from sonoshare_shared.model.tensors import read_tensors, write_tensors
+from sonoshare_shared.phantom import SCANNER_STYLES, simulate
+
+CLASSES = ("benign", "malignant", "normal")
+_SHARD = 500
+_PROBES = 2
+# Lesions are what the model is for; normal breasts teach what a box of nothing means.
+_LABEL_CYCLE = (0, 1, 0, 1, 2)
+
+
+@dataclass(frozen=True)
+class PhantomSet:
+    """n phantoms of side S.
+
+    Args:
+        images: uint8 [n, S, S], grey values 0..255.
+        masks: bool [n, S, S].
+        boxes: float32 [n, 4], fractions of the image.
+        labels: int64 [n], index in `CLASSES`.
+        scanners: int64 [n], index in the simulator's scanner styles.
+    """
+
+    images: Tensor
+    masks: Tensor
+    boxes: Tensor
+    labels: Tensor
+    scanners: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+def simulate_set(count: int, *, seed: int, size: int, start_index: int = 0) -> PhantomSet:
+    """Simulate phantoms ``start_index`` to ``start_index + count - 1``; classes and scanners go round."""
+    index = np.arange(start_index, start_index + count)
+    labels = np.asarray(_LABEL_CYCLE)[index % len(_LABEL_CYCLE)]
+    scanners = (index // len(_LABEL_CYCLE)) % len(SCANNER_STYLES)
+    batch = simulate(
+        count,
+        seed=seed,
+        size=size,
+        classes=CLASSES,
+        labels=labels,
+        scanners=scanners,
+        start_index=start_index,
+    )
+    return PhantomSet(
+        images=torch.from_numpy(np.rint(batch.images * 255).astype(np.uint8)),
+        masks=torch.from_numpy(batch.masks),
+        boxes=torch.from_numpy(batch.boxes),
+        labels=torch.from_numpy(batch.labels),
+        scanners=torch.from_numpy(batch.scanners),
+    )
+
+
+def cached_phantoms(
+    folder: Path,
+    *,
+    count: int,
+    seed: int,
+    size: int,
+    progress: Callable[[int, int], None] | None = None,
+) -> PhantomSet:
+    """Open a cache, simulating what it lacks.
+
+    Args:
+        folder: made if absent.
+        count: phantoms wanted; rounded up to whole shards of 500.
+        seed: of the simulation.
+        size: side of the images, px.
+        progress: called with (phantoms ready, phantoms wanted).
+
+    Raises:
+        InputError: the folder holds phantoms of another simulator version.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    shards = -(-count // _SHARD)
+    parts = []
+    for shard in range(shards):
+        path = folder / f"phantoms-{size}px-seed{seed}-{shard:04d}.safetensors"
+        if not path.exists():
+            made = simulate_set(_SHARD, seed=seed, size=size, start_index=shard * _SHARD)
+            write_tensors(path, vars(made))
+        part = PhantomSet(**read_tensors(path))
+        if shard == 0:
+            probe = simulate_set(_PROBES, seed=seed, size=size)
+            if not torch.equal(probe.images, part.images[:_PROBES]):
+                raise InputError("cached phantoms come from another simulator", remedy="give an empty folder")
+        parts.append(part)
+        if progress is not None:
+            progress(min((shard + 1) * _SHARD, count), count)
+    return PhantomSet(**{name: torch.cat([vars(part)[name] for part in parts]) for name in vars(parts[0])})

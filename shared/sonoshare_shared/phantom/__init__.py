@@ -1,0 +1,7 @@
+"""A physically inspired simulator of breast B-mode ultrasound; see ``simulator`` for what it promises."""
+
+from sonoshare_shared.phantom.lesions import LesionParameters
+from sonoshare_shared.phantom.scanners import SCANNER_STYLES, ScannerStyle
+from sonoshare_shared.phantom.simulator import CLASSES, PhantomBatch, simulate
+
+__all__ = ["CLASSES", "SCANNER_STYLES", "LesionParameters", "PhantomBatch", "ScannerStyle", "simulate"]

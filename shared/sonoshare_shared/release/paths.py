@@ -1,0 +1,120 @@
+"""Paths inside a release folder: which are safe, and what really lies in a folder.
+
+A path of a release is relative, with forward slashes, each part made of ASCII letters, digits, dot, dash and
+underscore, no part hidden or ending in a dot, none a device name of some operating system, and no two paths equal
+when case is ignored: so it names the same file on every file system and never one outside the folder.
+Symbolic links, devices, pipes and sockets are refused wherever they stand.
+"""
+
+import os
+import re
+import stat
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from sonoshare_shared.errors import VerificationError
+
+MAX_PATH_CHARACTERS = 200
+MAX_DEPTH = 8
+_PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*(?<!\.)\Z")
+_DEVICE_NAMES = frozenset(
+    {"con", "prn", "aux", "nul", *(f"com{n}" for n in range(10)), *(f"lpt{n}" for n in range(10))}
+)
+
+
+def require_safe_path(path: str) -> str:
+    """Return the path when it is safe.
+
+    Raises:
+        VerificationError: cause ``path``.
+    """
+    parts = path.split("/")
+    safe = len(path) <= MAX_PATH_CHARACTERS and len(parts) <= MAX_DEPTH and all(_safe_part(part) for part in parts)
+    if not safe:
+        raise VerificationError("path", f"unsafe path in the release: {path[:80]!r}", remedy="do not use this release")
+    return path
+
+
+def require_distinct_paths(paths: Iterable[str]) -> None:
+    """Refuse paths that some file system would take for one another, or a file that is another's folder.
+
+    Raises:
+        VerificationError: cause ``path``.
+    """
+    seen: set[str] = set()
+    folders: set[str] = set()
+    for path in paths:
+        folded = require_safe_path(path).casefold()
+        if folded in seen:
+            raise VerificationError("path", f"two files share the path {path!r} when case is ignored")
+        seen.add(folded)
+        parts = folded.split("/")
+        folders.update("/".join(parts[:depth]) for depth in range(1, len(parts)))
+    if clash := seen & folders:
+        raise VerificationError("path", f"{min(clash)!r} is both a file and a folder")
+
+
+def files_in(folder: Path) -> dict[str, int]:
+    """Every regular file below a folder, by safe relative path, with its size in bytes.
+
+    Raises:
+        VerificationError: cause ``path`` (a link, a device, an unsafe name) or ``file-missing`` (no such folder).
+    """
+    if not folder.is_dir():
+        raise VerificationError("file-missing", f"no release folder at {folder}", remedy="check the path")
+    return dict(_walk(str(folder), ""))
+
+
+def read_regular(folder: Path, path: str, limit: int) -> bytes:
+    """Read one file of a release, without following a link and never more than ``limit`` bytes.
+
+    Raises:
+        VerificationError: cause ``path``, ``file-missing`` or ``file-size``.
+    """
+    descriptor = open_regular(folder, path)
+    with os.fdopen(descriptor, "rb") as file:
+        data = file.read(limit + 1)
+    if len(data) > limit:
+        raise VerificationError("file-size", f"{path} is larger than {limit} bytes")
+    return data
+
+
+def open_regular(folder: Path, path: str) -> int:
+    """Open one file of a release for reading and return its descriptor; a link or device is refused.
+
+    Raises:
+        VerificationError: cause ``path`` or ``file-missing``.
+    """
+    try:
+        descriptor = os.open(
+            os.path.join(folder, require_safe_path(path)),  # noqa: PTH118 - once a file, and Path is slow
+            os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0),
+        )
+    except FileNotFoundError as error:
+        raise VerificationError("file-missing", f"{path} is missing", remedy="fetch the release again") from error
+    except OSError as error:
+        raise VerificationError("path", f"{path} cannot be opened as a plain file") from error
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise VerificationError("path", f"{path} is not a plain file")
+    return descriptor
+
+
+def _safe_part(part: str) -> bool:
+    return _PART.match(part) is not None and part.partition(".")[0].lower() not in _DEVICE_NAMES
+
+
+def _walk(folder: str, prefix: str, depth: int = 1) -> Iterator[tuple[str, int]]:
+    if depth > MAX_DEPTH:
+        raise VerificationError("path", f"folders are nested too deeply: {prefix[:80]!r}")
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            path = prefix + entry.name
+            if entry.is_file(follow_symlinks=False):
+                yield require_safe_path(path), entry.stat(follow_symlinks=False).st_size
+            elif entry.is_dir(follow_symlinks=False):
+                yield from _walk(entry.path, require_safe_path(path) + "/", depth + 1)
+            else:
+                raise VerificationError(
+                    "path", f"{path[:80]!r} is a link or a device", remedy="do not use this release"
+                )

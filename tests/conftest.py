@@ -1,0 +1,19 @@
+"""Fixtures for every room."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+# Before torch is imported: threads of several workers on few cores wait for each other more than they compute.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+BUSBRA = Path(__file__).resolve().parents[1].parent / "shared" / "data" / "busbra"
+
+
+@pytest.fixture(scope="session")
+def busbra() -> Path:
+    """Folder of the real BUS-BRA images; the test is skipped where it is absent."""
+    if not (BUSBRA / "bus_data.csv").is_file():
+        pytest.skip("BUS-BRA is not beside the project (../shared/data/busbra): real-data test skipped")
+    return BUSBRA

@@ -1,0 +1,285 @@
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+import torch
+from sklearn.metrics import roc_auc_score
+
+from sonoshare_shared.errors import InputError
+from sonoshare_shared.evaluation import classifier, distances, features
+from sonoshare_shared.evaluation.auc import auc, delong, delong_covariance, paired_difference, patient_bootstrap
+from sonoshare_shared.evaluation.labelled import LabelledImages, load_labelled
+from sonoshare_shared.evaluation.tstr import half_of_patients, tstr
+from sonoshare_shared.imaging import save_png
+from sonoshare_shared.labels import read_labels
+from sonoshare_shared.phantom import simulate
+from sonoshare_shared.phantom.dicom_study import write_studies
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+def labelled(n: int, seed: int, prefix: str, *, size: int = 32) -> LabelledImages:
+    batch = simulate(n, seed=seed, size=size)
+    return LabelledImages(
+        images=batch.images,
+        masks=batch.masks,
+        labels=batch.labels,
+        boxes=batch.boxes,
+        patients=np.array([f"{prefix}{i // 2}" for i in range(n)]),
+        devices=np.array([str(s) for s in batch.scanners]),
+        folds=np.full(n, -1),
+        classes=("benign", "malignant"),
+    )
+
+
+# --- AUC
+
+
+def test_auc_is_the_mann_whitney_estimate_with_ties() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        labels = rng.integers(0, 2, 40)
+        labels[:2] = (0, 1)
+        scores = rng.integers(0, 6, 40).astype(float)  # many ties
+        assert auc(labels, scores) == pytest.approx(roc_auc_score(labels, scores))
+        assert delong(labels, scores).auc == pytest.approx(roc_auc_score(labels, scores))
+
+
+def test_delong_variance_by_its_definition() -> None:
+    rng = np.random.default_rng(1)
+    positive, negative = rng.normal(1.0, 1.0, 15), rng.normal(0.0, 1.0, 25)
+    wins = positive[:, None] > negative[None, :]
+    expected = wins.mean(axis=1).var(ddof=1) / 15 + wins.mean(axis=0).var(ddof=1) / 25
+    found = delong(np.repeat([1, 0], [15, 25]), np.concatenate([positive, negative]))
+    assert found.variance == pytest.approx(expected)
+    assert found.interval[0] < found.auc < found.interval[1]
+
+
+def test_delong_variance_matches_repeated_sampling() -> None:
+    rng = np.random.default_rng(2)
+    labels = np.repeat([1, 0], [40, 60])
+    trials = [delong(labels, rng.standard_normal(100) + labels) for _ in range(400)]
+    assert np.mean([t.variance for t in trials]) == pytest.approx(np.var([t.auc for t in trials]), rel=0.2)
+
+
+def test_delong_covariance_of_equal_classifiers_leaves_no_difference() -> None:
+    rng = np.random.default_rng(3)
+    labels, scores = np.repeat([1, 0], 20), rng.standard_normal(40)
+    areas, covariance = delong_covariance(labels, np.stack([scores, 2 * scores + 1]))
+    assert areas[0] == areas[1]
+    assert covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1] == pytest.approx(0.0)
+
+
+def test_bootstrap_over_patients_is_wider_than_over_images() -> None:
+    rng = np.random.default_rng(4)
+    truth = np.repeat(rng.integers(0, 2, 60), 5)
+    scores = np.repeat(rng.standard_normal(60), 5) + truth  # all images of a patient score alike
+    clustered = patient_bootstrap(truth, scores, np.repeat(np.arange(60), 5), draws=300)
+    independent = patient_bootstrap(truth, scores, np.arange(300), draws=300)
+    assert clustered.value == independent.value == pytest.approx(auc(truth, scores))
+    width = np.diff(clustered.interval)[0] / np.diff(independent.interval)[0]
+    assert 1.7 < width < 2.8  # sqrt(5)
+    assert clustered == patient_bootstrap(truth, scores, np.repeat(np.arange(60), 5), draws=300)
+
+
+def test_bootstrap_averages_over_classifiers() -> None:
+    rng = np.random.default_rng(5)
+    truth = np.repeat([0, 1], 30)
+    scores = rng.standard_normal((3, 60)) + truth
+    mean = np.mean([auc(truth, row) for row in scores])
+    assert patient_bootstrap(truth, scores, np.arange(60), draws=50).value == pytest.approx(mean)
+
+
+def test_a_paired_difference_is_narrower_than_the_figures() -> None:
+    rng = np.random.default_rng(6)
+    truth = np.repeat([0, 1], 50)
+    first = rng.standard_normal(100) + truth
+    second = first + 0.1 * rng.standard_normal(100)
+    difference = paired_difference(truth, first, second, np.arange(100), draws=200)
+    alone = patient_bootstrap(truth, first, np.arange(100), draws=200)
+    assert difference.interval[0] <= 0.0 <= difference.interval[1]
+    assert np.diff(difference.interval) < 0.5 * np.diff(alone.interval)
+
+
+@pytest.mark.parametrize(("labels", "scores"), [([1, 1], [0.1, 0.2]), ([0, 1], [0.1]), ([0, 1], [0.1, np.nan])])
+def test_an_auc_that_has_no_meaning_is_refused(labels: list[int], scores: list[float]) -> None:
+    with pytest.raises(InputError):
+        auc(np.array(labels), np.array(scores))
+
+
+# --- features and distances
+
+
+def test_features_do_not_depend_on_the_batch(capfd: pytest.CaptureFixture[str]) -> None:
+    images = simulate(34, seed=1, size=32).images
+    pooled, grid = features.pooled(images), features.grid(images[:3])
+    assert pooled.shape == (34, features.POOLED)
+    assert grid.shape == (3, features.GRID_CHANNELS, 4, 4)
+    assert np.allclose(features.pooled(images[33:]), pooled[33:], atol=1e-4)
+    assert np.allclose(features.grid(images[2:3]), grid[2:], atol=1e-4)
+    assert features.pooled(images[:0]).shape == (0, features.POOLED)
+    assert capfd.readouterr().out == ""  # stdout belongs to results
+
+
+def test_features_refuse_other_shapes() -> None:
+    with pytest.raises(InputError):
+        features.pooled(np.zeros((4, 4)))
+
+
+def test_frechet_of_gaussians_in_closed_form() -> None:
+    rng = np.random.default_rng(7)
+    one = rng.standard_normal((20000, 3)) * np.array([1.0, 2.0, 3.0])
+    two = rng.standard_normal((20000, 3)) * np.array([2.0, 2.0, 1.0]) + np.array([1.0, 0.0, 0.0])
+    # Squared mean difference 1, plus squared differences of the standard deviations 1 and 4.
+    assert distances.frechet(one, two) == pytest.approx(6.0, abs=0.2)
+    assert distances.frechet(one[:9], one[:9]) == pytest.approx(0.0, abs=1e-6)
+
+
+def test_kernel_distance_is_unbiased_and_grows() -> None:
+    rng = np.random.default_rng(8)
+    same = [distances.kernel_distance(rng.standard_normal((50, 8)), rng.standard_normal((60, 8))) for _ in range(60)]
+    assert abs(np.mean(same)) < 3 * np.std(same) / np.sqrt(60)
+    assert distances.kernel_distance(rng.standard_normal((50, 8)), rng.standard_normal((60, 8)) + 1.0) > 1.0
+
+
+def test_precision_recall_density_coverage() -> None:
+    rng = np.random.default_rng(9)
+    real = rng.standard_normal((200, 4))
+    same = distances.compare(real, rng.standard_normal((200, 4)))
+    assert min(same.precision, same.recall, same.coverage) > 0.85
+    assert same.density == pytest.approx(1.0, abs=0.2)
+    collapsed = distances.compare(real, 0.05 * rng.standard_normal((200, 4)))
+    assert collapsed.precision > 0.9
+    assert collapsed.recall < 0.1
+    far = distances.compare(real, real + 50.0)
+    assert (far.precision, far.recall, far.density, far.coverage) == (0.0, 0.0, 0.0, 0.0)
+
+
+def test_distances_refuse_what_cannot_be_compared() -> None:
+    with pytest.raises(InputError):
+        distances.compare(np.zeros((10, 3)), np.zeros((10, 4)))
+    with pytest.raises(InputError):
+        distances.compare(np.zeros((10, 3)), np.zeros((3, 3)))
+
+
+# --- classifiers
+
+
+def test_the_classifier_learns() -> None:
+    train, test = labelled(200, 1, "a"), labelled(120, 2, "b")
+    trained = classifier.fit(train.images, train.labels, steps=50, seed=3)
+    assert auc(test.labels, trained.predict(test.images)) > 0.7
+
+
+def test_the_classifier_is_reproducible_and_leaves_the_global_state() -> None:
+    train = labelled(20, 1, "a")
+    before = torch.random.get_rng_state()
+    scores = [classifier.fit(train.images, train.labels, steps=4, seed=s).predict(train.images) for s in (3, 3, 4)]
+    assert torch.equal(torch.random.get_rng_state(), before)
+    assert np.array_equal(scores[0], scores[1])
+    assert not np.array_equal(scores[0], scores[2])
+
+
+def test_the_classifier_ignores_gain() -> None:
+    train = labelled(40, 1, "a")
+    trained = classifier.fit(train.images, train.labels, steps=5)
+    assert np.allclose(trained.predict(train.images), trained.predict(0.5 * train.images + 0.2), atol=0.05)
+
+
+def test_the_probe_is_the_logistic_regression_it_says() -> None:
+    rng = np.random.default_rng(10)
+    labels = np.repeat([0, 1], 50)
+    x = rng.standard_normal((100, 6)) + labels[:, None] * np.array([2.0, 0, 0, 0, 0, 0])
+    probe = classifier.fit_probe(x, labels, penalty=1.0)
+    assert auc(labels, probe.predict(x)) > 0.9
+    assert abs(probe.weights[0]) == np.abs(probe.weights).max()
+
+
+@pytest.mark.parametrize("labels", [[0, 0, 0, 0], [0, 1, 2, 1], [0, 1]])
+def test_the_classifier_refuses_wrong_labels(labels: list[int]) -> None:
+    with pytest.raises(InputError):
+        classifier.fit(np.zeros((4, 32, 32)), np.array(labels), steps=1)
+
+
+# --- labelled pictures and the whole measurement
+
+
+def test_load_labelled_reads_png_and_dicom_alike(tmp_path: Path) -> None:
+    table = read_labels(write_studies(tmp_path, patients=6, seed=3, size=128))
+    loaded = load_labelled(table, 32)
+    assert loaded.images.shape == (len(table), 32, 32)
+    assert loaded.masks.any(axis=(1, 2)).all()
+    for mask, box in zip(loaded.masks, loaded.boxes, strict=True):
+        rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+        assert box[0] * 32 == pytest.approx(columns[0], abs=1.5)
+        assert (box[1] + box[3]) * 32 == pytest.approx(rows[-1] + 1, abs=1.5)
+    assert set(loaded.devices) == set(table.devices)
+    assert len(loaded.take(loaded.labels == 1)) == (loaded.labels == 1).sum()
+
+
+def test_an_unreadable_picture_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"junk")
+    (tmp_path / "b.dcm").write_bytes(b"junk")
+    (tmp_path / "labels.csv").write_text("image,patient,label\na.png,1,benign\n")
+    with pytest.raises(InputError, match=r"a\.png"):
+        load_labelled(read_labels(tmp_path), 32)
+    (tmp_path / "labels.csv").write_text("image,patient,label\nb.dcm,1,benign\n")
+    with pytest.raises(InputError, match=r"b\.dcm"):
+        load_labelled(read_labels(tmp_path), 32)
+
+
+def test_a_deflated_object_is_refused_before_it_is_inflated(tmp_path: Path) -> None:
+    table = read_labels(write_studies(tmp_path, patients=1, seed=3, size=96))
+    path = table.rows[0].image
+    dataset = pydicom.dcmread(path)
+    dataset.file_meta.TransferSyntaxUID = pydicom.uid.DeflatedExplicitVRLittleEndian
+    dataset.save_as(path)
+    with pytest.raises(InputError, match="compressed"):
+        load_labelled(table, 32)
+
+
+def test_a_box_outside_the_picture_is_refused(tmp_path: Path) -> None:
+    save_png(tmp_path / "a.png", np.zeros((40, 60), dtype=np.uint8))
+    (tmp_path / "labels.csv").write_text('image,patient,label,box\na.png,1,benign,"50,1,20,5"\n')
+    with pytest.raises(InputError, match="outside"):
+        load_labelled(read_labels(tmp_path), 32)
+
+
+def test_busbra_loads(busbra: Path) -> None:
+    table = read_labels(busbra)
+    few = table.where(lambda row: row.fold == 5 and int(row.patient) < 60)
+    loaded = load_labelled(few, 64)
+    assert loaded.images.std(axis=(1, 2)).min() > 0.02
+    assert np.isfinite(loaded.boxes).all()
+    inside = [image[mask].mean() for image, mask in zip(loaded.images, loaded.masks, strict=True)]
+    assert np.mean(inside) < loaded.images.mean()
+
+
+def test_half_of_patients_is_stable_and_by_patient() -> None:
+    patients = np.array([f"p{i // 2}" for i in range(400)])
+    chosen = half_of_patients(patients)
+    assert 0.35 < chosen.mean() < 0.65
+    assert np.array_equal(chosen[::2], chosen[1::2])
+    assert np.array_equal(half_of_patients(patients[::-1]), chosen[::-1])
+
+
+def test_tstr_reports_every_field() -> None:
+    synthetic, test, train = labelled(80, 1, "s"), labelled(40, 2, "t"), labelled(40, 3, "r")
+    report = tstr(synthetic, test, train, seeds=(0, 1), steps=10).as_json()
+    fields = {"synthetic", "real", "both", "frechet", "kernel_distance", "precision", "recall", "density", "coverage"}
+    assert fields <= set(report)
+    assert set(report["synthetic"]) == {"auc", "interval"}
+    assert (report["test_patients"], report["train_patients"]) == (20, 20)
+    alone = tstr(synthetic, test, seeds=(0,), steps=5).as_json()
+    assert alone["real"] is None
+    assert alone["both"] is None
+
+
+def test_a_patient_in_training_and_test_is_refused() -> None:
+    one = labelled(20, 1, "p")
+    with pytest.raises(InputError, match="training and test"):
+        tstr(one, one, one, seeds=(0,), steps=1)

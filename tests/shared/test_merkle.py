@@ -1,0 +1,66 @@
+"""RFC 9162 tree: known answers, and every proof of every small tree."""
+
+import pytest
+
+from sonoshare_shared import merkle
+from sonoshare_shared.errors import InputError
+
+# The eight leaves of the Certificate Transparency reference tests, and the roots of their prefixes.
+LEAVES = [
+    bytes.fromhex(leaf)
+    for leaf in (
+        "",
+        "00",
+        "10",
+        "2021",
+        "3031",
+        "40414243",
+        "5051525354555657",
+        "606162636465666768696a6b6c6d6e6f",
+    )
+]
+ROOTS = {
+    0: "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
+    1: "6e340b9cffb37a989ca544e6bb780a2c78901d3fb33738768511a30617afa01d",
+    2: "fac54203e7cc696cf0dfcb42c92a1d9dbaf70ad9e621f4bd8d98662f00e3c125",
+    3: "aeb6bcfe274b70a14fb067a5e5578264db0fa9b51af5e0ba159158f329e06e77",
+    8: "5dc9da79a70659a9ad559cb701ded9a2ab9d823aad2f4960cfe370eff4604328",
+}
+
+
+@pytest.mark.parametrize(("size", "expected"), ROOTS.items())
+def test_roots_are_the_published_ones(size, expected):
+    assert merkle.root(LEAVES[:size]).hex() == expected
+
+
+@pytest.mark.parametrize("size", range(1, 20))
+def test_every_inclusion_proof_verifies_and_no_other(size):
+    leaves = [bytes([i]) for i in range(size)]
+    root = merkle.root(leaves)
+    for index in range(size):
+        proof = merkle.inclusion_proof(leaves, index)
+        assert merkle.verify_inclusion(leaves[index], index, size, proof, root)
+        assert not merkle.verify_inclusion(b"other", index, size, proof, root)
+        assert not merkle.verify_inclusion(leaves[index], (index + 1) % size, size, proof, root) or size == 1
+        assert not merkle.verify_inclusion(leaves[index], index, size, [*proof, root], root)
+        if proof:
+            assert not merkle.verify_inclusion(leaves[index], index, size, proof[:-1], root)
+
+
+@pytest.mark.parametrize("size", range(1, 20))
+def test_case_61_every_prefix_is_consistent_and_no_other_tree_is(size):
+    leaves = [bytes([i]) for i in range(size)]
+    root = merkle.root(leaves)
+    for first in range(1, size + 1):
+        proof = merkle.consistency_proof(leaves, first)
+        before = merkle.root(leaves[:first])
+        assert merkle.verify_consistency(first, size, before, root, proof)
+        forked = merkle.root([*leaves[: first - 1], b"forked"])
+        assert not merkle.verify_consistency(first, size, forked, root, proof)
+
+
+def test_asking_for_what_is_not_there_is_an_error():
+    with pytest.raises(InputError):
+        merkle.inclusion_proof(LEAVES, 8)
+    with pytest.raises(InputError):
+        merkle.consistency_proof(LEAVES, 9)

@@ -1,0 +1,132 @@
+"""Sampling: same image whatever the batch, phantoms keep their annotation, shards resume."""
+
+import numpy as np
+import pytest
+import torch
+
+from sonoshare_shared.errors import InputError, ModelError
+from sonoshare_shared.model.conditions import Condition
+from sonoshare_shared.model.network import ConditionedUNet
+from sonoshare_shared.model.profiles import PROFILES
+from sonoshare_shared.model.sampler import (
+    NOISE,
+    PHANTOM,
+    Guidance,
+    SamplerSettings,
+    refine,
+    sample,
+    sample_shards,
+)
+from sonoshare_shared.phantom import simulate
+
+COUNT = 7
+
+
+@pytest.fixture(scope="module")
+def model() -> ConditionedUNet:
+    torch.manual_seed(0)
+    return ConditionedUNet(PROFILES["tiny"]).eval()
+
+
+@pytest.fixture(scope="module")
+def condition() -> Condition:
+    boxes = np.random.default_rng(0).uniform(0.1, 0.5, (COUNT, 4))
+    return Condition.of(np.arange(COUNT) % 2, np.arange(COUNT) % 4, boxes)
+
+
+def settings(**changes: object) -> SamplerSettings:
+    return SamplerSettings(**({"steps": 10, "batch_size": COUNT} | changes))
+
+
+@pytest.mark.parametrize("guidance", [Guidance(), Guidance(label=1.0, box=0.5)])
+def test_an_image_is_the_same_whatever_the_batch_size(
+    model: ConditionedUNet, condition: Condition, guidance: Guidance
+) -> None:
+    whole = sample(model, settings(guidance=guidance), condition, seed=3)
+    single = sample(model, settings(guidance=guidance, batch_size=1), condition, seed=3)
+    assert np.abs(whole.images - single.images).max() < 1e-5
+    later = sample(model, settings(guidance=guidance), condition[4:], seed=3, start_index=4)
+    assert np.abs(whole.images[4:] - later.images).max() < 1e-5
+    assert whole.images.std() > 0.01
+    assert np.abs(whole.images - sample(model, settings(), condition, seed=4).images).max() > 0.1
+
+
+def test_images_are_grey_values_and_masks_bool(model: ConditionedUNet, condition: Condition) -> None:
+    drawn = sample(model, settings(), condition, seed=0)
+    assert drawn.images.shape == drawn.masks.shape == (COUNT, 32, 32)
+    assert drawn.images.dtype == np.float32
+    assert drawn.masks.dtype == np.bool_
+    assert 0 <= drawn.images.min() <= drawn.images.max() <= 1
+
+
+def test_refining_keeps_the_annotation_and_starts_from_the_phantom(model: ConditionedUNet) -> None:
+    phantoms = simulate(COUNT, seed=1, size=32)
+    condition = Condition.of(phantoms.labels, phantoms.scanners, phantoms.boxes)
+    barely = refine(model, phantoms.images, phantoms.masks, condition, seed=0, start_time=2, steps=1)
+    assert np.array_equal(barely.masks, phantoms.masks)
+    assert np.abs(barely.images - phantoms.images).mean() < 0.02
+    far = refine(model, phantoms.images, phantoms.masks, condition, seed=0, start_time=800)
+    assert np.array_equal(far.masks, phantoms.masks)
+    assert np.abs(far.images - phantoms.images).mean() > 0.05
+
+
+def test_shards_resume_to_the_same_set(model: ConditionedUNet, condition: Condition) -> None:
+    whole = sample(model, settings(), condition, seed=5)
+    seen: list[tuple[int, int]] = []
+    first = dict(sample_shards(model, settings(), condition, seed=5, shard_size=3))
+    rest = dict(
+        sample_shards(
+            model, settings(), condition, seed=5, shard_size=3, done={0, 2}, progress=lambda *n: seen.append(n)
+        )
+    )
+    assert list(first) == [0, 1, 2]
+    assert list(rest) == [1]
+    assert np.abs(np.concatenate([s.images for s in first.values()]) - whole.images).max() < 1e-5
+    assert np.abs(rest[1].images - whole.images[3:6]).max() < 1e-5
+    assert seen == [(3, 7), (6, 7), (7, 7)]
+
+
+def test_guidance_pulls_away_from_the_absent_condition(model: ConditionedUNet, condition: Condition) -> None:
+    plain = sample(model, settings(), condition, seed=1).images
+    absent = sample(model, settings(), condition.without("box"), seed=1).images
+    guided = sample(model, settings(guidance=Guidance(box=2.0)), condition, seed=1).images
+    assert np.abs(guided - plain).mean() > 1e-4
+    assert np.abs(guided - absent).mean() > np.abs(plain - absent).mean()
+
+
+def test_times_decrease_from_the_start() -> None:
+    assert SamplerSettings(steps=5, start=PHANTOM, start_time=250).times == [250, 200, 150, 100, 50]
+    times = SamplerSettings(steps=16).times
+    assert times == sorted(set(times), reverse=True)
+    assert times[-1] > 0
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"start": "image"},
+        {"steps": 0},
+        {"steps": 300, "start": PHANTOM, "start_time": 250},
+        {"start": PHANTOM, "start_time": 1000},
+        {"batch_size": 0},
+    ],
+)
+def test_settings_out_of_range_are_refused(wrong: dict[str, object]) -> None:
+    with pytest.raises(InputError):
+        settings(**wrong).checked()
+
+
+def test_phantoms_are_needed_to_refine_and_refused_otherwise(model: ConditionedUNet, condition: Condition) -> None:
+    images, masks = np.zeros((COUNT, 32, 32), np.float32), np.zeros((COUNT, 32, 32), bool)
+    with pytest.raises(InputError, match="needs phantoms"):
+        sample(model, settings(start=PHANTOM), condition, seed=0)
+    with pytest.raises(InputError, match="from noise"):
+        sample(model, settings(start=NOISE), condition, seed=0, images=images, masks=masks)
+    with pytest.raises(InputError, match="shape"):
+        sample(model, settings(start=PHANTOM), condition, seed=0, images=images[:3], masks=masks)
+    with pytest.raises(ModelError, match="class index"):
+        sample(model, settings(), Condition.of(np.full(COUNT, 8)), seed=0)
+
+
+def test_nothing_to_draw_gives_an_empty_set(model: ConditionedUNet) -> None:
+    assert sample(model, settings(), Condition.absent(0), seed=0).images.shape == (0, 32, 32)

@@ -1,0 +1,506 @@
+"""Every rule of ``release.verify``: a valid release passes, and each broken thing has its cause."""
+
+import hashlib
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from tests.shared.consortium import NOW, RELEASE, Consortium
+
+from sonoshare_shared.canonical import canonical_bytes, sha256_file
+from sonoshare_shared.documents import HospitalEntry, ReleaseManifest
+from sonoshare_shared.documents.release import MANIFEST_PAYLOAD_TYPE
+from sonoshare_shared.documents.roster import ROSTER_PAYLOAD_TYPE
+from sonoshare_shared.documents.statement import STATEMENT_PAYLOAD_TYPE
+from sonoshare_shared.envelope import Envelope
+from sonoshare_shared.errors import VerificationError
+from sonoshare_shared.keys import SigningKey
+from sonoshare_shared.release import evidence, layout
+from sonoshare_shared.release.candidate import Candidate, require_candidate_minus
+from sonoshare_shared.release.paths import require_distinct_paths, require_safe_path
+from sonoshare_shared.release.statements import sign_manifest
+from sonoshare_shared.release.verify import Verified, open_roster, verify_release
+from sonoshare_shared.translog import TransparencyLog
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    consortium = Consortium(tmp_path_factory.mktemp("consortium"))
+    consortium.release()
+    return consortium
+
+
+@pytest.fixture
+def consortium(tmp_path):
+    return Consortium(tmp_path)
+
+
+@pytest.fixture
+def folder(built, tmp_path):
+    return Path(shutil.copytree(built.folder / RELEASE, tmp_path / "copy"))
+
+
+def check(consortium: Consortium, folder: Path, **options) -> Verified:
+    return verify_release(folder, consortium.signed_roster(), **{"now": NOW} | options)
+
+
+def cause_of(action: Callable[[], object]) -> str:
+    with pytest.raises(VerificationError) as caught:
+        action()
+    return caught.value.cause
+
+
+def reseal(consortium: Consortium, folder: Path, edit: Callable[[dict], None]) -> None:
+    """Change the manifest and have it signed and logged again, as a consortium that breaks a rule would."""
+    value = json.loads((folder / layout.MANIFEST).read_bytes())
+    edit(value)
+    data = canonical_bytes(value)
+    (folder / layout.MANIFEST).write_bytes(data)
+    digest = hashlib.sha256(data).hexdigest()
+    sums = {entry["path"]: entry["sha256"] for entry in value["files"]} | {layout.MANIFEST: digest}
+    (folder / layout.SHA256SUMS).write_bytes(layout.sha256sums(sums))
+    for hospital, key in consortium.keys.items():
+        envelope = Envelope.sign(MANIFEST_PAYLOAD_TYPE, data, key)
+        (folder / layout.signature_path(hospital)).write_bytes(envelope.to_bytes())
+    proof = evidence.append_release(consortium.log(), value["release"], digest)
+    (folder / layout.LOG_PROOF).write_bytes(proof.canonical())
+
+
+def replace_file(consortium: Consortium, folder: Path, path: str, data: bytes) -> None:
+    """Put other bytes in a listed file, in the manifest too, and have everything signed again."""
+    (folder / path).write_bytes(data)
+
+    def edit(value: dict) -> None:
+        entry = next((e for e in value["files"] if e["path"] == path), None)
+        if entry is None:
+            entry = {"path": path}
+            value["files"].append(entry)
+        entry |= {"sha256": hashlib.sha256(data).hexdigest(), "size": len(data)}
+
+    reseal(consortium, folder, edit)
+
+
+def test_valid_release_verifies_and_says_what_was_checked(built, folder):
+    verified = check(built, folder)
+    assert verified.manifest.release == RELEASE
+    assert verified.manifest_digest == sha256_file(folder / layout.MANIFEST)
+    assert verified.files == len(verified.manifest.files)
+    assert verified.revocations_known_until is None
+    assert sum(verified.manifest.counts.values()) == 11
+
+
+def test_sha256sum_reads_our_sums(folder):
+    done = subprocess.run(
+        ["/usr/bin/sha256sum", "--check", "--strict", "--quiet", layout.SHA256SUMS], cwd=folder, check=False
+    )
+    assert done.returncode == 0
+
+
+def test_case_63_no_socket_is_opened(built, folder, monkeypatch):
+    def refuse(*_, **__):
+        raise AssertionError("verification opened a socket")
+
+    monkeypatch.setattr(socket, "socket", refuse)
+    check(built, folder)
+
+
+def test_verification_imports_neither_torch_nor_numpy():
+    code = "import sys, sonoshare_shared.release.verify, sonoshare_shared.release.fetch;"
+    code += "sys.exit(bool({'torch', 'numpy', 'fastapi'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def _append(path: str) -> Callable[[Path], object]:
+    return lambda folder: (folder / path).write_bytes((folder / path).read_bytes() + b" ")
+
+
+def _flip(path: str) -> Callable[[Path], object]:
+    def flip(folder: Path) -> None:
+        data = bytearray((folder / path).read_bytes())
+        data[len(data) // 2] ^= 1
+        (folder / path).write_bytes(data)
+
+    return flip
+
+
+FOLDER_FAULTS = {
+    "image removed": (lambda f: (f / "images/000000.png").unlink(), "file-missing"),
+    "mask flipped": (_flip("masks/000001.png"), "file-digest"),
+    "metadata longer": (_append(layout.METADATA), "file-size"),
+    "report flipped": (_flip(layout.PRIVACY_HTML), "file-digest"),
+    "sums flipped": (_flip(layout.SHA256SUMS), "file-digest"),
+    "sums removed": (lambda f: (f / layout.SHA256SUMS).unlink(), "file-missing"),
+    "manifest removed": (lambda f: (f / layout.MANIFEST).unlink(), "file-missing"),
+    "manifest is no JSON": (lambda f: (f / layout.MANIFEST).write_bytes(b"{"), "manifest"),
+    "manifest with white space": (_append(layout.MANIFEST), "manifest"),
+    "extra image (67)": (lambda f: (f / "images/999999.png").write_bytes(b"x"), "file-extra"),
+    "extra signature (67)": (
+        lambda f: (f / "signatures/east.dsse.json").write_bytes((f / "signatures/west.dsse.json").read_bytes()),
+        "file-extra",
+    ),
+    "part left behind": (lambda f: (f / "images/000000.png.part").write_bytes(b"x"), "file-extra"),
+    "symbolic link (20)": (lambda f: (f / "link").symlink_to("/etc/passwd"), "path"),
+    "image is a link (20)": (
+        lambda f: (
+            (f / "images/000000.png").rename(f.parent / "x"),
+            (f / "images/000000.png").symlink_to(f.parent / "x"),
+        ),
+        "path",
+    ),
+    "pipe (20)": (lambda f: os.mkfifo(f / "pipe"), "path"),
+    "hidden file": (lambda f: (f / ".hidden").write_bytes(b"x"), "path"),
+    "signature removed": (lambda f: (f / "signatures/south.dsse.json").unlink(), "quorum"),
+    "log proof removed": (lambda f: (f / layout.LOG_PROOF).unlink(), "file-missing"),
+    "log proof is no JSON": (lambda f: (f / layout.LOG_PROOF).write_bytes(b"[]"), "log-proof"),
+    "log proof with white space": (_append(layout.LOG_PROOF), "log-proof"),
+    "signature is no envelope": (lambda f: (f / "signatures/south.dsse.json").write_bytes(b"{}"), "envelope"),
+    "signature of another hospital": (
+        lambda f: shutil.copy(f / "signatures/north.dsse.json", f / "signatures/south.dsse.json"),
+        "signature",
+    ),
+    "folder is gone": (shutil.rmtree, "file-missing"),
+}
+
+
+@pytest.mark.parametrize("name", FOLDER_FAULTS)
+def test_case_59_67_folder_faults_are_named(built, folder, name):
+    breaking, cause = FOLDER_FAULTS[name]
+    breaking(folder)
+    assert cause_of(lambda: check(built, folder)) == cause
+
+
+def test_case_59_every_byte_counts(built, folder):
+    """Flip sampled bits of each file, attached ones included: none goes unnoticed."""
+    for path in sorted(p for p in folder.rglob("*") if p.is_file() and p.parent.name not in {"images", "masks"}):
+        original = path.read_bytes()
+        attached = (
+            path.name in {layout.LOG_PROOF, layout.SHA256SUMS, layout.MANIFEST} or path.parent.name == "signatures"
+        )
+        step = max(1, len(original) // (40 if attached else 4))
+        for position in range(0, len(original), step):
+            data = bytearray(original)
+            data[position] ^= 1 << (position % 7)
+            path.write_bytes(data)
+            assert cause_of(lambda: check(built, folder))
+        path.write_bytes(original)
+    check(built, folder)
+
+
+def test_malleable_signature_envelope_is_refused(built, folder):
+    """Other bytes that still verify (a second signature, another hint, stray base64 bits) are not the same file."""
+    path = folder / layout.signature_path("north")
+    value = json.loads(path.read_bytes())
+    for change in (
+        {"signatures": [*value["signatures"], {"keyid": "x", "sig": "AA=="}]},
+        {"signatures": [value["signatures"][0] | {"keyid": "north"}]},
+        {"signatures": [value["signatures"][0] | {"sig": _stray_bit(value["signatures"][0]["sig"])}]},
+    ):
+        path.write_bytes(Envelope.model_validate(value | change).to_bytes())
+        assert cause_of(lambda: check(built, folder)) == "envelope"
+
+
+def _stray_bit(text: str) -> str:
+    assert text.endswith("==")
+    alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+    return text[:-3] + alphabet[alphabet.index(text[-3]) ^ 1] + "=="
+
+
+@pytest.mark.parametrize("verdict", ["FAIL", "INCONCLUSIVE"])
+def test_case_56_a_verdict_other_than_pass_is_refused_everywhere(consortium, verdict):
+    folder = consortium.release()
+    candidate = Candidate.from_bytes((folder / layout.CANDIDATE).read_bytes())
+    said = consortium.attest("south", candidate, verdict=verdict)
+    replace_file(consortium, folder, layout.attestation_path("south"), said.to_bytes())
+    assert cause_of(lambda: check(consortium, folder)) == "verdict"
+
+
+def test_case_56_missing_statement(consortium):
+    folder = consortium.release()
+    (folder / layout.attestation_path("south")).unlink()
+    gone = layout.attestation_path("south")
+    reseal(consortium, folder, lambda v: v.update(files=[e for e in v["files"] if e["path"] != gone]))
+    assert cause_of(lambda: check(consortium, folder)) == "quorum"
+
+
+STATEMENT_FAULTS = {
+    "another study": ({"study": "other"}, "statement"),
+    "another hospital's name": ({"hospital": "north"}, "statement"),
+    "another audit policy": ({"policy_digest": "0" * 64}, "statement"),
+    "after the roster expired": ({"time": NOW + timedelta(days=400)}, "roster-expired"),
+    "spent more than the manifest says": ({"spent_epsilon": 6.6}, "privacy"),
+    "spent more delta": ({"spent_delta": 2e-4}, "privacy"),
+}
+
+
+@pytest.mark.parametrize("name", STATEMENT_FAULTS)
+def test_case_58_statement_about_something_else(consortium, name):
+    changes, cause = STATEMENT_FAULTS[name]
+    folder = consortium.release()
+    candidate = Candidate.from_bytes((folder / layout.CANDIDATE).read_bytes())
+    said = consortium.attest("south", candidate, **changes)
+    replace_file(consortium, folder, layout.attestation_path("south"), said.to_bytes())
+    assert cause_of(lambda: check(consortium, folder)) == cause
+
+
+def test_case_58_verdict_for_another_candidate(consortium):
+    folder = consortium.release()
+    other = consortium.candidate("breast-2026-2")
+    said = consortium.attest("south", other)
+    replace_file(consortium, folder, layout.attestation_path("south"), said.to_bytes())
+    assert cause_of(lambda: check(consortium, folder)) == "statement"
+
+
+def test_case_58_payload_and_predicate_types_are_not_interchangeable(consortium):
+    folder = consortium.release()
+    candidate = Candidate.from_bytes((folder / layout.CANDIDATE).read_bytes())
+    payload = consortium.statement("south", candidate).canonical()
+    path = layout.attestation_path("south")
+    wrong_type = Envelope.sign(MANIFEST_PAYLOAD_TYPE, payload, consortium.keys["south"])
+    replace_file(consortium, folder, path, wrong_type.to_bytes())
+    assert cause_of(lambda: check(consortium, folder)) == "payload-type"
+    other = payload.replace(b"sonoshare.org/audit/v1", b"slsa.dev/provenance/v1")
+    wrong_predicate = Envelope.sign(STATEMENT_PAYLOAD_TYPE, other, consortium.keys["south"])
+    replace_file(consortium, folder, path, wrong_predicate.to_bytes())
+    assert cause_of(lambda: check(consortium, folder)) == "statement"
+
+
+def test_statement_of_a_stranger_is_refused(consortium):
+    folder = consortium.release()
+    candidate = Candidate.from_bytes((folder / layout.CANDIDATE).read_bytes())
+    stranger = SigningKey.generate()
+    said = Envelope.sign(STATEMENT_PAYLOAD_TYPE, consortium.statement("south", candidate).canonical(), stranger)
+    replace_file(consortium, folder, "attestations/east.dsse.json", said.to_bytes())
+    assert cause_of(lambda: check(consortium, folder)) == "statement"
+
+
+def test_statement_signed_by_another_key_is_refused(consortium):
+    folder = consortium.release()
+    candidate = Candidate.from_bytes((folder / layout.CANDIDATE).read_bytes())
+    payload = consortium.statement("south", candidate).canonical()
+    said = Envelope.sign(STATEMENT_PAYLOAD_TYPE, payload, consortium.keys["north"])
+    replace_file(consortium, folder, layout.attestation_path("south"), said.to_bytes())
+    assert cause_of(lambda: check(consortium, folder)) == "signature"
+
+
+def test_case_57_one_key_under_two_ids_is_refused(consortium):
+    """Also when the roster was signed by a root that does not check."""
+    value = json.loads(consortium.roster().canonical())
+    value["hospitals"][1]["identity_key"] = value["hospitals"][0]["identity_key"]
+    doubled = Envelope.sign(ROSTER_PAYLOAD_TYPE, canonical_bytes(value), consortium.root)
+    folder = consortium.release()
+    assert cause_of(lambda: verify_release(folder, doubled, now=NOW)) == "roster"
+
+
+def test_case_57_one_hospital_cannot_sign_for_another(consortium):
+    with pytest.raises(VerificationError) as caught:
+        consortium.release(sign=lambda _, manifest: sign_manifest(manifest, consortium.keys["north"]))
+    assert caught.value.cause == "signature"
+    assert not (consortium.folder / RELEASE).exists()
+
+
+def test_signature_over_another_manifest_is_refused(consortium):
+    folder = consortium.release()
+    other = ReleaseManifest.from_bytes((folder / layout.MANIFEST).read_bytes()).model_copy(update={"sequence": 2})
+    signed = sign_manifest(other, consortium.keys["west"])
+    (folder / layout.signature_path("west")).write_bytes(signed.to_bytes())
+    assert cause_of(lambda: check(consortium, folder)) == "signature"
+
+
+MANIFEST_FAULTS = {
+    "counts": (lambda v: v.update(counts={"benign": 600, "malignant": 5}), "candidate"),
+    "another plan": (lambda v: v.update(plan_digest="0" * 64), "plan"),
+    "another candidate": (lambda v: v.update(candidate_digest="0" * 64), "candidate"),
+    "another model": (lambda v: v.update(model_digest="0" * 64), "candidate"),
+    "less epsilon": (lambda v: v["privacy"].update(epsilon=1.0), "privacy"),
+    "a hospital's budget left out": (lambda v: v["privacy"]["hospitals"].pop(), "privacy"),
+    "path outside (20)": (lambda v: v["files"][0].update(path="../evil"), "path"),
+    "absolute path (20)": (lambda v: v["files"][0].update(path="/etc/passwd"), "path"),
+    "same path in capitals (20)": (lambda v: v["files"].append(v["files"][0] | {"path": "DATASHEET.MD"}), "manifest"),
+    "a report is not listed": (
+        lambda v: v.update(files=[e for e in v["files"] if e["path"] != layout.PRIVACY_JSON]),
+        "manifest",
+    ),
+    "unknown field": (lambda v: v.update(status="published"), "manifest"),
+}
+
+
+@pytest.mark.parametrize("name", MANIFEST_FAULTS)
+def test_signed_manifest_that_breaks_a_rule(consortium, name):
+    edit, cause = MANIFEST_FAULTS[name]
+    folder = consortium.release()
+    reseal(consortium, folder, edit)
+    assert cause_of(lambda: check(consortium, folder)) == cause
+
+
+def test_plan_with_another_audit_policy_than_the_roster(consortium):
+    lax = consortium.plan.audit.model_copy(update={"tolerated_share": 0.9})
+    plan = consortium.plan.model_copy(update={"audit": lax})
+    strict = consortium.signed_roster()
+    consortium.plan = plan
+    consortium.signed_roster = lambda: strict
+    honest = consortium.attest
+    policy = strict_policy(strict)
+    consortium.attest = lambda hospital, candidate: honest(hospital, candidate, policy_digest=policy)
+    folder = consortium.release()
+    assert cause_of(lambda: check(consortium, folder)) == "plan"
+
+
+def strict_policy(roster: Envelope) -> str:
+    return open_roster(roster).audit_policy
+
+
+def test_image_that_was_not_in_the_candidate(consortium):
+    folder = consortium.release()
+    replace_file(consortium, folder, "images/000000.png", (folder / "images/000001.png").read_bytes())
+    assert cause_of(lambda: check(consortium, folder)) == "candidate"
+
+
+def test_hospital_signs_only_the_candidate_minus_vetoes(consortium):
+    manifest = consortium.draft(vetoed=(3, 4))
+    data = (consortium.folder / f"{RELEASE}.draft" / layout.CANDIDATE).read_bytes()
+    candidate = Candidate.from_bytes(data)
+    digest = hashlib.sha256(data).hexdigest()
+    assert digest == candidate.digest()
+    require_candidate_minus(manifest, candidate, digest, [3, 4])
+    assert cause_of(lambda: require_candidate_minus(manifest, candidate, digest, [3])) == "candidate"
+    assert cause_of(lambda: require_candidate_minus(manifest, candidate, "0" * 64, [3, 4])) == "candidate"
+
+
+def test_roster_must_be_signed_by_its_root_and_by_the_pinned_one(built, folder):
+    stranger = SigningKey.generate()
+    forged = Envelope.sign(ROSTER_PAYLOAD_TYPE, built.roster().canonical(), stranger)
+    assert cause_of(lambda: verify_release(folder, forged, now=NOW)) == "roster"
+    assert cause_of(lambda: check(built, folder, root=stranger.public)) == "roster"
+    check(built, folder, root=built.root.public)
+
+
+def test_roster_of_another_consortium(built, folder, tmp_path):
+    assert cause_of(lambda: verify_release(folder, Consortium(tmp_path).signed_roster(), now=NOW)) == "roster"
+
+
+def test_roster_expired(built, folder):
+    assert cause_of(lambda: check(built, folder, now=NOW + timedelta(days=366))) == "roster-expired"
+
+
+def test_same_version_with_other_hospitals_is_refused(built, folder):
+    roster = built.roster()
+    other = roster.model_copy(update={"hospitals": roster.hospitals[:2]})
+    signed = Envelope.sign(ROSTER_PAYLOAD_TYPE, other.canonical(), built.root)
+    assert cause_of(lambda: verify_release(folder, signed, now=NOW)) == "roster"
+
+
+def test_case_62_old_release_verifies_under_a_newer_roster(consortium):
+    folder = consortium.release()
+    consortium.version, consortium.expires = 2, NOW + timedelta(days=900)
+    consortium.keys |= {"south": SigningKey.generate(), "east": SigningKey.generate()}
+    check(consortium, folder, now=NOW + timedelta(days=500))
+
+
+def test_case_62_new_release_needs_the_new_roster(consortium):
+    old = consortium.signed_roster()
+    consortium.version = 2
+    folder = consortium.release()
+    assert cause_of(lambda: verify_release(folder, old, now=NOW)) == "roster"
+
+
+def test_release_logged_after_its_roster_expired(consortium):
+    consortium.draft()
+    consortium.expires = NOW - timedelta(days=1)
+    with pytest.raises(VerificationError) as caught:
+        consortium.draft("breast-2026-2")
+    assert caught.value.cause == "roster-expired"
+
+
+def test_fresh_log_without_revocation(built, folder):
+    verified = check(built, folder, log=evidence.view(built.log()))
+    assert verified.revocations_known_until == NOW
+
+
+def test_case_56_revoked_release_fails_against_a_fresh_log_only(consortium):
+    folder = consortium.release()
+    consortium.revoke(sha256_file(folder / layout.MANIFEST))
+    check(consortium, folder)
+    assert cause_of(lambda: check(consortium, folder, log=evidence.view(consortium.log()))) == "revoked"
+
+
+def test_revocation_of_another_release_changes_nothing(consortium):
+    folder = consortium.release()
+    consortium.revoke("0" * 64)
+    check(consortium, folder, log=evidence.view(consortium.log()))
+
+
+def test_case_60_61_old_forked_or_shortened_log(consortium, tmp_path):
+    empty = evidence.view(consortium.log())
+    folder = consortium.release()
+    proof = evidence.LogProof.from_bytes((folder / layout.LOG_PROOF).read_bytes())
+    consortium.revoke(sha256_file(folder / layout.MANIFEST))
+    whole = evidence.view(consortium.log())
+    fork = TransparencyLog(tmp_path / "fork.jsonl", consortium.coordinator, lambda: NOW)
+    for number in range(5):
+        fork.append({"kind": "model", "digest": str(number)})
+    stranger = TransparencyLog(tmp_path / "stranger.jsonl", SigningKey.generate(), lambda: NOW)
+    stranger.append({"kind": "model", "digest": "0"})
+    faults = {
+        "older": empty,
+        "fork": evidence.view(fork),
+        "revocation left out": whole.model_copy(update={"entries": whole.entries[:-1]}),
+        "revocation rewritten": whole.model_copy(update={"entries": (*whole.entries[:-1], "{}")}),
+        "head of another key": evidence.view(stranger),
+        "head alone, newer": whole.head,
+    }
+    for name, log in faults.items():
+        assert cause_of(lambda log=log: check(consortium, folder, log=log)) == "log-proof", name
+    check(consortium, folder, log=proof.head)
+
+
+def test_log_proof_of_another_release(consortium):
+    folder = consortium.release()
+    other = evidence.append_release(consortium.log(), "breast-2026-2", "0" * 64)
+    (folder / layout.LOG_PROOF).write_bytes(other.canonical())
+    assert cause_of(lambda: check(consortium, folder)) == "log-proof"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "",
+        "/a",
+        "a//b",
+        "../a",
+        "a/..",
+        "./a",
+        "a\\b",
+        "C:a",
+        "a\0b",
+        "nul",
+        "a/CON.png",
+        "a.",
+        "-a",
+        ".a",
+        "é",
+        "a b",
+        "x" * 201,
+    ],
+)
+def test_case_20_unsafe_paths(path):
+    assert cause_of(lambda: require_safe_path(path)) == "path"
+
+
+def test_case_20_paths_that_clash():
+    require_distinct_paths(["a/b", "a/c", "d"])
+    assert cause_of(lambda: require_distinct_paths(["a", "A"])) == "path"
+    assert cause_of(lambda: require_distinct_paths(["a", "a/b"])) == "path"
+
+
+def test_hospital_entry_with_a_key_that_is_no_point(consortium):
+    """A key that is 32 bytes but no point of the curve verifies nothing."""
+    entry = HospitalEntry(id="odd", identity_key="f" * 64, node_key="n")
+    envelope = Envelope.sign(STATEMENT_PAYLOAD_TYPE, b"{}", consortium.root)
+    assert cause_of(lambda: envelope.verify(entry.key, STATEMENT_PAYLOAD_TYPE)) == "signature"
