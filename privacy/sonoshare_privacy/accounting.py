@@ -1,0 +1,297 @@
+"""What a sequence of releases costs: epsilon at a given delta.
+
+Neighbouring relation: add or remove one patient with all of their images. The number of record is the privacy
+loss distribution (PLD) of Google's ``dp_accounting``, worse of the two directions, discretised by connecting the
+dots (Doroshenko et al., PoPETs 2022), which is pessimistic: the true epsilon is never larger. Steps at rate 1
+are Gaussian mechanisms whose composition has a closed form (Balle and Wang, ICML 2018; Dong, Roth and Su, 2022);
+alone they are evaluated by it, in a mix they enter the PLD as one Gaussian.
+
+Not promised: that the events are what ran. The engine and the ledger see to that.
+"""
+
+import math
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Final
+
+from dp_accounting.pld import common, privacy_loss_distribution
+from scipy.special import log_ndtr, ndtr
+
+from sonoshare_shared.documents.charge import Event, PureDP, SampledGaussian
+from sonoshare_shared.errors import InputError
+
+__all__ = [
+    "Event",
+    "PureDP",
+    "SampledGaussian",
+    "epsilon",
+    "epsilon_at_most",
+    "merged",
+    "noise_multiplier_for",
+    "prv_epsilon",
+]
+
+INTERVAL: Final = 1e-4  # of the privacy loss, in nats: the number of record
+COARSE_INTERVAL: Final = 1e-3  # for quick upper bounds; also pessimistic
+_MOST_BUCKETS: Final = 2e7  # beyond, the interval grows tenfold (a very loud release: epsilon in the hundreds)
+_RUNG_BITS: Final = 5  # significant bits of a step count rounded up: at most 1/16 more steps
+_SIGMA_TOLERANCE: Final = 1e-4  # relative
+_LEAST_SIGMA: Final = 1e-2  # below, there is hardly any noise at all
+_CALIBRATION_DIGITS: Final = 6
+
+
+@dataclass(frozen=True)
+class _Composition:
+    """Events in a normal form: what matters for epsilon, order removed.
+
+    Attributes:
+        sampled: (rate < 1, sigma, steps), sorted.
+        squared_mu: sum over steps at rate 1 of 1 / sigma**2.
+        pure: (epsilon, how often), sorted.
+    """
+
+    sampled: tuple[tuple[float, float, int], ...]
+    squared_mu: float
+    pure: tuple[tuple[float, int], ...]
+
+    @property
+    def pure_total(self) -> float:
+        return math.fsum(value * count for value, count in self.pure)
+
+
+def epsilon(events: Sequence[Event], delta: float) -> float:
+    """Epsilon of the whole composition, in nats.
+
+    Args:
+        events: everything that was released, in any order and mix.
+        delta: in (0, 1).
+
+    Returns:
+        The number of record, never below the true value; infinite where no epsilon holds at this delta.
+
+    Raises:
+        InputError: delta is not in (0, 1).
+    """
+    if not 0 < delta < 1:
+        raise InputError(f"delta must be between 0 and 1, not {delta}", remedy="take less than 1 / patients")
+    return _epsilon(_normal_form(events), delta, INTERVAL)
+
+
+def merged(events: Sequence[Event]) -> tuple[Event, ...]:
+    """The same composition with equal mechanisms' steps added up; short however many charges there were."""
+    steps: dict[tuple[float, float], int] = {}
+    pure: list[Event] = []
+    for event in events:
+        if isinstance(event, PureDP):
+            pure.append(event)
+        else:
+            key = (event.rate, event.noise_multiplier)
+            steps[key] = steps.get(key, 0) + event.steps
+    return (*(SampledGaussian(rate, sigma, count) for (rate, sigma), count in steps.items()), *pure)
+
+
+def epsilon_at_most(events: Sequence[Event], delta: float) -> float:
+    """A quick upper bound of the composition's epsilon, a few per cent above it at most.
+
+    Step counts are rounded up to five significant bits and the discretisation is coarse, so that the ledger asks
+    for few different compositions however many charges it takes.
+    """
+    return _epsilon(_normal_form(events, round_up=True), delta, COARSE_INTERVAL)
+
+
+def noise_multiplier_for(
+    epsilon: float, delta: float, rate: float, steps: int, *, beside: Sequence[Event] = ()
+) -> float:
+    """Smallest noise multiplier (to 2e-4, relative) that keeps a target.
+
+    Args:
+        epsilon: target of the composition, in nats.
+        delta: at which the target holds.
+        rate: Poisson sampling rate of patients, in (0, 1].
+        steps: number of steps.
+        beside: other releases that the same target has to cover (audits, earlier studies).
+
+    Returns:
+        A multiplier whose epsilon of record is at most the target, rounded up to six digits.
+
+    Raises:
+        InputError: the target is not positive, or is used up by ``beside`` alone.
+    """
+    if not (epsilon > 0 and math.isfinite(epsilon)):
+        raise InputError("epsilon must be positive and finite", remedy="state a budget such as 8")
+    if beside and _target_of(beside, delta) >= epsilon:
+        raise InputError("the other releases use up the whole target", remedy="raise epsilon or spend less on audits")
+
+    def coarse(sigma: float) -> float:
+        events = (*beside, SampledGaussian(rate, sigma, steps))
+        return _epsilon(_normal_form(events), delta, COARSE_INTERVAL) - epsilon
+
+    def exact(sigma: float) -> float:
+        return _target_of((*beside, SampledGaussian(rate, sigma, steps)), delta) - epsilon
+
+    guess = _bisect(coarse, *_bracket(coarse, 1.0, 2.0), tolerance=_SIGMA_TOLERANCE / 4)
+    return _bisect(
+        exact, *_bracket(exact, guess, 1 + _SIGMA_TOLERANCE), tolerance=2 * _SIGMA_TOLERANCE, rounding=_round_up
+    )
+
+
+def prv_epsilon(events: Sequence[Event], delta: float) -> float:
+    """Opacus' PRV accountant (Gopi, Lee and Wutschitz, 2021) on the same events: a cross-check, not the record.
+
+    Raises:
+        InputError: an event is not a sampled Gaussian.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from opacus.accountants import PRVAccountant  # noqa: PLC0415  torch only where this is used
+
+        accountant = PRVAccountant()
+        history = []
+        for event in events:
+            if not isinstance(event, SampledGaussian):
+                raise InputError("PRV knows sampled Gaussians only", remedy="use epsilon()")
+            history.append((event.noise_multiplier, event.rate, event.steps))
+        accountant.history = history
+        return float(accountant.get_epsilon(delta))
+
+
+def _target_of(events: Sequence[Event], delta: float) -> float:
+    """`epsilon` under a name that the calibration's argument does not hide."""
+    return _epsilon(_normal_form(events), delta, INTERVAL)
+
+
+def _bracket(excess: Callable[[float], float], start: float, factor: float) -> tuple[float, float]:
+    """Two multipliers, too small and large enough, around ``start``."""
+    low = high = start
+    if excess(start) > 0:
+        while excess(high := high * factor) > 0:
+            low, factor = high, factor**2
+    else:
+        while low > _LEAST_SIGMA and excess(low := low / factor) <= 0:
+            high, factor = low, factor**2
+    return low, high
+
+
+def _bisect(
+    excess: Callable[[float], float],
+    low: float,
+    high: float,
+    *,
+    tolerance: float,
+    rounding: Callable[[float], float] = float,
+) -> float:
+    """Narrow (low, high], in which the sign changes, and return an end at which it is not positive."""
+    while high - low > tolerance * high:
+        middle = math.sqrt(low * high)
+        low, high = (middle, high) if excess(middle) > 0 else (low, middle)
+    return rounding(high)
+
+
+def _round_up(value: float) -> float:
+    unit = 10.0 ** (math.floor(math.log10(value)) - _CALIBRATION_DIGITS + 1)
+    return round(math.ceil(value / unit) * unit, 12)
+
+
+def _rung(count: int) -> int:
+    """The next integer with at most five significant bits."""
+    shift = max(0, count.bit_length() - _RUNG_BITS)
+    return -(-count >> shift) << shift
+
+
+def _normal_form(events: Sequence[Event], *, round_up: bool = False) -> _Composition:
+    sampled: dict[tuple[float, float], int] = {}
+    full: dict[float, int] = {}
+    pure: dict[float, int] = {}
+    for event in events:
+        if isinstance(event, PureDP):
+            pure[event.epsilon] = pure.get(event.epsilon, 0) + 1
+        elif event.rate == 1:
+            full[event.noise_multiplier] = full.get(event.noise_multiplier, 0) + event.steps
+        else:
+            key = (event.rate, event.noise_multiplier)
+            sampled[key] = sampled.get(key, 0) + event.steps
+    rung = _rung if round_up else int
+    return _Composition(
+        sampled=tuple(sorted((rate, sigma, rung(steps)) for (rate, sigma), steps in sampled.items())),
+        squared_mu=math.fsum(rung(steps) / sigma**2 for sigma, steps in sorted(full.items())),
+        pure=tuple(sorted((value, rung(count)) for value, count in pure.items())),
+    )
+
+
+@lru_cache(maxsize=4096)
+def _epsilon(composition: _Composition, delta: float, interval: float) -> float:
+    gaussian_only = not composition.sampled and not composition.pure
+    if gaussian_only:
+        return _gaussian_epsilon(math.sqrt(composition.squared_mu), delta)
+    found = float(_pld(composition, _interval(composition, interval)).get_epsilon_for_delta(delta))
+    if composition.sampled or composition.squared_mu:
+        return max(0.0, found)
+    return max(0.0, min(found, composition.pure_total))
+
+
+def _gaussian_epsilon(mu: float, delta: float) -> float:
+    """Smallest epsilon of a Gaussian mechanism with sensitivity / deviation = mu; the upper end of a bisection."""
+    if mu == 0:
+        return 0.0
+
+    def excess(value: float) -> float:
+        first = float(ndtr(mu / 2 - value / mu))
+        return first - math.exp(min(700.0, value + float(log_ndtr(-mu / 2 - value / mu)))) - delta
+
+    if excess(0.0) <= 0:
+        return 0.0
+    low, high = 0.0, 1.0
+    while excess(high) > 0:
+        low, high = high, 2 * high
+    while high - low > 1e-12 * high:  # relative, far below what is printed
+        middle = (low + high) / 2
+        low, high = (middle, high) if excess(middle) > 0 else (low, middle)
+    return high
+
+
+def _interval(composition: _Composition, interval: float) -> float:
+    """The wanted interval, or a power of ten times it where the losses would need too many buckets."""
+    spread = composition.pure_total * 2 + composition.squared_mu + 20 * math.sqrt(composition.squared_mu)
+    for rate, sigma, steps in composition.sampled:
+        # Mean loss of a step: at most the unsampled one, about q^2 (exp(1/sigma^2) - 1) / 2 for small rates. This
+        # only decides the cost of the answer: any interval is pessimistic.
+        mean = steps * min(0.5 / sigma**2, 2 * rate**2 * math.expm1(min(1 / sigma**2, 50.0)))
+        spread += 4 * mean + 20 * math.sqrt(2 * mean) + 0.5 / sigma**2 + 10 / sigma
+    while spread / interval > _MOST_BUCKETS:
+        interval *= 10
+    return interval
+
+
+@lru_cache(maxsize=64)
+def _pld(composition: _Composition, interval: float) -> privacy_loss_distribution.PrivacyLossDistribution:
+    total = privacy_loss_distribution.identity(value_discretization_interval=interval)
+    for rate, sigma, steps in composition.sampled:
+        total = total.compose(_sampled_pld(rate, sigma, steps, interval))
+    if composition.squared_mu:
+        total = total.compose(_sampled_pld(1.0, 1 / math.sqrt(composition.squared_mu), 1, interval))
+    for value, count in composition.pure:
+        parameters = common.DifferentialPrivacyParameters(value, 0.0)
+        one = privacy_loss_distribution.from_privacy_parameters(parameters, value_discretization_interval=interval)
+        total = total.compose(one.self_compose(count) if count > 1 else one)
+    return total
+
+
+@lru_cache(maxsize=64)
+def _one_step_pld(rate: float, sigma: float, interval: float) -> privacy_loss_distribution.PrivacyLossDistribution:
+    return privacy_loss_distribution.from_gaussian_mechanism(
+        sigma,
+        pessimistic_estimate=True,
+        value_discretization_interval=interval,
+        sampling_prob=rate,
+        use_connect_dots=True,
+    )
+
+
+@lru_cache(maxsize=32)
+def _sampled_pld(
+    rate: float, sigma: float, steps: int, interval: float
+) -> privacy_loss_distribution.PrivacyLossDistribution:
+    one = _one_step_pld(rate, sigma, interval)
+    return one.self_compose(steps) if steps > 1 else one

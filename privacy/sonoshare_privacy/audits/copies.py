@@ -1,0 +1,148 @@
+"""The copy detector: calibrated on public images, run on patients, one score per patient.
+
+Detector: aligned local correlation (correlation.py). A patient's score is the largest over all of their images and
+all candidates; it depends on that patient's images and the (public) candidate set alone, so that one patient can
+change only their own bin. It is never normalised by other patients of the hospital.
+
+Calibration uses *public* images only: the candidate set itself, phantoms from a fixed seed as stand-ins for
+patients who were not copied, and edited copies planted of those phantoms.
+- Threshold: pair scores of phantoms with the candidates have tails that fall by a nearly constant step for every
+  factor of ten (measured: a little less), so the threshold for the wanted false rate per patient is a straight line
+  through the 10^-2 and 10^-4 tails, plus a margin for the step from phantoms to patients; never below the shipped
+  floor. Candidates are never compared with each other for this: a generator that copies one patient twice would
+  raise its own threshold.
+- Recall: share of planted copies found at that threshold, by edit. The declared recall is the mean over the whole
+  table, blind spots included, and at most MAX_RECALL.
+
+Does not promise: what the recall table does not show. Held-out patients check the false rate (gate.py).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sonoshare_privacy.audits.correlation import best_correlations, nearest, paired_correlations
+from sonoshare_privacy.audits.edits import EDITS
+from sonoshare_privacy.audits.gate import DetectorRates
+from sonoshare_privacy.audits.histograms import PublicBins
+from sonoshare_shared.errors import InputError
+from sonoshare_shared.phantom import simulate
+
+FALSE_RATE: Final = 0.003
+"""Wanted chance that a patient who was not copied is flagged by the whole candidate set."""
+
+FLOOR: Final = 0.66
+"""Shipped lower limit of the threshold: one false flag per 1000 images against 1000, measured on BUS-BRA."""
+
+MARGIN: Final = 0.03
+"""From phantoms to patients: upper tails of real against real lie this much above phantom against real."""
+
+MAX_RECALL: Final = 0.9
+"""Never declare more: a model's near-copies are not the table's edits."""
+
+REFERENCE_SEED: Final = 2**53 + 20_261_101
+"""Beyond every seed a release plan can name, so that no candidate was refined from a reference phantom."""
+REFERENCE_IMAGES: Final = 128
+PLANTED_SOURCES: Final = 24
+
+_IMAGES_PER_PATIENT: Final = 4
+"""Images of a patient assumed in the false rate (public constant; more images raise it in proportion)."""
+
+_MOST_CALIBRATED: Final = 1000
+"""Candidates used for the tail: 128,000 pairs."""
+
+
+@dataclass(frozen=True)
+class CopyDetector:
+    """A calibrated detector; every field is public.
+
+    Args:
+        threshold: scores of at least this are copies.
+        bins: quartiles of the phantoms' best scores, and the copy bin.
+        rates: declared recall and false rate.
+        recall: share of planted copies found, by edit.
+    """
+
+    threshold: float
+    bins: PublicBins
+    rates: DetectorRates
+    recall: Mapping[str, float]
+
+    @property
+    def blind_spots(self) -> tuple[str, ...]:
+        """Edits of which fewer than 90 % were found."""
+        return tuple(name for name, share in self.recall.items() if share < 0.9)
+
+
+@lru_cache(maxsize=2)
+def reference_images(size: int) -> NDArray[np.float32]:
+    """Public stand-ins for patients who were not copied: phantoms of a fixed seed, float32 [128, size, size]."""
+    return simulate(REFERENCE_IMAGES, seed=REFERENCE_SEED, size=size).images
+
+
+def calibrate(candidates: NDArray[np.float32], reference: NDArray[np.float32], device: str = "cpu") -> CopyDetector:
+    """Calibrate the detector for one candidate set.
+
+    Args:
+        candidates: float32 [n, S, S] in 0..1.
+        reference: public images of the same size that the candidates cannot be copies of, at least 32.
+        device: torch device.
+
+    Raises:
+        InputError: no candidates, or too few reference images.
+    """
+    if len(candidates) == 0:
+        raise InputError("there is no synthetic image to audit", remedy="name a folder with images")
+    if len(reference) < 32:
+        raise InputError("the copy detector needs at least 32 public reference images")
+    stride = max(1, len(candidates) // _MOST_CALIBRATED)
+    pairs = best_correlations(candidates[::stride][:_MOST_CALIBRATED], reference, device)
+    threshold = _threshold(pairs, len(candidates))
+    quartiles = np.quantile(pairs.max(axis=0), (0.25, 0.5, 0.75))
+    edges = [float(edge) for edge in np.minimum(quartiles, threshold - 0.03)]
+    edges = [edge - 1e-3 * (len(edges) - place) for place, edge in enumerate(edges)]  # strictly increasing
+    recall = planted_recall(reference, threshold, device)
+    declared = min(MAX_RECALL, float(np.mean(list(recall.values()))))
+    return CopyDetector(threshold, PublicBins((*edges, threshold)), DetectorRates(declared, FALSE_RATE), recall)
+
+
+def _threshold(pairs: NDArray[np.float32], candidates: int) -> float:
+    """Extrapolate the pair tail to the false rate of a patient against all candidates."""
+    near, far = np.quantile(pairs, (1 - 1e-2, 1 - 1e-4))
+    step = float(far - near) / 2  # per factor of ten
+    decades = np.log10(candidates * _IMAGES_PER_PATIENT / FALSE_RATE)
+    return float(np.clip(near + step * (decades - 2) + MARGIN, FLOOR, 0.95))
+
+
+def planted_recall(sources: NDArray[np.float32], threshold: float, device: str = "cpu") -> dict[str, float]:
+    """Share of planted copies of public images that score at least ``threshold`` with their source, by edit."""
+    rng = np.random.default_rng(REFERENCE_SEED + 1)
+    chosen = sources[:PLANTED_SOURCES]
+    others = sources[PLANTED_SOURCES : 2 * PLANTED_SOURCES][: len(chosen)]
+    others = others if len(others) == len(chosen) else chosen[::-1]
+    planted = np.stack(
+        [np.stack([edit.apply(a, b, rng) for a, b in zip(chosen, others, strict=True)]) for edit in EDITS]
+    )
+    shares = (paired_correlations(planted, chosen, device) >= threshold).mean(axis=1)
+    return {edit.name: float(share) for edit, share in zip(EDITS, shares, strict=True)}
+
+
+def patient_scores(
+    candidates: NDArray[np.float32], patients: Sequence[NDArray[np.float32]], device: str = "cpu"
+) -> NDArray[np.float64]:
+    """Largest score of each patient's images with all candidates, float64 [n patients].
+
+    Args:
+        candidates: float32 [n, S, S].
+        patients: float32 [k, S, S] for each patient, k >= 1.
+        device: torch device.
+    """
+    if not patients:
+        return np.empty(0)
+    best, _ = nearest(candidates, np.concatenate(patients), device)
+    ends = np.cumsum([len(images) for images in patients])
+    return np.array([part.max() for part in np.split(best, ends[:-1])], dtype=np.float64)

@@ -1,0 +1,185 @@
+"""Aligned correlation: how alike two images are, over shifts, scales, small rotations and the left-right flip.
+
+Both images are brought to 32 px and *locally normalised* (each pixel minus the mean and over the standard deviation
+of a Gaussian neighbourhood). What two unrelated ultrasound pictures have in common, a bright top and a dark bottom,
+is gone, and so are gamma, brightness and gain curves; speckle, borders and layers, which a copy repeats, stay. The
+score of (candidate, patient image) is the largest normalised correlation of the candidate's central 28 x 28 window
+with the windows of the posed patient image.
+
+Promises: exact maximum over the listed poses (blocked matrix products, no index that could miss); a score depends
+on its two images alone, never on other patients; scores in -1..1. Does not promise: rotations beyond about 10
+degrees, crops below 80 %, or blends of two images at even weights are found (copies.py prints the recall).
+
+Images are float32 [n, S, S] in 0..1.
+"""
+
+import math
+from collections.abc import Iterator
+from typing import Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from sonoshare_shared.errors import InputError
+
+SIDE: Final = 32
+"""Side in pixels at which images are compared."""
+
+WINDOW: Final = 28
+"""Side of the compared window: shifts of up to 2 pixels (6 % of the image) at scale 1."""
+
+NEIGHBOURHOOD: Final = 3.0
+"""Standard deviation in pixels of the Gaussian neighbourhood of the local normalisation."""
+
+FLAT: Final = 0.05
+"""Grey level added to the local standard deviation: flat regions are not blown up into noise."""
+
+# (scale, step in pixels, degrees): the patient image is enlarged by 1/scale and turned; windows every step.
+POSES: Final[tuple[tuple[float, int, float], ...]] = (
+    (1.0, 1, 0.0),
+    (0.95, 2, 0.0),
+    (0.9, 2, 0.0),
+    (0.85, 2, 0.0),
+    (0.8, 2, 0.0),
+    (1.0, 2, 4.0),
+    (1.0, 2, -4.0),
+    (1.0, 2, 8.0),
+    (1.0, 2, -8.0),
+    (0.9, 2, 4.0),
+    (0.9, 2, -4.0),
+)
+
+_IMAGES_PER_BLOCK: Final = 8
+_CANDIDATES_PER_BLOCK: Final = 4096
+
+
+def candidate_windows(images: NDArray[np.float32], device: str = "cpu") -> Tensor:
+    """Return the normalised central windows of candidates, float32 [n, WINDOW**2] of unit length."""
+    offset = (SIDE - WINDOW) // 2
+    local = _local_normalised(_resized(_tensor(images, device), SIDE))
+    return _unit(local[:, offset : offset + WINDOW, offset : offset + WINDOW])
+
+
+def posed_windows(images: NDArray[np.float32], device: str = "cpu") -> Tensor:
+    """Return the normalised windows of patient images in all poses, float32 [n, poses, WINDOW**2]."""
+    upright = _tensor(images, device)
+    windows = []
+    for scale, step, degrees in POSES:
+        local = _local_normalised(_turned(_resized(upright, round(SIDE / scale)), degrees))
+        for picture in (local, local.flip(2)):  # turned by -degrees after the flip: both signs are in the list
+            patches = picture.unfold(1, WINDOW, step).unfold(2, WINDOW, step)
+            count = patches.shape[1] * patches.shape[2]
+            windows.append(_unit(patches.reshape(len(images) * count, -1)).reshape(len(images), count, -1))
+    return torch.cat(windows, dim=1)
+
+
+def best_correlations(
+    candidates: NDArray[np.float32], images: NDArray[np.float32], device: str = "cpu"
+) -> NDArray[np.float32]:
+    """Return the score of every pair, float32 [n candidates, n images]; for small sets (calibration)."""
+    scores = np.empty((len(candidates), len(images)), dtype=np.float32)
+    for first, start, block in _blocks(candidates, images, device):
+        scores[first : first + block.shape[0], start : start + block.shape[1]] = block.cpu().numpy()
+    return scores
+
+
+def nearest(
+    candidates: NDArray[np.float32], images: NDArray[np.float32], device: str = "cpu"
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Return each image's best score and the candidate that has it, [n images] both.
+
+    Streams over blocks of both: memory beyond the images is bounded (about 150 MiB) whatever their number.
+    """
+    best = torch.full((len(images),), -torch.inf, device=device)
+    found = torch.zeros(len(images), dtype=torch.int64, device=device)
+    for first, start, block in _blocks(candidates, images, device):
+        span = slice(start, start + block.shape[1])
+        score, index = block.max(dim=0)
+        better = score > best[span]
+        found[span] = torch.where(better, index + first, found[span])
+        best[span] = torch.where(better, score, best[span])
+    return best.cpu().numpy(), found.cpu().numpy()
+
+
+def paired_correlations(
+    candidates: NDArray[np.float32], images: NDArray[np.float32], device: str = "cpu"
+) -> NDArray[np.float32]:
+    """Return the scores of images with their own candidates only, float32 [m, n].
+
+    Args:
+        candidates: float32 [m, n, S, S]; candidates[:, i] belong to images[i].
+        images: float32 [n, S, S].
+        device: torch device.
+    """
+    if candidates.ndim != 4 or candidates.shape[1] != len(images):
+        raise InputError("pairs need candidates [m, n, S, S] for images [n, S, S]")
+    scores = np.empty(candidates.shape[:2], dtype=np.float32)
+    for place in range(len(images)):
+        window = candidate_windows(candidates[:, place], device)
+        scores[:, place] = (window @ posed_windows(images[place : place + 1], device)[0].T).amax(1).cpu().numpy()
+    return scores
+
+
+def _blocks(
+    candidates: NDArray[np.float32], images: NDArray[np.float32], device: str
+) -> Iterator[tuple[int, int, Tensor]]:
+    """Yield (first candidate, first image, scores [candidates, images]) of all blocks."""
+    for first in range(0, len(candidates), _CANDIDATES_PER_BLOCK):
+        windows = candidate_windows(candidates[first : first + _CANDIDATES_PER_BLOCK], device)
+        for start in range(0, len(images), _IMAGES_PER_BLOCK):
+            yield first, start, _scores(windows, posed_windows(images[start : start + _IMAGES_PER_BLOCK], device))
+
+
+def _scores(window: Tensor, posed: Tensor) -> Tensor:
+    images, poses, pixels = posed.shape
+    products = window @ posed.reshape(images * poses, pixels).T
+    return products.reshape(len(window), images, poses).amax(2)
+
+
+def _tensor(images: NDArray[np.float32], device: str) -> Tensor:
+    if images.ndim != 3 or images.shape[1] != images.shape[2]:
+        raise InputError("the copy detector compares square grey images [n, S, S]")
+    return torch.as_tensor(np.require(images, np.float32, ["C", "W"]), device=device)
+
+
+def _resized(images: Tensor, side: int) -> Tensor:
+    if images.shape[-1] == side:
+        return images
+    size = (side, side)
+    return functional.interpolate(images[:, None], size, mode="bilinear", antialias=True, align_corners=False)[:, 0]
+
+
+def _turned(images: Tensor, degrees: float) -> Tensor:
+    if degrees == 0:
+        return images
+    angle = math.radians(degrees)
+    turn = [[math.cos(angle), math.sin(angle), 0.0], [-math.sin(angle), math.cos(angle), 0.0]]
+    theta = torch.tensor(turn, dtype=torch.float32, device=images.device).expand(len(images), 2, 3)
+    grid = functional.affine_grid(theta, [len(images), 1, *images.shape[1:]], align_corners=False)
+    sampled = functional.grid_sample(images[:, None], grid, mode="bilinear", padding_mode="border", align_corners=False)
+    return sampled[:, 0]
+
+
+def _local_normalised(images: Tensor) -> Tensor:
+    centred = images - _blurred(images)
+    return centred / (_blurred(centred * centred).sqrt() + FLAT)
+
+
+def _blurred(images: Tensor) -> Tensor:
+    radius = math.ceil(3 * NEIGHBOURHOOD)
+    positions = torch.arange(-radius, radius + 1, dtype=torch.float32, device=images.device)
+    kernel = torch.exp(-(positions**2) / (2 * NEIGHBOURHOOD**2))
+    kernel = kernel / kernel.sum()
+    padded = functional.pad(images[:, None], (radius, radius, radius, radius), mode="replicate")
+    across = functional.conv2d(padded, kernel.view(1, 1, 1, -1))
+    blurred: Tensor = functional.conv2d(across, kernel.view(1, 1, -1, 1))[:, 0]
+    return blurred
+
+
+def _unit(windows: Tensor) -> Tensor:
+    flat = windows.flatten(1)
+    flat = flat - flat.mean(1, keepdim=True)
+    return flat.div_(flat.norm(dim=1, keepdim=True).add_(1e-6))

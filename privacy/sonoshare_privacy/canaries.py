@@ -1,0 +1,230 @@
+"""Canaries: does the training that really ran conform to the mechanism that was charged?
+
+Pseudo-patients, made up and each in or out by one secret coin per run, take part like patients: they are
+Poisson-sampled with them, clipped by the same code and summed with them. Each has its own direction (random signs on
+a random support that no other canary shares, so that patients' gradients look the same along all of them) and a
+gradient of 100 C before the clip. What is scored are noisy sums that are released anyway, so testing costs no budget;
+the coins and scores stay in the hospital.
+
+Two questions, in this order:
+
+- `conformance`: are noise, clip, sampling rate and independence of steps what the plan says? It sees small faults at
+  any epsilon, because it knows the stated mechanism.
+- `lower_bound`: the epsilon that an attacker who guesses coins proves at least (Steinke, Nasr and Jagielski,
+  "Privacy auditing with one training run", 2023). It must not exceed the claim. It assumes nothing about the
+  mechanism, but sees gross faults only, at small epsilon.
+
+Units: C, the clip norm. T steps, m canaries.
+
+Not promised: anything about faults elsewhere (a wrong ``draw``, data prepared with the cohort's statistics).
+"""
+
+import math
+import secrets
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.stats import binom
+
+from sonoshare_privacy.accounting import SampledGaussian, epsilon
+from sonoshare_privacy.gradients.engine import LOSS_SHARE
+from sonoshare_privacy.noise import Grid
+from sonoshare_shared.documents.plan import Mechanism
+from sonoshare_shared.errors import InputError
+
+AMPLITUDE: Final = math.sqrt(1 - LOSS_SHARE**2)  # what is left of a canary's gradient after the clip, in C
+CONFIDENCE: Final = 0.95  # of the lower bound
+AUDIT_DELTA: Final = 1e-6  # small, or more canaries do not help; the claim is recomputed at it
+_Z: Final = 4.0  # two-sided false alarm of each of the four tests: 6e-5
+_GUESSES: Final = (1.0, 0.5, 0.2, 0.1)  # parts of the coins that are guessed; the best is taken, corrected for four
+_LARGEST_EPSILON: Final = 30.0
+
+
+@dataclass(frozen=True)
+class Canaries:
+    """How many canaries, and how loud.
+
+    Attributes:
+        count: m.
+        strength: gradient norm before the clip, in C.
+        support: coordinates of a direction; less where the model is small.
+    """
+
+    count: int = 200
+    strength: float = 100.0
+    support: int = 64
+
+    def plant(self, dimension: int) -> "Planted":
+        """Toss the coins and choose the directions.
+
+        Raises:
+            InputError: the model trains too few numbers for so many canaries.
+        """
+        support = min(self.support, dimension // (2 * self.count))
+        if support < 1:
+            raise InputError(
+                f"{self.count} canaries need {2 * self.count} trained numbers, not {dimension}",
+                remedy="plant fewer canaries",
+            )
+        random = np.random.default_rng(secrets.randbits(128))
+        places = random.choice(dimension, size=(self.count, support), replace=False)
+        signs = random.choice([-1.0, 1.0], size=(self.count, support))
+        return Planted(self, dimension, torch.from_numpy(places), torch.from_numpy(signs / math.sqrt(support)))
+
+
+@dataclass(frozen=True)
+class CanaryRecord:
+    """What the canaries saw; secret.
+
+    Attributes:
+        scores: float64 [T, m], projection of each released sum on each direction, in C.
+        energy: float64 [T], mean square of all coordinates of each released sum, in C**2.
+        coins: bool [m], which canaries took part in the run.
+        mechanism: as stated.
+    """
+
+    scores: NDArray[np.float64]
+    energy: NDArray[np.float64]
+    coins: NDArray[np.bool_]
+    mechanism: Mechanism
+
+
+@dataclass(frozen=True)
+class Conformance:
+    """Verdict of the conformance test.
+
+    Attributes:
+        faults: among ``noise too small``, ``noise repeats``, ``contribution or rate too large`` and ``canary missing``;
+            empty if the run conforms.
+        noise: estimated standard deviation over the stated one.
+        rate: estimated rate times contribution over the stated one.
+        smallest_noise: a noise below this part of the stated one would have been noticed.
+    """
+
+    faults: tuple[str, ...]
+    noise: float
+    rate: float
+    smallest_noise: float
+
+
+class Planted:
+    """Canaries in one run: who is in, where, and what was seen of them."""
+
+    def __init__(self, canaries: Canaries, dimension: int, places: torch.Tensor, directions: torch.Tensor) -> None:
+        self._canaries, self._dimension = canaries, dimension
+        self._places, self._directions = places, directions
+        self._coins = torch.tensor([secrets.randbelow(2) == 1 for _ in range(canaries.count)])
+        self._in = torch.nonzero(self._coins).flatten()
+        self._scores: list[torch.Tensor] = []
+        self._energy: list[float] = []
+
+    @property
+    def included(self) -> int:
+        """How many take part in this run."""
+        return len(self._in)
+
+    def contributions(self, sampled: torch.Tensor, chunk: int, mechanism: Mechanism) -> Iterator[torch.Tensor]:
+        """Gradients before the clip of the sampled canaries, float32 [<= chunk, D], chunk by chunk."""
+        for part in torch.split(self._in[sampled], chunk):
+            if len(part):
+                rows = torch.zeros(len(part), self._dimension)
+                values = self._directions[part] * (self._canaries.strength * mechanism.clip_norm)
+                yield rows.scatter_(1, self._places[part], values.float())
+
+    def observe(self, released: torch.Tensor, grid: Grid) -> None:
+        """Score a released sum, int64 [D + 1]."""
+        unit = grid.step / grid.clip_norm
+        self._scores.append((released[self._places].double() * self._directions).sum(1) * unit)
+        self._energy.append(float(released[:-1].double().square().mean()) * unit**2)
+
+    def record(self, mechanism: Mechanism) -> CanaryRecord:
+        """What was seen."""
+        scores = torch.stack(self._scores).numpy()
+        return CanaryRecord(scores, np.array(self._energy), self._coins.numpy(), mechanism)
+
+
+def conformance(record: CanaryRecord) -> Conformance:
+    """Test the stated mechanism by the moments of the scores.
+
+    Patients' own gradients only add variance along a direction, so they never hide that noise is missing; their
+    energy ``g`` per coordinate widens the other bounds.
+    """
+    sigma, rate = record.mechanism.noise_multiplier, record.mechanism.rate
+    out, inside = record.scores[:, ~record.coins], record.scores[:, record.coins]
+    steps = len(record.scores)
+    if min(out.shape[1], inside.shape[1]) < 2:
+        raise InputError("too few canaries fell on each side", remedy="plant more")
+    allowed = 1 - _Z * math.sqrt(2 / out.size)
+    patients = max(0.0, float(record.energy.mean()) - sigma**2)
+    variance = float(out.var())
+    faults = []
+    if variance < sigma**2 * allowed:
+        faults.append("noise too small")
+    sums = out.sum(0)
+    widest = steps * (sigma**2 + patients * steps) * (1 + _Z * math.sqrt(2 / len(sums)))
+    if float(sums.var()) > widest:
+        faults.append("noise repeats")
+    stated = rate * AMPLITUDE
+    found = float(inside.mean() - out.mean())
+    one = rate * (1 - rate) * AMPLITUDE**2 + sigma**2
+    error = math.sqrt(one * (1 / inside.size + 1 / out.size) + patients * (1 / inside.shape[1] + 1 / out.shape[1]))
+    if found > stated + _Z * error:
+        faults.append("contribution or rate too large")
+    if found < stated - _Z * error:
+        faults.append("canary missing")
+    return Conformance(tuple(faults), math.sqrt(variance) / sigma, found / stated, math.sqrt(max(0.0, allowed)))
+
+
+def lower_bound(record: CanaryRecord, *, delta: float = AUDIT_DELTA) -> float:
+    """Epsilon that guessing the coins proves, with 95 % confidence; 0 where nothing is proved.
+
+    The score of a canary is the log-likelihood ratio of the sampled Gaussian, after its median over steps (patients'
+    constant drift) is taken away and with a scale from the data, so that it needs no honest sigma.
+    """
+    centred = record.scores - np.median(record.scores, axis=0)
+    scale = max(1e-3, 1.4826 * float(np.median(np.abs(centred))))
+    exponent = np.clip((centred * AMPLITUDE - AMPLITUDE**2 / 2) / scale**2, -700, 700)
+    rate = record.mechanism.rate
+    if rate < 1:
+        exponent = np.logaddexp(math.log1p(-rate), math.log(rate) + exponent)
+    else:
+        exponent = (record.scores * AMPLITUDE - AMPLITUDE**2 / 2) / scale**2
+    order = np.argsort(-exponent.sum(0))
+    count = len(order)
+    best = 0.0
+    for part in _GUESSES:
+        side = max(1, int(part * count / 2))
+        right = int(record.coins[order[:side]].sum() + (~record.coins[order[-side:]]).sum())
+        best = max(best, _proved(count, 2 * side, right, delta, (1 - CONFIDENCE) / len(_GUESSES)))
+    return best
+
+
+def claim(mechanism: Mechanism, steps: int, *, delta: float = AUDIT_DELTA) -> float:
+    """Epsilon that the stated mechanism has at the audit's delta; `lower_bound` must not exceed it."""
+    return epsilon([SampledGaussian(mechanism.rate, mechanism.noise_multiplier, steps)], delta)
+
+
+def _p_value(coins: int, guesses: int, right: int, epsilon: float, delta: float) -> float:
+    """Chance of so many right guesses under (epsilon, delta)-DP (Steinke et al. 2023, theorem 5.2)."""
+    chance = 1 / (1 + math.exp(-epsilon))
+    tail = float(binom.sf(right - 1, guesses, chance))
+    if right == 0:
+        return 1.0
+    below = np.cumsum(binom.pmf(np.arange(right - 1, -1, -1), guesses, chance))
+    worst = float((below / np.arange(1, right + 1)).max())
+    return min(1.0, tail + 2 * coins * delta * worst)
+
+
+def _proved(coins: int, guesses: int, right: int, delta: float, level: float) -> float:
+    """Largest epsilon that so many right guesses refute at a level; 0 if none."""
+    if _p_value(coins, guesses, right, 0.0, delta) > level:
+        return 0.0
+    low, high = 0.0, _LARGEST_EPSILON
+    while high - low > 1e-4:
+        middle = (low + high) / 2
+        low, high = (middle, high) if _p_value(coins, guesses, right, middle, delta) <= level else (low, middle)
+    return low

@@ -1,0 +1,355 @@
+"""The hospital's privacy ledger: every charge durable before the first gradient, none ever undone.
+
+Rules, each with a test:
+
+1. Append only. Triggers refuse UPDATE and DELETE; entries are hash-chained and signed by the hospital's identity
+   key, so a file edited without the key is noticed at the next open, and by anybody who holds an export.
+2. Reserve, then commit. A reservation counts as spent from the moment `Ledger.reserve` returns: it is then on
+   disk (WAL, synchronous=FULL). A crash between reserve and commit leaves it spent: over-counted, never under-counted.
+   There is no release of a reservation.
+3. One winner. Reserving happens inside BEGIN IMMEDIATE after reading whatever other processes have appended.
+4. Budgets. Epsilon of the *whole* composition is recomputed by the accountant of record at every reserve, once over
+   the study at the study budget's delta, once over the hospital's life at the lifetime budget's delta. Deltas of
+   1 / nominal cohort or more are refused.
+5. Rollback is noticed from outside: heads that servers and peers have witnessed must be in this chain
+   (`Ledger.require_not_older_than`). A restored backup, a copied database and a fresh one all fail it.
+
+Neighbouring relation of every number: add or remove one patient with all of their images.
+
+Not promised: secrecy of the file (it holds no patient data), or protection from somebody who has the identity key and
+no witness against them.
+"""
+
+import secrets
+import sqlite3
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Final
+
+from sonoshare_privacy.accounting import Event, epsilon, merged
+from sonoshare_privacy.budget import Budget, Budgets, ChargeRequest, Reservation, Spent, within
+from sonoshare_shared.documents.charge import NO_PREVIOUS, Charge, LedgerExport, SignedCharge, verify_chain
+from sonoshare_shared.errors import IntegrityError, LedgerError, PolicyError
+from sonoshare_shared.keys import SigningKey
+
+__all__ = ["Budget", "Budgets", "ChargeRequest", "Clock", "Ledger", "Reservation", "Spent"]
+
+Clock = Callable[[], datetime]
+
+_BUSY_SECONDS: Final = 60.0
+_TRIGGERS: Final = {"entries_update", "entries_delete", "entries_order"}
+_SCHEMA: Final = """
+CREATE TABLE IF NOT EXISTS entries (
+    sequence INTEGER PRIMARY KEY, digest TEXT NOT NULL UNIQUE, body BLOB NOT NULL, signature TEXT NOT NULL) STRICT;
+CREATE TRIGGER IF NOT EXISTS entries_update BEFORE UPDATE ON entries
+    BEGIN SELECT RAISE(ABORT, 'the ledger is append-only'); END;
+CREATE TRIGGER IF NOT EXISTS entries_delete BEFORE DELETE ON entries
+    BEGIN SELECT RAISE(ABORT, 'the ledger is append-only'); END;
+CREATE TRIGGER IF NOT EXISTS entries_order BEFORE INSERT ON entries
+    WHEN NEW.sequence <> COALESCE((SELECT MAX(sequence) FROM entries), -1) + 1
+    BEGIN SELECT RAISE(ABORT, 'the ledger is append-only'); END;
+"""
+
+
+class Ledger:
+    """A hospital's ledger. Safe to share between threads and to open in several processes.
+
+    Args:
+        path: SQLite file, created if absent; its folder exists.
+        key: the hospital's identity key.
+        hospital: identifier.
+        clock: returns the time in UTC.
+        budgets: the hospital's limits.
+
+    Raises:
+        LedgerError: the file is not an intact ledger of this hospital and key, or cannot be written.
+    """
+
+    def __init__(self, path: Path, *, key: SigningKey, hospital: str, clock: Clock, budgets: Budgets) -> None:
+        self.path, self.hospital, self.budgets = path, hospital, budgets
+        self._key, self._public, self._clock = key, key.public, clock
+        self._lock = threading.RLock()
+        self._entries: list[SignedCharge] = []
+        self._digests: list[str] = []
+        self._positions: dict[str, int] = {}
+        self._events: dict[str, tuple[Event, ...]] = {}
+        self._committed: set[str] = set()
+        self._database = self._connect()
+        try:
+            with self._writing():
+                if not self._entries:
+                    self._append(Charge(**self._next("opened"), nonce=secrets.token_hex(16)))
+            self._require_triggers()
+        except BaseException:
+            self._database.close()
+            raise
+
+    def close(self) -> None:
+        """Close the file."""
+        self._database.close()
+
+    def reserve(self, request: ChargeRequest) -> Reservation:
+        """Charge the budgets, durably, for events that may run once this returns.
+
+        Raises:
+            PolicyError: a delta is not below 1 / nominal cohort, or there is nothing to charge.
+            BudgetError: the study's or the lifetime budget would be exceeded; nothing was written.
+            LedgerError: the ledger is not intact or cannot be written; treat the charge as made.
+        """
+        self._check(request)
+        with self._writing():
+            study = merged((*self._events.get(request.study, ()), *request.events))
+            life = merged((*(event for events in self._events.values() for event in events), *request.events))
+            charge = Charge(
+                **self._next("reserved"),
+                study=request.study,
+                purpose=request.purpose,
+                events=request.events,
+                delta=request.delta,
+                nominal_cohort=request.nominal_cohort,
+                epsilon_study=within(study, self.budgets.study, f"study {request.study}"),
+                epsilon_lifetime=within(life, self.budgets.lifetime, "the hospital's lifetime"),
+            )
+            return Reservation(charge, self._append(charge))
+
+    def commit(self, reservation: Reservation) -> None:
+        """Record that what a reservation paid for was released.
+
+        Raises:
+            LedgerError: the reservation is not this ledger's, or was committed before.
+        """
+        with self._writing():
+            position = self._positions.get(reservation.digest)
+            if position is None or self._entries[position].charge.kind != "reserved":
+                raise LedgerError("the reservation is not in this ledger", remedy="reserve first")
+            if reservation.digest in self._committed:
+                raise LedgerError("the reservation was committed before", remedy="reserve again for a second release")
+            fields = self._next("committed")
+            self._append(
+                Charge(
+                    **fields,
+                    study=reservation.charge.study,
+                    purpose=reservation.charge.purpose,
+                    epsilon_study=self._running(reservation.charge.study),
+                    epsilon_lifetime=self._entries[-1].charge.epsilon_lifetime,
+                    reservation=reservation.digest,
+                )
+            )
+
+    def head(self) -> str:
+        """Digest of the last entry, 64 hexadecimal characters; what others witness."""
+        with self._reading():
+            return self._digests[-1]
+
+    def entries(self) -> tuple[SignedCharge, ...]:
+        """All entries, in order."""
+        with self._reading():
+            return tuple(self._entries)
+
+    def spent(self, delta: float | None = None, *, study: str | None = None) -> Spent:
+        """Epsilon of record of everything reserved so far.
+
+        Args:
+            delta: at which; by default the budget's.
+            study: of one study; by default of the hospital's life.
+        """
+        budget = self.budgets.lifetime if study is None else self.budgets.study
+        at = budget.delta if delta is None else delta
+        with self._reading():
+            lists = self._events.values() if study is None else [self._events.get(study, ())]
+            events = merged([event for events in lists for event in events])
+        return Spent(epsilon(events, at), at)
+
+    def studies(self) -> tuple[str, ...]:
+        """Names of all studies charged so far, in order of their first charge."""
+        with self._reading():
+            return tuple(self._events)
+
+    def open_reservations(self) -> tuple[Reservation, ...]:
+        """Reservations without a commit: spent, but nothing is known to have been released."""
+        with self._reading():
+            pairs = zip(self._entries, self._digests, strict=True)
+            return tuple(
+                Reservation(signed.charge, digest)
+                for signed, digest in pairs
+                if signed.charge.kind == "reserved" and digest not in self._committed
+            )
+
+    def verify(self) -> None:
+        """Read the whole file again and check order, chain, signatures and triggers.
+
+        Raises:
+            LedgerError: something does not fit.
+        """
+        with self._lock:
+            known = self._digests
+            self._forget()
+            with self._reading():
+                self._require_triggers()
+                if self._digests[: len(known)] != known:
+                    raise LedgerError("the ledger is older than it was", remedy="restore the newest file")
+
+    def require_not_older_than(self, witnessed: Iterable[str]) -> None:
+        """Refuse to go on if others have seen entries that are not here.
+
+        Args:
+            witnessed: heads of this ledger that servers, peers or signed statements have recorded.
+
+        Raises:
+            LedgerError: one of them is not in this chain: the ledger was restored, copied or replaced.
+        """
+        with self._reading():
+            for head in witnessed:
+                if head not in self._positions:
+                    raise LedgerError(
+                        f"this ledger does not contain its witnessed head {head[:12]}",
+                        remedy="a backup or copy was restored: bring back the newest ledger",
+                    )
+
+    def export(self) -> dict[str, object]:
+        """The whole ledger as JSON-able `LedgerExport`, which anybody can verify offline."""
+        with self._reading():
+            document = LedgerExport(
+                hospital=self.hospital,
+                public_key=self._public.hex,
+                head=self._digests[-1],
+                entries=tuple(self._entries),
+            )
+        return document.model_dump(mode="json", by_alias=True)
+
+    def _connect(self) -> sqlite3.Connection:
+        try:
+            database = sqlite3.connect(self.path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+            mode = database.execute("PRAGMA journal_mode=WAL").fetchone()[0]
+            database.execute("PRAGMA synchronous=FULL")
+            database.execute("PRAGMA trusted_schema=OFF")
+            database.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} COMMIT;")
+        except sqlite3.Error as error:
+            raise _unusable(error) from error
+        if mode != "wal":
+            database.close()
+            raise LedgerError("the ledger's file system has no write-ahead log", remedy="use a local disk")
+        return database
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Hold the write lock, with every other process's entries read; all or nothing."""
+        with self._lock:
+            known = len(self._entries)
+            try:
+                self._database.execute("BEGIN IMMEDIATE")
+                self._refresh()
+                known = len(self._entries)
+                yield
+                self._database.execute("COMMIT")
+            except sqlite3.Error as error:
+                self._undo(known)
+                raise _unusable(error) from error
+            except BaseException:
+                self._undo(known)
+                raise
+
+    def _undo(self, known: int) -> None:
+        """Roll back, and forget what was appended in memory only."""
+        if self._database.in_transaction:
+            self._database.execute("ROLLBACK")
+        if len(self._entries) > known:
+            self._forget()
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        with self._lock:
+            try:
+                self._refresh()
+            except sqlite3.Error as error:
+                raise _unusable(error) from error
+            yield
+
+    def _refresh(self) -> None:
+        """Read and verify what was appended since; notice if what we knew is gone."""
+        start = len(self._entries)
+        cursor = self._database.execute(
+            "SELECT sequence, digest, body, signature FROM entries WHERE sequence >= ? ORDER BY sequence",
+            (max(0, start - 1),),
+        )
+        rows = cursor.fetchall()
+        if start:
+            if not rows or rows[0][0] != start - 1 or rows[0][1] != self._digests[-1]:
+                raise LedgerError("the ledger is older than it was", remedy="restore the newest file")
+            rows = rows[1:]
+        previous = self._digests[-1] if self._digests else NO_PREVIOUS
+        try:
+            for row in rows:
+                previous = self._read_entry(row, previous)
+        except (IntegrityError, ValueError) as error:
+            raise LedgerError(
+                f"the ledger is not intact: {error}", remedy="stop, keep the file, and tell the data-protection officer"
+            ) from error
+
+    def _read_entry(self, row: tuple[int, str, bytes, str], previous: str) -> str:
+        """Check one row against the chain, remember it, and return its digest."""
+        sequence, digest, body, signature = row
+        signed = SignedCharge(charge=Charge.from_bytes(body), signature=signature)
+        start = len(self._entries)
+        found = verify_chain([signed], self._public, self.hospital, start=start, previous=previous)
+        if found != digest or sequence != start:
+            raise IntegrityError(f"ledger entry {start} is misplaced")
+        self._remember(signed, digest)
+        return digest
+
+    def _require_triggers(self) -> None:
+        rows = self._database.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall()
+        if {name for (name,) in rows} != _TRIGGERS:
+            raise LedgerError("the ledger's triggers were changed", remedy="tell the data-protection officer")
+
+    def _next(self, kind: str) -> dict[str, Any]:
+        return {
+            "hospital": self.hospital,
+            "sequence": len(self._entries),
+            "kind": kind,
+            "time": self._clock().isoformat(timespec="milliseconds"),
+            "previous": self._digests[-1] if self._digests else NO_PREVIOUS,
+        }
+
+    def _append(self, charge: Charge) -> str:
+        body, digest = charge.canonical(), charge.digest()
+        signature = self._key.sign(body).hex()
+        self._database.execute("INSERT INTO entries VALUES (?, ?, ?, ?)", (charge.sequence, digest, body, signature))
+        self._remember(SignedCharge(charge=charge, signature=signature), digest)
+        return digest
+
+    def _remember(self, signed: SignedCharge, digest: str) -> None:
+        charge = signed.charge
+        self._positions[digest] = len(self._entries)
+        self._entries.append(signed)
+        self._digests.append(digest)
+        if charge.kind == "reserved":
+            self._events[charge.study] = merged((*self._events.get(charge.study, ()), *charge.events))
+        elif charge.kind == "committed":
+            self._committed.add(charge.reservation)
+
+    def _forget(self) -> None:
+        """Drop what is in memory; the next access reads and verifies the whole file."""
+        self._entries, self._digests, self._positions, self._events = [], [], {}, {}
+        self._committed = set()
+
+    def _running(self, study: str) -> float:
+        """The bound that the study's last entry states."""
+        return next(s.charge.epsilon_study for s in reversed(self._entries) if s.charge.study == study)
+
+    def _check(self, request: ChargeRequest) -> None:
+        if not request.events:
+            raise PolicyError("nothing to charge", remedy="name the mechanisms that will run")
+        for delta in (request.delta, self.budgets.study.delta, self.budgets.lifetime.delta):
+            if request.nominal_cohort < 1 or not 0 < delta * request.nominal_cohort < 1:
+                raise PolicyError(
+                    f"delta {delta:g} is not below 1 / {request.nominal_cohort} patients",
+                    remedy="lower delta in the plan or in policy.toml",
+                )
+
+
+def _unusable(error: sqlite3.Error) -> LedgerError:
+    return LedgerError(f"the ledger could not be written or read: {error}", remedy="free the disk and look at the file")

@@ -1,0 +1,133 @@
+"""What is done with noised sums: Adam in units of each tensor's size, and an average over steps.
+
+Everything here is post-processing of released numbers and public constants: it costs no privacy and may be changed,
+stored and sent freely. Nothing here sees a patient.
+
+The step of a tensor is ``learning_rate * rms(tensor at the start)`` in units of Adam's normalised moment (Kingma and
+Ba, 2015), so that affine parameters and embeddings of very different size move alike; the result is the exponential
+moving average of the iterates (free under DP, and the strongest cheap help against its noise).
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import torch
+from torch.nn import Parameter
+
+from sonoshare_shared.errors import InputError
+
+_TINY: Final = torch.finfo(torch.float32).tiny
+
+
+@dataclass(frozen=True)
+class Optimiser:
+    """Public constants.
+
+    Attributes:
+        learning_rate: of each tensor's root mean square.
+        momentum: decay of the first moment.
+        second_moment: decay of the second moment.
+        average: decay of the moving average of iterates that becomes the result; 0 takes the last iterate.
+        smallest_rms: floor of a tensor's root mean square; tensors that start at zero move too.
+        final_fraction: the learning rate falls linearly to this fraction over the steps of the study.
+    """
+
+    learning_rate: float = 0.02
+    momentum: float = 0.9
+    second_moment: float = 0.98
+    average: float = 0.9
+    smallest_rms: float = 0.02
+    final_fraction: float = 0.1
+
+    def __post_init__(self) -> None:
+        decays = (self.momentum, self.second_moment, self.average)
+        if not (self.learning_rate > 0 and self.smallest_rms > 0 and all(0 <= decay < 1 for decay in decays)):
+            raise InputError("the optimiser's constants are out of range", remedy="rates above 0, decays in [0, 1)")
+
+
+@dataclass(frozen=True)
+class OptimiserState:
+    """Where a training stands; public, because it comes from released numbers only.
+
+    Attributes:
+        step: steps taken so far.
+        first: first moment, float32 [D].
+        second: second moment, float32 [D].
+    """
+
+    step: int
+    first: torch.Tensor
+    second: torch.Tensor
+
+
+class NoisyAdam:
+    """Moves parameters by noised mean gradients.
+
+    Args:
+        parameters: changed in place.
+        settings: public constants.
+        total_steps: of the whole study, for the learning rate's decay.
+        state: of an earlier training to go on from.
+    """
+
+    def __init__(
+        self,
+        parameters: Mapping[str, Parameter],
+        settings: Optimiser,
+        *,
+        total_steps: int,
+        state: OptimiserState | None = None,
+    ) -> None:
+        self._parameters = list(parameters.values())
+        self._settings, self._total = settings, max(1, total_steps)
+        sizes = [parameter.numel() for parameter in self._parameters]
+        first = self._parameters[0]
+        if state is None:
+            zeros = torch.zeros(sum(sizes), dtype=torch.float32, device=first.device)
+            state = OptimiserState(0, zeros, zeros.clone())
+        self._step, self._first, self._second = state.step, state.first.clone(), state.second.clone()
+        self._sizes = sizes
+        self._scales = [
+            max(float(parameter.detach().double().square().mean().sqrt()), settings.smallest_rms)
+            for parameter in self._parameters
+        ]
+        self._average = [parameter.detach().clone() for parameter in self._parameters]
+        self._averaged = 0
+
+    @property
+    def state(self) -> OptimiserState:
+        """A copy of where it stands."""
+        return OptimiserState(self._step, self._first.clone(), self._second.clone())
+
+    @torch.no_grad()
+    def step(self, gradient: torch.Tensor) -> None:
+        """Take one step along a noised mean gradient, float [D] in the order of the parameters."""
+        settings = self._settings
+        rate = settings.learning_rate * (1 - (1 - settings.final_fraction) * min(1.0, self._step / self._total))
+        self._step += 1
+        rate /= 1 - settings.momentum**self._step
+        root = math.sqrt(1 - settings.second_moment**self._step)
+        parts = (torch.split(values, self._sizes) for values in (gradient, self._first, self._second))
+        for parameter, scale, new, first, second in zip(self._parameters, self._scales, *parts, strict=True):
+            fresh = new.to(first)
+            first.lerp_(fresh, 1 - settings.momentum)
+            second.mul_(settings.second_moment).addcmul_(fresh, fresh, value=1 - settings.second_moment)
+            size = second.sqrt().clamp_min_(_TINY)
+            parameter.addcdiv_(
+                first.view_as(parameter).to(parameter.dtype),
+                size.view_as(parameter).to(parameter.dtype),
+                value=-rate * scale * root,
+            )
+        # An average that starts short and lengthens, so that the first steps are not stuck at the start.
+        decay = min(settings.average, (1 + self._averaged) / (10 + self._averaged))
+        self._averaged += 1
+        for average, parameter in zip(self._average, self._parameters, strict=True):
+            average.lerp_(parameter, 1 - decay if settings.average else 1.0)
+
+    @torch.no_grad()
+    def finish(self) -> None:
+        """Put the average in the parameters' place."""
+        for parameter, average in zip(self._parameters, self._average, strict=True):
+            parameter.copy_(average)

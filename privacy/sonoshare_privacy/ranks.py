@@ -1,0 +1,51 @@
+"""Several processes that train one hospital's patients together: patients are shared out, noise is added once.
+
+The first rank samples, charges and noises; the others compute clipped integer sums of the patients they are told.
+Integer sums add exactly, so the result does not depend on the number of ranks. All ranks belong to the hospital: what
+passes between them is not private.
+"""
+
+import torch
+from torch import distributed
+
+
+class Ranks:
+    """The processes of a group, or this one alone.
+
+    Args:
+        group: a torch.distributed group whose back end moves CPU tensors (gloo); None for one process.
+    """
+
+    def __init__(self, group: distributed.ProcessGroup | None = None) -> None:
+        self._group = group
+        self.rank = 0 if group is None else distributed.get_rank(group)
+        self.size = 1 if group is None else distributed.get_world_size(group)
+
+    @property
+    def first(self) -> bool:
+        """Whether this is the rank that samples, charges and noises."""
+        return self.rank == 0
+
+    def indices(self, mine: torch.Tensor | None) -> torch.Tensor:
+        """The first rank's int64 vector, on every rank."""
+        if self._group is None:
+            if mine is None:
+                raise ValueError("one process must give its own indices")
+            return mine
+        length = torch.tensor([0 if mine is None else len(mine)])
+        distributed.broadcast(length, 0, group=self._group)
+        values = mine if self.first and mine is not None else torch.empty(int(length), dtype=torch.int64)
+        distributed.broadcast(values, 0, group=self._group)
+        return values
+
+    def add_up(self, total: torch.Tensor) -> torch.Tensor:
+        """Sum of all ranks' int64 tensors."""
+        if self._group is not None:
+            distributed.all_reduce(total, group=self._group)
+        return total
+
+    def from_first(self, values: torch.Tensor) -> torch.Tensor:
+        """The first rank's values, on every rank; written in place."""
+        if self._group is not None:
+            distributed.broadcast(values, 0, group=self._group)
+        return values

@@ -1,0 +1,96 @@
+"""Small models, a ledger and mechanisms for the privacy room's tests."""
+
+from datetime import UTC, datetime
+
+import pytest
+import torch
+from torch import nn
+
+from sonoshare_privacy import Budget, Budgets, Ledger
+from sonoshare_shared.documents.plan import Mechanism
+from sonoshare_shared.keys import SigningKey
+
+torch.set_num_threads(1)
+BUDGETS = Budgets(study=Budget(20.0, 1e-5), lifetime=Budget(40.0, 1e-5))
+
+
+class Small(nn.Module):
+    """A convolutional regressor on 8 x 8 images with every supported leaf."""
+
+    def __init__(self):
+        super().__init__()
+        self.scanner = nn.Embedding(3, 8)
+        self.conv = nn.Conv2d(1, 8, 3, padding=1)
+        self.norm = nn.GroupNorm(2, 8)
+        self.layer = nn.LayerNorm(8)
+        self.head = nn.Linear(8, 1)
+
+    def forward(self, x, scanner):
+        h = torch.relu(self.norm(self.conv(x)) + self.scanner(scanner)[:, :, None, None])
+        return self.head(self.layer(h.mean((2, 3)))).squeeze(1)
+
+
+class Cohort:
+    """Made-up patients; draws are a function of the patient and the generator only."""
+
+    def __init__(self, model, patients=40, draws=2, dtype=torch.float32):
+        generator = torch.Generator().manual_seed(5)
+        self.model, self.draws, self.dtype = model, draws, dtype
+        self.images = torch.randn(patients, 1, 8, 8, generator=generator).to(dtype)
+        self.scanners = torch.randint(0, 3, (patients,), generator=generator)
+
+    def draw(self, index, generator):
+        noise = torch.randn(self.draws, 1, 8, 8, generator=generator).to(self.dtype)
+        return {
+            "x": self.images[index] + 0.1 * noise,
+            "scanner": self.scanners[index].repeat(self.draws),
+            "target": self.images[index].mean().repeat(self.draws),
+        }
+
+    def loss(self, batch):
+        return (self.model(batch["x"], batch["scanner"]) - batch["target"]).square()
+
+
+@pytest.fixture
+def small():
+    """The small model's class."""
+    return Small
+
+
+@pytest.fixture
+def make_cohort():
+    """The cohort's class."""
+    return Cohort
+
+
+@pytest.fixture
+def cohort():
+    torch.manual_seed(0)
+    return Cohort(Small())
+
+
+@pytest.fixture
+def key():
+    return SigningKey.generate()
+
+
+@pytest.fixture
+def open_ledger(tmp_path, key):
+    """Opens (again) a ledger in the test's folder."""
+    opened = []
+
+    def open_it(name="ledger.db", budgets=BUDGETS, hospital="alpha", signing=key):
+        ledger = Ledger(
+            tmp_path / name, key=signing, hospital=hospital, clock=lambda: datetime.now(UTC), budgets=budgets
+        )
+        opened.append(ledger)
+        return ledger
+
+    yield open_it
+    for ledger in opened:
+        ledger.close()
+
+
+@pytest.fixture
+def mechanism():
+    return Mechanism(rate=0.25, noise_multiplier=2.0, clip_norm=0.5, draws=2, delta=1e-5)

@@ -1,0 +1,141 @@
+"""The copy detector on public phantoms: what it finds, what it leaves alone, and that it is private by construction."""
+
+import numpy as np
+import pytest
+import torch
+
+from sonoshare_privacy.audits import copies
+from sonoshare_privacy.audits.correlation import best_correlations, nearest, paired_correlations
+from sonoshare_privacy.audits.edits import EDITS
+from sonoshare_shared.errors import InputError
+from sonoshare_shared.imaging import load_png, to_grid
+from sonoshare_shared.labels import read_labels
+from sonoshare_shared.phantom import simulate
+
+SIZE = 64
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def pictures():
+    """Patients (40), candidates (60): unrelated phantoms."""
+    images = simulate(100, seed=5, size=SIZE).images
+    return images[:40], images[40:]
+
+
+@pytest.fixture(scope="module")
+def detector(pictures):
+    return copies.calibrate(pictures[1], copies.reference_images(SIZE))
+
+
+def test_unrelated_patients_are_not_flagged(pictures, detector):
+    patients, candidates = pictures
+    scores = copies.patient_scores(candidates, [image[None] for image in patients])
+    assert (scores < detector.threshold).all()
+
+
+def test_declared_rates_are_measured_and_capped(detector):
+    assert detector.rates.recall <= copies.MAX_RECALL
+    assert detector.rates.recall <= np.mean(list(detector.recall.values()))
+    for edit in ("exact", "flip", "jpeg30", "gamma0.6", "gamma1.7", "crop95", "crop90"):
+        assert detector.recall[edit] >= 0.95
+    assert set(detector.recall) == {edit.name for edit in EDITS}
+    assert all(detector.recall[name] < 0.9 for name in detector.blind_spots)
+
+
+def test_each_edit_of_a_patient_is_scored_above_every_unrelated_image(pictures, detector):
+    patients, candidates = pictures
+    rng = np.random.default_rng(2)
+    for edit in EDITS:
+        if edit.blind_spot and edit.name.startswith("blend"):
+            continue
+        planted = np.stack([edit.apply(image, candidates[i], rng) for i, image in enumerate(patients[:12])])
+        scores = copies.patient_scores(planted, [image[None] for image in patients[:12]])
+        assert np.mean(scores >= detector.threshold) >= 0.75, edit.name
+
+
+def test_a_score_depends_on_that_patient_alone(pictures):
+    """What sensitivity 1 rests on: other patients, their number and order change nothing."""
+    patients, candidates = pictures
+    groups = [patients[0:2], patients[2:3], patients[3:8], patients[8:9]]
+    together = copies.patient_scores(candidates, groups)
+    alone = np.concatenate([copies.patient_scores(candidates, [group]) for group in groups])
+    np.testing.assert_allclose(together, alone, atol=1e-5)
+    np.testing.assert_allclose(copies.patient_scores(candidates, groups[::-1]), together[::-1], atol=1e-5)
+
+
+def test_a_patient_counts_by_their_best_image(pictures):
+    patients, candidates = pictures
+    single = copies.patient_scores(candidates, [image[None] for image in patients[:4]])
+    assert copies.patient_scores(candidates, [patients[:4]])[0] == pytest.approx(single.max(), abs=1e-5)
+
+
+def test_a_generator_that_repeats_itself_does_not_raise_its_own_threshold(pictures, detector):
+    """Copies of one patient, twenty times each, must not hide each other."""
+    patients, candidates = pictures
+    repeated = np.concatenate([np.repeat(patients[:2], 20, axis=0), candidates[:20]])
+    assert copies.calibrate(repeated, copies.reference_images(SIZE)).threshold < 0.85
+    assert (copies.patient_scores(repeated, [patients[:1], patients[1:2]]) > 0.99).all()
+
+
+def test_blocks_do_not_change_scores(pictures, monkeypatch):
+    patients, candidates = pictures
+    whole = best_correlations(candidates, patients)
+    monkeypatch.setattr("sonoshare_privacy.audits.correlation._IMAGES_PER_BLOCK", 7)
+    monkeypatch.setattr("sonoshare_privacy.audits.correlation._CANDIDATES_PER_BLOCK", 11)
+    np.testing.assert_allclose(best_correlations(candidates, patients), whole, atol=1e-5)
+    best, found = nearest(candidates, patients)
+    np.testing.assert_allclose(best, whole.max(axis=0), atol=1e-5)
+    np.testing.assert_array_equal(found, whole.argmax(axis=0))
+    pairs = paired_correlations(candidates[None, :5], patients[:5])
+    np.testing.assert_allclose(pairs[0], np.diag(whole[:5, :5]), atol=1e-5)
+
+
+def test_reference_is_public_and_beyond_every_seed_of_a_plan():
+    assert copies.REFERENCE_SEED >= 2**53
+    reference = copies.reference_images(SIZE)
+    assert len(reference) == copies.REFERENCE_IMAGES
+    np.testing.assert_array_equal(reference[:3], simulate(3, seed=copies.REFERENCE_SEED, size=SIZE).images)
+
+
+def test_flat_and_tiny_images_do_not_break_it(pictures):
+    flat = np.zeros((3, SIZE, SIZE), np.float32)
+    scores = copies.patient_scores(flat, [pictures[0][:1], flat[:1]])
+    assert np.isfinite(scores).all()
+    assert scores[1] < 0.5  # nothing in a black picture is evidence of a copy
+
+
+def test_impossible_inputs_are_refused(pictures):
+    with pytest.raises(InputError):
+        copies.calibrate(pictures[1][:0], copies.reference_images(SIZE))
+    with pytest.raises(InputError):
+        copies.calibrate(pictures[1], pictures[0][:5])
+    with pytest.raises(InputError):
+        best_correlations(pictures[1][:, :32], pictures[0])
+
+
+def test_busbra_false_flags_and_recall(busbra):
+    """Real patients, thresholds from phantoms alone: no more false flags than declared, planted copies found."""
+    table = read_labels(busbra)
+    names = [p for p in table.patients if p not in {"56", "91"}]  # one patient under two ids (docs/audits.md)
+    chosen, others = set(names[:70]), set(names[70:190])
+    images = {row.image: to_grid(load_png(row.image), SIZE) for row in table if row.patient in chosen | others}
+    groups = [np.stack([images[r.image] for r in table if r.patient == p]) for p in sorted(chosen)]
+    candidates = np.stack([images[row.image] for row in table if row.patient in others])[:130]
+    planted = candidates.copy()
+    rng = np.random.default_rng(0)
+    found = [edit for edit in EDITS if not edit.blind_spot]
+    for place in range(48):
+        planted[place] = found[place % len(found)].apply(groups[place][0], candidates[-1], rng)
+    detector = copies.calibrate(candidates, copies.reference_images(SIZE))
+    assert (copies.patient_scores(candidates, groups) >= detector.threshold).sum() <= 1
+    flagged = copies.patient_scores(planted, groups) >= detector.threshold
+    assert flagged[:48].mean() >= 0.9
+    assert flagged[48:].sum() <= 1

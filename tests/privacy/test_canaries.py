@@ -1,0 +1,137 @@
+"""CASE 50: canaries inside a real training, sound and with faults planted in the mechanism."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import sonoshare_privacy.engine as engine_module
+import sonoshare_privacy.gradients.engine as gradients_module
+from sonoshare_privacy import Budget, Budgets, Canaries, PatientDP
+from sonoshare_privacy.canaries import AMPLITUDE, CanaryRecord, claim, conformance, lower_bound
+from sonoshare_privacy.gradients.buffer import clip_factors
+from sonoshare_privacy.noise import gaussian_integers
+from sonoshare_privacy.sampling import poisson_sample
+from sonoshare_shared.documents.plan import Mechanism
+from sonoshare_shared.errors import InputError
+
+PATIENTS, STEPS = 200, 80
+MECHANISM = Mechanism(rate=0.1, noise_multiplier=1.0, clip_norm=0.5, draws=1, delta=1e-5)
+
+
+@pytest.fixture
+def train(open_ledger):
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Linear(16, 96), nn.LayerNorm(96), nn.ReLU(), nn.Linear(96, 96), nn.ReLU(), nn.Linear(96, 1)
+    )
+    inputs = torch.randn(PATIENTS, 16)
+    budgets = Budgets(study=Budget(1e4, 1e-5), lifetime=Budget(1e4, 1e-5))
+
+    def run():
+        dp = PatientDP(
+            model=model,
+            parameters=dict(model.named_parameters()),
+            mechanism=MECHANISM,
+            divisor=MECHANISM.rate * PATIENTS,
+            ledger=open_ledger(budgets=budgets),
+            study="study-a",
+        )
+        return dp.train(
+            patients=PATIENTS,
+            draw=lambda i, _: {"x": inputs[i : i + 1]},
+            loss=lambda batch: (model(batch["x"]).squeeze(1) - batch["x"][:, 0]).square(),
+            steps=STEPS,
+            purpose="canaries",
+            canaries=Canaries(count=120),
+        ).canaries
+
+    return run
+
+
+def scaled_noise(part):
+    return lambda total, deviation: total.add_((gaussian_integers(len(total), deviation).double() * part).long())
+
+
+def repeated_noise():
+    kept = {}
+
+    def noise(total, deviation):
+        total += kept.setdefault(len(total), gaussian_integers(len(total), deviation))
+
+    return noise
+
+
+FAULTS = {
+    "half the noise": (engine_module, "add_gaussian_integers", lambda: scaled_noise(0.5)),
+    "a tenth of the noise": (engine_module, "add_gaussian_integers", lambda: scaled_noise(0.1)),
+    "noise divided by the batch": (engine_module, "add_gaussian_integers", lambda: scaled_noise(1 / 20)),
+    "no noise": (engine_module, "add_gaussian_integers", lambda: scaled_noise(0.0)),
+    "no clipping": (gradients_module, "clip_factors", lambda: lambda norms, *_: torch.ones_like(norms)),
+    "a rate four times the stated": (engine_module, "poisson_sample", lambda: lambda n, q: poisson_sample(n, 4 * q)),
+    "the same noise in every step": (engine_module, "add_gaussian_integers", repeated_noise),
+}
+
+
+def test_case_50_the_sound_mechanism_raises_no_alarm(train):
+    for _ in range(3):
+        record = train()
+        assert conformance(record).faults == ()
+        assert lower_bound(record) <= claim(MECHANISM, STEPS)
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_case_50_every_planted_fault_is_caught(train, monkeypatch, fault):
+    module, name, make = FAULTS[fault]
+    monkeypatch.setattr(module, name, make())
+    assert conformance(train()).faults
+
+
+def test_case_50_a_canary_is_clipped_like_a_patient(train, monkeypatch):
+    norms = []
+
+    def watch(values, *constants):
+        factors = clip_factors(values, *constants)
+        norms.extend((values * factors).tolist())
+        return factors
+
+    monkeypatch.setattr(gradients_module, "clip_factors", watch)
+    record = train()
+    assert max(norms) <= AMPLITUDE * MECHANISM.clip_norm
+    assert record.scores.shape == (STEPS, 120)
+
+
+def simulated(seed, epsilon_like=1.0, count=200, steps=100):
+    """Scores of a sound mechanism without patients."""
+    random = np.random.default_rng(seed)
+    mechanism = MECHANISM.model_copy(update={"noise_multiplier": epsilon_like})
+    coins = random.random(count) < 0.5
+    part = (random.random((steps, count)) < 0.1) & coins
+    noise = random.normal(0, epsilon_like, (steps, count))
+    return CanaryRecord(AMPLITUDE * part + noise, np.full(steps, epsilon_like**2), coins, mechanism)
+
+
+def test_case_50_no_false_alarm_in_many_simulated_runs():
+    stated = claim(MECHANISM, 100)
+    for seed in range(150):
+        record = simulated(seed)
+        assert conformance(record).faults == ()
+        assert lower_bound(record) <= stated
+
+
+def test_case_50_the_lower_bound_sees_a_gross_fault():
+    loud = simulated(0)
+    loud = CanaryRecord(np.where(loud.coins, 5.0, 0.0) + 0.01 * loud.scores, loud.energy, loud.coins, loud.mechanism)
+    quiet = MECHANISM.model_copy(update={"noise_multiplier": 4.0})
+    constant = CanaryRecord(loud.scores - 5.0, loud.energy, loud.coins, quiet.model_copy(update={"rate": 1.0}))
+    assert lower_bound(constant) > claim(quiet, 100)
+
+
+def test_canaries_need_room():
+    with pytest.raises(InputError, match="trained numbers"):
+        Canaries(count=200).plant(300)
+    planted = Canaries(count=50, support=64).plant(1000)
+    rows = torch.cat(list(planted.contributions(torch.arange(planted.included), 7, MECHANISM)))
+    assert torch.allclose(rows.norm(dim=1), torch.tensor(50.0), rtol=1e-4)
+    gram = rows @ rows.t()
+    assert float((gram - torch.diag(torch.diag(gram))).abs().max()) == 0

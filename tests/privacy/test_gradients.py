@@ -1,0 +1,404 @@
+"""CASES 42, 48, 49: per-patient gradients against autograd, patient by patient, on the models of the field."""
+
+import warnings
+
+import pytest
+import torch
+from torch import nn
+
+from sonoshare_privacy.gradients import PatientGradients, check_against_patient_loop
+from sonoshare_privacy.gradients.buffer import add_rounded_sum, clip_factors, row_norms
+from sonoshare_privacy.gradients.engine import LOSS_SHARE
+from sonoshare_privacy.noise import Grid
+from sonoshare_shared.errors import ModelError
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    from diffusers import UNet2DConditionModel, UNet2DModel
+
+K, P = 2, 3
+
+
+def gradients(model, parameters=None, **settings):
+    settings = {"draws": K, "clip_norm": 1.0, "clip_mode": "clip", **settings}
+    return PatientGradients(model, parameters or dict(model.named_parameters()), **settings)
+
+
+def split(batch, draws=K):
+    count = len(next(iter(batch.values())))
+    return [{name: value[i : i + draws] for name, value in batch.items()} for i in range(0, count, draws)]
+
+
+def unet(dtype=torch.float64):
+    torch.manual_seed(0)
+    return UNet2DModel(
+        sample_size=16,
+        in_channels=1,
+        out_channels=1,
+        layers_per_block=1,
+        block_out_channels=(16, 32),
+        norm_num_groups=8,
+        down_block_types=("DownBlock2D", "AttnDownBlock2D"),
+        up_block_types=("AttnUpBlock2D", "UpBlock2D"),
+        attention_head_dim=8,
+        num_class_embeds=3,
+    ).to(dtype)
+
+
+def conditioned_unet(dtype=torch.float64):
+    torch.manual_seed(0)
+    return UNet2DConditionModel(
+        sample_size=16,
+        in_channels=2,
+        out_channels=2,
+        layers_per_block=1,
+        block_out_channels=(16, 32),
+        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
+        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
+        cross_attention_dim=16,
+        attention_head_dim=8,
+        norm_num_groups=8,
+    ).to(dtype)
+
+
+def unet_case(model, dtype=torch.float64, patients=P):
+    generator = torch.Generator().manual_seed(1)
+    rows = patients * K
+    channels = model.config.in_channels
+    batch = {
+        "x": torch.randn(rows, channels, 16, 16, generator=generator).to(dtype),
+        "t": torch.randint(0, 1000, (rows,), generator=generator),
+    }
+    if isinstance(model, UNet2DModel):
+        batch["condition"] = torch.randint(0, 3, (rows,), generator=generator)
+    else:
+        batch["condition"] = torch.randn(rows, 5, 16, generator=generator).to(dtype)
+
+    def loss(rows):
+        keyword = "class_labels" if isinstance(model, UNet2DModel) else "encoder_hidden_states"
+        output = model(rows["x"], rows["t"], **{keyword: rows["condition"]}).sample
+        return (output - rows["x"]).square().mean((1, 2, 3))
+
+    return batch, loss
+
+
+def loop(parameters, patients, loss, draws=K):
+    """The plain reference: float64 [P, D]."""
+    found = []
+    for batch in patients:
+        value = loss(batch).sum() / draws
+        parts = torch.autograd.grad(value, list(parameters.values()), allow_unused=True)
+        pairs = zip(parts, parameters.values(), strict=True)
+        found.append(torch.cat([(torch.zeros_like(p) if g is None else g).flatten().double() for g, p in pairs]))
+    return torch.stack(found)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("make", [unet, conditioned_unet])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize(("dtype", "limit"), [(torch.float64, 1e-10), (torch.float32, 1e-5)])
+def test_case_42_full_unet_matches_a_float64_loop(make, layout, dtype, limit):
+    reference = make()
+    batch, loss = unet_case(reference)
+    rows = loop(dict(reference.named_parameters()), split(batch), loss)
+    model = make(dtype).to(memory_format=layout)
+    batch, loss = unet_case(model, dtype)
+    batch["x"] = batch["x"].contiguous(memory_format=layout)
+    engine = gradients(model)
+    with engine:
+        found, _ = engine.rows_of(batch, loss)
+        assert float((found.double() - rows).norm() / rows.norm()) <= limit
+        total = torch.zeros(engine.dimension + 1, dtype=torch.int64)
+        grid = Grid(1.0, 1.0, engine.dimension + 1)
+        engine.add_clipped(batch, loss, grid.step, total)
+    norms = rows.norm(dim=1)
+    share = (1 - LOSS_SHARE**2) ** 0.5
+    expected = ((share / norms).clamp(max=1).unsqueeze(1) * rows).sum(0)
+    assert float((total[:-1].double() * grid.step - expected).norm() / expected.norm()) <= limit
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("mode", ["clip", "normalise"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_case_42_no_contribution_is_larger_than_the_clip_norm(mode, dtype):
+    model = unet(dtype)
+    engine = gradients(model, clip_norm=1e-3, clip_mode=mode)
+    grid = Grid(1e-3, 1.0, engine.dimension + 1)
+    batch, loss = unet_case(model, dtype)
+    with engine:
+        for patient in split(batch):
+            total = torch.zeros(engine.dimension + 1, dtype=torch.int64)
+            engine.add_clipped(patient, lambda rows: 1e3 * loss(rows), grid.step, total)
+            size = float(total.double().norm())
+            assert size <= grid.sensitivity
+            assert size * grid.step <= 1e-3 * (1 + 1e-6)
+            assert size * grid.step >= 1e-3 * 0.99999
+
+
+def test_case_42_a_loud_loss_is_clipped_too(small):
+    model = small().double()
+    engine = gradients(model)
+    batch = {"x": torch.zeros(K, 1), "y": torch.zeros(K)}
+    for value in (1e9, float("inf"), float("nan"), -5.0):
+        total = torch.zeros(engine.dimension + 1, dtype=torch.int64)
+        with engine:
+            engine.add_clipped(batch, lambda _, v=value: torch.full((K,), v), 2.0**-40, total)
+        assert 0 <= float(total[-1]) * 2.0**-40 <= LOSS_SHARE + 1e-9
+
+
+def test_a_gradient_that_is_not_finite_contributes_nothing():
+    rows = torch.tensor([[float("nan"), 1.0], [3.0, 4.0], [float("inf"), 0.0]])
+    factors = clip_factors(row_norms(rows), 1.0, "clip")
+    out = torch.zeros(2, dtype=torch.int64)
+    add_rounded_sum(rows, factors, 2.0**-40, out)
+    assert torch.allclose(out.double() * 2.0**-40, torch.tensor([0.6, 0.8], dtype=torch.float64), atol=2e-6)
+
+
+def test_norms_are_exact_where_float32_is_not():
+    rows = torch.rand(2, 3_000_001)
+    exact = rows.double().norm(dim=1)
+    assert float(((row_norms(rows) - exact) / exact).abs().max()) < 1e-7
+
+
+def test_normalise_leaves_a_zero_gradient_at_zero():
+    assert clip_factors(torch.tensor([0.0, 1e-6, 5.0], dtype=torch.float64), 1.0, "normalise")[0] == 0
+
+
+class Layers(nn.Module):
+    """Convolutions of every shape, one module used twice, and a parameter that takes no part."""
+
+    def __init__(self):
+        super().__init__()
+        self.strided = nn.Conv2d(2, 8, 3, stride=2, padding=1)
+        self.dilated = nn.Conv2d(8, 8, 3, dilation=2, padding=2, groups=4)
+        self.same = nn.Conv2d(8, 8, (3, 5), padding="same", bias=False)
+        self.valid = nn.Conv2d(8, 8, (1, 3), padding="valid")
+        self.reflected = nn.Conv2d(8, 8, 3, padding=1, padding_mode="reflect")
+        self.twice = nn.Conv2d(8, 8, 1)
+        self.unused = nn.Linear(3, 3)
+        self.affine = nn.GroupNorm(4, 8)
+        self.words = nn.Embedding(7, 8, padding_idx=0)
+        self.tokens = nn.LayerNorm((5, 8))
+        self.mix = nn.Linear(8, 8)
+
+    def forward(self, x, words):
+        h = self.valid(self.same(self.dilated(self.strided(x))))
+        h = self.affine(self.twice(torch.tanh(self.twice(self.reflected(h)))))
+        w = self.mix(self.tokens(self.words(words)))
+        return h.square().mean((1, 2, 3)) + w.square().mean((1, 2)) * h.mean((1, 2, 3))
+
+
+@pytest.mark.parametrize("draws", [1, 2, 5])
+def test_case_42_every_layer_shape_reuse_and_unused_parameters(draws):
+    torch.manual_seed(3)
+    model = Layers().double()
+    rows = 4 * draws
+    batch = {"x": torch.randn(rows, 2, 12, 12).double(), "words": torch.randint(0, 7, (rows, 5))}
+
+    def loss(part):
+        return model(part["x"], part["words"])
+
+    parameters = dict(model.named_parameters())
+    reference = loop(parameters, split(batch, draws), loss, draws)
+    engine = gradients(model, parameters, draws=draws)
+    with engine:
+        for _ in range(2):  # the second chunk must not see the first
+            found, losses = engine.rows_of(batch, loss)
+            assert float((found - reference).abs().max()) < 1e-12
+    assert torch.allclose(losses, loss(batch).detach().view(4, draws).mean(1))
+    check_against_patient_loop(engine, split(batch, draws), loss)
+
+
+def test_case_49_all_draws_of_a_patient_are_one_contribution(small):
+    model = small().double()
+    batch = {"x": torch.randn(40, 1, 8, 8).double(), "scanner": torch.randint(0, 3, (40,))}
+    engine = gradients(model, draws=40)
+    total = torch.zeros(engine.dimension + 1, dtype=torch.int64)
+    with engine:
+        engine.add_clipped(batch, lambda b: 1e4 * model(b["x"], b["scanner"]).square(), 2.0**-40, total)
+    assert float(total.double().norm()) * 2.0**-40 <= 1 + 1e-6
+
+
+def test_only_the_named_parameters_are_trained_and_the_model_is_left_as_it_was(small):
+    model = small()
+    frozen = {"norm.bias", "head.bias", "scanner.weight"}
+    model.norm.bias.requires_grad_(False)
+    before = {name: parameter.requires_grad for name, parameter in model.named_parameters()}
+    parameters = {name: p for name, p in model.named_parameters() if name not in frozen}
+    batch = {"x": torch.randn(6, 1, 8, 8), "scanner": torch.randint(0, 3, (6,))}
+
+    def loss(part):
+        return model(part["x"], part["scanner"]).square()
+
+    check_against_patient_loop(gradients(model, parameters), split(batch), loss)
+    assert {name: parameter.requires_grad for name, parameter in model.named_parameters()} == before
+    assert not any("forward" in vars(module) for module in model.modules())
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+class Mixing(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(4, 4)
+
+    def forward(self, x):
+        h = self.linear(x)
+        return (h - h.mean(0)).square().mean(1)
+
+
+class Functional(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(4, 4)
+
+    def forward(self, x):
+        return nn.functional.linear(x, self.linear.weight).square().mean(1) + self.linear(x).mean(1)
+
+
+class Restless(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(4, 4)
+        self.register_buffer("seen", torch.zeros(()))
+
+    def forward(self, x):
+        self.seen += 1
+        return self.linear(x).mean(1)
+
+
+class Shuffled(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(4, 4)
+
+    def forward(self, x):
+        return self.linear(x.flip(0)).flip(0).square().mean(1)
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (Mixing(), "depends on the others"),
+        (nn.Sequential(nn.Dropout(0.5), nn.Linear(4, 4)), "depends on the others"),
+        (Functional(), "per-patient gradient of linear.weight"),
+        (Shuffled(), "per-patient gradient of linear.weight"),
+        (Restless(), "buffer seen changes"),
+    ],
+)
+def test_case_48_the_self_check_refuses_what_the_engine_cannot_see(model, message):
+    torch.manual_seed(0)
+    batch = {"x": torch.randn(6, 4)}
+
+    def loss(part):
+        out = model(part["x"])
+        return out if out.dim() == 1 else out.square().mean(1)
+
+    with pytest.raises(ModelError, match=message):
+        check_against_patient_loop(gradients(model), split(batch), loss)
+
+
+class Scaled(nn.Linear):
+    def forward(self, x):
+        return 2 * super().forward(x)
+
+
+class Bare(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.temperature = nn.Parameter(torch.ones(()))
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        nn.BatchNorm2d(4),
+        nn.InstanceNorm2d(4, affine=True, track_running_stats=True),
+        nn.ConvTranspose2d(4, 4, 3),
+        nn.Conv1d(4, 4, 3),
+        nn.PReLU(),
+        nn.MultiheadAttention(4, 2),
+        nn.GRU(4, 4),
+        nn.Embedding(4, 4, max_norm=1.0),
+        nn.Embedding(4, 4, scale_grad_by_freq=True),
+        Scaled(4, 4),
+        Bare(),
+        nn.Linear(4, 4).half(),
+    ],
+)
+def test_case_48_refused_by_name(layer):
+    with pytest.raises(ModelError):
+        gradients(nn.ModuleDict({"odd": layer}))
+
+
+def test_case_48_a_frozen_batch_norm_is_refused_too():
+    model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4))
+    with pytest.raises(ModelError, match="mixes patients"):
+        gradients(model, {"0.weight": model[0].weight})
+
+
+def test_parameters_of_another_model_are_refused():
+    with pytest.raises(ModelError, match="in no leaf"):
+        gradients(nn.Linear(2, 2), {"weight": nn.Linear(2, 2).weight})
+    with pytest.raises(ModelError, match="no parameter"):
+        PatientGradients(nn.Linear(2, 2), {}, draws=1, clip_norm=1.0, clip_mode="clip")
+
+
+def test_chunks_follow_the_memory_limit_and_do_not_change_the_sum(small):
+    model = small()
+    batch = {"x": torch.randn(20, 1, 8, 8), "scanner": torch.randint(0, 3, (20,))}
+
+    def loss(part):
+        return model(part["x"], part["scanner"]).square()
+
+    whole, small = gradients(model), gradients(model, memory_limit=1)
+    assert small.chunk == 1 < whole.chunk
+    assert [len(part) for part in small.chunks(range(3))] == [1, 1, 1]
+    assert small.chunks([]) == []
+    whole.chunk = 5
+    assert [len(part) for part in whole.chunks(range(16))] == [4, 4, 4, 4]
+    with whole:
+        expected, _ = whole.rows_of(batch, loss)
+        expected = expected.clone()
+    sums = []
+    for engine, size in ((whole, 20), (small, 2)):
+        total = torch.zeros(engine.dimension + 1, dtype=torch.int64)
+        with engine:
+            for part in split(batch, size):
+                engine.add_clipped(part, loss, 2.0**-44, total)
+        sums.append(total.double() * 2.0**-44)
+    assert float((sums[0] - sums[1]).norm() / sums[0].norm()) < 1e-6
+
+
+def test_case_47_autocast_computes_in_bfloat16_and_files_in_float32(small):
+    model = small()
+    batch = {"x": torch.randn(8, 1, 8, 8), "scanner": torch.randint(0, 3, (8,))}
+    seen = []
+
+    def loss(part):
+        out = model(part["x"], part["scanner"])
+        seen.append(model.conv(part["x"]).dtype)
+        return out.float().square()
+
+    engine = gradients(model, autocast=torch.bfloat16)
+    check_against_patient_loop(engine, split(batch), loss)
+    assert set(seen) == {torch.bfloat16}
+    assert engine.buffer.dtype is torch.float32
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_case_42_lora_by_peft():
+    peft = pytest.importorskip("peft")
+    model = unet()
+    model.requires_grad_(False)
+    config = peft.LoraConfig(r=2, target_modules=["to_q", "to_v", "to_out.0", "conv1", "time_emb_proj"])
+    model = peft.inject_adapter_in_model(config, model)
+    parameters = {name: p for name, p in model.named_parameters() if "lora_" in name}
+    for parameter in parameters.values():
+        nn.init.normal_(parameter, std=0.05)
+    model.double()
+    batch, loss = unet_case(model)
+    engine = gradients(model, parameters)
+    check_against_patient_loop(engine, split(batch), loss)
+    dora = peft.inject_adapter_in_model(peft.LoraConfig(r=2, target_modules=["to_k"], use_dora=True), unet())
+    with pytest.raises(ModelError, match="no per-patient gradient"):
+        gradients(dora, {n: p for n, p in dora.named_parameters() if "lora_" in n})
