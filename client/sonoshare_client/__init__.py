@@ -1,0 +1,1 @@
+"""A hospital node: intake, vault, policy, agent, courier and auditor."""

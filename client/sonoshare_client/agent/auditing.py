@@ -1,0 +1,113 @@
+"""Auditing a candidate on this hospital's patients, and the signed statement about it."""
+
+import io
+from datetime import datetime
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from sonoshare_client.agent.attack import ModelAttack
+from sonoshare_client.agent.node import Node
+from sonoshare_client.auditor import AuditOutcome, LedgerPayment, audit_release
+from sonoshare_privacy.audits.gate import Cohort
+from sonoshare_shared.documents import AuditPredicate, AuditStatement, Digests, StudyPlan, Subject
+from sonoshare_shared.documents.exchange import AuditRequest
+from sonoshare_shared.documents.statement import STATEMENT_PAYLOAD_TYPE
+from sonoshare_shared.envelope import Envelope
+from sonoshare_shared.errors import IntegrityError
+from sonoshare_shared.release.transfer import CandidateFiles, unpack
+
+
+def audit_candidate(
+    node: Node, plan: StudyPlan, request: AuditRequest, payload: bytes, now: datetime
+) -> tuple[Envelope, bytes]:
+    """Audit a candidate and sign the statement.
+
+    Args:
+        node: the hospital.
+        plan: checked plan.
+        request: checked request.
+        payload: the candidate with its adapter and files.
+        now: time of the statement.
+
+    Returns:
+        The signed statement; no payload.
+
+    Raises:
+        IntegrityError: the candidate is not what was announced, or not of this plan.
+        BudgetError: the hospital's budget does not allow the audit.
+    """
+    files = unpack(payload, request.candidate_digest)
+    candidate = files.candidate
+    if (candidate.study, candidate.release, candidate.plan_digest) != (plan.study, request.release, plan.digest()):
+        raise IntegrityError("the candidate is not of this study plan")
+    patients = node.patients(plan, candidate.size)
+    nominal = plan.cohorts[node.hospital]
+    payment = LedgerPayment(
+        node.ledger,
+        study=plan.study,
+        candidate=files.digest,
+        delta=plan.mechanism.delta,
+        nominal=nominal,
+        max_candidates=plan.audit.max_candidates,
+    )
+    outcome = audit_release(
+        _pictures(files),
+        patients.trained,
+        patients.held_out,
+        plan=plan.audit,
+        cohort=Cohort.nominal(nominal, plan.audit.held_out_fraction),
+        payment=payment,
+        attack=ModelAttack(node.model(plan, files.adapter)),
+    )
+    statement = _statement(node, plan, files, outcome, now)
+    envelope = Envelope.sign(STATEMENT_PAYLOAD_TYPE, statement.canonical(), node.key)
+    _keep(node, files, envelope)
+    node.record("audited", release=request.release, verdict=outcome.verdict)
+    return envelope, b""
+
+
+def _pictures(files: CandidateFiles) -> NDArray[np.float32]:
+    size = files.candidate.size
+    return np.stack([_grey(data, size) for data in files.images]).astype(np.float32) / 255.0
+
+
+def _grey(data: bytes, size: int) -> NDArray[np.uint8]:
+    """Decode one 8-bit grey PNG of the announced size; the header is checked before any pixel is decoded."""
+    try:
+        with Image.open(io.BytesIO(data), formats=("PNG",)) as picture:
+            if picture.size != (size, size) or picture.mode != "L":
+                raise IntegrityError("an image of the candidate is not an 8-bit grey square of the announced size")
+            return np.asarray(picture, dtype=np.uint8)
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+        raise IntegrityError("an image of the candidate cannot be decoded") from error
+
+
+def _statement(
+    node: Node, plan: StudyPlan, files: CandidateFiles, outcome: AuditOutcome, now: datetime
+) -> AuditStatement:
+    spent = node.ledger.spent(plan.mechanism.delta, study=plan.study)
+    predicate = AuditPredicate(
+        hospital=node.hospital,
+        study=plan.study,
+        verdict=outcome.verdict,
+        figures=dict(outcome.figures),
+        reasons=outcome.reasons,
+        smallest_detectable_leak=outcome.smallest_detectable_leak,
+        epsilon=outcome.epsilon,
+        policy_digest=plan.audit.digest(),
+        ledger_head=node.ledger.head(),
+        spent_epsilon=spent.epsilon,
+        spent_delta=spent.delta,
+        time=now.replace(microsecond=0),
+    )
+    subject = Subject(name=files.candidate.release, digest=Digests(sha256=files.digest))
+    return AuditStatement(subject=(subject,), predicate=predicate)
+
+
+def _keep(node: Node, files: CandidateFiles, statement: Envelope) -> None:
+    path = node.candidate_path(files.digest)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(files.candidate.canonical())
+    node.statement_path(files.digest).write_bytes(statement.to_bytes())

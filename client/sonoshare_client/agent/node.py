@@ -1,0 +1,125 @@
+"""What an agent holds open: one hospital's key, ledger, vault, stored replies, and models it has loaded.
+
+Everything is opened once and stays warm between requests; the policy and the roster are read anew for each request,
+so that a change of the hospital's rules takes effect at once.
+"""
+
+import logging
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from sonoshare_client.agent.events import EventLog
+from sonoshare_client.agent.replies import ReplyStore
+from sonoshare_client.agent.witness import LogWitness, pinned_roster
+from sonoshare_client.dataset import TrainingSet, grid
+from sonoshare_client.home import NodeHome
+from sonoshare_client.ledger import open_ledger
+from sonoshare_client.policy import check_cohort
+from sonoshare_client.vault import Vault
+from sonoshare_privacy.ledger import Ledger
+from sonoshare_shared.documents import Roster, StudyPlan
+from sonoshare_shared.errors import InputError, RefusedError, SonoShareError
+from sonoshare_shared.keys import PublicKey, SigningKey
+from sonoshare_shared.model.adapter import adapter_from_bytes, load_adapter
+from sonoshare_shared.model.base import load_base
+from sonoshare_shared.model.network import ConditionedUNet
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass
+class Node:
+    """An open node.
+
+    Attributes:
+        home: its folder.
+        key: identity key.
+        ledger: privacy ledger.
+        replies: stored replies.
+        events: the agent's own event log.
+    """
+
+    home: NodeHome
+    key: SigningKey
+    ledger: Ledger
+    replies: ReplyStore
+    events: EventLog
+    _sets: dict[tuple[str, int], TrainingSet] = field(default_factory=dict)
+
+    @classmethod
+    def open(cls, home: NodeHome) -> "Node":
+        """Open a node that is enrolled.
+
+        Raises:
+            InputError: it is not enrolled, or its key or policy cannot be read.
+            LedgerError: the ledger is not intact.
+        """
+        pinned_roster(home.state_path)
+        key = home.identity()
+        ledger = open_ledger(home, key, lambda: datetime.now(UTC))
+        ledger.verify()
+        replies = ReplyStore(home.state_path / "replies")
+        return cls(home, key, ledger, replies, EventLog(home.state_path / "events.jsonl"))
+
+    @property
+    def hospital(self) -> str:
+        """Id of the hospital."""
+        return self.home.hospital
+
+    def roster(self) -> Roster:
+        """The pinned roster."""
+        return pinned_roster(self.home.state_path)
+
+    def log_witness(self) -> LogWitness:
+        """What has been seen of the transparency log."""
+        return LogWitness(self.home.state_path, PublicKey.from_hex(self.roster().coordinator_key))
+
+    def record(self, kind: str, **fields: object) -> None:
+        """Append to the agent's event log."""
+        self.events.record(kind, **fields)
+
+    def patients(self, plan: StudyPlan, size: int) -> TrainingSet:
+        """The hospital's patients for a plan's task, from the vault the first time and from memory after.
+
+        Raises:
+            RefusedError: the vault does not fit the task or the hospital's own rules. What is wrong with it (classes,
+                counts) is said in the agent's log alone: a refusal leaves the hospital, and no charge covers it.
+        """
+        try:
+            return self._fitting_patients(plan, size)
+        except SonoShareError as error:
+            _log.warning("the vault does not fit study %s: %s", plan.study, error)
+            raise RefusedError(
+                "this hospital's vault does not fit the study", remedy="see the agent's log at the hospital"
+            ) from None
+
+    def _fitting_patients(self, plan: StudyPlan, size: int) -> TrainingSet:
+        place = (plan.task.digest(), size)
+        if place not in self._sets:
+            with Vault(self.home) as vault:
+                self._sets = {place: grid(vault, plan.task, size)}
+        patients = self._sets[place]
+        check_cohort(self.home.policy(), trained=len(patients.trained), held_out=len(patients.held_out))
+        return patients
+
+    def model(self, plan: StudyPlan, adapter: bytes) -> ConditionedUNet:
+        """The plan's base with an adapter on it.
+
+        Raises:
+            InputError: the installed base is not the plan's.
+            ModelError: the adapter does not fit.
+        """
+        model, digest = load_base(plan.profile)
+        if digest != plan.base_digest:
+            raise InputError("the installed base weights are not the plan's", remedy="install the version of the plan")
+        load_adapter(model, adapter_from_bytes(adapter), plan.trained)
+        return model
+
+    def candidate_path(self, digest: str) -> Path:
+        """Where the listing of an audited candidate is kept."""
+        return self.home.state_path / "candidates" / f"{digest}.json"
+
+    def statement_path(self, candidate: str) -> Path:
+        """Where the signed statement about a candidate is kept."""
+        return self.home.statements_path / f"{candidate}.dsse.json"

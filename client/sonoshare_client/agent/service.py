@@ -1,0 +1,155 @@
+"""What the agent answers, and in which order it does things: verify, record, act.
+
+For every request: the frame is parsed; the plan's signature, the log evidence, the ledger's witness and the
+hospital's own policy are checked; a reply that was given before is given again; only then is anything read from the
+vault. Refusals go back as the error's kind, message and remedy, which never hold anything of a patient. An error that
+is not one of ours goes back without its text, which might.
+"""
+
+import logging
+import traceback
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Final
+
+from pydantic import TypeAdapter, ValidationError
+
+from sonoshare_client.agent.auditing import audit_candidate
+from sonoshare_client.agent.node import Node
+from sonoshare_client.agent.signing import sign_manifest
+from sonoshare_client.agent.training import train_round
+from sonoshare_client.agent.witness import checked_plan
+from sonoshare_client.policy import check_plan
+from sonoshare_shared.canonical import sha256_hex
+from sonoshare_shared.documents import StudyPlan
+from sonoshare_shared.documents.exchange import (
+    KEYS_REPLY_PAYLOAD_TYPE,
+    AuditRequest,
+    KeysReply,
+    KeysRequest,
+    LogEvidence,
+    Refusal,
+    Reply,
+    Request,
+    SignRequest,
+    TrainRequest,
+    candidate_entry,
+    decode_frame,
+    encode_frame,
+    model_entry,
+)
+from sonoshare_shared.envelope import Envelope
+from sonoshare_shared.errors import IntegrityError, PolicyError, SonoShareError
+
+_REQUEST: Final[TypeAdapter[KeysRequest | TrainRequest | AuditRequest | SignRequest]] = TypeAdapter(Request)
+_log = logging.getLogger(__name__)
+
+
+class Agent:
+    """Answers frames for one hospital.
+
+    Args:
+        node: the hospital's vault, policy, ledger, key and state.
+    """
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+
+    def answer(self, frame: bytes) -> bytes:
+        """Answer one request frame; never raises for what a peer can send."""
+        try:
+            header, payload = decode_frame(frame)
+            request = _parsed(header)
+            self._node.record("request", request=request.kind)
+            return self._dispatch(request, payload)
+        except SonoShareError as error:
+            self._node.record("refused", error=type(error).__name__, reason=error.message)
+            return _refused(type(error).__name__, error.message, error.remedy)
+        except Exception as error:  # noqa: BLE001 - the edge of the process: the text may hold patient data
+            place = traceback.extract_tb(error.__traceback__)[-1]
+            _log.error("request failed: %s at %s:%s", type(error).__name__, place.name, place.lineno)
+            self._node.record("failed", error=type(error).__name__)
+            return _refused(type(error).__name__, "the agent could not do this", "see the agent's log at the hospital")
+
+    def _dispatch(self, request: KeysRequest | TrainRequest | AuditRequest | SignRequest, payload: bytes) -> bytes:
+        match request:
+            case KeysRequest():
+                return self._keys()
+            case TrainRequest():
+                return self._train(request, payload)
+            case AuditRequest():
+                return self._audit(request, payload)
+            case SignRequest():
+                return self._sign(request, payload)
+
+    def _keys(self) -> bytes:
+        node = self._node
+        reply = KeysReply(
+            hospital=node.hospital,
+            identity_key=node.key.public.hex,
+            ledger_head=node.ledger.head(),
+            log_size=node.log_witness().size,
+        )
+        return _answered(Envelope.sign(KEYS_REPLY_PAYLOAD_TYPE, reply.canonical(), node.key))
+
+    def _train(self, request: TrainRequest, adapter: bytes) -> bytes:
+        plan = self._permitted(request.plan, request.ledger_witness)
+        if sha256_hex(adapter) != request.adapter_digest:
+            raise IntegrityError("the adapter is not the one that was announced", remedy="send it again")
+        if request.round > plan.rounds:
+            raise PolicyError(f"the plan has {plan.rounds} rounds", remedy="ask for a new study")
+        self._shown(request.evidence, model_entry(plan.study, request.round, request.adapter_digest))
+        slot, identity = f"train/{plan.study}/{request.round}", f"{plan.digest()}/{request.adapter_digest}"
+        return self._once(slot, identity, lambda: train_round(self._node, plan, request, adapter))
+
+    def _audit(self, request: AuditRequest, payload: bytes) -> bytes:
+        plan = self._permitted(request.plan, request.ledger_witness)
+        self._shown(request.evidence, candidate_entry(plan.study, request.release, request.candidate_digest))
+        slot, identity = f"audit/{plan.study}/{request.release}", request.candidate_digest
+        now = datetime.now(UTC)
+        return self._once(slot, identity, lambda: audit_candidate(self._node, plan, request, payload, now))
+
+    def _sign(self, request: SignRequest, manifest: bytes) -> bytes:
+        if sha256_hex(manifest) != request.manifest_digest:
+            raise IntegrityError("the manifest is not the one that was announced", remedy="send it again")
+        return _answered(sign_manifest(self._node, manifest))
+
+    def _permitted(self, envelope: Envelope, ledger_witness: str | None) -> StudyPlan:
+        node = self._node
+        roster = node.roster()
+        plan = checked_plan(envelope, roster, node.hospital)
+        if plan.audit.digest() != roster.audit_policy:
+            raise PolicyError("the plan's audits are not the consortium's", remedy="ask the coordinator")
+        check_plan(plan, node.home.policy(), node.hospital)
+        node.ledger.verify()
+        if ledger_witness is not None:
+            node.ledger.require_not_older_than([ledger_witness])
+        return plan
+
+    def _shown(self, evidence: LogEvidence, entry: dict[str, object]) -> None:
+        self._node.log_witness().require(evidence, entry)
+
+    def _once(self, slot: str, identity: str, work: Callable[[], tuple[Envelope, bytes]]) -> bytes:
+        stored = self._node.replies.find(slot, identity)
+        if stored is not None:
+            self._node.record("repeated", slot=slot)
+            return stored
+        envelope, payload = work()
+        reply = _answered(envelope, payload)
+        self._node.replies.store(slot, identity, reply)
+        return reply
+
+
+def _parsed(header: bytes) -> KeysRequest | TrainRequest | AuditRequest | SignRequest:
+    try:
+        return _REQUEST.validate_json(header)
+    except ValidationError as error:
+        raise IntegrityError("not a request that this agent knows", remedy="check the peer's version") from error
+
+
+def _answered(envelope: Envelope, payload: bytes = b"") -> bytes:
+    return encode_frame(Reply(envelope=envelope), payload)
+
+
+def _refused(error: str, message: str, remedy: str) -> bytes:
+    return encode_frame(Reply(refusal=Refusal(error=error, message=message, remedy=remedy)))

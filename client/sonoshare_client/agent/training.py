@@ -1,0 +1,188 @@
+"""One round of private fine-tuning at this hospital: an adapter in, a private update and a charge out.
+
+What leaves is the difference between the adapter before and after, and the noisy losses; both are functions of the
+noised sums that the ledger was charged for (``sonoshare_privacy.PatientDP``), of the received adapter and of public
+constants of the plan. The learning rate falls linearly over the study's rounds by the plan alone, so a round
+needs no memory of the one before.
+"""
+
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sonoshare_client.agent.node import Node
+from sonoshare_client.dataset import PatientArrays
+from sonoshare_privacy.engine import PatientDP
+from sonoshare_privacy.gradients.engine import Batch, Loss
+from sonoshare_privacy.optimiser import Optimiser
+from sonoshare_shared.canonical import sha256_hex
+from sonoshare_shared.documents import StudyPlan
+from sonoshare_shared.documents.exchange import TRAIN_REPLY_PAYLOAD_TYPE, TrainReply, TrainRequest
+from sonoshare_shared.envelope import Envelope
+from sonoshare_shared.model.adapter import adapter_bytes, adapter_state, trained_parameters
+from sonoshare_shared.model.conditions import Condition
+from sonoshare_shared.model.diffusion import stratified_times
+from sonoshare_shared.model.loss import denoising_loss
+from sonoshare_shared.model.network import ConditionedUNet
+from sonoshare_shared.phantom import simulate
+
+FINAL_FRACTION: Final = 0.1
+ROWS_AT_ONCE: Final = 32
+PROBE_PHANTOMS: Final = 2
+PROBE_SEED: Final = 20_261
+
+
+def train_round(node: Node, plan: StudyPlan, request: TrainRequest, adapter: bytes) -> tuple[Envelope, bytes]:
+    """Train one round.
+
+    Args:
+        node: the hospital.
+        plan: checked plan.
+        request: checked request.
+        adapter: the global adapter.
+
+    Returns:
+        The signed reply and the update (safetensors of differences, float32).
+
+    Raises:
+        BudgetError: the hospital's budget does not allow the round; nothing was read.
+        ModelError: the adapter does not fit, or the engine's self-check failed.
+    """
+    model = node.model(plan, adapter).to(_device())
+    patients = node.patients(plan, model.profile.size).trained
+    before = adapter_state(model, plan.trained)
+    parameters = trained_parameters(model, plan.trained)
+    dp = PatientDP(
+        model=model,
+        parameters=parameters,
+        mechanism=plan.mechanism,
+        divisor=plan.divisor(node.hospital),
+        ledger=node.ledger,
+        study=plan.study,
+        optimiser=round_optimiser(plan, request.round),
+        probe=probe(model, plan.mechanism.draws),
+        # Activations, not gradients, fill the memory when few parameters are trained: bound the rows at once.
+        memory_limit=max(1, ROWS_AT_ONCE // plan.mechanism.draws) * 4 * sum(p.numel() for p in parameters.values()),
+    )
+    drawing = PatientDraws(patients, plan.mechanism.draws, _device())
+    outcome = dp.train(
+        patients=len(patients),
+        draw=drawing.draw,
+        loss=loss_of(model),
+        steps=plan.local_steps,
+        purpose=f"training round {request.round}",
+        witnessed=[] if request.ledger_witness is None else [request.ledger_witness],
+    )
+    after = adapter_state(model, plan.trained)
+    update = adapter_bytes({name: after[name] - before[name] for name in before})
+    reply = TrainReply(
+        hospital=node.hospital,
+        study=plan.study,
+        round=request.round,
+        adapter_digest=request.adapter_digest,
+        update_digest=sha256_hex(update),
+        ledger_head=node.ledger.head(),
+        log_size=node.log_witness().size,
+        losses=outcome.losses,
+    )
+    node.record("trained", round=request.round, rounds=plan.rounds)
+    return Envelope.sign(TRAIN_REPLY_PAYLOAD_TYPE, reply.canonical(), node.key), update
+
+
+def round_optimiser(plan: StudyPlan, number: int) -> Optimiser:
+    """The optimiser of round ``number``: its part of a learning rate that falls linearly over the whole study."""
+
+    def share(done: float) -> float:
+        return 1.0 - (1.0 - FINAL_FRACTION) * done
+
+    start, end = share((number - 1) / plan.rounds), share(number / plan.rounds)
+    return Optimiser(learning_rate=plan.learning_rate * start, final_fraction=end / start)
+
+
+class PatientDraws:
+    """Draws of one patient: which image, mirrored or not, at which time, with which noise.
+
+    Args:
+        patients: the trained patients.
+        draws: K, rows of one patient.
+        device: where the rows go.
+    """
+
+    def __init__(self, patients: Sequence[PatientArrays], draws: int, device: torch.device) -> None:
+        self._patients, self._draws, self._device = patients, draws, device
+
+    def draw(self, index: int, generator: torch.Generator) -> Batch:
+        """K rows of one patient; every random choice comes from the generator."""
+        patient, draws = self._patients[index], self._draws
+        chosen = torch.randint(len(patient), (draws,), generator=generator, device=generator.device).cpu()
+        mirrored = torch.rand(draws, generator=generator, device=generator.device).cpu() < 0.5
+        times = stratified_times(draws, generator)
+        size = patient.images.shape[-1]
+        noise = torch.randn(draws, 1, size, size, generator=generator, device=generator.device)
+        rows = patient_rows(patient, chosen, mirrored) | {"t": times, "noise": noise}
+        return {name: tensor.to(self._device) for name, tensor in rows.items()}
+
+
+def patient_rows(patient: PatientArrays, chosen: Tensor, mirrored: Tensor) -> dict[str, Tensor]:
+    """Images of a patient with their conditions, mirrored left to right where asked.
+
+    Args:
+        patient: the patient.
+        chosen: int64 [K], which image.
+        mirrored: bool [K].
+
+    Returns:
+        ``images`` and ``masks`` [K, 1, S, S] (masks NaN where unknown), ``labels``, ``scanners`` [K], ``boxes`` [K, 4].
+    """
+    rows = chosen.numpy()
+    masks = torch.from_numpy(patient.masks[rows]).float()
+    masks[~torch.from_numpy(patient.has_mask[rows])] = torch.nan
+    condition = Condition.of(patient.labels[rows], patient.scanners[rows], patient.boxes[rows]).mirrored(mirrored)
+    flip = mirrored[:, None, None]
+    images = torch.from_numpy(patient.images[rows])
+    return {
+        "images": torch.where(flip, images.flip(-1), images)[:, None],
+        "masks": torch.where(flip, masks.flip(-1), masks)[:, None],
+        "labels": condition.labels,
+        "scanners": condition.scanners,
+        "boxes": condition.boxes,
+    }
+
+
+def loss_of(model: ConditionedUNet) -> Loss:
+    """The training loss of a batch of rows, one value per row."""
+
+    def loss(batch: Batch) -> Tensor:
+        condition = Condition(batch["labels"], batch["scanners"], batch["boxes"])
+        return denoising_loss(model, batch["images"], batch["masks"], condition, batch["t"], batch["noise"])
+
+    return loss
+
+
+def probe(model: ConditionedUNet, draws: int) -> list[Batch]:
+    """Draws of two phantoms, for the engine's self-check on public images before anything is charged."""
+    phantoms = simulate(PROBE_PHANTOMS, seed=PROBE_SEED, size=model.profile.size)
+    device = next(model.parameters()).device
+    patients = [
+        PatientArrays(
+            pseudonym="",
+            held_out=False,
+            images=phantoms.images[[i]],
+            masks=phantoms.masks[[i]],
+            has_mask=np.ones(1, np.bool_),
+            boxes=phantoms.boxes[[i]],
+            labels=phantoms.labels[[i]],
+            scanners=phantoms.scanners[[i]],
+        )
+        for i in range(PROBE_PHANTOMS)
+    ]
+    drawing = PatientDraws(patients, draws, device)
+    generator = torch.Generator().manual_seed(PROBE_SEED)
+    return [drawing.draw(i, generator) for i in range(PROBE_PHANTOMS)]
+
+
+def _device() -> torch.device:
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -1,0 +1,58 @@
+"""Frames over the agent's Unix socket: ``u64 length, frame`` in each direction, one request per connection."""
+
+import socket
+import struct
+from pathlib import Path
+from typing import Final
+
+from sonoshare_shared.documents.exchange import MAX_FRAME_BYTES
+from sonoshare_shared.errors import FederationError
+
+_LENGTH: Final = struct.Struct(">Q")
+_BLOCK_BYTES: Final = 1 << 20
+
+
+def send_frame(connection: socket.socket, frame: bytes) -> None:
+    """Send one frame."""
+    connection.sendall(_LENGTH.pack(len(frame)))
+    connection.sendall(frame)
+
+
+def receive_frame(connection: socket.socket) -> bytes:
+    """Receive one frame.
+
+    Raises:
+        FederationError: the peer closed the connection early or announced more than 1 GiB.
+    """
+    (length,) = _LENGTH.unpack(_receive_exactly(connection, _LENGTH.size))
+    if length > MAX_FRAME_BYTES:
+        raise FederationError("a frame of more than 1 GiB was announced", remedy="check the peer's version")
+    return _receive_exactly(connection, length)
+
+
+def ask_agent(socket_path: Path, frame: bytes, timeout_seconds: float) -> bytes:
+    """Pass a request frame to the agent and return its reply frame.
+
+    Raises:
+        FederationError: the agent does not answer.
+    """
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+            connection.settimeout(timeout_seconds)
+            connection.connect(str(socket_path))
+            send_frame(connection, frame)
+            return receive_frame(connection)
+    except OSError as error:
+        raise FederationError(
+            "the hospital's agent does not answer", remedy="start it with: sonoshare hospital start"
+        ) from error
+
+
+def _receive_exactly(connection: socket.socket, length: int) -> bytes:
+    received = bytearray()
+    while len(received) < length:
+        block = connection.recv(min(_BLOCK_BYTES, length - len(received)))
+        if not block:
+            raise FederationError("the peer closed the connection early", remedy="see the agent's log")
+        received += block
+    return bytes(received)

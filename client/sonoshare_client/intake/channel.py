@@ -1,0 +1,174 @@
+"""How parent and child talk: a Unix socket with length-prefixed JSON, open files passed as descriptors.
+
+The child gets the bytes of a file by a descriptor that the parent has opened and checked; it is told no path.
+The parent trusts nothing that comes back: lengths are bounded before they are read, and every field is checked by
+``parse_answer``. A child that a file has taken over can give a wrong picture; it cannot give anything else.
+"""
+
+import json
+import math
+import re
+import socket
+import struct
+import time
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+
+from sonoshare_client.intake.limits import Limits
+from sonoshare_client.intake.reasons import Reason
+from sonoshare_client.stored_image import Box, StoredImage
+
+_LENGTH: Final = struct.Struct(">I")
+MAXIMUM_HEADER: Final = 1 << 16
+_HEX_DIGEST: Final = re.compile(r"^[0-9a-f]{64}$")
+DEVICE_TEXT: Final = re.compile(r"^[A-Za-z0-9 @._/+()-]{0,64}$")
+
+
+class ChannelError(Exception):
+    """What the other side said is no answer."""
+
+
+class ChannelClosedError(ChannelError):
+    """The other side is gone."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """What the parent asks about one file.
+
+    Attributes:
+        suffix: extension of the file's name, lowercase with its dot, or empty.
+        box: lesion box x, y, w, h in pixels of the whole picture, or None.
+    """
+
+    suffix: str
+    box: Box | None
+
+
+@dataclass(frozen=True, eq=False)
+class Taken:
+    """A picture that the child has taken in.
+
+    Attributes:
+        image: de-identified; its label is empty, and its device is what the header may tell.
+        instance: sha256 of the SOP instance UID, 32 bytes; None where the format has none.
+    """
+
+    image: StoredImage
+    instance: bytes | None
+
+
+def send_message(channel: socket.socket, message: dict[str, Any], descriptors: list[int]) -> None:
+    """Send one JSON message, with descriptors attached to its length."""
+    body = json.dumps(message).encode()
+    socket.send_fds(channel, [_LENGTH.pack(len(body))], descriptors)
+    channel.sendall(body)
+
+
+def receive_message(channel: socket.socket) -> tuple[dict[str, Any], list[int]] | None:
+    """Receive one JSON message and its descriptors; None when the other side has closed."""
+    prefix, descriptors, _, _ = socket.recv_fds(channel, _LENGTH.size, 2)
+    if not prefix:
+        return None
+    prefix += _receive(channel, _LENGTH.size - len(prefix))
+    (length,) = _LENGTH.unpack(prefix)
+    if length > MAXIMUM_HEADER:
+        raise ChannelError("message too long")
+    message: dict[str, Any] = json.loads(_receive(channel, length))
+    return message, descriptors
+
+
+def send_taken(channel: socket.socket, taken: Taken) -> None:
+    """Child: answer with a picture."""
+    image = taken.image
+    header = {
+        "shape": list(image.pixels.shape),
+        "mask": image.mask is not None,
+        "box": list(image.box) if image.box is not None else None,
+        "device": image.device,
+        "instance": taken.instance.hex() if taken.instance is not None else None,
+    }
+    send_message(channel, header, [])
+    channel.sendall(np.ascontiguousarray(image.pixels).tobytes())
+    if image.mask is not None:
+        channel.sendall(np.packbits(image.mask != 0).tobytes())
+
+
+def send_refusal(channel: socket.socket, reason: Reason) -> None:
+    """Child: answer with a reason."""
+    send_message(channel, {"refused": reason.name}, [])
+
+
+def receive_answer(channel: socket.socket, limits: Limits) -> Taken | Reason:
+    """Parent: read one answer of an untrusted child.
+
+    Args:
+        channel: the socket.
+        limits: bounds on the picture, and the time for the whole answer however slowly it trickles in.
+
+    Raises:
+        ChannelClosedError: the child is gone.
+        ChannelError: not an answer that a child may give.
+        TimeoutError: it took longer than ``limits.wall_seconds``.
+    """
+    deadline = time.monotonic() + limits.wall_seconds
+    (length,) = _LENGTH.unpack(_receive(channel, _LENGTH.size, deadline))
+    if length > MAXIMUM_HEADER:
+        raise ChannelError("header too long")
+    body = _receive(channel, length, deadline)
+    try:
+        header = json.loads(body)
+        if set(header) == {"refused"}:
+            return Reason[header["refused"]]
+        shape, box, device, instance, has_mask = _fields(header, limits)
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise ChannelError("not an answer") from error
+    height, width = shape
+    pixels = np.frombuffer(_receive(channel, height * width, deadline), np.uint8).reshape(shape)
+    mask = None
+    if has_mask:
+        bits = np.frombuffer(_receive(channel, -(-height * width // 8), deadline), np.uint8)
+        mask = np.unpackbits(bits, count=height * width).reshape(shape)
+    return Taken(StoredImage(pixels=pixels, mask=mask, box=box, label="", device=device), instance)
+
+
+def _fields(header: dict[str, Any], limits: Limits) -> tuple[tuple[int, int], Box | None, str, bytes | None, bool]:
+    """Check every field of an answer; ValueError, KeyError or TypeError where one is not as agreed."""
+    if set(header) != {"shape", "mask", "box", "device", "instance"}:
+        raise ValueError("fields")
+    height, width = header["shape"]
+    if type(height) is not int or type(width) is not int or type(header["mask"]) is not bool:
+        raise TypeError("shape or mask")
+    if not (1 <= height <= limits.side and 1 <= width <= limits.side and height * width <= limits.pixels):
+        raise ValueError("shape")
+    box: Box | None = None
+    if header["box"] is not None:
+        x, y, w, h = (float(value) for value in header["box"])
+        box = (x, y, w, h)
+        if not all(math.isfinite(value) and 0 <= value <= 1 for value in box):
+            raise ValueError("box")
+    device, instance = header["device"], header["instance"]
+    if not isinstance(device, str) or not DEVICE_TEXT.match(device):
+        raise ValueError("device")
+    if instance is not None and not _HEX_DIGEST.match(instance):
+        raise ValueError("instance")
+    return (height, width), box, device, None if instance is None else bytes.fromhex(instance), header["mask"]
+
+
+def _receive(channel: socket.socket, length: int, deadline: float | None = None) -> bytes:
+    """Exactly so many bytes, before a moment of the monotonic clock."""
+    buffer = bytearray(length)
+    view = memoryview(buffer)
+    while view:
+        if deadline is not None:
+            remaining = deadline - time.monotonic()
+            if remaining <= 0:
+                raise TimeoutError
+            channel.settimeout(remaining)
+        received = channel.recv_into(view)
+        if not received:
+            raise ChannelClosedError("the other side is gone")
+        view = view[received:]
+    return bytes(buffer)

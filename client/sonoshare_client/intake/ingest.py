@@ -1,0 +1,225 @@
+"""Parent: from a folder of pictures to the vault.
+
+Each row of the labels is one picture. It is stored, counted as a duplicate, or set aside with a reason; nothing is
+lost silently, and one bad file stops nothing. What is stored is complete whenever intake dies; running it again
+goes on where it stopped, because what is in the vault already counts as a duplicate.
+
+Reports, progress and errors name paths relative to the source folder and reasons from a closed list: no value of a
+header, no patient.
+"""
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Final
+
+from sonoshare_client.home import NodeHome
+from sonoshare_client.intake.channel import DEVICE_TEXT, Question, Taken
+from sonoshare_client.intake.limits import DEFAULT_LIMITS, Limits
+from sonoshare_client.intake.pool import CHILD, FileTask, Pool
+from sonoshare_client.intake.reasons import Reason
+from sonoshare_client.vault import Vault
+from sonoshare_client.vault_writer import Added, VaultWriter
+from sonoshare_shared.errors import InputError
+from sonoshare_shared.labels import LabelRow, LabelTable, read_labels
+
+Progress = Callable[[int, int], None]
+"""Called with the number of pictures done and in all."""
+
+_CLASS_TEXT: Final = re.compile(r"^[A-Za-z0-9 ._/+()-]{1,64}$")
+_PICTURE_SUFFIXES: Final = ("", ".dcm", ".dicom", ".png", ".jpg", ".jpeg")
+_REASON_OF: Final = {
+    Added.OTHER_CLASS: Reason.OTHER_CLASS,
+    Added.OTHER_PATIENT: Reason.OTHER_PATIENT,
+    Added.OTHER_PICTURE: Reason.OTHER_PICTURE,
+}
+
+
+@dataclass(frozen=True)
+class Quarantined:
+    """A file that was set aside.
+
+    Attributes:
+        source: its path relative to the source folder.
+        reason: why, without any of its content.
+    """
+
+    source: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class IngestReport:
+    """What became of a folder.
+
+    Attributes:
+        accepted: pictures that are new in the vault.
+        quarantined: files that were set aside.
+        patients: patients among the accepted and the duplicates.
+        duplicates: pictures that the vault had already.
+        conflicts: how many of the quarantined contradict what the vault holds (other patient, class or picture).
+        unlisted: picture files in the folder that no row names.
+    """
+
+    accepted: int
+    quarantined: tuple[Quarantined, ...]
+    patients: int
+    duplicates: int
+    conflicts: int
+    unlisted: int
+
+
+@dataclass
+class _Tally:
+    accepted: int = 0
+    duplicates: int = 0
+    conflicts: int = 0
+    quarantined: list[Quarantined] = field(default_factory=list)
+    patients: set[str] = field(default_factory=set)
+
+    def report(self, unlisted: int) -> IngestReport:
+        return IngestReport(
+            accepted=self.accepted,
+            quarantined=tuple(self.quarantined),
+            patients=len(self.patients),
+            duplicates=self.duplicates,
+            conflicts=self.conflicts,
+            unlisted=unlisted,
+        )
+
+
+def ingest(
+    home: NodeHome,
+    source: Path,
+    labels_csv: Path | None = None,
+    *,
+    jobs: int = 1,
+    progress: Progress | None = None,
+    limits: Limits = DEFAULT_LIMITS,
+) -> IngestReport:
+    """Take in a folder.
+
+    Args:
+        home: the node.
+        source: folder with the pictures; with ``labels.csv`` or a BUS-BRA table, unless ``labels_csv`` is given.
+        labels_csv: the table, whose paths are relative to its own folder.
+        jobs: child processes.
+        progress: told after each picture.
+        limits: bounds of intake.
+
+    Raises:
+        InputError: no usable labels, no key, another intake at work, or the disk is full.
+    """
+    if not source.is_dir():
+        raise InputError(f"{source.name} is not a folder", remedy="give the folder that holds the pictures")
+    table = read_labels(labels_csv or source)
+    report = ingest_table(home, table, jobs=jobs, progress=progress, limits=limits)
+    return replace(report, unlisted=_unlisted(source, table))
+
+
+def ingest_table(
+    home: NodeHome,
+    table: LabelTable,
+    *,
+    classes: Sequence[str] | None = None,
+    jobs: int = 1,
+    progress: Progress | None = None,
+    limits: Limits = DEFAULT_LIMITS,
+    command: Sequence[str] = CHILD,
+) -> IngestReport:
+    """Take in the rows of a table.
+
+    Args:
+        home: the node.
+        table: rows whose files lie in ``table.folder``.
+        classes: a row of another class is set aside; any class if None.
+        jobs: child processes.
+        progress: told after each picture.
+        limits: bounds of intake.
+        command: what starts a child.
+
+    Raises:
+        InputError: no key, another intake at work, or the disk is full; what was stored stays, and is complete.
+    """
+    if jobs < 1:
+        raise InputError("at least one job is needed", remedy="give --jobs 1 or more")
+    tally, total = _Tally(), len(table)
+    devices = home.policy().intake.devices
+    with (
+        Vault(home) as vault,
+        vault.writing() as writer,
+        Pool(jobs, str(table.folder), limits, devices, command) as pool,
+    ):
+        sound = [row for row in table if not _set_aside(row, table, classes, tally)]
+        done = total - len(sound)
+        for row, answer in zip(sound, pool.answers(_tasks(sound, table)), strict=True):
+            _keep(row, answer, writer, table, tally)
+            done += 1
+            if progress is not None:
+                progress(done, total)
+    return tally.report(unlisted=0)
+
+
+def _set_aside(row: LabelRow, table: LabelTable, classes: Sequence[str] | None, tally: _Tally) -> bool:
+    """Set a row aside for what its labels say."""
+    reason = None
+    if not row.patient.strip():
+        reason = Reason.PATIENT
+    elif not _CLASS_TEXT.match(row.label):
+        reason = Reason.LABEL
+    elif classes is not None and row.label not in classes:
+        reason = Reason.UNKNOWN_CLASS
+    if reason is not None:
+        tally.quarantined.append(Quarantined(_relative(row.image, table), reason.value))
+    return reason is not None
+
+
+def _tasks(rows: Sequence[LabelRow], table: LabelTable) -> Iterator[FileTask]:
+    for row in rows:
+        yield FileTask(
+            image=_relative(row.image, table),
+            mask=None if row.mask is None else _relative(row.mask, table),
+            question=Question(row.image.suffix.lower(), row.box),
+        )
+
+
+def _keep(row: LabelRow, answer: Taken | Reason, writer: VaultWriter, table: LabelTable, tally: _Tally) -> None:
+    source = _relative(row.image, table)
+    if isinstance(answer, Reason):
+        tally.quarantined.append(Quarantined(source, answer.value))
+        return
+    image = replace(answer.image, label=row.label, device=_device(row.device) or answer.image.device)
+    added = writer.add(row.patient, image, answer.instance)
+    if added in _REASON_OF:
+        tally.conflicts += 1
+        tally.quarantined.append(Quarantined(source, _REASON_OF[added].value))
+        return
+    tally.patients.add(row.patient.strip())
+    if added is Added.STORED:
+        tally.accepted += 1
+    else:
+        tally.duplicates += 1
+
+
+def _device(text: str) -> str:
+    """The hospital's own name of a device, if it is plain text."""
+    return text.strip() if DEVICE_TEXT.match(text.strip()) else ""
+
+
+def _relative(path: Path, table: LabelTable) -> str:
+    """Path below the source folder, as the labels have it; a path elsewhere stays absolute and is refused later."""
+    try:
+        return path.relative_to(table.folder).as_posix()
+    except ValueError:
+        return path.as_posix()
+
+
+def _unlisted(source: Path, table: LabelTable) -> int:
+    """Picture files below the source that no row names."""
+    named = {row.image.resolve() for row in table} | {row.mask.resolve() for row in table if row.mask is not None}
+    return sum(
+        1
+        for path in source.rglob("*")
+        if path.suffix.lower() in _PICTURE_SUFFIXES and path.is_file() and path.resolve() not in named
+    )

@@ -1,0 +1,123 @@
+"""What a hospital sees of its own node: its ledger and its vault in figures. For its own eyes, never sent.
+
+Two sets of figures: ``ledger_overview`` rests on the ledger alone, ``node_overview`` on ledger and vault.
+"""
+
+import socket
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Final
+
+from sonoshare_client.home import NodeHome
+from sonoshare_client.ledger import open_ledger
+from sonoshare_client.vault import Vault
+from sonoshare_privacy.budget import Budget, Spent
+from sonoshare_shared.documents.charge import Charge
+from sonoshare_shared.errors import LedgerError
+
+_AGENT_SOCKET: Final = "agent.sock"
+_CONNECT_SECONDS: Final = 1.0
+
+Clock = Callable[[], datetime]
+
+
+@dataclass(frozen=True)
+class LedgerOverview:
+    """The ledger of a hospital.
+
+    Attributes:
+        spent: of its life so far; None if the ledger is not intact.
+        budget: of its life.
+        entries: all charges, in order.
+        head: digest of the last entry; None if the ledger is not intact.
+        studies: names of the studies that were charged.
+        broken: why the ledger is not intact; empty if it is.
+    """
+
+    spent: Spent | None
+    budget: Budget
+    entries: tuple[Charge, ...]
+    head: str | None
+    studies: tuple[str, ...]
+    broken: str
+
+    @property
+    def intact(self) -> bool:
+        """Whether order, chain and signatures hold."""
+        return not self.broken
+
+
+@dataclass(frozen=True)
+class NodeOverview:
+    """A node.
+
+    Attributes:
+        patients: in the vault.
+        held_out: of them never trained on.
+        images: in the vault.
+        ledger: the ledger.
+        connection: ``answering`` if an agent answers on the node's socket, else ``stopped``.
+    """
+
+    patients: int
+    held_out: int
+    images: int
+    ledger: LedgerOverview
+    connection: str
+
+
+def ledger_overview(home: NodeHome, clock: Clock) -> LedgerOverview:
+    """Read the whole ledger and check it."""
+    rules = home.policy().budget
+    budget = Budget(rules.lifetime_epsilon, rules.delta)
+    try:
+        with closing(open_ledger(home, home.identity(), clock)) as ledger:
+            ledger.verify()
+            return LedgerOverview(
+                spent=ledger.spent(),
+                budget=budget,
+                entries=tuple(signed.charge for signed in ledger.entries()),
+                head=ledger.head(),
+                studies=ledger.studies(),
+                broken="",
+            )
+    except LedgerError as error:
+        return LedgerOverview(spent=None, budget=budget, entries=(), head=None, studies=(), broken=str(error))
+
+
+def draw_ledger_overview(home: NodeHome, clock: Clock, path: Path) -> None:
+    """Draw the lifetime epsilon after each charge, and its limit, as a PNG.
+
+    Raises:
+        LedgerError: the ledger is not intact.
+    """
+    from sonoshare_privacy.plots import draw_ledger  # noqa: PLC0415 - loads a plotting library
+
+    with closing(open_ledger(home, home.identity(), clock)) as ledger:
+        draw_ledger(ledger.entries(), ledger.budgets.lifetime, path)
+
+
+def node_overview(home: NodeHome, clock: Clock) -> NodeOverview:
+    """Count the vault and read the ledger."""
+    with Vault(home) as vault:
+        patients = vault.patients()
+    return NodeOverview(
+        patients=len(patients),
+        held_out=sum(patient.held_out for patient in patients),
+        images=sum(len(patient.images) for patient in patients),
+        ledger=ledger_overview(home, clock),
+        connection=_connection(home),
+    )
+
+
+def _connection(home: NodeHome) -> str:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as channel:
+        channel.settimeout(_CONNECT_SECONDS)
+        try:
+            channel.connect(str(home.state_path / _AGENT_SOCKET))
+        except OSError:
+            return "stopped"
+    return "answering"

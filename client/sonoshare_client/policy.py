@@ -1,0 +1,309 @@
+"""The hospital's own rules, and the check of a study plan against them.
+
+- The rules are read from ``policy.toml``; nothing in a plan can widen them.
+- The hospital computes epsilon itself from the plan's mechanism (PLD accountant, neighbouring relation: add or
+  remove one patient with all images). A figure that a coordinator states is not even an input.
+- Audits cost too: every candidate that may be audited is counted, whether or not it will be.
+- What is checked here are public constants only. Whether the vault holds enough patients is
+  ``check_cohort``: its answer depends on private counts, so ask it when a hospital joins, not round by round.
+
+Not promised: that the budget is still there. The ledger decides that, durably, before the first gradient.
+"""
+
+import base64
+import json
+import tomllib
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from sonoshare_shared.canonical import canonical_bytes, sha256_hex
+from sonoshare_shared.documents import StudyPlan
+from sonoshare_shared.errors import InputError, IntegrityError, PolicyError
+
+_ROUNDING = 1e-9  # the same delta, written once as 1 / (10 N) and once as 0.1 / N, is the same
+
+Epsilon = Annotated[float, Field(gt=0, le=100, allow_inf_nan=False)]
+HexDigest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Device = Annotated[str, Field(min_length=1, max_length=64)]
+
+
+class _Rules(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class BudgetRules(_Rules):
+    """What may be spent.
+
+    Attributes:
+        lifetime_epsilon: all studies and audits together, at ``delta``.
+        study_epsilon: one study with all its audits, at ``delta``.
+        delta: the delta at which both are stated, and the largest delta a plan may use.
+    """
+
+    lifetime_epsilon: Epsilon = 20.0
+    study_epsilon: Epsilon = 10.0
+    delta: Annotated[float, Field(gt=0, lt=1e-2)] = 1e-3
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.study_epsilon > self.lifetime_epsilon:
+            raise ValueError("study_epsilon is larger than lifetime_epsilon")
+        return self
+
+
+class CohortRules(_Rules):
+    """Who is in the vault.
+
+    Attributes:
+        nominal: number of trained patients the hospital publicly declares; a round number near the truth.
+        minimum_trained: fewer trained patients than this, and the hospital takes part in nothing.
+        minimum_held_out: the same for held-out patients, who calibrate the audits.
+        held_out_fraction: public probability with which a patient is held out; fixed when the vault is made.
+    """
+
+    nominal: Annotated[int, Field(ge=1)] = 100
+    minimum_trained: Annotated[int, Field(ge=1)] = 10
+    minimum_held_out: Annotated[int, Field(ge=0)] = 3
+    held_out_fraction: Annotated[float, Field(ge=0.25, le=0.5)] = 0.3
+
+
+class TrainingRules(_Rules):
+    """What may be trained.
+
+    Attributes:
+        trained: permitted sets of trained parameters.
+        bases: permitted sha256 digests of base weights, or ``"any"``.
+        maximum_draws: most draws of one patient in one step.
+        maximum_rounds: most rounds of a study.
+        maximum_local_steps: most steps of one round.
+    """
+
+    trained: Annotated[tuple[Literal["affine", "full"], ...], Field(min_length=1)] = ("affine", "full")
+    bases: Literal["any"] | tuple[HexDigest, ...] = "any"
+    maximum_draws: Annotated[int, Field(ge=1)] = 64
+    maximum_rounds: Annotated[int, Field(ge=1)] = 1000
+    maximum_local_steps: Annotated[int, Field(ge=1)] = 1000
+
+
+class AuditRules(_Rules):
+    """What an audit may cost, and what it must not tolerate.
+
+    Attributes:
+        maximum_epsilon_copies: most epsilon of one copy audit.
+        maximum_epsilon_membership: most epsilon of one membership audit.
+        maximum_tolerated_share: largest share of copied patients at which a PASS may still be possible.
+        maximum_tolerated_auc: largest membership AUC at which a PASS may still be possible.
+        maximum_alpha: largest error probability of each bound.
+    """
+
+    maximum_epsilon_copies: Epsilon = 1.0
+    maximum_epsilon_membership: Epsilon = 1.0
+    maximum_tolerated_share: Annotated[float, Field(gt=0, lt=1)] = 0.25
+    maximum_tolerated_auc: Annotated[float, Field(gt=0.5, lt=1)] = 0.8
+    maximum_alpha: Annotated[float, Field(gt=0, le=0.2)] = 0.05
+
+
+class IntakeRules(_Rules):
+    """What intake may keep of a DICOM header.
+
+    Attributes:
+        devices: ``manufacturer model`` texts that may be kept as they are in a header; of any other device only
+            the name of a well-known manufacturer is kept.
+    """
+
+    devices: tuple[Device, ...] = ()
+
+
+class Policy(_Rules):
+    """All rules of a hospital; the defaults are what a new node gets."""
+
+    budget: BudgetRules = BudgetRules()
+    cohort: CohortRules = CohortRules()
+    training: TrainingRules = TrainingRules()
+    audit: AuditRules = AuditRules()
+    intake: IntakeRules = IntakeRules()
+
+    @model_validator(mode="after")
+    def _delta_is_small(self) -> Self:
+        if self.budget.delta * self.cohort.nominal >= 1:
+            raise ValueError("budget.delta must be smaller than 1 / cohort.nominal")
+        return self
+
+    def digest(self) -> str:
+        """Sha256 of the rules, 64 hexadecimal characters."""
+        return sha256_hex(canonical_bytes(self.model_dump(mode="json")))
+
+
+def read_policy(path: Path) -> Policy:
+    """Read ``policy.toml``.
+
+    Raises:
+        InputError: missing, not TOML, an unknown rule or a value out of range; names the first offending rule.
+    """
+    try:
+        return Policy.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError as error:
+        raise InputError("policy.toml is missing", remedy="restore it; 'hospital init' writes a fresh one") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"policy.toml is not TOML: {error}", remedy="correct the file") from error
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        place = ".".join(str(part) for part in first["loc"]) or "policy"
+        raise InputError(f"policy.toml: {place}: {first['msg']}", remedy="correct the file") from error
+
+
+def policy_for(nominal: int | None) -> Policy:
+    """The default rules for a declared number of trained patients; delta is at most 1 / (10 x nominal)."""
+    if nominal is None:
+        return Policy()
+    delta = min(BudgetRules().delta, 0.1 / nominal)
+    return Policy(cohort=CohortRules(nominal=nominal), budget=BudgetRules(delta=delta))
+
+
+def read_plan(path: Path) -> StudyPlan:
+    """Read a study plan, bare or in a signed envelope whose signature is *not* checked here.
+
+    Raises:
+        InputError: no such file, or not a plan.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path.name} cannot be read", remedy="check the path") from error
+    try:
+        content = json.loads(data)
+        if isinstance(content, dict) and "payload" in content:
+            data = base64.b64decode(content["payload"])
+        return StudyPlan.from_bytes(data)
+    except (ValueError, TypeError, IntegrityError) as error:
+        raise InputError(f"{path.name} is not a study plan", remedy="take it from the coordinator again") from error
+
+
+def training_epsilon(plan: StudyPlan, delta: float) -> float:
+    """Epsilon of a plan's whole training at a hospital that takes part in every round."""
+    from sonoshare_privacy.accounting import SampledGaussian, epsilon  # noqa: PLC0415 - heavy, and not for reading
+
+    mechanism = plan.mechanism
+    return epsilon([SampledGaussian(mechanism.rate, mechanism.noise_multiplier, plan.steps)], delta)
+
+
+def study_epsilon(plan: StudyPlan, delta: float) -> float:
+    """Epsilon of a plan's training and of all audits it allows, composed."""
+    from sonoshare_privacy.accounting import PureDP, SampledGaussian, epsilon  # noqa: PLC0415 - see above
+
+    mechanism, audit = plan.mechanism, plan.audit
+    audits = [PureDP(audit.epsilon_copies), PureDP(audit.epsilon_membership)] * audit.max_candidates
+    return epsilon([SampledGaussian(mechanism.rate, mechanism.noise_multiplier, plan.steps), *audits], delta)
+
+
+def check_plan(plan: StudyPlan, policy: Policy, hospital: str) -> float:
+    """Check a study plan against the hospital's rules.
+
+    Args:
+        plan: the plan; its signature is checked by the caller.
+        policy: the hospital's rules.
+        hospital: this hospital's id.
+
+    Returns:
+        Epsilon of the whole study with its audits at the policy's delta, as the hospital computes it.
+
+    Raises:
+        PolicyError: the first rule that the plan breaks, and who can do what about it.
+    """
+    _check_cohort_constant(plan, policy, hospital)
+    _check_training(plan, policy)
+    _check_audit(plan, policy)
+    spent = study_epsilon(plan, policy.budget.delta)
+    if not spent <= policy.budget.study_epsilon:
+        raise PolicyError(
+            f"the study would cost epsilon {spent:.3f} with its audits; the policy allows "
+            f"{policy.budget.study_epsilon:g} at delta {policy.budget.delta:g}",
+            remedy="ask for more noise or fewer steps, or raise budget.study_epsilon",
+        )
+    return spent
+
+
+def _check_cohort_constant(plan: StudyPlan, policy: Policy, hospital: str) -> None:
+    nominal = plan.cohorts.get(hospital)
+    if nominal is None:
+        raise PolicyError(f"the plan does not name hospital {hospital}", remedy="ask the coordinator to admit it")
+    if nominal != policy.cohort.nominal:
+        raise PolicyError(
+            f"the plan counts {nominal} patients here; this hospital declares {policy.cohort.nominal}",
+            remedy="ask the coordinator to plan with the declared number",
+        )
+    delta = plan.mechanism.delta
+    if delta * nominal >= 1:
+        raise PolicyError(
+            f"delta {delta:g} is not smaller than 1 / {nominal}, the nominal cohort",
+            remedy="ask for a smaller delta",
+        )
+    if delta > policy.budget.delta * (1 + _ROUNDING):
+        raise PolicyError(
+            f"delta {delta:g} is larger than the policy's {policy.budget.delta:g}", remedy="ask for a smaller delta"
+        )
+
+
+def _check_training(plan: StudyPlan, policy: Policy) -> None:
+    rules = policy.training
+    if plan.trained not in rules.trained:
+        raise PolicyError(
+            f"the plan trains '{plan.trained}'; the policy permits {', '.join(rules.trained)}",
+            remedy="ask for another adapter, or add it to training.trained",
+        )
+    if rules.bases != "any" and plan.base_digest not in rules.bases:
+        raise PolicyError(
+            "the policy does not permit the plan's base weights", remedy="add their digest to training.bases"
+        )
+    for what, planned, most in (
+        ("draws", plan.mechanism.draws, rules.maximum_draws),
+        ("rounds", plan.rounds, rules.maximum_rounds),
+        ("local steps", plan.local_steps, rules.maximum_local_steps),
+    ):
+        if planned > most:
+            raise PolicyError(
+                f"the plan wants {planned} {what}; the policy permits {most}",
+                remedy=f"ask for fewer, or raise training.maximum_{what.replace(' ', '_')}",
+            )
+
+
+def _check_audit(plan: StudyPlan, policy: Policy) -> None:
+    audit, rules = plan.audit, policy.audit
+    for name, planned, most in (
+        ("epsilon_copies", audit.epsilon_copies, rules.maximum_epsilon_copies),
+        ("epsilon_membership", audit.epsilon_membership, rules.maximum_epsilon_membership),
+        ("tolerated_share", audit.tolerated_share, rules.maximum_tolerated_share),
+        ("tolerated_auc", audit.tolerated_auc, rules.maximum_tolerated_auc),
+        ("alpha", audit.alpha, rules.maximum_alpha),
+    ):
+        if planned > most:
+            raise PolicyError(
+                f"the plan's audit.{name} is {planned:g}; the policy permits {most:g}",
+                remedy=f"ask for less, or raise audit.maximum_{name}",
+            )
+    if audit.held_out_fraction > policy.cohort.held_out_fraction:
+        raise PolicyError(
+            f"the plan rests on {audit.held_out_fraction:g} of the patients held out; this hospital holds out "
+            f"{policy.cohort.held_out_fraction:g}",
+            remedy="ask the coordinator to plan with the hospital's fraction",
+        )
+
+
+def check_cohort(policy: Policy, *, trained: int, held_out: int) -> None:
+    """Check that the vault holds enough patients; for the hospital's own eyes, before it joins a study.
+
+    Raises:
+        PolicyError: too few; the message names the hospital's rule, never the count.
+    """
+    if trained < policy.cohort.minimum_trained:
+        raise PolicyError(
+            f"fewer than {policy.cohort.minimum_trained} trained patients in the vault",
+            remedy="ingest more, or lower cohort.minimum_trained",
+        )
+    if held_out < policy.cohort.minimum_held_out:
+        raise PolicyError(
+            f"fewer than {policy.cohort.minimum_held_out} held-out patients in the vault",
+            remedy="ingest more, or lower cohort.minimum_held_out",
+        )

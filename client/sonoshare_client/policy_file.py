@@ -1,0 +1,75 @@
+"""The text of ``policy.toml`` as a new node gets it: every rule, its value and what it means."""
+
+import json
+from collections.abc import Mapping
+from typing import Any, Final
+
+from sonoshare_client.policy import Policy
+
+_OPENING: Final = """\
+# The rules of this hospital. The node reads them before every answer to the federation; nothing that a
+# coordinator sends can widen them. Change them with any editor; 'sonoshare hospital policy show' checks the file.
+"""
+
+# section -> (what it is about, rule -> comment), in the order in which a person would ask.
+_COMMENTS: Final[dict[str, tuple[str, dict[str, str]]]] = {
+    "budget": (
+        "What may be spent. Neighbouring: one patient with all images, added or removed.",
+        {
+            "lifetime_epsilon": "All studies and audits together. What is spent never comes back.",
+            "study_epsilon": "One study with all its audits.",
+            "delta": "The delta at which both are stated, and the largest a plan may use; below 1 / nominal.",
+        },
+    ),
+    "cohort": (
+        "Who is in the vault. Everything here is public.",
+        {
+            "nominal": "Trained patients the hospital declares: a round number near the truth. Plans divide by it.",
+            "minimum_trained": "With fewer trained patients the hospital joins nothing.",
+            "minimum_held_out": "The same for held-out patients, who calibrate audits; 40 give audits some power.",
+            "held_out_fraction": "Probability that a patient is held out. Fixed once the vault has its first image.",
+        },
+    ),
+    "training": (
+        "What may be trained.",
+        {
+            "trained": "Permitted sets of trained parameters: affine, full.",
+            "bases": '"any", or a list of permitted sha256 digests of base weights.',
+            "maximum_draws": "Most draws of one patient in one step.",
+            "maximum_rounds": "Most rounds of a study.",
+            "maximum_local_steps": "Most steps of one round.",
+        },
+    ),
+    "audit": (
+        "What an audit may cost, and what it must not tolerate.",
+        {
+            "maximum_epsilon_copies": "Most epsilon of one copy audit.",
+            "maximum_epsilon_membership": "Most epsilon of one membership audit.",
+            "maximum_tolerated_share": "Largest share of copied patients at which a PASS may still be possible.",
+            "maximum_tolerated_auc": "Largest membership AUC at which a PASS may still be possible.",
+            "maximum_alpha": "Largest error probability of each bound.",
+        },
+    ),
+    "intake": (
+        "What intake may keep of a DICOM header.",
+        {
+            "devices": '"manufacturer model" texts that may be kept; of others only a well-known manufacturer is.',
+        },
+    ),
+}
+
+
+def policy_text(policy: Policy) -> str:
+    """A commented ``policy.toml`` that reads back as this policy."""
+    values: Mapping[str, Mapping[str, Any]] = policy.model_dump(mode="json")
+    parts = [_OPENING]
+    for section, (about, comments) in _COMMENTS.items():
+        lines = [f"[{section}]", f"# {about}"]
+        lines += [f"{name} = {_toml(values[section][name])}  # {comment}" for name, comment in comments.items()]
+        parts.append("\n".join(lines) + "\n")
+    return "\n".join(parts)
+
+
+def _toml(value: Any) -> str:
+    """A TOML value; JSON's strings, numbers and flat lists are TOML's."""
+    return json.dumps(value)

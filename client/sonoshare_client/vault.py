@@ -1,0 +1,187 @@
+"""The vault: de-identified images, sealed, found by keyed pseudonyms only.
+
+- A patient is a keyed pseudonym (HMAC-SHA256); the hospital's own string is never stored, sealed or not.
+- Each image is one sealed blob under a random name, and one row of an SQLite index. Blobs are on the disk before the
+  rows that name them are: whatever dies in between leaves blobs that nobody names, which the next writer removes.
+- The index holds no class, no device, no size, no date: pseudonym, blob name and two keyed fingerprints.
+- Train or held out is a keyed coin of the pseudonym with a public probability, fixed with the first image.
+
+One writer at a time (a lock file, vault_writer.py); any number of readers.
+"""
+
+import fcntl
+import os
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Final, Self
+
+from sonoshare_client.home import NodeHome
+from sonoshare_client.sealed import VaultKeys, read_key_file
+from sonoshare_client.stored_image import StoredImage, attributes_of, from_bytes
+from sonoshare_client.vault_writer import BlobFolder, VaultWriter, place_of
+from sonoshare_shared.errors import InputError
+
+_SCHEMA: Final = """
+CREATE TABLE IF NOT EXISTS constant (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
+CREATE TABLE IF NOT EXISTS image (
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    blob TEXT NOT NULL UNIQUE,
+    pseudonym TEXT NOT NULL,
+    picture TEXT NOT NULL UNIQUE,
+    instance TEXT UNIQUE
+) STRICT;
+CREATE INDEX IF NOT EXISTS image_of_patient ON image (pseudonym);
+"""
+_WAIT_SECONDS: Final = 30.0
+
+
+@dataclass(frozen=True)
+class ImageRef:
+    """Names one image of the vault.
+
+    Attributes:
+        blob: random name of its blob.
+        pseudonym: whose image it is.
+    """
+
+    blob: str
+    pseudonym: str
+
+
+@dataclass(frozen=True)
+class PatientRecord:
+    """A patient of the vault.
+
+    Attributes:
+        pseudonym: keyed pseudonym, 64 hexadecimal characters.
+        held_out: never trained on.
+        images: the patient's images, in the order of intake.
+    """
+
+    pseudonym: str
+    held_out: bool
+    images: tuple[ImageRef, ...]
+
+
+class Vault:
+    """The images of one hospital. Close it, or use it in a ``with`` block.
+
+    Args:
+        home: the node folder; its key file must be readable, its policy says which fraction is held out.
+
+    Raises:
+        InputError: no key, no room, or the policy's held-out fraction is not the one the vault was made with.
+    """
+
+    def __init__(self, home: NodeHome) -> None:
+        self._keys = VaultKeys(read_key_file(home.vault_key_path))
+        self._folder = home.vault_path
+        self._lock = threading.RLock()
+        try:
+            self._blobs = BlobFolder(home.vault_path / "blobs")
+            self._db = sqlite3.connect(
+                self._folder / "index.db", timeout=_WAIT_SECONDS, isolation_level=None, check_same_thread=False
+            )
+            # FULL: a committed row outlives a power cut. secure_delete: a forgotten row leaves no bytes.
+            self._db.execute("PRAGMA synchronous = FULL")
+            self._db.execute("PRAGMA secure_delete = ON")
+            self._db.executescript(_SCHEMA)
+        except (OSError, sqlite3.OperationalError) as error:
+            raise InputError(
+                "the vault cannot be opened", remedy="check free space, and that this user owns the folder"
+            ) from error
+        try:
+            self.held_out_fraction = self._fixed_fraction(home.policy().cohort.held_out_fraction)
+        except InputError:
+            self._db.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the index."""
+        with self._lock:
+            self._db.close()
+
+    def patients(self) -> tuple[PatientRecord, ...]:
+        """All patients, sorted by pseudonym."""
+        with self._lock:
+            rows = self._db.execute("SELECT pseudonym, blob FROM image ORDER BY pseudonym, number").fetchall()
+        images: dict[str, list[ImageRef]] = {}
+        for pseudonym, blob in rows:
+            images.setdefault(pseudonym, []).append(ImageRef(blob, pseudonym))
+        return tuple(
+            PatientRecord(pseudonym, self._keys.held_out(pseudonym, self.held_out_fraction), tuple(refs))
+            for pseudonym, refs in images.items()
+        )
+
+    def load(self, ref: ImageRef) -> StoredImage:
+        """Open one image.
+
+        Raises:
+            IntegrityError: missing, changed, or moved from another patient.
+        """
+        return from_bytes(self._open(ref.blob, ref.pseudonym))
+
+    def pseudonym(self, patient: str) -> str:
+        """The pseudonym under which a patient of the hospital stands here."""
+        return self._keys.pseudonym(patient)
+
+    @contextmanager
+    def writing(self) -> Iterator[VaultWriter]:
+        """Be the only writer; clears what an interrupted writer left behind.
+
+        Yields:
+            The writer; what it holds at the end is made durable, after an exception it is dropped.
+
+        Raises:
+            InputError: another process writes, or the disk is full.
+        """
+        descriptor = os.open(self._folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise InputError("another intake is writing to this vault", remedy="wait until it has ended") from error
+            named = {row[0] for row in self._db.execute("SELECT blob FROM image")}
+            self._blobs.remove_all_but(named)
+            writer = VaultWriter(
+                db=self._db,
+                lock=self._lock,
+                keys=self._keys,
+                blobs=self._blobs,
+                held_out_fraction=self.held_out_fraction,
+                label_of=self._label,
+            )
+            try:
+                yield writer
+                writer.flush()
+            finally:
+                writer.abandon()
+        finally:
+            os.close(descriptor)
+
+    def _open(self, blob: str, pseudonym: str) -> bytes:
+        return self._keys.open(self._blobs.read(blob), place_of(blob, pseudonym))
+
+    def _label(self, blob: str, pseudonym: str) -> str:
+        return str(attributes_of(self._open(blob, pseudonym))["label"])
+
+    def _fixed_fraction(self, wanted: float) -> float:
+        row = self._db.execute("SELECT value FROM constant WHERE name = 'held_out_fraction'").fetchone()
+        if row is not None and float(row[0]) != wanted:
+            raise InputError(
+                f"the vault was made with cohort.held_out_fraction = {float(row[0]):g}, policy.toml says {wanted:g}",
+                remedy="restore the value: patients must never move between training and held out",
+            )
+        return wanted

@@ -1,0 +1,218 @@
+"""Writing to the vault: whole images, in batches, each batch durable or gone.
+
+A disk takes its time for each file that it must not forget, so images are made durable together: blobs first, then
+their folders, then one transaction with the rows. Until that transaction, nobody names the blobs.
+
+The same picture is kept once. The same picture of two patients, or one SOP instance with two pictures, is reported
+and the first is kept: a person who stands on both sides of the split would spoil every audit.
+"""
+
+import os
+import secrets
+import sqlite3
+import threading
+from collections.abc import Callable, Container, Iterator
+from contextlib import contextmanager
+from enum import Enum
+from pathlib import Path
+from typing import Final
+
+from sonoshare_client.sealed import VaultKeys
+from sonoshare_client.stored_image import StoredImage, pixel_content, to_bytes
+from sonoshare_shared.errors import InputError, IntegrityError
+
+BATCH: Final = 32
+"""Images made durable together; an interruption loses no more."""
+
+
+class Added(Enum):
+    """What became of an image that was given to the vault."""
+
+    STORED = "stored"
+    DUPLICATE = "the same picture of the same patient is in the vault"
+    OTHER_CLASS = "the same picture is in the vault with another class"
+    OTHER_PATIENT = "the same picture is in the vault under another patient"
+    OTHER_PICTURE = "the same SOP instance is in the vault with another picture"
+
+
+def place_of(blob: str, pseudonym: str) -> str:
+    """Associated data of a blob: it opens under its own name and for its own patient only."""
+    return f"sonoshare/vault/v1:{blob}:{pseudonym}"
+
+
+class BlobFolder:
+    """Files under random names, all in one folder: one folder to make durable, whatever the batch."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    @staticmethod
+    def new_name() -> str:
+        """A random name."""
+        return secrets.token_hex(16)
+
+    def write(self, name: str, data: bytes) -> None:
+        """Write a new file; not durable yet."""
+        descriptor = os.open(self._path(name), os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+
+    def make_durable(self, names: list[str]) -> None:
+        """Return when the files, and their names, are on the disk."""
+        for path in [*(self._path(name) for name in names), self._folder]:
+            descriptor = os.open(path, os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+
+    def read(self, name: str) -> bytes:
+        """Bytes of a file.
+
+        Raises:
+            IntegrityError: it is missing.
+        """
+        try:
+            return self._path(name).read_bytes()
+        except FileNotFoundError as error:
+            raise IntegrityError("a blob of the vault is missing", remedy="restore the vault from backup") from error
+
+    def remove(self, names: list[str]) -> None:
+        """Remove files."""
+        for name in names:
+            self._path(name).unlink(missing_ok=True)
+
+    def remove_all_but(self, names: Container[str]) -> None:
+        """Remove what nobody names."""
+        self.remove([path.name for path in self._folder.iterdir() if path.name not in names])
+
+    def _path(self, name: str) -> Path:
+        return self._folder / name
+
+
+class VaultWriter:
+    """The only writer of a vault; got from ``Vault.writing``.
+
+    Args:
+        db: the index.
+        lock: guards the index against other threads of this process.
+        keys: keys of the vault.
+        blobs: where sealed images lie.
+        held_out_fraction: recorded with the first image.
+        label_of: class of a stored image, by blob and pseudonym.
+    """
+
+    def __init__(
+        self,
+        *,
+        db: sqlite3.Connection,
+        lock: threading.RLock,
+        keys: VaultKeys,
+        blobs: BlobFolder,
+        held_out_fraction: float,
+        label_of: Callable[[str, str], str],
+    ) -> None:
+        self._db = db
+        self._lock = lock
+        self._keys = keys
+        self._blobs = blobs
+        self._held_out_fraction = held_out_fraction
+        self._label_of = label_of
+        self._pending: list[str] = []
+
+    def add(self, patient: str, image: StoredImage, instance: bytes | None = None) -> Added:
+        """Store one image; durable after the next ``flush``, which comes by itself every few images.
+
+        Args:
+            patient: the hospital's own string for the patient; only its keyed pseudonym is kept.
+            image: the de-identified image.
+            instance: what names the source object (digest of a SOP instance UID), or None; kept as a fingerprint.
+
+        Returns:
+            Whether it is stored, or why not.
+
+        Raises:
+            InputError: the disk is full or not writable; nothing of this batch is kept.
+        """
+        pseudonym = self._keys.pseudonym(patient)
+        picture = self._keys.fingerprint("picture", pixel_content(image.pixels))
+        source = None if instance is None else self._keys.fingerprint("instance", instance)
+        with self._lock:
+            known = self._known(pseudonym, picture, source, image.label)
+            if known is not None:
+                return known
+            with self._writable():
+                self._insert(pseudonym, image, picture, source)
+            if len(self._pending) >= BATCH:
+                self.flush()
+        return Added.STORED
+
+    def forget(self, pseudonym: str) -> int:
+        """Remove all images of one patient, at once.
+
+        Returns:
+            How many images there were. What training has learnt stays, and the ledger has paid for it.
+        """
+        with self._lock:
+            self.flush()
+            blobs = [row[0] for row in self._db.execute("SELECT blob FROM image WHERE pseudonym = ?", (pseudonym,))]
+            with self._writable():
+                self._db.execute("DELETE FROM image WHERE pseudonym = ?", (pseudonym,))
+            self._blobs.remove(blobs)
+        return len(blobs)
+
+    def flush(self) -> None:
+        """Make everything added so far durable.
+
+        Raises:
+            InputError: the disk is full or not writable; nothing of this batch is kept.
+        """
+        with self._lock, self._writable():
+            if self._pending:
+                self._blobs.make_durable(self._pending)
+                self._db.execute("COMMIT")
+                self._pending = []
+
+    def abandon(self) -> None:
+        """Drop what is not durable."""
+        with self._lock:
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+            self._blobs.remove(self._pending)
+            self._pending = []
+
+    @contextmanager
+    def _writable(self) -> Iterator[None]:
+        """Turn a failing disk into one clear error, with nothing of the batch left."""
+        try:
+            yield
+        except (OSError, sqlite3.OperationalError) as error:
+            self.abandon()
+            raise InputError("the vault cannot be written", remedy="free some disk space and run again") from error
+
+    def _known(self, pseudonym: str, picture: str, source: str | None, label: str) -> Added | None:
+        row = self._db.execute("SELECT pseudonym, blob FROM image WHERE picture = ?", (picture,)).fetchone()
+        if row is not None:
+            if row[0] != pseudonym:
+                return Added.OTHER_PATIENT
+            return Added.DUPLICATE if self._label_of(row[1], pseudonym) == label else Added.OTHER_CLASS
+        if source is None:
+            return None
+        taken = self._db.execute("SELECT 1 FROM image WHERE instance = ?", (source,)).fetchone()
+        return Added.OTHER_PICTURE if taken else None
+
+    def _insert(self, pseudonym: str, image: StoredImage, picture: str, source: str | None) -> None:
+        if not self._db.in_transaction:
+            self._db.execute("BEGIN IMMEDIATE")
+            self._db.execute(
+                "INSERT OR IGNORE INTO constant VALUES ('held_out_fraction', ?)", (repr(self._held_out_fraction),)
+            )
+        # The name is part of what is sealed, so it is drawn first.
+        blob = self._blobs.new_name()
+        self._pending.append(blob)
+        self._blobs.write(blob, self._keys.seal(to_bytes(image), place_of(blob, pseudonym)))
+        self._db.execute(
+            "INSERT INTO image (blob, pseudonym, picture, instance) VALUES (?, ?, ?, ?)",
+            (blob, pseudonym, picture, source),
+        )

@@ -1,0 +1,148 @@
+"""The agent's stored replies, pinned roster and socket, and the courier that runs no code from the server."""
+
+import socket
+import struct
+import subprocess
+import sys
+import threading
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from sonoshare_client.agent import witness
+from sonoshare_client.agent.replies import ReplyStore
+from sonoshare_client.agent.server import AgentServer
+from sonoshare_client.courier.socket import ask_agent, receive_frame, send_frame
+from sonoshare_client.courier.supernode import environment
+from sonoshare_shared.documents import HospitalEntry, Roster
+from sonoshare_shared.documents.exchange import KeysRequest, decode_frame, encode_frame
+from sonoshare_shared.documents.roster import ROSTER_PAYLOAD_TYPE
+from sonoshare_shared.envelope import Envelope
+from sonoshare_shared.errors import (
+    FederationError,
+    InputError,
+    IntegrityError,
+    RefusedError,
+    VerificationError,
+)
+from sonoshare_shared.keys import SigningKey
+
+
+def test_a_reply_is_given_again_and_a_taken_slot_refuses_another_request(tmp_path):
+    store = ReplyStore(tmp_path / "replies")
+    assert store.find("train/s/1", "a") is None
+    store.store("train/s/1", "a", b"bytes\nwith lines")
+    assert ReplyStore(tmp_path / "replies").find("train/s/1", "a") == b"bytes\nwith lines"
+    with pytest.raises(RefusedError):
+        store.find("train/s/1", "b")
+    assert store.find("train/s/2", "b") is None
+
+
+def roster(root, version=1, **changes):
+    fields = {
+        "consortium": "c",
+        "version": version,
+        "expires": datetime.now(UTC) + timedelta(days=1),
+        "root_key": root.public.hex,
+        "coordinator_key": SigningKey.generate().public.hex,
+        "hospitals": (HospitalEntry(id="h", identity_key=SigningKey.generate().public.hex, node_key="ssh x"),),
+        "audit_policy": "0" * 64,
+        **changes,
+    }
+    return Envelope.sign(ROSTER_PAYLOAD_TYPE, Roster(**fields).canonical(), root)
+
+
+def test_a_roster_is_pinned_by_its_root_and_never_goes_back(tmp_path):
+    root = SigningKey.generate()
+    with pytest.raises(InputError, match="not enrolled"):
+        witness.pinned_roster(tmp_path)
+    witness.enrol(tmp_path, roster(root, 2), root.public)
+    witness.enrol(tmp_path, roster(root, 3), root.public)
+    assert witness.pinned_roster(tmp_path).version == 3
+    with pytest.raises(RefusedError):
+        witness.enrol(tmp_path, roster(root, 2), root.public)
+    other = SigningKey.generate()
+    with pytest.raises(RefusedError):
+        witness.enrol(tmp_path, roster(other, 9), other.public)
+    with pytest.raises(VerificationError):
+        witness.enrol(tmp_path, roster(other, 9), root.public)
+    assert witness.pinned_roster(tmp_path).version == 3
+
+
+def test_case_57_a_key_that_stands_twice_is_refused():
+    root, key = SigningKey.generate(), SigningKey.generate().public.hex
+    twice = tuple(HospitalEntry(id=name, identity_key=key, node_key=f"ssh {name}") for name in ("a", "b"))
+    with pytest.raises(ValueError, match="twice"):
+        roster(root, hospitals=twice)
+
+
+class Echo:
+    def answer(self, frame):
+        return frame[::-1]
+
+
+@pytest.fixture
+def served(tmp_path):
+    server = AgentServer(tmp_path / "a.sock", Echo())
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield tmp_path / "a.sock"
+    server.shutdown()
+    server.server_close()
+
+
+def test_frames_cross_the_socket_whole(served):
+    frame = bytes(range(256)) * 20_000
+    assert ask_agent(served, frame, 10) == frame[::-1]
+    assert served.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_peer_that_breaks_off_or_announces_too_much_does_not_stop_the_agent(served):
+    for start in (b"", b"\x00\x00", struct.pack(">Q", 100) + b"short", struct.pack(">Q", 1 << 62)):
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.connect(str(served))
+            connection.sendall(start)
+    assert ask_agent(served, b"ab", 10) == b"ba"
+
+
+def test_an_agent_that_does_not_run_is_said_so(tmp_path):
+    with pytest.raises(FederationError, match="does not answer"):
+        ask_agent(tmp_path / "nobody.sock", b"", 1)
+
+
+def test_a_frame_that_is_too_long_is_refused_before_it_is_read():
+    left, right = socket.socketpair()
+    with left, right:
+        left.sendall(struct.pack(">Q", 1 << 40))
+        with pytest.raises(FederationError, match="1 GiB"):
+            receive_frame(right)
+        send_frame(left, b"next")
+
+
+@pytest.mark.parametrize("frame", [b"", b"\x00", b"\x00\x00\x00\x09{}", b"\xff\xff\xff\xff{}"])
+def test_truncated_frames_are_refused(frame):
+    with pytest.raises(IntegrityError):
+        decode_frame(frame)
+    assert decode_frame(encode_frame(KeysRequest(), b"payload")) == (b'{"kind":"keys"}', b"payload")
+
+
+def test_case_37_the_courier_takes_the_place_of_flowers_program_and_unpacks_nothing(tmp_path):
+    variables = environment(tmp_path / "a.sock", tmp_path / "flower", tmp_path / "bin")
+    assert variables["PATH"].split(":")[0] == str(tmp_path / "bin")
+    launcher = (tmp_path / "bin" / "flwr-clientapp").read_text()
+    assert "sonoshare_client.courier.client_app" in launcher
+    check = """
+import sys
+from sonoshare_client.courier import client_app
+import flwr.supernode.cli, flwr.supernode.runtime.run_clientapp as runtime
+seen = {}
+def program():
+    seen["loaded"] = runtime.get_load_client_app_fn("evil:app", None, True)("fab", "1", "hash") is client_app.app
+    seen["unpacked"] = runtime.install_from_fab(b"evil archive", skip_prompt=True)
+    seen["installed"] = runtime.install_app_dependencies("/nowhere")
+flwr.supernode.cli.flwr_clientapp = program
+client_app.main()
+assert seen == {"loaded": True, "unpacked": None, "installed": None}, seen
+assert "torch" not in sys.modules, "the courier must start without torch"
+"""
+    done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=False, env=variables)
+    assert done.returncode == 0, done.stderr

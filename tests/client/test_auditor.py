@@ -1,0 +1,278 @@
+"""The auditor end to end: copies fail, blindness is inconclusive, every charge comes before its figures."""
+
+import json
+import random
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import lru_cache
+
+import numpy as np
+import pytest
+import torch
+
+from sonoshare_client.auditor import LedgerPayment, NoLedger, audit_release
+from sonoshare_privacy.audits import copies
+from sonoshare_privacy.audits.edits import EDITS
+from sonoshare_privacy.audits.gate import Cohort
+from sonoshare_privacy.budget import Budget, Budgets
+from sonoshare_privacy.ledger import Ledger
+from sonoshare_shared.documents import AuditPlan
+from sonoshare_shared.errors import BudgetError, InputError, PolicyError
+from sonoshare_shared.keys import SigningKey
+from sonoshare_shared.phantom import simulate
+
+
+def seeded(seed):
+    """A source of uniform integers for tests (the real one is the system's)."""
+    return random.Random(seed).randrange  # noqa: S311
+
+
+SIZE = 64
+PLAN = AuditPlan(
+    held_out_fraction=0.3,
+    epsilon_copies=1.0,
+    epsilon_membership=1.0,
+    tolerated_share=0.1,
+    tolerated_auc=0.75,
+    alpha=0.01,
+)
+COHORT = Cohort(100, 43)
+_calibrate = copies.calibrate
+
+
+@dataclass(frozen=True)
+class Person:
+    images: np.ndarray
+
+
+class Till:
+    """Records in which order things happen."""
+
+    def __init__(self):
+        self.happened = []
+        self.events = ()
+
+    def reserve(self, events):
+        self.happened.append("reserve")
+        self.events = events
+
+    def commit(self):
+        self.happened.append("commit")
+
+    def below(self, n):
+        self.happened.append("draw")
+        return seeded(len(self.happened))(n)
+
+
+class Tell:
+    """A loss attack whose model knows its patients (``leak`` in log loss) or not."""
+
+    def __init__(self, trained, leak):
+        self.known, self.leak = {id(one) for one in trained}, leak
+
+    def losses(self, patient, times, _noise):
+        spread = 0.2 * np.sin(1e4 * patient.images.mean(axis=(1, 2)))
+        value = np.exp(-1 + spread - self.leak * (id(patient) in self.known))
+        return np.repeat(value[:, None], len(times), axis=1)
+
+    def reference(self, images):
+        return [Person(image[None]) for image in images]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def world():
+    """100 trained and 43 held-out patients of one image, 60 candidates."""
+    images = simulate(203, seed=21, size=SIZE).images
+    people = [Person(image[None]) for image in images[:143]]
+    return images[143:], people[:100], people[100:]
+
+
+@pytest.fixture
+def calibrated(world, monkeypatch):
+    """The detector of these candidates, calibrated once: what is tested here is what happens after."""
+    monkeypatch.setattr(copies, "calibrate", lambda *_: _detector(world[0].tobytes()))
+
+
+@lru_cache(maxsize=1)
+def _detector(candidates):
+    images = np.frombuffer(candidates, np.float32).reshape(-1, SIZE, SIZE)
+    return _calibrate(images, copies.reference_images(SIZE))
+
+
+def audit(world, candidates=None, **options):
+    settings = {"plan": PLAN, "cohort": COHORT, "payment": NoLedger(), "below": seeded(8)} | options
+    return audit_release(world[0] if candidates is None else candidates, world[1], world[2], **settings)
+
+
+def test_honest_candidates_pass(world):
+    outcome = audit(world, attack=Tell(world[1], 0.0))
+    assert outcome.verdict == "PASS", outcome.reasons
+    assert outcome.epsilon == 2.0
+    assert outcome.smallest_detectable_leak <= 10
+    json.dumps(outcome.figures)
+
+
+@pytest.mark.parametrize("name", ["exact", "flip", "crop90", "jpeg30"])
+def test_case_64_planted_copies_fail(world, name):
+    edit = next(edit for edit in EDITS if edit.name == name)
+    rng = np.random.default_rng(3)
+    candidates = world[0].copy()
+    for place in range(30):
+        candidates[place] = edit.apply(world[1][place].images[0], candidates[-1], rng)
+    outcome = audit(world, candidates)
+    assert outcome.verdict == "FAIL", outcome.reasons
+    assert outcome.figures["copies"]["interval"][0] > 0.1
+    assert outcome.figures["copies"]["patients_flagged"] >= 20
+
+
+def test_case_65_too_few_patients_are_inconclusive_and_free(world):
+    till = Till()
+    outcome = audit_release(
+        world[0], world[1][:12], world[2][:5], plan=PLAN, cohort=Cohort(12, 5), payment=till, below=till.below
+    )
+    assert outcome.verdict == "INCONCLUSIVE"
+    assert outcome.epsilon == 0.0
+    assert till.happened == []
+    assert "nothing charged" in outcome.reasons[-1]
+    assert outcome.figures["copies"]["patients_flagged"] is None
+    assert outcome.figures["membership"]["auc"] is None
+
+
+def test_a_nominal_cohort_that_is_not_there_does_not_pass(world, calibrated):
+    """Twelve patients under a nominal hundred: the noisy total gives it away."""
+    outcome = audit_release(
+        world[0],
+        world[1][:12],
+        world[2][:5],
+        plan=PLAN,
+        cohort=COHORT,
+        payment=NoLedger(),
+        below=seeded(1),
+    )
+    assert outcome.verdict == "INCONCLUSIVE"
+
+
+def test_a_model_that_knows_its_patients_fails_although_its_images_do_not(world, calibrated):
+    outcome = audit(world, attack=Tell(world[1], 2.0))
+    assert outcome.verdict == "FAIL"
+    assert outcome.figures["membership"]["auc"] > 0.9
+    assert outcome.figures["images_attack"]["auc"] < 0.75
+
+
+def test_the_charge_is_durable_before_the_first_draw_and_committed_before_the_figures(world, calibrated):
+    till = Till()
+    audit(world, payment=till, below=till.below, attack=Tell(world[1], 0.0))
+    assert till.happened[0] == "reserve"
+    assert till.happened[-1] == "commit"
+    assert till.happened.count("reserve") == till.happened.count("commit") == 1
+    assert [event.epsilon for event in till.events] == [1.0, 1.0]
+
+
+def test_refused_charges_draw_nothing(world, calibrated):
+    class Poor(Till):
+        def reserve(self, _events):
+            raise BudgetError("no budget left")
+
+    till = Poor()
+    with pytest.raises(BudgetError):
+        audit(world, payment=till, below=till.below)
+    assert till.happened == []
+
+
+def test_without_patients_the_same_steps_run(world, calibrated):
+    """That a hospital has none is as private as how many it has."""
+    till = Till()
+    outcome = audit_release(world[0], [], [], plan=PLAN, cohort=COHORT, payment=till, below=till.below)
+    assert outcome.verdict == "INCONCLUSIVE"
+    assert till.happened[0] == "reserve"
+
+
+def test_impossible_candidates_are_refused_before_any_charge(world):
+    till = Till()
+    for candidates in (world[0][:0], world[0][0], world[0][:, :32, :32]):
+        with pytest.raises(InputError):
+            audit(world, candidates, payment=till, below=till.below)
+    assert till.happened == []
+
+
+def test_a_split_that_is_not_random_is_noticed_and_no_membership_figure_believed(world, calibrated):
+    """Held-out patients from a blurring scanner: the loss attack must not be blamed on the model."""
+    smooth = [Person(0.5 * one.images + 0.25) for one in world[2]]
+    till = Till()
+    outcome = audit_release(
+        world[0],
+        world[1],
+        smooth,
+        plan=PLAN,
+        cohort=COHORT,
+        payment=till,
+        attack=Tell(world[1], 2.0),
+        epsilon_baseline=1.0,
+        below=seeded(4),
+    )
+    assert outcome.verdict == "INCONCLUSIVE"
+    assert outcome.epsilon == 3.0
+    assert len(till.events) == 3
+    assert any("split was not random" in reason for reason in outcome.reasons)
+    honest = audit(world, attack=Tell(world[1], 2.0), epsilon_baseline=1.0)
+    assert honest.verdict == "FAIL"
+
+
+def test_figures_hold_no_true_count(world, calibrated):
+    """Different noise, same patients: nothing but noisy figures and public constants differs or stays."""
+    first, second = (audit(world, below=seeded(seed)).figures for seed in (1, 2))
+    assert first["copies"]["histograms"] != second["copies"]["histograms"]
+    assert "100" not in json.dumps({k: v for k, v in first["membership"].items() if k != "histograms"})
+    public = {"epsilon", "threshold", "declared_recall", "recall_by_edit", "critical_count", "operating_points"}
+    assert all(first["copies"][key] == second["copies"][key] for key in public)
+
+
+def open_ledger(folder, epsilon=3.0):
+    key = SigningKey.generate()
+    budget = Budget(epsilon, 1e-4)
+    return Ledger(
+        folder / "ledger.db",
+        key=key,
+        hospital="north",
+        clock=lambda: datetime(2026, 11, 22, tzinfo=UTC),
+        budgets=Budgets(study=budget, lifetime=budget),
+    )
+
+
+def payment(ledger, most=1):
+    return LedgerPayment(ledger, study="s", candidate="c" * 64, delta=1e-4, nominal=100, max_candidates=most)
+
+
+def test_audits_compose_in_the_hospitals_ledger(world, calibrated, tmp_path):
+    ledger = open_ledger(tmp_path)
+    outcome = audit(world, payment=payment(ledger), attack=Tell(world[1], 0.0))
+    assert ledger.spent().epsilon == pytest.approx(outcome.epsilon, abs=0.02)
+    assert not ledger.open_reservations()
+    assert [signed.charge.kind for signed in ledger.entries()] == ["opened", "reserved", "committed"]
+    ledger.close()
+
+
+def test_the_number_of_candidates_is_capped_and_each_pays_again(world, calibrated, tmp_path):
+    ledger = open_ledger(tmp_path)
+    audit(world, payment=payment(ledger))
+    with pytest.raises(PolicyError, match="the plan allows 1"):
+        audit(world, payment=payment(ledger))
+    audit(world, payment=payment(ledger, most=2))
+    assert ledger.spent().epsilon == pytest.approx(2.0, abs=0.02)
+    ledger.close()
+
+
+def test_an_audit_beyond_the_budget_is_refused(world, calibrated, tmp_path):
+    ledger = open_ledger(tmp_path, epsilon=0.5)
+    with pytest.raises(BudgetError):
+        audit(world, payment=payment(ledger))
+    assert ledger.spent().epsilon == 0.0
+    ledger.close()

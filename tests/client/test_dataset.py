@@ -1,0 +1,98 @@
+"""From the vault to arrays: grouped by patient, on the task's grid, depending on nothing but the patient."""
+
+import numpy as np
+import pytest
+from tests.client.crafted import make_node, speckle
+
+from sonoshare_client.dataset import grid
+from sonoshare_client.stored_image import StoredImage
+from sonoshare_client.vault import Vault
+from sonoshare_shared.documents import Task
+from sonoshare_shared.errors import InputError
+
+TASK = Task(
+    name="diagnosis",
+    question="benign or malignant?",
+    classes=("benign", "malignant", "normal"),
+    scanners=("GE Logiq 5", "GE Logiq 7"),
+)
+
+
+@pytest.fixture
+def home(tmp_path):
+    return make_node(tmp_path / "home")
+
+
+def store(home, *images):
+    with Vault(home) as vault, vault.writing() as writer:
+        for patient, image in images:
+            writer.add(patient, image)
+
+
+def image(seed, label="benign", device="GE Logiq 7", mask=None, box=None):
+    return StoredImage(speckle(seed, 50, 80), mask, box, label, device)
+
+
+def test_case_49_a_patient_with_many_images_is_one_entry(home):
+    store(home, *[("Ann", image(seed)) for seed in range(40)], ("Bob", image(99, "malignant")))
+    with Vault(home) as vault:
+        patients = grid(vault, TASK, 16).patients
+        assert sorted(len(patient) for patient in patients) == [1, 40]
+        assert [patient.pseudonym for patient in patients] == sorted(patient.pseudonym for patient in patients)
+
+
+def test_arrays_have_the_promised_forms(home):
+    lesion = np.zeros((50, 80), np.uint8)
+    lesion[10:30, 20:60] = 1
+    store(
+        home,
+        ("Ann", image(1, "malignant", "GE Logiq 5", lesion, (0.25, 0.2, 0.5, 0.4))),
+        ("Ann", image(2, "benign", "unheard of")),
+        ("Ann", image(3, "normal", "GE Logiq 7", np.zeros((50, 80), np.uint8))),
+    )
+    with Vault(home) as vault:
+        (ann,) = grid(vault, TASK, 32).patients
+    assert (ann.images.shape, ann.images.dtype) == ((3, 32, 32), np.float32)
+    assert 0 <= ann.images.min() <= ann.images.max() <= 1
+    assert (ann.masks.shape, ann.masks.dtype) == ((3, 32, 32), np.bool_)
+    assert ann.has_mask.tolist() == [True, False, True]
+    assert ann.masks.sum(axis=(1, 2)).tolist()[1:] == [0, 0]
+    assert abs(ann.masks[0].mean() - lesion.mean()) < 0.05
+    assert ann.labels.tolist() == [1, 0, 2]
+    assert ann.scanners.tolist() == [0, -1, 1]
+    assert ann.boxes[0].tolist() == pytest.approx([0.25, 0.2, 0.5, 0.4])
+    assert np.isnan(ann.boxes[1]).all()
+    assert ann.boxes[2].tolist() == [0, 0, 0, 0]
+
+
+def test_case_55_a_patients_arrays_do_not_depend_on_other_patients(home):
+    store(home, ("Ann", image(1)))
+    with Vault(home) as vault:
+        pseudonym = vault.pseudonym("Ann")
+        alone = grid(vault, TASK, 16).patients[0]
+    store(home, *[(f"patient {seed}", image(seed, "malignant")) for seed in range(2, 12)])
+    with Vault(home) as vault:
+        among = next(patient for patient in grid(vault, TASK, 16).patients if patient.pseudonym == pseudonym)
+    assert np.array_equal(alone.images, among.images)
+    assert alone.held_out == among.held_out
+
+
+def test_trained_and_held_out_are_disjoint_and_all(home):
+    store(home, *[(f"patient {seed}", image(seed)) for seed in range(60)])
+    with Vault(home) as vault:
+        patients = grid(vault, TASK, 8)
+    trained, held_out = ({patient.pseudonym for patient in side} for side in (patients.trained, patients.held_out))
+    assert trained
+    assert held_out
+    assert not trained & held_out
+    assert len(trained | held_out) == 60
+
+
+def test_unknown_classes_are_named_with_their_number_and_nobody_else(home):
+    store(home, ("Ann Secret", image(1, "maligant")), ("Ann Secret", image(2, "maligant")), ("Bob", image(3)))
+    with Vault(home) as vault, pytest.raises(InputError) as refused:
+        grid(vault, TASK, 16)
+    text = str(refused.value)
+    assert "'maligant' (2 images)" in text
+    assert "benign, malignant, normal" in text
+    assert "Secret" not in text

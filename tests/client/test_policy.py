@@ -1,0 +1,208 @@
+"""The hospital's own rules: what a plan may not do, whatever the coordinator says."""
+
+import math
+
+import pytest
+from pydantic import ValidationError
+
+from sonoshare_client.home import NodeHome
+from sonoshare_client.policy import (
+    AuditRules,
+    BudgetRules,
+    CohortRules,
+    IntakeRules,
+    Policy,
+    TrainingRules,
+    check_cohort,
+    check_plan,
+    policy_for,
+    read_plan,
+    read_policy,
+    study_epsilon,
+    training_epsilon,
+)
+from sonoshare_client.policy_file import policy_text
+from sonoshare_shared.documents import AuditPlan, Mechanism, ReleasePlan, StudyPlan, Task
+from sonoshare_shared.documents.plan import PLAN_PAYLOAD_TYPE
+from sonoshare_shared.envelope import Envelope
+from sonoshare_shared.errors import InputError, PolicyError
+from sonoshare_shared.keys import SigningKey
+
+TASK = Task(name="diagnosis", question="benign or malignant?", classes=("benign", "malignant"))
+MECHANISM = Mechanism(rate=0.5, noise_multiplier=4.0, clip_norm=1.0, draws=8, delta=1e-3)
+AUDIT = AuditPlan(
+    held_out_fraction=0.3, epsilon_copies=0.5, epsilon_membership=0.5, tolerated_share=0.1, tolerated_auc=0.7
+)
+
+
+def plan(mechanism=None, audit=None, **changes):
+    values = {
+        "study": "study-1",
+        "task": TASK,
+        "profile": "tiny",
+        "base_digest": "a" * 64,
+        "trained": "affine",
+        "rounds": 3,
+        "local_steps": 5,
+        "mechanism": MECHANISM.model_copy(update=mechanism or {}),
+        "learning_rate": 0.01,
+        "cohorts": {"north": 100, "south": 80},
+        "quorum": 2,
+        "round_deadline_seconds": 60,
+        "audit": AUDIT.model_copy(update=audit or {}),
+        "release": ReleasePlan(images=10, sampler_steps=10, start="noise"),
+    }
+    return StudyPlan(**(values | changes))
+
+
+def test_a_plan_within_the_rules_is_permitted_at_the_hospitals_own_epsilon():
+    spent = check_plan(plan(), Policy(), "north")
+    training = training_epsilon(plan(), 1e-3)
+    assert 0 < training < spent <= training + 1.0 + 1e-6
+    assert spent == study_epsilon(plan(), 1e-3)
+
+
+BROKEN = {
+    "not named": ({"cohorts": {"south": 80}, "quorum": 1}, Policy(), "does not name"),
+    "other cohort": ({"cohorts": {"north": 500}, "quorum": 1}, Policy(), "declares 100"),
+    "large delta": ({"mechanism": {"delta": 5e-3}}, Policy(), r"larger than the policy's 0\.001"),
+    "too little noise": ({"mechanism": {"noise_multiplier": 0.5}}, Policy(), "would cost epsilon"),
+    "no noise to speak of": ({"mechanism": {"noise_multiplier": 1e-3}}, Policy(), "would cost epsilon"),
+    "too many steps": ({"rounds": 900, "local_steps": 50}, Policy(), "would cost epsilon"),
+    "audits count, all of them": ({"audit": {"max_candidates": 16}}, Policy(), "with its audits"),
+    "full training": ({"trained": "full"}, Policy(training=TrainingRules(trained=("affine",))), "permits affine"),
+    "other base": ({}, Policy(training=TrainingRules(bases=("b" * 64,))), "base weights"),
+    "draws": ({"mechanism": {"draws": 65}}, Policy(), "65 draws"),
+    "rounds": ({"rounds": 11}, Policy(training=TrainingRules(maximum_rounds=10)), "11 rounds"),
+    "local steps": ({"local_steps": 11}, Policy(training=TrainingRules(maximum_local_steps=10)), "11 local steps"),
+    "dear copy audit": ({"audit": {"epsilon_copies": 2.0}}, Policy(), "epsilon_copies"),
+    "dear membership audit": ({"audit": {"epsilon_membership": 2.0}}, Policy(), "epsilon_membership"),
+    "tolerant copies": ({"audit": {"tolerated_share": 0.9}}, Policy(), "tolerated_share"),
+    "tolerant membership": ({"audit": {"tolerated_auc": 0.99}}, Policy(), "tolerated_auc"),
+    "loose bounds": ({"audit": {"alpha": 0.2}}, Policy(), "alpha"),
+    "more held out than there are": ({"audit": {"held_out_fraction": 0.5}}, Policy(), "held out"),
+}
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_a_plan_that_breaks_a_rule_is_refused_with_the_rule_and_a_remedy(case):
+    changes, policy, words = BROKEN[case]
+    with pytest.raises(PolicyError, match=words) as refused:
+        check_plan(plan(**changes), policy, "north")
+    assert refused.value.remedy
+
+
+def test_delta_is_held_against_the_cohort_even_if_the_document_was_not_checked():
+    loose = plan().model_copy(
+        update={"cohorts": {"north": 250}, "mechanism": MECHANISM.model_copy(update={"delta": 4e-3})}
+    )
+    with pytest.raises(PolicyError, match="not smaller than 1 / 250"):
+        check_plan(loose, Policy(cohort=CohortRules(nominal=250)), "north")
+
+
+def test_case_44_the_check_uses_public_constants_only(tmp_path):
+    """The same plan costs the same whatever is in any vault: nothing but plan and policy goes in."""
+    assert check_plan(plan(), Policy(), "north") == check_plan(plan(), Policy(), "north")
+    assert math.isfinite(check_plan(plan(cohorts={"north": 100, "west": 7}), Policy(), "north"))
+
+
+@pytest.mark.parametrize(("trained", "held_out", "words"), [(9, 5, "10 trained"), (50, 2, "3 held-out")])
+def test_a_small_cohort_is_refused_without_its_count(trained, held_out, words):
+    with pytest.raises(PolicyError, match=words):
+        check_cohort(Policy(), trained=trained, held_out=held_out)
+    check_cohort(Policy(), trained=10, held_out=3)
+
+
+@pytest.mark.parametrize(
+    "policy",
+    [
+        Policy(),
+        policy_for(40),
+        policy_for(100_000),
+        Policy(
+            budget=BudgetRules(lifetime_epsilon=3, study_epsilon=1.5, delta=1e-5),
+            training=TrainingRules(trained=("affine",), bases=("a" * 64, "b" * 64)),
+            audit=AuditRules(maximum_alpha=0.01),
+            intake=IntakeRules(devices=('Ge "Logiq"', "Ünit\\1")),
+        ),
+    ],
+)
+def test_the_written_policy_reads_back_and_explains_every_rule(policy, tmp_path):
+    path = tmp_path / "policy.toml"
+    path.write_text(policy_text(policy), encoding="utf-8")
+    assert read_policy(path) == policy
+    for line in path.read_text(encoding="utf-8").splitlines():
+        assert " = " not in line or "  # " in line
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[budget]\nlifetime_epsilon = 1e9\n", "lifetime_epsilon"),
+        ("[budget]\nlifetime_epsilon = nan\n", "lifetime_epsilon"),
+        ("[budget]\nstudy_epsilon = 30.0\n", "larger than lifetime"),
+        ("[cohort]\nnominal = 5000\n", "1 / cohort.nominal"),
+        ("[cohort]\nheld_out_fraction = 0.05\n", "held_out_fraction"),
+        ("[budgett]\nx = 1\n", "budgett"),
+        ("[training]\ntrained = []\n", "trained"),
+        ("[training]\nbases = 'none'\n", "bases"),
+        ("budget = [\n", "not TOML"),
+    ],
+)
+def test_a_wrong_policy_file_is_one_clear_error(text, words, tmp_path):
+    path = tmp_path / "policy.toml"
+    path.write_text(text)
+    with pytest.raises(InputError, match=words):
+        read_policy(path)
+
+
+def test_a_policy_is_frozen_and_has_a_digest():
+    with pytest.raises(ValidationError):
+        Policy().budget.delta = 1e-2
+    assert Policy().digest() == Policy().digest() != policy_for(40).digest()
+
+
+def test_a_plan_is_read_bare_or_in_its_envelope(tmp_path):
+    path = tmp_path / "plan.json"
+    path.write_bytes(plan().canonical())
+    assert read_plan(path) == plan()
+    path.write_bytes(Envelope.sign(PLAN_PAYLOAD_TYPE, plan().canonical(), SigningKey.generate()).to_bytes())
+    assert read_plan(path) == plan()
+    for content in (b"", b"{}", b'{"payload": "!"}', b"[1]", b"\xff"):
+        path.write_bytes(content)
+        with pytest.raises(InputError, match="not a study plan"):
+            read_plan(path)
+
+
+def test_home_is_made_completely_or_not_at_all(tmp_path):
+    home = NodeHome.create(tmp_path / "a" / "node", "st-elsewhere", policy=policy_for(40))
+    assert NodeHome.open(home.path) == home
+    assert home.policy().cohort.nominal == 40
+    assert home.node_public_key.startswith("ecdsa-sha2-nistp384 ")
+    assert len(home.node_public_key.split()) == 2
+    assert sorted(path.name for path in (tmp_path / "a").iterdir()) == ["node"]
+    with pytest.raises(InputError, match="in use"):
+        NodeHome.create(home.path, "other")
+    with pytest.raises(InputError, match="lowercase"):
+        NodeHome.create(tmp_path / "b", "../x")
+    with pytest.raises(InputError, match="no node folder"):
+        NodeHome.open(tmp_path)
+    assert not (tmp_path / "b").exists()
+
+
+def test_vault_key_may_lie_elsewhere(tmp_path):
+    (tmp_path / "keys").mkdir()
+    home = NodeHome.create(tmp_path / "node", "north", vault_key=tmp_path / "keys" / "north.key")
+    assert home.vault_key_path == tmp_path / "keys" / "north.key"
+    assert home.vault_key_path.stat().st_size == 32
+    assert not (home.path / "vault.key").exists()
+
+
+def test_two_nodes_share_no_key(tmp_path):
+    nodes = [NodeHome.create(tmp_path / name, "north") for name in ("a", "b")]
+    for read in (
+        lambda home: home.identity().public.hex,
+        lambda home: home.node_public_key,
+        lambda home: home.vault_key_path.read_bytes(),
+    ):
+        assert len({read(home) for home in nodes}) == 2
