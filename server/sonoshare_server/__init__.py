@@ -1,0 +1,1 @@
+"""The coordinator: federation, release pipeline and catalogue."""

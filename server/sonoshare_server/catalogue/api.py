@@ -1,0 +1,199 @@
+"""The JSON API, version 1.
+
+Everything about a release is public but the data themselves (images, masks, metadata.csv), which want the token of
+somebody who accepted the data-use agreement. Nothing here publishes: that is the coordinator's, on the machine.
+An unpublished release is a 404 everywhere; the data of a revoked one are a 410.
+"""
+
+import re
+from collections import deque
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Annotated, Final
+
+from fastapi import APIRouter, HTTPException, Path, Request, Response
+from starlette.concurrency import run_in_threadpool
+
+from sonoshare_server.catalogue import documents
+from sonoshare_server.catalogue.files import file_response
+from sonoshare_server.catalogue.settings import CatalogueSettings
+from sonoshare_server.catalogue.store import ReleaseStore, StoredRelease
+from sonoshare_server.catalogue.tokens import Grant, TokenStore
+from sonoshare_shared.documents.plan import Identifier
+from sonoshare_shared.release import layout
+
+ReleaseId = Annotated[Identifier, Path(description="identifier of a release")]
+
+_BEARER: Final = re.compile(r"(?i:bearer) +([A-Za-z0-9._~+/=-]+) *\Z")
+_MINUTE: Final = timedelta(minutes=1)
+PROBLEMS: Final[dict[int | str, dict[str, object]]] = {
+    code: {"model": documents.Problem} for code in (401, 404, 410, 413, 429)
+}
+
+
+class Refusal(HTTPException):
+    """An HTTP answer with a stable word for its reason."""
+
+    def __init__(self, status: int, error: str, message: str, headers: dict[str, str] | None = None) -> None:
+        super().__init__(status, message, headers)
+        self.error = error
+
+
+@dataclass
+class Catalogue:
+    """What the routes share."""
+
+    settings: CatalogueSettings
+    store: ReleaseStore
+    tokens: TokenStore
+    granted: deque[datetime] = field(default_factory=deque)
+
+    def release(self, release: str) -> StoredRelease:
+        """A listed release, or a 404."""
+        found = self.store.get(release)
+        if found is None:
+            raise Refusal(404, "not-found", "no such release")
+        return found
+
+    async def accept(self, acceptance: documents.Acceptance) -> Grant:
+        """Record an acceptance and grant a token, unless too many were granted in the last minute."""
+        stored, now = self.release(acceptance.release), self.settings.clock()
+        if stored.state == "revoked":
+            raise Refusal(410, "revoked", "the release was revoked")
+        if acceptance.agreement_version != self.settings.agreement.version:
+            raise Refusal(409, "agreement-version", "the agreement has changed: read it again")
+        while self.granted and now - self.granted[0] > _MINUTE:
+            self.granted.popleft()
+        if len(self.granted) >= self.settings.grants_per_minute:
+            raise Refusal(
+                429, "too-many", "too many tokens were asked for; try again in a minute", {"Retry-After": "60"}
+            )
+        self.granted.append(now)
+        return await run_in_threadpool(
+            self.tokens.grant,
+            acceptance.release,
+            name=acceptance.name,
+            email=acceptance.email,
+            purpose=acceptance.purpose,
+            agreement=acceptance.agreement_version,
+            now=now,
+            lifetime=self.settings.token_lifetime,
+        )
+
+    def require_token(self, request: Request, release: str) -> None:
+        """Refuse unless the request carries a valid token for this release."""
+        token = bearer(request)
+        if token is None or not self.tokens.allows(token, release, now=self.settings.clock()):
+            raise Refusal(
+                401,
+                "token",
+                "a valid token for this release is needed: accept its data-use agreement",
+                {"WWW-Authenticate": 'Bearer realm="sonoshare"'},
+            )
+
+    def file(self, request: Request, release: str, path: str) -> Response:
+        """Answer a request for a file."""
+        stored = self.release(release)
+        file = stored.files.get(path)
+        if file is None:
+            raise Refusal(404, "not-found", "no such file in this release")
+        if not layout.is_public(path):
+            if stored.state == "revoked":
+                raise Refusal(410, "revoked", "the release was revoked: its data are not given out any more")
+            self.require_token(request, release)
+        return file_response(request, stored.bundle, file)
+
+
+def bearer(request: Request) -> str | None:
+    """The token of a request's Authorization header."""
+    match = _BEARER.match(request.headers.get("authorization", ""))
+    return match.group(1) if match else None
+
+
+def api_router(catalogue: Catalogue) -> APIRouter:
+    """The routes of the API."""
+    router = APIRouter(prefix="/api/v1", responses=PROBLEMS)
+    _add_reading(router, catalogue)
+    _add_tokens(router, catalogue)
+    return router
+
+
+def _add_reading(router: APIRouter, catalogue: Catalogue) -> None:
+    @router.get("/health", response_model=documents.Health)
+    async def health() -> dict[str, str]:
+        """Whether the catalogue answers and its database can be read."""
+        catalogue.store.releases()
+        return {"status": "ok"}
+
+    @router.get("/releases", response_model=documents.ReleaseList)
+    async def releases() -> dict[str, object]:
+        """Releases, newest first; a revoked one stays listed as revoked."""
+        return {"releases": [stored.summary for stored in catalogue.store.releases().values()]}
+
+    @router.get("/releases/{release}")
+    async def one_release(release: ReleaseId) -> dict[str, object]:
+        """One release: counts, privacy, utility, verdicts."""
+        return catalogue.release(release).summary
+
+    @router.get("/releases/{release}/manifest")
+    async def manifest(release: ReleaseId, request: Request) -> Response:
+        """The signed manifest, byte for byte."""
+        return catalogue.file(request, release, layout.MANIFEST)
+
+    @router.get("/releases/{release}/files", response_model=documents.Files)
+    async def files(release: ReleaseId) -> dict[str, object]:
+        """Every file with size and sha256."""
+        stored = catalogue.release(release)
+        listed = [
+            {
+                "path": file.path,
+                "size": file.size,
+                "sha256": file.sha256,
+                "public": layout.is_public(file.path),
+                "url": f"/api/v1/releases/{release}/files/{file.path}",
+            }
+            for file in stored.files.values()
+        ]
+        return {"release": release, "manifest_digest": stored.manifest_digest, "files": listed}
+
+    @router.get("/releases/{release}/files/{path:path}")
+    @router.head("/releases/{release}/files/{path:path}", include_in_schema=False)
+    async def one_file(release: ReleaseId, path: str, request: Request) -> Response:
+        """A file: one range (206), If-Range, If-None-Match (304); the ETag is its sha256."""
+        return catalogue.file(request, release, path)
+
+    @router.get("/roster")
+    async def roster() -> Response:
+        """The consortium's signed roster. Get it from a hospital rather than from here, and pin it."""
+        return Response(catalogue.settings.roster.to_bytes(), media_type="application/json")
+
+    @router.get("/log")
+    async def log() -> Response:
+        """The whole transparency log under a fresh signed head, for ``sonoshare verify --log-head``."""
+        if catalogue.settings.log is None:
+            raise Refusal(404, "not-found", "this catalogue serves no log")
+        view = await run_in_threadpool(catalogue.settings.log)
+        return Response(view.canonical(), media_type="application/json")
+
+
+def _add_tokens(router: APIRouter, catalogue: Catalogue) -> None:
+    @router.get("/agreement", response_model=documents.AgreementText)
+    async def agreement() -> dict[str, str]:
+        """The data-use agreement in force."""
+        return {"version": catalogue.settings.agreement.version, "text": catalogue.settings.agreement.text}
+
+    @router.post("/agreements", status_code=201, response_model=documents.GrantedToken)
+    async def accept(acceptance: documents.Acceptance) -> Grant:
+        """Accept the agreement for one release and get a token for it."""
+        return await catalogue.accept(acceptance)
+
+    @router.delete("/tokens/current", status_code=204)
+    async def revoke(request: Request) -> Response:
+        """Revoke the token that the request carries."""
+        token = bearer(request)
+        known = token is not None and await run_in_threadpool(
+            catalogue.tokens.revoke, token, now=catalogue.settings.clock()
+        )
+        if not known:
+            raise Refusal(401, "token", "no such token", {"WWW-Authenticate": 'Bearer realm="sonoshare"'})
+        return Response(status_code=204)

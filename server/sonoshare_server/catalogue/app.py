@@ -1,0 +1,151 @@
+"""The catalogue as an ASGI application, and how it is served.
+
+It listens on this machine only unless told otherwise; TLS is a reverse proxy's. Answers to nonsense are 4xx.
+"""
+
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+import uvicorn
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse, Response
+from starlette.staticfiles import StaticFiles
+
+from sonoshare_server.catalogue.api import Catalogue, Refusal, api_router
+from sonoshare_server.catalogue.database import Database
+from sonoshare_server.catalogue.pages import error_page, pages_router
+from sonoshare_server.catalogue.protection import Protection
+from sonoshare_server.catalogue.settings import CatalogueSettings
+from sonoshare_server.catalogue.store import ReleaseStore
+from sonoshare_server.catalogue.tokens import TokenStore
+from sonoshare_shared.errors import FederationError, VerificationError
+
+LOOPBACK: Final = "127.0.0.1"
+DATABASE: Final = "catalogue.db"
+_START_SECONDS: Final = 15.0
+
+
+def open_store(settings: CatalogueSettings) -> ReleaseStore:
+    """The releases of a catalogue, to publish and revoke; a running catalogue sees the change at once."""
+    return ReleaseStore(Database(settings.folder / DATABASE))
+
+
+def create_app(settings: CatalogueSettings) -> FastAPI:
+    """The application over the settings' folder."""
+    database = Database(settings.folder / DATABASE)
+    catalogue = Catalogue(settings, ReleaseStore(database), TokenStore(database))
+    app = FastAPI(
+        title=f"{settings.title} catalogue",
+        version="1",
+        openapi_url="/api/v1/openapi.json",
+        # The bundled documentation pages load scripts from another host.
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,  # a redirect would repeat the Host header of the request
+    )
+    app.state.catalogue = catalogue
+    app.add_middleware(Protection)
+    app.include_router(api_router(catalogue))
+    app.include_router(pages_router(catalogue))
+    app.mount("/static", StaticFiles(directory=Path(__file__).parent / "static"))
+    _add_error_answers(app, catalogue)
+    return app
+
+
+def serve(app: FastAPI, host: str = LOOPBACK, port: int = 8080) -> None:
+    """Serve until interrupted.
+
+    Raises:
+        FederationError: the port is in use or may not be used.
+    """
+    with _bound(host, port) as listener:
+        _server(app).run(sockets=[listener])
+
+
+@contextmanager
+def serving(app: FastAPI, host: str = LOOPBACK, port: int = 0) -> Iterator[str]:
+    """Serve in a thread while the block runs, and give the address; port 0 takes a free one.
+
+    Raises:
+        FederationError: the port is in use or may not be used, or the server does not start.
+    """
+    with _bound(host, port) as listener:
+        server = _server(app)
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="catalogue", daemon=True)
+        thread.start()
+        deadline = time.monotonic() + _START_SECONDS
+        while not server.started:
+            if not thread.is_alive() or time.monotonic() > deadline:
+                raise FederationError("the catalogue does not start", remedy="see its log")
+            time.sleep(0.01)
+        try:
+            yield f"http://{host}:{listener.getsockname()[1]}"
+        finally:
+            server.should_exit = True
+            thread.join(_START_SECONDS)
+
+
+def _server(app: FastAPI) -> uvicorn.Server:
+    return uvicorn.Server(
+        uvicorn.Config(
+            app,
+            log_level="warning",
+            server_header=False,
+            access_log=False,
+            timeout_graceful_shutdown=5,
+            proxy_headers=False,
+            lifespan="off",
+            ws="none",
+            h11_max_incomplete_event_size=64 << 10,
+        )
+    )
+
+
+@contextmanager
+def _bound(host: str, port: int) -> Iterator[socket.socket]:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+    except (OSError, OverflowError) as error:
+        listener.close()
+        raise FederationError(
+            f"cannot listen on {host}:{port}: {error.strerror if isinstance(error, OSError) else error}",
+            remedy="choose another port",
+        ) from error
+    with listener:
+        yield listener
+
+
+def _add_error_answers(app: FastAPI, catalogue: Catalogue) -> None:
+    @app.exception_handler(HTTPException)
+    async def refused(request: Request, error: HTTPException) -> Response:
+        word = error.error if isinstance(error, Refusal) else "http"
+        if _wants_page(request):
+            return error_page(catalogue, error.status_code, str(error.detail), dict(error.headers or {}))
+        return JSONResponse({"error": word, "message": str(error.detail)}, error.status_code, error.headers)
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(request: Request, error: RequestValidationError) -> Response:
+        if _wants_page(request):
+            return error_page(catalogue, 404, "There is nothing here.", {})
+        # What was sent is not repeated: it may be personal.
+        fields = [{"field": ".".join(map(str, e["loc"])), "message": e["msg"]} for e in error.errors()]
+        message = "the request is not valid"
+        return JSONResponse({"error": "invalid", "message": message, "fields": fields}, 422)
+
+    @app.exception_handler(VerificationError)
+    async def damaged(request: Request, error: VerificationError) -> Response:  # noqa: ARG001
+        return JSONResponse({"error": error.cause, "message": "a file of this release is damaged here"}, 503)
+
+
+def _wants_page(request: Request) -> bool:
+    return not request.url.path.startswith(("/api/", "/static/"))

@@ -1,0 +1,122 @@
+"""One file over HTTP: strong ETag, 304, one range (206), If-Range, 416, and its digest in a header.
+
+A request for several ranges, or a malformed one, is answered with the whole file, as RFC 9110 section 14.2 allows:
+so no request makes the answer larger than the file. The ETag is the sha256 of the whole file; ``Repr-Digest``
+(RFC 9530) repeats it.
+"""
+
+import base64
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import Final
+
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+
+from sonoshare_server.catalogue.store import StoredFile
+from sonoshare_shared.release import layout
+from sonoshare_shared.release.paths import open_regular
+
+_WHOLE_BYTES: Final = 512 << 10
+_BLOCK_BYTES: Final = 1 << 20
+_RANGE: Final = re.compile(r"bytes=(\d{0,18})-(\d{0,18})\Z", re.ASCII)
+_TYPES: Final = {
+    ".png": "image/png",
+    ".csv": "text/csv; charset=utf-8",
+    ".json": "application/json",
+    ".html": "text/html; charset=utf-8",
+    ".md": "text/markdown; charset=utf-8",
+    ".txt": "text/plain; charset=utf-8",
+}
+# A report is a document of its own, with its own style and nothing else.
+_REPORT_POLICY: Final = (
+    "default-src 'none'; style-src 'unsafe-inline'; sandbox; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+
+
+def file_response(request: Request, bundle: Path, file: StoredFile) -> Response:
+    """Answer GET or HEAD for a file.
+
+    Raises:
+        VerificationError: the file is gone from the disk, or is no plain file.
+    """
+    etag = f'"{file.sha256}"'
+    headers = {
+        "ETag": etag,
+        "Accept-Ranges": "bytes",
+        "Repr-Digest": f"sha-256=:{base64.b64encode(bytes.fromhex(file.sha256)).decode()}:",
+        "Cache-Control": "public, no-cache" if layout.is_public(file.path) else "private, no-cache",
+        "Vary": "Authorization",
+    }
+    suffix = PurePosixPath(file.path).suffix
+    if suffix == ".html":
+        headers["Content-Security-Policy"] = _REPORT_POLICY
+    if _matches(request.headers.get("if-none-match", ""), etag):
+        return Response(status_code=304, headers=headers)
+    headers["Content-Type"] = _TYPES.get(suffix, "application/octet-stream")
+    wanted = requested_range(request.headers.get("range"), file.size)
+    if request.headers.get("if-range", etag) != etag:
+        wanted = None
+    if wanted is None:
+        headers["Content-Length"] = str(file.size)
+        return _answer(request, bundle, file, (0, file.size), headers, status=200)
+    start, end = wanted
+    if start >= end:
+        return Response(status_code=416, headers=headers | {"Content-Range": f"bytes */{file.size}"})
+    headers["Content-Range"] = f"bytes {start}-{end - 1}/{file.size}"
+    headers["Content-Length"] = str(end - start)
+    return _answer(request, bundle, file, wanted, headers, status=206)
+
+
+def requested_range(header: str | None, size: int) -> tuple[int, int] | None:
+    """Start and end (exclusive) of the one range asked for, empty when it lies outside the file.
+
+    None asks for the whole: no header, a malformed or reversed one, or several ranges.
+    """
+    match = _RANGE.match(header.strip()) if header else None
+    if match is None or match.groups() == ("", ""):
+        return None
+    first, last = match.groups()
+    if not first:
+        return max(0, size - int(last)), size
+    if last and int(last) < int(first):
+        return None
+    return min(int(first), size), min(int(last) + 1, size) if last else size
+
+
+def _matches(header: str, etag: str) -> bool:
+    tags = [tag.strip().removeprefix("W/") for tag in header.split(",")]
+    return etag in tags or header.strip() == "*"
+
+
+def _answer(
+    request: Request, bundle: Path, file: StoredFile, span: tuple[int, int], headers: dict[str, str], *, status: int
+) -> Response:
+    if request.method == "HEAD":
+        return Response(status_code=status, headers=headers)
+    start, end = span
+    descriptor = open_regular(bundle, file.path)
+    try:
+        data = os.pread(descriptor, min(_WHOLE_BYTES, end - start), start)
+    finally:
+        os.close(descriptor)
+    if end - start <= _WHOLE_BYTES:
+        return Response(data, status, headers)
+    return StreamingResponse(_blocks(bundle, file, start, end), status, headers)
+
+
+def _blocks(bundle: Path, file: StoredFile, start: int, end: int) -> Iterator[bytes]:
+    # Opened here and not before: a client that leaves before the first block then leaves no open file behind.
+    descriptor = open_regular(bundle, file.path)
+    try:
+        while start < end:
+            block = os.pread(descriptor, min(_BLOCK_BYTES, end - start), start)
+            if not block:
+                return
+            start += len(block)
+            yield block
+    finally:
+        os.close(descriptor)

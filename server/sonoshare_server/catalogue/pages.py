@@ -1,0 +1,139 @@
+"""The web pages: a list of releases, a page for each, and the data-use agreement as a form.
+
+Rendered on the server from the same summaries as the API; every text is escaped; there is no script and no cookie.
+"""
+
+import re
+from typing import Annotated, Any, Final
+from urllib.parse import parse_qsl
+
+import jinja2
+from fastapi import APIRouter, Path, Request
+from pydantic import ValidationError
+from starlette.responses import HTMLResponse, Response
+
+from sonoshare_server.catalogue.api import Catalogue, Refusal
+from sonoshare_server.catalogue.documents import Acceptance
+from sonoshare_server.release.reports import epsilon_bars, epsilon_scale, figure_bars
+from sonoshare_shared.documents.plan import Identifier
+from sonoshare_shared.release import layout
+
+ReleaseId = Annotated[Identifier, Path()]
+
+_HOST: Final = re.compile(r"[A-Za-z0-9.:\[\]-]{1,255}\Z")
+_FIELDS: Final = ("name", "email", "purpose")
+_ENVIRONMENT: Final = jinja2.Environment(
+    loader=jinja2.ChoiceLoader(
+        [
+            jinja2.PackageLoader("sonoshare_server.catalogue", "templates"),
+            jinja2.PackageLoader("sonoshare_server.release", "templates"),
+        ]
+    ),
+    autoescape=jinja2.select_autoescape(("html.j2",)),
+    undefined=jinja2.StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+
+
+def pages_router(catalogue: Catalogue) -> APIRouter:
+    """The routes of the pages."""
+    router = APIRouter(include_in_schema=False)
+
+    @router.get("/")
+    async def index(request: Request) -> Response:
+        releases = [stored.summary for stored in catalogue.store.releases().values()]
+        return _page("index", catalogue, request, releases=releases)
+
+    @router.get("/releases/{release}")
+    async def one_release(release: ReleaseId, request: Request) -> Response:
+        stored = catalogue.release(release)
+        return _page(
+            "release",
+            catalogue,
+            request,
+            r=stored.summary,
+            privacy_bars=epsilon_bars(stored.summary["hospitals"]),
+            epsilon_scale=epsilon_scale(stored.summary["hospitals"]),
+            utility_bars=figure_bars(stored.summary["utility"]["figures"]),
+            documents=_documents(stored.files),
+        )
+
+    @router.get("/releases/{release}/agreement")
+    async def agreement(release: ReleaseId, request: Request) -> Response:
+        return _page("agreement", catalogue, request, r=_open(catalogue, release), values={}, problems=[])
+
+    @router.post("/releases/{release}/agreement")
+    async def accept(release: ReleaseId, request: Request) -> Response:
+        summary = _open(catalogue, release)
+        values = _form(await request.body())
+        try:
+            acceptance = Acceptance.model_validate(
+                {name: values.get(name, "") for name in _FIELDS}
+                | {"release": release, "agreement_version": values.get("agreement_version", "")}
+            )
+        except ValidationError as error:
+            problems = sorted({str(e["loc"][0]) for e in error.errors()})
+            return _page("agreement", catalogue, request, 422, r=summary, values=values, problems=problems)
+        if values.get("accept") != "yes":
+            return _page("agreement", catalogue, request, 422, r=summary, values=values, problems=["accept"])
+        grant = await catalogue.accept(acceptance)
+        return _page("token", catalogue, request, 201, r=summary, grant=grant)
+
+    return router
+
+
+def error_page(catalogue: Catalogue, status: int, message: str, headers: dict[str, str]) -> Response:
+    """A page that says what went wrong."""
+    text = _ENVIRONMENT.get_template("error.html.j2").render(
+        title=catalogue.settings.title, status=status, message=message
+    )
+    return HTMLResponse(text, status, headers)
+
+
+def _open(catalogue: Catalogue, release: str) -> dict[str, Any]:
+    stored = catalogue.release(release)
+    if stored.state == "revoked":
+        raise Refusal(410, "revoked", "the release was revoked")
+    return stored.summary
+
+
+def _page(name: str, catalogue: Catalogue, request: Request, status: int = 200, **values: Any) -> Response:
+    text = _ENVIRONMENT.get_template(f"{name}.html.j2").render(
+        title=catalogue.settings.title,
+        agreement=catalogue.settings.agreement,
+        server=_server(request),
+        has_log=catalogue.settings.log is not None,
+        layout=layout,
+        **values,
+    )
+    return HTMLResponse(text, status)
+
+
+def _server(request: Request) -> str:
+    """The catalogue's own address as the reader typed it, for the commands on the pages."""
+    host = request.headers.get("host", "")
+    return f"{request.url.scheme}://{host}" if _HOST.match(host) else "https://CATALOGUE"
+
+
+def _form(body: bytes) -> dict[str, str]:
+    try:
+        return dict(parse_qsl(body.decode(), keep_blank_values=True, max_num_fields=20))
+    except ValueError:
+        return {}
+
+
+def _documents(files: dict[str, Any]) -> list[tuple[str, str]]:
+    """Documents that a reader may want to open, with what they are."""
+    named = [
+        (layout.PRIVACY_HTML, "Privacy report"),
+        (layout.UTILITY_HTML, "Utility report"),
+        (layout.DATASHEET, "Datasheet"),
+        (layout.LICENCE, "Licence"),
+        (layout.CROISSANT, "Croissant description"),
+        (layout.MANIFEST, "Signed manifest"),
+        (layout.LOG_PROOF, "Log proof"),
+        (layout.PLAN, "Study plan"),
+        (layout.ROSTER, "Roster"),
+    ]
+    return [(path, words) for path, words in named if path in files]

@@ -1,0 +1,59 @@
+"""What a catalogue needs to know; everything that touches the world is passed in."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Final
+
+from sonoshare_shared.envelope import Envelope
+from sonoshare_shared.release.evidence import LogView
+
+AGREEMENT_TEXT: Final = """\
+The images of this release are synthetic. They were drawn from a model that was trained inside hospitals under
+patient-level differential privacy. By asking for a token you agree, for yourself and for those you work with, that
+
+1. you use the data for health, medical or biomedical research or education;
+2. you do not try, by any means, to learn anything about a patient or to single one out, and you tell the consortium
+   at once if you believe that one can be;
+3. you say that the images are synthetic wherever you show them or pass them on, and name release and consortium;
+4. you do not diagnose, treat or triage patients with them alone;
+5. you stop using and distributing a release that its consortium has revoked;
+6. you keep the token to yourself.
+
+The data come as they are, without any warranty. Your name, address and purpose are kept by the consortium's
+coordinator, and shown to its hospitals, for as long as the release is listed.
+"""
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """A data-use agreement; a token remembers the version that was accepted."""
+
+    version: str = "1.0"
+    text: str = AGREEMENT_TEXT
+
+
+@dataclass(frozen=True)
+class CatalogueSettings:
+    """Settings of one catalogue.
+
+    Attributes:
+        folder: where its database lies; made when absent.
+        roster: the consortium's signed roster; shown for download, and what releases are verified against.
+        clock: the present, aware.
+        log: gives a fresh copy of the transparency log, or None where the catalogue serves none.
+        title: name of the consortium, for people.
+        agreement: the data-use agreement.
+        token_lifetime: how long a token is good for.
+        grants_per_minute: tokens handed out in any minute, to everybody together.
+    """
+
+    folder: Path
+    roster: Envelope
+    clock: Callable[[], datetime]
+    log: Callable[[], LogView] | None = None
+    title: str = "SonoShare"
+    agreement: Agreement = Agreement()
+    token_lifetime: timedelta = timedelta(days=30)
+    grants_per_minute: int = 60

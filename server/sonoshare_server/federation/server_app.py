@@ -1,0 +1,50 @@
+"""The ServerApp: one Flower run is one action on one study, named by the run configuration.
+
+The run configuration carries names only. The plan comes signed from the coordinator's folder (environment variable
+``SONOSHARE_COORDINATOR_HOME``, set by whoever starts the SuperLink), and hospitals check it for themselves.
+"""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from flwr.app import Context
+from flwr.serverapp import Grid, ServerApp
+
+from sonoshare_server.federation.fleet import FlowerFleet
+from sonoshare_server.federation.home import CoordinatorHome
+from sonoshare_server.federation.rounds import Coordinator, train
+from sonoshare_server.federation.statements import collect_signatures, collect_statements
+from sonoshare_shared.errors import FederationError, SonoShareError
+
+HOME_VARIABLE: Final = "SONOSHARE_COORDINATOR_HOME"
+NODES_DEADLINE_SECONDS: Final = 120.0
+
+app = ServerApp()
+
+
+@app.main()
+def main(grid: Grid, context: Context) -> None:
+    """Run the action of this run; failures are written to the study's events and fail the run."""
+    home = CoordinatorHome(Path(os.environ[HOME_VARIABLE]))
+    action = str(context.run_config["action"])
+    study = home.study(str(context.run_config["study"]))
+    release = str(context.run_config["release"])
+    actions: dict[str, Callable[[Coordinator], None]] = {
+        "train": train,
+        "audit": lambda coordinator: collect_statements(coordinator, release),
+        "sign": lambda coordinator: collect_signatures(coordinator, release),
+    }
+    if action not in actions:
+        raise FederationError(f"no action {action}", remedy="use train, audit or sign")
+    with home.exclusive():
+        fleet = FlowerFleet(grid, home.nodes)
+        present = fleet.wait_for(set(study.plan.cohorts), NODES_DEADLINE_SECONDS)
+        study.event("online", hospitals=sorted(present))
+        try:
+            actions[action](Coordinator(home, study, fleet, home.log()))
+        except SonoShareError as error:
+            study.event("failed", action=action, reason=str(error))
+            raise
+        study.event("done", action=action)

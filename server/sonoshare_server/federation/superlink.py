@@ -1,0 +1,80 @@
+"""Flower's SuperLink with two listeners on one application.
+
+Stock Flower serves fleet, control and runtime routes on one port, and control routes need no login: whoever reaches
+the port can start runs. Here the whole application listens on loopback only, and a second listener, the one that is
+published, serves the fleet routes and the health check and answers 404 to anything else.
+
+Run as ``python -m sonoshare_server.federation.superlink PUBLIC_HOST:PORT -- <flower-superlink arguments>``.
+"""
+
+import sys
+import threading
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any, Final
+
+import uvicorn
+
+FLEET_PREFIX: Final = "/v1/fleet/"
+HEALTH_PATH: Final = "/health"
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+Application = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+
+class FleetOnly:
+    """An ASGI application that lets fleet routes and the health check through, and nothing else."""
+
+    def __init__(self, application: Application) -> None:
+        self._application = application
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        path = str(scope.get("path", ""))
+        if scope["type"] == "http" and (path == HEALTH_PATH or _is_fleet(path)):
+            await self._application(scope, receive, send)
+        elif scope["type"] == "http":
+            await send({"type": "http.response.start", "status": 404, "headers": [(b"content-length", b"0")]})
+            await send({"type": "http.response.body", "body": b""})
+
+
+def _is_fleet(path: str) -> bool:
+    return path.startswith(FLEET_PREFIX) and ".." not in path and "//" not in path
+
+
+def serve_publicly(host: str, port: int) -> None:
+    """Make the coming ``uvicorn.run`` also serve the fleet routes on ``host:port``."""
+    run_privately = uvicorn.run
+
+    def run_both(app: Application, **options: Any) -> None:
+        public = uvicorn.Config(
+            FleetOnly(app),
+            host=host,
+            port=port,
+            lifespan="off",
+            access_log=False,
+            ssl_keyfile=options.get("ssl_keyfile"),
+            ssl_certfile=options.get("ssl_certfile"),
+        )
+        threading.Thread(target=uvicorn.Server(public).run, daemon=True, name="fleet-listener").start()
+        run_privately(app, **options)
+
+    vars(uvicorn)["run"] = run_both
+
+
+def main() -> None:
+    """Start the SuperLink with both listeners."""
+    from flwr.superlink.cli import flower_superlink  # noqa: PLC0415 - heavy, and only here
+
+    address, separator, *arguments = sys.argv[1:]
+    if separator != "--":
+        sys.exit("usage: superlink PUBLIC_HOST:PORT -- <flower-superlink arguments>")
+    host, _, port = address.rpartition(":")
+    serve_publicly(host, int(port))
+    sys.argv = ["flower-superlink", *arguments]
+    flower_superlink()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,168 @@
+"""From a trained study to a sealed release: draw, have it audited, gate, have it signed, log, seal.
+
+Each step leaves something durable behind and is skipped when it is there already, so a pipeline that was killed is
+simply run again. The gate is strict: without a PASS of every hospital over this very candidate nothing is built that
+could be mistaken for a release; the refusal names each hospital's verdict and its reasons.
+
+``Act`` runs one federated action (``audit`` or ``sign``); the pipeline does not know Flower.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Final, Literal
+
+from sonoshare_server.federation.home import CoordinatorHome, Study
+from sonoshare_server.federation.statements import DRAFT, candidate_folder, stored_envelopes
+from sonoshare_server.release.build import finalise, seal
+from sonoshare_server.release.draw import Progress, draw_candidate
+from sonoshare_server.release.facts import Facts
+from sonoshare_shared.documents import AuditStatement
+from sonoshare_shared.documents.release import ReleaseManifest
+from sonoshare_shared.documents.statement import STATEMENT_PAYLOAD_TYPE
+from sonoshare_shared.envelope import Envelope
+from sonoshare_shared.errors import FederationError, InputError, RefusedError
+from sonoshare_shared.release import layout
+from sonoshare_shared.release.evidence import LogProof, append_release
+
+Action = Literal["audit", "sign"]
+Act = Callable[[Action, str], None]
+STATEMENTS: Final = "statements"
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """The steps of one release.
+
+    Attributes:
+        home: the coordinator's folder.
+        study: a trained study.
+        release: identifier of the release.
+        act: runs a federated action on this release.
+    """
+
+    home: CoordinatorHome
+    study: Study
+    release: str
+    act: Act
+
+    @property
+    def folder(self) -> Path:
+        """Folder of the candidate."""
+        return candidate_folder(self.study, self.release)
+
+    def draw(self, progress: Progress) -> None:
+        """Draw the candidate.
+
+        Raises:
+            InputError: the study is not trained to its end.
+        """
+        plan, state = self.study.plan, self.study.state
+        if state.rounds_done < plan.rounds:
+            raise InputError(
+                f"study {plan.study} has {state.rounds_done} of {plan.rounds} rounds", remedy="resume the study first"
+            )
+        if not (self.folder / layout.CANDIDATE).exists():
+            adapter = self.study.adapter()
+            draw_candidate(
+                self.folder,
+                plan,
+                adapter,
+                adapter_digest=state.adapter_digest,
+                release=self.release,
+                progress=progress,
+            )
+
+    def audit(self) -> dict[str, AuditStatement]:
+        """Have the candidate audited by every hospital; returns what they say, by hospital."""
+        if set(self.statements()) != set(self.study.plan.cohorts):
+            self.act("audit", self.release)
+        return self.said()
+
+    def statements(self) -> dict[str, Envelope]:
+        """Signed statements that came back."""
+        return stored_envelopes(self.folder / STATEMENTS, self.study.plan)
+
+    def said(self) -> dict[str, AuditStatement]:
+        """What the hospitals say, signatures checked."""
+        roster, said = self.home.roster, {}
+        for hospital, envelope in self.statements().items():
+            entry = roster.hospital(hospital)
+            if entry is not None:
+                payload = envelope.verify(entry.key, STATEMENT_PAYLOAD_TYPE)
+                said[hospital] = AuditStatement.from_bytes(payload)
+        return said
+
+    def require_passes(self) -> None:
+        """The gate.
+
+        Raises:
+            RefusedError: a hospital did not answer, or did not say PASS; names each and why.
+        """
+        if objections := objections_to(self.study, self.said()):
+            raise RefusedError(
+                "not published: " + "; ".join(objections), remedy="see the hospitals' reasons, then change the plan"
+            )
+
+    def finish(self, facts: Facts) -> Path:
+        """Build the release, have every hospital sign it, log it and seal it.
+
+        Returns:
+            The sealed release folder.
+
+        Raises:
+            RefusedError: see ``require_passes``.
+            FederationError: a hospital did not sign.
+        """
+        self.require_passes()
+        destination = self.home.releases / self.release
+        if destination.exists():
+            return destination
+        draft = self.folder / DRAFT
+        if not draft.exists():
+            finalise(
+                self.folder,
+                draft,
+                plan=self.study.plan,
+                roster=self.home.roster_envelope,
+                statements=self.statements(),
+                facts=facts,
+            )
+        signatures = self._signatures()
+        manifest = ReleaseManifest.from_bytes((draft / layout.MANIFEST).read_bytes())
+        seal(draft, destination, signatures=signatures, log_proof=self._logged(manifest))
+        return destination
+
+    def _signatures(self) -> Mapping[str, Envelope]:
+        folder = self.folder / layout.SIGNATURES
+        if len(stored_envelopes(folder, self.study.plan)) < len(self.study.plan.cohorts):
+            self.act("sign", self.release)
+        signatures = stored_envelopes(folder, self.study.plan)
+        if missing := sorted(set(self.study.plan.cohorts) - set(signatures)):
+            raise FederationError(f"{', '.join(missing)} did not sign the manifest", remedy="see the study's events")
+        return signatures
+
+    def _logged(self, manifest: ReleaseManifest) -> LogProof:
+        with self.home.exclusive():
+            return append_release(self.home.log(), manifest.release, manifest.digest())
+
+
+def objections_to(study: Study, said: Mapping[str, AuditStatement]) -> list[str]:
+    """Why a candidate may not be published, hospital by hospital; empty when every hospital says PASS."""
+    objections = []
+    for hospital in sorted(study.plan.cohorts):
+        statement = said.get(hospital)
+        if statement is None:
+            objections.append(f"{hospital} gave no verdict")
+        elif statement.predicate.verdict != "PASS":
+            reasons = ", ".join(statement.predicate.reasons) or "no reason given"
+            objections.append(f"{hospital} says {statement.predicate.verdict} ({reasons})")
+    return objections
+
+
+def facts_for(home: CoordinatorHome, study: Study, created: datetime, **known: object) -> Facts:
+    """Facts of a release that the coordinator's folder holds, and what the caller knows besides."""
+    sequence = 1 + sum(1 for path in home.releases.iterdir() if (path / layout.MANIFEST).exists())
+    title = f"Synthetic breast ultrasound: {study.plan.task.name}"
+    return Facts(sequence=sequence, created=created, consortium=home.roster.consortium, title=title, **known)  # type: ignore[arg-type]

@@ -1,0 +1,143 @@
+"""Drafting a study: from a budget to a signed-ready plan and the adapter that its first round starts from.
+
+Nothing here sees a patient. The noise multiplier is the smallest whose training, composed with the plan's audits,
+keeps the target epsilon; the clip norm is half the median gradient norm of *phantoms* under the base model. Every
+hospital recomputes epsilon for itself before it takes part.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import torch
+
+from sonoshare_privacy.accounting import PureDP, noise_multiplier_for
+from sonoshare_shared.documents import AuditPlan, Mechanism, ReleasePlan, StudyPlan, Task
+from sonoshare_shared.documents.plan import Profile, Trained
+from sonoshare_shared.errors import InputError
+from sonoshare_shared.model.adapter import adapter_bytes, adapter_digest, adapter_state, trained_parameters
+from sonoshare_shared.model.base import load_base
+from sonoshare_shared.model.conditions import Condition
+from sonoshare_shared.model.diffusion import stratified_times
+from sonoshare_shared.model.loss import denoising_loss
+from sonoshare_shared.model.network import ConditionedUNet
+from sonoshare_shared.phantom import simulate
+
+CALIBRATION_PHANTOMS: Final = 16
+CALIBRATION_SEED: Final = 20_260
+CLIP_SHARE: Final = 0.5
+
+
+@dataclass(frozen=True)
+class StudyTerms:
+    """What a coordinator decides; the rest of the plan follows.
+
+    Attributes:
+        study: identifier.
+        task: clinical question.
+        profile: size of the model.
+        trained: which parameters are trained.
+        cohorts: nominal trained patients by hospital, as the hospitals declare them.
+        epsilon: target of training and audits together, for each patient.
+        delta: at which it holds.
+        rounds: federated rounds.
+        local_steps: steps of each hospital in a round.
+        rate: Poisson sampling rate of patients.
+        draws: draws of one patient in a step.
+        learning_rate: in units of each tensor's root mean square.
+        audit: audits and their budget.
+        release: how the release is drawn.
+        round_deadline_seconds: when a round closes without the missing.
+    """
+
+    study: str
+    task: Task
+    profile: Profile
+    trained: Trained
+    cohorts: Mapping[str, int]
+    epsilon: float
+    delta: float
+    rounds: int
+    local_steps: int
+    rate: float
+    draws: int
+    learning_rate: float
+    audit: AuditPlan
+    release: ReleasePlan
+    round_deadline_seconds: int = 1800
+
+
+@dataclass(frozen=True)
+class DraftedStudy:
+    """A plan and the adapter of its first round."""
+
+    plan: StudyPlan
+    adapter: bytes
+    adapter_digest: str
+
+
+def draft_study(terms: StudyTerms) -> DraftedStudy:
+    """Work out the plan of a study.
+
+    Raises:
+        InputError: the audits alone use up epsilon.
+        ModelError: no base weights for the profile.
+    """
+    model, base_digest = load_base(terms.profile)
+    audits = (PureDP(terms.audit.epsilon_copies), PureDP(terms.audit.epsilon_membership))
+    mechanism = Mechanism(
+        rate=terms.rate,
+        noise_multiplier=noise_multiplier_for(
+            terms.epsilon,
+            terms.delta,
+            terms.rate,
+            terms.rounds * terms.local_steps,
+            beside=audits * terms.audit.max_candidates,
+        ),
+        clip_norm=phantom_clip_norm(model, terms.trained, terms.draws),
+        draws=terms.draws,
+        delta=terms.delta,
+    )
+    plan = StudyPlan(
+        study=terms.study,
+        task=terms.task,
+        profile=terms.profile,
+        base_digest=base_digest,
+        trained=terms.trained,
+        rounds=terms.rounds,
+        local_steps=terms.local_steps,
+        mechanism=mechanism,
+        learning_rate=terms.learning_rate,
+        cohorts=dict(terms.cohorts),
+        quorum=len(terms.cohorts),
+        round_deadline_seconds=terms.round_deadline_seconds,
+        audit=terms.audit,
+        release=terms.release,
+    )
+    state = adapter_state(model, terms.trained)
+    return DraftedStudy(plan, adapter_bytes(state), adapter_digest(state))
+
+
+def phantom_clip_norm(model: ConditionedUNet, trained: Trained, draws: int) -> float:
+    """Half the median L2 norm of one phantom's mean gradient over its draws: a public constant."""
+    parameters = list(trained_parameters(model, trained).values())
+    phantoms = simulate(CALIBRATION_PHANTOMS, seed=CALIBRATION_SEED, size=model.profile.size)
+    generator = torch.Generator().manual_seed(CALIBRATION_SEED)
+    norms = []
+    for i in range(CALIBRATION_PHANTOMS):
+        rows = [i] * draws
+        condition = Condition.of(phantoms.labels[rows], phantoms.scanners[rows], phantoms.boxes[rows])
+        images = torch.from_numpy(phantoms.images[rows])[:, None]
+        masks = torch.from_numpy(phantoms.masks[rows])[:, None]
+        noise = torch.randn(images.shape, generator=generator)
+        t = stratified_times(draws, generator)
+        loss = denoising_loss(model, images, masks, condition, t, noise).mean()
+        gradients = torch.autograd.grad(loss, parameters)
+        norms.append(math.sqrt(sum(float(g.double().square().sum()) for g in gradients)))
+    norm = CLIP_SHARE * float(np.median(norms))
+    if not (math.isfinite(norm) and norm > 0):
+        raise InputError("the base model has no usable gradient on phantoms", remedy="train the base again")
+    # Six digits are plenty, and the same on every machine.
+    return float(f"{norm:.6g}")

@@ -1,0 +1,87 @@
+"""A catalogue over the simulated consortium, served on loopback for a test module."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+
+import httpx
+from tests.shared.consortium import NOW, RELEASE, Consortium
+
+from sonoshare_server.catalogue.app import create_app, open_store, serving
+from sonoshare_server.catalogue.settings import CatalogueSettings
+from sonoshare_server.catalogue.store import ReleaseStore
+from sonoshare_shared.canonical import sha256_file
+from sonoshare_shared.release import evidence, layout
+
+UNPUBLISHED = "breast-2026-9"
+OTHER = "breast-2026-2"
+ACCEPTANCE = {
+    "release": RELEASE,
+    "name": "Ada Reader",
+    "email": "ada@example.org",
+    "purpose": "teaching segmentation",
+    "agreement_version": "1.0",
+}
+
+
+@dataclass
+class Clock:
+    """A clock that stands still until it is moved."""
+
+    now: datetime = NOW
+
+    def __call__(self) -> datetime:
+        return self.now
+
+
+@dataclass
+class Site:
+    """A served catalogue: two published releases and one that is not."""
+
+    consortium: Consortium
+    settings: CatalogueSettings
+    store: ReleaseStore
+    clock: Clock
+    url: str = ""
+    client: httpx.Client = field(default_factory=httpx.Client)
+
+    def token(self, release: str = RELEASE) -> str:
+        answer = self.client.post("/api/v1/agreements", json=ACCEPTANCE | {"release": release})
+        assert answer.status_code == 201, answer.text
+        return str(answer.json()["token"])
+
+    def bundle(self, release: str = RELEASE) -> Path:
+        return self.consortium.folder / release
+
+    def revocation(self, release: str, by: str = "south") -> evidence.Revocation:
+        return evidence.Revocation(
+            release=release,
+            manifest_digest=sha256_file(self.bundle(release) / layout.MANIFEST),
+            by=by,
+            reason="<b>consent</b> withdrawn",
+            time=NOW,
+        )
+
+
+@contextmanager
+def site(folder: Path, consortium: Consortium | None = None, title: str = "Simulated") -> Iterator[Site]:
+    """Build, publish and serve."""
+    consortium = consortium or Consortium(folder)
+    clock = Clock()
+    settings = CatalogueSettings(
+        folder=folder / "catalogue",
+        roster=consortium.signed_roster(),
+        clock=clock,
+        log=lambda: evidence.view(consortium.log()),
+        title=title,
+        grants_per_minute=1000,
+    )
+    store = open_store(settings)
+    for release in (RELEASE, OTHER, UNPUBLISHED):
+        consortium.release(release)
+        store.publish(folder / release, settings.roster, now=NOW)
+    store.unpublish(UNPUBLISHED, now=NOW)
+    with serving(create_app(settings)) as url, httpx.Client(base_url=url, trust_env=False, timeout=10) as client:
+        yield Site(consortium, settings, store, clock, url, client)

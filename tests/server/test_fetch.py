@@ -1,0 +1,314 @@
+"""Download over real HTTP on loopback: whole, cut and resumed, refused, and never visible before it is verified."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+
+import httpx
+import pytest
+from click.testing import CliRunner
+from tests.server.catalogue_fixture import OTHER, UNPUBLISHED, site
+from tests.shared.consortium import NOW, RELEASE
+
+from sonoshare_deploy.cli import fetch as fetch_command
+from sonoshare_deploy.cli import releases as releases_command
+from sonoshare_deploy.cli import verify as verify_command
+from sonoshare_shared.errors import FederationError, InputError, IntegrityError, RefusedError, VerificationError
+from sonoshare_shared.release import layout
+from sonoshare_shared.release.fetch import fetch_release
+from sonoshare_shared.release.remote import connected, fresh_log, list_releases, require_server
+from sonoshare_shared.release.verify import verify_release
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory):
+    with site(tmp_path_factory.mktemp("catalogue")) as running:
+        yield running
+
+
+class Cut(httpx.SyncByteStream):
+    """A body that breaks off after some bytes."""
+
+    def __init__(self, stream: httpx.SyncByteStream, limit: int) -> None:
+        self._stream, self._limit = stream, limit
+
+    def __iter__(self) -> Iterator[bytes]:
+        for block in self._stream:
+            if len(block) > self._limit:
+                yield block[: self._limit]
+                raise httpx.ReadError("cut")
+            self._limit -= len(block)
+            yield block
+
+    def close(self) -> None:
+        self._stream.close()
+
+
+class Wire(httpx.BaseTransport):
+    """The real transport, with a fault in the answers for one path.
+
+    Args:
+        path: end of the path that is struck.
+        cuts: bytes after which each answer breaks off; when they are used up, answers are whole.
+        change: edits the body of the answers.
+    """
+
+    def __init__(self, path="", cuts=(), change=None) -> None:
+        self._inner = httpx.HTTPTransport()
+        self._path, self._cuts, self._change = path, list(cuts), change
+        self.ranges: list[str | None] = []
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        answer = self._inner.handle_request(request)
+        if not request.url.path.endswith(self._path):
+            return answer
+        self.ranges.append(request.headers.get("range"))
+        if self._change is not None:
+            body = self._change(answer.read())
+            headers = {k: v for k, v in answer.headers.items() if k not in {"content-length", "content-encoding"}}
+            return httpx.Response(answer.status_code, headers=headers, stream=httpx.ByteStream(body))
+        if self._cuts:
+            cut = Cut(answer.stream, self._cuts.pop(0))
+            return httpx.Response(answer.status_code, headers=answer.headers, stream=cut)
+        return answer
+
+    def close(self) -> None:
+        self._inner.close()
+
+
+def fetch(served, out, *, release=RELEASE, **options):
+    options = {"token": served.token(release), "pause": lambda _: None} | options
+    return fetch_release(
+        served.url,
+        release,
+        out,
+        lambda folder: verify_release(folder, served.settings.roster, now=NOW),
+        **options,
+    )
+
+
+def test_fetch_brings_the_very_files(served, tmp_path):
+    seen = []
+    verified = fetch(served, tmp_path / "out", progress=lambda done, total: seen.append((done, total)))
+    assert verified.manifest.release == RELEASE
+    original = {p.relative_to(served.bundle()): p.read_bytes() for p in served.bundle().rglob("*") if p.is_file()}
+    fetched = {p.relative_to(tmp_path / "out"): p.read_bytes() for p in (tmp_path / "out").rglob("*") if p.is_file()}
+    assert fetched == original
+    assert seen[-1][0] == seen[-1][1] == sum(map(len, original.values()))
+    assert not (tmp_path / "out.part").exists()
+
+
+@pytest.mark.parametrize("tenth", range(10))
+def test_case_29_cut_at_every_tenth_and_resumed(served, tmp_path, tenth):
+    size = (served.bundle() / layout.PRIVACY_HTML).stat().st_size
+    wire = Wire(layout.PRIVACY_HTML, cuts=[size * tenth // 10])
+    fetch(served, tmp_path / "out", transport=wire)
+    assert (tmp_path / "out" / layout.PRIVACY_HTML).read_bytes() == (served.bundle() / layout.PRIVACY_HTML).read_bytes()
+    assert len(wire.ranges) == 2
+    assert wire.ranges[1] == (f"bytes={size * tenth // 10}-" if tenth else None)
+
+
+def test_case_29_given_up_and_resumed_by_another_run(served, tmp_path):
+    out = tmp_path / "out"
+    with pytest.raises(FederationError, match="connection was lost"):
+        fetch(served, out, transport=Wire(layout.PRIVACY_HTML, cuts=[1000, 0, 0, 0, 0, 0]))
+    assert not out.exists()
+    part = tmp_path / "out.part" / f"{layout.PRIVACY_HTML}.part"
+    assert part.stat().st_size == 1000
+    wire = Wire(layout.PRIVACY_HTML)
+    fetch(served, out, transport=wire)
+    assert wire.ranges == ["bytes=1000-"]
+
+
+def test_files_that_are_there_are_not_fetched_again(served, tmp_path):
+    out = tmp_path / "out"
+    with pytest.raises(FederationError):
+        fetch(served, out, transport=Wire(layout.SHA256SUMS, cuts=[0] * 9))
+    wire = Wire("")
+    have = len([p for p in (tmp_path / "out.part").rglob("*") if p.is_file() and p.suffix != ".part"])
+    fetch(served, out, transport=wire)
+    total = len([p for p in served.bundle().rglob("*") if p.is_file()])
+    assert len(wire.ranges) == total - have + 1  # and the listing
+
+
+def test_part_of_another_content_is_given_up(served, tmp_path):
+    part = tmp_path / "out.part" / f"{layout.DATASHEET}.part"
+    part.parent.mkdir()
+    part.write_bytes(b"something else" * 10)
+    fetch(served, tmp_path / "out")
+    assert (tmp_path / "out" / layout.DATASHEET).read_bytes() == (served.bundle() / layout.DATASHEET).read_bytes()
+
+
+def test_what_an_earlier_fetch_left_is_cleared(served, tmp_path):
+    folder = tmp_path / "out.part"
+    (folder / "images").mkdir(parents=True)
+    (folder / "images/stranger.png").write_bytes(b"x")
+    (folder / "masks").symlink_to(tmp_path)
+    fetch(served, tmp_path / "out")
+    assert not (tmp_path / "out/images/stranger.png").exists()
+    assert not (tmp_path / "out/masks").is_symlink()
+
+
+@pytest.mark.parametrize("change", [lambda body: body[:-1] + b"~", lambda body: body + b"more"])
+def test_changed_file_is_refused(served, tmp_path, change):
+    with pytest.raises(IntegrityError):
+        fetch(served, tmp_path / "out", transport=Wire(layout.DATASHEET, change=change))
+    assert not (tmp_path / "out").exists()
+
+
+def _listing(edit):
+    def change(body: bytes) -> bytes:
+        value = json.loads(body)
+        edit(value)
+        return json.dumps(value).encode()
+
+    return change
+
+
+BAD_LISTINGS = {
+    "path outside": (lambda v: v["files"][0].update(path="../../evil"), VerificationError),
+    "absolute path": (lambda v: v["files"][0].update(path="/evil"), VerificationError),
+    "clash of case": (lambda v: v["files"].append(v["files"][0] | {"path": "manifest.JSON"}), VerificationError),
+    "more than any disk holds": (lambda v: v["files"][0].update(size=1 << 62), InputError),
+    "another release": (lambda v: v.update(release="other"), FederationError),
+    "no files": (lambda v: v.update(files=[]), FederationError),
+    "negative size": (lambda v: v["files"][0].update(size=-1), FederationError),
+}
+
+
+@pytest.mark.parametrize("name", BAD_LISTINGS)
+def test_case_20_dishonest_listing_is_refused(served, tmp_path, name):
+    edit, error = BAD_LISTINGS[name]
+    with pytest.raises(error):
+        fetch(served, tmp_path / "out", transport=Wire("/files", change=_listing(edit)))
+    assert not (tmp_path / "out").exists()
+    assert not (tmp_path.parent / "evil").exists()
+
+
+def test_extra_file_in_the_listing_does_not_verify(served, tmp_path):
+    def twice(value):
+        entry = next(e for e in value["files"] if e["path"] == layout.DATASHEET)
+        value["files"] = [e for e in value["files"] if e is not entry]
+
+    with pytest.raises(VerificationError) as caught:
+        fetch(served, tmp_path / "out", transport=Wire("/files", change=_listing(twice)))
+    assert caught.value.cause == "file-missing"
+    assert not (tmp_path / "out").exists()
+
+
+def test_refusals_are_clear(served, tmp_path):
+    with pytest.raises(RefusedError, match="token"):
+        fetch(served, tmp_path / "out", token=None)
+    with pytest.raises(RefusedError, match="token"):
+        fetch(served, tmp_path / "out", token="wrong")
+    with pytest.raises(InputError):
+        fetch_release(served.url, UNPUBLISHED, tmp_path / "out", lambda _: None)
+    with pytest.raises(InputError):
+        fetch_release(served.url, "../x", tmp_path / "out", lambda _: None)
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full/file").write_bytes(b"")
+    with pytest.raises(InputError, match="exists"):
+        fetch(served, tmp_path / "full")
+    with pytest.raises(FederationError, match="reach"):
+        fetch_release("http://127.0.0.1:9", RELEASE, tmp_path / "out", lambda _: None)
+
+
+@pytest.mark.parametrize(
+    "server",
+    [
+        "http://example.org",
+        "ftp://127.0.0.1",
+        "127.0.0.1:80",
+        "https://user:x@example.org",
+        "http://127.0.0.1@evil.org",
+        "",
+    ],
+)
+def test_only_https_or_this_machine(server):
+    with pytest.raises(InputError):
+        require_server(server)
+
+
+def test_https_and_loopback_are_accepted():
+    for server in ("https://example.org/", "http://127.0.0.1:80", "http://localhost:1", "http://[::1]:5"):
+        assert require_server(server) == server.rstrip("/")
+
+
+def test_redirects_are_not_followed(tmp_path):
+    wire = httpx.MockTransport(lambda _: httpx.Response(302, headers={"Location": "http://169.254.169.254/"}))
+    with pytest.raises(FederationError, match="302"):
+        fetch_release("https://example.org", RELEASE, tmp_path / "out", lambda _: None, token="t", transport=wire)
+
+
+def test_listing_and_log_of_the_client(served):
+    with connected(served.url) as client:
+        assert {release["release"] for release in list_releases(client)} == {RELEASE, OTHER}
+        assert fresh_log(client).entries == tuple(e.decode() for e in served.consortium.log().entries)
+
+
+def test_answers_that_are_no_lists():
+    for body in (b"[]", b"{", b'{"releases": 3}', b'{"releases": [3]}'):
+        wire = httpx.MockTransport(lambda _, body=body: httpx.Response(200, content=body))
+        with connected("https://example.org", transport=wire) as client, pytest.raises(FederationError):
+            list_releases(client)
+
+
+def test_commands_from_list_to_verify(served, tmp_path, monkeypatch):
+    monkeypatch.setattr(verify_command, "datetime", _StoppedClock)
+    roster = tmp_path / "roster.dsse.json"
+    roster.write_bytes(served.settings.roster.to_bytes())
+    runner = CliRunner()
+    listed = runner.invoke(releases_command.command, ["--server", served.url, "--json"])
+    assert {release["release"] for release in _last_line(listed)["releases"]} == {RELEASE, OTHER}
+    assert RELEASE in runner.invoke(releases_command.command, ["--server", served.url]).stdout
+    out = str(tmp_path / "out")
+    options = ["--server", served.url, "--token", served.token(), "--out", out, "--roster", str(roster), "--json"]
+    fetched = _last_line(runner.invoke(fetch_command.command, [RELEASE, *options]))
+    assert (fetched["verified"], fetched["cause"], fetched["roster_pinned"]) == (True, None, True)
+    log = tmp_path / "log.json"
+    log.write_bytes(served.client.get("/api/v1/log").content)
+    arguments = [out, "--roster", str(roster), "--log-head", str(log)]
+    verified = _last_line(runner.invoke(verify_command.command, [*arguments, "--json"]))
+    assert (verified["verified"], verified["cause"]) == (True, None)
+    assert "signed by north, south, west" in runner.invoke(verify_command.command, arguments).stdout
+    monkeypatch.setattr(_StoppedClock, "now", lambda _: NOW + timedelta(days=8))
+    assert "older than 7 days" in runner.invoke(verify_command.command, arguments).stderr  # case 60
+    (tmp_path / "out" / layout.LICENCE).write_bytes(b"")
+    broken = runner.invoke(verify_command.command, [*arguments, "--json"])
+    assert _last_line(broken)["cause"] == "file-size"
+    assert isinstance(broken.exception, VerificationError)
+    log.write_bytes(b"junk")
+    assert _last_line(runner.invoke(verify_command.command, [*arguments, "--json"]))["cause"] == "log-proof"
+
+
+class _StoppedClock(datetime):
+    @classmethod
+    def now(cls, _=None):
+        return NOW
+
+
+def _last_line(result) -> dict:
+    return json.loads(result.stdout.splitlines()[-1])
+
+
+def test_command_exit_status_names_the_cause(tmp_path):
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "sonoshare_deploy.cli.main",
+            "verify",
+            str(tmp_path),
+            "--roster",
+            str(tmp_path / "r"),
+            "--json",
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert json.loads(done.stdout.splitlines()[-1])["cause"] == "roster"
+    assert done.stderr.startswith("error: roster: ")
