@@ -1,0 +1,1 @@
+"""The one-machine consortium, provisioning, and the ``sonoshare`` command."""

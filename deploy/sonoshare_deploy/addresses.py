@@ -1,0 +1,97 @@
+"""Addresses of a running coordinator, and ports that are free.
+
+    addresses.json  {"fleet": "host:port", "control": "127.0.0.1:port", "catalogue": "http://..."}
+
+The file is there for as long as ``coordinator start`` runs, and is read by the commands that act on a running
+coordinator.
+"""
+
+import json
+import socket
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Final
+
+from sonoshare_server.federation.home import write_atomically
+from sonoshare_shared.errors import InputError
+
+LOOPBACK: Final = "127.0.0.1"
+
+
+@dataclass(frozen=True)
+class Addresses:
+    """Where a coordinator listens.
+
+    Attributes:
+        fleet: ``host:port`` that hospitals' couriers connect to.
+        control: ``host:port`` of Flower's control routes; always loopback.
+        catalogue: URL of the catalogue.
+    """
+
+    fleet: str
+    control: str
+    catalogue: str
+
+    def write(self, home: Path) -> None:
+        """Store beside the coordinator's keys."""
+        write_atomically(home / "addresses.json", json.dumps(asdict(self)).encode())
+
+    @staticmethod
+    def forget(home: Path) -> None:
+        """Remove what was stored: the coordinator does not run."""
+        (home / "addresses.json").unlink(missing_ok=True)
+
+    @staticmethod
+    def running(home: Path) -> bool:
+        """Whether a coordinator runs over this folder (or was killed over it)."""
+        return (home / "addresses.json").exists()
+
+    @classmethod
+    def read(cls, home: Path) -> "Addresses":
+        """Read what ``coordinator start`` wrote.
+
+        Raises:
+            InputError: it was never started.
+        """
+        try:
+            return cls(**json.loads((home / "addresses.json").read_text()))
+        except FileNotFoundError as error:
+            raise InputError("this coordinator is not running", remedy="run: sonoshare coordinator start") from error
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports on loopback that nobody listens on now, all different."""
+    sockets = [socket.socket(socket.AF_INET, socket.SOCK_STREAM) for _ in range(count)]
+    try:
+        for each in sockets:
+            each.bind((LOOPBACK, 0))
+        return [int(each.getsockname()[1]) for each in sockets]
+    finally:
+        for each in sockets:
+            each.close()
+
+
+def require_free(host: str, port: int) -> None:
+    """Check that a port can be listened on.
+
+    Raises:
+        InputError: somebody else listens there.
+    """
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise InputError(f"port {port} on {host} is busy", remedy="stop what uses it, or choose another") from error
+
+
+def endpoint(text: str) -> tuple[str, int]:
+    """Split ``host:port``.
+
+    Raises:
+        InputError: it is not of that form.
+    """
+    host, separator, port = text.rpartition(":")
+    if not separator or not port.isdigit() or not 0 < int(port) < 1 << 16:
+        raise InputError(f"'{text}' is not host:port", remedy="write it like 127.0.0.1:9092")
+    return host, int(port)

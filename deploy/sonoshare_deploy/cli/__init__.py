@@ -1,0 +1,1 @@
+"""The ``sonoshare`` command: nouns then verbs, one module a noun, loaded only when it is named."""

@@ -1,0 +1,228 @@
+"""``sonoshare coordinator``: the consortium's server, from an empty folder to a published release.
+
+Everything is imported inside the commands, so that ``--help`` is fast.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from sonoshare_deploy.cli.output import emit, json_option, progress_console
+
+home_option = click.option(
+    "--home",
+    required=True,
+    type=click.Path(path_type=Path, file_okay=False),
+    help="The coordinator's folder.",
+)
+
+
+@click.group()
+def command() -> None:
+    """Run the consortium's server."""
+
+
+@command.command()
+@home_option
+@click.option("--consortium", required=True, help="Name of the consortium: lowercase letters, digits, hyphens.")
+@click.option("--host", "hosts", multiple=True, help="Host name of this server in its TLS certificate; repeatable.")
+@click.option("--tolerated-share", default=0.1, show_default=True, help="Copied patients at which no audit passes.")
+@click.option("--tolerated-auc", default=0.7, show_default=True, help="Membership AUC at which no audit passes.")
+@click.option("--epsilon-audit", default=1.0, show_default=True, help="Epsilon of one audit, half for each part.")
+@click.option("--alpha", default=0.05, show_default=True, help="Error probability of each bound of an audit.")
+@json_option
+def init(home: Path, consortium: str, hosts: tuple[str, ...], as_json: bool, **audit: float) -> None:
+    """Make keys, certificates and the audit policy."""
+    from sonoshare_deploy.coordinator import Consortium  # noqa: PLC0415 - keeps --help fast, here and below
+    from sonoshare_deploy.provision import CA_CERTIFICATE, create_coordinator  # noqa: PLC0415
+    from sonoshare_deploy.terms import audit_policy  # noqa: PLC0415
+
+    create_coordinator(home, (*hosts, "127.0.0.1", "localhost"))
+    policy = audit_policy(*(audit[name] for name in ("epsilon_audit", "tolerated_share", "tolerated_auc", "alpha")))
+    Consortium(consortium, policy).write(home)
+    root_key = (home / "root.pub").read_text().strip()
+    emit({"consortium": consortium, "root_key": root_key, "certificate": str(home / CA_CERTIFICATE)}, as_json)
+
+
+@command.command()
+@home_option
+@click.option("--id", "hospital", required=True, help="The hospital's id.")
+@click.option("--identity-key", required=True, help="Its identity key, from: sonoshare hospital init")
+@click.option("--node-key", required=True, help="Its node key (one line of OpenSSH text), from the same place.")
+@json_option
+def admit(home: Path, hospital: str, identity_key: str, node_key: str, as_json: bool) -> None:
+    """Admit a hospital and sign a new roster; send roster.dsse.json and the root key to all hospitals."""
+    from sonoshare_deploy import coordinator  # noqa: PLC0415
+    from sonoshare_deploy.addresses import Addresses  # noqa: PLC0415
+
+    version = coordinator.admit(home, hospital, identity_key, node_key)
+    if Addresses.running(home):
+        coordinator.register_nodes(home)
+    emit({"hospital": hospital, "roster_version": version, "roster": str(home / "roster.dsse.json")}, as_json)
+
+
+@command.command()
+@home_option
+@click.option("--fleet", default="127.0.0.1:9092", show_default=True, help="host:port that hospitals connect to.")
+@click.option("--control", default="127.0.0.1:9093", show_default=True, help="host:port of control; keep on loopback.")
+@click.option("--catalogue", default="127.0.0.1:8080", show_default=True, help="host:port of the catalogue.")
+@click.option("--leash", is_flag=True, help="End when standard input closes.")
+def start(home: Path, fleet: str, control: str, catalogue: str, leash: bool) -> None:
+    """Run the SuperLink and the catalogue until interrupted."""
+    from sonoshare_deploy.coordinator_service import run_coordinator  # noqa: PLC0415
+    from sonoshare_deploy.processes import hold_leash  # noqa: PLC0415
+
+    if leash:
+        hold_leash()
+    run_coordinator(home, fleet=fleet, control=control, catalogue=catalogue)
+
+
+@command.command()
+@home_option
+@json_option
+def status(home: Path, as_json: bool) -> None:
+    """Hospitals, studies and releases."""
+    from sonoshare_deploy.coordinator import read_members  # noqa: PLC0415
+    from sonoshare_server.federation.home import CoordinatorHome  # noqa: PLC0415
+
+    folder = CoordinatorHome(home)
+    studies: list[dict[str, Any]] = []
+    for path in sorted((home / "studies").glob("*/state.json")):
+        study = folder.study(path.parent.name)
+        studies.append({"study": study.plan.study, "rounds_done": study.state.rounds_done, "rounds": study.plan.rounds})
+    releases = sorted(path.parent.name for path in folder.releases.glob("*/manifest.json"))
+    emit({"hospitals": sorted(read_members(home)), "studies": studies, "releases": releases}, as_json)
+
+
+@command.group()
+def study() -> None:
+    """Create, run and resume studies."""
+
+
+@study.command()
+@home_option
+@click.option("--name", required=True, help="Identifier of the study.")
+@click.option("--task", "task_file", type=click.Path(path_type=Path, dir_okay=False), help="Task file (JSON).")
+@click.option("--cohort", "cohorts", multiple=True, required=True, help="hospital=nominal patients; repeatable.")
+@click.option("--epsilon", default=8.0, show_default=True, help="Of training and audits together.")
+@click.option("--delta", default=1e-4, show_default=True)
+@click.option("--rounds", default=3, show_default=True)
+@click.option("--local-steps", default=8, show_default=True, help="Steps of each hospital in a round.")
+@click.option("--images", default=600, show_default=True, help="Images of the release.")
+@click.option("--profile", type=click.Choice(["tiny", "small"]), default="small", show_default=True)
+@json_option
+def create(
+    home: Path, name: str, task_file: Path | None, cohorts: tuple[str, ...], as_json: bool, **terms: Any
+) -> None:
+    """Work out a study's plan, sign it, and store it."""
+    from sonoshare_deploy.coordinator import Consortium  # noqa: PLC0415
+    from sonoshare_deploy.terms import DIAGNOSIS, parse_cohorts, read_task, study_terms  # noqa: PLC0415
+    from sonoshare_server.federation.home import CoordinatorHome  # noqa: PLC0415
+    from sonoshare_server.studies import draft_study  # noqa: PLC0415
+
+    task = read_task(task_file) if task_file else DIAGNOSIS
+    audit = Consortium.read(home).audit
+    drafted = draft_study(study_terms(name, task, parse_cohorts(cohorts), audit=audit, **terms))
+    CoordinatorHome(home).create_study(drafted.plan, drafted.adapter, drafted.adapter_digest)
+    plan = drafted.plan
+    emit(
+        {
+            "study": name,
+            "plan": plan.digest(),
+            "noise_multiplier": plan.mechanism.noise_multiplier,
+            "steps": plan.steps,
+        },
+        as_json,
+    )
+
+
+@study.command(name="run")
+@home_option
+@click.option("--name", required=True, help="Identifier of the study.")
+@json_option
+def run_study(home: Path, name: str, as_json: bool) -> None:
+    """Run the rounds that are left (also: resume)."""
+    from sonoshare_deploy.coordinator import act, register_nodes  # noqa: PLC0415
+    from sonoshare_server.federation.home import CoordinatorHome  # noqa: PLC0415
+
+    register_nodes(home)
+    this = CoordinatorHome(home).study(name)
+    with progress_console().status(f"study {name}: training"):
+        act(home, this, "train")
+    emit({"study": name, "rounds_done": this.state.rounds_done, "adapter": this.state.adapter_digest}, as_json)
+
+
+study.add_command(run_study, name="resume")
+
+
+@study.command(name="status")
+@home_option
+@click.option("--name", required=True, help="Identifier of the study.")
+@json_option
+def study_status(home: Path, name: str, as_json: bool) -> None:
+    """How far a study is, and its last events."""
+    from sonoshare_deploy.coordinator import events_of  # noqa: PLC0415
+    from sonoshare_server.federation.home import CoordinatorHome  # noqa: PLC0415
+
+    this = CoordinatorHome(home).study(name)
+    state = this.state
+    emit(
+        {"study": name, "rounds_done": state.rounds_done, "rounds": this.plan.rounds, "events": events_of(this)[-20:]},
+        as_json,
+    )
+
+
+@command.group()
+def release() -> None:
+    """Create, publish and revoke releases."""
+
+
+@release.command(name="create")
+@home_option
+@click.option("--study", "study_name", required=True, help="A trained study.")
+@click.option("--name", required=True, help="Identifier of the release.")
+@json_option
+def create_release(home: Path, study_name: str, name: str, as_json: bool) -> None:
+    """Draw a candidate, have every hospital audit it, and if all pass, have it signed and sealed."""
+    from rich.progress import Progress  # noqa: PLC0415
+
+    from sonoshare_deploy.coordinator import now, pipeline, register_nodes  # noqa: PLC0415
+    from sonoshare_server.federation.home import CoordinatorHome  # noqa: PLC0415
+    from sonoshare_server.release.pipeline import facts_for  # noqa: PLC0415
+
+    register_nodes(home)
+    folder = CoordinatorHome(home)
+    steps = pipeline(home, folder.study(study_name), name)
+    with Progress(console=progress_console(), transient=True) as bar:
+        job = bar.add_task("draw", total=None)
+        steps.draw(lambda done, total: bar.update(job, completed=done, total=total))
+    said = steps.audit()
+    bundle = steps.finish(facts_for(folder, steps.study, now()))
+    verdicts = {hospital: statement.predicate.verdict for hospital, statement in said.items()}
+    emit({"release": name, "bundle": str(bundle), "verdicts": verdicts}, as_json)
+
+
+@release.command()
+@home_option
+@click.option("--name", required=True, help="Identifier of the release.")
+@json_option
+def publish(home: Path, name: str, as_json: bool) -> None:
+    """Verify a sealed release once more and show it in the catalogue."""
+    from sonoshare_deploy.coordinator_service import publish_release  # noqa: PLC0415
+
+    publish_release(home, name)
+    emit({"release": name, "published": True}, as_json)
+
+
+@release.command()
+@home_option
+@click.option("--name", required=True, help="Identifier of the release.")
+@click.option("--reason", required=True, help="In words, for the public.")
+@json_option
+def revoke(home: Path, name: str, reason: str, as_json: bool) -> None:
+    """Take a release back: the catalogue shows it at once, and fresh verification fails."""
+    from sonoshare_deploy.coordinator_service import revoke_release  # noqa: PLC0415
+
+    revoke_release(home, name, reason)
+    emit({"release": name, "revoked": True}, as_json)

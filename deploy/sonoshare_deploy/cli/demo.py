@@ -1,0 +1,68 @@
+"""``sonoshare demo``: a whole consortium on this machine, end to end."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from sonoshare_deploy.cli.output import emit, json_option, progress_console
+
+if TYPE_CHECKING:
+    from sonoshare_shared.documents.plan import Profile
+
+DEFAULT_PORT = 8080
+
+
+@click.command()
+@click.option("--data", type=click.Path(path_type=Path), help="Folder with labels.csv, or BUS-BRA; else phantoms.")
+@click.option("--hospitals", default=3, show_default=True, type=click.IntRange(1, 8))
+@click.option("--rounds", default=3, show_default=True, type=click.IntRange(1, 100))
+@click.option("--epsilon", default=8.0, show_default=True, type=click.FloatRange(1.1, 100))
+@click.option("--images", default=600, show_default=True, type=click.IntRange(32, 100_000))
+@click.option("--profile", default="small", show_default=True, type=click.Choice(["tiny", "small"]))
+@click.option("--work", type=click.Path(path_type=Path), help="Folder for everything; work/demo-<time> if absent.")
+@click.option("--serve", is_flag=True, help="Keep the catalogue up at the end.")
+@json_option
+def command(
+    *,
+    data: Path | None,
+    hospitals: int,
+    rounds: int,
+    epsilon: float,
+    images: int,
+    profile: "Profile",
+    work: Path | None,
+    serve: bool,
+    as_json: bool,
+) -> int:
+    """Keys, real SuperLink and SuperNodes, intake, training under differential privacy, audits, release, verification.
+
+    Exit status 0 if a release was published, 1 if the hospitals refused it or something failed.
+    """
+    from sonoshare_deploy.demo.display import Display  # noqa: PLC0415 - keeps --help fast, here and below
+    from sonoshare_deploy.demo.journey import DemoSettings, Journey  # noqa: PLC0415
+    from sonoshare_deploy.demo.memory import PeakMemory  # noqa: PLC0415
+    from sonoshare_deploy.demo.result import demo_result, print_result  # noqa: PLC0415
+    from sonoshare_deploy.demo.utility import utility_of  # noqa: PLC0415
+    from sonoshare_deploy.processes import Supervisor, end_on_signals, wait_until_interrupted  # noqa: PLC0415
+
+    # Whatever ends the demonstration, no process is left behind.
+    end_on_signals()
+    work = (work or Path("work") / f"demo-{datetime.now(UTC):%Y%m%d-%H%M%S}").absolute()
+    settings = DemoSettings(work, data, hospitals, rounds, epsilon, images, profile)
+    utility = None
+    with PeakMemory() as peak, Display(progress_console()) as display, Supervisor(work / "logs") as supervisor:
+        journey = Journey(settings, display, supervisor)
+        journey.run()
+        if journey.bundle is not None:
+            with display.stage("utility", "Utility: classifier on held-out patients (demonstration only)"):
+                utility = utility_of(journey.bundle, journey.study.plan, journey.nodes.values())
+        result = demo_result(journey, utility, peak.mib)
+        emit(result, as_json, lambda console: print_result(console, result, journey.said))
+        if serve and journey.addresses is not None:
+            display.say(f"The catalogue is at {journey.addresses.catalogue} until you press Ctrl-C.")
+            wait_until_interrupted(supervisor)
+    if journey.refusal is not None:
+        click.echo(f"error: {journey.refusal}", err=True)
+    return 0 if journey.bundle is not None else 1

@@ -1,0 +1,285 @@
+"""``sonoshare hospital``: a hospital's own node, from an empty folder to a full vault.
+
+Everything is imported inside the commands, so that ``--help`` is fast.
+"""
+
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from sonoshare_deploy.cli.hospital_run import enrol, start
+from sonoshare_deploy.cli.output import emit, json_option, progress_console
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from sonoshare_client.intake.ingest import IngestReport
+    from sonoshare_client.overview import LedgerOverview
+
+home_option = click.option(
+    "--home",
+    "home_path",
+    required=True,
+    type=click.Path(path_type=Path, file_okay=False),
+    help="The node's folder.",
+)
+_QUARANTINE_LINES = 20
+
+
+@click.group()
+def command() -> None:
+    """Run a hospital node."""
+
+
+@command.command()
+@home_option
+@click.option("--id", "hospital_id", required=True, help="Lowercase letters, digits and hyphens.")
+@click.option("--patients", type=click.IntRange(min=1), help="Trained patients to declare: a public, round number.")
+@click.option("--vault-key", type=click.Path(path_type=Path, dir_okay=False), help="Where the vault key goes, or lies.")
+@json_option
+def init(home_path: Path, hospital_id: str, patients: int | None, vault_key: Path | None, *, as_json: bool) -> None:
+    """Make the node's folder: keys, an empty vault, and the policy to edit."""
+    from sonoshare_client.home import NodeHome  # noqa: PLC0415 - keeps --help fast, here and below
+    from sonoshare_client.policy import policy_for  # noqa: PLC0415
+
+    home = NodeHome.create(home_path, hospital_id, policy=policy_for(patients), vault_key=vault_key)
+    result = {
+        "id": home.hospital,
+        "identity_public_key": home.identity().public.hex,
+        "node_public_key": home.node_public_key,
+    }
+
+    def human(console: "Console") -> None:
+        console.print(f"{home.hospital}: node made in {home.path}", markup=False, highlight=False)
+        console.print(f"  identity key  {result['identity_public_key']}", markup=False, highlight=False)
+        console.print("  next: read policy.toml, then 'sonoshare hospital ingest'", markup=False, highlight=False)
+
+    emit(result, as_json, human)
+
+
+@command.command()
+@click.argument("source", type=click.Path(path_type=Path, file_okay=False))
+@home_option
+@click.option("--labels", type=click.Path(path_type=Path, dir_okay=False), help="labels.csv; in SOURCE if absent.")
+@click.option("--jobs", default=1, show_default=True, type=click.IntRange(min=1, max=64), help="Child processes.")
+@json_option
+def ingest(source: Path, home_path: Path, labels: Path | None, jobs: int, *, as_json: bool) -> None:
+    """Take the pictures of SOURCE into the vault."""
+    from rich.progress import Progress  # noqa: PLC0415
+
+    from sonoshare_client.home import NodeHome  # noqa: PLC0415
+    from sonoshare_client.intake.ingest import ingest as take_in  # noqa: PLC0415
+
+    home = NodeHome.open(home_path)
+    console = progress_console()
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+        job = bar.add_task("intake", total=None)
+        report = take_in(
+            home,
+            source,
+            labels,
+            jobs=jobs,
+            progress=lambda done, total: bar.update(job, completed=done, total=total),
+        )
+    emit(asdict(report), as_json, lambda out: _print_report(out, report))
+
+
+def _print_report(console: "Console", report: "IngestReport") -> None:
+    console.print(
+        f"{report.accepted} pictures taken in, {report.duplicates} already there, {report.patients} patients, "
+        f"{len(report.quarantined)} set aside, {report.unlisted} files not in the labels",
+        highlight=False,
+    )
+    for entry in report.quarantined[:_QUARANTINE_LINES]:
+        console.print(f"  {entry.source}: {entry.reason}", markup=False, highlight=False)
+    if len(report.quarantined) > _QUARANTINE_LINES:
+        console.print(f"  and {len(report.quarantined) - _QUARANTINE_LINES} more (--json lists all)", highlight=False)
+
+
+@command.command()
+@home_option
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder to write; must not be in use.")
+@json_option
+def review(home_path: Path, out: Path, *, as_json: bool) -> None:
+    """Write what the vault keeps of each image, for the hospital's own eyes."""
+    from sonoshare_client.home import NodeHome  # noqa: PLC0415
+    from sonoshare_client.review import write_review  # noqa: PLC0415
+    from sonoshare_client.vault import Vault  # noqa: PLC0415
+
+    with Vault(NodeHome.open(home_path)) as vault:
+        images = write_review(vault, out)
+
+    def human(console: "Console") -> None:
+        console.print(f"{images} images in {out}: patient data in the clear. Look, then delete.", markup=False)
+
+    emit({"images": images}, as_json, human)
+
+
+@command.command()
+@home_option
+@click.option(
+    "--patients",
+    required=True,
+    type=click.File(encoding="utf-8"),
+    help="File with one patient a line, as in labels.csv; '-' for standard input.",
+)
+@json_option
+def forget(home_path: Path, patients: Any, *, as_json: bool) -> None:
+    """Remove patients from the vault. What was learnt from them stays; the ledger has paid for it."""
+    from sonoshare_client.home import NodeHome  # noqa: PLC0415
+    from sonoshare_client.vault import Vault  # noqa: PLC0415
+
+    names = {line.strip() for line in patients if line.strip()}
+    with Vault(NodeHome.open(home_path)) as vault, vault.writing() as writer:
+        removed = [writer.forget(vault.pseudonym(name)) for name in sorted(names)]
+    emit({"patients": sum(1 for count in removed if count), "images": sum(removed)}, as_json)
+
+
+@command.group()
+def policy() -> None:
+    """Show the hospital's rules, or hold a study plan against them."""
+
+
+@policy.command("show")
+@home_option
+@json_option
+def show_policy(home_path: Path, *, as_json: bool) -> None:
+    """Check policy.toml and print the rules in force."""
+    from sonoshare_client.home import NodeHome  # noqa: PLC0415
+
+    rules = NodeHome.open(home_path).policy()
+    values = rules.model_dump(mode="json")
+
+    def human(console: "Console") -> None:
+        for section, entries in values.items():
+            console.print(f"[{section}]", markup=False, highlight=False)
+            for name, value in entries.items():
+                console.print(f"  {name} = {value}", markup=False, highlight=False)
+
+    emit({**values, "digest": rules.digest()}, as_json, human)
+
+
+@policy.command("check")
+@click.argument("plan_file", type=click.Path(path_type=Path, dir_okay=False))
+@home_option
+@json_option
+def check_policy(plan_file: Path, home_path: Path, *, as_json: bool) -> None:
+    """Hold the study plan in PLAN_FILE against the rules; exit 1 and name the rule it breaks."""
+    from sonoshare_client.home import NodeHome  # noqa: PLC0415
+    from sonoshare_client.policy import check_plan, read_plan, training_epsilon  # noqa: PLC0415
+
+    home = NodeHome.open(home_path)
+    rules, plan = home.policy(), read_plan(plan_file)
+    whole = check_plan(plan, rules, home.hospital)
+    result = {
+        "study": plan.study,
+        "permitted": True,
+        "epsilon_training": training_epsilon(plan, rules.budget.delta),
+        "epsilon_with_audits": whole,
+        "delta": rules.budget.delta,
+        "budget_epsilon": rules.budget.study_epsilon,
+    }
+
+    def human(console: "Console") -> None:
+        console.print(
+            f"study {plan.study} is within the rules: epsilon {whole:.3f} of {rules.budget.study_epsilon:g} "
+            f"at delta {rules.budget.delta:g}",
+            markup=False,
+            highlight=False,
+        )
+
+    emit(result, as_json, human)
+
+
+@command.command()
+@home_option
+@click.option("--plot", type=click.Path(path_type=Path, dir_okay=False), help="Also draw epsilon over time (PNG).")
+@json_option
+def ledger(home_path: Path, *, plot: Path | None, as_json: bool) -> None:
+    """Print what was spent, on what, and whether the record is whole; exit 1 if it is not."""
+    from sonoshare_client.home import NodeHome  # noqa: PLC0415
+    from sonoshare_client.overview import draw_ledger_overview, ledger_overview  # noqa: PLC0415
+
+    home = NodeHome.open(home_path)
+    overview = ledger_overview(home, lambda: datetime.now(UTC))
+    if plot is not None and overview.intact:
+        draw_ledger_overview(home, lambda: datetime.now(UTC), plot)
+    result = {
+        "spent": None if overview.spent is None else asdict(overview.spent),
+        "budget": asdict(overview.budget),
+        "entries": [charge.model_dump(mode="json", by_alias=True) for charge in overview.entries],
+        "head": overview.head,
+        "intact": overview.intact,
+    }
+    emit(result, as_json, lambda console: _print_ledger(console, overview))
+    if not overview.intact:
+        from sonoshare_shared.errors import LedgerError  # noqa: PLC0415
+
+        raise LedgerError(overview.broken)
+
+
+def _print_ledger(console: "Console", overview: "LedgerOverview") -> None:
+    from rich.table import Table  # noqa: PLC0415
+
+    if overview.spent is None:
+        return
+    table = Table("entry", "time", "kind", "study", "purpose", "epsilon of study", "of life")
+    for charge in overview.entries:
+        table.add_row(
+            str(charge.sequence),
+            charge.time[:19],
+            charge.kind,
+            charge.study,
+            charge.purpose,
+            f"{charge.epsilon_study:.3f}",
+            f"{charge.epsilon_lifetime:.3f}",
+        )
+    console.print(table)
+    console.print(
+        f"spent epsilon {overview.spent.epsilon:.3f} of {overview.budget.epsilon:g} at delta {overview.budget.delta:g}",
+        highlight=False,
+    )
+    console.print(f"head {overview.head}: intact", highlight=False)
+
+
+@command.command()
+@home_option
+@json_option
+def status(home_path: Path, *, as_json: bool) -> None:
+    """Print what the vault holds, what is left of the budget, and whether the agent answers."""
+    from sonoshare_client.home import NodeHome  # noqa: PLC0415
+    from sonoshare_client.overview import node_overview  # noqa: PLC0415
+
+    overview = node_overview(NodeHome.open(home_path), lambda: datetime.now(UTC))
+    record = overview.ledger
+    result = {
+        "patients": overview.patients,
+        "held_out": overview.held_out,
+        "images": overview.images,
+        "studies": list(record.studies),
+        "budget": {
+            "epsilon": record.budget.epsilon,
+            "delta": record.budget.delta,
+            "spent": None if record.spent is None else record.spent.epsilon,
+        },
+        "connection": overview.connection,
+    }
+
+    def human(console: "Console") -> None:
+        spent = "unknown: the ledger is not intact" if record.spent is None else f"{record.spent.epsilon:.3f}"
+        for line in (
+            f"patients   {overview.patients}, {overview.held_out} of them held out; {overview.images} images",
+            f"studies    {', '.join(record.studies) or 'none'}",
+            f"budget     epsilon {spent} of {record.budget.epsilon:g} at delta {record.budget.delta:g}",
+            f"agent      {overview.connection}",
+        ):
+            console.print(line, markup=False, highlight=False)
+
+    emit(result, as_json, human)
+
+
+command.add_command(enrol)
+command.add_command(start)

@@ -1,0 +1,76 @@
+"""``sonoshare hospital enrol`` and ``start``: joining a consortium, and taking part in its studies."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from sonoshare_deploy.cli.output import emit, json_option
+
+if TYPE_CHECKING:
+    from sonoshare_deploy.hospital_node import Part
+
+home_option = click.option(
+    "--home",
+    "home_path",
+    required=True,
+    type=click.Path(path_type=Path, file_okay=False),
+    help="The node's folder.",
+)
+
+
+@click.command()
+@home_option
+@click.option("--roster", required=True, type=click.Path(path_type=Path, dir_okay=False), help="roster.dsse.json")
+@click.option("--root-key", required=True, help="The consortium's root key (hex), got by another way than the roster.")
+@json_option
+def enrol(home_path: Path, roster: Path, root_key: str, *, as_json: bool) -> None:
+    """Pin the consortium: from now on only its roster, coordinator and log are believed."""
+    from sonoshare_client.agent import witness  # noqa: PLC0415 - keeps --help fast, here and below
+    from sonoshare_client.home import NodeHome  # noqa: PLC0415
+    from sonoshare_shared.envelope import Envelope  # noqa: PLC0415
+    from sonoshare_shared.keys import PublicKey  # noqa: PLC0415
+
+    home = NodeHome.open(home_path)
+    pinned = witness.enrol(home.state_path, Envelope.load(roster), PublicKey.from_hex(root_key))
+    hospitals = [entry.id for entry in pinned.hospitals]
+    emit({"consortium": pinned.consortium, "version": pinned.version, "hospitals": hospitals}, as_json)
+
+
+@click.command()
+@home_option
+@click.option("--superlink", required=True, help="host:port of the coordinator's fleet listener.")
+@click.option(
+    "--root-certificate",
+    required=True,
+    type=click.Path(path_type=Path, dir_okay=False, exists=True),
+    help="Certificate of the authority that signed the coordinator's TLS certificate (ca.crt).",
+)
+@click.option("--runtime-port", default=9094, show_default=True, help="Loopback port of the courier's own runtime.")
+@click.option("--only", type=click.Choice(["agent", "courier", "both"]), default="both", show_default=True)
+@click.option("--socket", type=click.Path(path_type=Path), help="The agent's socket; in the node's folder if absent.")
+@click.option("--leash", is_flag=True, help="End when standard input closes.")
+def start(
+    home_path: Path,
+    superlink: str,
+    root_certificate: Path,
+    runtime_port: int,
+    *,
+    only: "Part",
+    socket: Path | None,
+    leash: bool,
+) -> None:
+    """Run agent and courier until interrupted."""
+    from sonoshare_client.courier.supernode import Connection  # noqa: PLC0415
+    from sonoshare_client.home import NodeHome  # noqa: PLC0415
+    from sonoshare_deploy.addresses import LOOPBACK, endpoint, require_free  # noqa: PLC0415
+    from sonoshare_deploy.hospital_node import run_node  # noqa: PLC0415
+    from sonoshare_deploy.processes import hold_leash  # noqa: PLC0415
+
+    if leash:
+        hold_leash()
+    endpoint(superlink)
+    require_free(LOOPBACK, runtime_port)
+    home = NodeHome.open(home_path)
+    connection = Connection(superlink, root_certificate.absolute(), home.node_key_path, runtime_port)
+    run_node(home, connection, only=only, socket=socket)

@@ -1,0 +1,81 @@
+"""Entry point of ``sonoshare``.
+
+Exit status: 0 done; 1 refused, failed or not verified, with one line ``error: ...`` on stderr; 2 usage.
+A noun's module is imported only when the noun is used, so that ``sonoshare --help`` and ``sonoshare verify``
+start without torch.
+"""
+
+import importlib
+import sys
+from typing import Final
+
+import click
+
+from sonoshare_shared.errors import SonoShareError, VerificationError
+
+INTERRUPTED: Final = 130
+
+# noun -> one line of help; the module is sonoshare_deploy.cli.<noun>, its attribute ``command``.
+NOUNS: Final[dict[str, str]] = {
+    "demo": "Run a whole consortium on this machine, end to end.",
+    "plan": "Plan a study's privacy before a unit of budget is spent.",
+    "audit": "Audit a folder of synthetic images against real ones.",
+    "evaluate": "Measure what synthetic images are worth.",
+    "releases": "List the releases of a catalogue.",
+    "fetch": "Download a release and verify it.",
+    "verify": "Verify a release offline.",
+    "hospital": "Run a hospital node.",
+    "coordinator": "Run the consortium's server.",
+    "base": "Train or describe the base model.",
+}
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are imported when they are used."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        """Names of the nouns, in the order of the journey."""
+        return list(NOUNS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        """Import one noun's module."""
+        if cmd_name not in NOUNS:
+            return None
+        module = importlib.import_module(f"sonoshare_deploy.cli.{cmd_name}")
+        command: click.Command = module.command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        """List the nouns without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(NOUNS.items()))
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="sonoshare")
+def cli() -> None:
+    """Hospitals pool what breast-ultrasound images can teach, under patient-level differential privacy."""
+
+
+def main() -> None:
+    """Run the command line and exit with its status."""
+    try:
+        status = cli(standalone_mode=False)
+    except click.exceptions.Abort:
+        click.echo("interrupted", err=True)
+        sys.exit(INTERRUPTED)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except SonoShareError as error:
+        cause = f"{error.cause}: " if isinstance(error, VerificationError) else ""
+        click.echo(f"error: {cause}{error}", err=True)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        click.echo("interrupted", err=True)
+        sys.exit(INTERRUPTED)
+    sys.exit(status if isinstance(status, int) else 0)
+
+
+if __name__ == "__main__":
+    main()

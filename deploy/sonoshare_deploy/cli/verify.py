@@ -1,0 +1,123 @@
+"""``sonoshare verify``: check a release folder offline."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+from rich.console import Console
+
+from sonoshare_deploy.cli.output import emit, json_option
+from sonoshare_shared.errors import IntegrityError, VerificationError
+
+if TYPE_CHECKING:
+    from sonoshare_shared.envelope import Envelope
+    from sonoshare_shared.release.evidence import LogView
+
+Human = Callable[[Console], None]
+
+STALE_LOG = timedelta(days=7)
+"""A log older than this may hide a revocation: said, but no reason to refuse, since verification works offline."""
+
+
+@click.command()
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@click.option(
+    "--roster", "roster_file", required=True, type=click.Path(path_type=Path), help="Signed roster you trust."
+)
+@click.option("--log-head", type=click.Path(path_type=Path), help="Fresh log (GET /api/v1/log), to see revocations.")
+@click.option("--root", help="The consortium's root key (hexadecimal), if you have it from elsewhere.")
+@json_option
+def command(folder: Path, roster_file: Path, log_head: Path | None, root: str | None, as_json: bool) -> int:
+    """Verify the release in DIR: files, statements, signatures and log proof. No network is used.
+
+    Exit status 1 names the cause.
+    """
+    try:
+        result, verified = check(folder, roster_file, log_head=log_head, root=root)
+    except VerificationError as error:
+        if as_json:
+            emit({"verified": False, "cause": error.cause, "message": error.message}, as_json)
+        raise
+    emit(result, as_json, verified)
+    if _is_stale(result["revocations_known_until"]):
+        click.echo(f"warning: the log given is older than {STALE_LOG.days} days: fetch a fresh one", err=True)
+    return 0
+
+
+def check(
+    folder: Path, roster_file: Path, *, log_head: Path | None, root: str | None
+) -> tuple[dict[str, object], Human]:
+    """Verify a folder and say what was found, for machines and for people.
+
+    Raises:
+        VerificationError: the release is not verified.
+        InputError: the root key is not a key.
+    """
+    # Imported here: `verify --help` needs none of it.
+    from sonoshare_shared.envelope import Envelope  # noqa: PLC0415
+    from sonoshare_shared.keys import PublicKey  # noqa: PLC0415
+    from sonoshare_shared.release.verify import verify_release  # noqa: PLC0415
+
+    try:
+        roster = Envelope.load(roster_file)
+    except VerificationError as error:
+        raise VerificationError("roster", error.message, remedy="give the consortium's signed roster") from error
+    verified = verify_release(
+        folder,
+        roster,
+        now=datetime.now(UTC),
+        root=PublicKey.from_hex(root) if root else None,
+        log=_read_log(log_head) if log_head else None,
+    )
+    manifest, known = verified.manifest, verified.revocations_known_until
+    result: dict[str, object] = {
+        "verified": True,
+        "cause": None,
+        "release": manifest.release,
+        "manifest_digest": verified.manifest_digest,
+        "hospitals": [hospital.id for hospital in verified.roster.hospitals],
+        "epsilon": manifest.privacy.epsilon,
+        "delta": manifest.privacy.delta,
+        "files": verified.files,
+        "logged_at": verified.logged_at.isoformat(),
+        "revocations_known_until": known.isoformat() if known else None,
+    }
+
+    def human(console: Console) -> None:
+        console.print(f"[green]verified[/green] {manifest.release}: {verified.files} files, {verified.size:,} bytes")
+        console.print(f"  passed and signed by {', '.join(hospital.id for hospital in verified.roster.hospitals)}")
+        console.print(
+            f"  epsilon {manifest.privacy.epsilon:.3f} at delta {manifest.privacy.delta:.1e}, for one patient"
+        )
+        console.print(f"  in the transparency log since {verified.logged_at:%Y-%m-%d %H:%M} UTC")
+        looked = f"none known until {known:%Y-%m-%d %H:%M} UTC" if known else "not looked for (give --log-head)"
+        console.print(f"  revocations: {looked}")
+
+    return result, human
+
+
+def _is_stale(known_until: object) -> bool:
+    return isinstance(known_until, str) and datetime.now(UTC) - datetime.fromisoformat(known_until) > STALE_LOG
+
+
+def _read_log(path: Path) -> "LogView | Envelope":
+    """A whole log, or the signed head alone."""
+    from sonoshare_shared.envelope import Envelope  # noqa: PLC0415
+    from sonoshare_shared.release.evidence import LogView  # noqa: PLC0415
+
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise VerificationError("log-proof", f"cannot read {path.name}") from error
+    try:
+        return LogView.from_bytes(data)
+    except IntegrityError:
+        pass
+    try:
+        return Envelope.from_bytes(data)
+    except VerificationError as error:
+        raise VerificationError(
+            "log-proof", f"{path.name} is no log", remedy="fetch it again: GET /api/v1/log"
+        ) from error

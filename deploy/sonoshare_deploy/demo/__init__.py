@@ -1,0 +1,1 @@
+"""The demonstration: a whole consortium on one machine, with every part real."""

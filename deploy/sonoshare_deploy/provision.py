@@ -1,0 +1,165 @@
+"""Provisioning a coordinator: keys, certificates, the roster, and the list of admitted nodes.
+
+Private keys are made where they stay: the coordinator's keys in its folder, each hospital's in the hospital's. What
+travels is public: identity keys, node keys, the authority's certificate and the signed roster. The consortium's root
+key signs the roster and nothing else; it lies in ``root/`` and should be taken off the machine after admissions.
+"""
+
+import ipaddress
+import json
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Final
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from sonoshare_server.federation.home import write_atomically
+from sonoshare_shared.documents import HospitalEntry, Roster
+from sonoshare_shared.documents.roster import ROSTER_PAYLOAD_TYPE
+from sonoshare_shared.envelope import Envelope
+from sonoshare_shared.errors import InputError
+from sonoshare_shared.keys import PublicKey, SigningKey
+
+AUTHORITY_DAYS: Final = 3650
+CERTIFICATE_DAYS: Final = 90
+ROSTER_DAYS: Final = 365
+
+CA_CERTIFICATE: Final = "pki/ca.crt"
+SERVER_CERTIFICATE: Final = "pki/server.pem"
+SERVER_KEY: Final = "pki/server.key"
+
+
+def create_coordinator(home: Path, hosts: Iterable[str]) -> None:
+    """Make a coordinator's folder: root key, coordinator key, and TLS certificate for the given host names.
+
+    Raises:
+        InputError: the folder is in use.
+    """
+    if home.exists() and any(home.iterdir()):
+        raise InputError(f"{home} is not empty", remedy="choose another folder for the coordinator")
+    (home / "root").mkdir(parents=True, mode=0o700)
+    (home / "pki").mkdir(mode=0o700)
+    (home / "releases").mkdir()
+    root = SigningKey.generate()
+    root.save(home / "root" / "root.key")
+    (home / "root.pub").write_text(root.public.hex + "\n")
+    _issue_certificates(home, list(hosts))
+    (home / "nodes.json").write_text("{}")
+    # The coordinator's key comes last: a folder without it is not taken for a coordinator's.
+    SigningKey.generate().save(home / "coordinator.key")
+
+
+def sign_roster(home: Path, consortium: str, hospitals: Iterable[HospitalEntry], audit_policy: str) -> Roster:
+    """Sign a new roster, one version above the last.
+
+    Raises:
+        InputError: the root key is not on this machine.
+    """
+    root = SigningKey.load(home / "root" / "root.key")
+    coordinator = SigningKey.load(home / "coordinator.key")
+    path = home / "roster.dsse.json"
+    version = _version(path, root.public) + 1
+    roster = Roster(
+        consortium=consortium,
+        version=version,
+        expires=datetime.now(UTC).replace(microsecond=0) + timedelta(days=ROSTER_DAYS),
+        root_key=root.public.hex,
+        coordinator_key=coordinator.public.hex,
+        hospitals=tuple(sorted(hospitals, key=lambda entry: entry.id)),
+        audit_policy=audit_policy,
+    )
+    write_atomically(path, Envelope.sign(ROSTER_PAYLOAD_TYPE, roster.canonical(), root).to_bytes())
+    return roster
+
+
+def record_node(home: Path, hospital: str, node_id: int) -> None:
+    """Remember the Flower node id of a hospital's courier."""
+    path = home / "nodes.json"
+    nodes = {**json.loads(path.read_text()), hospital: node_id}
+    write_atomically(path, json.dumps(nodes).encode())
+
+
+def _version(path: Path, root: PublicKey) -> int:
+    if not path.exists():
+        return 0
+    return Roster.from_bytes(Envelope.load(path).verify(root, ROSTER_PAYLOAD_TYPE)).version
+
+
+def _issue_certificates(home: Path, hosts: list[str]) -> None:
+    authority_key, server_key = ec.generate_private_key(ec.SECP384R1()), ec.generate_private_key(ec.SECP256R1())
+    authority = _authority(authority_key)
+    certificate = _certificate(authority, authority_key, server_key, hosts)
+    (home / CA_CERTIFICATE).write_bytes(authority.public_bytes(serialization.Encoding.PEM))
+    (home / SERVER_CERTIFICATE).write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    for name, key in (("pki/ca.key", authority_key), (SERVER_KEY, server_key)):
+        pem = key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+        (home / name).touch(mode=0o600)
+        (home / name).write_bytes(pem)
+
+
+def _authority(key: ec.EllipticCurvePrivateKey) -> x509.Certificate:
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "SonoShare consortium authority")])
+    usage = x509.KeyUsage(
+        digital_signature=False,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        key_cert_sign=True,
+        crl_sign=True,
+        encipher_only=False,
+        decipher_only=False,
+    )
+    return (
+        _dated(AUTHORITY_DAYS)
+        .subject_name(subject)
+        .issuer_name(subject)
+        .public_key(key.public_key())
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(usage, critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .sign(key, hashes.SHA384())
+    )
+
+
+def _certificate(
+    authority: x509.Certificate,
+    authority_key: ec.EllipticCurvePrivateKey,
+    key: ec.EllipticCurvePrivateKey,
+    hosts: list[str],
+) -> x509.Certificate:
+    issuer = x509.AuthorityKeyIdentifier.from_issuer_public_key(authority_key.public_key())
+    return (
+        _dated(CERTIFICATE_DAYS)
+        .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "SonoShare coordinator")]))
+        .issuer_name(authority.subject)
+        .public_key(key.public_key())
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(x509.SubjectAlternativeName([_alternative_name(host) for host in hosts]), critical=False)
+        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+        .add_extension(issuer, critical=False)
+        .sign(authority_key, hashes.SHA384())
+    )
+
+
+def _dated(days: int) -> x509.CertificateBuilder:
+    now = datetime.now(UTC)
+    return (
+        x509.CertificateBuilder()
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(minutes=5))
+        .not_valid_after(now + timedelta(days=days))
+    )
+
+
+def _alternative_name(host: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(host))
+    except ValueError:
+        return x509.DNSName(host)

@@ -1,0 +1,77 @@
+"""Starting the SuperLink of a coordinator, and waiting until it answers."""
+
+import os
+import ssl
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Final
+
+from sonoshare_deploy.addresses import Addresses, endpoint
+from sonoshare_deploy.processes import Supervised, Supervisor
+from sonoshare_deploy.provision import CA_CERTIFICATE, SERVER_CERTIFICATE, SERVER_KEY
+from sonoshare_server.federation.server_app import HOME_VARIABLE
+from sonoshare_shared.errors import FederationError
+
+START_SECONDS: Final = 90.0
+POLL_SECONDS: Final = 0.2
+FLOWER_APP: Final = Path(__file__).parent / "flower_app"
+
+
+def start_superlink(home: Path, addresses: Addresses, supervisor: Supervisor) -> Supervised:
+    """Start Flower's SuperLink with TLS and node authentication; only fleet routes are published.
+
+    Raises:
+        FederationError: it ended, or does not answer.
+    """
+    superlink = supervisor.start("superlink", _command(home, addresses), _environment(home))
+    _wait_until_healthy(home, addresses, superlink)
+    return superlink
+
+
+def _command(home: Path, addresses: Addresses) -> list[str]:
+    host, port = endpoint(addresses.control)
+    return [
+        *(sys.executable, "-m", "sonoshare_server.federation.superlink", addresses.fleet, "--"),
+        *("--host", host, "--port", str(port)),
+        *("--ssl-ca-certfile", str(home / CA_CERTIFICATE)),
+        *("--ssl-certfile", str(home / SERVER_CERTIFICATE)),
+        *("--ssl-keyfile", str(home / SERVER_KEY)),
+        "--enable-supernode-auth",
+        "--disable-runtime-dependency-installation",
+        *("--database", str(home / "flower.db")),
+    ]
+
+
+def _environment(home: Path) -> dict[str, str]:
+    flower_home = home / "flower"
+    flower_home.mkdir(exist_ok=True)
+    return {
+        **os.environ,
+        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]),
+        HOME_VARIABLE: str(home.absolute()),
+        "FLWR_HOME": str(flower_home),
+        "FLWR_TELEMETRY_ENABLED": "0",
+        "FLWR_DISABLE_UPDATE_CHECK": "1",
+        "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.2",
+        "PYTHONUNBUFFERED": "1",
+    }
+
+
+def _wait_until_healthy(home: Path, addresses: Addresses, superlink: Supervised) -> None:
+    context = ssl.create_default_context(cafile=str(home / CA_CERTIFICATE))
+    host, port = endpoint(addresses.fleet)
+    url = f"https://{'127.0.0.1' if host == '0.0.0.0' else host}:{port}/health"  # noqa: S104 - compared, not bound
+    end = time.monotonic() + START_SECONDS
+    while time.monotonic() < end:
+        if not superlink.running:
+            raise FederationError(f"the SuperLink ended: {superlink.last_line()}", remedy=f"see {superlink.log}")
+        try:
+            urllib.request.urlopen(url, context=context, timeout=2).close()
+        except OSError:
+            time.sleep(POLL_SECONDS)
+        else:
+            return
+    raise FederationError("the SuperLink does not answer", remedy=f"see {superlink.log}")

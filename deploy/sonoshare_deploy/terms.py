@@ -1,0 +1,98 @@
+"""The terms that commands and the demonstration propose, and how their options are read."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from sonoshare_server.studies import StudyTerms
+from sonoshare_shared.documents import AuditPlan, ReleasePlan, Task
+from sonoshare_shared.documents.plan import Profile
+from sonoshare_shared.errors import InputError
+
+HELD_OUT_FRACTION: Final = 0.25
+RATE: Final = 0.25
+DRAWS: Final = 2
+LEARNING_RATE: Final = 0.02
+SAMPLER_STEPS: Final = 5
+START_TIME: Final = 250
+
+DIAGNOSIS: Final = Task(
+    name="diagnosis",
+    question="Is the lesion in this breast-ultrasound image benign or malignant?",
+    classes=("benign", "malignant"),
+)
+
+
+def audit_policy(epsilon: float, tolerated_share: float, tolerated_auc: float, alpha: float) -> AuditPlan:
+    """An audit policy that spends half of its epsilon on copies and half on membership."""
+    return AuditPlan(
+        held_out_fraction=HELD_OUT_FRACTION,
+        epsilon_copies=epsilon / 2,
+        epsilon_membership=epsilon / 2,
+        tolerated_share=tolerated_share,
+        tolerated_auc=tolerated_auc,
+        alpha=alpha,
+    )
+
+
+def study_terms(
+    name: str,
+    task: Task,
+    cohorts: Mapping[str, int],
+    *,
+    audit: AuditPlan,
+    epsilon: float,
+    delta: float,
+    rounds: int,
+    local_steps: int,
+    images: int,
+    profile: Profile,
+) -> StudyTerms:
+    """Terms of a study with the settings that measured best at this scale (docs/model.md)."""
+    release = ReleasePlan(images=images, sampler_steps=SAMPLER_STEPS, start="phantom", start_time=START_TIME)
+    return StudyTerms(
+        study=name,
+        task=task,
+        profile=profile,
+        trained="affine",
+        cohorts=cohorts,
+        epsilon=epsilon,
+        delta=delta,
+        rounds=rounds,
+        local_steps=local_steps,
+        rate=RATE,
+        draws=DRAWS,
+        learning_rate=LEARNING_RATE,
+        audit=audit,
+        release=release,
+    )
+
+
+def parse_cohorts(texts: tuple[str, ...]) -> dict[str, int]:
+    """Read ``hospital=patients`` options.
+
+    Raises:
+        InputError: one is not of that form.
+    """
+    cohorts = {}
+    for text in texts:
+        hospital, separator, patients = text.partition("=")
+        if not separator or not patients.isdigit():
+            raise InputError(f"'{text}' is not hospital=patients", remedy="write it like north=150")
+        cohorts[hospital] = int(patients)
+    return cohorts
+
+
+def read_task(path: Path) -> Task:
+    """Read a task file.
+
+    Raises:
+        InputError: missing or not JSON.
+        IntegrityError: not a task.
+    """
+    try:
+        json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path.name} is not a JSON file", remedy="see 'Add a task' in CONTRIBUTING.md") from error
+    return Task.from_bytes(path.read_bytes())

@@ -1,0 +1,117 @@
+"""A whole consortium in one process: real agents, real documents, a fleet that calls the agents directly."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from sonoshare_client.agent import witness
+from sonoshare_client.agent.node import Node
+from sonoshare_client.agent.service import Agent
+from sonoshare_client.home import NodeHome
+from sonoshare_client.intake.ingest import ingest
+from sonoshare_client.policy import AuditRules, BudgetRules, CohortRules, Policy
+from sonoshare_deploy import coordinator, terms
+from sonoshare_deploy.provision import create_coordinator
+from sonoshare_server.federation.home import CoordinatorHome, Study
+from sonoshare_server.federation.rounds import Coordinator
+from sonoshare_server.studies import draft_study
+from sonoshare_shared.envelope import Envelope
+from sonoshare_shared.keys import PublicKey
+from sonoshare_shared.phantom.dicom_study import write_studies
+
+HOSPITALS = ("north", "south")
+PATIENTS = 44
+NOMINAL = 30
+STUDY = "study"
+
+
+@dataclass
+class DirectFleet:
+    """Frames go straight to the agents; ``lost`` hospitals do not answer, ``changed`` ones answer something else."""
+
+    agents: dict[str, Agent]
+    lost: set[str] = field(default_factory=set)
+    changed: dict[str, bytes] = field(default_factory=dict)
+    asked: list[tuple[str, bytes]] = field(default_factory=list)
+
+    def ask(self, requests, deadline_seconds):
+        self.asked += list(requests.items())
+        answers = {h: self.agents[h].answer(frame) for h, frame in requests.items() if h not in self.lost}
+        return {h: self.changed.get(h, answer) for h, answer in answers.items()}
+
+
+@dataclass
+class World:
+    home: CoordinatorHome
+    nodes: dict[str, Node]
+    fleet: DirectFleet
+
+    @property
+    def study(self) -> Study:
+        return self.home.study(STUDY)
+
+    def coordinator(self) -> Coordinator:
+        return Coordinator(self.home, self.study, self.fleet, self.home.log())
+
+    def reopen(self, hospital: str) -> Node:
+        """Restart a hospital's agent."""
+        self.nodes[hospital] = Node.open(self.nodes[hospital].home)
+        self.fleet.agents[hospital] = Agent(self.nodes[hospital])
+        return self.nodes[hospital]
+
+
+def policy(**budget) -> Policy:
+    rules = {"study_epsilon": 40.0, "lifetime_epsilon": 80.0, "delta": 3e-3, **budget}
+    return Policy(
+        budget=BudgetRules(**rules),
+        cohort=CohortRules(nominal=NOMINAL, held_out_fraction=0.25, minimum_trained=5, minimum_held_out=2),
+        audit=AuditRules(
+            maximum_epsilon_copies=12,
+            maximum_epsilon_membership=12,
+            maximum_tolerated_share=0.9,
+            maximum_tolerated_auc=0.99,
+        ),
+    )
+
+
+def build(folder: Path, archives: dict[str, Path]) -> World:
+    """Make a coordinator and two hospitals that have taken in their archives and are enrolled."""
+    home_path = folder / "coordinator"
+    create_coordinator(home_path, ("localhost",))
+    audit = terms.audit_policy(16.0, 0.6, 0.97, 0.001)
+    coordinator.Consortium("test-consortium", audit).write(home_path)
+    homes = {}
+    for hospital in HOSPITALS:
+        homes[hospital] = NodeHome.create(folder / hospital, hospital, policy=policy())
+        ingest(homes[hospital], archives[hospital])
+        key = homes[hospital].identity().public.hex
+        coordinator.admit(home_path, hospital, key, homes[hospital].node_public_key)
+    roster = Envelope.load(home_path / "roster.dsse.json")
+    root = PublicKey.from_hex((home_path / "root.pub").read_text().strip())
+    for home in homes.values():
+        witness.enrol(home.state_path, roster, root)
+    drafted = draft_study(
+        terms.study_terms(
+            STUDY,
+            terms.DIAGNOSIS,
+            dict.fromkeys(HOSPITALS, NOMINAL),
+            audit=audit,
+            epsilon=30.0,
+            delta=3e-3,
+            rounds=2,
+            local_steps=2,
+            images=16,
+            profile="tiny",
+        )
+    )
+    home = CoordinatorHome(home_path)
+    home.create_study(drafted.plan, drafted.adapter, drafted.adapter_digest)
+    nodes = {hospital: Node.open(home) for hospital, home in homes.items()}
+    return World(home, nodes, DirectFleet({hospital: Agent(node) for hospital, node in nodes.items()}))
+
+
+def archives_in(folder: Path) -> dict[str, Path]:
+    """A small simulated archive for each hospital."""
+    return {
+        hospital: write_studies(folder / hospital, patients=PATIENTS, seed=seed, hospitals=[hospital], size=96).parent
+        for seed, hospital in enumerate(HOSPITALS)
+    }

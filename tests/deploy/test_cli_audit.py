@@ -1,0 +1,130 @@
+"""``sonoshare audit`` on folders: verdicts, errors before any charge, and what --json holds."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from sonoshare_client.home import NodeHome
+from sonoshare_deploy.cli.audit import command
+from sonoshare_shared.errors import InputError
+from sonoshare_shared.imaging import save_png
+from sonoshare_shared.phantom import simulate
+
+TRAINED, HELD_OUT, SYNTHETIC = 60, 40, 40
+
+
+def write_list(path, patients, folder):
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["image", "patient", "label"])
+        writer.writerows([f"{folder}/{name}.png", name, "benign"] for name in patients)
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    """real/*.png with train.csv and held.csv; clean/ and leaking/ synthetic folders."""
+    root = tmp_path_factory.mktemp("audit")
+    for name in ("real", "clean/images", "clean/masks", "leaking"):
+        (root / name).mkdir(parents=True)
+    images = simulate(TRAINED + HELD_OUT + SYNTHETIC, seed=31, size=64).images
+    names = [f"p{i:03d}" for i in range(TRAINED + HELD_OUT)]
+    for name, image in zip(names, images, strict=False):
+        save_png(root / "real" / f"{name}.png", image)
+    write_list(root / "train.csv", names[:TRAINED], "real")
+    write_list(root / "held.csv", names[TRAINED:], "real")
+    write_list(root / "few.csv", names[:8], "real")
+    for i, image in enumerate(images[-SYNTHETIC:]):
+        save_png(root / "clean/images" / f"s{i}.png", image)
+        save_png(root / "clean/masks" / f"s{i}.png", image > 0.5)
+        copied = images[i][:, ::-1] if i < 25 else image
+        save_png(root / "leaking" / f"s{i}.png", np.ascontiguousarray(copied))
+    return root
+
+
+def run(world, folder, *options, train="train.csv", held_out="held.csv"):
+    arguments = [str(world / folder), "--train", str(world / train), "--held-out", str(world / held_out), *options]
+    return CliRunner().invoke(command, arguments, standalone_mode=False)
+
+
+def result_of(done):
+    assert done.exception is None, done.exception
+    return json.loads(done.stdout.strip().splitlines()[-1])
+
+
+def test_case_64_copies_in_a_folder_fail(world):
+    result = result_of(run(world, "leaking", "--epsilon-audit", "3", "--json"))
+    assert result["verdict"] == "FAIL"
+    assert result["copies"]["patients_flagged"] >= 15
+    assert result["copies"]["images"] == []
+
+
+def test_clean_images_pass_and_every_promised_field_is_there(world):
+    options = ("--epsilon-audit", "3", "--alpha", "0.01", "--json", "--explain")
+    result = result_of(run(world, "clean", *options))
+    assert result["verdict"] in {"PASS", "INCONCLUSIVE"}
+    assert {"verdict", "copies", "membership", "smallest_detectable_leak", "reasons"} <= set(result)
+    assert {"patients_flagged", "rate", "interval", "images"} <= set(result["copies"])
+    assert {"auc", "interval", "tpr_at_1_fpr", "tpr_interval"} <= set(result["membership"])
+    assert result["epsilon"] == 3.0
+    assert result["explain"][0]["fail"] <= 0.01
+    assert any("loss attack" in note for note in result["notes"])
+
+
+def test_case_65_too_few_patients_are_inconclusive_and_say_why(world):
+    result = result_of(run(world, "clean", "--json", train="few.csv"))
+    assert result["verdict"] == "INCONCLUSIVE"
+    assert result["epsilon"] == 0.0
+    assert "raise epsilon" in result["reasons"][0]
+    assert result["copies"]["patients_flagged"] is None
+
+
+def test_the_gate_option_turns_the_verdict_into_the_exit_status(world):
+    assert run(world, "clean", "--gate", train="few.csv").return_value == 1
+    assert run(world, "clean", train="few.csv").return_value == 0
+
+
+def test_what_cannot_be_audited_is_an_error_and_charges_nothing(world, tmp_path):
+    home = NodeHome.create(tmp_path / "node", "north")
+    (world / "empty").mkdir(exist_ok=True)
+    (world / "broken").mkdir(exist_ok=True)
+    (world / "broken" / "a.png").write_bytes(b"not a picture")
+    cases = [
+        ("empty", {}, "holds no picture"),
+        ("absent", {}, "is not a folder"),
+        ("broken", {}, "a.png"),
+        ("clean", {"held_out": "train.csv"}, "a patient is in both lists"),
+        ("clean", {"train": "absent.csv"}, "does not exist"),
+    ]
+    for folder, lists, words in cases:
+        done = run(world, folder, "--home", str(home.path), **lists)
+        assert isinstance(done.exception, InputError)
+        assert words in str(done.exception)
+    assert not home.ledger_path.exists()
+
+
+def test_one_picture_under_two_names_is_noticed(world):
+    write_list(world / "alias.csv", ["p000"], "real")
+    text = (world / "alias.csv").read_text(encoding="utf-8").replace(",p000,", ",other,")
+    (world / "alias.csv").write_text(text, encoding="utf-8")
+    done = run(world, "clean", held_out="alias.csv")
+    assert isinstance(done.exception, InputError)
+    assert "a picture is in both lists" in str(done.exception)
+
+
+def test_a_hospitals_ledger_is_charged(world, tmp_path):
+    home = NodeHome.create(tmp_path / "node", "north")
+    result = result_of(run(world, "clean", "--epsilon-audit", "2", "--home", str(home.path), "--json"))
+    assert result["epsilon"] == 2.0
+    assert home.ledger_path.exists()
+
+
+def test_own_eyes_are_a_file_not_a_figure(world, tmp_path):
+    done = run(world, "leaking", "--epsilon-audit", "3", "--own-eyes", str(tmp_path / "pairs.csv"), "--json")
+    assert "p000" not in done.stdout
+    with (tmp_path / "pairs.csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == TRAINED
+    assert sum(float(row["score"]) > 0.95 for row in rows) == 25

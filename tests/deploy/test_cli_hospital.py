@@ -1,0 +1,169 @@
+"""``sonoshare hospital``: the JSON that scripts rest on, one clear line for every failure, exit 0 or 1."""
+
+import io
+import json
+import subprocess
+import sys
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+
+import pytest
+from click.testing import CliRunner
+
+from sonoshare_client.home import NodeHome
+from sonoshare_deploy.cli.main import cli, main
+from sonoshare_shared.phantom.dicom_study import write_studies
+
+
+@dataclass
+class Run:
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def sonoshare(*arguments, stdin=""):
+    """Run the command as ``main`` does, in this process: a process of its own costs seconds of imports."""
+    out, err = io.StringIO(), io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
+        patch.setattr(sys, "argv", ["sonoshare", "hospital", *map(str, arguments)])
+        patch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin.encode())))
+        with pytest.raises(SystemExit) as ended:
+            main()
+    return Run(int(ended.value.code or 0), out.getvalue(), err.getvalue())
+
+
+def result_of(*arguments, stdin=""):
+    run = sonoshare(*arguments, "--json", stdin=stdin)
+    assert run.returncode == 0, run.stderr
+    return json.loads(run.stdout.splitlines()[-1])
+
+
+@pytest.fixture(scope="module")
+def studies(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("studies") / "in"
+    write_studies(folder, patients=12, seed=3, size=128)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def home(studies, tmp_path_factory):
+    path = tmp_path_factory.mktemp("node") / "home"
+    made = result_of("init", "--home", path, "--id", "north", "--patients", "50")
+    assert set(made) == {"id", "identity_public_key", "node_public_key"}
+    assert made["id"] == "north"
+    report = result_of("ingest", studies, "--home", path, "--jobs", "2")
+    assert {"accepted", "quarantined", "patients", "duplicates"} <= set(report)
+    assert (report["quarantined"], report["patients"], report["duplicates"]) == ([], 12, 0)
+    return path
+
+
+def test_ingest_again_finds_duplicates_only(home, studies):
+    report = result_of("ingest", studies, "--home", home, "--labels", studies / "labels.csv")
+    assert (report["accepted"], report["patients"]) == (0, 12)
+    assert report["duplicates"] >= 12
+
+
+def test_ingest_for_people_names_what_was_set_aside(home, studies, tmp_path):
+    (tmp_path / "junk.dcm").write_bytes(b"junk")
+    (tmp_path / "labels.csv").write_text("image,patient,label\njunk.dcm,Ann Secret,benign\n")
+    run = sonoshare("ingest", tmp_path, "--home", home)
+    assert run.returncode == 0
+    assert "junk.dcm: neither DICOM, PNG nor JPEG" in run.stdout
+    assert "Secret" not in run.stdout + run.stderr
+
+
+def test_review_status_and_ledger_have_their_fields(home, tmp_path):
+    images = result_of("review", "--home", home, "--out", tmp_path / "out")["images"]
+    status = result_of("status", "--home", home)
+    assert set(status) == {"patients", "held_out", "images", "studies", "budget", "connection"}
+    assert (status["patients"], status["images"], status["studies"]) == (12, images, [])
+    assert 0 <= status["held_out"] <= 12
+    ledger = result_of("ledger", "--home", home)
+    assert {"spent", "budget", "entries", "head", "intact"} <= set(ledger)
+    assert ledger["intact"] is True
+    assert ledger["spent"]["epsilon"] == 0
+    assert set(ledger["budget"]) == set(ledger["spent"]) == {"epsilon", "delta"}
+    for noun in ("status", "ledger"):
+        assert sonoshare(noun, "--home", home).returncode == 0
+
+
+def test_a_ledger_that_is_not_intact_exits_1(studies, tmp_path):
+    path = tmp_path / "home"
+    result_of("init", "--home", path, "--id", "north")
+    result_of("ledger", "--home", path)
+    NodeHome.open(path).ledger_path.write_bytes(b"not a database" * 100)
+    for leftover in path.glob("ledger.db-*"):
+        leftover.unlink()
+    run = sonoshare("ledger", "--home", path, "--json")
+    assert run.returncode == 1
+    assert json.loads(run.stdout.splitlines()[-1])["intact"] is False
+    assert run.stderr.startswith("error: ")
+
+
+def test_policy_is_shown_and_a_wrong_file_exits_1(tmp_path):
+    path = tmp_path / "home"
+    result_of("init", "--home", path, "--id", "north")
+    shown = result_of("policy", "show", "--home", path)
+    assert shown["budget"]["lifetime_epsilon"] == 20.0
+    (path / "policy.toml").write_text("[budget]\nlifetime_epsilon = -1\n")
+    run = sonoshare("policy", "show", "--home", path)
+    assert (run.returncode, run.stdout) == (1, "")
+    assert run.stderr.count("\n") == 1
+    assert "lifetime_epsilon" in run.stderr
+
+
+def test_forget_removes_patients_named_on_standard_input(studies, tmp_path):
+    path = tmp_path / "home"
+    result_of("init", "--home", path, "--id", "north")
+    result_of("ingest", studies, "--home", path)
+    patient = (studies / "labels.csv").read_text().splitlines()[1].split(",")[1]
+    removed = result_of("forget", "--home", path, "--patients", "-", stdin=f"{patient}\nnobody\n")
+    assert removed["patients"] == 1
+    assert removed["images"] >= 1
+    assert result_of("status", "--home", path)["patients"] == 11
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("init", "--home", "{tmp}/home", "--id", "Not An Id"),
+        ("ingest", "{tmp}/nowhere", "--home", "{home}"),
+        ("ingest", "{tmp}", "--home", "{home}"),
+        ("ingest", "{tmp}", "--home", "{tmp}"),
+        ("review", "--home", "{tmp}", "--out", "{tmp}/out"),
+        ("review", "--home", "{home}", "--out", "{home}"),
+        ("status", "--home", "{tmp}"),
+        ("ledger", "--home", "{tmp}"),
+        ("policy", "check", "{tmp}/no-plan.json", "--home", "{home}"),
+    ],
+)
+def test_every_failure_is_one_line_and_exit_1(arguments, home, tmp_path):
+    (tmp_path / "something").touch()
+    run = sonoshare(*(argument.format(tmp=tmp_path, home=home) for argument in arguments))
+    assert run.returncode == 1
+    assert run.stderr.startswith("error: ")
+    assert run.stderr.count("\n") == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["something"]
+
+
+def test_help_is_fast_and_needs_no_imaging():
+    listed = "import sys; sys.argv = ['sonoshare', 'hospital', '--help']; from sonoshare_deploy.cli.main import main\n"
+    check = "try:\n main()\nexcept SystemExit: print({'numpy', 'pydicom', 'torch', 'cryptography'} & set(sys.modules))"
+    run = subprocess.run([sys.executable, "-c", listed + check], capture_output=True, text=True, check=True, timeout=60)
+    assert run.stdout.splitlines()[-1] == "set()"
+    assert "ingest" in run.stdout
+
+
+def test_usage_errors_exit_2():
+    assert sonoshare("ingest").returncode == 2
+    assert sonoshare("dance").returncode == 2
+
+
+def test_the_ledger_can_be_drawn(tmp_path):
+    runner = CliRunner()
+    assert runner.invoke(cli, ["hospital", "init", "--home", str(tmp_path / "n"), "--id", "north"]).exit_code == 0
+    picture = tmp_path / "ledger.png"
+    drawn = runner.invoke(cli, ["hospital", "ledger", "--home", str(tmp_path / "n"), "--plot", str(picture)])
+    assert drawn.exit_code == 0, drawn.output
+    assert picture.read_bytes().startswith(b"\x89PNG")

@@ -1,0 +1,57 @@
+import csv
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from sonoshare_deploy.cli.evaluate import command
+from sonoshare_shared.imaging import save_png
+from sonoshare_shared.labels import LABELS_FILE
+from sonoshare_shared.phantom import simulate
+
+
+def folder_of_phantoms(folder: Path, n: int, seed: int) -> Path:
+    folder.mkdir()
+    batch = simulate(n, seed=seed, size=32)
+    with (folder / LABELS_FILE).open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["image", "patient", "label"])
+        for i, image in enumerate(batch.images):
+            save_png(folder / f"{i}.png", image)
+            writer.writerow([f"{i}.png", f"{seed}-{i // 2}", ("benign", "malignant")[batch.labels[i]]])
+    return folder
+
+
+@pytest.mark.parametrize("apart", [True, False])
+def test_tstr_prints_one_json_object(tmp_path: Path, *, apart: bool) -> None:
+    synthetic = folder_of_phantoms(tmp_path / "synthetic", 40, 1)
+    real = folder_of_phantoms(tmp_path / "real", 40, 2)
+    arguments = ["tstr", "--synthetic", str(synthetic), "--real", str(real / LABELS_FILE)]
+    if apart:
+        arguments += ["--train", str(folder_of_phantoms(tmp_path / "train", 20, 3))]
+    result = CliRunner().invoke(
+        command, [*arguments, "--seeds", "1", "--steps", "5", "--size", "32", "--json"], catch_exceptions=False
+    )
+    assert result.exit_code == 0
+    fields = json.loads(result.stdout.splitlines()[-1])
+    for name in ("synthetic", "real", "both"):
+        assert 0.0 <= fields[name]["interval"][0] <= fields[name]["auc"] <= fields[name]["interval"][1] <= 1.0
+    assert {"frechet", "kernel_distance", "precision", "recall", "density", "coverage"} <= set(fields)
+    assert (fields["test_patients"] == 20) == apart
+
+
+def test_readers_prints_the_fields(tmp_path: Path) -> None:
+    lines = ["reader,treatment,case,truth,rating"]
+    lines += [
+        f"{reader},{treatment},{case},{case % 2},{case % 2 + ((case * 7 + reader * 3 + len(treatment) * 5) % 11) / 6}"
+        for reader in range(3)
+        for treatment in ("old", "newer")
+        for case in range(20)
+    ]
+    (tmp_path / "ratings.csv").write_text("\n".join(lines))
+    result = CliRunner().invoke(command, ["readers", str(tmp_path / "ratings.csv"), "--json"], catch_exceptions=False)
+    fields = json.loads(result.stdout)
+    assert set(fields["treatments"]) == {"old", "newer"}
+    assert {"estimate", "se", "df", "interval", "p"} == set(fields["difference"])
+    assert {"F", "df1", "df2", "components"} <= set(fields)

@@ -1,0 +1,268 @@
+"""Rounds, audits and signatures with real agents, called directly."""
+
+import shutil
+from datetime import UTC, datetime
+
+import numpy as np
+import pytest
+from safetensors.numpy import load, save
+from tests.deploy.in_process import HOSPITALS, DirectFleet, World, archives_in, build, policy
+
+from sonoshare_client.agent.node import Node
+from sonoshare_client.agent.service import Agent
+from sonoshare_client.home import NodeHome
+from sonoshare_client.policy_file import policy_text
+from sonoshare_deploy.coordinator import events_of
+from sonoshare_server.federation import rounds
+from sonoshare_server.federation.home import CoordinatorHome
+from sonoshare_server.federation.statements import collect_signatures, collect_statements
+from sonoshare_server.release.pipeline import Pipeline, facts_for
+from sonoshare_shared.canonical import sha256_hex
+from sonoshare_shared.documents.exchange import Reply, TrainRequest, decode_frame, encode_frame, model_entry
+from sonoshare_shared.errors import FederationError, InputError, LedgerError, RefusedError
+from sonoshare_shared.release.verify import verify_release
+
+
+@pytest.fixture(scope="session")
+def archives(tmp_path_factory):
+    return archives_in(tmp_path_factory.mktemp("archives"))
+
+
+@pytest.fixture(scope="session")
+def pristine(tmp_path_factory, archives):
+    """A consortium before its first round; tests work on copies."""
+    return build(tmp_path_factory.mktemp("pristine"), archives)
+
+
+@pytest.fixture
+def world(pristine, tmp_path, monkeypatch):
+
+    origin = pristine.home.path.parent
+    shutil.copytree(origin, tmp_path / "world")
+    nodes = {hospital: Node.open(NodeHome.open(tmp_path / "world" / hospital)) for hospital in HOSPITALS}
+    fleet = DirectFleet({hospital: Agent(node) for hospital, node in nodes.items()})
+    return World(CoordinatorHome(tmp_path / "world" / "coordinator"), nodes, fleet)
+
+
+def events(world, kind):
+
+    return [event for event in events_of(world.study) if event["kind"] == kind]
+
+
+def reply_of(frame):
+    return Reply.from_bytes(decode_frame(frame)[0])
+
+
+def test_a_study_trains_charges_and_logs_every_model(world):
+    before = load(world.study.adapter())
+    rounds.train(world.coordinator())
+    after = load(world.study.adapter())
+    assert any(not np.array_equal(before[name], after[name]) for name in before)
+    assert world.study.state.rounds_done == 2
+    plan = world.study.plan
+    for number in (1, 2, 3):
+        logged = [e for e in world.home.log().entries if f'"round":{number}' in e.decode() and b'"model"' in e]
+        assert len(logged) == 1
+    for node in world.nodes.values():
+        charges = [signed.charge for signed in node.ledger.entries() if signed.charge.kind == "reserved"]
+        assert [charge.purpose for charge in charges] == ["training round 1", "training round 2"]
+        assert all(charge.events[0].steps == plan.local_steps for charge in charges)
+        assert 0 < node.ledger.spent(study=plan.study).epsilon <= 30.0
+
+
+def test_cases_31_and_40_the_same_request_gets_the_same_bytes_and_no_second_charge(world):
+    rounds.train(world.coordinator())
+    hospital, frame = next((h, f) for h, f in world.fleet.asked if b'"train"' in f)
+    spent = len(world.nodes[hospital].ledger.entries())
+    evidence_free = world.reopen(hospital)
+    first = world.fleet.agents[hospital].answer(_again(world, hospital, frame, 1))
+    second = world.fleet.agents[hospital].answer(_again(world, hospital, frame, 1))
+    assert first == second
+    assert reply_of(first).envelope is not None
+    assert len(evidence_free.ledger.entries()) == spent
+
+
+def test_case_31_another_adapter_for_a_round_that_was_trained_is_refused(world):
+    rounds.train(world.coordinator())
+    hospital = HOSPITALS[0]
+    spent = len(world.nodes[hospital].ledger.entries())
+    coordinator = world.coordinator()
+    adapter = world.study.adapter()
+    index = coordinator.logged(model_entry(world.study.plan.study, 1, sha256_hex(adapter)))
+    answer = world.fleet.agents[hospital].answer(_train_frame(coordinator, hospital, adapter, 1, index))
+    assert reply_of(answer).refusal.error == "RefusedError"
+    assert len(world.nodes[hospital].ledger.entries()) == spent
+
+
+def test_case_35_a_model_that_the_log_does_not_show_is_refused_before_any_charge(world):
+    coordinator = world.coordinator()
+    shown = coordinator.logged(model_entry(world.study.plan.study, 1, world.study.state.adapter_digest))
+
+    other = save({name: tensor + 1 for name, tensor in load(world.study.adapter()).items()})
+    answer = world.fleet.agents["north"].answer(_train_frame(coordinator, "north", other, 1, shown))
+    refusal = reply_of(answer).refusal
+    assert refusal.error == "IntegrityError"
+    assert "log" in refusal.message
+    assert len(world.nodes["north"].ledger.entries()) == 1
+
+
+def test_case_35_a_forked_log_is_refused(world):
+    rounds.train(world.coordinator())
+    log = world.home.path / "log.jsonl"
+    lines = log.read_bytes().splitlines(keepends=True)
+    # The hospital has seen the first entries; the server now shows another history.
+    log.write_bytes(b'{"digest":"x","kind":"plan","study":"forked"}\n' + b"".join(lines[1:]))
+    coordinator = world.coordinator()
+    adapter = world.study.adapter()
+    index = coordinator.logged(model_entry(world.study.plan.study, 2, sha256_hex(adapter)))
+    answer = world.fleet.agents["north"].answer(_train_frame(coordinator, "north", adapter, 2, index))
+    assert reply_of(answer).refusal.error == "IntegrityError"
+
+
+def test_case_38_a_lost_hospital_leaves_the_round_open_and_the_study_resumes(world):
+    world.fleet.lost = {"south"}
+    with pytest.raises(FederationError, match="1 of 2"):
+        rounds.train(world.coordinator())
+    charged = len(world.nodes["north"].ledger.entries())
+    assert charged > 1
+    world.fleet.lost = set()
+    rounds.train(world.coordinator())
+    assert world.study.state.rounds_done == 2
+    # The first round was trained once at north: its stored reply was given again.
+    purposes = [s.charge.purpose for s in world.nodes["north"].ledger.entries() if s.charge.kind == "reserved"]
+    assert purposes == ["training round 1", "training round 2"]
+
+
+def test_case_39_a_server_killed_between_aggregate_and_commit_completes_once(world, monkeypatch):
+    def killed(*_args):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("sonoshare_server.federation.home.Study.commit_round", killed)
+        with pytest.raises(KeyboardInterrupt):
+            rounds.train(world.coordinator())
+    assert world.study.state.rounds_done == 0
+    rounds.train(world.coordinator())
+    assert world.study.state.rounds_done == 2
+    for node in world.nodes.values():
+        assert sum(s.charge.kind == "reserved" for s in node.ledger.entries()) == 2
+
+
+@pytest.mark.parametrize("kind", ["garbage", "of another round"])
+def test_cases_31_and_32_an_unusable_reply_is_left_out_and_noted(world, kind):
+    coordinator = world.coordinator()
+    rounds.introduce(coordinator)
+    rounds.run_round(coordinator, 1)
+    first = next(frame for hospital, frame in world.fleet.asked if hospital == "south" and b'"train"' in frame)
+    replayed = world.fleet.agents["south"].answer(_again(world, "south", first, 1))
+    world.fleet.changed = {"south": b"\x00\x00\x00\x02{}" if kind == "garbage" else replayed}
+    with pytest.raises(FederationError, match="1 of 2"):
+        rounds.run_round(world.coordinator(), 2)
+    assert events(world, "refused")[-1]["hospital"] == "south"
+    assert world.study.state.rounds_done == 1
+
+
+def test_case_51_a_ledger_restored_from_backup_is_refused(world):
+    node = world.nodes["north"]
+    backup = world.home.path.parent / "backup"
+    backup.mkdir()
+    for file in node.home.path.glob("ledger.db*"):
+        shutil.copy(file, backup)
+    coordinator = world.coordinator()
+    rounds.train(coordinator)
+    node.ledger.close()
+    for file in node.home.path.glob("ledger.db*"):
+        file.unlink()
+    for file in backup.iterdir():
+        shutil.copy(file, node.home.path)
+    again = world.reopen("north")
+    adapter = world.study.adapter()
+    coordinator = world.coordinator()
+    index = coordinator.logged(model_entry("study", 2, sha256_hex(adapter)))
+    rounds.introduce(coordinator)
+    answer = world.fleet.agents["north"].answer(_train_frame(coordinator, "north", adapter, 2, index))
+    assert reply_of(answer).refusal.error == LedgerError.__name__
+    assert sum(s.charge.kind == "reserved" for s in again.ledger.entries()) == 0
+
+
+def test_a_policy_that_does_not_allow_the_plan_refuses_before_any_charge(world):
+
+    node = world.nodes["north"]
+    node.home.policy_path.write_text(policy_text(policy(study_epsilon=5.0)))
+    with pytest.raises(FederationError):
+        rounds.train(world.coordinator())
+    refused = events(world, "refused")[-1]
+    assert refused["hospital"] == "north"
+    assert "epsilon" in refused["reason"]
+    assert len(node.ledger.entries()) == 1
+
+
+def test_a_release_is_audited_signed_sealed_and_verified(world):
+    rounds.train(world.coordinator())
+    steps = pipeline(world)
+    steps.draw(lambda done, total: None)
+    said = steps.audit()
+    assert {h: s.predicate.verdict for h, s in said.items()} == dict.fromkeys(HOSPITALS, "PASS"), [
+        s.predicate.reasons for s in said.values()
+    ]
+    bundle = steps.finish(facts_for(world.home, world.study, datetime(2026, 1, 2, tzinfo=UTC)))
+    verified = verify_release(bundle, world.home.roster_envelope, now=datetime.now(UTC))
+    assert verified.manifest.counts == {"benign": 8, "malignant": 8}
+    for hospital in HOSPITALS:
+        stated = next(b for b in verified.manifest.privacy.hospitals if b.hospital == hospital)
+        assert stated.epsilon >= world.nodes[hospital].ledger.spent(stated.delta, study="study").epsilon - 1e-9
+
+
+def test_cases_56_and_65_without_a_pass_nothing_is_built_and_nothing_is_signed(world):
+    rounds.train(world.coordinator())
+    steps = pipeline(world)
+    steps.draw(lambda done, total: None)
+    world.fleet.lost = {"south"}
+    steps.audit()
+    facts = facts_for(world.home, world.study, datetime(2026, 1, 2, tzinfo=UTC))
+    with pytest.raises(RefusedError, match="south gave no verdict"):
+        steps.finish(facts)
+    assert not (world.home.releases / "r1").exists()
+    assert list(world.home.releases.iterdir()) == []
+
+
+def pipeline(world):
+    def act(action, release):
+        {"audit": collect_statements, "sign": collect_signatures}[action](world.coordinator(), release)
+
+    return Pipeline(home=world.home, study=world.study, release="r1", act=act)
+
+
+def _train_frame(coordinator, hospital, adapter, number, index):
+    request = TrainRequest(
+        plan=coordinator.study.plan_envelope,
+        round=number,
+        adapter_digest=sha256_hex(adapter),
+        evidence=coordinator.evidence(hospital, index),
+        ledger_witness=coordinator.witness_of(hospital),
+    )
+    return encode_frame(request, adapter)
+
+
+def _again(world, hospital, frame, number):
+    """The same training request with fresh log evidence, as a restarted server would send it."""
+    header, adapter = decode_frame(frame)
+    coordinator = world.coordinator()
+    rounds.introduce(coordinator)
+    index = coordinator.logged(model_entry("study", number, sha256_hex(adapter)))
+    assert TrainRequest.from_bytes(header).round == number
+    return _train_frame(coordinator, hospital, adapter, number, index)
+
+
+def test_a_vault_that_does_not_fit_is_refused_without_a_word_about_its_patients(world, monkeypatch):
+    def strange(*_args):
+        raise InputError("the vault holds 'secret-class' (17 images)")
+
+    monkeypatch.setattr("sonoshare_client.agent.node.grid", strange)
+    with pytest.raises(FederationError):
+        rounds.train(world.coordinator())
+    for refusal in events(world, "refused"):
+        assert "secret-class" not in str(refusal)
+        assert "17" not in refusal["reason"]
+    assert events(world, "refused")
+    assert all(len(node.ledger.entries()) == 1 for node in world.nodes.values())
