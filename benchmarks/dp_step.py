@@ -1,0 +1,335 @@
+"""What a private training step costs: against the same step without privacy, and against Opacus' hooks.
+
+    python -m benchmarks.dp_step [--patients 16] [--repeats 3] [--json]
+
+The model is a class-conditioned UNet2DModel of 4.6 million numbers on 32 x 32 images, trained in full or by a
+low-rank adapter of 0.31 million on attention and convolutions, with K draws per patient. Four settings (full or
+adapter, K = 1 or 4); in each, three steps alternate in this process on the same batch, one thread, processor time,
+median of the repeats:
+
+- reference: forward, backward, Adam;
+- ours: chunks of patients by the default memory limit, clip, exact integer sum, cryptographic noise, Adam;
+- Opacus' hooks, repaired (``unfold2d`` gets a contiguous input, or gradients of attention blocks are wrong), per-draw
+  gradients averaged by patient, clip, weighted sum, torch.randn, Adam.
+
+Memory is the peak of resident memory above what it was before the step, each step in a process of its own. Prints one
+JSON object as the last line of stdout:
+
+- ``<setting>_time``, ours over reference; bars 1.08 (lora_k4), 1.12 (lora_k1), 1.12 (full_k4), 1.25 (full_k1);
+- ``<setting>_memory``, ours over reference; bars 1.0 (lora_k4), 1.2 (full_k4), 0.7 (full_k1);
+- ``opacus_speedup``, Opacus over ours, the worst of the settings (bar 1.35), and ``opacus_memory``, ours over Opacus,
+  the worst (bar 0.8);
+- ``float64_error``, ``float32_error``: clipped sum against a float64 loop; bars 1e-10 and 1e-5;
+- ``worst_contribution_over_clip``, bar 1 + 1e-6; ``noise_per_cpu_second``, bar 20 million.
+"""
+
+import argparse
+import contextlib
+import json
+import os
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from statistics import median
+
+import torch
+from torch import nn
+from torch.nn import Parameter
+
+from sonoshare_privacy.gradients import PatientGradients
+from sonoshare_privacy.gradients.buffer import NORM_SLACK, clip_factors, row_norms
+from sonoshare_privacy.gradients.engine import LOSS_SHARE
+from sonoshare_privacy.noise import Grid, add_gaussian_integers, gaussian_integers
+from sonoshare_privacy.optimiser import NoisyAdam, Optimiser
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    import opacus.grad_sample.conv
+    from diffusers import UNet2DModel
+    from opacus.grad_sample import GradSampleModule
+
+CLIP, SIGMA = 1.0, 2.0
+MIB = 1 << 20
+SETTINGS = {"lora_k4": (True, 4), "lora_k1": (True, 1), "full_k4": (False, 4), "full_k1": (False, 1)}
+ADAPTED = ("to_q", "to_k", "to_v", "to_out.0", "conv1", "conv2", "conv_shortcut")
+RANK = 8
+Batch = dict[str, torch.Tensor]
+Step = Callable[[], object]
+
+
+class LowRank(nn.Module):
+    """A frozen Linear or Conv2d plus a trained product of rank `RANK`, as PEFT builds it."""
+
+    def __init__(self, base: nn.Linear | nn.Conv2d) -> None:
+        super().__init__()
+        self.base = base
+        self.down: nn.Module
+        self.up: nn.Module
+        if isinstance(base, nn.Linear):
+            self.down = nn.Linear(base.in_features, RANK, bias=False)
+            self.up = nn.Linear(RANK, base.out_features, bias=False)
+        else:
+            self.down = nn.Conv2d(base.in_channels, RANK, base.kernel_size, base.stride, base.padding, bias=False)
+            self.up = nn.Conv2d(RANK, base.out_channels, 1, bias=False)
+        nn.init.normal_(self.up.weight, std=0.02)
+
+    def forward(self, x: torch.Tensor, *_: object) -> torch.Tensor:
+        """Base plus adapter."""
+        total: torch.Tensor = self.base(x) + self.up(self.down(x))
+        return total
+
+
+def build(
+    *, adapter: bool, size: int = 32, dtype: torch.dtype = torch.float32
+) -> tuple[nn.Module, dict[str, Parameter]]:
+    """A UNet and the parameters that are trained."""
+    torch.manual_seed(0)
+    channels = (64, 128, 128) if size == 32 else (32, 64)
+    attention = len(channels) - 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model = UNet2DModel(
+            sample_size=size,
+            in_channels=1,
+            out_channels=1,
+            layers_per_block=1,
+            block_out_channels=channels,
+            down_block_types=("DownBlock2D", *["AttnDownBlock2D"] * attention),
+            up_block_types=(*["AttnUpBlock2D"] * attention, "UpBlock2D"),
+            attention_head_dim=32,
+            num_class_embeds=3,
+        )
+    if adapter:
+        model.requires_grad_(False)
+        for name, module in list(model.named_modules()):
+            if name.endswith(ADAPTED) and isinstance(module, nn.Linear | nn.Conv2d):
+                parent, _, leaf = name.rpartition(".")
+                setattr(model.get_submodule(parent), leaf, LowRank(module))
+    for parameter in model.parameters():
+        parameter.data = parameter.data.to(dtype)
+    return model, {name: p for name, p in model.named_parameters() if p.requires_grad}
+
+
+def make_batch(patients: int, draws: int, size: int = 32, dtype: torch.dtype = torch.float32) -> Batch:
+    """Made-up rows, those of a patient together."""
+    generator = torch.Generator().manual_seed(1)
+    rows = patients * draws
+    return {
+        "x": torch.randn(rows, 1, size, size, generator=generator).to(dtype),
+        "noise": torch.randn(rows, 1, size, size, generator=generator).to(dtype),
+        "t": torch.randint(0, 1000, (rows,), generator=generator),
+        "y": torch.randint(0, 3, (rows,), generator=generator),
+    }
+
+
+def loss_of(model: nn.Module) -> Callable[[Batch], torch.Tensor]:
+    """Denoising loss of each row."""
+
+    def loss(batch: Batch) -> torch.Tensor:
+        output = model(batch["x"], batch["t"], class_labels=batch["y"]).sample
+        value: torch.Tensor = (output - batch["noise"]).square().mean((1, 2, 3))
+        return value
+
+    return loss
+
+
+def reference_step(adapter: bool, patients: int, draws: int) -> Step:  # noqa: FBT001
+    """Forward, backward, Adam."""
+    model, parameters = build(adapter=adapter)
+    batch, loss = make_batch(patients, draws), loss_of(model)
+    adam = torch.optim.Adam(parameters.values(), lr=1e-6)
+    adam.zero_grad()
+    for parameter in parameters.values():  # Adam's moments exist before the step, as ours do
+        adam.state[parameter] = {
+            "step": torch.tensor(0.0),
+            "exp_avg": torch.zeros_like(parameter),
+            "exp_avg_sq": torch.zeros_like(parameter),
+        }
+
+    def step() -> None:
+        adam.zero_grad()
+        loss(batch).mean().backward()
+        adam.step()
+
+    return step
+
+
+def our_step(adapter: bool, patients: int, draws: int) -> Step:  # noqa: FBT001
+    """What `PatientDP.train` does in a step, on a given batch."""
+    model, parameters = build(adapter=adapter)
+    batch, loss = make_batch(patients, draws), loss_of(model)
+    engine = PatientGradients(model, parameters, draws=draws, clip_norm=CLIP, clip_mode="clip")
+    grid = Grid(CLIP, SIGMA, engine.dimension + 1)
+    adam = NoisyAdam(parameters, Optimiser(learning_rate=1e-6), total_steps=100)
+
+    engine.__enter__()  # as a training does, once for all steps
+
+    def step() -> None:
+        total = torch.zeros(engine.dimension + 1, dtype=torch.int64)
+        for chunk in engine.chunks(range(patients)):
+            part = {name: value[chunk[0] * draws : (chunk[-1] + 1) * draws] for name, value in batch.items()}
+            engine.add_clipped(part, loss, grid.step, total)
+        add_gaussian_integers(total, grid.deviation)
+        mean = torch.empty(len(total), dtype=torch.float32)
+        adam.step(torch.mul(total, grid.step / patients, out=mean)[:-1])
+
+    return step
+
+
+def opacus_step(adapter: bool, patients: int, draws: int) -> Step:  # noqa: FBT001
+    """Opacus' per-draw gradients by hooks, repaired, averaged by patient."""
+    model, parameters = build(adapter=adapter)
+    batch = make_batch(patients, draws)
+    wrapped = GradSampleModule(model, batch_first=True, loss_reduction="sum")
+    loss = loss_of(wrapped)
+    adam = torch.optim.Adam(parameters.values(), lr=1e-6)
+
+    def step() -> None:
+        adam.zero_grad()
+        loss(batch).sum().backward()
+        grouped = []
+        for parameter in parameters.values():
+            samples = parameter.grad_sample
+            grouped.append(samples.view(patients, draws, *parameter.shape).mean(1) if draws > 1 else samples)
+            parameter.grad_sample = None
+        norms = torch.stack([g.flatten(1).norm(dim=1) for g in grouped], 1).norm(dim=1)
+        factors = (CLIP / (norms + 1e-12)).clamp(max=1.0)
+        for parameter, g in zip(parameters.values(), grouped, strict=True):
+            summed = torch.einsum("p,p...->...", factors, g)
+            parameter.grad = (summed + SIGMA * CLIP * torch.randn_like(summed)) / patients
+        adam.step()
+
+    return step
+
+
+@contextlib.contextmanager
+def repaired_opacus() -> Iterator[None]:
+    """Opacus 1.6 unfolds by strides as if every activation were contiguous NCHW."""
+    original = opacus.grad_sample.conv.unfold2d
+
+    def contiguous(x: torch.Tensor, **keywords: object) -> torch.Tensor:
+        result: torch.Tensor = original(x.contiguous(), **keywords)
+        return result
+
+    opacus.grad_sample.conv.unfold2d = contiguous
+    try:
+        yield
+    finally:
+        opacus.grad_sample.conv.unfold2d = original
+
+
+STEPS: dict[str, Callable[[bool, int, int], Step]] = {
+    "reference": reference_step,
+    "ours": our_step,
+    "opacus": opacus_step,
+}
+
+
+def timed(patients: int, repeats: int) -> dict[str, dict[str, float]]:
+    """Median processor seconds by setting and kind; the kinds alternate."""
+    found = {}
+    for setting, (adapter, draws) in SETTINGS.items():
+        steps = {kind: make(adapter, patients, draws) for kind, make in STEPS.items()}
+        seconds: dict[str, list[float]] = {kind: [] for kind in steps}
+        for repeat in range(repeats + 1):
+            for kind, step in steps.items():
+                start = time.process_time()
+                step()
+                if repeat:  # the first warms up
+                    seconds[kind].append(time.process_time() - start)
+        found[setting] = {kind: median(values) for kind, values in seconds.items()}
+        print(setting, {kind: round(value, 3) for kind, value in found[setting].items()}, file=sys.stderr)
+    return found
+
+
+def _status(field: str) -> float:
+    """A field of /proc/self/status in MiB."""
+    with open("/proc/self/status", encoding="ascii") as file:  # noqa: PTH123
+        return next(int(line.split()[1]) / 1024 for line in file if line.startswith(field))
+
+
+def peak_memory(kind: str, setting: str, patients: int) -> float:
+    """MiB that a step needs above what was there before, in a forked process."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        step = STEPS[kind](SETTINGS[setting][0], patients, SETTINGS[setting][1])
+        with open("/proc/self/clear_refs", "w", encoding="ascii") as file:  # noqa: PTH123
+            file.write("5")  # resets the high-water mark
+        before = _status("VmRSS")
+        step()
+        os.write(writing, f"{_status('VmHWM') - before}".encode())
+        os._exit(0)
+    os.close(writing)
+    text = os.read(reading, 100).decode()
+    os.close(reading)
+    os.waitpid(child, 0)
+    return float(text)
+
+
+def correctness() -> dict[str, float]:
+    """Errors of the clipped sum against a float64 loop, and the largest contribution, on 16 x 16 images."""
+    patients, draws = 6, 2
+    found = {}
+    exact = _loop(patients, draws)
+    norms = exact.norm(dim=1)
+    bound = CLIP * (1 - LOSS_SHARE**2) ** 0.5
+    worst = 0.0
+    for dtype, name in ((torch.float64, "float64_error"), (torch.float32, "float32_error")):
+        model, parameters = build(adapter=False, size=16, dtype=dtype)
+        engine = PatientGradients(model, parameters, draws=draws, clip_norm=CLIP, clip_mode="clip")
+        with engine:
+            rows, _ = engine.rows_of(make_batch(patients, draws, 16, dtype), loss_of(model))
+            factors = clip_factors(row_norms(rows), bound, "clip", NORM_SLACK[dtype])
+            contributions = rows.double() * factors.unsqueeze(1)
+        worst = max(worst, float(contributions.norm(dim=1).max()) / bound)
+        clipped = ((bound / norms).clamp(max=1).unsqueeze(1) * exact).sum(0)
+        found[name] = float((contributions.sum(0) - clipped).norm() / clipped.norm())
+    return {**found, "worst_contribution_over_clip": worst}
+
+
+def _loop(patients: int, draws: int) -> torch.Tensor:
+    """Per-patient gradients, float64 [P, D], one autograd pass each."""
+    model, parameters = build(adapter=False, size=16, dtype=torch.float64)
+    batch, loss = make_batch(patients, draws, 16, torch.float64), loss_of(model)
+    rows = []
+    for start in range(0, patients * draws, draws):
+        value = loss({name: tensor[start : start + draws] for name, tensor in batch.items()}).mean()
+        rows.append(torch.cat([g.flatten() for g in torch.autograd.grad(value, list(parameters.values()))]))
+    return torch.stack(rows)
+
+
+def noise_speed(count: int = 10_000_000) -> float:
+    """Numbers per processor second."""
+    start = time.process_time()
+    gaussian_integers(count, 2.0**45)
+    return count / (time.process_time() - start)
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--patients", type=int, default=16)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--json", action="store_true", help="the result is JSON in any case")
+    settings = parser.parse_args()
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore")
+    result: dict[str, object] = {"patients": settings.patients, "repeats": settings.repeats}
+    with repaired_opacus():
+        memory = {
+            setting: {kind: peak_memory(kind, setting, settings.patients) for kind in STEPS} for setting in SETTINGS
+        }
+        seconds = timed(settings.patients, settings.repeats)
+    for setting in SETTINGS:
+        result[f"{setting}_time"] = seconds[setting]["ours"] / seconds[setting]["reference"]
+        result[f"{setting}_memory"] = memory[setting]["ours"] / memory[setting]["reference"]
+    result["opacus_speedup"] = min(values["opacus"] / values["ours"] for values in seconds.values())
+    result["opacus_memory"] = max(values["ours"] / values["opacus"] for values in memory.values())
+    result |= {**correctness(), "noise_per_cpu_second": noise_speed(), "cpu_seconds": seconds, "peak_mib": memory}
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()
