@@ -4,9 +4,14 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 # Before torch is imported: threads of several workers on few cores wait for each other more than they compute.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# The same examples in every run: a red suite is a change of the code, and can be repeated.
+settings.register_profile("fixed", derandomize=True)
+settings.load_profile("fixed")
 
 BUSBRA = Path(__file__).resolve().parents[1].parent / "shared" / "data" / "busbra"
 

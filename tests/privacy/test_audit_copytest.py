@@ -104,6 +104,12 @@ def test_chance_to_pass_without_a_leak(n, epsilon, shares, powers):
         assert test.operating_point(0, math.ceil(share * n)).passes >= power - 0.02
 
 
+@pytest.mark.parametrize("rate", [0.0, 1.2e-308, 5e-324, 1e-290])
+def test_a_false_rate_too_small_to_matter_is_none(rate):
+    assert np.allclose(count_law(120, 0, rate, 1.0, 1.0).mass, count_law(120, 0, 0.0, 1.0, 1.0).mass, atol=1e-15)
+    assert CopyTest(120, rate, 0.9, 1.0, 0.05).critical == CopyTest(120, 0.0, 0.9, 1.0, 0.05).critical
+
+
 @settings(max_examples=30, deadline=None)
 @given(
     n=st.integers(2, 120),
