@@ -3,6 +3,7 @@
 Two sets of figures: ``ledger_overview`` rests on the ledger alone, ``node_overview`` on ledger and vault.
 """
 
+import json
 import socket
 from collections.abc import Callable
 from contextlib import closing
@@ -16,7 +17,7 @@ from sonoshare_client.ledger import open_ledger
 from sonoshare_client.vault import Vault
 from sonoshare_privacy.budget import Budget, Spent
 from sonoshare_shared.documents.charge import Charge
-from sonoshare_shared.errors import LedgerError
+from sonoshare_shared.errors import InputError, LedgerError
 
 _AGENT_SOCKET: Final = "agent.sock"
 _CONNECT_SECONDS: Final = 1.0
@@ -98,6 +99,21 @@ def draw_ledger_overview(home: NodeHome, clock: Clock, path: Path) -> None:
 
     with closing(open_ledger(home, home.identity(), clock)) as ledger:
         draw_ledger(ledger.entries(), ledger.budgets.lifetime, path)
+
+
+def export_ledger(home: NodeHome, clock: Clock, path: Path) -> None:
+    """Write the whole signed ledger as JSON (`LedgerExport`), which anybody with the roster can verify.
+
+    Raises:
+        LedgerError: the ledger is not intact.
+        InputError: the file cannot be written.
+    """
+    with closing(open_ledger(home, home.identity(), clock)) as ledger:
+        document = ledger.export()
+    try:
+        path.write_text(json.dumps(document, indent=1) + "\n")
+    except OSError as error:
+        raise InputError(f"cannot write {path.name}: {error.strerror}", remedy="give another file") from error
 
 
 def node_overview(home: NodeHome, clock: Clock) -> NodeOverview:

@@ -4,14 +4,22 @@ import io
 import json
 import subprocess
 import sys
-from contextlib import redirect_stderr, redirect_stdout
+from contextlib import closing, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 import pytest
 from click.testing import CliRunner
 
 from sonoshare_client.home import NodeHome
+from sonoshare_client.ledger import open_ledger
+from sonoshare_deploy import coordinator
 from sonoshare_deploy.cli.main import cli, main
+from sonoshare_deploy.provision import create_coordinator
+from sonoshare_deploy.terms import audit_policy
+from sonoshare_privacy.budget import ChargeRequest
+from sonoshare_shared.documents.charge import PureDP
+from sonoshare_shared.errors import VerificationError
 from sonoshare_shared.phantom.dicom_study import write_studies
 
 
@@ -99,6 +107,50 @@ def test_a_ledger_that_is_not_intact_exits_1(studies, tmp_path):
     assert run.returncode == 1
     assert json.loads(run.stdout.splitlines()[-1])["intact"] is False
     assert run.stderr.startswith("error: ")
+
+
+@pytest.fixture
+def member(tmp_path):
+    """A node with one charge, and the signed roster of a consortium that admitted it."""
+    node = NodeHome.create(tmp_path / "node", "north")
+    with closing(open_ledger(node, node.identity(), lambda: datetime.now(UTC))) as ledger:
+        ledger.commit(ledger.reserve(ChargeRequest("s1", "audit", (PureDP(0.5),), 1e-4, 50)))
+    folder = tmp_path / "coordinator"
+    create_coordinator(folder, ("localhost",))
+    coordinator.Consortium("c", audit_policy(1.0, 0.1, 0.7, 0.05)).write(folder)
+    coordinator.admit(folder, "north", node.identity().public.hex, node.node_public_key)
+    return node.path, folder / "roster.dsse.json"
+
+
+def test_an_exported_ledger_is_verified_by_anybody_with_the_roster(member, tmp_path):
+    home, roster = member
+    head = result_of("ledger", "--home", home, "--export", tmp_path / "ledger.json")["head"]
+    outcome = CliRunner().invoke(cli, ["verify", str(tmp_path / "ledger.json"), "--roster", str(roster), "--json"])
+    verified = json.loads(outcome.output.splitlines()[-1])
+    assert (verified["verified"], verified["hospital"], verified["entries"]) == (True, "north", 3)
+    assert verified["head"] == head
+    assert 0.49 < verified["epsilon_lifetime"] <= 0.5
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda export: export["entries"][1]["charge"].update(epsilon_lifetime=0.1),
+        lambda export: export["entries"].pop(),
+        lambda export: export["entries"].pop(1),
+        lambda export: export.update(entries=[], head="0" * 64),
+        lambda export: export.update(hospital="south"),
+    ],
+)
+def test_a_changed_export_is_not_verified_and_names_the_cause(member, tmp_path, change):
+    home, roster = member
+    result_of("ledger", "--home", home, "--export", tmp_path / "ledger.json")
+    export = json.loads((tmp_path / "ledger.json").read_text())
+    change(export)
+    (tmp_path / "ledger.json").write_text(json.dumps(export))
+    outcome = CliRunner().invoke(cli, ["verify", str(tmp_path / "ledger.json"), "--roster", str(roster)])
+    assert isinstance(outcome.exception, VerificationError)
+    assert outcome.exception.cause == "ledger"
 
 
 def test_policy_is_shown_and_a_wrong_file_exits_1(tmp_path):

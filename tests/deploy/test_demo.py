@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -11,10 +12,14 @@ import psutil
 import pytest
 from click.testing import CliRunner
 from PIL import Image
+from rich.console import Console
 
+from sonoshare_client.vault import Vault
 from sonoshare_deploy.cli.main import cli
 from sonoshare_deploy.demo.cohorts import cohorts_of, nominal_cohort, scanners_of
-from sonoshare_deploy.demo.journey import require_room, study_delta
+from sonoshare_deploy.demo.display import Display
+from sonoshare_deploy.demo.journey import DemoSettings, Journey, require_room, study_delta
+from sonoshare_deploy.processes import Supervisor
 from sonoshare_shared.errors import InputError, SonoShareError
 from sonoshare_shared.labels import read_labels
 from sonoshare_shared.phantom.dicom_study import write_studies
@@ -105,6 +110,34 @@ def test_a_folder_in_use_and_a_full_disk_are_refused(tmp_path, monkeypatch):
     monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": 1 << 20})())
     with pytest.raises(InputError, match="GiB free"):
         require_room(tmp_path / "new")
+
+
+def test_a_busy_port_is_refused_before_anything_is_written(tmp_path):
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        port = str(listener.getsockname()[1])
+        work = tmp_path / "work"
+        outcome = CliRunner().invoke(cli, ["demo", "--serve", port, "--work", str(work)], standalone_mode=False)
+    assert isinstance(outcome.exception, InputError)
+    assert f"port {port} on 127.0.0.1 is busy" in str(outcome.exception)
+    assert not work.exists()
+
+
+def test_an_unreadable_image_is_set_aside_with_its_reason_and_the_rest_is_taken_in(tmp_path):
+    folder = write_studies(tmp_path / "data", patients=40, seed=1, hospitals=["only"], size=96).parent
+    rows = (folder / "labels.csv").read_text().splitlines()
+    broken = rows[1].split(",")[0]
+    (folder / broken).write_bytes(b"no picture")
+    with Display(Console(stderr=True)) as display, Supervisor(tmp_path / "logs") as supervisor:
+        journey = Journey(DemoSettings(tmp_path / "work", folder, profile="tiny"), display, supervisor)
+        journey._gather()
+        journey._found_consortium()
+        journey._take_in()
+    assert [entry.source for entry in journey.quarantined] == [broken]
+    assert journey.quarantined[0].reason
+    with Vault(journey.nodes["only"]) as vault:
+        assert sum(len(patient.images) for patient in vault.patients()) == len(rows) - 2
 
 
 def started(arguments, folder):

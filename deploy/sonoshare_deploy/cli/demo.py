@@ -11,7 +11,7 @@ from sonoshare_deploy.cli.output import emit, json_option, progress_console
 if TYPE_CHECKING:
     from sonoshare_shared.documents.plan import Profile
 
-DEFAULT_PORT = 8080
+ANY_PORT = 0
 
 
 @click.command()
@@ -22,7 +22,15 @@ DEFAULT_PORT = 8080
 @click.option("--images", default=600, show_default=True, type=click.IntRange(32, 100_000))
 @click.option("--profile", default="small", show_default=True, type=click.Choice(["tiny", "small"]))
 @click.option("--work", type=click.Path(path_type=Path), help="Folder for everything; work/demo-<time> if absent.")
-@click.option("--serve", is_flag=True, help="Keep the catalogue up at the end.")
+@click.option(
+    "--serve",
+    "port",
+    type=click.IntRange(ANY_PORT, 65535),
+    is_flag=False,
+    flag_value=ANY_PORT,
+    metavar="[PORT]",
+    help="Keep the catalogue up at the end, on this port or on a free one.",
+)
 @json_option
 def command(
     *,
@@ -33,7 +41,7 @@ def command(
     images: int,
     profile: "Profile",
     work: Path | None,
-    serve: bool,
+    port: int | None,
     as_json: bool,
 ) -> int:
     """Keys, real SuperLink and SuperNodes, intake, training under differential privacy, audits, release, verification.
@@ -50,7 +58,7 @@ def command(
     # Whatever ends the demonstration, no process is left behind.
     end_on_signals()
     work = (work or Path("work") / f"demo-{datetime.now(UTC):%Y%m%d-%H%M%S}").absolute()
-    settings = DemoSettings(work, data, hospitals, rounds, epsilon, images, profile)
+    settings = DemoSettings(work, data, hospitals, rounds, epsilon, images, profile, port or ANY_PORT)
     utility = None
     with PeakMemory() as peak, Display(progress_console()) as display, Supervisor(work / "logs") as supervisor:
         journey = Journey(settings, display, supervisor)
@@ -60,7 +68,7 @@ def command(
                 utility = utility_of(journey.bundle, journey.study.plan, journey.nodes.values())
         result = demo_result(journey, utility, peak.mib)
         emit(result, as_json, lambda console: print_result(console, result, journey.said))
-        if serve and journey.addresses is not None:
+        if port is not None and journey.addresses is not None:
             display.say(f"The catalogue is at {journey.addresses.catalogue} until you press Ctrl-C.")
             wait_until_interrupted(supervisor)
     if journey.refusal is not None:

@@ -197,16 +197,24 @@ def check_policy(plan_file: Path, home_path: Path, *, as_json: bool) -> None:
 @command.command()
 @home_option
 @click.option("--plot", type=click.Path(path_type=Path, dir_okay=False), help="Also draw epsilon over time (PNG).")
+@click.option(
+    "--export",
+    "export_file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Also write the whole signed record, for anybody to check: sonoshare verify FILE --roster ROSTER",
+)
 @json_option
-def ledger(home_path: Path, *, plot: Path | None, as_json: bool) -> None:
+def ledger(home_path: Path, *, plot: Path | None, export_file: Path | None, as_json: bool) -> None:
     """Print what was spent, on what, and whether the record is whole; exit 1 if it is not."""
     from sonoshare_client.home import NodeHome  # noqa: PLC0415
-    from sonoshare_client.overview import draw_ledger_overview, ledger_overview  # noqa: PLC0415
+    from sonoshare_client.overview import draw_ledger_overview, export_ledger, ledger_overview  # noqa: PLC0415
 
     home = NodeHome.open(home_path)
     overview = ledger_overview(home, lambda: datetime.now(UTC))
     if plot is not None and overview.intact:
         draw_ledger_overview(home, lambda: datetime.now(UTC), plot)
+    if export_file is not None and overview.intact:
+        export_ledger(home, lambda: datetime.now(UTC), export_file)
     result = {
         "spent": None if overview.spent is None else asdict(overview.spent),
         "budget": asdict(overview.budget),

@@ -1,4 +1,4 @@
-"""``sonoshare verify``: check a release folder offline."""
+"""``sonoshare verify``: check a release folder, or the export of a hospital's ledger, offline."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -12,6 +12,7 @@ from sonoshare_deploy.cli.output import emit, json_option
 from sonoshare_shared.errors import IntegrityError, VerificationError
 
 if TYPE_CHECKING:
+    from sonoshare_shared.documents.charge import LedgerExport
     from sonoshare_shared.envelope import Envelope
     from sonoshare_shared.release.evidence import LogView
 
@@ -22,26 +23,30 @@ STALE_LOG = timedelta(days=7)
 
 
 @click.command()
-@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@click.argument("path", metavar="DIR", type=click.Path(path_type=Path))
 @click.option(
     "--roster", "roster_file", required=True, type=click.Path(path_type=Path), help="Signed roster you trust."
 )
 @click.option("--log-head", type=click.Path(path_type=Path), help="Fresh log (GET /api/v1/log), to see revocations.")
 @click.option("--root", help="The consortium's root key (hexadecimal), if you have it from elsewhere.")
 @json_option
-def command(folder: Path, roster_file: Path, log_head: Path | None, root: str | None, as_json: bool) -> int:
+def command(path: Path, roster_file: Path, log_head: Path | None, root: str | None, as_json: bool) -> int:
     """Verify the release in DIR: files, statements, signatures and log proof. No network is used.
 
-    Exit status 1 names the cause.
+    DIR may also be a file, the export of a hospital's ledger (sonoshare hospital ledger --export): its order, chain and
+    signatures are verified with the key that the roster names. Exit status 1 names the cause.
     """
     try:
-        result, verified = check(folder, roster_file, log_head=log_head, root=root)
+        if path.is_file():
+            result, verified = check_ledger(path, roster_file, root=root)
+        else:
+            result, verified = check(path, roster_file, log_head=log_head, root=root)
     except VerificationError as error:
         if as_json:
             emit({"verified": False, "cause": error.cause, "message": error.message}, as_json)
         raise
     emit(result, as_json, verified)
-    if _is_stale(result["revocations_known_until"]):
+    if _is_stale(result.get("revocations_known_until")):
         click.echo(f"warning: the log given is older than {STALE_LOG.days} days: fetch a fresh one", err=True)
     return 0
 
@@ -56,17 +61,12 @@ def check(
         InputError: the root key is not a key.
     """
     # Imported here: `verify --help` needs none of it.
-    from sonoshare_shared.envelope import Envelope  # noqa: PLC0415
     from sonoshare_shared.keys import PublicKey  # noqa: PLC0415
     from sonoshare_shared.release.verify import verify_release  # noqa: PLC0415
 
-    try:
-        roster = Envelope.load(roster_file)
-    except VerificationError as error:
-        raise VerificationError("roster", error.message, remedy="give the consortium's signed roster") from error
     verified = verify_release(
         folder,
-        roster,
+        _read_roster(roster_file),
         now=datetime.now(UTC),
         root=PublicKey.from_hex(root) if root else None,
         log=_read_log(log_head) if log_head else None,
@@ -96,6 +96,67 @@ def check(
         console.print(f"  revocations: {looked}")
 
     return result, human
+
+
+def check_ledger(path: Path, roster_file: Path, *, root: str | None) -> tuple[dict[str, object], Human]:
+    """Verify an exported ledger: every entry follows the one before and is signed by the hospital's own key.
+
+    What it says of epsilon is the hospital's signed word, computed when each charge was made; the events are there, so
+    that anybody can compose them again.
+
+    Raises:
+        VerificationError: cause ``ledger`` or ``roster``.
+    """
+    from sonoshare_shared.keys import PublicKey  # noqa: PLC0415
+    from sonoshare_shared.release.verify import open_roster  # noqa: PLC0415
+
+    roster = open_roster(_read_roster(roster_file), PublicKey.from_hex(root) if root else None)
+    export = _read_export(path)
+    hospital = roster.hospital(export.hospital)
+    if hospital is None:
+        raise VerificationError("ledger", f"the roster names no hospital {export.hospital}")
+    try:
+        export.verify(hospital.key)
+    except IntegrityError as error:
+        raise VerificationError("ledger", error.message, remedy="ask the hospital for a fresh export") from error
+    last = export.entries[-1].charge
+    result: dict[str, object] = {
+        "verified": True,
+        "cause": None,
+        "hospital": export.hospital,
+        "entries": len(export.entries),
+        "head": export.head,
+        "epsilon_lifetime": last.epsilon_lifetime,
+    }
+
+    def human(console: Console) -> None:
+        console.print(
+            f"[green]verified[/green] ledger of {export.hospital}: {len(export.entries)} entries in one chain"
+        )
+        console.print(f"  epsilon of its life: at most {last.epsilon_lifetime:.3f}, as of {last.time[:16]}")
+        console.print(f"  head {export.head}", highlight=False, soft_wrap=True)
+
+    return result, human
+
+
+def _read_export(path: Path) -> "LedgerExport":
+    from sonoshare_shared.documents.charge import LedgerExport  # noqa: PLC0415
+
+    try:
+        return LedgerExport.from_bytes(path.read_bytes())
+    except OSError as error:
+        raise VerificationError("ledger", f"cannot read {path.name}") from error
+    except IntegrityError as error:
+        raise VerificationError("ledger", error.message, remedy="ask the hospital for a fresh export") from error
+
+
+def _read_roster(path: Path) -> "Envelope":
+    from sonoshare_shared.envelope import Envelope  # noqa: PLC0415
+
+    try:
+        return Envelope.load(path)
+    except VerificationError as error:
+        raise VerificationError("roster", error.message, remedy="give the consortium's signed roster") from error
 
 
 def _is_stale(known_until: object) -> bool:

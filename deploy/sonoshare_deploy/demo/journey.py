@@ -17,10 +17,10 @@ from typing import Final
 
 from sonoshare_client.agent import witness
 from sonoshare_client.home import NodeHome
-from sonoshare_client.intake.ingest import ingest_table
+from sonoshare_client.intake.ingest import Quarantined, ingest_table
 from sonoshare_client.policy import AuditRules, BudgetRules, CohortRules, Policy
 from sonoshare_deploy import coordinator, terms
-from sonoshare_deploy.addresses import LOOPBACK, Addresses, free_ports
+from sonoshare_deploy.addresses import LOOPBACK, Addresses, free_ports, require_free
 from sonoshare_deploy.coordinator_service import publish_release, wait_until_ready
 from sonoshare_deploy.demo.cohorts import HELD_OUT_FRACTION, Cohort, cohorts_of, scanners_of
 from sonoshare_deploy.demo.display import Display, Stage
@@ -48,6 +48,7 @@ ALPHA: Final = 0.01
 ENOUGH_PATIENTS: Final = 150
 BUDGET_MARGIN: Final = 1.25
 NEEDED_DISK_BYTES: Final = 2 << 30
+SHOWN: Final = 5  # quarantined files that are named on the terminal; all of them are in the JSON result
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,7 @@ class DemoSettings:
         epsilon: of training and audits together, for each patient.
         images: images of the release.
         profile: size of the model.
+        port: of the catalogue; 0 takes a free one.
     """
 
     work: Path
@@ -71,6 +73,7 @@ class DemoSettings:
     epsilon: float = 8.0
     images: int = 600
     profile: Profile = "small"
+    port: int = 0
 
 
 @dataclass
@@ -82,6 +85,7 @@ class Journey:
     supervisor: Supervisor
     cohorts: tuple[Cohort, ...] = ()
     nodes: dict[str, NodeHome] = field(default_factory=dict)
+    quarantined: tuple[Quarantined, ...] = ()
     said: dict[str, AuditStatement] = field(default_factory=dict)
     bundle: Path | None = None
     refusal: str | None = None
@@ -110,6 +114,8 @@ class Journey:
 
     def _gather(self) -> None:
         settings = self.settings
+        if settings.port:
+            require_free(LOOPBACK, settings.port)
         require_room(settings.work)
         with self.display.stage("data", "Data") as stage:
             if settings.data is None:
@@ -146,7 +152,7 @@ class Journey:
 
     def _take_in(self) -> None:
         with self.display.stage("intake", "Intake: de-identify, encrypt, split") as stage:
-            accepted = quarantined = 0
+            accepted = 0
             for cohort in self.cohorts:
                 stage.note(cohort.hospital)
                 report = ingest_table(
@@ -156,15 +162,18 @@ class Journey:
                     jobs=max(1, os.cpu_count() or 1),
                     progress=stage.count,
                 )
-                accepted, quarantined = accepted + report.accepted, quarantined + len(report.quarantined)
-            stage.summary = f"{accepted} images accepted, {quarantined} quarantined"
+                accepted += report.accepted
+                self.quarantined += report.quarantined
+            stage.summary = f"{accepted} images accepted, {len(self.quarantined)} quarantined"
+            for entry in self.quarantined[:SHOWN]:
+                self.display.say(f"  set aside: {entry.source}: {entry.reason}")
             if accepted == 0:
                 raise InputError("no image could be taken in", remedy="see what intake needs: docs/hospital.md")
 
     def _start_processes(self) -> None:
         with self.display.stage("federation", "Federation: SuperLink, agents, couriers") as stage:
             fleet, control, catalogue, *runtimes = free_ports(3 + len(self.nodes))
-            options = {"fleet": fleet, "control": control, "catalogue": catalogue}
+            options = {"fleet": fleet, "control": control, "catalogue": self.settings.port or catalogue}
             flags = [part for name, port in options.items() for part in (f"--{name}", f"{LOOPBACK}:{port}")]
             self._start("coordinator", ["coordinator", "start", "--home", str(self.home), *flags])
             stage.note("SuperLink")

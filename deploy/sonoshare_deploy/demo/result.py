@@ -28,6 +28,7 @@ def demo_result(journey: Journey, utility: dict[str, Any] | None, peak_mib: floa
         "bundle": str(journey.bundle) if journey.bundle else None,
         "roster": str(journey.home / "roster.dsse.json"),
         "images": journey.settings.images if journey.bundle else 0,
+        "quarantined": [{"source": entry.source, "reason": entry.reason} for entry in journey.quarantined],
         "hospitals": [_hospital(journey, hospital) for hospital in sorted(journey.nodes)],
         "catalogue_url": journey.addresses.catalogue if journey.addresses else None,
         "utility": utility,

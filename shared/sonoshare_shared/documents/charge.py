@@ -117,7 +117,7 @@ class LedgerExport(Document):
     hospital: Identifier
     public_key: HexDigest
     head: HexDigest
-    entries: tuple[SignedCharge, ...]
+    entries: Annotated[tuple[SignedCharge, ...], Field(min_length=1)]
 
     def verify(self, key: PublicKey) -> None:
         """Check that the record is whole and the hospital's own.
