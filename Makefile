@@ -6,12 +6,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test lint bench docs setup constraints clean
+.PHONY: demo test lint bench docs setup browser constraints clean
 
 demo: setup
 	$(BIN)/sonoshare demo
 
-test: lint
+test: lint browser
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadgroup
 
 lint: setup
@@ -19,6 +19,13 @@ lint: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# The pages are looked at in a real browser where one can be had; elsewhere those tests say that they were skipped.
+browser:
+	@for name in chromium chromium-browser google-chrome; do command -v $$name >/dev/null && exit 0; done; \
+	echo "installing Chromium for the browser tests"; \
+	{ apt-get -q update && apt-get -q -y install --no-install-recommends chromium; } >/dev/null 2>&1 || \
+	echo "no Chromium can be installed here: the browser tests will be skipped"
 
 bench: setup
 	for name in $$(ls benchmarks/*.py | xargs -n1 basename | sed 's/\.py$$//' | grep -v '^_'); do \

@@ -183,6 +183,8 @@ def test_the_whole_journey_with_real_processes(tmp_path):
     # The audits' noise is real, so either end may come; each must be whole.
     assert process.returncode == (0 if result["published"] else 1)
     assert result["published"] == (result["verdict"] == "PASS")
+    for figure in (result["utility"]["synthetic"], result["utility"]["phantoms"]):
+        assert 0 <= figure["interval"][0] <= figure["auc"] <= figure["interval"][1] <= 1
     if result["published"]:
         verify = [*COMMAND, "verify", result["bundle"], "--roster", result["roster"], "--json"]
         verified = subprocess.run(verify, capture_output=True, text=True, check=False)

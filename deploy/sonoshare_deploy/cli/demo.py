@@ -52,20 +52,20 @@ def command(
     from sonoshare_deploy.demo.journey import DemoSettings, Journey  # noqa: PLC0415
     from sonoshare_deploy.demo.memory import PeakMemory  # noqa: PLC0415
     from sonoshare_deploy.demo.result import demo_result, print_result  # noqa: PLC0415
-    from sonoshare_deploy.demo.utility import utility_of  # noqa: PLC0415
+    from sonoshare_deploy.demo.utility import candidate_table, utility_of  # noqa: PLC0415
     from sonoshare_deploy.processes import Supervisor, end_on_signals, wait_until_interrupted  # noqa: PLC0415
+    from sonoshare_shared.labels import read_labels  # noqa: PLC0415
 
     # Whatever ends the demonstration, no process is left behind.
     end_on_signals()
     work = (work or Path("work") / f"demo-{datetime.now(UTC):%Y%m%d-%H%M%S}").absolute()
     settings = DemoSettings(work, data, hospitals, rounds, epsilon, images, profile, port or ANY_PORT)
-    utility = None
     with PeakMemory() as peak, Display(progress_console()) as display, Supervisor(work / "logs") as supervisor:
         journey = Journey(settings, display, supervisor)
         journey.run()
-        if journey.bundle is not None:
-            with display.stage("utility", "Utility: classifier on held-out patients (demonstration only)"):
-                utility = utility_of(journey.bundle, journey.study.plan, journey.nodes.values())
+        with display.stage("utility", "Utility: classifier on held-out patients (demonstration only)"):
+            drawn = read_labels(journey.bundle) if journey.bundle else candidate_table(journey.candidate)
+            utility = utility_of(drawn, journey.study.plan, journey.nodes.values())
         result = demo_result(journey, utility, peak.mib)
         emit(result, as_json, lambda console: print_result(console, result, journey.said))
         if port is not None and journey.addresses is not None:

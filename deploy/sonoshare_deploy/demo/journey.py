@@ -29,6 +29,7 @@ from sonoshare_deploy.demo.researcher import download_and_verify
 from sonoshare_deploy.processes import Supervisor
 from sonoshare_deploy.provision import CA_CERTIFICATE, create_coordinator
 from sonoshare_server.federation.home import CoordinatorHome, Study
+from sonoshare_server.federation.statements import candidate_folder
 from sonoshare_server.release.pipeline import facts_for
 from sonoshare_server.studies import draft_study
 from sonoshare_shared.documents import AuditStatement
@@ -100,6 +101,11 @@ class Journey:
     def study(self) -> Study:
         """The study."""
         return CoordinatorHome(self.home).study(STUDY)
+
+    @property
+    def candidate(self) -> Path:
+        """Folder of the candidate that the hospitals audited."""
+        return candidate_folder(self.study, RELEASE)
 
     def run(self) -> None:
         """Every stage in order; a refusal of the gate ends the journey without an exception."""

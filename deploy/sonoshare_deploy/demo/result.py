@@ -11,12 +11,12 @@ from sonoshare_deploy.demo.journey import RELEASE, STUDY, Journey
 from sonoshare_shared.documents import AuditStatement
 
 
-def demo_result(journey: Journey, utility: dict[str, Any] | None, peak_mib: float) -> dict[str, Any]:
+def demo_result(journey: Journey, utility: dict[str, Any], peak_mib: float) -> dict[str, Any]:
     """The fields of ``sonoshare demo --json``.
 
     Args:
         journey: a journey that came to its end.
-        utility: what the release is worth, if it was published.
+        utility: what the release, or the refused candidate, is worth.
         peak_mib: peak memory of all processes.
     """
     seconds = {**journey.display.seconds, "total": round(sum(journey.display.seconds.values()), 2)}
@@ -70,15 +70,15 @@ def print_result(console: Console, result: dict[str, Any], said: dict[str, Audit
 
 def _print_end(console: Console, result: dict[str, Any]) -> None:
     utility = result["utility"]
-    if utility:
-        synthetic, phantoms = utility["synthetic"], utility["phantoms"]
-        console.print(
-            f"Classifier trained on the release, tested on {utility['patients']} held-out patients: "
-            f"AUC {synthetic['auc']:.3f} [{synthetic['interval'][0]:.3f}, {synthetic['interval'][1]:.3f}]; "
-            f"trained on raw phantoms: {phantoms['auc']:.3f} "
-            f"[{phantoms['interval'][0]:.3f}, {phantoms['interval'][1]:.3f}]",
-            highlight=False,
-        )
+    synthetic, phantoms = utility["synthetic"], utility["phantoms"]
+    what = "release" if result["published"] else "refused candidate"
+    console.print(
+        f"Classifier trained on the {what}, tested on {utility['patients']} held-out patients: "
+        f"AUC {synthetic['auc']:.3f} [{synthetic['interval'][0]:.3f}, {synthetic['interval'][1]:.3f}]; "
+        f"trained on raw phantoms: {phantoms['auc']:.3f} "
+        f"[{phantoms['interval'][0]:.3f}, {phantoms['interval'][1]:.3f}]",
+        highlight=False,
+    )
     seconds = ", ".join(f"{stage} {value:.0f}" for stage, value in result["seconds"].items())
     console.print(f"Seconds: {seconds}; peak memory {result['peak_memory_mib']} MiB", highlight=False)
     if result["published"]:

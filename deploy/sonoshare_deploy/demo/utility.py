@@ -1,8 +1,8 @@
 """What the release is worth to a classifier, and the floor under it; only the demonstration may compute this.
 
-A small CNN is trained on the release and tested on the held-out patients of all hospitals, who were never trained on.
-Beside it stands the floor: the same classifier trained on the raw phantoms behind the release, which no patient has
-touched. In a federation both figures would be charges.
+A small CNN is trained on the release (or on the candidate that was refused) and tested on the held-out patients of all
+hospitals, who were never trained on. Beside it stands the floor: the same classifier trained on the raw phantoms behind
+the release, which no patient has touched. In a federation both figures would be charges.
 """
 
 from collections.abc import Iterable
@@ -22,18 +22,27 @@ from sonoshare_shared.documents import StudyPlan, Task
 from sonoshare_shared.evaluation.auc import patient_bootstrap
 from sonoshare_shared.evaluation.classifier import fit
 from sonoshare_shared.evaluation.labelled import load_labelled
-from sonoshare_shared.labels import read_labels
+from sonoshare_shared.labels import LabelRow, LabelTable
 from sonoshare_shared.model.profiles import profile_named
+from sonoshare_shared.release import layout
+from sonoshare_shared.release.candidate import Candidate
 
 SEED: Final = 0
 STEPS: Final = 250  # of the classifier: enough for one figure in a demonstration
 
 
-def utility_of(bundle: Path, plan: StudyPlan, nodes: Iterable[NodeHome]) -> dict[str, Any]:
-    """AUC on held-out patients of a classifier trained on the release, and of one trained on raw phantoms.
+def candidate_table(folder: Path) -> LabelTable:
+    """The images of a candidate and their classes."""
+    candidate = Candidate.from_bytes((folder / layout.CANDIDATE).read_bytes())
+    rows = (LabelRow(folder / layout.image_path(one.index), str(one.index), one.label) for one in candidate.images)
+    return LabelTable(folder, tuple(rows))
+
+
+def utility_of(synthetic: LabelTable, plan: StudyPlan, nodes: Iterable[NodeHome]) -> dict[str, Any]:
+    """AUC on held-out patients of a classifier trained on synthetic images, and of one trained on raw phantoms.
 
     Args:
-        bundle: the release folder.
+        synthetic: images of the release or of the candidate.
         plan: the study plan.
         nodes: every hospital.
 
@@ -45,14 +54,14 @@ def utility_of(bundle: Path, plan: StudyPlan, nodes: Iterable[NodeHome]) -> dict
     images = np.concatenate([patient.images for patient in held_out])
     labels = np.concatenate([patient.labels for patient in held_out])
     patients = np.concatenate([np.full(len(patient), i) for i, patient in enumerate(held_out)])
-    release = load_labelled(read_labels(bundle), size, plan.task.classes)
+    release = load_labelled(synthetic, size, plan.task.classes)
     phantoms = phantoms_of(plan, 0, plan.release.images)
 
     jobs = [(release.images, release.labels, images), (phantoms.images, phantoms.labels, images)]
     with worker_pool(len(jobs)) as pool:
         scores = pool.starmap(_scores, jobs)
-    synthetic, floor = (patient_bootstrap(labels, each, patients).as_json() for each in scores)
-    return {"synthetic": synthetic, "phantoms": floor, "patients": len(held_out)}
+    drawn, floor = (patient_bootstrap(labels, each, patients).as_json() for each in scores)
+    return {"synthetic": drawn, "phantoms": floor, "patients": len(held_out)}
 
 
 def _scores(
