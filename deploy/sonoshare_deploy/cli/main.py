@@ -29,6 +29,18 @@ NOUNS: Final[dict[str, str]] = {
     "base": "Train or describe the base model.",
 }
 
+# Extra of the distribution that a noun needs; the others run on the base install.
+EXTRAS: Final[dict[str, str]] = {
+    "demo": "all",
+    "plan": "model",
+    "audit": "client",
+    "evaluate": "model",
+    "hospital": "client",
+    "coordinator": "server",
+    "base": "model",
+}
+OWN_PACKAGES: Final = "sonoshare_"
+
 
 class LazyGroup(click.Group):
     """A group whose commands are imported when they are used."""
@@ -70,6 +82,14 @@ def main() -> None:
     except SonoShareError as error:
         cause = f"{error.cause}: " if isinstance(error, VerificationError) else ""
         click.echo(f"error: {cause}{error}", err=True)
+        sys.exit(1)
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.startswith(OWN_PACKAGES):
+            raise  # a broken installation, not a missing extra
+        extra = next((EXTRAS[word] for word in sys.argv[1:] if word in EXTRAS), "all")
+        click.echo(
+            f"error: {error.name.partition('.')[0]} is not installed (pip install 'sonoshare[{extra}]')", err=True
+        )
         sys.exit(1)
     except KeyboardInterrupt:
         click.echo("interrupted", err=True)

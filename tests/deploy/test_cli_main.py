@@ -1,0 +1,43 @@
+"""What every command shares: the base install's limits, said in one line."""
+
+import subprocess
+import sys
+
+import pytest
+
+from sonoshare_deploy.cli.main import EXTRAS, NOUNS
+
+
+def without(package, *arguments):
+    """Run ``sonoshare`` where a package is not installed."""
+    script = (
+        f"import sys; sys.modules[{package!r}] = None; sys.argv = ['sonoshare', *sys.argv[1:]]\n"
+        "from sonoshare_deploy.cli.main import main\n"
+        "main()\n"
+    )
+    return subprocess.run(
+        [sys.executable, "-c", script, *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        stdin=subprocess.DEVNULL,
+    )
+
+
+@pytest.mark.parametrize(
+    ("package", "arguments"),
+    [
+        ("numpy", ["demo"]),
+        ("dp_accounting", ["plan", "--patients", "100", "--epsilon", "3", "--delta", "1e-4"]),
+    ],
+)
+def test_a_missing_extra_is_named_in_one_line(package, arguments):
+    run = without(package, *arguments)
+    assert run.returncode == 1
+    assert run.stderr == f"error: {package} is not installed (pip install 'sonoshare[{EXTRAS[arguments[0]]}]')\n"
+
+
+@pytest.mark.parametrize("noun", sorted(NOUNS.keys() - EXTRAS.keys()))
+def test_a_researcher_s_commands_need_neither_numpy_nor_torch(noun):
+    for package in ("numpy", "torch"):
+        assert without(package, noun, "--help").returncode == 0
