@@ -132,6 +132,31 @@ def test_privacy_report_says_what_was_signed(release):
     assert page.count('class="verdict PASS"') == 3
 
 
+def test_a_bar_shows_the_estimate_that_its_interval_is_about_and_no_constant_beside_it():
+    figures = {
+        "copies": {"declared_false_rate": 0.003, "epsilon": 1.0, "rate": 0.0, "interval": [0.0, 0.02]},
+        "membership": {"tpr_at_1_fpr": {"value": 0.1, "interval": [0.0, 0.3]}, "auc": 0.53, "interval": [0.4, 0.6]},
+        "noisy": {"rate": -0.1, "interval": [0.0, 0.1]},
+    }
+    shown = {bar.name: bar.text for bar in interval_bars(figures)}
+    assert shown == {
+        "copies": "0.000 [0.000, 0.020]",
+        "membership · tpr at 1 fpr": "0.100 [0.000, 0.300]",
+        "membership": "0.530 [0.400, 0.600]",
+    }
+
+
+def test_every_figure_is_a_row_of_words_and_numbers():
+    rows = flatten({"points": [{"copied": 0, "pass": 0.99}, {"copied": 16, "pass": 0.01}], "edges": [0.1, 0.2]})
+    assert rows == [
+        ("points 1 · copied", "0"),
+        ("points 1 · pass", "0.99"),
+        ("points 2 · copied", "16"),
+        ("points 2 · pass", "0.01"),
+        ("edges", "0.1, 0.2"),
+    ]
+
+
 def test_utility_report_holds_the_figures_handed_in(release):
     report = json.loads((release / layout.UTILITY_JSON).read_bytes())
     assert report["measured"] is True

@@ -18,6 +18,8 @@ from sonoshare_shared.documents import AuditStatement
 from sonoshare_shared.release import layout
 
 _EPSILON_SCALE: Final = 10.0
+POINTS: Final = ("auc", "rate", "value")
+"""Names of the estimates that an ``interval`` beside them is about."""
 
 NOT_PROMISED: Final = (
     "That the images are right in every detail: they are drawn, not recorded, and no one diagnosis rests on them.",
@@ -119,15 +121,19 @@ def flatten(figures: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
     rows: list[tuple[str, str]] = []
     for name, value in figures.items():
         path = f"{prefix}{name}".replace("_", " ")
+        parts = value if isinstance(value, list | tuple) else ()
         if isinstance(value, dict):
             rows.extend(flatten(value, f"{path} · "))
+        elif parts and all(isinstance(part, dict) for part in parts):
+            for number, part in enumerate(parts, 1):
+                rows.extend(flatten(part, f"{path} {number} · "))
         else:
             rows.append((path, _text(value)))
     return rows
 
 
 def interval_bars(figures: dict[str, Any], prefix: str = "") -> list[Bar]:
-    """Bars for figures that state an interval within 0..1, as ``{"auc": 0.5, "interval": [low, high]}``."""
+    """Bars for figures of `POINTS` that state an interval within 0..1, as ``{"auc": 0.5, "interval": [low, high]}``."""
     bars: list[Bar] = []
     for name, value in figures.items():
         if not isinstance(value, dict):
@@ -135,7 +141,7 @@ def interval_bars(figures: dict[str, Any], prefix: str = "") -> list[Bar]:
         path = f"{prefix}{name}".replace("_", " ")
         bars.extend(interval_bars(value, f"{path} · "))
         interval = value.get("interval")
-        point = next((v for k, v in value.items() if k != "interval" and _is_fraction(v)), None)
+        point = next((value[key] for key in POINTS if _is_fraction(value.get(key))), None)
         pair = isinstance(interval, list | tuple) and len(interval) == 2 and all(map(_is_fraction, interval))
         if pair and interval is not None and point is not None:
             text = f"{point:.3f} [{interval[0]:.3f}, {interval[1]:.3f}]"
