@@ -87,6 +87,13 @@ def _print_end(console: Console, result: dict[str, Any]) -> None:
         console.print(f"Next: {verify}", highlight=False, markup=False, soft_wrap=True)
     else:
         console.print(f"Not published: {result['reason']}", highlight=False, markup=False)
+        console.print(
+            "Next: read the reasons above. The audits' noise is real, so a clean release is refused now and then "
+            "(docs/audits.md has the chances); another try is another audit, and pays again.",
+            highlight=False,
+            markup=False,
+            soft_wrap=True,
+        )
 
 
 def _hospital(journey: Journey, hospital: str) -> dict[str, Any]:
