@@ -9,6 +9,7 @@ which. One thread, about three minutes. Prints one JSON object as the last line 
   patients (right patient only), and ``mean_recall`` (bar .90); ``recall_calibrated``: the same at the threshold that
   the auditor calibrates on phantoms alone; ``false_flag_rate``: unrelated images flagged at that threshold, and
   ``false_patient_rate``: patients flagged by all unrelated images (declared: at most .003).
+- ``twins``: pairs of BUS-BRA's patients that intake would report, and its CPU seconds.
 - ``search_seconds``: nearest candidate of every image, by "synthetic x images", one thread; ``search_over_product``:
   that time over the bare matrix product of the same windows (block by block). ``search_over_faiss`` is null where faiss
   is not installed (the detector compares windows, not one vector an image).
@@ -37,6 +38,7 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.audit_controls import Memoriser, exact_auc
+from benchmarks.audit_scale import measure_twins
 from sonoshare_client.auditor import NoLedger, audit_release
 from sonoshare_privacy.audits import copies, gate, membership
 from sonoshare_privacy.audits.copytest import CopyTest
@@ -55,7 +57,7 @@ from sonoshare_shared.labels import read_labels
 from sonoshare_shared.phantom import simulate
 
 BUSBRA = Path(__file__).resolve().parents[1].parent / "shared" / "data" / "busbra"
-TWINS = {"56", "91"}  # one patient under two identifiers in BUS-BRA
+TWINS = {"56", "91", "44", "65"}  # two people, each under two identifiers in BUS-BRA
 SOURCES, UNRELATED_PER_EDIT, DRAWS = 80, 100, 500
 PLAN = AuditPlan(
     held_out_fraction=0.3, epsilon_copies=0.5, epsilon_membership=0.5, tolerated_share=0.1, tolerated_auc=0.7
@@ -302,6 +304,7 @@ def main() -> None:
     source, patients = load_patients(options.busbra)
     result: dict[str, Any] = {"patients": source}
     parts: dict[str, Callable[[], dict[str, Any]]] = {
+        "twins": partial(measure_twins, options.busbra),
         "recall": partial(measure_recall, patients),
         "search": partial(measure_search, patients),
         "whole": partial(measure_whole, patients),

@@ -56,9 +56,10 @@ class NodeOverview:
     """A node.
 
     Attributes:
-        patients: in the vault.
+        patients: in the vault, without those held back.
         held_out: of them never trained on.
-        images: in the vault.
+        images: of these patients.
+        twins: undecided pairs of patients who look like one person; the later of each is held back.
         ledger: the ledger.
         connection: ``answering`` if an agent answers on the node's socket, else ``stopped``.
     """
@@ -66,6 +67,7 @@ class NodeOverview:
     patients: int
     held_out: int
     images: int
+    twins: int
     ledger: LedgerOverview
     connection: str
 
@@ -120,10 +122,12 @@ def node_overview(home: NodeHome, clock: Clock) -> NodeOverview:
     """Count the vault and read the ledger."""
     with Vault(home) as vault:
         patients = vault.patients()
+        twins = sum(not twin.two_people for twin in vault.twins())
     return NodeOverview(
         patients=len(patients),
         held_out=sum(patient.held_out for patient in patients),
         images=sum(len(patient.images) for patient in patients),
+        twins=twins,
         ledger=ledger_overview(home, clock),
         connection=_connection(home),
     )

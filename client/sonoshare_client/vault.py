@@ -3,8 +3,11 @@
 - A patient is a keyed pseudonym (HMAC-SHA256); the hospital's own string is never stored, sealed or not.
 - Each image is one sealed blob under a random name, and one row of an SQLite index. Blobs are on the disk before the
   rows that name them are: whatever dies in between leaves blobs that nobody names, which the next writer removes.
-- The index holds no class, no device, no size, no date: pseudonym, blob name and two keyed fingerprints.
+- The index holds no class, no device, no size, no date: pseudonym, blob name, two keyed fingerprints, and which
+  images look like one person under two pseudonyms.
 - Train or held out is a keyed coin of the pseudonym with a public probability, fixed with the first image.
+- Of two patients who look like one person the later is *held back*: among neither the trained nor the held-out, until
+  a person has decided (docs/decisions/0050-twins.md).
 
 One writer at a time (a lock file, vault_writer.py); any number of readers.
 """
@@ -35,6 +38,14 @@ CREATE TABLE IF NOT EXISTS image (
     instance TEXT UNIQUE
 ) STRICT;
 CREATE INDEX IF NOT EXISTS image_of_patient ON image (pseudonym);
+CREATE TABLE IF NOT EXISTS twin (
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    first TEXT NOT NULL REFERENCES image (blob),
+    second TEXT NOT NULL REFERENCES image (blob),
+    score REAL NOT NULL,
+    two_people INTEGER NOT NULL DEFAULT 0,
+    UNIQUE (first, second)
+) STRICT;
 """
 _WAIT_SECONDS: Final = 30.0
 
@@ -65,6 +76,25 @@ class PatientRecord:
     pseudonym: str
     held_out: bool
     images: tuple[ImageRef, ...]
+
+
+@dataclass(frozen=True)
+class TwinRecord:
+    """Two images of different patients that look like one person.
+
+    Attributes:
+        number: names the pair.
+        first: image of the patient who came first.
+        second: image of the other, who is held back until it is decided.
+        score: of the copy detector.
+        two_people: a person has looked and said that they are two.
+    """
+
+    number: int
+    first: ImageRef
+    second: ImageRef
+    score: float
+    two_people: bool
 
 
 class Vault:
@@ -114,15 +144,43 @@ class Vault:
             self._db.close()
 
     def patients(self) -> tuple[PatientRecord, ...]:
-        """All patients, sorted by pseudonym."""
-        with self._lock:
-            rows = self._db.execute("SELECT pseudonym, blob FROM image ORDER BY pseudonym, number").fetchall()
+        """All patients but those held back, sorted by pseudonym."""
+        held_back = {twin.second.pseudonym for twin in self.twins() if not twin.two_people}
         images: dict[str, list[ImageRef]] = {}
-        for pseudonym, blob in rows:
-            images.setdefault(pseudonym, []).append(ImageRef(blob, pseudonym))
+        for ref in sorted(self.images(), key=lambda ref: ref.pseudonym):
+            if ref.pseudonym not in held_back:
+                images.setdefault(ref.pseudonym, []).append(ref)
         return tuple(
             PatientRecord(pseudonym, self._keys.held_out(pseudonym, self.held_out_fraction), tuple(refs))
             for pseudonym, refs in images.items()
+        )
+
+    def images(self) -> tuple[ImageRef, ...]:
+        """Every image, of patients held back too, in the order of intake."""
+        with self._lock:
+            rows = self._db.execute("SELECT blob, pseudonym FROM image ORDER BY number").fetchall()
+        return tuple(ImageRef(blob, pseudonym) for blob, pseudonym in rows)
+
+    def compared(self) -> int:
+        """How many of ``images()``, from the start, have been compared for twins."""
+        with self._lock:
+            (count,) = self._db.execute(
+                "SELECT count(*) FROM image WHERE number <= "
+                "coalesce((SELECT CAST(value AS INTEGER) FROM constant WHERE name = 'twins_compared'), 0)"
+            ).fetchone()
+        return int(count)
+
+    def twins(self) -> tuple[TwinRecord, ...]:
+        """Pairs that look like one person, decided ones too; for the hospital's own eyes."""
+        with self._lock:
+            rows = self._db.execute(
+                "SELECT twin.number, a.blob, a.pseudonym, b.blob, b.pseudonym, score, two_people FROM twin "
+                "JOIN image AS a ON a.blob = twin.first JOIN image AS b ON b.blob = twin.second ORDER BY twin.number"
+            ).fetchall()
+        return tuple(
+            TwinRecord(number, ImageRef(*first), ImageRef(*second), score, bool(two_people))
+            for number, *rest, score, two_people in rows
+            for first, second in [(rest[:2], rest[2:])]
         )
 
     def load(self, ref: ImageRef) -> StoredImage:

@@ -11,7 +11,7 @@ import os
 import secrets
 import sqlite3
 import threading
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from contextlib import contextmanager
 from enum import Enum
 from pathlib import Path
@@ -148,6 +148,13 @@ class VaultWriter:
                 self.flush()
         return Added.STORED
 
+    def blob_of(self, image: StoredImage) -> str | None:
+        """Blob that keeps this picture, whoever's it is; None if no blob does."""
+        picture = self._keys.fingerprint("picture", pixel_content(image.pixels))
+        with self._lock:
+            row = self._db.execute("SELECT blob FROM image WHERE picture = ?", (picture,)).fetchone()
+        return None if row is None else str(row[0])
+
     def forget(self, pseudonym: str) -> int:
         """Remove all images of one patient, at once.
 
@@ -159,8 +166,42 @@ class VaultWriter:
             blobs = [row[0] for row in self._db.execute("SELECT blob FROM image WHERE pseudonym = ?", (pseudonym,))]
             with self._writable():
                 self._db.execute("DELETE FROM image WHERE pseudonym = ?", (pseudonym,))
+                self._db.execute(
+                    "DELETE FROM twin WHERE first NOT IN (SELECT blob FROM image) "
+                    "OR second NOT IN (SELECT blob FROM image)"
+                )
             self._blobs.remove(blobs)
         return len(blobs)
+
+    def record_twins(self, twins: Iterable[tuple[str, str, float]], *, last: str) -> None:
+        """Record what a comparison of all images up to blob ``last`` has found, in one transaction.
+
+        Args:
+            twins: blob of the patient who came first, blob of the other, score.
+            last: newest image that was compared.
+        """
+        with self._lock:
+            self.flush()
+            with self._writable():
+                self._db.execute("BEGIN IMMEDIATE")
+                self._db.executemany("INSERT OR IGNORE INTO twin (first, second, score) VALUES (?, ?, ?)", twins)
+                self._db.execute(
+                    "INSERT OR REPLACE INTO constant SELECT 'twins_compared', number FROM image WHERE blob = ?", (last,)
+                )
+                self._db.execute("COMMIT")
+
+    def two_people(self, number: int) -> None:
+        """Record a person's decision that a pair shows two people; the patient held back takes part again.
+
+        Raises:
+            InputError: there is no such pair.
+        """
+        with self._lock:
+            self.flush()
+            with self._writable():
+                changed = self._db.execute("UPDATE twin SET two_people = 1 WHERE number = ?", (number,)).rowcount
+        if changed != 1:
+            raise InputError(f"there is no pair {number}", remedy="see 'sonoshare hospital twins'")
 
     def flush(self) -> None:
         """Make everything added so far durable.

@@ -20,6 +20,8 @@ from sonoshare_deploy.terms import audit_policy
 from sonoshare_privacy.budget import ChargeRequest
 from sonoshare_shared.documents.charge import PureDP
 from sonoshare_shared.errors import VerificationError
+from sonoshare_shared.imaging import save_png
+from sonoshare_shared.phantom import simulate
 from sonoshare_shared.phantom.dicom_study import write_studies
 
 
@@ -84,7 +86,7 @@ def test_ingest_for_people_names_what_was_set_aside(home, studies, tmp_path):
 def test_review_status_and_ledger_have_their_fields(home, tmp_path):
     images = result_of("review", "--home", home, "--out", tmp_path / "out")["images"]
     status = result_of("status", "--home", home)
-    assert set(status) == {"patients", "held_out", "images", "studies", "budget", "connection"}
+    assert set(status) == {"patients", "held_out", "images", "twins", "studies", "budget", "connection"}
     assert (status["patients"], status["images"], status["studies"]) == (12, images, [])
     assert 0 <= status["held_out"] <= 12
     ledger = result_of("ledger", "--home", home)
@@ -94,6 +96,27 @@ def test_review_status_and_ledger_have_their_fields(home, tmp_path):
     assert set(ledger["budget"]) == set(ledger["spent"]) == {"epsilon", "delta"}
     for noun in ("status", "ledger"):
         assert sonoshare(noun, "--home", home).returncode == 0
+
+
+def test_twins_are_listed_drawn_and_decided(tmp_path):
+    picture = simulate(1, seed=4, size=128).images[0]
+    for name, image in (("a", picture), ("b", picture**0.7)):
+        save_png(tmp_path / f"{name}.png", image)
+    (tmp_path / "labels.csv").write_text("image,patient,label\na.png,Ann,benign\nb.png,Bob,benign\n")
+    path = tmp_path / "home"
+    result_of("init", "--home", path, "--id", "north")
+    (twin,) = result_of("ingest", tmp_path, "--home", path)["twins"]
+    assert twin["sources"] == ["a.png", "b.png"]
+    assert "hospital twins" in sonoshare("ingest", tmp_path, "--home", path).stdout
+    status = result_of("status", "--home", path)
+    assert (status["patients"], status["twins"]) == (1, 1)
+    listed = result_of("twins", "--home", path, "--out", tmp_path / "out")["twins"]
+    assert [pair["two_people"] for pair in listed] == [False]
+    assert [file.name for file in (tmp_path / "out").iterdir()] == ["pair-1.png"]
+    assert result_of("twins", "--home", path, "--two-people", twin["pair"])["twins"][0]["two_people"] is True
+    status = result_of("status", "--home", path)
+    assert (status["patients"], status["twins"]) == (2, 0)
+    assert "two people" in sonoshare("twins", "--home", path).stdout
 
 
 def test_a_ledger_that_is_not_intact_exits_1(studies, tmp_path):

@@ -14,6 +14,7 @@ from sonoshare_client.agent.replies import ReplyStore
 from sonoshare_client.agent.witness import LogWitness, pinned_roster
 from sonoshare_client.dataset import TrainingSet, grid
 from sonoshare_client.home import NodeHome
+from sonoshare_client.intake.twins import require_compared
 from sonoshare_client.ledger import open_ledger
 from sonoshare_client.policy import check_cohort
 from sonoshare_client.vault import Vault
@@ -98,6 +99,7 @@ class Node:
         place = (plan.task.digest(), size)
         if place not in self._sets:
             with Vault(self.home) as vault:
+                require_compared(vault)
                 self._sets = {place: grid(vault, plan.task, size)}
         patients = self._sets[place]
         check_cohort(self.home.policy(), trained=len(patients.trained), held_out=len(patients.held_out))

@@ -9,7 +9,7 @@ header, no patient.
 """
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
@@ -19,7 +19,8 @@ from sonoshare_client.intake.channel import DEVICE_TEXT, Question, Taken
 from sonoshare_client.intake.limits import DEFAULT_LIMITS, Limits
 from sonoshare_client.intake.pool import CHILD, FileTask, Pool
 from sonoshare_client.intake.reasons import Reason
-from sonoshare_client.vault import Vault
+from sonoshare_client.intake.twins import compare_new
+from sonoshare_client.vault import TwinRecord, Vault
 from sonoshare_client.vault_writer import Added, VaultWriter
 from sonoshare_shared.errors import InputError
 from sonoshare_shared.labels import LabelRow, LabelTable, read_labels
@@ -28,6 +29,7 @@ Progress = Callable[[int, int], None]
 """Called with the number of pictures done and in all."""
 
 _CLASS_TEXT: Final = re.compile(r"^[A-Za-z0-9 ._/+()-]{1,64}$")
+EARLIER: Final = "earlier intake"
 _PICTURE_SUFFIXES: Final = ("", ".dcm", ".dicom", ".png", ".jpg", ".jpeg")
 _REASON_OF: Final = {
     Added.OTHER_CLASS: Reason.OTHER_CLASS,
@@ -50,6 +52,21 @@ class Quarantined:
 
 
 @dataclass(frozen=True)
+class LikelyTwin:
+    """Two patients of the vault who look like one person; stays in the hospital.
+
+    Attributes:
+        pair: its number, for ``sonoshare hospital twins``.
+        sources: a picture of each, the later patient's second: the path in this folder, or ``earlier intake``.
+        score: how alike, at most 1.
+    """
+
+    pair: int
+    sources: tuple[str, str]
+    score: float
+
+
+@dataclass(frozen=True)
 class IngestReport:
     """What became of a folder.
 
@@ -60,6 +77,7 @@ class IngestReport:
         duplicates: pictures that the vault had already.
         conflicts: how many of the quarantined contradict what the vault holds (other patient, class or picture).
         unlisted: picture files in the folder that no row names.
+        twins: undecided pairs of patients who look like one person; the later of each is held back.
     """
 
     accepted: int
@@ -68,6 +86,7 @@ class IngestReport:
     duplicates: int
     conflicts: int
     unlisted: int
+    twins: tuple[LikelyTwin, ...] = ()
 
 
 @dataclass
@@ -77,8 +96,12 @@ class _Tally:
     conflicts: int = 0
     quarantined: list[Quarantined] = field(default_factory=list)
     patients: set[str] = field(default_factory=set)
+    sources: dict[str, str] = field(default_factory=dict)
+    """Source of each picture by the blob that keeps it."""
+    same: list[tuple[str, str]] = field(default_factory=list)
+    """Blobs whose very picture came again under another patient, and that patient."""
 
-    def report(self, unlisted: int) -> IngestReport:
+    def report(self, unlisted: int, twins: Iterable[TwinRecord]) -> IngestReport:
         return IngestReport(
             accepted=self.accepted,
             quarantined=tuple(self.quarantined),
@@ -86,7 +109,12 @@ class _Tally:
             duplicates=self.duplicates,
             conflicts=self.conflicts,
             unlisted=unlisted,
+            twins=tuple(self._twin(twin) for twin in twins if not twin.two_people),
         )
+
+    def _twin(self, twin: TwinRecord) -> LikelyTwin:
+        first, second = (self.sources.get(ref.blob, EARLIER) for ref in (twin.first, twin.second))
+        return LikelyTwin(twin.number, (first, second), round(twin.score, 3))
 
 
 def ingest(
@@ -158,7 +186,9 @@ def ingest_table(
             done += 1
             if progress is not None:
                 progress(done, total)
-    return tally.report(unlisted=0)
+        compare_new(vault, writer, [(blob, vault.pseudonym(patient)) for blob, patient in tally.same])
+        twins = vault.twins()
+    return tally.report(unlisted=0, twins=twins)
 
 
 def _set_aside(row: LabelRow, table: LabelTable, classes: Sequence[str] | None, tally: _Tally) -> bool:
@@ -191,6 +221,11 @@ def _keep(row: LabelRow, answer: Taken | Reason, writer: VaultWriter, table: Lab
         return
     image = replace(answer.image, label=row.label, device=_device(row.device) or answer.image.device)
     added = writer.add(row.patient, image, answer.instance)
+    blob = writer.blob_of(image)
+    if blob is not None and added is Added.OTHER_PATIENT:
+        tally.same.append((blob, row.patient))
+    elif blob is not None:
+        tally.sources.setdefault(blob, source)
     if added in _REASON_OF:
         tally.conflicts += 1
         tally.quarantined.append(Quarantined(source, _REASON_OF[added].value))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sonoshare_deploy.cli.hospital_run import enrol, start
+from sonoshare_deploy.cli.hospital_twins import twins
 from sonoshare_deploy.cli.output import emit, json_option, progress_console
 
 if TYPE_CHECKING:
@@ -97,6 +98,13 @@ def _print_report(console: "Console", report: "IngestReport") -> None:
         console.print(f"  {entry.source}: {entry.reason}", markup=False, highlight=False)
     if len(report.quarantined) > _QUARANTINE_LINES:
         console.print(f"  and {len(report.quarantined) - _QUARANTINE_LINES} more (--json lists all)", highlight=False)
+    for twin in report.twins:
+        console.print(
+            f"  pair {twin.pair}: {' and '.join(twin.sources)} look like one person (score {twin.score:.2f}); the "
+            "later patient is held back until you decide: sonoshare hospital twins",
+            markup=False,
+            highlight=False,
+        )
 
 
 @command.command()
@@ -267,6 +275,7 @@ def status(home_path: Path, *, as_json: bool) -> None:
         "patients": overview.patients,
         "held_out": overview.held_out,
         "images": overview.images,
+        "twins": overview.twins,
         "studies": list(record.studies),
         "budget": {
             "epsilon": record.budget.epsilon,
@@ -280,6 +289,7 @@ def status(home_path: Path, *, as_json: bool) -> None:
         spent = "unknown: the ledger is not intact" if record.spent is None else f"{record.spent.epsilon:.3f}"
         for line in (
             f"patients   {overview.patients}, {overview.held_out} of them held out; {overview.images} images",
+            f"twins      {overview.twins} undecided pairs; see 'sonoshare hospital twins'",
             f"studies    {', '.join(record.studies) or 'none'}",
             f"budget     epsilon {spent} of {record.budget.epsilon:g} at delta {record.budget.delta:g}",
             f"agent      {overview.connection}",
@@ -291,3 +301,4 @@ def status(home_path: Path, *, as_json: bool) -> None:
 
 command.add_command(enrol)
 command.add_command(start)
+command.add_command(twins)

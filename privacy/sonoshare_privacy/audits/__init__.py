@@ -12,6 +12,7 @@ Neighbouring relation everywhere: add or remove *one patient with all of their i
     gate.py         PASS, FAIL or INCONCLUSIVE, with reasons in words
     correlation.py  aligned correlation of two images over shifts, scales and flips
     copies.py       the fused copy detector and its exact blocked search
+    twins.py        one person under two patient identifiers, for intake
     edits.py        planted edits: what the detector is measured against
     membership.py   scores of the membership attacks
 """

@@ -15,6 +15,7 @@ Images are float32 [n, S, S] in 0..1.
 
 import math
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -52,25 +53,47 @@ POSES: Final[tuple[tuple[float, int, float], ...]] = (
     (0.9, 2, -4.0),
 )
 
+
+@dataclass(frozen=True)
+class View:
+    """How closely pictures are compared.
+
+    Args:
+        window: side of the compared window, after pooling.
+        pooled: side of the square of locally normalised pixels that is averaged into one.
+        poses: poses of the patient image; steps are counted after pooling.
+    """
+
+    window: int
+    pooled: int
+    poses: tuple[tuple[float, int, float], ...]
+
+
+FINE: Final = View(WINDOW, 1, POSES)
+"""The detector."""
+
+COARSE: Final = View(14, 2, ((1.0, 1, 0.0), (0.9, 1, 0.0), (0.8, 1, 0.0)))
+"""A twelfth of the work: ranks pairs that are worth the detector's look (twins.py); its scores decide nothing."""
+
 _IMAGES_PER_BLOCK: Final = 8
 _CANDIDATES_PER_BLOCK: Final = 4096
 
 
-def candidate_windows(images: NDArray[np.float32], device: str = "cpu") -> Tensor:
-    """Return the normalised central windows of candidates, float32 [n, WINDOW**2] of unit length."""
-    offset = (SIDE - WINDOW) // 2
-    local = _local_normalised(_resized(_tensor(images, device), SIDE))
-    return _unit(local[:, offset : offset + WINDOW, offset : offset + WINDOW])
+def candidate_windows(images: NDArray[np.float32], device: str = "cpu", view: View = FINE) -> Tensor:
+    """Return the normalised central windows of candidates, float32 [n, window**2] of unit length."""
+    local = _pooled(_local_normalised(_resized(_tensor(images, device), SIDE)), view.pooled)
+    offset = (local.shape[1] - view.window) // 2
+    return _unit(local[:, offset : offset + view.window, offset : offset + view.window])
 
 
-def posed_windows(images: NDArray[np.float32], device: str = "cpu") -> Tensor:
-    """Return the normalised windows of patient images in all poses, float32 [n, poses, WINDOW**2]."""
+def posed_windows(images: NDArray[np.float32], device: str = "cpu", view: View = FINE) -> Tensor:
+    """Return the normalised windows of patient images in all poses, float32 [n, poses, window**2]."""
     upright = _tensor(images, device)
     windows = []
-    for scale, step, degrees in POSES:
-        local = _local_normalised(_turned(_resized(upright, round(SIDE / scale)), degrees))
+    for scale, step, degrees in view.poses:
+        local = _pooled(_local_normalised(_turned(_resized(upright, round(SIDE / scale)), degrees)), view.pooled)
         for picture in (local, local.flip(2)):  # turned by -degrees after the flip: both signs are in the list
-            patches = picture.unfold(1, WINDOW, step).unfold(2, WINDOW, step)
+            patches = picture.unfold(1, view.window, step).unfold(2, view.window, step)
             count = patches.shape[1] * patches.shape[2]
             windows.append(_unit(patches.reshape(len(images) * count, -1)).reshape(len(images), count, -1))
     return torch.cat(windows, dim=1)
@@ -117,9 +140,10 @@ def paired_correlations(
     if candidates.ndim != 4 or candidates.shape[1] != len(images):
         raise InputError("pairs need candidates [m, n, S, S] for images [n, S, S]")
     scores = np.empty(candidates.shape[:2], dtype=np.float32)
-    for place in range(len(images)):
-        window = candidate_windows(candidates[:, place], device)
-        scores[:, place] = (window @ posed_windows(images[place : place + 1], device)[0].T).amax(1).cpu().numpy()
+    for start in range(0, len(images), _IMAGES_PER_BLOCK):
+        for place, posed in enumerate(posed_windows(images[start : start + _IMAGES_PER_BLOCK], device), start):
+            window = candidate_windows(candidates[:, place], device)
+            scores[:, place] = (window @ posed.T).amax(1).cpu().numpy()
     return scores
 
 
@@ -130,10 +154,11 @@ def _blocks(
     for first in range(0, len(candidates), _CANDIDATES_PER_BLOCK):
         windows = candidate_windows(candidates[first : first + _CANDIDATES_PER_BLOCK], device)
         for start in range(0, len(images), _IMAGES_PER_BLOCK):
-            yield first, start, _scores(windows, posed_windows(images[start : start + _IMAGES_PER_BLOCK], device))
+            yield first, start, pair_scores(windows, posed_windows(images[start : start + _IMAGES_PER_BLOCK], device))
 
 
-def _scores(window: Tensor, posed: Tensor) -> Tensor:
+def pair_scores(window: Tensor, posed: Tensor) -> Tensor:
+    """Return the best score over poses of every pair, [n candidates, n images], from windows of one view."""
     images, poses, pixels = posed.shape
     products = window @ posed.reshape(images * poses, pixels).T
     return products.reshape(len(window), images, poses).amax(2)
@@ -161,6 +186,10 @@ def _turned(images: Tensor, degrees: float) -> Tensor:
     grid = functional.affine_grid(theta, [len(images), 1, *images.shape[1:]], align_corners=False)
     sampled = functional.grid_sample(images[:, None], grid, mode="bilinear", padding_mode="border", align_corners=False)
     return sampled[:, 0]
+
+
+def _pooled(local: Tensor, side: int) -> Tensor:
+    return local if side == 1 else functional.avg_pool2d(local[:, None], side)[:, 0]
 
 
 def _local_normalised(images: Tensor) -> Tensor:

@@ -1,0 +1,57 @@
+"""``sonoshare hospital twins``: pairs of patients who look like one person, and what a person decides about them."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from sonoshare_deploy.cli.output import emit, json_option
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+@click.command()
+@click.option(
+    "--home",
+    "home_path",
+    required=True,
+    type=click.Path(path_type=Path, file_okay=False),
+    help="The node's folder.",
+)
+@click.option(
+    "--out", type=click.Path(path_type=Path, file_okay=False), help="Write each pair side by side here (PNG)."
+)
+@click.option("--two-people", "apart", multiple=True, type=int, metavar="PAIR", help="Decide: this pair is two people.")
+@json_option
+def twins(home_path: Path, out: Path | None, apart: tuple[int, ...], *, as_json: bool) -> None:
+    """List pairs of patients who look like one person; compare what was not compared yet.
+
+    The later patient of an undecided pair is held back: neither trained on nor audited with. Look at the pictures
+    (--out). Two people: say so with --two-people. One person: 'hospital forget' the later identifier, give both rows
+    one patient in labels.csv, and ingest again.
+    """
+    from sonoshare_client.home import NodeHome  # noqa: PLC0415 - keeps --help fast, here and below
+    from sonoshare_client.intake.twins import compare_new, draw_pair  # noqa: PLC0415
+    from sonoshare_client.vault import Vault  # noqa: PLC0415
+
+    with Vault(NodeHome.open(home_path)) as vault:
+        with vault.writing() as writer:
+            compare_new(vault, writer)
+            for number in apart:
+                writer.two_people(number)
+        found = vault.twins()
+        if out is not None:
+            out.mkdir(parents=True, exist_ok=True, mode=0o700)
+            for twin in found:
+                draw_pair(vault, twin, out / f"pair-{twin.number}.png")
+    pairs = [{"pair": twin.number, "score": round(twin.score, 3), "two_people": twin.two_people} for twin in found]
+
+    def human(console: "Console") -> None:
+        for pair in pairs:
+            state = "two people" if pair["two_people"] else "undecided, the later patient is held back"
+            console.print(f"pair {pair['pair']}: score {pair['score']:.2f}, {state}", highlight=False)
+        if out is not None:
+            console.print(f"pictures in {out}: patient data in the clear. Look, then delete.", markup=False)
+
+    emit({"twins": pairs}, as_json, human)

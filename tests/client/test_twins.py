@@ -1,0 +1,108 @@
+"""Intake finds one person under two identifiers, and holds the later one back until somebody has decided."""
+
+import numpy as np
+import pytest
+from tests.client.crafted import make_node, write_labels
+
+from sonoshare_client.intake.ingest import EARLIER, ingest
+from sonoshare_client.intake.twins import compare_new, draw_pair, require_compared
+from sonoshare_client.stored_image import StoredImage
+from sonoshare_client.vault import Vault
+from sonoshare_shared.errors import InputError
+from sonoshare_shared.imaging import save_png
+from sonoshare_shared.phantom import simulate
+
+
+@pytest.fixture(scope="module")
+def pictures():
+    return simulate(6, seed=12, size=128).images
+
+
+@pytest.fixture
+def folder(tmp_path, pictures):
+    """ann.png, and bob.png which is ann's picture in another gain; bob and cora have pictures of their own."""
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for name, picture in zip(("ann", "bob2", "cora"), pictures, strict=False):
+        save_png(folder / f"{name}.png", picture)
+    save_png(folder / "bob.png", pictures[0] ** 0.7)
+    rows = [("ann.png", "Ann"), ("cora.png", "Cora"), ("bob.png", "Bob"), ("bob2.png", "Bob")]
+    write_labels(folder, [{"image": image, "patient": patient} for image, patient in rows])
+    return folder
+
+
+@pytest.fixture
+def home(tmp_path):
+    return make_node(tmp_path / "home")
+
+
+def people(home):
+    with Vault(home) as vault:
+        names = {vault.pseudonym(name): name for name in ("Ann", "Bob", "Cora")}
+        return {names[patient.pseudonym] for patient in vault.patients()}
+
+
+def test_the_later_patient_is_held_back_until_a_person_decides(home, folder):
+    report = ingest(home, folder)
+    assert [twin.sources for twin in report.twins] == [("ann.png", "bob.png")]
+    assert report.twins[0].score > 0.7
+    assert people(home) == {"Ann", "Cora"}
+    with Vault(home) as vault, vault.writing() as writer:
+        with pytest.raises(InputError, match="no pair 99"):
+            writer.two_people(99)
+        writer.two_people(report.twins[0].pair)
+    assert people(home) == {"Ann", "Bob", "Cora"}
+    assert ingest(home, folder).twins == ()
+    assert people(home) == {"Ann", "Bob", "Cora"}
+
+
+def test_one_person_is_put_under_one_identifier(home, folder):
+    ingest(home, folder)
+    with Vault(home) as vault, vault.writing() as writer:
+        assert writer.forget(vault.pseudonym("Bob")) == 2
+    (folder / "labels.csv").write_text((folder / "labels.csv").read_text().replace("Bob", "Ann"))
+    report = ingest(home, folder)
+    assert (report.accepted, report.twins) == (2, ())
+    assert people(home) == {"Ann", "Cora"}
+
+
+def test_a_later_intake_is_compared_with_the_earlier_ones(home, folder):
+    table = (folder / "labels.csv").read_text().splitlines(keepends=True)
+    (folder / "labels.csv").write_text("".join(table[:3]))
+    assert ingest(home, folder).twins == ()
+    (folder / "labels.csv").write_text("".join([table[0], *table[3:]]))
+    (twin,) = ingest(home, folder).twins
+    assert twin.sources == (EARLIER, "bob.png")
+    assert people(home) == {"Ann", "Cora"}
+
+
+def test_the_very_picture_of_another_patient_makes_the_rest_of_that_patient_suspicious(home, folder, pictures):
+    save_png(folder / "bob.png", pictures[0])
+    report = ingest(home, folder)
+    assert report.conflicts == 1
+    assert [twin.sources for twin in report.twins] == [("ann.png", "bob2.png")]
+    assert people(home) == {"Ann", "Cora"}
+
+
+def test_an_interrupted_comparison_is_noticed_and_made_up_for(home, pictures):
+    grey = [np.rint(255 * picture).astype(np.uint8) for picture in (pictures[0], pictures[0] ** 0.7)]
+    with Vault(home) as vault:
+        with vault.writing() as writer:
+            for name, pixels in zip(("Ann", "Bob"), grey, strict=True):
+                writer.add(name, StoredImage(pixels, None, None, "benign", ""))
+        with pytest.raises(InputError, match="never compared"):
+            require_compared(vault)
+        with vault.writing() as writer:
+            compare_new(vault, writer)
+        require_compared(vault)
+        assert len(vault.twins()) == 1
+    assert people(home) == {"Ann"}
+
+
+def test_pairs_are_drawn_for_the_hospitals_eyes(home, folder, tmp_path):
+    ingest(home, folder)
+    with Vault(home) as vault:
+        draw_pair(vault, vault.twins()[0], tmp_path / "pair.png")
+        with pytest.raises(InputError, match="cannot write"):
+            draw_pair(vault, vault.twins()[0], tmp_path / "nowhere" / "pair.png")
+    assert (tmp_path / "pair.png").read_bytes().startswith(b"\x89PNG")

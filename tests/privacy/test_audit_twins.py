@@ -1,0 +1,83 @@
+"""One person under two identifiers is found among many patients; nobody else is."""
+
+import numpy as np
+import pytest
+import torch
+
+from sonoshare_privacy.audits import twins
+from sonoshare_privacy.audits.edits import EDITS
+from sonoshare_privacy.audits.twins import find_twins
+from sonoshare_shared.errors import InputError
+from sonoshare_shared.imaging import load_png, to_grid
+from sonoshare_shared.labels import read_labels
+from sonoshare_shared.phantom import simulate
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def pictures():
+    return simulate(60, seed=12, size=64).images
+
+
+def all_new(images):
+    return np.ones(len(images), np.bool_)
+
+
+def test_unrelated_patients_are_no_twins(pictures):
+    assert find_twins(pictures, np.arange(60), all_new(pictures)) == ()
+    assert find_twins(pictures[:0], np.arange(0), all_new(pictures[:0])) == ()
+
+
+def test_nearly_the_same_view_under_another_identifier_is_found(pictures):
+    names = ("flip", "crop90", "gamma0.6", "speckle")
+    images, rng = pictures.copy(), np.random.default_rng(0)
+    for place, name in enumerate(names):
+        edit = next(edit for edit in EDITS if edit.name == name)
+        images[40 + place] = edit.apply(pictures[place], pictures[8], rng)
+    found = find_twins(images, np.arange(60), all_new(images))
+    assert sorted((one.first, one.second) for one in found) == [(place, 40 + place) for place in range(len(names))]
+    assert all(one.score >= twins.THRESHOLD for one in found)
+    owners = np.arange(60) % 40  # both pictures of a pair are one patient's
+    assert find_twins(images, owners, all_new(images)) == ()
+
+
+def test_only_pairs_with_a_new_image_are_compared(pictures):
+    images = pictures.copy()
+    images[41], images[59] = pictures[7], pictures[3]
+    new = np.arange(60) >= 50
+    (found,) = find_twins(images, np.arange(60), new)
+    assert (found.first, found.second) == (3, 59)
+
+
+def test_two_patients_with_many_like_images_do_not_crowd_out_another_pair(pictures):
+    images = np.concatenate([pictures[:20], np.repeat(pictures[20:21], 40, axis=0), pictures[:1]])
+    owners = np.concatenate([np.arange(20), np.repeat([20, 21], 20), [22]])
+    found = find_twins(images, owners, all_new(images))
+    assert {frozenset(owners[[one.first, one.second]].tolist()) for one in found} == {
+        frozenset({20, 21}),
+        frozenset({0, 22}),
+    }
+
+
+def test_more_pairs_raise_the_threshold():
+    one, many = (twins.threshold(np.arange(count), all_new(range(count))) for count in (1000, 20_000))
+    assert one == twins.THRESHOLD
+    assert twins.THRESHOLD + 0.1 < many < twins.HIGHEST
+    with pytest.raises(InputError):
+        find_twins(np.zeros((2, 64, 64), np.float32), np.arange(3), all_new(range(2)))
+
+
+def test_the_twins_of_busbra_are_found(busbra):
+    rows = [row for row in read_labels(busbra) if 40 <= int(row.patient) <= 95]
+    images = np.stack([to_grid(load_png(row.image), 64) for row in rows])
+    names, owners = np.unique([row.patient for row in rows], return_inverse=True)
+    found = find_twins(images, owners, all_new(images))
+    pairs = {frozenset(names[owners[[one.first, one.second]]].tolist()) for one in found}
+    assert pairs == {frozenset({"56", "91"}), frozenset({"44", "65"})}
