@@ -6,7 +6,6 @@ The base, the simulator and the settings of a folder are pinned: another version
 """
 
 import hashlib
-import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -18,10 +17,10 @@ from numpy.typing import NDArray
 
 from benchmarks._utility_adapters import Training, patients_of, plain_adapter, private_adapter
 from sonoshare_client.agent.training import loss_of
-from sonoshare_shared.errors import InputError
 from sonoshare_shared.evaluation import features
 from sonoshare_shared.evaluation.classifier import STEPS, fit, fit_probe
 from sonoshare_shared.evaluation.labelled import LabelledImages
+from sonoshare_shared.evaluation.units import Units
 from sonoshare_shared.imaging import to_grid
 from sonoshare_shared.model.adapter import load_adapter
 from sonoshare_shared.model.base import load_base
@@ -81,38 +80,19 @@ class Bench:
     def __init__(
         self, real: LabelledImages, work: Path, settings: Settings, *, compute: bool, say: Callable[[str], None]
     ) -> None:
-        self.real, self.work, self.settings = real, work, settings
-        self.computes, self._say = compute, say
+        self.real, self.work, self.settings, self.computes = real, work, settings, compute
         self._size = profile_named(settings.training.profile).size
-        work.mkdir(parents=True, exist_ok=True)
-        self._pin()
+        self.units = Units(work, self._pinned(), compute=compute, say=say)
+        self._phantoms: dict[int, PhantomBatch] = {}
 
-    def _pin(self) -> None:
-        """Refuse a folder that another base, simulator or other settings have filled."""
+    def _pinned(self) -> dict[str, Any]:
+        """What the figures depend on: settings, base, simulator."""
         probe = simulate(2, seed=PHANTOM_SEED, size=self._size)
-        pinned = {
+        return {
             "settings": asdict(self.settings),
             "base": load_base(self.settings.training.profile)[1],
             "phantoms": hashlib.sha256(probe.images.tobytes()).hexdigest(),
         }
-        path = self.work / "settings.json"
-        if not path.exists():
-            path.write_text(json.dumps(pinned))
-        elif json.loads(path.read_text()) != pinned:
-            raise InputError("the work folder holds figures of other settings", remedy="give an empty --work folder")
-
-    def _unit(self, name: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any] | None:
-        path = self.work / f"{name}.json"
-        if path.exists():
-            return dict(json.loads(path.read_text()))
-        if not self.computes:
-            return None
-        self._say(name)
-        value = make()
-        sibling = path.with_suffix(".partial")
-        sibling.write_text(json.dumps(value))
-        sibling.replace(path)
-        return value
 
     def test_rows(self, fold: int) -> NDArray[np.intp]:
         """Rows of the fold that is tested on."""
@@ -120,13 +100,14 @@ class Bench:
 
     def phantoms(self, seed: int) -> PhantomBatch:
         """The phantoms behind every synthetic set of a seed."""
-        return simulate(self.settings.images, seed=PHANTOM_SEED + seed, size=self._size)
+        if seed not in self._phantoms:
+            self._phantoms = {seed: simulate(self.settings.images, seed=PHANTOM_SEED + seed, size=self._size)}
+        return self._phantoms[seed]
 
     def model(self, fold: int, arm: str) -> ConditionedUNet:
         """The base with the adapter that never saw the fold."""
-        path = self.work / f"adapter-{arm}-fold{fold}.safetensors"
-        if not path.exists():
-            self._say(path.stem)
+
+        def make(path: Path) -> None:
             patients = patients_of(self.real.take(self.real.folds != fold))
             epsilon, training = EPSILON[arm], self.settings.training
             plain = epsilon is None
@@ -134,6 +115,8 @@ class Bench:
                 path,
                 plain_adapter(patients, training, fold) if plain else private_adapter(patients, training, epsilon or 0),
             )
+
+        path = self.units.file(f"adapter-{arm}-fold{fold}.safetensors", make)
         model, _ = load_base(self.settings.training.profile)
         load_adapter(model, read_tensors(path), self.settings.training.trained)
         return model
@@ -143,12 +126,10 @@ class Bench:
         phantoms = self.phantoms(seed)
         if arm == PHANTOM_ONLY:
             return _eight_bits(phantoms.images).astype(np.float32) / 255, phantoms
-        path = self.work / f"set-{arm}-fold{fold}-seed{seed}.safetensors"
-        if not path.exists():
-            model = self.model(fold, arm)
-            self._say(path.stem)
+
+        def make(path: Path) -> None:
             refined = refine(
-                model,
+                self.model(fold, arm),
                 phantoms.images,
                 phantoms.masks,
                 Condition.of(phantoms.labels, None, phantoms.boxes),
@@ -157,14 +138,16 @@ class Bench:
                 steps=self.settings.sampler_steps,
             )
             write_tensors(path, {"images": torch.from_numpy(_eight_bits(refined.images))})
+
+        path = self.units.file(f"set-{arm}-fold{fold}-seed{seed}.safetensors", make)
         return read_tensors(path)["images"].numpy().astype(np.float32) / 255, phantoms
 
     def scores(self, fold: int, arm: str, seed: int) -> Array | None:
         """Scores of the fold's pictures by the small CNN trained on an arm."""
         if arm == PHANTOM_ONLY:  # it has seen no fold: one classifier tests all of them
-            unit = self._unit(f"scores-{arm}-seed{seed}", lambda: self._score(None, arm, seed))
+            unit = self.units.get(f"scores-{arm}-seed{seed}", lambda: self._score(None, arm, seed))
             return None if unit is None else np.asarray(unit["scores"])[self.test_rows(fold)]
-        unit = self._unit(f"scores-{arm}-fold{fold}-seed{seed}", lambda: self._score(fold, arm, seed))
+        unit = self.units.get(f"scores-{arm}-fold{fold}-seed{seed}", lambda: self._score(fold, arm, seed))
         return None if unit is None else np.asarray(unit["scores"])
 
     def _score(self, fold: int | None, arm: str, seed: int) -> dict[str, Any]:
@@ -192,7 +175,7 @@ class Bench:
 
     def denoising(self, fold: int, arm: str) -> float | None:
         """Mean denoising loss of the fold's pictures, times and noise fixed; ``phantom_only`` is the base itself."""
-        unit = self._unit(f"denoising-{arm}-fold{fold}", lambda: {"loss": self._denoising(fold, arm)})
+        unit = self.units.get(f"denoising-{arm}-fold{fold}", lambda: {"loss": self._denoising(fold, arm)})
         return None if unit is None else float(unit["loss"])
 
     @torch.no_grad()
@@ -218,7 +201,7 @@ class Bench:
 
     def crop_scores(self, fold: int, arm: str) -> Array | None:
         """Scores of the fold's lesion crops by logistic regression on frozen features of an arm's crops, seed 0."""
-        unit = self._unit(f"crop-{arm}-fold{fold}", lambda: {"scores": self._crop_scores(fold, arm).tolist()})
+        unit = self.units.get(f"crop-{arm}-fold{fold}", lambda: {"scores": self._crop_scores(fold, arm).tolist()})
         return None if unit is None else np.asarray(unit["scores"])
 
     def _crop_scores(self, fold: int, arm: str) -> Array:
@@ -232,11 +215,12 @@ class Bench:
         return probe.predict(real[self.test_rows(fold)])
 
     def _real_crop_features(self) -> NDArray[np.float32]:
-        path = self.work / "real-crop-features.safetensors"
-        if not path.exists():
-            self._say(path.stem)
+
+        def make(path: Path) -> None:
             found = features.pooled(crops(self.real.images, self.real.boxes))
             write_tensors(path, {"features": torch.from_numpy(found)})
+
+        path = self.units.file("real-crop-features.safetensors", make)
         return read_tensors(path)["features"].numpy()
 
 
