@@ -1,14 +1,13 @@
 """The terms that commands and the demonstration propose, and how their options are read."""
 
-import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Final
 
 from sonoshare_server.studies import StudyTerms
 from sonoshare_shared.documents import AuditPlan, ReleasePlan, Task
 from sonoshare_shared.documents.plan import Profile
 from sonoshare_shared.errors import InputError
+from sonoshare_shared.tasks.files import read_task
 
 HELD_OUT_FRACTION: Final = 0.25
 RATE: Final = 0.25
@@ -17,11 +16,7 @@ LEARNING_RATE: Final = 0.02
 SAMPLER_STEPS: Final = 5
 START_TIME: Final = 250
 
-DIAGNOSIS: Final = Task(
-    name="diagnosis",
-    question="Is the lesion in this breast-ultrasound image benign or malignant?",
-    classes=("benign", "malignant"),
-)
+DIAGNOSIS: Final = read_task("diagnosis")
 
 
 def audit_policy(epsilon: float, tolerated_share: float, tolerated_auc: float, alpha: float) -> AuditPlan:
@@ -82,17 +77,3 @@ def parse_cohorts(texts: tuple[str, ...]) -> dict[str, int]:
             raise InputError(f"'{text}' is not hospital=patients", remedy="write it like north=150")
         cohorts[hospital] = int(patients)
     return cohorts
-
-
-def read_task(path: Path) -> Task:
-    """Read a task file.
-
-    Raises:
-        InputError: missing or not JSON.
-        IntegrityError: not a task.
-    """
-    try:
-        json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path.name} is not a JSON file", remedy="see 'Add a task' in CONTRIBUTING.md") from error
-    return Task.from_bytes(path.read_bytes())

@@ -24,6 +24,7 @@ from sonoshare_shared.model.diffusion import stratified_times
 from sonoshare_shared.model.loss import denoising_loss
 from sonoshare_shared.model.network import ConditionedUNet
 from sonoshare_shared.phantom import simulate
+from sonoshare_shared.tasks.phantoms import start_at_pathologies
 
 CALIBRATION_PHANTOMS: Final = 16
 CALIBRATION_SEED: Final = 20_260
@@ -82,7 +83,7 @@ def draft_study(terms: StudyTerms) -> DraftedStudy:
     """Work out the plan of a study.
 
     Raises:
-        InputError: the audits alone use up epsilon.
+        InputError: the audits alone use up epsilon, or no phantom stands for a class of the task.
         ModelError: no base weights for the profile.
     """
     model, base_digest = load_base(terms.profile)
@@ -116,6 +117,7 @@ def draft_study(terms: StudyTerms) -> DraftedStudy:
         audit=terms.audit,
         release=terms.release,
     )
+    start_at_pathologies(model, terms.task)
     state = adapter_state(model, terms.trained)
     return DraftedStudy(plan, adapter_bytes(state), adapter_digest(state))
 

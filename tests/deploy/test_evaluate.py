@@ -41,6 +41,22 @@ def test_tstr_prints_one_json_object(tmp_path: Path, *, apart: bool) -> None:
     assert (fields["test_patients"] == 20) == apart
 
 
+def test_scaling_prints_curves_and_goes_on_where_it_stopped(tmp_path: Path) -> None:
+    synthetic = folder_of_phantoms(tmp_path / "synthetic", 12, 1)
+    real = folder_of_phantoms(tmp_path / "real", 40, 2)
+    arguments = ["scaling", "--synthetic", str(synthetic), "--real", str(real), "--work", str(tmp_path / "work")]
+    arguments += ["--sizes", "6,12", "--shares", "20", "--steps", "1", "--size", "32", "--json"]
+    first = CliRunner().invoke(command, arguments, catch_exceptions=False)
+    fields = json.loads(first.stdout.splitlines()[-1])
+    assert [point["n"] for point in fields["n_synthetic"]] == [6, 12]
+    assert [point["share"] for point in fields["imbalance"]] == [0.2]
+    assert Path(fields["plot"]).is_file()
+    again = CliRunner().invoke(command, arguments, catch_exceptions=False)
+    assert json.loads(again.stdout.splitlines()[-1]) == fields
+    assert "synthetic-6" in first.stderr
+    assert "synthetic-6" not in again.stderr
+
+
 def test_readers_prints_the_fields(tmp_path: Path) -> None:
     lines = ["reader,treatment,case,truth,rating"]
     lines += [

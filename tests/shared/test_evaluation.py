@@ -8,7 +8,15 @@ from sklearn.metrics import roc_auc_score
 
 from sonoshare_shared.errors import InputError
 from sonoshare_shared.evaluation import classifier, distances, features
-from sonoshare_shared.evaluation.auc import auc, delong, delong_covariance, paired_difference, patient_bootstrap
+from sonoshare_shared.evaluation.auc import (
+    auc,
+    delong,
+    delong_covariance,
+    paired_difference,
+    patient_bootstrap,
+    sensitivity_at,
+    thresholds,
+)
 from sonoshare_shared.evaluation.labelled import LabelledImages, load_labelled
 from sonoshare_shared.evaluation.tstr import half_of_patients, tstr
 from sonoshare_shared.imaging import save_png
@@ -103,6 +111,37 @@ def test_a_paired_difference_is_narrower_than_the_figures() -> None:
     alone = patient_bootstrap(truth, first, np.arange(100), draws=200)
     assert difference.interval[0] <= 0.0 <= difference.interval[1]
     assert np.diff(difference.interval) < 0.5 * np.diff(alone.interval)
+
+
+def test_sensitivity_at_a_specificity_by_counting() -> None:
+    labels = np.repeat([0, 1], 10)
+    scores = np.concatenate([np.arange(10), [0.5, 3.5, 8.5, 8.7, 9.0, 9.5, 12, 13, 14, 15]]).astype(float)
+    found = [
+        patient_bootstrap(labels, scores, np.arange(20), draws=20, statistic=sensitivity_at(specificity)).value
+        for specificity in (0.8, 0.9, 0.99)
+    ]
+    assert found == [0.8, 0.8, 0.5]  # thresholds 7, 8 and 9
+    rng = np.random.default_rng(0)
+    for table in (rng.integers(0, 5, (2, 20)).astype(float), rng.standard_normal((2, 20))):
+        limit = thresholds(labels == 1, table, 0.9)[:, None]
+        assert ((table[:, labels == 0] <= limit).mean(axis=1) >= 0.9).all()
+        assert ((table[:, labels == 0] < limit).mean(axis=1) < 0.9).all()  # no lower threshold would do
+
+
+@pytest.mark.parametrize("specificity", [0.0, 1.0, -1.0])
+def test_a_specificity_that_has_no_meaning_is_refused(specificity: float) -> None:
+    with pytest.raises(InputError, match="specificity"):
+        sensitivity_at(specificity)
+
+
+def test_a_classifier_goes_on_from_another_and_leaves_it_as_it_is() -> None:
+    batch = simulate(16, seed=3, size=32)
+    first = classifier.fit(batch.images, batch.labels, steps=3, seed=0)
+    before = first.predict(batch.images)
+    unmoved = classifier.fit(batch.images, batch.labels, steps=1, seed=1, start=first)
+    afresh = classifier.fit(batch.images, batch.labels, steps=1, seed=1)
+    assert np.array_equal(first.predict(batch.images), before)
+    assert not np.allclose(unmoved.predict(batch.images), afresh.predict(batch.images))
 
 
 @pytest.mark.parametrize(("labels", "scores"), [([1, 1], [0.1, 0.2]), ([0, 1], [0.1]), ([0, 1], [0.1, np.nan])])
@@ -274,9 +313,20 @@ def test_tstr_reports_every_field() -> None:
     assert fields <= set(report)
     assert set(report["synthetic"]) == {"auc", "interval"}
     assert (report["test_patients"], report["train_patients"]) == (20, 20)
+    assert set(report["sensitivity"]) == {"synthetic", "real", "both", "pretrained"}
+    assert set(report["minus_real"]) == {"synthetic", "both", "pretrained"}
+    low, high = report["minus_real"]["both"]["auc"]["interval"]
+    assert low <= report["both"]["auc"] - report["real"]["auc"] <= high
+    scanners = report["subgroups"]["scanner"]
+    assert sum(part["images"] for part in scanners.values()) == 40
+    assert all(part["synthetic"] is None for part in scanners.values())  # ten images: no AUC with a meaning
+    right = {name: part["synthetic"]["right"] for name, part in report["subgroups"]["class"].items()}
+    assert right["benign"] >= 0.9  # the specificity that thresholds keep
+    assert right["malignant"] == pytest.approx(report["sensitivity"]["synthetic"]["sensitivity"])
     alone = tstr(synthetic, test, seeds=(0,), steps=5).as_json()
     assert alone["real"] is None
     assert alone["both"] is None
+    assert alone["minus_real"] == {}
 
 
 def test_a_patient_in_training_and_test_is_refused() -> None:

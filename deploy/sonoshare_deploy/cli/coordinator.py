@@ -103,7 +103,8 @@ def study() -> None:
 @study.command()
 @home_option
 @click.option("--name", required=True, help="Identifier of the study.")
-@click.option("--task", "task_file", type=click.Path(path_type=Path, dir_okay=False), help="Task file (JSON).")
+@click.option("--task", default="diagnosis", show_default=True, help="Name of a shipped task, or a task file (JSON).")
+@click.option("--scanner", "scanners", multiple=True, help="Device name as the hospitals store it; repeatable.")
 @click.option("--cohort", "cohorts", multiple=True, required=True, help="hospital=nominal patients; repeatable.")
 @click.option("--epsilon", default=8.0, show_default=True, help="Of training and audits together.")
 @click.option("--delta", default=1e-4, show_default=True)
@@ -113,17 +114,25 @@ def study() -> None:
 @click.option("--profile", type=click.Choice(["tiny", "small"]), default="small", show_default=True)
 @json_option
 def create(
-    home: Path, name: str, task_file: Path | None, cohorts: tuple[str, ...], as_json: bool, **terms: Any
+    *,
+    home: Path,
+    name: str,
+    task: str,
+    scanners: tuple[str, ...],
+    cohorts: tuple[str, ...],
+    as_json: bool,
+    **terms: Any,
 ) -> None:
     """Work out a study's plan, sign it, and store it."""
     from sonoshare_deploy.coordinator import Consortium  # noqa: PLC0415
-    from sonoshare_deploy.terms import DIAGNOSIS, parse_cohorts, read_task, study_terms  # noqa: PLC0415
+    from sonoshare_deploy.terms import parse_cohorts, study_terms  # noqa: PLC0415
     from sonoshare_server.federation.home import CoordinatorHome  # noqa: PLC0415
     from sonoshare_server.studies import draft_study  # noqa: PLC0415
+    from sonoshare_shared.tasks.files import read_task, with_scanners  # noqa: PLC0415
 
-    task = read_task(task_file) if task_file else DIAGNOSIS
+    asked = with_scanners(read_task(task), scanners)
     audit = Consortium.read(home).audit
-    drafted = draft_study(study_terms(name, task, parse_cohorts(cohorts), audit=audit, **terms))
+    drafted = draft_study(study_terms(name, asked, parse_cohorts(cohorts), audit=audit, **terms))
     CoordinatorHome(home).create_study(drafted.plan, drafted.adapter, drafted.adapter_digest)
     plan = drafted.plan
     emit(

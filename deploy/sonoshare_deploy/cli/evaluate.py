@@ -1,11 +1,16 @@
 """``sonoshare evaluate``: what synthetic images are worth, and whether readers do better with one kind of picture."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
 
 from sonoshare_deploy.cli.output import emit, json_option, progress_console
+
+if TYPE_CHECKING:
+    from sonoshare_shared.evaluation.labelled import LabelledImages
 
 GRID_PX = 64
 
@@ -15,28 +20,65 @@ def command() -> None:
     """Measure what synthetic images are worth."""
 
 
+def _sets_options(function: Callable[..., None]) -> Callable[..., None]:
+    """Options that name the three sets, and how they are read and trained on."""
+    options = (
+        click.option(
+            "--synthetic",
+            type=click.Path(path_type=Path),
+            required=True,
+            help="Folder of labelled synthetic images: a release, or any folder with labels.csv.",
+        ),
+        click.option(
+            "--real",
+            type=click.Path(path_type=Path),
+            required=True,
+            help="Labels of the real images to test on: a CSV, a folder with labels.csv, or BUS-BRA.",
+        ),
+        click.option(
+            "--train",
+            type=click.Path(path_type=Path),
+            help="Labels of the real images to train on. Without it half of --real's patients train, the others test.",
+        ),
+        click.option("--seeds", type=click.IntRange(1, 20), default=3, show_default=True, help="Classifiers a figure."),
+        click.option(
+            "--steps", type=click.IntRange(1, 20000), default=400, show_default=True, help="Training steps of each."
+        ),
+        click.option("--size", type=click.IntRange(32, 256), default=GRID_PX, show_default=True, help="Side, pixels."),
+        click.option(
+            "--classes", default="benign,malignant", show_default=True, help="The negative and the positive class."
+        ),
+    )
+    for option in reversed(options):
+        function = option(function)
+    return function
+
+
+def _read_sets(
+    synthetic: Path, real: Path, train: Path | None, size: int, classes: str
+) -> "tuple[LabelledImages, LabelledImages, LabelledImages]":
+    """Synthetic, test and training images."""
+    # Imported here: seconds to import, and other verbs do without.
+    from sonoshare_shared.evaluation.labelled import load_labelled  # noqa: PLC0415
+    from sonoshare_shared.evaluation.tstr import half_of_patients  # noqa: PLC0415
+    from sonoshare_shared.labels import read_labels  # noqa: PLC0415
+
+    names = tuple(name.strip() for name in classes.split(","))
+    progress = progress_console()
+    progress.print("reading pictures")
+    made = load_labelled(read_labels(synthetic), size, names)
+    test = load_labelled(read_labels(real), size, names)
+    if train is not None:
+        progress.print("training patients: those of --train")
+        return made, test, load_labelled(read_labels(train), size, names)
+    progress.print("training patients: half of --real's; the other half tests")
+    chosen = half_of_patients(test.patients)
+    return made, test.take(~chosen), test.take(chosen)
+
+
 @command.command()
-@click.option(
-    "--synthetic",
-    type=click.Path(path_type=Path),
-    required=True,
-    help="Folder of labelled synthetic images: a release, or any folder with labels.csv.",
-)
-@click.option(
-    "--real",
-    type=click.Path(path_type=Path),
-    required=True,
-    help="Labels of the real images to test on: a CSV, a folder with labels.csv, or BUS-BRA.",
-)
-@click.option(
-    "--train",
-    type=click.Path(path_type=Path),
-    help="Labels of the real images to train on. Without it half of --real's patients train, the other half test.",
-)
-@click.option("--seeds", type=click.IntRange(1, 20), default=3, show_default=True, help="Classifiers per figure.")
-@click.option("--steps", type=click.IntRange(1, 20000), default=400, show_default=True, help="Training steps of each.")
-@click.option("--size", type=click.IntRange(32, 256), default=GRID_PX, show_default=True, help="Side in pixels.")
-@click.option("--classes", default="benign,malignant", show_default=True, help="The negative and the positive class.")
+@_sets_options
+@click.option("--specificity", default=0.9, show_default=True, help="At which sensitivities are compared.")
 @json_option
 def tstr(
     *,
@@ -47,40 +89,84 @@ def tstr(
     steps: int,
     size: int,
     classes: str,
+    specificity: float,
     as_json: bool,
 ) -> None:
-    """Train on synthetic (and on real, and on both), test on real."""
-    # Imported here: seconds to import, and other verbs do without.
+    """Train on synthetic (and on real, on both, and on one after the other), test on real."""
     from sonoshare_shared.evaluation import tstr as measure  # noqa: PLC0415
-    from sonoshare_shared.evaluation.labelled import load_labelled  # noqa: PLC0415
-    from sonoshare_shared.labels import read_labels  # noqa: PLC0415
 
-    names = tuple(name.strip() for name in classes.split(","))
-    progress = progress_console()
-    progress.print("reading pictures")
-    made = load_labelled(read_labels(synthetic), size, names)
-    test = load_labelled(read_labels(real), size, names)
-    if train is not None:
-        known = load_labelled(read_labels(train), size, names)
-        progress.print("training patients: those of --train")
-    else:
-        chosen = measure.half_of_patients(test.patients)
-        known, test = test.take(chosen), test.take(~chosen)
-        progress.print("training patients: half of --real's; the other half tests")
-    progress.print(f"training {3 * seeds} classifiers of {steps} steps")
-    report = measure.tstr(made, test, known, seeds=tuple(range(seeds)), steps=steps)
+    made, test, known = _read_sets(synthetic, real, train, size, classes)
+    progress_console().print(f"training {5 * seeds} classifiers of {steps} steps")
+    report = measure.tstr(made, test, known, seeds=tuple(range(seeds)), steps=steps, specificity=specificity)
     emit(report.as_json(), as_json, lambda console: _print_tstr(console, report.as_json()))
 
 
-def _print_tstr(console: Console, fields: dict[str, object]) -> None:
-    for name in ("synthetic", "real", "both"):
-        figure = fields[name]
-        if isinstance(figure, dict):
-            low, high = figure["interval"]
-            console.print(f"trained on {name:10} AUC {figure['auc']:.3f}  [{low:.3f}, {high:.3f}]", highlight=False)
+def _print_tstr(console: Console, fields: dict[str, Any]) -> None:
+    for name in ("synthetic", "real", "both", "pretrained"):
+        if figure := fields[name]:
+            area, at = _with_interval(figure, "auc"), _with_interval(fields["sensitivity"][name], "sensitivity")
+            console.print(f"trained on {name:10} AUC {area}  sensitivity {at}", highlight=False)
+    console.print(f"sensitivities are compared at a specificity of {fields['specificity']:g}", highlight=False)
+    for name, figure in fields["minus_real"].items():
+        console.print(f"{name} minus real: AUC {_with_interval(figure['auc'], 'difference')}", highlight=False)
     for name in ("frechet", "kernel_distance", "precision", "recall", "density", "coverage"):
         console.print(f"{name:21} {fields[name]:.3f}", highlight=False)
     console.print(f"tested on {fields['test_patients']} patients; features: {fields['features']}", highlight=False)
+    console.print("by scanner and class: --json", highlight=False)
+
+
+def _with_interval(figure: dict[str, Any], name: str) -> str:
+    low, high = figure["interval"]
+    return f"{figure[name]:.3f} [{low:.3f}, {high:.3f}]"
+
+
+@command.command()
+@_sets_options
+@click.option("--sizes", default="100,300,1000,3000,10000", show_default=True, help="Numbers of synthetic images.")
+@click.option("--shares", default="1,2,5,10,20", show_default=True, help="Shares of the positive class, %.")
+@click.option(
+    "--work",
+    type=click.Path(path_type=Path, file_okay=False),
+    required=True,
+    help="Folder of finished classifiers; the same command goes on where it stopped.",
+)
+@click.option("--plot", type=click.Path(path_type=Path, dir_okay=False), help="PNG; by default scaling.png in --work.")
+@json_option
+def scaling(
+    *,
+    synthetic: Path,
+    real: Path,
+    train: Path | None,
+    seeds: int,
+    steps: int,
+    size: int,
+    classes: str,
+    sizes: str,
+    shares: str,
+    work: Path,
+    plot: Path | None,
+    as_json: bool,
+) -> None:
+    """How much synthetic data is worth having: over its amount, and over how rare the positive class is."""
+    from sonoshare_shared.evaluation import scaling as measure  # noqa: PLC0415
+    from sonoshare_shared.evaluation.units import Units  # noqa: PLC0415
+
+    amounts = [int(number) for number in _numbers(sizes, "--sizes")]
+    rarities = [number / 100 for number in _numbers(shares, "--shares")]
+    made, test, known = _read_sets(synthetic, real, train, size, classes)
+    progress = progress_console()
+    units = Units(work, measure.pinned(made, test, known, steps=steps), say=progress.print)
+    curves = measure.measure_scaling(made, test, known, units, sizes=amounts, shares=rarities, seeds=seeds, steps=steps)
+    picture = plot or work / "scaling.png"
+    measure.draw_scaling(curves, picture)
+    emit(curves.as_json() | {"plot": str(picture)}, as_json)
+
+
+def _numbers(text: str, option: str) -> list[float]:
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError as error:
+        raise click.UsageError(f"{option} takes numbers separated by commas") from error
 
 
 @command.command()

@@ -21,8 +21,9 @@ from sonoshare_shared.model.conditions import Condition
 from sonoshare_shared.model.network import ConditionedUNet
 from sonoshare_shared.model.profiles import profile_named
 from sonoshare_shared.model.sampler import Guidance, SamplerSettings, sample
-from sonoshare_shared.phantom import CLASSES, SCANNER_STYLES, PhantomBatch, simulate
+from sonoshare_shared.phantom import PhantomBatch
 from sonoshare_shared.release.candidate import Candidate
+from sonoshare_shared.tasks.phantoms import pathology_shares, task_phantoms
 
 BATCH: Final = 32
 
@@ -65,8 +66,7 @@ def draw_candidate(
 
 def draw(model: ConditionedUNet, plan: StudyPlan, progress: Progress) -> Iterator[Samples]:
     """Samples of a plan's release, batch by batch; image i depends on the plan, the adapter and i only."""
-    if unknown := sorted(set(plan.task.classes) - set(CLASSES)):
-        raise InputError(f"no phantom stands for class {unknown[0]}", remedy="use classes that the simulator knows")
+    pathology_shares(plan.task)
     total = plan.release.images
     for first in range(0, total, BATCH):
         count = min(BATCH, total - first)
@@ -76,18 +76,7 @@ def draw(model: ConditionedUNet, plan: StudyPlan, progress: Progress) -> Iterato
 
 def phantoms_of(plan: StudyPlan, first: int, count: int) -> PhantomBatch:
     """The phantoms behind images ``first`` to ``first + count`` of a release: classes and scanners take turns."""
-    index = np.arange(first, first + count)
-    classes = len(plan.task.classes)
-    styles = (index // classes) % len(SCANNER_STYLES)
-    return simulate(
-        count,
-        seed=plan.release.seed,
-        size=_size(plan),
-        classes=plan.task.classes,
-        labels=index % classes,
-        scanners=styles,
-        start_index=first,
-    )
+    return task_phantoms(plan.task, count, seed=plan.release.seed, size=_size(plan), start_index=first)
 
 
 def _batch(model: ConditionedUNet, plan: StudyPlan, first: int, count: int) -> Samples:

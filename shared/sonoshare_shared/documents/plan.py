@@ -15,6 +15,7 @@ from sonoshare_shared.documents.base import Document
 Identifier = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
 HexDigest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
+Share = Annotated[float, Field(gt=0, le=1)]
 Profile = Literal["tiny", "small", "large"]
 Trained = Literal["affine", "full"]
 
@@ -29,6 +30,8 @@ class Task(Document):
         question: the question in words.
         classes: class names; a class's position is its index.
         scanners: device names; a scanner's position is its slot in the model. A device not listed is unknown.
+        phantoms: for each class the simulator's pathologies that stand for it, with their shares; empty where the
+            classes are pathologies themselves.
     """
 
     schema_: Literal["sonoshare/task/v1"] = Field(default="sonoshare/task/v1", alias="schema")
@@ -36,11 +39,14 @@ class Task(Document):
     question: str
     classes: Annotated[tuple[str, ...], Field(min_length=2, max_length=8)]
     scanners: Annotated[tuple[str, ...], Field(max_length=8)] = ()
+    phantoms: dict[str, Annotated[dict[str, Share], Field(min_length=1)]] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _distinct(self) -> Self:
         if len(set(self.classes)) != len(self.classes) or len(set(self.scanners)) != len(self.scanners):
             raise ValueError("classes and scanners must be distinct")
+        if self.phantoms and set(self.phantoms) != set(self.classes):
+            raise ValueError("phantoms must be given for every class, or for none")
         return self
 
 

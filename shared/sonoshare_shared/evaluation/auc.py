@@ -6,10 +6,12 @@ Promises
   treats *images* as independent: right for one image a patient.
 - :func:`patient_bootstrap` resamples *patients with all their images*: right for several images a patient, and for the
   mean over several trained classifiers. Same seed, same interval.
+- :func:`sensitivity_at` in the place of the area gives sensitivity at one specificity for all classifiers compared.
 
 Not promised: coverage with fewer than about ten patients in a class.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +21,8 @@ from scipy.stats import norm, rankdata
 from sonoshare_shared.errors import InputError
 
 Array = NDArray[np.float64]
+Statistic = Callable[[NDArray[np.bool_], Array], Array]
+"""Maps which images are positive [n] and scores [k, n] to one figure for each classifier [k]."""
 CONFIDENCE = 0.95
 
 
@@ -77,15 +81,41 @@ def auc(labels: NDArray[np.generic], scores: NDArray[np.generic]) -> float:
         Area in 0..1; 0.5 for scores that say nothing.
     """
     positive, table = _checked(labels, scores)
-    return float(_areas(positive, table)[0])
+    return float(auc_of_rows(positive, table)[0])
 
 
-def _areas(positive: NDArray[np.bool_], table: Array) -> Array:
-    """AUC of each row of scores [k, n]."""
+def auc_of_rows(positive: NDArray[np.bool_], table: Array) -> Array:
+    """AUC of each row of scores [k, n]: the usual statistic."""
     m = int(positive.sum())
     ranks = rankdata(table, axis=1)
     area = (ranks[:, positive].sum(axis=1) - m * (m + 1) / 2.0) / (m * (positive.size - m))
     return np.asarray(area, dtype=np.float64)
+
+
+def sensitivity_at(specificity: float) -> Statistic:
+    """Sensitivity at the lowest threshold that keeps a specificity.
+
+    Args:
+        specificity: in 0..1, the same for every classifier; the threshold is each one's own, on the images at hand.
+
+    Returns:
+        The statistic; an image is called positive when its score is above the threshold.
+
+    Raises:
+        InputError: the specificity is outside 0..1.
+    """
+    if not 0.0 < specificity < 1.0:
+        raise InputError(f"a specificity of {specificity}", remedy="use a number between 0 and 1, like 0.9")
+
+    def sensitivity(positive: NDArray[np.bool_], table: Array) -> Array:
+        return np.asarray((table[:, positive] > thresholds(positive, table, specificity)[:, None]).mean(axis=1))
+
+    return sensitivity
+
+
+def thresholds(positive: NDArray[np.bool_], table: Array, specificity: float) -> Array:
+    """Lowest threshold [k] of each classifier at which at least that share of negatives scores no higher."""
+    return np.asarray(np.quantile(table[:, ~positive], specificity, axis=1, method="inverted_cdf"), dtype=np.float64)
 
 
 def delong_covariance(labels: NDArray[np.generic], scores: NDArray[np.generic]) -> tuple[Array, Array]:
@@ -131,23 +161,19 @@ def _rows_of_patients(patients: NDArray[np.generic]) -> list[NDArray[np.intp]]:
 
 
 def _resampled(
-    labels: NDArray[np.generic],
-    scores: NDArray[np.generic],
-    patients: NDArray[np.generic],
-    draws: int,
-    seed: int,
+    positive: NDArray[np.bool_], table: Array, patients: NDArray[np.generic], resamples: tuple[int, int], of: Statistic
 ) -> Array:
-    """AUC of each row of scores in every resample, [draws, k]; resamples without both classes are redrawn."""
-    positive, table = _checked(labels, scores)
+    """Figure of each row of scores in every resample, [draws, k]; resamples without both classes are redrawn."""
+    draws, seed = resamples
     groups = _rows_of_patients(patients)
     rng = np.random.default_rng(seed)
-    areas: list[Array] = []
-    while len(areas) < draws:
+    figures: list[Array] = []
+    while len(figures) < draws:
         rows = np.concatenate([groups[i] for i in rng.integers(0, len(groups), len(groups))])
         chosen = positive[rows]
         if chosen.any() and not chosen.all():
-            areas.append(_areas(chosen, table[:, rows]))
-    return np.stack(areas)
+            figures.append(of(chosen, table[:, rows]))
+    return np.stack(figures)
 
 
 def _percentiles(values: Array) -> tuple[float, float]:
@@ -163,8 +189,9 @@ def patient_bootstrap(
     *,
     draws: int = 1000,
     seed: int = 0,
+    statistic: Statistic = auc_of_rows,
 ) -> Estimate:
-    """AUC with a percentile interval over resampled patients.
+    """AUC, or another figure, with a percentile interval over resampled patients.
 
     Args:
         labels: [n], non-zero for the positive class.
@@ -172,13 +199,14 @@ def patient_bootstrap(
         patients: [n], the patient of each image.
         draws: number of resamples.
         seed: seed of the resampling.
+        statistic: the figure; by default the AUC.
 
     Returns:
-        Mean AUC and interval.
+        Mean over classifiers and interval.
     """
     positive, table = _checked(labels, scores)
-    means = _resampled(labels, scores, patients, draws, seed).mean(axis=1)
-    return Estimate(float(_areas(positive, table).mean()), _percentiles(means))
+    means = _resampled(positive, table, patients, (draws, seed), statistic).mean(axis=1)
+    return Estimate(float(statistic(positive, table).mean()), _percentiles(means))
 
 
 def paired_difference(
@@ -189,8 +217,9 @@ def paired_difference(
     *,
     draws: int = 1000,
     seed: int = 0,
+    statistic: Statistic = auc_of_rows,
 ) -> Estimate:
-    """AUC of ``first`` minus AUC of ``second`` on the same images, over the same resampled patients.
+    """AUC (or another figure) of ``first`` minus that of ``second`` on the same images and resampled patients.
 
     Args:
         labels: [n], non-zero for the positive class.
@@ -199,12 +228,13 @@ def paired_difference(
         patients: [n], the patient of each image.
         draws: number of resamples.
         seed: seed of the resampling.
+        statistic: the figure; by default the AUC.
 
     Returns:
         Difference and interval.
     """
     positive, one = _checked(labels, first)
     _, two = _checked(labels, second)
-    resampled = [_resampled(labels, table, patients, draws, seed).mean(axis=1) for table in (one, two)]
-    value = float(_areas(positive, one).mean() - _areas(positive, two).mean())
+    resampled = [_resampled(positive, table, patients, (draws, seed), statistic).mean(axis=1) for table in (one, two)]
+    value = float(statistic(positive, one).mean() - statistic(positive, two).mean())
     return Estimate(value, _percentiles(resampled[0] - resampled[1]))

@@ -87,7 +87,14 @@ def _augmented(x: Tensor, random: torch.Generator) -> Tensor:
     return moved * contrast + BRIGHTNESS_NOISE * torch.randn(n, 1, 1, 1, generator=random)
 
 
-def fit(images: NDArray[np.floating], labels: NDArray[np.integer], *, steps: int = STEPS, seed: int = 0) -> Classifier:
+def fit(
+    images: NDArray[np.floating],
+    labels: NDArray[np.integer],
+    *,
+    steps: int = STEPS,
+    seed: int = 0,
+    start: Classifier | None = None,
+) -> Classifier:
     """Train the small CNN on balanced batches (UTILITY yardstick: 0.85 on BUS-BRA with all real patients).
 
     Args:
@@ -95,6 +102,7 @@ def fit(images: NDArray[np.floating], labels: NDArray[np.integer], *, steps: int
         labels: [n], 0 or 1; both must occur.
         steps: optimiser steps.
         seed: seed of initial weights, batches and augmentation.
+        start: a trained classifier to go on from; left as it is.
 
     Returns:
         The trained classifier.
@@ -107,6 +115,8 @@ def fit(images: NDArray[np.floating], labels: NDArray[np.integer], *, steps: int
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = _network().train().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if start is not None:
+            network.load_state_dict(start.network.state_dict())
         optimiser = torch.optim.AdamW(network.parameters(), LEARNING_RATE, weight_decay=WEIGHT_DECAY)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, LEARNING_RATE, total_steps=steps)
         for _ in range(steps):

@@ -1,15 +1,18 @@
 """Train on synthetic, test on real: what a release is worth to somebody who trains a classifier.
 
-The small CNN of ``classifier`` is trained on synthetic images, on real ones, and on both, with several seeds each, and
-tested on real images of patients that none of them saw. Figures are the mean AUC over seeds with an interval over
-resampled test patients; training variance is averaged, not part of the interval.
+The small CNN of ``classifier`` is trained with several seeds each on synthetic images, on real ones, on both, and on
+synthetic ones first and real ones then (``pretrained``: twice the steps), and tested on real images of patients that
+none of them saw. Figures are means over seeds with an interval over resampled test patients; differences are taken on
+the same resamples. Training variance is averaged, not part of the interval.
 
 Promises: training and test patients are disjoint (refused otherwise). The classifier, its steps and its seeds are fixed
-in advance. Not promised: that a higher figure holds for another classifier or another hospital.
+in advance. Sensitivities are compared at one specificity, each classifier by its own threshold *on the test images*: it
+says how the curves compare, not what a threshold chosen beforehand would give. Not promised: that a higher figure holds
+for another classifier or another hospital.
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,24 +20,39 @@ from numpy.typing import NDArray
 
 from sonoshare_shared.errors import InputError
 from sonoshare_shared.evaluation import features
-from sonoshare_shared.evaluation.auc import Estimate, patient_bootstrap
+from sonoshare_shared.evaluation.auc import (
+    Estimate,
+    Statistic,
+    auc_of_rows,
+    paired_difference,
+    patient_bootstrap,
+    sensitivity_at,
+)
 from sonoshare_shared.evaluation.classifier import STEPS, fit
 from sonoshare_shared.evaluation.distances import Distances, compare
 from sonoshare_shared.evaluation.labelled import LabelledImages
+from sonoshare_shared.evaluation.subgroups import Described, subgroups
 
+SYNTHETIC, REAL, BOTH, PRETRAINED = "synthetic", "real", "both", "pretrained"
 SEEDS = (0, 1, 2)
+SPECIFICITY = 0.9
 MOST_FOR_DISTANCES = 2000
 """Images of each side that enter the distances; more cost minutes and change little."""
 
 
 @dataclass(frozen=True)
 class TstrReport:
-    """What was measured; see the module's docstring.
+    """What was measured; see the module's docstring. What needs real training images is None without them.
 
     Attributes:
         synthetic: trained on synthetic images.
-        real: trained on real images, or None where there are none to train on.
-        both: trained on the union, or None.
+        real: trained on real images.
+        both: trained on the union.
+        pretrained: trained on synthetic images, then on real ones.
+        specificity: at which sensitivities are compared.
+        sensitivity: by arm.
+        differences: AUC and sensitivity of each arm minus those of ``real``, by arm.
+        subgroups: by scanner and class; see ``subgroups.subgroups``.
         distances: synthetic against real test images, in EfficientNet-Lite0 features.
         test_patients: number of patients in the test.
         train_patients: number of real patients to train on.
@@ -43,18 +61,29 @@ class TstrReport:
     synthetic: Estimate
     real: Estimate | None
     both: Estimate | None
+    pretrained: Estimate | None
+    specificity: float
+    sensitivity: Mapping[str, Estimate]
+    differences: Mapping[str, tuple[Estimate, Estimate]]
+    subgroups: Mapping[str, object]
     distances: Distances
     test_patients: int
     train_patients: int
 
     def as_json(self) -> dict[str, object]:
         """Fields as ``sonoshare evaluate tstr --json`` prints them."""
+        arms = {SYNTHETIC: self.synthetic, REAL: self.real, BOTH: self.both, PRETRAINED: self.pretrained}
         return {
-            "synthetic": self.synthetic.as_json(),
-            "real": None if self.real is None else self.real.as_json(),
-            "both": None if self.both is None else self.both.as_json(),
+            **{name: None if figure is None else figure.as_json() for name, figure in arms.items()},
+            "specificity": self.specificity,
+            "sensitivity": {name: figure.as_json("sensitivity") for name, figure in self.sensitivity.items()},
+            "minus_real": {
+                name: {"auc": area.as_json("difference"), "sensitivity": sensitivity.as_json("difference")}
+                for name, (area, sensitivity) in self.differences.items()
+            },
             **self.distances.as_json(),
             "features": "EfficientNet-Lite0",
+            "subgroups": self.subgroups,
             "test_patients": self.test_patients,
             "train_patients": self.train_patients,
         }
@@ -106,19 +135,27 @@ def scores_over_seeds(
     return np.stack([fit(train.images, train.labels, steps=steps, seed=s).predict(test.images) for s in seeds])
 
 
-def train_and_test(
-    train: LabelledImages, test: LabelledImages, *, seeds: Sequence[int] = SEEDS, steps: int = STEPS
-) -> Estimate:
-    """Mean AUC over seeds with an interval over resampled test patients; arguments as ``scores_over_seeds``."""
-    scores = scores_over_seeds(train, test, seeds=seeds, steps=steps)
-    return patient_bootstrap(test.labels, scores, test.patients)
+def scores_after_pretraining(
+    synthetic: LabelledImages,
+    train: LabelledImages,
+    test: LabelledImages,
+    *,
+    seeds: Sequence[int] = SEEDS,
+    steps: int = STEPS,
+) -> NDArray[np.float64]:
+    """Scores [seeds, n] of classifiers trained ``steps`` on synthetic images and then ``steps`` on real ones."""
+    table = []
+    for seed in seeds:
+        first = fit(synthetic.images, synthetic.labels, steps=steps, seed=seed)
+        table.append(fit(train.images, train.labels, steps=steps, seed=seed, start=first).predict(test.images))
+    return np.stack(table)
 
 
-def _some(images: NDArray[np.float32]) -> NDArray[np.float32]:
-    """At most ``MOST_FOR_DISTANCES`` images, evenly over the set."""
-    if len(images) <= MOST_FOR_DISTANCES:
-        return images
-    return np.asarray(images[np.linspace(0, len(images) - 1, MOST_FOR_DISTANCES).astype(int)])
+def _some(images: LabelledImages) -> Described:
+    """Features and labels of at most ``MOST_FOR_DISTANCES`` images, evenly over the set."""
+    count = min(len(images), MOST_FOR_DISTANCES)
+    rows = np.linspace(0, len(images) - 1, count).astype(int)
+    return Described(features.pooled(images.images[rows]), images.labels[rows])
 
 
 def tstr(
@@ -128,8 +165,9 @@ def tstr(
     *,
     seeds: Sequence[int] = SEEDS,
     steps: int = STEPS,
+    specificity: float = SPECIFICITY,
 ) -> TstrReport:
-    """Train on synthetic, on real and on both; test on real.
+    """Train on synthetic, on real, on both and on one after the other; test on real.
 
     Args:
         synthetic: labelled synthetic images, two classes.
@@ -137,22 +175,46 @@ def tstr(
         train: real images of *other* patients to train on, or None.
         seeds: seeds of the classifiers.
         steps: optimiser steps of each.
+        specificity: at which sensitivities are compared.
 
     Returns:
         The report.
 
     Raises:
-        InputError: when a patient is in both real sets, or a set lacks a class.
+        InputError: when a patient is in both real sets, a set lacks a class, or the specificity is outside 0..1.
     """
     if len(test.classes) != 2:
         raise InputError("the classifier tells two classes apart", remedy="name two classes")
     if train is not None and set(train.patients) & set(test.patients):
         raise InputError("some patients are in training and test", remedy="split by patient")
+    at = sensitivity_at(specificity)
+    scores = {SYNTHETIC: scores_over_seeds(synthetic, test, seeds=seeds, steps=steps)}
+    if train is not None:
+        scores[REAL] = scores_over_seeds(train, test, seeds=seeds, steps=steps)
+        scores[BOTH] = scores_over_seeds(joined(synthetic, train), test, seeds=seeds, steps=steps)
+        scores[PRETRAINED] = scores_after_pretraining(synthetic, train, test, seeds=seeds, steps=steps)
+    known = test.labels, test.patients
+    sides = _some(test), _some(synthetic)
+
+    def figure(arm: str, statistic: Statistic) -> Estimate:
+        return patient_bootstrap(known[0], scores[arm], known[1], statistic=statistic)
+
+    def difference(arm: str, statistic: Statistic) -> Estimate:
+        return paired_difference(known[0], scores[arm], scores[REAL], known[1], statistic=statistic)
+
+    areas = {arm: figure(arm, auc_of_rows) for arm in scores}
     return TstrReport(
-        synthetic=train_and_test(synthetic, test, seeds=seeds, steps=steps),
-        real=None if train is None else train_and_test(train, test, seeds=seeds, steps=steps),
-        both=None if train is None else train_and_test(joined(synthetic, train), test, seeds=seeds, steps=steps),
-        distances=compare(features.pooled(_some(test.images)), features.pooled(_some(synthetic.images))),
+        synthetic=areas[SYNTHETIC],
+        real=areas.get(REAL),
+        both=areas.get(BOTH),
+        pretrained=areas.get(PRETRAINED),
+        specificity=specificity,
+        sensitivity={arm: figure(arm, at) for arm in scores},
+        differences={
+            arm: (difference(arm, auc_of_rows), difference(arm, at)) for arm in scores if REAL in scores and arm != REAL
+        },
+        subgroups=subgroups(test, scores, specificity, sides),
+        distances=compare(sides[0].features, sides[1].features),
         test_patients=len(np.unique(test.patients)),
         train_patients=0 if train is None else len(np.unique(train.patients)),
     )

@@ -5,6 +5,9 @@ of breast ultrasound report (Stavros et al., Radiology 1995; Hong et al., AJR 20
 2006; BI-RADS 5th edition for the words), chosen so that neither class is separable by one descriptor. They were *not*
 fitted to any data set, private or public, and carry no claim of epidemiological accuracy.
 
+``in-situ`` (cancer that has not grown out of its duct) is an assumption, not a table of the literature: between the
+other two, smaller, nearly without spicules, more often calcified and less often shadowing.
+
 Lengths are in millimetres until :func:`draw_lesion` places the lesion in a frame; :class:`LesionParameters` is in
 fractions of the picture.
 """
@@ -17,7 +20,7 @@ import numpy as np
 
 from sonoshare_shared.phantom.anatomy import Frame
 
-Pathology = Literal["benign", "malignant"]
+Pathology = Literal["benign", "malignant", "in-situ"]
 Shape = Literal["oval", "round", "irregular"]
 Margin = Literal["circumscribed", "microlobulated", "angular", "indistinct", "spiculated"]
 EchoPattern = Literal["anechoic", "hypoechoic", "isoechoic", "complex"]
@@ -27,6 +30,7 @@ Orientation = Literal["parallel", "not parallel"]
 SHAPE: Mapping[Pathology, Mapping[str, float]] = {
     "benign": {"oval": 0.78, "round": 0.08, "irregular": 0.14},
     "malignant": {"oval": 0.15, "round": 0.07, "irregular": 0.78},
+    "in-situ": {"oval": 0.38, "round": 0.08, "irregular": 0.54},
 }
 MARGIN: Mapping[Pathology, Mapping[str, float]] = {
     "benign": {
@@ -43,21 +47,38 @@ MARGIN: Mapping[Pathology, Mapping[str, float]] = {
         "indistinct": 0.28,
         "spiculated": 0.24,
     },
+    "in-situ": {
+        "circumscribed": 0.24,
+        "microlobulated": 0.32,
+        "angular": 0.10,
+        "indistinct": 0.32,
+        "spiculated": 0.02,
+    },
 }
 ECHO_PATTERN: Mapping[Pathology, Mapping[str, float]] = {
     "benign": {"anechoic": 0.20, "hypoechoic": 0.62, "isoechoic": 0.12, "complex": 0.06},
     "malignant": {"anechoic": 0.01, "hypoechoic": 0.84, "isoechoic": 0.04, "complex": 0.11},
+    "in-situ": {"anechoic": 0.01, "hypoechoic": 0.78, "isoechoic": 0.10, "complex": 0.11},
 }
 POSTERIOR: Mapping[Pathology, Mapping[str, float]] = {
     "benign": {"none": 0.52, "enhancement": 0.42, "shadowing": 0.06},
     "malignant": {"none": 0.36, "enhancement": 0.14, "shadowing": 0.50},
+    "in-situ": {"none": 0.72, "enhancement": 0.12, "shadowing": 0.16},
 }
-WIDTH_MM: Mapping[Pathology, tuple[float, float]] = {"benign": (13.5, 0.38), "malignant": (15.0, 0.38)}
+WIDTH_MM: Mapping[Pathology, tuple[float, float]] = {
+    "benign": (13.5, 0.38),
+    "malignant": (15.0, 0.38),
+    "in-situ": (10.5, 0.36),
+}
 """Median width and standard deviation of its logarithm."""
-WIDTH_TO_HEIGHT: Mapping[Pathology, tuple[float, float]] = {"benign": (1.85, 0.25), "malignant": (1.28, 0.28)}
+WIDTH_TO_HEIGHT: Mapping[Pathology, tuple[float, float]] = {
+    "benign": (1.85, 0.25),
+    "malignant": (1.28, 0.28),
+    "in-situ": (1.60, 0.28),
+}
 """Median ratio of width to height and standard deviation of its logarithm (taller than wide: ratio below 1)."""
-HALO: Mapping[Pathology, float] = {"benign": 0.05, "malignant": 0.45}
-CALCIFICATIONS: Mapping[Pathology, float] = {"benign": 0.07, "malignant": 0.38}
+HALO: Mapping[Pathology, float] = {"benign": 0.05, "malignant": 0.45, "in-situ": 0.12}
+CALCIFICATIONS: Mapping[Pathology, float] = {"benign": 0.07, "malignant": 0.38, "in-situ": 0.50}
 
 MIN_HALF_HEIGHT = 0.04
 """Smallest half-height as a fraction of the picture: five pixels high at 64 px."""
@@ -133,7 +154,7 @@ def _level_db(rng: np.random.Generator, pathology: Pathology, pattern: EchoPatte
         return float(rng.uniform(-44.0, -30.0))
     if pattern == "isoechoic":
         return float(rng.uniform(-12.0, -6.0))
-    low, high = (-27.0, -15.0) if pathology == "malignant" else (-24.0, -13.0)
+    low, high = (-24.0, -13.0) if pathology == "benign" else (-27.0, -15.0)
     return float(rng.uniform(low, high))
 
 
@@ -158,7 +179,7 @@ def draw_lesion(rng: np.random.Generator, pathology: Pathology, frame: Frame) ->
 
     Args:
         rng: source of randomness.
-        pathology: ``benign`` or ``malignant``.
+        pathology: ``benign``, ``malignant`` or ``in-situ``.
         frame: the picture's size and where its tissue layers lie; lesions grow at the fat-gland border or below.
 
     Returns:

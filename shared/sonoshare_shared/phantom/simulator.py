@@ -14,6 +14,7 @@ numpy (the promise of ``numpy.random.Generator`` holds within one).
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,8 +28,8 @@ from sonoshare_shared.phantom.lesions import LesionParameters, Pathology, draw_l
 from sonoshare_shared.phantom.overlays import NO_OVERLAY, draw_overlay
 from sonoshare_shared.phantom.scanners import SCANNER_STYLES
 
-CLASSES: tuple[str, ...] = ("benign", "malignant", "normal")
-"""Class names the simulator understands; the position seeds the class's stream."""
+CLASSES: tuple[str, ...] = ("benign", "malignant", "normal", "in-situ")
+"""Class names the simulator understands; the position seeds the class's stream, so new ones go to the end."""
 GRID_SIDE = 128
 """Smallest internal resolution; smaller pictures are averaged down from it."""
 LARGEST = 512
@@ -109,8 +110,7 @@ def simulate_one(
     mask = np.zeros((side, side), dtype=bool)
     lesion: LesionParameters | None = None
     if kind != "normal":
-        pathology: Pathology = "benign" if kind == "benign" else "malignant"
-        lesion = draw_lesion(lesion_rng, pathology, frame)
+        lesion = draw_lesion(lesion_rng, cast("Pathology", kind), frame)
         drawn = draw_into(lesion_rng, tissue, lesion, grid)
         tissue, mask = drawn.tissue, drawn.mask
     setting = draw_setting(scan_rng, style)
@@ -151,7 +151,7 @@ def simulate(
         n: number of pictures, 0 or more.
         seed: seed of the series, at least 0.
         size: side of the pictures in pixels, a divisor or power-of-two multiple of 128, at most 512.
-        classes: class names out of ``benign``, ``malignant``, ``normal``; labels index into it.
+        classes: class names out of ``CLASSES``; labels index into it.
         labels: class of each picture, shape [n]; by default the classes take turns.
         scanners: scanner of each picture, shape [n]; by default they take turns, each over all classes.
         start_index: position of the first picture in the series.

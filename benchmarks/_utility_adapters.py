@@ -1,0 +1,162 @@
+"""Adapters for the utility benchmark: one under DP with the real engine, one without privacy by a loop of its own.
+
+The loop without privacy lives here and not in the engine, which has no path without noise. It takes the same steps
+from the same draws at the same rate with the same optimiser; it does not clip and adds nothing. For public images only.
+"""
+
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import torch
+from torch.nn import Parameter
+
+from sonoshare_client.agent.training import ROWS_AT_ONCE, PatientDraws, loss_of, probe
+from sonoshare_client.dataset import PatientArrays
+from sonoshare_privacy import Budget, Budgets, Ledger, PatientDP
+from sonoshare_privacy.accounting import noise_multiplier_for
+from sonoshare_privacy.gradients.selfcheck import concatenate
+from sonoshare_privacy.optimiser import NoisyAdam, Optimiser
+from sonoshare_server.studies import phantom_clip_norm
+from sonoshare_shared.documents.plan import Mechanism, Trained
+from sonoshare_shared.evaluation.labelled import LabelledImages
+from sonoshare_shared.keys import SigningKey
+from sonoshare_shared.model.adapter import adapter_state, trained_parameters
+from sonoshare_shared.model.base import load_base
+from sonoshare_shared.model.network import ConditionedUNet
+from sonoshare_shared.model.tensors import State
+
+DEVICE: Final = torch.device("cpu")
+LEDGER_SLACK: Final = 1e-3  # of epsilon: calibration is exact to fewer digits than the ledger's limit
+
+
+@dataclass(frozen=True)
+class Training:
+    """Public constants of one adapter's training; those of UTILITY's measurement.
+
+    Attributes:
+        profile: of the model.
+        trained: which parameters.
+        rate: q.
+        draws: K.
+        steps: T.
+        learning_rate: of each tensor's root mean square.
+    """
+
+    profile: str = "small"
+    trained: Trained = "affine"
+    rate: float = 0.25
+    draws: int = 2
+    steps: int = 24
+    learning_rate: float = 0.02
+
+
+def patients_of(images: LabelledImages) -> list[PatientArrays]:
+    """Group rows by patient; the scanner is absent, as in the task `diagnosis`."""
+    groups = []
+    for name in np.unique(images.patients):
+        rows = np.flatnonzero(images.patients == name)
+        groups.append(
+            PatientArrays(
+                pseudonym=str(name),
+                held_out=False,
+                images=images.images[rows],
+                masks=images.masks[rows],
+                has_mask=images.masks[rows].any(axis=(1, 2)),
+                boxes=images.boxes[rows],
+                labels=images.labels[rows],
+                scanners=np.full(len(rows), -1, np.int64),
+            )
+        )
+    return groups
+
+
+def private_adapter(patients: list[PatientArrays], training: Training, epsilon: float) -> State:
+    """Train under patient-level DP with ``PatientDP``, delta = 1 / (10 N), one cohort; noise from the CSPRNG."""
+    model, _ = load_base(training.profile)
+    parameters = trained_parameters(model, training.trained)
+    delta = 1.0 / (10 * len(patients))
+    mechanism = Mechanism(
+        rate=training.rate,
+        noise_multiplier=noise_multiplier_for(epsilon, delta, training.rate, training.steps),
+        clip_norm=phantom_clip_norm(model, training.trained, training.draws),
+        draws=training.draws,
+        delta=delta,
+    )
+    limit = Budget(epsilon + LEDGER_SLACK, delta)
+    with tempfile.TemporaryDirectory() as folder:
+        ledger = Ledger(
+            Path(folder) / "ledger.db",
+            key=SigningKey.generate(),
+            hospital="benchmark",
+            clock=lambda: datetime.now(UTC),
+            budgets=Budgets(study=limit, lifetime=limit),
+        )
+        dp = PatientDP(
+            model=model,
+            parameters=parameters,
+            mechanism=mechanism,
+            divisor=training.rate * len(patients),
+            ledger=ledger,
+            study="utility",
+            optimiser=Optimiser(learning_rate=training.learning_rate),
+            probe=probe(model, training.draws),
+            memory_limit=_memory_limit(parameters, training.draws),
+        )
+        drawing = PatientDraws(patients, training.draws, DEVICE)
+        dp.train(
+            patients=len(patients),
+            draw=drawing.draw,
+            loss=loss_of(model),
+            steps=training.steps,
+            purpose=f"utility benchmark at epsilon {epsilon:g}",
+        )
+        ledger.close()
+    return adapter_state(model, training.trained)
+
+
+def plain_adapter(patients: list[PatientArrays], training: Training, seed: int) -> State:
+    """Train by the same steps without clipping or noise; see the module's contract."""
+    model, _ = load_base(training.profile)
+    parameters = trained_parameters(model, training.trained)
+    for parameter in model.parameters():
+        parameter.requires_grad_(requires_grad=False)
+    for parameter in parameters.values():
+        parameter.requires_grad_(requires_grad=True)
+    drawing = PatientDraws(patients, training.draws, DEVICE)
+    random = np.random.default_rng(seed)
+    generator = torch.Generator().manual_seed(seed)
+    adam = NoisyAdam(parameters, Optimiser(learning_rate=training.learning_rate), total_steps=training.steps)
+    for _ in range(training.steps):
+        chosen = np.flatnonzero(random.random(len(patients)) < training.rate)
+        batches = _batches(drawing, chosen.tolist(), generator, training.draws)
+        adam.step(_summed_gradient(model, parameters, batches) / max(1, len(chosen) * training.draws))
+    adam.finish()
+    return adapter_state(model, training.trained)
+
+
+def _batches(
+    drawing: PatientDraws, chosen: list[int], generator: torch.Generator, draws: int
+) -> Iterator[dict[str, torch.Tensor]]:
+    at_once = max(1, ROWS_AT_ONCE // draws)
+    for first in range(0, len(chosen), at_once):
+        yield concatenate([drawing.draw(index, generator) for index in chosen[first : first + at_once]])
+
+
+def _summed_gradient(
+    model: ConditionedUNet, parameters: Mapping[str, Parameter], batches: Iterator[dict[str, torch.Tensor]]
+) -> torch.Tensor:
+    """Sum of the rows' gradients, flat."""
+    loss, total = loss_of(model), torch.zeros(sum(p.numel() for p in parameters.values()))
+    for batch in batches:
+        gradients = torch.autograd.grad(loss(batch).sum(), list(parameters.values()))
+        total += torch.cat([gradient.reshape(-1) for gradient in gradients])
+    return total
+
+
+def _memory_limit(parameters: Mapping[str, Parameter], draws: int) -> int:
+    return max(1, ROWS_AT_ONCE // draws) * 4 * sum(p.numel() for p in parameters.values())

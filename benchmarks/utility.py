@@ -1,0 +1,188 @@
+"""What synthetic images are worth to a classifier: floor, without privacy, under DP, and beside real patients.
+
+    python -m benchmarks.utility --work DIR [--busbra DIR] [--folds 1,2,3,4,5] [--seeds 3] [--report] [--json]
+
+BUS-BRA, official patient-disjoint folds, 64 px. For each fold an adapter is trained on the patients of the others:
+``nonprivate`` (same steps, no clipping, no noise), ``dp_eps8`` and ``dp_eps3`` (`PatientDP`, delta = 1 / (10 N), one
+cohort of all patients; affine parameters, q .25, K 2, T 24). Phantoms are refined by it (simulate, then refine), the
+small CNN is trained on the refined phantoms and tested on the fold. ``phantom_only`` is the floor: the same phantoms
+as they are. ``real_only`` trains on the other folds' patients, ``real50`` on 50 of them; ``..._plus_synthetic`` adds
+the ``dp_eps8`` set of the fold.
+
+There is one adapter for each fold and epsilon; seeds vary phantoms, sampling noise, the 50 patients and the classifier.
+Scores are turned into ranks within their fold (classifiers of different folds have different scales) and pooled;
+intervals are over resampled patients of all folds and do not contain the variance of retraining.
+
+Prints one JSON object as the last line of stdout: by arm ``{auc, interval, seeds}`` and, on the same resamples,
+``difference`` from the arm named ``against``; null while a fold is missing. Beside them ``frechet`` (400 images on each
+side, equal parts of the folds), ``lesion_crop`` (logistic regression on frozen features of the lesion box) and
+``denoising_gain_share`` (of the non-private gain in held-out denoising loss), all of seed 0. Every unit is kept in
+``--work``; the same command goes on where it stopped, seed 0 of all arms first; ``--report`` only reads.
+Not run here: training as four hospitals with noise of their own, and external test sets.
+"""
+
+import argparse
+import json
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from benchmarks._utility_work import ADAPTED, ARMS, PHANTOM_ONLY, Array, Bench, Settings
+from sonoshare_shared.evaluation import features
+from sonoshare_shared.evaluation.auc import paired_difference, patient_bootstrap
+from sonoshare_shared.evaluation.distances import frechet
+from sonoshare_shared.evaluation.labelled import load_labelled
+from sonoshare_shared.labels import read_labels
+
+SIZE = 64
+FOLDS = (1, 2, 3, 4, 5)
+DISTANCE_IMAGES = 400
+AGAINST = {
+    **dict.fromkeys(ADAPTED, PHANTOM_ONLY),
+    "real_plus_synthetic": "real_only",
+    "real50": PHANTOM_ONLY,
+    "real50_plus_synthetic": "real50",
+}
+ORDER = (
+    PHANTOM_ONLY,
+    "dp_eps8",
+    "real50",
+    "real50_plus_synthetic",
+    "nonprivate",
+    "real_only",
+    "real_plus_synthetic",
+    "dp_eps3",
+)
+CROP_ARMS = (PHANTOM_ONLY, *ADAPTED, "real_only")
+BUSBRA = Path(__file__).resolve().parents[2] / "shared" / "data" / "busbra"
+WORK = Path(__file__).resolve().parents[1] / "work" / "utility"
+
+
+def within_fold_ranks(scores: Array) -> Array:
+    """Scores of one fold as ranks in 0..1; the AUC within the fold stays what it was."""
+    return np.asarray(np.argsort(np.argsort(scores, kind="stable"), kind="stable") / len(scores), dtype=np.float64)
+
+
+def pooled_scores(bench: Bench, arm: str, folds: tuple[int, ...], seeds: int) -> Array | None:
+    """Ranks [k, n] over the pooled rows of the folds, of the seeds that have all of them."""
+    table = []
+    for seed in range(seeds):
+        parts = [bench.scores(fold, arm, seed) for fold in folds]
+        if all(part is not None for part in parts):
+            table.append(np.concatenate([within_fold_ranks(part) for part in parts if part is not None]))
+    return np.stack(table) if table else None
+
+
+def compute(bench: Bench, folds: tuple[int, ...], seeds: int) -> None:
+    """Make every unit, seed by seed and arm by arm, so that an arm has all of its folds early."""
+    for seed in range(seeds):
+        for arm in ORDER:
+            for fold in folds:
+                bench.scores(fold, arm, seed)
+        if seed == 0:
+            extras(bench, folds)
+
+
+def extras(bench: Bench, folds: tuple[int, ...]) -> dict[str, object]:
+    """Distances, lesion crops and denoising gain, all of seed 0; null where a fold is missing."""
+    rows = np.concatenate([bench.test_rows(fold) for fold in folds])
+    labels, patients = bench.real.labels[rows], bench.real.patients[rows]
+    crop: dict[str, object] = {}
+    for arm in CROP_ARMS:
+        parts = [bench.crop_scores(fold, arm) for fold in folds]
+        known = [within_fold_ranks(part) for part in parts if part is not None]
+        whole = len(known) == len(folds)
+        crop[arm] = patient_bootstrap(labels, np.concatenate(known), patients).as_json() if whole else None
+    losses = {arm: [bench.denoising(fold, arm) for fold in folds] for arm in (PHANTOM_ONLY, *ADAPTED)}
+    means = {arm: float(np.mean([x or 0 for x in each])) for arm, each in losses.items() if None not in each}
+    return {
+        "lesion_crop": crop,
+        "denoising_loss": means,
+        "denoising_gain_share": {
+            arm: (means[PHANTOM_ONLY] - means[arm]) / (means[PHANTOM_ONLY] - means["nonprivate"])
+            for arm in ADAPTED
+            if {arm, PHANTOM_ONLY, "nonprivate"} <= set(means)
+        },
+        "frechet": distances(bench, folds),
+    }
+
+
+def distances(bench: Bench, folds: tuple[int, ...]) -> dict[str, float]:
+    """Fréchet distance in EfficientNet-Lite0 features between held-out and synthetic pictures, equal parts of folds."""
+    each = DISTANCE_IMAGES // len(folds)
+
+    def gathered(of: dict[int, Array]) -> Array:
+        return np.asarray(features.pooled(np.concatenate([of[fold] for fold in folds])), dtype=np.float64)
+
+    path = bench.work / f"frechet-{'-'.join(map(str, folds))}.json"
+    found: dict[str, float] = json.loads(path.read_text()) if path.exists() else {}
+    for arm in (PHANTOM_ONLY, *ADAPTED):
+        sets = [bench.work / f"set-{arm}-fold{fold}-seed0.safetensors" for fold in folds]
+        if arm in found or not bench.computes or (arm != PHANTOM_ONLY and not all(file.exists() for file in sets)):
+            continue
+        # Each fold gives other phantoms, so that no picture stands twice in the set.
+        made = {fold: bench.synthetic(fold, arm, 0)[0][i * each : (i + 1) * each] for i, fold in enumerate(folds)}
+        held_out = {fold: bench.real.images[bench.test_rows(fold)[:each]] for fold in folds}
+        found[arm] = frechet(gathered(held_out), gathered(made))
+        path.write_text(json.dumps(found))
+    return found
+
+
+def figures(bench: Bench, folds: tuple[int, ...], seeds: int) -> dict[str, object]:
+    """All that can be said from the units that are there."""
+    rows = np.concatenate([bench.test_rows(fold) for fold in folds])
+    labels, patients = bench.real.labels[rows], bench.real.patients[rows]
+    result: dict[str, object] = {"folds": list(folds), "seeds": seeds, "images": bench.settings.images}
+    tables = {arm: pooled_scores(bench, arm, folds, seeds) for arm in ARMS}
+    for arm, table in tables.items():
+        if table is None:
+            result[arm] = None
+            continue
+        entry = {**patient_bootstrap(labels, table, patients).as_json(), "seeds": len(table)}
+        against = AGAINST.get(arm)
+        other = tables[against] if against else None
+        if other is not None:
+            both = min(len(table), len(other))  # the same seeds on both sides
+            difference = paired_difference(labels, table[:both], other[:both], patients)
+            entry |= {"against": against, "difference": difference.value}
+            entry["difference_interval"] = list(difference.interval)
+        result[arm] = entry
+    return result | extras(bench, folds)
+
+
+def main() -> None:
+    """Run the benchmark."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--busbra", type=Path, default=BUSBRA, help="folder of BUS-BRA")
+    parser.add_argument("--work", type=Path, default=WORK, help="folder of finished units")
+    parser.add_argument("--folds", default="1,2,3,4,5", help="official folds to test on")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--images", type=int, default=Settings.images, help="of each synthetic set")
+    parser.add_argument("--report", action="store_true", help="only read what is there")
+    parser.add_argument("--json", action="store_true", help="the result is JSON in any case")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    if not (arguments.busbra / "bus_data.csv").is_file():
+        print(f"BUS-BRA is not at {arguments.busbra}: nothing measured", file=sys.stderr)
+        print(json.dumps(dict.fromkeys(("folds", "seeds", *ARMS))))
+        return
+    folds = tuple(int(text) for text in arguments.folds.split(","))
+    if not folds or set(folds) - set(FOLDS):
+        parser.error("folds are numbers from 1 to 5")
+    bench = Bench(
+        load_labelled(read_labels(arguments.busbra), SIZE),
+        arguments.work,
+        Settings(images=arguments.images),
+        compute=not arguments.report,
+        say=lambda unit: print(f"{time.process_time():8.0f} s  {unit}", file=sys.stderr, flush=True),
+    )
+    if not arguments.report:
+        compute(bench, folds, arguments.seeds)
+    print(json.dumps(figures(bench, folds, arguments.seeds)))
+
+
+if __name__ == "__main__":
+    main()

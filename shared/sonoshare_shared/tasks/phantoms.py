@@ -1,0 +1,100 @@
+"""Phantoms that stand for a task's classes, and where its class embeddings start.
+
+A task file says for each class which pathologies of the simulator stand for it, in shares; a task that says nothing
+names its classes as the simulator names its pathologies. Which pathology image i shows depends on the seed, i and the
+task only. Where two classes have the same shares (``prognosis``), phantoms do not tell them apart: what does is learned
+from patients alone.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from sonoshare_shared.documents import Task
+from sonoshare_shared.errors import InputError
+from sonoshare_shared.model.network import ConditionedUNet
+from sonoshare_shared.model.phantom_cache import CLASSES as BASE_CLASSES
+from sonoshare_shared.phantom import CLASSES as PATHOLOGIES
+from sonoshare_shared.phantom import SCANNER_STYLES, PhantomBatch, simulate
+
+_NEAREST_IN_BASE: Final = {"in-situ": "malignant"}  # pathologies that the base weights were not trained on
+_STREAM: Final = 7  # keeps these draws apart from the simulator's own
+
+
+def pathology_shares(task: Task) -> tuple[Mapping[str, float], ...]:
+    """For each class, the pathologies that stand for it and their shares.
+
+    Raises:
+        InputError: a pathology that the simulator does not know.
+    """
+    shares = tuple(task.phantoms.get(name, {name: 1.0}) for name in task.classes)
+    for name, each in zip(task.classes, shares, strict=True):
+        if unknown := sorted(set(each) - set(PATHOLOGIES)):
+            raise InputError(
+                f"class {name!r} of task {task.name}: the simulator knows no pathology {unknown[0][:40]!r}",
+                remedy=f"give shares of {', '.join(PATHOLOGIES)} under 'phantoms' in the task file",
+            )
+    return shares
+
+
+def task_phantoms(task: Task, n: int, *, seed: int, size: int, start_index: int = 0) -> PhantomBatch:
+    """Phantoms ``start_index`` to ``start_index + n - 1`` of a task: classes take turns, scanners over all classes.
+
+    Args:
+        task: classes and their pathologies.
+        n: number of pictures.
+        seed: of the series.
+        size: side in pixels.
+        start_index: position of the first picture.
+
+    Returns:
+        Phantoms whose labels index the *task's* classes.
+
+    Raises:
+        InputError: as `pathology_shares` and `simulate`.
+    """
+    shares = pathology_shares(task)
+    labels = (start_index + np.arange(n, dtype=np.int64)) % len(task.classes)
+    kinds = [_drawn(shares[label], seed, start_index + i) for i, label in enumerate(labels.tolist())]
+    batch = simulate(
+        n,
+        seed=seed,
+        size=size,
+        classes=PATHOLOGIES,
+        labels=np.array([PATHOLOGIES.index(kind) for kind in kinds], dtype=np.int64),
+        scanners=_styles(n, start_index, len(task.classes)),
+        start_index=start_index,
+    )
+    return replace(batch, labels=labels)
+
+
+def start_at_pathologies(model: ConditionedUNet, task: Task) -> None:
+    """Let each class embedding start as that of the pathology with the largest share; public, sees no patient.
+
+    Raises:
+        InputError: as `pathology_shares`.
+    """
+    slots = []
+    for each in pathology_shares(task):
+        likeliest = max(sorted(each), key=lambda name: each[name])
+        slots.append(BASE_CLASSES.index(_NEAREST_IN_BASE.get(likeliest, likeliest)))
+    weight = model.class_embedding.weight
+    with torch.no_grad():
+        weight[: len(slots)] = weight[slots].clone()
+
+
+def _drawn(shares: Mapping[str, float], seed: int, index: int) -> str:
+    names = sorted(shares)
+    if len(names) == 1:
+        return names[0]
+    weights = np.array([shares[name] for name in names])
+    rng = np.random.default_rng(np.random.SeedSequence((seed, index, _STREAM)))
+    return names[int(rng.choice(len(names), p=weights / weights.sum()))]
+
+
+def _styles(n: int, start_index: int, classes: int) -> NDArray[np.int64]:
+    return (start_index + np.arange(n, dtype=np.int64)) // classes % len(SCANNER_STYLES)

@@ -1,0 +1,72 @@
+"""The utility benchmark on phantoms that stand for patients: patient-disjoint, resumable, figures as they should be."""
+
+import numpy as np
+import pytest
+import torch
+from benchmarks._utility_adapters import Training
+from benchmarks._utility_work import ARMS, Bench, Settings, crops
+from benchmarks.utility import compute, figures, within_fold_ranks
+
+from sonoshare_shared.errors import InputError
+from sonoshare_shared.evaluation.auc import auc
+from sonoshare_shared.evaluation.labelled import LabelledImages
+from sonoshare_shared.phantom import simulate
+
+torch.set_num_threads(1)
+TRAINING = Training(profile="tiny", rate=1.0, steps=1)
+SETTINGS = Settings(images=8, sampler_steps=2, classifier_steps=1, few=6, training=TRAINING)
+
+
+@pytest.fixture(scope="module")
+def stand_in():
+    batch = simulate(24, seed=9, size=32)
+    n = len(batch.labels)
+    return LabelledImages(
+        images=batch.images,
+        masks=batch.masks,
+        labels=batch.labels,
+        boxes=batch.boxes,
+        patients=np.array([f"p{i}" for i in range(n)]),
+        devices=np.array(["A"] * n),
+        folds=np.arange(n) // 2 % 2 + 1,
+        classes=("benign", "malignant"),
+    )
+
+
+def test_a_second_run_computes_nothing_and_says_the_same(stand_in, tmp_path, monkeypatch):
+    monkeypatch.setattr("benchmarks.utility.extras", lambda *_: {})
+    said = []
+    bench = Bench(stand_in, tmp_path, SETTINGS, compute=True, say=said.append)
+    compute(bench, (1,), 1)
+    first = figures(bench, (1,), 1)
+    made = len(said)
+    assert made > 0
+    assert all(set(first[arm]) >= {"auc", "interval"} for arm in ARMS)
+    assert first["dp_eps8"]["against"] == "phantom_only"
+    again = Bench(stand_in, tmp_path, SETTINGS, compute=False, say=said.append)
+    assert figures(again, (1,), 1) == first
+    assert len(said) == made
+
+
+def test_a_missing_fold_gives_no_figure(stand_in, tmp_path):
+    bench = Bench(stand_in, tmp_path, SETTINGS, compute=True, say=lambda _: None)
+    bench.scores(1, "real50", 0)
+    reading = Bench(stand_in, tmp_path, SETTINGS, compute=False, say=lambda _: None)
+    assert figures(reading, (1, 2), 1)["real50"] is None
+
+
+def test_a_folder_of_other_settings_is_refused(stand_in, tmp_path):
+    Bench(stand_in, tmp_path, SETTINGS, compute=True, say=lambda _: None)
+    with pytest.raises(InputError, match="other settings"):
+        Bench(stand_in, tmp_path, Settings(images=13), compute=True, say=lambda _: None)
+
+
+def test_ranks_within_a_fold_keep_its_auc():
+    scores, labels = np.array([3.0, -1.0, 0.5, 9.0]), np.array([1, 0, 0, 1])
+    assert auc(labels, within_fold_ranks(scores)) == auc(labels, scores)
+
+
+def test_a_crop_holds_the_lesion_and_little_else(stand_in):
+    some = crops(stand_in.masks.astype(np.float32), stand_in.boxes)
+    assert (some.mean(axis=(1, 2)) > 0.2).all()
+    assert (some.mean(axis=(1, 2)) > stand_in.masks.mean(axis=(1, 2))).all()

@@ -1,0 +1,102 @@
+"""Curves over amount and rarity: resumable, patient-disjoint, and thinned by patients."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from sonoshare_shared.errors import InputError
+from sonoshare_shared.evaluation.labelled import LabelledImages
+from sonoshare_shared.evaluation.scaling import draw_scaling, filled_up, measure_scaling, pinned, thinned
+from sonoshare_shared.evaluation.units import Units
+from sonoshare_shared.phantom import simulate
+
+SIZES, SHARES = (4, 20, 9999), (0.001, 0.2)
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+def labelled(n: int, seed: int, prefix: str) -> LabelledImages:
+    batch = simulate(n, seed=seed, size=32)
+    return LabelledImages(
+        images=batch.images,
+        masks=batch.masks,
+        labels=batch.labels,
+        boxes=batch.boxes,
+        patients=np.array([f"{prefix}{label}-{i // 4}" for i, label in enumerate(batch.labels)]),
+        devices=np.array(["A"] * n),
+        folds=np.full(n, -1),
+        classes=("benign", "malignant"),
+    )
+
+
+@pytest.fixture(scope="module")
+def sets() -> tuple[LabelledImages, LabelledImages, LabelledImages]:
+    torch.set_num_threads(1)
+    return labelled(24, 1, "s"), labelled(20, 2, "t"), labelled(40, 3, "r")
+
+
+def test_curves_are_resumed_and_say_the_same(
+    sets: tuple[LabelledImages, LabelledImages, LabelledImages], tmp_path: Path
+) -> None:
+    said: list[str] = []
+    units = Units(tmp_path, pinned(*sets, steps=2), say=said.append)
+    first = measure_scaling(*sets, units, sizes=SIZES, shares=SHARES, steps=2)
+    assert list(first.amount) == [4, 20]  # more than there are is left out
+    assert list(first.rarity) == [0.2]  # so is a share that leaves no positive image
+    assert len(said) == 3 * (2 + 2)
+    (tmp_path / "synthetic-4-seed1.json").unlink()
+    again = Units(tmp_path, pinned(*sets, steps=2), say=said.append)
+    assert measure_scaling(*sets, again, sizes=SIZES, shares=SHARES, steps=2) == first
+    assert said[12:] == ["synthetic-4-seed1"]
+    draw_scaling(first, tmp_path / "scaling.png")
+    assert (tmp_path / "scaling.png").read_bytes().startswith(b"\x89PNG")
+    fields = first.as_json()
+    assert [point["n"] for point in fields["n_synthetic"]] == [4, 20]
+    assert set(fields["imbalance"][0]) == {"share", "real", "both"}
+
+
+def test_another_release_does_not_go_on_in_the_same_folder(
+    sets: tuple[LabelledImages, LabelledImages, LabelledImages], tmp_path: Path
+) -> None:
+    synthetic, test, train = sets
+    Units(tmp_path, pinned(synthetic, test, train))
+    with pytest.raises(InputError, match="other settings"):
+        Units(tmp_path, pinned(train, test, train))
+
+
+def test_thinning_keeps_whole_patients_and_the_share(
+    sets: tuple[LabelledImages, LabelledImages, LabelledImages],
+) -> None:
+    train = sets[2]
+    thin = thinned(train, 0.2, seed=0)
+    assert (thin.labels == 0).sum() == 20
+    assert 0 < (thin.labels == 1).mean() <= 0.2
+    for patient in np.unique(thin.patients):
+        assert (thin.patients == patient).sum() == (train.patients == patient).sum()
+    other = thinned(train, 0.2, seed=1)
+    assert set(other.patients) != set(thin.patients)
+    level = filled_up(thin, sets[0])
+    assert (level.labels == 1).sum() == min(20, (thin.labels == 1).sum() + 12)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [({"seeds": 2}, "3 or more"), ({"sizes": (1,)}, "start at 2"), ({"shares": (1.0,)}, "between 0 and 1")],
+)
+def test_what_has_no_meaning_is_refused(
+    sets: tuple[LabelledImages, LabelledImages, LabelledImages], tmp_path: Path, wrong: dict[str, object], message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        measure_scaling(*sets, Units(tmp_path, {}), **{"steps": 1, **wrong})
+
+
+def test_a_patient_on_both_sides_is_refused(
+    sets: tuple[LabelledImages, LabelledImages, LabelledImages], tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match="training and test"):
+        measure_scaling(sets[0], sets[1], sets[1], Units(tmp_path, {}), steps=1)
