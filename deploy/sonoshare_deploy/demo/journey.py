@@ -158,7 +158,7 @@ class Journey:
 
     def _take_in(self) -> None:
         with self.display.stage("intake", "Intake: de-identify, encrypt, split") as stage:
-            accepted = 0
+            accepted = held_back = 0
             for cohort in self.cohorts:
                 stage.note(cohort.hospital)
                 report = ingest_table(
@@ -168,9 +168,11 @@ class Journey:
                     jobs=max(1, os.cpu_count() or 1),
                     progress=stage.count,
                 )
-                accepted += report.accepted
+                accepted, held_back = accepted + report.accepted, held_back + len(report.twins)
                 self.quarantined += report.quarantined
             stage.summary = f"{accepted} images accepted, {len(self.quarantined)} quarantined"
+            if held_back:
+                stage.summary += f", {held_back} patients held back who look like another"
             for entry in self.quarantined[:SHOWN]:
                 self.display.say(f"  set aside: {entry.source}: {entry.reason}")
             if accepted == 0:
