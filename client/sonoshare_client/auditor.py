@@ -22,11 +22,19 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from sonoshare_client.audit_figures import (
+    interval_figures,
+    public_figures,
+    rough_figures,
+    split_figures,
+    strict_rate,
+    verdict_figures,
+)
 from sonoshare_privacy.audits import copies, gate, membership
 from sonoshare_privacy.audits.gate import Cohort, Finding
 from sonoshare_privacy.audits.geometric import SYSTEM_RANDOM, RandomBelow
 from sonoshare_privacy.audits.histograms import PublicBins, SplitHistogram, draw_split
-from sonoshare_privacy.audits.rates import Interval, private_rate
+from sonoshare_privacy.audits.mechanism import MechanismCheck
 from sonoshare_privacy.budget import ChargeRequest, Reservation
 from sonoshare_privacy.ledger import Ledger
 from sonoshare_shared.documents import AuditPlan
@@ -36,6 +44,9 @@ from sonoshare_shared.errors import InputError, PolicyError
 
 AUDIT_PURPOSE: Final = "audit of candidate"
 """How the purpose of every audit's charge begins; charges are counted by it."""
+
+LOSS: Final = "denoising loss"
+MECHANISM: Final = "mechanism"
 
 _LOSS_REFERENCE: Final = 32
 """Phantoms whose losses place the coarse bins of the loss attack."""
@@ -132,7 +143,8 @@ class AuditOutcome:
     """What leaves the hospital.
 
     Args:
-        verdict: PASS, FAIL or INCONCLUSIVE.
+        verdict: on the release of the images.
+        weights: on the release of the model itself, with its reasons; never better than ``verdict``.
         figures: private figures with intervals, JSON-able.
         reasons: the verdict in words.
         smallest_detectable_leak: copied patients that would have been seen with probability 0.8; None if not even all.
@@ -140,6 +152,7 @@ class AuditOutcome:
     """
 
     verdict: Verdict
+    weights: Finding
     figures: Mapping[str, Any]
     reasons: tuple[str, ...]
     smallest_detectable_leak: int | None
@@ -166,12 +179,17 @@ class _Scored:
 
 @dataclass
 class _Audit:
-    """One run: public constants, and what has been judged so far."""
+    """One run: public constants, and what has been judged so far, by attack or check.
+
+    What is in ``findings`` decides; ``others`` are told only.
+    """
 
     plan: AuditPlan
     cohort: Cohort
     detector: copies.CopyDetector
-    findings: list[Finding] = field(default_factory=list)
+    mechanism: MechanismCheck | None
+    findings: dict[str, Finding] = field(default_factory=dict)
+    others: dict[str, Finding] = field(default_factory=dict)
     figures: dict[str, Any] = field(default_factory=dict)
 
     def draw_and_judge(self, scored: _Scored, epsilon_baseline: float, below: RandomBelow) -> None:
@@ -184,9 +202,29 @@ class _Audit:
         if scored.loss is not None:
             of = scored.loss
             drawn = membership.draw_attack(of.trained, of.held_out, of.bins, plan.epsilon_membership, below)
-            self.judge_membership("denoising loss", drawn.split, decides=True, distrust=distrust)
-            self.figures["membership"]["rough_look"] = _counts(drawn)
-        self.figures["membership"] |= _strict_rate(split, plan.alpha)
+            self.judge_membership(LOSS, drawn.split, decides=True, distrust=distrust)
+            self.figures["membership"]["rough_look"] = rough_figures(drawn)
+        self.figures["membership"] |= strict_rate(split, plan.alpha)
+
+    def judge_mechanism(self) -> None:
+        """Take over what the canaries say; it is free, and stands whether or not patients are measured."""
+        if self.mechanism is None:
+            return
+        self.figures["mechanism"] = self.mechanism.figures
+        if self.mechanism.finding is not None:
+            self.findings[MECHANISM] = self.mechanism.finding
+
+    def outcome(self, smallest: int | None, epsilon: float) -> AuditOutcome:
+        """Both verdicts, from everything judged so far."""
+        images = gate.combine(list(self.findings.values()))
+        weights = gate.judge_weights(images, model=LOSS in self.findings, mechanism=MECHANISM in self.findings)
+        self.figures["verdicts"] = {
+            "release_images": images.verdict,
+            "release_weights": weights.verdict,
+            "by_attack": verdict_figures(self.findings | self.others),
+        }
+        unchecked = self.mechanism.words if self.mechanism and self.mechanism.finding is None else ()
+        return AuditOutcome(images.verdict, weights, self.figures, (*images.reasons, *unchecked), smallest, epsilon)
 
     def judge_baseline(self, blind: _Scores | None, epsilon: float, below: RandomBelow) -> Finding | None:
         """Draw the blind baseline, if it is run; a finding means that no membership figure can be believed."""
@@ -195,9 +233,9 @@ class _Audit:
         drawn = membership.draw_attack(blind.trained, blind.held_out, blind.bins, epsilon, below)
         finding, auc = gate.judge_baseline(drawn.split)
         self.figures["blind_baseline"] = {
-            **_interval(auc),
-            "histograms": _histograms(drawn.split),
-            "rough_look": _counts(drawn),
+            **interval_figures(auc),
+            "histograms": split_figures(drawn.split),
+            "rough_look": rough_figures(drawn),
         }
         return finding
 
@@ -205,7 +243,7 @@ class _Audit:
         """Judge the copy counts."""
         test = gate.copy_test(self.plan, self.cohort, self.detector.rates)
         tolerated = gate.tolerated_patients(self.plan, self.cohort)
-        self.findings.append(gate.judge_copies(test, tolerated, split, self.cohort.held_out))
+        self.findings["copies"] = gate.judge_copies(test, tolerated, split, self.cohort.held_out)
         count = split.trained.counts[-1]
         interval = [test.lower_bound(count) / test.patients, test.upper_bound(count) / test.patients]
         self.figures["copies"] |= {
@@ -213,20 +251,19 @@ class _Audit:
             "rate": test.estimate(count) / test.patients,
             "interval": interval,
             "noisy_count": count,
-            "histograms": _histograms(split),
+            "histograms": split_figures(split),
         }
 
     def judge_membership(self, name: str, split: SplitHistogram, *, decides: bool, distrust: Finding | None) -> None:
         """Judge one membership attack; ``distrust`` takes the place of its finding."""
         finding, auc = gate.judge_auc(f"membership ({name})", split, self.plan, self.cohort)
         finding = distrust or finding
-        if decides or finding.verdict == "FAIL":
-            self.findings.append(finding)
+        (self.findings if decides or finding.verdict == "FAIL" else self.others)[name] = finding
         place = self.figures.setdefault("membership" if decides else "images_attack", {})
         place |= {
             "attack": name,
-            **_interval(auc),
-            "histograms": _histograms(split),
+            **interval_figures(auc),
+            "histograms": split_figures(split),
         }
 
 
@@ -239,6 +276,7 @@ def audit_release(
     cohort: Cohort,
     payment: Payment,
     attack: LossAttack | None = None,
+    mechanism: MechanismCheck | None = None,
     epsilon_baseline: float = 0.0,
     below: RandomBelow = SYSTEM_RANDOM,
     device: str | None = None,
@@ -253,6 +291,7 @@ def audit_release(
         cohort: nominal (public) numbers of patients.
         payment: where the charge is made durable.
         attack: the model that the candidates were drawn from; None audits images of an unknown generator.
+        mechanism: what the canaries of the model's training say; None where it was not trained here.
         epsilon_baseline: budget of the blind baseline, for lists that were not split at random by construction; 0
             leaves it out.
         below: source of the noise.
@@ -271,11 +310,13 @@ def audit_release(
     reference = copies.reference_images(size)
     detector = copies.calibrate(candidates, reference, device)
     epsilon_fine = membership.fine_epsilon(plan.epsilon_membership) if attack else None
-    audit = _Audit(plan, cohort, detector, figures=_public_figures(plan, cohort, detector))
+    audit = _Audit(plan, cohort, detector, mechanism, figures=public_figures(plan, cohort, detector))
+    audit.judge_mechanism()
     smallest = gate.copy_test(plan, cohort, detector.rates).smallest_detectable()
     blind = gate.foresee(plan, cohort, detector.rates, membership_epsilon=epsilon_fine)
     if blind is not None:
-        return AuditOutcome(blind.verdict, audit.figures, blind.reasons, smallest, 0.0)
+        audit.findings["foresight"] = blind
+        return audit.outcome(smallest, 0.0)
 
     in_copies, out_copies = (
         copies.patient_scores(candidates, [one.images for one in group], device) for group in (trained, held_out)
@@ -295,10 +336,7 @@ def audit_release(
     audit.draw_and_judge(scored, epsilon_baseline, below)
     payment.commit()
 
-    verdict = gate.combine(audit.findings)
-    return AuditOutcome(
-        verdict.verdict, audit.figures, verdict.reasons, smallest, sum(event.epsilon for event in events)
-    )
+    return audit.outcome(smallest, sum(event.epsilon for event in events))
 
 
 def _common_size(candidates: NDArray[np.float32], patients: Sequence[PatientImages]) -> int:
@@ -332,56 +370,3 @@ def _score_blindly(
     of_trained, of_held_out = (membership.blind_scores([one.images for one in group]) for group in (trained, held_out))
     public = membership.blind_scores([image[None] for image in reference])
     return _Scores(of_trained, of_held_out, membership.rough_bins(public))
-
-
-def _public_figures(plan: AuditPlan, cohort: Cohort, detector: copies.CopyDetector) -> dict[str, Any]:
-    """What is known before any patient is looked at."""
-    test = gate.copy_test(plan, cohort, detector.rates)
-    tolerated = gate.tolerated_patients(plan, cohort)
-    points = [test.operating_point(copied, tolerated) for copied in (0, min(tolerated, cohort.trained))]
-    return {
-        "nominal_cohort": {"trained": cohort.trained, "held_out": cohort.held_out},
-        "alpha": plan.alpha,
-        "copies": {
-            "epsilon": plan.epsilon_copies,
-            "threshold": detector.threshold,
-            "declared_recall": detector.rates.recall,
-            "declared_false_rate": detector.rates.false_rate,
-            "recall_by_edit": dict(detector.recall),
-            "blind_spots": list(detector.blind_spots),
-            "critical_count": test.critical,
-            "tolerated_patients": tolerated,
-            "operating_points": [
-                {"copied": at.copied, "pass": at.passes, "fail": at.fails, "inconclusive": at.inconclusive}
-                for at in points
-            ],
-            "images": [],  # names of images would be un-noised; they are for the hospital's own eyes
-            "patients_flagged": None,
-            "rate": None,
-            "interval": None,
-        },
-        "membership": {"auc": None, "interval": None, "tpr_at_1_fpr": None, "tpr_interval": None},
-    }
-
-
-def _strict_rate(split: SplitHistogram, alpha: float) -> dict[str, Any]:
-    """True-positive rate of the images attack at the copy threshold, whose declared false rate is below 1 %."""
-    rate = private_rate(split.trained, alpha)
-    return {"tpr_at_1_fpr": rate.estimate, "tpr_interval": [rate.lower, rate.upper], "tpr_clamped": rate.clamped}
-
-
-def _interval(of: Interval) -> dict[str, Any]:
-    return {"auc": of.estimate, "interval": [of.lower, of.upper], "clamped": of.clamped}
-
-
-def _histograms(split: SplitHistogram) -> dict[str, Any]:
-    return {
-        "edges": list(split.bins.edges),
-        "trained": list(split.trained.counts),
-        "held_out": list(split.held_out.counts),
-        "epsilon": split.epsilon,
-    }
-
-
-def _counts(drawn: membership.AttackDraw) -> dict[str, Any]:
-    return {"edges": list(drawn.rough_bins.edges), "counts": list(drawn.rough.counts), "epsilon": drawn.rough.epsilon}

@@ -14,10 +14,11 @@ import numpy as np
 import torch
 
 from sonoshare_privacy.accounting import PureDP, noise_multiplier_for
+from sonoshare_privacy.canaries import advisable_count
 from sonoshare_shared.documents import AuditPlan, Mechanism, ReleasePlan, StudyPlan, Task
 from sonoshare_shared.documents.plan import Profile, Trained
 from sonoshare_shared.errors import InputError
-from sonoshare_shared.model.adapter import adapter_bytes, adapter_digest, adapter_state, trained_parameters
+from sonoshare_shared.model.adapter import AFFINE, adapter_bytes, adapter_digest, adapter_state, trained_parameters
 from sonoshare_shared.model.base import load_base
 from sonoshare_shared.model.conditions import Condition
 from sonoshare_shared.model.diffusion import stratified_times
@@ -116,10 +117,19 @@ def draft_study(terms: StudyTerms) -> DraftedStudy:
         round_deadline_seconds=terms.round_deadline_seconds,
         audit=terms.audit,
         release=terms.release,
+        canaries=_canaries(model, terms, mechanism),
     )
     start_at_pathologies(model, terms.task)
     state = adapter_state(model, terms.trained)
     return DraftedStudy(plan, adapter_bytes(state), adapter_digest(state))
+
+
+def _canaries(model: ConditionedUNet, terms: StudyTerms, mechanism: Mechanism) -> int:
+    """As many canaries as an affine study can have undisturbed; in a full one their gradients would fill the memory."""
+    if terms.trained != AFFINE:
+        return 0
+    dimension = sum(parameter.numel() for parameter in trained_parameters(model, AFFINE).values())
+    return advisable_count(dimension, mechanism, terms.rounds * terms.local_steps)
 
 
 def phantom_clip_norm(model: ConditionedUNet, trained: Trained, draws: int) -> float:

@@ -1,5 +1,6 @@
 """A whole consortium in one process: real agents, real documents, a fleet that calls the agents directly."""
 
+import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,7 +14,10 @@ from sonoshare_deploy import coordinator, terms
 from sonoshare_deploy.provision import create_coordinator
 from sonoshare_server.federation.home import CoordinatorHome, Study
 from sonoshare_server.federation.rounds import Coordinator
+from sonoshare_server.federation.statements import collect_signatures, collect_statements
+from sonoshare_server.release.pipeline import Pipeline
 from sonoshare_server.studies import draft_study
+from sonoshare_shared.documents import AuditPlan
 from sonoshare_shared.envelope import Envelope
 from sonoshare_shared.keys import PublicKey
 from sonoshare_shared.phantom.dicom_study import write_studies
@@ -73,11 +77,19 @@ def policy(**budget) -> Policy:
     )
 
 
-def build(folder: Path, archives: dict[str, Path]) -> World:
+def build(
+    folder: Path,
+    archives: dict[str, Path],
+    *,
+    rounds: int = 2,
+    local_steps: int = 2,
+    canaries: int = 0,
+    audit: AuditPlan | None = None,
+) -> World:
     """Make a coordinator and two hospitals that have taken in their archives and are enrolled."""
     home_path = folder / "coordinator"
     create_coordinator(home_path, ("localhost",))
-    audit = terms.audit_policy(16.0, 0.6, 0.97, 0.001)
+    audit = audit or terms.audit_policy(16.0, 0.6, 0.97, 0.001)
     coordinator.Consortium("test-consortium", audit).write(home_path)
     homes = {}
     for hospital in HOSPITALS:
@@ -97,14 +109,15 @@ def build(folder: Path, archives: dict[str, Path]) -> World:
             audit=audit,
             epsilon=30.0,
             delta=3e-3,
-            rounds=2,
-            local_steps=2,
+            rounds=rounds,
+            local_steps=local_steps,
             images=16,
             profile="tiny",
         )
     )
     home = CoordinatorHome(home_path)
-    home.create_study(drafted.plan, drafted.adapter, drafted.adapter_digest)
+    plan = drafted.plan.model_copy(update={"canaries": canaries})
+    home.create_study(plan, drafted.adapter, drafted.adapter_digest)
     nodes = {hospital: Node.open(home) for hospital, home in homes.items()}
     return World(home, nodes, DirectFleet({hospital: Agent(node) for hospital, node in nodes.items()}))
 
@@ -115,3 +128,20 @@ def archives_in(folder: Path) -> dict[str, Path]:
         hospital: write_studies(folder / hospital, patients=PATIENTS, seed=seed, hospitals=[hospital], size=96).parent
         for seed, hospital in enumerate(HOSPITALS)
     }
+
+
+def copied(world: World, folder: Path) -> World:
+    """The same consortium in another folder, as after a restart of everything."""
+    shutil.copytree(world.home.path.parent, folder)
+    nodes = {hospital: Node.open(NodeHome.open(folder / hospital)) for hospital in HOSPITALS}
+    fleet = DirectFleet({hospital: Agent(node) for hospital, node in nodes.items()})
+    return World(CoordinatorHome(folder / "coordinator"), nodes, fleet)
+
+
+def pipeline(world: World) -> Pipeline:
+    """The release pipeline over the direct fleet."""
+
+    def act(action, release):
+        {"audit": collect_statements, "sign": collect_signatures}[action](world.coordinator(), release)
+
+    return Pipeline(home=world.home, study=world.study, release="r1", act=act)

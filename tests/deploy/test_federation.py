@@ -6,26 +6,16 @@ from datetime import UTC, datetime
 import numpy as np
 import pytest
 from safetensors.numpy import load, save
-from tests.deploy.in_process import HOSPITALS, DirectFleet, World, archives_in, build, policy
+from tests.deploy.in_process import HOSPITALS, build, copied, pipeline, policy
 
-from sonoshare_client.agent.node import Node
-from sonoshare_client.agent.service import Agent
-from sonoshare_client.home import NodeHome
 from sonoshare_client.policy_file import policy_text
 from sonoshare_deploy.coordinator import events_of
 from sonoshare_server.federation import rounds
-from sonoshare_server.federation.home import CoordinatorHome
-from sonoshare_server.federation.statements import collect_signatures, collect_statements
-from sonoshare_server.release.pipeline import Pipeline, facts_for
+from sonoshare_server.release.pipeline import facts_for
 from sonoshare_shared.canonical import sha256_hex
 from sonoshare_shared.documents.exchange import Reply, TrainRequest, decode_frame, encode_frame, model_entry
 from sonoshare_shared.errors import FederationError, InputError, LedgerError, RefusedError
 from sonoshare_shared.release.verify import verify_release
-
-
-@pytest.fixture(scope="session")
-def archives(tmp_path_factory):
-    return archives_in(tmp_path_factory.mktemp("archives"))
 
 
 @pytest.fixture(scope="session")
@@ -35,13 +25,8 @@ def pristine(tmp_path_factory, archives):
 
 
 @pytest.fixture
-def world(pristine, tmp_path, monkeypatch):
-
-    origin = pristine.home.path.parent
-    shutil.copytree(origin, tmp_path / "world")
-    nodes = {hospital: Node.open(NodeHome.open(tmp_path / "world" / hospital)) for hospital in HOSPITALS}
-    fleet = DirectFleet({hospital: Agent(node) for hospital, node in nodes.items()})
-    return World(CoordinatorHome(tmp_path / "world" / "coordinator"), nodes, fleet)
+def world(pristine, tmp_path):
+    return copied(pristine, tmp_path / "world")
 
 
 def events(world, kind):
@@ -224,13 +209,6 @@ def test_cases_56_and_65_without_a_pass_nothing_is_built_and_nothing_is_signed(w
         steps.finish(facts)
     assert not (world.home.releases / "r1").exists()
     assert list(world.home.releases.iterdir()) == []
-
-
-def pipeline(world):
-    def act(action, release):
-        {"audit": collect_statements, "sign": collect_signatures}[action](world.coordinator(), release)
-
-    return Pipeline(home=world.home, study=world.study, release="r1", act=act)
 
 
 def _train_frame(coordinator, hospital, adapter, number, index):

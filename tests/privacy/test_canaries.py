@@ -3,15 +3,13 @@
 import numpy as np
 import pytest
 import torch
+from tests.privacy.mechanism_faults import FAULTS
 from torch import nn
 
-import sonoshare_privacy.engine as engine_module
 import sonoshare_privacy.gradients.engine as gradients_module
 from sonoshare_privacy import Budget, Budgets, Canaries, PatientDP
-from sonoshare_privacy.canaries import AMPLITUDE, CanaryRecord, claim, conformance, lower_bound
+from sonoshare_privacy.canaries import AMPLITUDE, CanaryRecord, advisable_count, claim, conformance, joined, lower_bound
 from sonoshare_privacy.gradients.buffer import clip_factors
-from sonoshare_privacy.noise import gaussian_integers
-from sonoshare_privacy.sampling import poisson_sample
 from sonoshare_shared.documents.plan import Mechanism
 from sonoshare_shared.errors import InputError
 
@@ -49,30 +47,6 @@ def train(open_ledger):
     return run
 
 
-def scaled_noise(part):
-    return lambda total, deviation: total.add_((gaussian_integers(len(total), deviation).double() * part).long())
-
-
-def repeated_noise():
-    kept = {}
-
-    def noise(total, deviation):
-        total += kept.setdefault(len(total), gaussian_integers(len(total), deviation))
-
-    return noise
-
-
-FAULTS = {
-    "half the noise": (engine_module, "add_gaussian_integers", lambda: scaled_noise(0.5)),
-    "a tenth of the noise": (engine_module, "add_gaussian_integers", lambda: scaled_noise(0.1)),
-    "noise divided by the batch": (engine_module, "add_gaussian_integers", lambda: scaled_noise(1 / 20)),
-    "no noise": (engine_module, "add_gaussian_integers", lambda: scaled_noise(0.0)),
-    "no clipping": (gradients_module, "clip_factors", lambda: lambda norms, *_: torch.ones_like(norms)),
-    "a rate four times the stated": (engine_module, "poisson_sample", lambda: lambda n, q: poisson_sample(n, 4 * q)),
-    "the same noise in every step": (engine_module, "add_gaussian_integers", repeated_noise),
-}
-
-
 def test_case_50_the_sound_mechanism_raises_no_alarm(train):
     for _ in range(3):
         record = train()
@@ -108,7 +82,7 @@ def simulated(seed, epsilon_like=1.0, count=200, steps=100):
     coins = random.random(count) < 0.5
     part = (random.random((steps, count)) < 0.1) & coins
     noise = random.normal(0, epsilon_like, (steps, count))
-    return CanaryRecord(AMPLITUDE * part + noise, np.full(steps, epsilon_like**2), coins, mechanism)
+    return CanaryRecord(AMPLITUDE * part + noise, np.full((steps, count), epsilon_like**2), coins, mechanism)
 
 
 def test_case_50_no_false_alarm_in_many_simulated_runs():
@@ -135,3 +109,48 @@ def test_canaries_need_room():
     assert torch.allclose(rows.norm(dim=1), torch.tensor(50.0), rtol=1e-4)
     gram = rows @ rows.t()
     assert float((gram - torch.diag(torch.diag(gram))).abs().max()) == 0
+
+
+def test_a_secret_fixes_directions_and_coins_over_rounds():
+    secret = bytes(range(32))
+    one, again, other = (Canaries(count=64, secret=of).plant(4000) for of in (secret, secret, bytes(32)))
+    assert one.included == again.included
+    everybody = torch.arange(one.included)
+    rows = [torch.cat(list(planted.contributions(everybody, 100, MECHANISM))) for planted in (one, again)]
+    assert torch.equal(*rows)
+    assert (one.included, rows[0].sum()) != (other.included, rows[1].sum().neg())
+    assert "secret" not in repr(Canaries(secret=secret))
+
+
+def test_rounds_are_joined_and_those_of_another_secret_left_out():
+    first, second = simulated(0), simulated(1)
+    second = CanaryRecord(second.scores, second.energy, first.coins, first.mechanism)
+    stranger = CanaryRecord(first.scores, first.energy, ~first.coins, first.mechanism)
+    together = joined([stranger, first, second])
+    assert together.scores.shape == (200, 200)
+    assert joined([]) is None
+
+
+def test_uneven_gradients_of_patients_raise_no_alarm_and_hide_no_fault():
+    """A few coordinates that carry nearly all of the patients' gradient, the same in every step."""
+    random = np.random.default_rng(5)
+    steps, count, support = 24, 66, 64
+    for seed in range(40):
+        sound = simulated(seed, count=count, steps=steps)
+        hot = np.where(random.random((count, support)) < 0.003, 40.0 * random.random((count, support)), 0.0)
+        drift = (hot * random.choice([-1.0, 1.0], (count, support))).sum(1) / np.sqrt(support)
+        energy = 1.0 + np.broadcast_to((hot**2).mean(1), (steps, count))
+        assert conformance(CanaryRecord(sound.scores + drift, energy, sound.coins, sound.mechanism)).faults == ()
+        for scores in (0.5 * sound.scores, np.broadcast_to(sound.scores[0], sound.scores.shape)):
+            assert conformance(CanaryRecord(scores + drift, energy, sound.coins, sound.mechanism)).faults
+
+
+def test_the_advisable_count_disturbs_little():
+    for dimension, sigma in ((18_384, 0.96), (9_680, 0.96), (28_672, 3.0), (1_000_000, 1.0)):
+        mechanism = MECHANISM.model_copy(update={"noise_multiplier": sigma, "rate": 0.25})
+        count = advisable_count(dimension, mechanism, 24)
+        assert 24 <= count <= 200
+        assert count / 2 * mechanism.rate <= 5e-4 * sigma**2 * dimension
+        Canaries(count=count).plant(dimension)
+    assert advisable_count(9_680, MECHANISM.model_copy(update={"noise_multiplier": 0.37, "rate": 0.25}), 24) == 0
+    assert advisable_count(9_680, MECHANISM.model_copy(update={"rate": 0.25}), 8) == 0

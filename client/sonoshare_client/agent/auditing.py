@@ -11,7 +11,10 @@ from sonoshare_client.agent.attack import ModelAttack
 from sonoshare_client.agent.node import Node
 from sonoshare_client.auditor import AuditOutcome, LedgerPayment, audit_release
 from sonoshare_privacy.audits.gate import Cohort
+from sonoshare_privacy.audits.mechanism import MechanismCheck, check_mechanism
+from sonoshare_privacy.canaries import joined
 from sonoshare_shared.documents import AuditPredicate, AuditStatement, Digests, StudyPlan, Subject
+from sonoshare_shared.documents.charge import SampledGaussian
 from sonoshare_shared.documents.exchange import AuditRequest
 from sonoshare_shared.documents.statement import STATEMENT_PAYLOAD_TYPE
 from sonoshare_shared.envelope import Envelope
@@ -60,12 +63,21 @@ def audit_candidate(
         cohort=Cohort.nominal(nominal, plan.audit.held_out_fraction),
         payment=payment,
         attack=ModelAttack(node.model(plan, files.adapter)),
+        mechanism=mechanism_of(node, plan),
     )
     statement = _statement(node, plan, files, outcome, now)
     envelope = Envelope.sign(STATEMENT_PAYLOAD_TYPE, statement.canonical(), node.key)
     _keep(node, files, envelope)
     node.record("audited", release=request.release, verdict=outcome.verdict)
     return envelope, b""
+
+
+def mechanism_of(node: Node, plan: StudyPlan) -> MechanismCheck:
+    """What the canaries of all rounds say; nothing is charged, because nothing but released sums is looked at."""
+    charged = (signed.charge for signed in node.ledger.entries() if signed.charge.kind == "reserved")
+    events = (event for charge in charged if charge.study == plan.study for event in charge.events)
+    steps = sum(event.steps for event in events if isinstance(event, SampledGaussian))
+    return check_mechanism(joined(node.canaries(plan).records()), planned=plan.canaries, steps=steps)
 
 
 def _pictures(files: CandidateFiles) -> NDArray[np.float32]:
@@ -94,6 +106,8 @@ def _statement(
         verdict=outcome.verdict,
         figures=dict(outcome.figures),
         reasons=outcome.reasons,
+        verdict_weights=outcome.weights.verdict,
+        reasons_weights=tuple(reason for reason in outcome.weights.reasons if reason not in outcome.reasons),
         smallest_detectable_leak=outcome.smallest_detectable_leak,
         epsilon=outcome.epsilon,
         policy_digest=plan.audit.digest(),

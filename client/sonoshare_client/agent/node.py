@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
+from sonoshare_client.agent.canary_store import CanaryStore
 from sonoshare_client.agent.events import EventLog
 from sonoshare_client.agent.replies import ReplyStore
 from sonoshare_client.agent.witness import LogWitness, pinned_roster
@@ -117,6 +118,10 @@ class Node:
             raise InputError("the installed base weights are not the plan's", remedy="install the version of the plan")
         load_adapter(model, adapter_from_bytes(adapter), plan.trained)
         return model
+
+    def canaries(self, plan: StudyPlan) -> CanaryStore:
+        """What the canaries of a study have seen here; secret."""
+        return CanaryStore(self.home.state_path / "canaries", plan)
 
     def candidate_path(self, digest: str) -> Path:
         """Where the listing of an audited candidate is kept."""

@@ -3,7 +3,7 @@
 What leaves is the difference between the adapter before and after, and the noisy losses; both are functions of the
 noised sums that the ledger was charged for (``sonoshare_privacy.PatientDP``), of the received adapter and of public
 constants of the plan. The learning rate falls linearly over the study's rounds by the plan alone, so a round
-needs no memory of the one before.
+needs no memory of the one before but the canaries' secret. What the canaries saw is kept here, and never sent.
 """
 
 from collections.abc import Sequence
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from sonoshare_client.agent.node import Node
 from sonoshare_client.dataset import PatientArrays
+from sonoshare_privacy.canaries import Canaries
 from sonoshare_privacy.engine import PatientDP
 from sonoshare_privacy.gradients.engine import Batch, Loss
 from sonoshare_privacy.optimiser import Optimiser
@@ -22,6 +23,7 @@ from sonoshare_shared.canonical import sha256_hex
 from sonoshare_shared.documents import StudyPlan
 from sonoshare_shared.documents.exchange import TRAIN_REPLY_PAYLOAD_TYPE, TrainReply, TrainRequest
 from sonoshare_shared.envelope import Envelope
+from sonoshare_shared.errors import PolicyError
 from sonoshare_shared.model.adapter import adapter_bytes, adapter_state, trained_parameters
 from sonoshare_shared.model.conditions import Condition
 from sonoshare_shared.model.diffusion import stratified_times
@@ -49,6 +51,7 @@ def train_round(node: Node, plan: StudyPlan, request: TrainRequest, adapter: byt
 
     Raises:
         BudgetError: the hospital's budget does not allow the round; nothing was read.
+        PolicyError: the plan's canaries have no room.
         ModelError: the adapter does not fit, or the engine's self-check failed.
     """
     model = node.model(plan, adapter).to(_device())
@@ -68,14 +71,18 @@ def train_round(node: Node, plan: StudyPlan, request: TrainRequest, adapter: byt
         memory_limit=max(1, ROWS_AT_ONCE // plan.mechanism.draws) * 4 * sum(p.numel() for p in parameters.values()),
     )
     drawing = PatientDraws(patients, plan.mechanism.draws, _device())
+    canaries = _canaries(node, plan, dp.dimension)
     outcome = dp.train(
         patients=len(patients),
         draw=drawing.draw,
         loss=loss_of(model),
         steps=plan.local_steps,
         purpose=f"training round {request.round}",
+        canaries=canaries,
         witnessed=[] if request.ledger_witness is None else [request.ledger_witness],
     )
+    if outcome.canaries is not None:
+        node.canaries(plan).keep(request.round, outcome.canaries)
     after = adapter_state(model, plan.trained)
     update = adapter_bytes({name: after[name] - before[name] for name in before})
     reply = TrainReply(
@@ -90,6 +97,17 @@ def train_round(node: Node, plan: StudyPlan, request: TrainRequest, adapter: byt
     )
     node.record("trained", round=request.round, rounds=plan.rounds)
     return Envelope.sign(TRAIN_REPLY_PAYLOAD_TYPE, reply.canonical(), node.key), update
+
+
+def _canaries(node: Node, plan: StudyPlan, dimension: int) -> Canaries | None:
+    """The plan's canaries, the same in every round; refused before any charge where they have no room."""
+    if plan.canaries == 0:
+        return None
+    if dimension < 2 * plan.canaries:
+        raise PolicyError(
+            f"{plan.canaries} canaries have no room in {dimension} trained numbers", remedy="ask for a plan with fewer"
+        )
+    return Canaries(count=plan.canaries, secret=node.canaries(plan).secret())
 
 
 def round_optimiser(plan: StudyPlan, number: int) -> Optimiser:

@@ -157,9 +157,11 @@ def _result(outcome: "AuditOutcome", *, cohort_is_public: bool, seconds: float) 
         notes.append("the lengths of both lists were taken to be public; --cohort keeps them private")
     return {
         "verdict": outcome.verdict,
+        "verdict_weights": outcome.weights.verdict,
         **outcome.figures,
         "smallest_detectable_leak": outcome.smallest_detectable_leak,
         "reasons": list(outcome.reasons),
+        "reasons_weights": [reason for reason in outcome.weights.reasons if reason not in outcome.reasons],
         "epsilon": outcome.epsilon,
         "notes": notes,
         "seconds": round(seconds, 2),
@@ -191,8 +193,11 @@ def _write_own_eyes(path: Path, audit: "FolderAudit") -> None:
 
 
 def _show(console: Console, result: Mapping[str, Any]) -> None:
-    console.print(f"[bold]{result['verdict']}[/bold]")
+    console.print(f"release images: [bold]{result['verdict']}[/bold]")
     for reason in result["reasons"]:
+        console.print(f"- {escape(reason)}")
+    console.print(f"release weights: [bold]{result['verdict_weights']}[/bold]")
+    for reason in result["reasons_weights"]:
         console.print(f"- {escape(reason)}")
     copies = result["copies"]
     console.print(f"detector: finds {copies['declared_recall']:.0%} of planted copies (declared), by edit:")

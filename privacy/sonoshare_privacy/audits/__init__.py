@@ -14,5 +14,6 @@ Neighbouring relation everywhere: add or remove *one patient with all of their i
     copies.py       the fused copy detector and its exact blocked search
     twins.py        one person under two patient identifiers, for intake
     edits.py        planted edits: what the detector is measured against
+    mechanism.py    did the training conform to what was charged: the canaries' verdict
     membership.py   scores of the membership attacks
 """

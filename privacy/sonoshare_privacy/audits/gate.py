@@ -8,6 +8,7 @@ Rules:
 - PASS needs every examined attack to pass: a leak as large as the tolerated one is refuted at level alpha.
 - FAIL where any attack fails: copies, when "nobody was copied" is refuted; membership, when the lower bound of
   the AUC reaches the tolerated AUC.
+- Images and weights are two verdicts: the release of weights needs all that images need, and more (judge_weights).
 - INCONCLUSIVE otherwise. Never PASS by default: bins that hold everybody in one place, a cohort well below its
   nominal size, or held-out patients flagged as often as trained ones all prevent it.
 
@@ -229,6 +230,25 @@ def combine(findings: Sequence[Finding]) -> Finding:
         verdict = "PASS"
     reasons = dict.fromkeys(reason for finding in findings for reason in finding.reasons)
     return Finding(verdict, tuple(reasons))
+
+
+def judge_weights(images: Finding, *, model: bool, mechanism: bool) -> Finding:
+    """Judge the release of the model itself, which tells an attacker more than any images drawn from it.
+
+    It needs all that the release of images needs, and what the images can do without: the attack on the model's own
+    loss, and canaries that say the training conforms to its mechanism.
+
+    Args:
+        images: the combined finding on the release of images.
+        model: the loss attack is part of it.
+        mechanism: the canaries' verdict is part of it.
+    """
+    missing = []
+    if not model:
+        missing.append("weights: without the model the loss attack, which they must withstand, was not run")
+    if not mechanism:
+        missing.append("weights: that the training conforms to the charged mechanism was not checked")
+    return combine([images, Finding("INCONCLUSIVE", tuple(missing))]) if missing else images
 
 
 def _cohort_doubt(trained: NoisyHistogram, nominal: int) -> list[str]:

@@ -190,6 +190,8 @@ def _hospital(statement: AuditStatement) -> dict[str, Any]:
     return {
         "id": said.hospital,
         "verdict": said.verdict,
+        "verdict_weights": said.verdict_weights,
+        "reasons_weights": list(said.reasons_weights),
         "epsilon": said.spent_epsilon,
         "delta": said.spent_delta,
         "audit_epsilon": said.epsilon,

@@ -130,6 +130,8 @@ class StudyPlan(Document):
         round_deadline_seconds: when a round closes without the missing.
         audit: what is measured before a release.
         release: how a release is drawn.
+        canaries: pseudo-patients of each hospital that test from within whether the mechanism that ran is this one; 0
+            for none.
     """
 
     schema_: Literal["sonoshare/plan/v1"] = Field(default="sonoshare/plan/v1", alias="schema")
@@ -147,6 +149,7 @@ class StudyPlan(Document):
     round_deadline_seconds: Annotated[int, Field(ge=1)]
     audit: AuditPlan
     release: ReleasePlan
+    canaries: Annotated[int, Field(ge=0, le=1000)] = 0
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

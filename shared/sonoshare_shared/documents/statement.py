@@ -38,9 +38,11 @@ class AuditPredicate(Document):
     Attributes:
         hospital: who says it.
         study: the study.
-        verdict: PASS, FAIL or INCONCLUSIVE.
+        verdict: PASS, FAIL or INCONCLUSIVE, on the release of the images.
         figures: private figures with intervals (noisy and charged).
         reasons: the verdict in words.
+        verdict_weights: the verdict on a release of the model itself; never better than ``verdict``.
+        reasons_weights: what it rests on beyond ``reasons``.
         smallest_detectable_leak: copied patients the audit would have seen with probability 0.8; None if none.
         epsilon: what the audit cost (pure epsilon).
         policy_digest: the audit policy it was judged by.
@@ -55,6 +57,8 @@ class AuditPredicate(Document):
     verdict: Verdict
     figures: dict[str, Any]
     reasons: tuple[str, ...]
+    verdict_weights: Verdict = "INCONCLUSIVE"
+    reasons_weights: tuple[str, ...] = ()
     smallest_detectable_leak: int | None
     epsilon: Annotated[float, Field(ge=0)]
     policy_digest: HexDigest
