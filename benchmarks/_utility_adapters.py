@@ -25,7 +25,7 @@ from sonoshare_server.studies import phantom_clip_norm
 from sonoshare_shared.documents.plan import Mechanism, Trained
 from sonoshare_shared.evaluation.labelled import LabelledImages
 from sonoshare_shared.keys import SigningKey
-from sonoshare_shared.model.adapter import adapter_state, trained_parameters
+from sonoshare_shared.model.adapter import adapter_state, prepare, trained_parameters
 from sonoshare_shared.model.base import load_base
 from sonoshare_shared.model.network import ConditionedUNet
 from sonoshare_shared.model.tensors import State
@@ -78,6 +78,7 @@ def patients_of(images: LabelledImages) -> list[PatientArrays]:
 def private_adapter(patients: list[PatientArrays], training: Training, epsilon: float) -> State:
     """Train under patient-level DP with ``PatientDP``, delta = 1 / (10 N), one cohort; noise from the CSPRNG."""
     model, _ = load_base(training.profile)
+    prepare(model, training.trained)
     parameters = trained_parameters(model, training.trained)
     delta = 1.0 / (10 * len(patients))
     mechanism = Mechanism(
@@ -122,6 +123,7 @@ def private_adapter(patients: list[PatientArrays], training: Training, epsilon: 
 def plain_adapter(patients: list[PatientArrays], training: Training, seed: int) -> State:
     """Train by the same steps without clipping or noise; see the module's contract."""
     model, _ = load_base(training.profile)
+    prepare(model, training.trained)
     parameters = trained_parameters(model, training.trained)
     for parameter in model.parameters():
         parameter.requires_grad_(requires_grad=False)

@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from sonoshare_shared.canonical import canonical_bytes, sha256_hex
 from sonoshare_shared.documents import StudyPlan
+from sonoshare_shared.documents.plan import Trained
 from sonoshare_shared.errors import InputError, IntegrityError, PolicyError
 
 _ROUNDING = 1e-9  # the same delta, written once as 1 / (10 N) and once as 0.1 / N, is the same
@@ -80,7 +81,7 @@ class TrainingRules(_Rules):
         maximum_local_steps: most steps of one round.
     """
 
-    trained: Annotated[tuple[Literal["affine", "full"], ...], Field(min_length=1)] = ("affine", "full")
+    trained: Annotated[tuple[Trained, ...], Field(min_length=1)] = ("affine", "lora", "full")
     bases: Literal["any"] | tuple[HexDigest, ...] = "any"
     maximum_draws: Annotated[int, Field(ge=1)] = 64
     maximum_rounds: Annotated[int, Field(ge=1)] = 1000

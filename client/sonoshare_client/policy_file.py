@@ -33,7 +33,7 @@ _COMMENTS: Final[dict[str, tuple[str, dict[str, str]]]] = {
     "training": (
         "What may be trained.",
         {
-            "trained": "Permitted sets of trained parameters: affine, full.",
+            "trained": "Permitted sets of trained parameters: affine, lora, full.",
             "bases": '"any", or a list of permitted sha256 digests of base weights.',
             "maximum_draws": "Most draws of one patient in one step.",
             "maximum_rounds": "Most rounds of a study.",

@@ -1,11 +1,12 @@
 """The terms that commands and the demonstration propose, and how their options are read."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Final
 
 from sonoshare_server.studies import StudyTerms
 from sonoshare_shared.documents import AuditPlan, ReleasePlan, Task
-from sonoshare_shared.documents.plan import Profile
+from sonoshare_shared.documents.plan import Profile, Trained
 from sonoshare_shared.errors import InputError
 from sonoshare_shared.tasks.files import read_task
 
@@ -43,6 +44,8 @@ def study_terms(
     local_steps: int,
     images: int,
     profile: Profile,
+    trained: Trained = "affine",
+    base: Path | None = None,
 ) -> StudyTerms:
     """Terms of a study with the settings that measured best at this scale (docs/model.md)."""
     release = ReleasePlan(images=images, sampler_steps=SAMPLER_STEPS, start="phantom", start_time=START_TIME)
@@ -50,7 +53,7 @@ def study_terms(
         study=name,
         task=task,
         profile=profile,
-        trained="affine",
+        trained=trained,
         cohorts=cohorts,
         epsilon=epsilon,
         delta=delta,
@@ -61,6 +64,7 @@ def study_terms(
         learning_rate=LEARNING_RATE,
         audit=audit,
         release=release,
+        base=base,
     )
 
 

@@ -8,6 +8,7 @@ hospital recomputes epsilon for itself before it takes part.
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -18,7 +19,14 @@ from sonoshare_privacy.canaries import advisable_count
 from sonoshare_shared.documents import AuditPlan, Mechanism, ReleasePlan, StudyPlan, Task
 from sonoshare_shared.documents.plan import Profile, Trained
 from sonoshare_shared.errors import InputError
-from sonoshare_shared.model.adapter import AFFINE, adapter_bytes, adapter_digest, adapter_state, trained_parameters
+from sonoshare_shared.model.adapter import (
+    AFFINE,
+    adapter_bytes,
+    adapter_digest,
+    adapter_state,
+    prepare,
+    trained_parameters,
+)
 from sonoshare_shared.model.base import load_base
 from sonoshare_shared.model.conditions import Condition
 from sonoshare_shared.model.diffusion import stratified_times
@@ -51,6 +59,7 @@ class StudyTerms:
         learning_rate: in units of each tensor's root mean square.
         audit: audits and their budget.
         release: how the release is drawn.
+        base: a base file of the consortium's own; None takes the shipped one.
         round_deadline_seconds: when a round closes without the missing.
     """
 
@@ -68,6 +77,7 @@ class StudyTerms:
     learning_rate: float
     audit: AuditPlan
     release: ReleasePlan
+    base: Path | None = None
     round_deadline_seconds: int = 1800
 
 
@@ -87,7 +97,8 @@ def draft_study(terms: StudyTerms) -> DraftedStudy:
         InputError: the audits alone use up epsilon, or no phantom stands for a class of the task.
         ModelError: no base weights for the profile.
     """
-    model, base_digest = load_base(terms.profile)
+    model, base_digest = load_base(terms.profile, terms.base)
+    prepare(model, terms.trained)
     audits = (PureDP(terms.audit.epsilon_copies), PureDP(terms.audit.epsilon_membership))
     mechanism = Mechanism(
         rate=terms.rate,

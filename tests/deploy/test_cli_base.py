@@ -8,7 +8,7 @@ from click.testing import CliRunner
 
 from sonoshare_deploy.cli.base import command
 from sonoshare_shared.canonical import sha256_file
-from sonoshare_shared.errors import InputError
+from sonoshare_shared.errors import InputError, ModelError
 from sonoshare_shared.model import phantom_cache
 from sonoshare_shared.model.base import base_path
 
@@ -42,3 +42,13 @@ def test_train_writes_a_base_that_info_reads(tmp_path: Path, monkeypatch: pytest
 def test_train_wants_one_way_to_say_how_long(tmp_path: Path) -> None:
     result = CliRunner().invoke(command, ["train", "--out", str(tmp_path / "b"), "--work", str(tmp_path)])
     assert isinstance(result.exception, InputError)
+
+
+def test_import_keeps_a_base_under_its_digest(tmp_path: Path) -> None:
+    arguments = ["import", str(base_path("tiny")), "--profile", "tiny", "--home", str(tmp_path), "--json"]
+    fields = last_line(CliRunner().invoke(command, arguments, catch_exceptions=False).stdout)
+    assert fields["digest"] == sha256_file(base_path("tiny"))
+    assert sha256_file(Path(str(fields["base"]))) == fields["digest"]
+    arguments[1] = str(base_path("small"))
+    wrong = CliRunner().invoke(command, arguments)
+    assert isinstance(wrong.exception, ModelError)

@@ -11,7 +11,15 @@ import torch
 from sonoshare_shared.canonical import sha256_file
 from sonoshare_shared.errors import InputError, ModelError
 from sonoshare_shared.model import phantom_cache
-from sonoshare_shared.model.base import base_origin, base_path, load_base
+from sonoshare_shared.model.base import (
+    IMPORTED,
+    base_origin,
+    base_path,
+    import_base,
+    imported_base,
+    load_base,
+    load_pinned_base,
+)
 from sonoshare_shared.model.conditions import Condition
 from sonoshare_shared.model.loss import denoising_loss
 from sonoshare_shared.model.network import ConditionedUNet
@@ -175,3 +183,43 @@ def test_case_22_base_files_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     (tmp_path / "own.bin").write_bytes(base_path("tiny").read_bytes())
     with pytest.raises(ModelError, match="could run code"):
         load_base("tiny", tmp_path / "own.bin")
+
+
+def test_an_imported_base_is_pinned_by_its_digest(tmp_path: Path) -> None:
+    state = read_tensors(base_path("tiny"))
+    state["conv_out.bias"] = state["conv_out.bias"] + 0.5
+    own, folder = tmp_path / "own.safetensors", tmp_path / "home" / IMPORTED
+    write_tensors(own, state)
+    digest = import_base(own, "tiny", folder)
+    assert digest == sha256_file(own) == sha256_file(imported_base(folder, digest))
+    loaded = load_pinned_base("tiny", digest, folder)
+    assert torch.equal(loaded.conv_out.bias, state["conv_out.bias"].float())
+    shipped = load_pinned_base("tiny", sha256_file(base_path("tiny")), folder)
+    assert not torch.equal(shipped.conv_out.bias, loaded.conv_out.bias)
+    imported_base(folder, digest).write_bytes(base_path("tiny").read_bytes())
+    with pytest.raises(ModelError, match="not on this machine"):
+        load_pinned_base("tiny", digest, folder)
+
+
+@pytest.mark.parametrize("wrong", ["architecture", "nan", "shape", "missing"])
+def test_a_base_that_does_not_fit_is_not_kept(tmp_path: Path, wrong: str) -> None:
+    state = read_tensors(base_path("tiny"))
+    if wrong == "nan":
+        state["conv_out.bias"][0] = torch.nan
+    if wrong == "shape":
+        state["conv_out.bias"] = torch.zeros(3)
+    if wrong == "missing":
+        del state["conv_out.bias"]
+    own, folder = tmp_path / "own.safetensors", tmp_path / IMPORTED
+    write_tensors(own, state)
+    with pytest.raises(ModelError):
+        import_base(base_path("small") if wrong == "architecture" else own, "tiny", folder)
+    assert not folder.exists()
+
+
+@pytest.mark.parametrize("digest", ["0" * 64, "../../own", ""])
+def test_a_digest_that_was_not_imported_is_refused(tmp_path: Path, digest: str) -> None:
+    with pytest.raises(ModelError, match=r"import|hexadecimal"):
+        imported_base(tmp_path, digest)
+    with pytest.raises(ModelError):
+        load_pinned_base("tiny", digest, tmp_path)

@@ -21,10 +21,10 @@ from sonoshare_client.policy import check_cohort
 from sonoshare_client.vault import Vault
 from sonoshare_privacy.ledger import Ledger
 from sonoshare_shared.documents import Roster, StudyPlan
-from sonoshare_shared.errors import InputError, RefusedError, SonoShareError
+from sonoshare_shared.errors import RefusedError, SonoShareError
 from sonoshare_shared.keys import PublicKey, SigningKey
 from sonoshare_shared.model.adapter import adapter_from_bytes, load_adapter
-from sonoshare_shared.model.base import load_base
+from sonoshare_shared.model.base import IMPORTED, load_pinned_base
 from sonoshare_shared.model.network import ConditionedUNet
 
 _log = logging.getLogger(__name__)
@@ -110,12 +110,9 @@ class Node:
         """The plan's base with an adapter on it.
 
         Raises:
-            InputError: the installed base is not the plan's.
-            ModelError: the adapter does not fit.
+            ModelError: the plan's base is not here, or the adapter does not fit.
         """
-        model, digest = load_base(plan.profile)
-        if digest != plan.base_digest:
-            raise InputError("the installed base weights are not the plan's", remedy="install the version of the plan")
+        model = load_pinned_base(plan.profile, plan.base_digest, self.home.path / IMPORTED)
         load_adapter(model, adapter_from_bytes(adapter), plan.trained)
         return model
 

@@ -84,6 +84,24 @@ def train(
     emit({"base": str(out), "digest": sha256_file(out), "profile": profile, **asdict(end)}, as_json)
 
 
+@command.command("import")
+@click.argument("source", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--profile", type=_PROFILES, default="small", show_default=True)
+@click.option(
+    "--home",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    required=True,
+    help="Folder of a hospital's node or of the coordinator.",
+)
+@json_option
+def import_(*, source: Path, profile: str, home: Path, as_json: bool) -> None:
+    """Check a base file of the consortium's own and keep it under its digest, which a study pins."""
+    from sonoshare_shared.model.base import IMPORTED, import_base, imported_base  # noqa: PLC0415
+
+    digest = import_base(source, profile, home / IMPORTED)
+    emit({"profile": profile, "digest": digest, "base": str(imported_base(home / IMPORTED, digest))}, as_json)
+
+
 @command.command("info")
 @click.option("--profile", type=_PROFILES, default="small", show_default=True)
 @click.option(
@@ -95,14 +113,14 @@ def train(
 @json_option
 def info(*, profile: str, path: Path | None, as_json: bool) -> None:
     """Check a base file and show its digest, size and origin."""
-    from sonoshare_shared.model.adapter import AFFINE, FULL, trained_parameters  # noqa: PLC0415
+    from sonoshare_shared.model.adapter import AFFINE, FULL, LORA, prepare, trained_parameters  # noqa: PLC0415
     from sonoshare_shared.model.base import base_origin, base_path, load_base  # noqa: PLC0415
 
     model, digest = load_base(profile, path)
-    sizes = {
-        trained: sum(parameter.numel() for parameter in trained_parameters(model, trained).values())
-        for trained in (AFFINE, FULL)
-    }
+    sizes = {}
+    for trained in (AFFINE, FULL, LORA):  # the last changes the model's layers
+        prepare(model, trained)
+        sizes[trained] = sum(parameter.numel() for parameter in trained_parameters(model, trained).values())
     emit(
         {
             "profile": profile,
@@ -111,6 +129,7 @@ def info(*, profile: str, path: Path | None, as_json: bool) -> None:
             "architecture": model.profile.digest,
             "parameters": sizes[FULL],
             "affine_parameters": sizes[AFFINE],
+            "lora_parameters": sizes[LORA],
             "class_slots": model.profile.class_slots,
             "scanner_slots": model.profile.scanner_slots,
             "origin": base_origin(path or base_path(profile)),

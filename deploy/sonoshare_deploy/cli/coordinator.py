@@ -112,6 +112,8 @@ def study() -> None:
 @click.option("--local-steps", default=8, show_default=True, help="Steps of each hospital in a round.")
 @click.option("--images", default=600, show_default=True, help="Images of the release.")
 @click.option("--profile", type=click.Choice(["tiny", "small"]), default="small", show_default=True)
+@click.option("--base", "base_digest", help="Digest of an imported base (sonoshare base import); default: the shipped.")
+@click.option("--trained", type=click.Choice(["affine", "lora", "full"]), default="affine", show_default=True)
 @json_option
 def create(
     *,
@@ -120,6 +122,7 @@ def create(
     task: str,
     scanners: tuple[str, ...],
     cohorts: tuple[str, ...],
+    base_digest: str | None,
     as_json: bool,
     **terms: Any,
 ) -> None:
@@ -128,11 +131,13 @@ def create(
     from sonoshare_deploy.terms import parse_cohorts, study_terms  # noqa: PLC0415
     from sonoshare_server.federation.home import CoordinatorHome  # noqa: PLC0415
     from sonoshare_server.studies import draft_study  # noqa: PLC0415
+    from sonoshare_shared.model.base import IMPORTED, imported_base  # noqa: PLC0415
     from sonoshare_shared.tasks.files import read_task, with_scanners  # noqa: PLC0415
 
     asked = with_scanners(read_task(task), scanners)
     audit = Consortium.read(home).audit
-    drafted = draft_study(study_terms(name, asked, parse_cohorts(cohorts), audit=audit, **terms))
+    base = imported_base(home / IMPORTED, base_digest) if base_digest else None
+    drafted = draft_study(study_terms(name, asked, parse_cohorts(cohorts), audit=audit, base=base, **terms))
     CoordinatorHome(home).create_study(drafted.plan, drafted.adapter, drafted.adapter_digest)
     plan = drafted.plan
     emit(
@@ -180,6 +185,22 @@ def study_status(home: Path, name: str, as_json: bool) -> None:
         {"study": name, "rounds_done": state.rounds_done, "rounds": this.plan.rounds, "events": events_of(this)[-20:]},
         as_json,
     )
+
+
+@study.command(name="adapter")
+@home_option
+@click.option("--name", required=True, help="Identifier of the study.")
+@click.option("--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="Folder of adapters.")
+@json_option
+def study_adapter(home: Path, name: str, out: Path, as_json: bool) -> None:
+    """Write a study's newest adapter under the name of its task."""
+    from sonoshare_server.federation.home import CoordinatorHome, write_atomically  # noqa: PLC0415
+
+    this = CoordinatorHome(home).study(name)
+    path = out / f"{this.plan.task.name}.safetensors"
+    out.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, this.adapter())
+    emit({"adapter": str(path), "digest": this.state.adapter_digest, "rounds_done": this.state.rounds_done}, as_json)
 
 
 @command.group()

@@ -14,9 +14,8 @@ import numpy as np
 
 from sonoshare_server.release.build import Samples, build_candidate
 from sonoshare_shared.documents import StudyPlan
-from sonoshare_shared.errors import InputError
 from sonoshare_shared.model.adapter import adapter_from_bytes, load_adapter
-from sonoshare_shared.model.base import load_base
+from sonoshare_shared.model.base import load_pinned_base
 from sonoshare_shared.model.conditions import Condition
 from sonoshare_shared.model.network import ConditionedUNet
 from sonoshare_shared.model.profiles import profile_named
@@ -30,21 +29,26 @@ BATCH: Final = 32
 Progress = Callable[[int, int], None]
 
 
-def study_model(plan: StudyPlan, adapter: bytes) -> ConditionedUNet:
+def study_model(plan: StudyPlan, adapter: bytes, bases: Path) -> ConditionedUNet:
     """The base of a plan with an adapter on it.
 
     Raises:
-        ModelError: the base on this machine is not the plan's, or the adapter does not fit.
+        ModelError: the plan's base is not on this machine, or the adapter does not fit.
     """
-    model, digest = load_base(plan.profile)
-    if digest != plan.base_digest:
-        raise InputError("the installed base weights are not the plan's", remedy="install the version of the plan")
+    model = load_pinned_base(plan.profile, plan.base_digest, bases)
     load_adapter(model, adapter_from_bytes(adapter), plan.trained)
     return model.eval()
 
 
 def draw_candidate(
-    folder: Path, plan: StudyPlan, adapter: bytes, *, adapter_digest: str, release: str, progress: Progress
+    folder: Path,
+    plan: StudyPlan,
+    adapter: bytes,
+    *,
+    bases: Path,
+    adapter_digest: str,
+    release: str,
+    progress: Progress,
 ) -> Candidate:
     """Draw the plan's number of images and write them as a candidate.
 
@@ -52,6 +56,7 @@ def draw_candidate(
         folder: where; absent or empty.
         plan: the study plan.
         adapter: the trained adapter.
+        bases: folder of imported bases.
         adapter_digest: its digest.
         release: identifier of the release.
         progress: called with (images done, images in all).
@@ -59,7 +64,7 @@ def draw_candidate(
     Raises:
         InputError: the task has a class that no phantom can stand for.
     """
-    model = study_model(plan, adapter)
+    model = study_model(plan, adapter, bases)
     batches = draw(model, plan, progress)
     return build_candidate(folder, batches, release=release, plan=plan, model_digest=adapter_digest)
 

@@ -23,6 +23,7 @@ from sonoshare_shared.documents.release import ReleaseManifest
 from sonoshare_shared.documents.statement import STATEMENT_PAYLOAD_TYPE
 from sonoshare_shared.envelope import Envelope
 from sonoshare_shared.errors import FederationError, InputError, RefusedError
+from sonoshare_shared.model.base import IMPORTED
 from sonoshare_shared.release import layout
 from sonoshare_shared.release.evidence import LogProof, append_release
 
@@ -69,6 +70,7 @@ class Pipeline:
                 self.folder,
                 plan,
                 adapter,
+                bases=self.home.path / IMPORTED,
                 adapter_digest=state.adapter_digest,
                 release=self.release,
                 progress=progress,

@@ -17,7 +17,7 @@ HexDigest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Share = Annotated[float, Field(gt=0, le=1)]
 Profile = Literal["tiny", "small", "large"]
-Trained = Literal["affine", "full"]
+Trained = Literal["affine", "lora", "full"]
 
 PLAN_PAYLOAD_TYPE = "application/vnd.sonoshare.plan+json"
 

@@ -1,8 +1,9 @@
 """Adapters: the part of the model that a study trains, as a small named state.
 
 ``affine`` trains the affine parameters of every GroupNorm, the class and scanner embeddings and the image head;
-``full`` trains everything. An adapter is float32, its names are sorted, and the same values give the same bytes and
-digest. Loading checks every name, shape and type and that every number is finite, before any parameter changes.
+``lora`` the two embeddings and low-rank layers beside attention and convolutions; ``full`` everything. An adapter is
+float32, its names are sorted, and the same values give the same bytes and digest. Loading checks every name, shape and
+type and that every number is finite, before any parameter changes.
 """
 
 from collections.abc import Mapping
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 
 from sonoshare_shared.canonical import sha256_hex
 from sonoshare_shared.errors import ModelError
+from sonoshare_shared.model.lora import PARTS, add_low_rank, has_low_rank, remove_low_rank
 from sonoshare_shared.model.network import ConditionedUNet
 from sonoshare_shared.model.tensors import (
     State,
@@ -25,7 +27,16 @@ from sonoshare_shared.model.tensors import (
 
 AFFINE = "affine"
 FULL = "full"
-_AFFINE_PARTS = ("class_embedding.", "scanner_embedding.", "conv_out.")
+LORA = "lora"
+TRAINED = (AFFINE, LORA, FULL)
+_EMBEDDINGS = ("class_embedding.", "scanner_embedding.")
+_AFFINE_PARTS = (*_EMBEDDINGS, "conv_out.")
+
+
+def prepare(model: ConditionedUNet, trained: str) -> None:
+    """Give the model the layers that a set of trained parameters needs; it computes what it did before."""
+    if trained == LORA and not has_low_rank(model):
+        add_low_rank(model)
 
 
 def trained_parameters(model: ConditionedUNet, trained: str) -> dict[str, nn.Parameter]:
@@ -33,13 +44,21 @@ def trained_parameters(model: ConditionedUNet, trained: str) -> dict[str, nn.Par
 
     Args:
         model: the network.
-        trained: ``affine`` or ``full``.
+        trained: ``affine``, ``lora`` or ``full``.
 
     Raises:
-        ModelError: another word.
+        ModelError: another word, or a model that is not prepared for it.
     """
-    if trained not in (AFFINE, FULL):
-        raise ModelError(f"unknown set of trained parameters {trained[:40]!r}", remedy="use affine or full")
+    if trained not in TRAINED:
+        raise ModelError(f"unknown set of trained parameters {trained[:40]!r}", remedy=f"use {', '.join(TRAINED)}")
+    if has_low_rank(model) != (trained == LORA):
+        raise ModelError(f"the model is not prepared for {trained}", remedy="use `prepare` on a fresh base, or merge")
+    if trained == LORA:
+        return {
+            name: parameter
+            for name, parameter in sorted(model.named_parameters())
+            if name.startswith(_EMBEDDINGS) or name.endswith(PARTS)
+        }
     norms = {name + "." for name, part in model.named_modules() if isinstance(part, nn.GroupNorm)}
     return {
         name: parameter
@@ -60,21 +79,34 @@ def load_adapter(model: ConditionedUNet, state: Mapping[str, Tensor], trained: s
     """Put an adapter into the model.
 
     Args:
-        model: changed in place, and only if every check passes.
+        model: changed in place, and only if every check passes; low-rank layers are added where the state has them.
         state: tensors by name.
-        trained: which set the state must be; None accepts either.
+        trained: which set the state must be; None accepts any.
 
     Raises:
         ModelError: a name is missing or unknown, a shape or type differs, or a number is not finite.
     """
     if trained is None:
-        full = trained_parameters(model, FULL)
-        trained = FULL if set(state) == set(full) else AFFINE
-    parameters = trained_parameters(model, trained)
-    require_same_layout(state, parameters)
+        trained = _recognised(state)
+    added = trained == LORA and not has_low_rank(model)
+    prepare(model, trained)
+    try:
+        parameters = trained_parameters(model, trained)
+        require_same_layout(state, parameters)
+    except ModelError:
+        if added:
+            remove_low_rank(model)
+        raise
     with torch.no_grad():
         for name, parameter in parameters.items():
             parameter.copy_(state[name])
+
+
+def _recognised(state: Mapping[str, Tensor]) -> str:
+    """Which set a state is, by its names."""
+    if any(name.endswith(PARTS) for name in state):
+        return LORA
+    return FULL if any(name.startswith("mask_out.") for name in state) else AFFINE
 
 
 def adapter_bytes(state: Mapping[str, Tensor]) -> bytes:

@@ -5,6 +5,7 @@ hospital trains only on the base whose digest the plan names.
 """
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from sonoshare_shared.model.profiles import Profile, profile_named
 from sonoshare_shared.model.tensors import read_metadata, read_tensors, require_same_layout
 
 WEIGHTS = Path(__file__).parent / "weights"
+IMPORTED = "bases"
+"""Folder of imported bases in the home of a hospital or of the coordinator."""
 
 
 def base_path(profile: str | Profile) -> Path:
@@ -54,6 +57,73 @@ def load_base(profile: str | Profile, path: Path | None = None) -> tuple[Conditi
     require_same_layout(state, dict(model.state_dict()))
     model.load_state_dict(state)
     return model.eval(), sha256_file(file)
+
+
+def import_base(source: Path, profile: str | Profile, folder: Path) -> str:
+    """Check a consortium's own base file and keep it under its digest.
+
+    Args:
+        source: safetensors with the names and shapes of the profile's network, any float type, finite.
+        profile: profile or its name.
+        folder: of imported bases, made if absent.
+
+    Returns:
+        The sha256 of the file, which a plan pins.
+
+    Raises:
+        ModelError: as `load_base`; nothing is kept.
+    """
+    _, digest = load_base(profile, source)
+    folder.mkdir(parents=True, exist_ok=True)
+    kept = _imported(folder, digest)
+    sibling = kept.with_name(kept.name + ".partial")
+    sibling.write_bytes(source.read_bytes())
+    if sha256_file(sibling) != digest:
+        raise ModelError(f"{source.name} changed while it was read", remedy="import it again when it is whole")
+    sibling.replace(kept)
+    return digest
+
+
+def load_pinned_base(profile: str | Profile, digest: str, folder: Path | None) -> ConditionedUNet:
+    """Load the base that a plan pins: the shipped one, or an imported one.
+
+    Args:
+        profile: profile or its name.
+        digest: sha256 that the plan names.
+        folder: of imported bases, or None.
+
+    Raises:
+        ModelError: neither is there, or the file is no longer what its name says.
+    """
+    file = base_path(profile)
+    imported = None if folder is None else _imported(folder, digest)
+    if imported is not None and imported.is_file():
+        file = imported
+    model, found = load_base(profile, file)
+    if found != digest:
+        raise ModelError(
+            "the base weights of the plan are not on this machine",
+            remedy="install the version of the plan, or run: sonoshare base import FILE --home DIR",
+        )
+    return model
+
+
+def imported_base(folder: Path, digest: str) -> Path:
+    """Path of an imported base, named by its whole digest.
+
+    Raises:
+        ModelError: it was not imported.
+    """
+    path = _imported(folder, digest)
+    if not path.is_file():
+        raise ModelError("no base of that digest was imported", remedy="run: sonoshare base import FILE --home DIR")
+    return path
+
+
+def _imported(folder: Path, digest: str) -> Path:
+    if not re.fullmatch(r"[0-9a-f]{64}", digest):
+        raise ModelError("a digest is 64 hexadecimal characters", remedy="take it from: sonoshare base info")
+    return folder / f"{digest}.safetensors"
 
 
 def base_origin(path: Path) -> dict[str, Any]:
