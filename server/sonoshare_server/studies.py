@@ -87,7 +87,7 @@ def draft_study(terms: StudyTerms) -> DraftedStudy:
         ModelError: no base weights for the profile.
     """
     model, base_digest = load_base(terms.profile)
-    audits = (PureDP(terms.audit.epsilon_copies), PureDP(terms.audit.epsilon_membership))
+    audits = tuple(PureDP(epsilon) for epsilon in terms.audit.epsilons)
     mechanism = Mechanism(
         rate=terms.rate,
         noise_multiplier=noise_multiplier_for(
