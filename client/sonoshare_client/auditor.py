@@ -30,7 +30,7 @@ from sonoshare_client.audit_figures import (
     strict_rate,
     verdict_figures,
 )
-from sonoshare_privacy.audits import copies, gate, membership
+from sonoshare_privacy.audits import copies, gate, membership, veto
 from sonoshare_privacy.audits.gate import Cohort, Finding
 from sonoshare_privacy.audits.geometric import SYSTEM_RANDOM, RandomBelow
 from sonoshare_privacy.audits.histograms import PublicBins, SplitHistogram, draw_split
@@ -39,6 +39,7 @@ from sonoshare_privacy.budget import ChargeRequest, Reservation
 from sonoshare_privacy.ledger import Ledger
 from sonoshare_shared.documents import AuditPlan
 from sonoshare_shared.documents.charge import PureDP
+from sonoshare_shared.documents.plan import VetoPlan
 from sonoshare_shared.documents.statement import Verdict
 from sonoshare_shared.errors import InputError, PolicyError
 
@@ -149,6 +150,7 @@ class AuditOutcome:
         reasons: the verdict in words.
         smallest_detectable_leak: copied patients that would have been seen with probability 0.8; None if not even all.
         epsilon: what was charged (pure), 0 where the audit could not have seen anything.
+        votes: noisy votes of each cluster of candidates; empty where the plan has no veto or nothing was charged.
     """
 
     verdict: Verdict
@@ -157,6 +159,7 @@ class AuditOutcome:
     reasons: tuple[str, ...]
     smallest_detectable_leak: int | None
     epsilon: float
+    votes: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -190,6 +193,7 @@ class _Audit:
     mechanism: MechanismCheck | None
     findings: dict[str, Finding] = field(default_factory=dict)
     others: dict[str, Finding] = field(default_factory=dict)
+    votes: tuple[int, ...] = ()
     figures: dict[str, Any] = field(default_factory=dict)
 
     def draw_and_judge(self, scored: _Scored, epsilon_baseline: float, below: RandomBelow) -> None:
@@ -224,7 +228,8 @@ class _Audit:
             "by_attack": verdict_figures(self.findings | self.others),
         }
         unchecked = self.mechanism.words if self.mechanism and self.mechanism.finding is None else ()
-        return AuditOutcome(images.verdict, weights, self.figures, (*images.reasons, *unchecked), smallest, epsilon)
+        reasons = (*images.reasons, *unchecked)
+        return AuditOutcome(images.verdict, weights, self.figures, reasons, smallest, epsilon, self.votes)
 
     def judge_baseline(self, blind: _Scores | None, epsilon: float, below: RandomBelow) -> Finding | None:
         """Draw the blind baseline, if it is run; a finding means that no membership figure can be believed."""
@@ -238,6 +243,12 @@ class _Audit:
             "rough_look": rough_figures(drawn),
         }
         return finding
+
+    def draw_votes(self, flagged: NDArray[np.int64], clusters: int, below: RandomBelow) -> None:
+        """Draw every cluster's noisy count, once; the charge is durable by now. No verdict rests on it."""
+        plan = _veto_of(self.plan)
+        self.votes = veto.draw_votes(flagged, clusters, plan.epsilon, below)
+        self.figures["veto"] = {"epsilon": plan.epsilon, "threshold": plan.threshold, "clusters": clusters}
 
     def judge_copies(self, split: SplitHistogram) -> None:
         """Judge the copy counts."""
@@ -278,6 +289,7 @@ def audit_release(
     attack: LossAttack | None = None,
     mechanism: MechanismCheck | None = None,
     epsilon_baseline: float = 0.0,
+    clusters: Sequence[int] = (),
     below: RandomBelow = SYSTEM_RANDOM,
     device: str | None = None,
 ) -> AuditOutcome:
@@ -294,6 +306,7 @@ def audit_release(
         mechanism: what the canaries of the model's training say; None where it was not trained here.
         epsilon_baseline: budget of the blind baseline, for lists that were not split at random by construction; 0
             leaves it out.
+        clusters: public cluster of each candidate, for the plan's veto; empty where no votes are asked for.
         below: source of the noise.
         device: torch device of the copy search; None takes a GPU where there is one.
 
@@ -306,6 +319,8 @@ def audit_release(
         PolicyError: the plan's number of audits is used up.
     """
     size = _common_size(candidates, [*trained, *held_out])
+    if clusters and len(clusters) != len(candidates):
+        raise InputError("a veto needs the cluster of every candidate", remedy="sample the candidate again")
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     reference = copies.reference_images(size)
     detector = copies.calibrate(candidates, reference, device)
@@ -318,9 +333,8 @@ def audit_release(
         audit.findings["foresight"] = blind
         return audit.outcome(smallest, 0.0)
 
-    in_copies, out_copies = (
-        copies.patient_scores(candidates, [one.images for one in group], device) for group in (trained, held_out)
-    )
+    in_copies, nearest = copies.patient_nearest(candidates, [one.images for one in trained], device)
+    out_copies = copies.patient_scores(candidates, [one.images for one in held_out], device)
     scored = _Scored(
         copies=_Scores(in_copies, out_copies, detector.bins),
         loss=_score_losses(attack, trained, held_out, reference) if attack else None,
@@ -332,11 +346,21 @@ def audit_release(
         events.append(PureDP(plan.epsilon_membership))
     if epsilon_baseline > 0:
         events.append(PureDP(epsilon_baseline))
+    if clusters:
+        events.append(PureDP(_veto_of(plan).epsilon))
     payment.reserve(tuple(events))
     audit.draw_and_judge(scored, epsilon_baseline, below)
+    if clusters:
+        audit.draw_votes(veto.flags(in_copies, nearest, clusters, detector.threshold), max(clusters) + 1, below)
     payment.commit()
 
     return audit.outcome(smallest, sum(event.epsilon for event in events))
+
+
+def _veto_of(plan: AuditPlan) -> VetoPlan:
+    if plan.veto is None:
+        raise InputError("the plan has no veto", remedy="audit without clusters")
+    return plan.veto
 
 
 def _common_size(candidates: NDArray[np.float32], patients: Sequence[PatientImages]) -> int:

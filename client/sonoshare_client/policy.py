@@ -94,6 +94,7 @@ class AuditRules(_Rules):
     Attributes:
         maximum_epsilon_copies: most epsilon of one copy audit.
         maximum_epsilon_membership: most epsilon of one membership audit.
+        maximum_epsilon_veto: most epsilon of the votes on one candidate; 0 takes part in no veto.
         maximum_tolerated_share: largest share of copied patients at which a PASS may still be possible.
         maximum_tolerated_auc: largest membership AUC at which a PASS may still be possible.
         maximum_alpha: largest error probability of each bound.
@@ -101,6 +102,7 @@ class AuditRules(_Rules):
 
     maximum_epsilon_copies: Epsilon = 1.0
     maximum_epsilon_membership: Epsilon = 1.0
+    maximum_epsilon_veto: Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)] = 0.0
     maximum_tolerated_share: Annotated[float, Field(gt=0, lt=1)] = 0.25
     maximum_tolerated_auc: Annotated[float, Field(gt=0.5, lt=1)] = 0.8
     maximum_alpha: Annotated[float, Field(gt=0, le=0.2)] = 0.05
@@ -195,7 +197,7 @@ def study_epsilon(plan: StudyPlan, delta: float) -> float:
     from sonoshare_privacy.accounting import PureDP, SampledGaussian, epsilon  # noqa: PLC0415 - see above
 
     mechanism, audit = plan.mechanism, plan.audit
-    audits = [PureDP(audit.epsilon_copies), PureDP(audit.epsilon_membership)] * audit.max_candidates
+    audits = [PureDP(epsilon) for epsilon in audit.epsilons] * audit.max_candidates
     return epsilon([SampledGaussian(mechanism.rate, mechanism.noise_multiplier, plan.steps), *audits], delta)
 
 
@@ -275,6 +277,7 @@ def _check_audit(plan: StudyPlan, policy: Policy) -> None:
     for name, planned, most in (
         ("epsilon_copies", audit.epsilon_copies, rules.maximum_epsilon_copies),
         ("epsilon_membership", audit.epsilon_membership, rules.maximum_epsilon_membership),
+        ("epsilon_veto", 0.0 if audit.veto is None else audit.veto.epsilon, rules.maximum_epsilon_veto),
         ("tolerated_share", audit.tolerated_share, rules.maximum_tolerated_share),
         ("tolerated_auc", audit.tolerated_auc, rules.maximum_tolerated_auc),
         ("alpha", audit.alpha, rules.maximum_alpha),

@@ -45,6 +45,7 @@ _COMMENTS: Final[dict[str, tuple[str, dict[str, str]]]] = {
         {
             "maximum_epsilon_copies": "Most epsilon of one copy audit.",
             "maximum_epsilon_membership": "Most epsilon of one membership audit.",
+            "maximum_epsilon_veto": "Most epsilon of the votes on one candidate; 0 takes part in no veto.",
             "maximum_tolerated_share": "Largest share of copied patients at which a PASS may still be possible.",
             "maximum_tolerated_auc": "Largest membership AUC at which a PASS may still be possible.",
             "maximum_alpha": "Largest error probability of each bound.",

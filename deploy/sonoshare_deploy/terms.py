@@ -6,7 +6,7 @@ from typing import Final
 
 from sonoshare_server.studies import StudyTerms
 from sonoshare_shared.documents import AuditPlan, ReleasePlan, Task
-from sonoshare_shared.documents.plan import Profile, Trained
+from sonoshare_shared.documents.plan import Profile, Trained, VetoPlan
 from sonoshare_shared.errors import InputError
 from sonoshare_shared.tasks.files import read_task
 
@@ -20,8 +20,10 @@ START_TIME: Final = 250
 DIAGNOSIS: Final = read_task("diagnosis")
 
 
-def audit_policy(epsilon: float, tolerated_share: float, tolerated_auc: float, alpha: float) -> AuditPlan:
-    """An audit policy that spends half of its epsilon on copies and half on membership."""
+def audit_policy(
+    epsilon: float, tolerated_share: float, tolerated_auc: float, alpha: float, veto: VetoPlan | None = None
+) -> AuditPlan:
+    """An audit policy that spends half of its epsilon on copies and half on membership; a veto costs its own."""
     return AuditPlan(
         held_out_fraction=HELD_OUT_FRACTION,
         epsilon_copies=epsilon / 2,
@@ -29,6 +31,7 @@ def audit_policy(epsilon: float, tolerated_share: float, tolerated_auc: float, a
         tolerated_share=tolerated_share,
         tolerated_auc=tolerated_auc,
         alpha=alpha,
+        veto=veto,
     )
 
 

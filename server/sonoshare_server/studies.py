@@ -99,7 +99,7 @@ def draft_study(terms: StudyTerms) -> DraftedStudy:
     """
     model, base_digest = load_base(terms.profile, terms.base)
     prepare(model, terms.trained)
-    audits = (PureDP(terms.audit.epsilon_copies), PureDP(terms.audit.epsilon_membership))
+    audits = tuple(PureDP(epsilon) for epsilon in terms.audit.epsilons)
     mechanism = Mechanism(
         rate=terms.rate,
         noise_multiplier=noise_multiplier_for(

@@ -23,7 +23,7 @@ from sonoshare_client.policy import (
 )
 from sonoshare_client.policy_file import policy_text
 from sonoshare_shared.documents import AuditPlan, Mechanism, ReleasePlan, StudyPlan, Task
-from sonoshare_shared.documents.plan import PLAN_PAYLOAD_TYPE
+from sonoshare_shared.documents.plan import PLAN_PAYLOAD_TYPE, VetoPlan
 from sonoshare_shared.envelope import Envelope
 from sonoshare_shared.errors import InputError, PolicyError
 from sonoshare_shared.keys import SigningKey
@@ -62,6 +62,12 @@ def test_a_plan_within_the_rules_is_permitted_at_the_hospitals_own_epsilon():
     assert spent == study_epsilon(plan(), 1e-3)
 
 
+def test_votes_count_towards_the_study_and_need_the_hospitals_own_rule():
+    voting = plan(audit={"veto": VetoPlan(epsilon=0.5)})
+    willing = Policy(audit=AuditRules(maximum_epsilon_veto=0.5))
+    assert check_plan(voting, willing, "north") > check_plan(plan(), Policy(), "north")
+
+
 BROKEN = {
     "not named": ({"cohorts": {"south": 80}, "quorum": 1}, Policy(), "does not name"),
     "other cohort": ({"cohorts": {"north": 500}, "quorum": 1}, Policy(), "declares 100"),
@@ -77,6 +83,11 @@ BROKEN = {
     "local steps": ({"local_steps": 11}, Policy(training=TrainingRules(maximum_local_steps=10)), "11 local steps"),
     "dear copy audit": ({"audit": {"epsilon_copies": 2.0}}, Policy(), "epsilon_copies"),
     "dear membership audit": ({"audit": {"epsilon_membership": 2.0}}, Policy(), "epsilon_membership"),
+    "votes that the hospital has not opted in to": (
+        {"audit": {"veto": VetoPlan(epsilon=0.5)}},
+        Policy(),
+        "epsilon_veto",
+    ),
     "tolerant copies": ({"audit": {"tolerated_share": 0.9}}, Policy(), "tolerated_share"),
     "tolerant membership": ({"audit": {"tolerated_auc": 0.99}}, Policy(), "tolerated_auc"),
     "loose bounds": ({"audit": {"alpha": 0.2}}, Policy(), "alpha"),

@@ -71,6 +71,7 @@ def policy(**budget) -> Policy:
         audit=AuditRules(
             maximum_epsilon_copies=12,
             maximum_epsilon_membership=12,
+            maximum_epsilon_veto=12,
             maximum_tolerated_share=0.9,
             maximum_tolerated_auc=0.99,
         ),

@@ -64,10 +64,11 @@ def audit_candidate(
         payment=payment,
         attack=ModelAttack(node.model(plan, files.adapter)),
         mechanism=mechanism_of(node, plan),
+        clusters=() if plan.audit.veto is None else _clusters(files),
     )
     statement = _statement(node, plan, files, outcome, now)
     envelope = Envelope.sign(STATEMENT_PAYLOAD_TYPE, statement.canonical(), node.key)
-    _keep(node, files, envelope)
+    _keep(node, plan, files, envelope)
     node.record("audited", release=request.release, verdict=outcome.verdict)
     return envelope, b""
 
@@ -108,6 +109,7 @@ def _statement(
         reasons=outcome.reasons,
         verdict_weights=outcome.weights.verdict,
         reasons_weights=tuple(reason for reason in outcome.weights.reasons if reason not in outcome.reasons),
+        veto_votes=outcome.votes,
         smallest_detectable_leak=outcome.smallest_detectable_leak,
         epsilon=outcome.epsilon,
         policy_digest=plan.audit.digest(),
@@ -120,8 +122,16 @@ def _statement(
     return AuditStatement(subject=(subject,), predicate=predicate)
 
 
-def _keep(node: Node, files: CandidateFiles, statement: Envelope) -> None:
+def _clusters(files: CandidateFiles) -> tuple[int, ...]:
+    clusters = files.candidate.clusters
+    if len(clusters) != len(files.candidate.images):
+        raise IntegrityError("the plan has a veto, but the candidate's images are not clustered")
+    return clusters
+
+
+def _keep(node: Node, plan: StudyPlan, files: CandidateFiles, statement: Envelope) -> None:
     path = node.candidate_path(files.digest)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(files.candidate.canonical())
+    node.audited_plan_path(files.digest).write_bytes(plan.canonical())
     node.statement_path(files.digest).write_bytes(statement.to_bytes())

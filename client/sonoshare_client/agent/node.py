@@ -124,6 +124,10 @@ class Node:
         """Where the listing of an audited candidate is kept."""
         return self.home.state_path / "candidates" / f"{digest}.json"
 
+    def audited_plan_path(self, digest: str) -> Path:
+        """Where the plan that a candidate was audited under is kept."""
+        return self.home.state_path / "candidates" / f"{digest}.plan.json"
+
     def statement_path(self, candidate: str) -> Path:
         """Where the signed statement about a candidate is kept."""
         return self.home.statements_path / f"{candidate}.dsse.json"

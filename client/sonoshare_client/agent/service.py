@@ -112,7 +112,7 @@ class Agent:
     def _sign(self, request: SignRequest, manifest: bytes) -> bytes:
         if sha256_hex(manifest) != request.manifest_digest:
             raise IntegrityError("the manifest is not the one that was announced", remedy="send it again")
-        return _answered(sign_manifest(self._node, manifest))
+        return _answered(sign_manifest(self._node, manifest, request.statements))
 
     def _permitted(self, envelope: Envelope, ledger_witness: str | None) -> StudyPlan:
         node = self._node

@@ -1,21 +1,30 @@
 """Signing the final manifest: only what this hospital has audited and passed, and only what it was promised.
 
 The manifest must name a candidate for which this hospital has given a PASS, release exactly that candidate's images
-(this version has no vetoes), and state for this hospital's patients no less epsilon than its ledger says.
+minus what the votes of all hospitals drop (none, unless the plan has a veto), and state for this hospital's patients no
+less epsilon than its ledger says.
 """
+
+from collections.abc import Sequence
 
 from sonoshare_client.agent.node import Node
 from sonoshare_shared.canonical import sha256_hex
-from sonoshare_shared.documents import AuditStatement, ReleaseManifest
+from sonoshare_shared.documents import AuditStatement, ReleaseManifest, StudyPlan
 from sonoshare_shared.documents.release import MANIFEST_PAYLOAD_TYPE
 from sonoshare_shared.documents.statement import STATEMENT_PAYLOAD_TYPE
 from sonoshare_shared.envelope import Envelope
 from sonoshare_shared.errors import IntegrityError, RefusedError
 from sonoshare_shared.release.candidate import Candidate, require_candidate_minus
+from sonoshare_shared.release.veto import vetoed_images
 
 
-def sign_manifest(node: Node, data: bytes) -> Envelope:
+def sign_manifest(node: Node, data: bytes, statements: Sequence[Envelope] = ()) -> Envelope:
     """Check a final manifest and sign its exact bytes.
+
+    Args:
+        node: the hospital.
+        data: the manifest.
+        statements: signed statements of the plan's hospitals in the order of their ids, for the votes of a veto.
 
     Raises:
         RefusedError: this hospital has not passed the candidate, or the promise is not what it spent.
@@ -31,11 +40,41 @@ def sign_manifest(node: Node, data: bytes) -> Envelope:
             f"this hospital's verdict on the candidate is {statement.predicate.verdict}",
             remedy="a release needs a PASS of every hospital",
         )
-    candidate = node.candidate_path(manifest.candidate_digest).read_bytes()
-    require_candidate_minus(manifest, Candidate.from_bytes(candidate), sha256_hex(candidate), vetoed=())
+    data_of_candidate = node.candidate_path(manifest.candidate_digest).read_bytes()
+    candidate = Candidate.from_bytes(data_of_candidate)
+    vetoed = _vetoed(node, manifest, candidate, statements)
+    require_candidate_minus(manifest, candidate, sha256_hex(data_of_candidate), vetoed)
     _require_promise(node, manifest, statement)
     node.record("signed", release=manifest.release)
     return Envelope.sign(MANIFEST_PAYLOAD_TYPE, data, node.key)
+
+
+def _vetoed(
+    node: Node, manifest: ReleaseManifest, candidate: Candidate, statements: Sequence[Envelope]
+) -> frozenset[int]:
+    """What the votes of all hospitals drop, under the plan that this hospital audited the candidate with."""
+    plan = StudyPlan.from_bytes(node.audited_plan_path(manifest.candidate_digest).read_bytes())
+    if plan.audit.veto is None:
+        return frozenset()
+    hospitals = sorted(plan.cohorts)
+    if len(statements) != len(hospitals):
+        raise RefusedError("the votes of a hospital are missing", remedy="send the statements of all, in order of id")
+    said = [_said(node, hospital, envelope) for hospital, envelope in zip(hospitals, statements, strict=True)]
+    if any(statement.candidate != manifest.candidate_digest for statement in said):
+        raise RefusedError("a statement is about another candidate", remedy="send the statements about this one")
+    if _own_statement(node, manifest) not in [statement.canonical() for statement in said]:
+        raise RefusedError("the votes of this hospital are not the ones it gave", remedy="send its own statement")
+    return vetoed_images(candidate, plan.audit.veto, said)
+
+
+def _said(node: Node, hospital: str, envelope: Envelope) -> AuditStatement:
+    entry = node.roster().hospital(hospital)
+    if entry is None:
+        raise RefusedError(f"{hospital} is not in the roster", remedy="ask the coordinator")
+    statement = AuditStatement.from_bytes(envelope.verify(entry.key, STATEMENT_PAYLOAD_TYPE))
+    if statement.predicate.hospital != hospital:
+        raise RefusedError(f"the statement of {hospital} speaks for another hospital", remedy="send its own")
+    return statement
 
 
 def _own_statement(node: Node, manifest: ReleaseManifest) -> bytes:

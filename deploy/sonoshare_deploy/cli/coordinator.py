@@ -31,15 +31,22 @@ def command() -> None:
 @click.option("--tolerated-auc", default=0.7, show_default=True, help="Membership AUC at which no audit passes.")
 @click.option("--epsilon-audit", default=1.0, show_default=True, help="Epsilon of one audit, half for each part.")
 @click.option("--alpha", default=0.05, show_default=True, help="Error probability of each bound of an audit.")
+@click.option("--epsilon-veto", type=click.FloatRange(0, min_open=True), help="Epsilon of votes to drop images; off.")
+@click.option("--veto-threshold", default=1, show_default=True, type=click.IntRange(1, 1000), help="Votes that drop.")
 @json_option
-def init(home: Path, consortium: str, hosts: tuple[str, ...], as_json: bool, **audit: float) -> None:
+def init(home: Path, consortium: str, hosts: tuple[str, ...], as_json: bool, **audit: Any) -> None:
     """Make keys, certificates and the audit policy."""
     from sonoshare_deploy.coordinator import Consortium  # noqa: PLC0415 - keeps --help fast, here and below
     from sonoshare_deploy.provision import CA_CERTIFICATE, create_coordinator  # noqa: PLC0415
     from sonoshare_deploy.terms import audit_policy  # noqa: PLC0415
+    from sonoshare_shared.documents.plan import VetoPlan  # noqa: PLC0415
 
     create_coordinator(home, (*hosts, "127.0.0.1", "localhost"))
-    policy = audit_policy(*(audit[name] for name in ("epsilon_audit", "tolerated_share", "tolerated_auc", "alpha")))
+    epsilon = audit["epsilon_veto"]
+    veto = None if epsilon is None else VetoPlan(epsilon=epsilon, threshold=audit["veto_threshold"])
+    policy = audit_policy(
+        audit["epsilon_audit"], audit["tolerated_share"], audit["tolerated_auc"], audit["alpha"], veto
+    )
     Consortium(consortium, policy).write(home)
     root_key = (home / "root.pub").read_text().strip()
     emit({"consortium": consortium, "root_key": root_key, "certificate": str(home / CA_CERTIFICATE)}, as_json)

@@ -15,5 +15,6 @@ Neighbouring relation everywhere: add or remove *one patient with all of their i
     twins.py        one person under two patient identifiers, for intake
     edits.py        planted edits: what the detector is measured against
     mechanism.py    did the training conform to what was charged: the canaries' verdict
+    veto.py         private votes on public clusters of candidates
     membership.py   scores of the membership attacks
 """

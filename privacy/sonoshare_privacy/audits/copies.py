@@ -20,6 +20,7 @@ Does not promise: what the recall table does not show. Held-out patients check t
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 from typing import Final
 
 import numpy as np
@@ -134,7 +135,14 @@ def planted_recall(sources: NDArray[np.float32], threshold: float, device: str =
 def patient_scores(
     candidates: NDArray[np.float32], patients: Sequence[NDArray[np.float32]], device: str = "cpu"
 ) -> NDArray[np.float64]:
-    """Largest score of each patient's images with all candidates, float64 [n patients].
+    """Largest score of each patient's images with all candidates, float64 [n patients]; see ``patient_nearest``."""
+    return patient_nearest(candidates, patients, device)[0]
+
+
+def patient_nearest(
+    candidates: NDArray[np.float32], patients: Sequence[NDArray[np.float32]], device: str = "cpu"
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Largest score of each patient's images with all candidates, and the candidate that has it, [n patients] both.
 
     Args:
         candidates: float32 [n, S, S].
@@ -142,7 +150,8 @@ def patient_scores(
         device: torch device.
     """
     if not patients:
-        return np.empty(0)
-    best, _ = nearest(candidates, np.concatenate(patients), device)
-    ends = np.cumsum([len(images) for images in patients])
-    return np.array([part.max() for part in np.split(best, ends[:-1])], dtype=np.float64)
+        return np.empty(0), np.empty(0, np.int64)
+    best, found = nearest(candidates, np.concatenate(patients), device)
+    starts = np.cumsum([0, *(len(images) for images in patients)])
+    places = [first + int(best[first:end].argmax()) for first, end in pairwise(starts.tolist())]
+    return best[places].astype(np.float64), found[places]

@@ -78,7 +78,8 @@ def collect_signatures(coordinator: Coordinator, release: str) -> None:
     """Have every hospital check and sign the final manifest, and store the signatures."""
     study, folder = coordinator.study, candidate_folder(coordinator.study, release)
     manifest = (folder / DRAFT / layout.MANIFEST).read_bytes()
-    frame = encode_frame(SignRequest(manifest_digest=sha256_hex(manifest)), manifest)
+    statements = () if study.plan.audit.veto is None else _said_by_all(folder, study.plan)
+    frame = encode_frame(SignRequest(manifest_digest=sha256_hex(manifest), statements=statements), manifest)
     replies = coordinator.fleet.ask(dict.fromkeys(coordinator.hospitals, frame), SIGN_DEADLINE_SECONDS)
     for hospital in coordinator.hospitals:
         try:
@@ -88,6 +89,10 @@ def collect_signatures(coordinator: Coordinator, release: str) -> None:
             continue
         _store(folder / layout.SIGNATURES, hospital, envelope)
         study.event("signed", hospital=hospital, release=release)
+
+
+def _said_by_all(folder: Path, plan: StudyPlan) -> tuple[Envelope, ...]:
+    return tuple(stored_envelopes(folder / "statements", plan).values())
 
 
 def stored_envelopes(folder: Path, plan: StudyPlan) -> dict[str, Envelope]:

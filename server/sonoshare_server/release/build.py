@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from sonoshare_privacy.audits.veto import Clusters
 from sonoshare_server.release import describe, png, reports
 from sonoshare_server.release.contact_sheet import COLUMNS, contact_sheet
 from sonoshare_server.release.describe import Description
@@ -85,11 +86,19 @@ def build_candidate(
     """
     entries: list[CandidateImage] = []
     sizes: set[int] = set()
+    clusters = None if plan.audit.veto is None else Clusters()
     with appearing(folder) as building:
         for batch in batches:
             pixels = _to_uint8(batch.images)
             sizes.add(pixels.shape[-1])
-            entries.extend(_write_sample(building, batch, pixels[row], row, plan) for row in range(len(pixels)))
+            written = [_write_sample(building, batch, pixels[row], row, plan) for row in range(len(pixels))]
+            if clusters is not None:
+                # Clustered as they will be read: from the 8-bit pixels of the files.
+                places = clusters.add(pixels.astype(np.float32) / np.float32(255))
+                written = [
+                    image.model_copy(update={"cluster": place}) for image, place in zip(written, places, strict=True)
+                ]
+            entries.extend(written)
         if len(sizes) != 1:
             raise InputError("a candidate needs images, all of one size", remedy="check the sampler")
         candidate = Candidate(

@@ -25,7 +25,9 @@ from sonoshare_shared.envelope import Envelope
 from sonoshare_shared.errors import FederationError, InputError, RefusedError
 from sonoshare_shared.model.base import IMPORTED
 from sonoshare_shared.release import layout
+from sonoshare_shared.release.candidate import Candidate
 from sonoshare_shared.release.evidence import LogProof, append_release
+from sonoshare_shared.release.veto import vetoed_images
 
 Action = Literal["audit", "sign"]
 Act = Callable[[Action, str], None]
@@ -130,11 +132,16 @@ class Pipeline:
                 roster=self.home.roster_envelope,
                 statements=self.statements(),
                 facts=facts,
+                vetoed=self._vetoed(),
             )
         signatures = self._signatures()
         manifest = ReleaseManifest.from_bytes((draft / layout.MANIFEST).read_bytes())
         seal(draft, destination, signatures=signatures, log_proof=self._logged(manifest))
         return destination
+
+    def _vetoed(self) -> frozenset[int]:
+        candidate = Candidate.from_bytes((self.folder / layout.CANDIDATE).read_bytes())
+        return vetoed_images(candidate, self.study.plan.audit.veto, tuple(self.said().values()))
 
     def _signatures(self) -> Mapping[str, Envelope]:
         folder = self.folder / layout.SIGNATURES

@@ -100,10 +100,13 @@ class SignRequest(Document):
 
     Attributes:
         manifest_digest: sha256 of the manifest bytes.
+        statements: signed audit statements of the plan's hospitals in the order of their ids, where the plan has a
+            veto whose votes must be counted.
     """
 
     kind: Literal["sign"] = "sign"
     manifest_digest: HexDigest
+    statements: tuple[Envelope, ...] = ()
 
 
 Request = Annotated[KeysRequest | TrainRequest | AuditRequest | SignRequest, Field(discriminator="kind")]

@@ -70,6 +70,18 @@ class Mechanism(Document):
     delta: Annotated[float, Field(gt=0, lt=1e-2)]
 
 
+class VetoPlan(Document):
+    """Patients may have near-copies of their own images dropped; on top of the verdict, which it never changes.
+
+    Attributes:
+        epsilon: what each hospital's votes cost its patients.
+        threshold: noisy votes of all hospitals together from which a cluster of images is dropped.
+    """
+
+    epsilon: Annotated[float, Field(gt=0)]
+    threshold: Annotated[int, Field(ge=1, le=1000)] = 1
+
+
 class AuditPlan(Document):
     """What every hospital must measure on its own patients before a release, and when it passes.
 
@@ -81,6 +93,7 @@ class AuditPlan(Document):
         tolerated_auc: membership AUC at which PASS is impossible.
         alpha: error probability of each bound.
         max_candidates: how many candidates of a study may be audited.
+        veto: private votes on clusters of images; None (the default) for none.
     """
 
     held_out_fraction: Fraction
@@ -90,6 +103,13 @@ class AuditPlan(Document):
     tolerated_auc: Annotated[float, Field(gt=0.5, lt=1)]
     alpha: Annotated[float, Field(gt=0, le=0.2)] = 0.05
     max_candidates: Annotated[int, Field(ge=1, le=16)] = 1
+    veto: VetoPlan | None = None
+
+    @property
+    def epsilons(self) -> tuple[float, ...]:
+        """Pure epsilons that one audit charges."""
+        votes = () if self.veto is None else (self.veto.epsilon,)
+        return (self.epsilon_copies, self.epsilon_membership, *votes)
 
 
 class ReleasePlan(Document):

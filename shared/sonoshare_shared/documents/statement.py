@@ -43,6 +43,7 @@ class AuditPredicate(Document):
         reasons: the verdict in words.
         verdict_weights: the verdict on a release of the model itself; never better than ``verdict``.
         reasons_weights: what it rests on beyond ``reasons``.
+        veto_votes: noisy votes of each cluster of the candidate's images; empty where the plan has no veto.
         smallest_detectable_leak: copied patients the audit would have seen with probability 0.8; None if none.
         epsilon: what the audit cost (pure epsilon).
         policy_digest: the audit policy it was judged by.
@@ -59,6 +60,7 @@ class AuditPredicate(Document):
     reasons: tuple[str, ...]
     verdict_weights: Verdict = "INCONCLUSIVE"
     reasons_weights: tuple[str, ...] = ()
+    veto_votes: tuple[int, ...] = ()
     smallest_detectable_leak: int | None
     epsilon: Annotated[float, Field(ge=0)]
     policy_digest: HexDigest

@@ -31,6 +31,7 @@ class CandidateImage(Document):
         label: class name.
         scanner: scanner style, or ``unknown``.
         box: lesion box x, y, width, height in pixels; None where there is no lesion.
+        cluster: public cluster of like images that vetoes name, numbered from 0; None where the plan has no veto.
     """
 
     index: Annotated[int, Field(ge=0, lt=1_000_000)]
@@ -39,6 +40,7 @@ class CandidateImage(Document):
     label: str
     scanner: str
     box: tuple[Pixels, Pixels, Pixels, Pixels] | None
+    cluster: Annotated[int, Field(ge=0, lt=1_000_000)] | None = None
 
 
 class Candidate(Document):
@@ -69,6 +71,11 @@ class Candidate(Document):
         if any(later <= earlier for earlier, later in pairwise(indices)):
             raise ValueError("images must be listed in the order of their indices, each once")
         return self
+
+    @property
+    def clusters(self) -> tuple[int, ...]:
+        """Cluster of each image; empty where the plan has no veto."""
+        return tuple(image.cluster for image in self.images if image.cluster is not None)
 
     def files(self) -> dict[str, str]:
         """Digest of every image and mask by its path."""

@@ -17,6 +17,7 @@ Who may speak
 What was said
   R7  Every image and mask is one of the candidate that the manifest names; plan and candidate are the files whose
       digests the manifest names, and the plan's audit policy is the roster's. ``candidate`` ``plan``
+      Where the plan has a veto, the released images are the candidate minus what the signed votes drop. ``candidate``
   R8  Each attestation is an audit statement, under its payload and predicate type, signed by the hospital that its
       file name and its predicate name, about this candidate, study and audit policy.
       ``payload-type`` ``envelope`` ``signature`` ``statement``
@@ -52,7 +53,7 @@ from sonoshare_shared.envelope import Envelope
 from sonoshare_shared.errors import IntegrityError, VerificationError
 from sonoshare_shared.keys import PublicKey
 from sonoshare_shared.release import layout
-from sonoshare_shared.release.candidate import Candidate, require_from_candidate
+from sonoshare_shared.release.candidate import Candidate, require_candidate_minus, require_from_candidate
 from sonoshare_shared.release.evidence import LogProof, LogView, require_logged, require_not_revoked
 from sonoshare_shared.release.paths import files_in, open_regular, read_regular, require_distinct_paths
 from sonoshare_shared.release.statements import (
@@ -61,6 +62,7 @@ from sonoshare_shared.release.statements import (
     require_promise,
     statement_of,
 )
+from sonoshare_shared.release.veto import vetoed_images
 
 MAX_DOCUMENT_BYTES = 256 << 20
 _BLOCK_BYTES = 1 << 20
@@ -141,12 +143,15 @@ def verify_release(
         )
     governing = _governing_roster(folder, manifest, trusted)
     _require_no_extra(found, manifest, governing)
-    _require_candidate_and_plan(folder, manifest, governing)
+    plan, candidate = _require_candidate_and_plan(folder, manifest, governing)
     attested = [entry.path for entry in manifest.files if entry.path.startswith(f"{layout.ATTESTATIONS}/")]
     envelopes = {path: read_regular(folder, path, MAX_DOCUMENT_BYTES) for path in attested}
     statements = {path: statement_of(path, data, manifest, governing) for path, data in envelopes.items()}
     require_passes(tuple(statements.values()), governing)
     require_promise(manifest, tuple(statements.values()), governing)
+    if plan.audit.veto is not None:
+        vetoed = vetoed_images(candidate, plan.audit.veto, tuple(statements.values()))
+        require_candidate_minus(manifest, candidate, manifest.candidate_digest, vetoed)
     for hospital in governing.hospitals:
         path = layout.signature_path(hospital.id)
         if path not in found:
@@ -238,7 +243,7 @@ def _require_no_extra(found: Mapping[str, int], manifest: ReleaseManifest, roste
         )
 
 
-def _require_candidate_and_plan(folder: Path, manifest: ReleaseManifest, roster: Roster) -> None:
+def _require_candidate_and_plan(folder: Path, manifest: ReleaseManifest, roster: Roster) -> tuple[StudyPlan, Candidate]:
     plan_bytes = read_regular(folder, layout.PLAN, MAX_DOCUMENT_BYTES)
     candidate_bytes = read_regular(folder, layout.CANDIDATE, MAX_DOCUMENT_BYTES)
     try:
@@ -255,6 +260,7 @@ def _require_candidate_and_plan(folder: Path, manifest: ReleaseManifest, roster:
     except IntegrityError as error:
         raise VerificationError("candidate", error.message) from error
     require_from_candidate(manifest, candidate, sha256_hex(candidate_bytes))
+    return plan, candidate
 
 
 def _require_log(
