@@ -100,7 +100,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Pictures of docs/model.md")
     parser.add_argument("--out", type=Path, default=Path("docs/images"))
     parser.add_argument("--adapter", type=Path, action="append", default=[], help="a trained adapter; repeatable")
-    parser.add_argument("--json", action="store_true", help="accepted, so that all benchmarks are called alike")
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
     model, _ = load_base("small")
