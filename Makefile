@@ -28,11 +28,12 @@ browser:
 	echo "no Chromium can be installed here: the browser tests will be skipped"
 
 bench: setup
-	for name in $$(ls benchmarks/*.py | xargs -n1 basename | sed 's/\.py$$//' | grep -v '^_'); do \
+	for name in $$(ls benchmarks/*.py | xargs -n1 basename | sed 's/\.py$$//' | grep -v '^_\|_sheet$$'); do \
 		echo "$$name"; $(BIN)/python -m benchmarks.$$name --json || exit 1; done
 
 docs: setup
 	$(BIN)/python -m benchmarks.phantom_sheet
+	$(BIN)/python -m benchmarks.model_sheet
 
 setup: $(STAMP)
 

@@ -1,6 +1,7 @@
 """What synthetic images are worth to a classifier: floor, without privacy, under DP, and beside real patients.
 
-    python -m benchmarks.utility --work DIR [--busbra DIR] [--folds 1,2,3,4,5] [--seeds 3] [--report] [--json]
+    python -m benchmarks.utility --work DIR [--busbra DIR] [--folds 1,2,3,4,5] [--seeds 3] [--arms ARM,...] [--json]
+        [--start-time 250] [--sampler-steps 5] [--report]
 
 BUS-BRA, official patient-disjoint folds, 64 px. For each fold an adapter is trained on the patients of the others:
 ``nonprivate`` (same steps, no clipping, no noise), ``dp_eps8`` and ``dp_eps3`` (`PatientDP`, delta = 1 / (10 N), one
@@ -76,13 +77,13 @@ def pooled_scores(bench: Bench, arm: str, folds: tuple[int, ...], seeds: int) ->
     return np.stack(table) if table else None
 
 
-def compute(bench: Bench, folds: tuple[int, ...], seeds: int) -> None:
+def compute(bench: Bench, folds: tuple[int, ...], seeds: int, arms: tuple[str, ...] = ORDER) -> None:
     """Make every unit, seed by seed and arm by arm, so that an arm has all of its folds early."""
     for seed in range(seeds):
-        for arm in ORDER:
+        for arm in arms:
             for fold in folds:
                 bench.scores(fold, arm, seed)
-        if seed == 0:
+        if seed == 0 and set(arms) == set(ARMS):
             extras(bench, folds)
 
 
@@ -161,6 +162,9 @@ def main() -> None:
     parser.add_argument("--folds", default="1,2,3,4,5", help="official folds to test on")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--images", type=int, default=Settings.images, help="of each synthetic set")
+    parser.add_argument("--start-time", type=int, default=Settings.start_time, help="how far phantoms are noised")
+    parser.add_argument("--sampler-steps", type=int, default=Settings.sampler_steps, help="of refining")
+    parser.add_argument("--arms", default=",".join(ORDER), help="arms to make, in this order")
     parser.add_argument("--report", action="store_true", help="only read what is there")
     parser.add_argument("--json", action="store_true", help="the result is JSON in any case")
     arguments = parser.parse_args()
@@ -172,16 +176,22 @@ def main() -> None:
     folds = tuple(int(text) for text in arguments.folds.split(","))
     if not folds or set(folds) - set(FOLDS):
         parser.error("folds are numbers from 1 to 5")
-    bench = Bench(
-        load_labelled(read_labels(arguments.busbra), SIZE),
-        arguments.work,
-        Settings(images=arguments.images),
-        compute=not arguments.report,
-        say=lambda unit: print(f"{time.process_time():8.0f} s  {unit}", file=sys.stderr, flush=True),
-    )
+    arms = tuple(arguments.arms.split(","))
+    if set(arms) - set(ARMS):
+        parser.error(f"arms are some of {', '.join(ARMS)}")
+    real = load_labelled(read_labels(arguments.busbra), SIZE)
+    settings = Settings(images=arguments.images, start_time=arguments.start_time, sampler_steps=arguments.sampler_steps)
+
+    def bench(*, computing: bool) -> Bench:
+        return Bench(real, arguments.work, settings, compute=computing, say=_say)
+
     if not arguments.report:
-        compute(bench, folds, arguments.seeds)
-    print(json.dumps(figures(bench, folds, arguments.seeds)))
+        compute(bench(computing=True), folds, arguments.seeds, arms)
+    print(json.dumps(figures(bench(computing=False), folds, arguments.seeds)))
+
+
+def _say(unit: str) -> None:
+    print(f"{time.process_time():8.0f} s  {unit}", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":
