@@ -37,9 +37,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from benchmarks.audit_controls import Memoriser, exact_auc
+from benchmarks.audit_controls import Memoriser
 from benchmarks.audit_scale import measure_twins
 from sonoshare_client.auditor import NoLedger, audit_release
+from sonoshare_client.own_eyes import exact_auc
 from sonoshare_privacy.audits import copies, gate, membership
 from sonoshare_privacy.audits.copytest import CopyTest
 from sonoshare_privacy.audits.correlation import (

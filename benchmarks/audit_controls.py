@@ -37,10 +37,3 @@ class Memoriser:
             guess = mean + self.blur**2 / spread * (noisy - mean)
             out[:, draw] = ((guess - clean) ** 2).mean(axis=1)
         return out
-
-
-def exact_auc(trained: NDArray[np.float64], held_out: NDArray[np.float64]) -> float:
-    """AUC without bins and without noise."""
-    above = trained[:, None] > held_out[None]
-    level = trained[:, None] == held_out[None]
-    return float(above.mean() + level.mean() / 2)

@@ -18,7 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sonoshare_client.auditor import AuditOutcome, Payment, audit_release
-from sonoshare_privacy.audits.correlation import nearest
+from sonoshare_client.own_eyes import MOST_PAIRS, ShownPair, TrueView
+from sonoshare_privacy.audits.copies import patient_nearest
 from sonoshare_privacy.audits.gate import Cohort
 from sonoshare_shared.documents import AuditPlan
 from sonoshare_shared.errors import InputError
@@ -89,14 +90,19 @@ class FolderAudit:
 
         NOT private. For the eyes of those who hold the patients' images already; never to be passed on.
         """
-        if not self.trained:
-            return
-        scores, found = nearest(self.candidates, np.concatenate([one.images for one in self.trained]))
-        first = 0
-        for patient in self.trained:
-            image = int(scores[first : first + len(patient.images)].argmax())
-            yield patient.name, patient.paths[image], self.paths[found[first + image]], float(scores[first + image])
-            first += len(patient.images)
+        found = patient_nearest(self.candidates, [one.images for one in self.trained])
+        for patient, own, synthetic, score in zip(self.trained, found.own, found.candidate, found.scores, strict=True):
+            yield patient.name, patient.paths[own], self.paths[synthetic], float(score)
+
+    def true_view(self, title: str, threshold: float) -> TrueView:
+        """What the hospital's own eyes may see. NOT private; see :mod:`sonoshare_client.own_eyes`."""
+        held_out = patient_nearest(self.candidates, [one.images for one in self.held_out])
+        rows = sorted(self.nearest(), key=lambda row: -row[3])
+        pairs = tuple(
+            ShownPair(score, name, synthetic.name, read_picture(own).pixels, read_picture(synthetic).pixels)
+            for name, own, synthetic, score in rows[:MOST_PAIRS]
+        )
+        return TrueView(title, pairs, np.array([row[3] for row in rows]), held_out.scores, threshold)
 
 
 def read_folder_audit(folder: Path, train: Path, held_out: Path) -> FolderAudit:

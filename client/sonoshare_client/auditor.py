@@ -333,10 +333,10 @@ def audit_release(
         audit.findings["foresight"] = blind
         return audit.outcome(smallest, 0.0)
 
-    in_copies, nearest = copies.patient_nearest(candidates, [one.images for one in trained], device)
+    nearest = copies.patient_nearest(candidates, [one.images for one in trained], device)
     out_copies = copies.patient_scores(candidates, [one.images for one in held_out], device)
     scored = _Scored(
-        copies=_Scores(in_copies, out_copies, detector.bins),
+        copies=_Scores(nearest.scores, out_copies, detector.bins),
         loss=_score_losses(attack, trained, held_out, reference) if attack else None,
         blind=_score_blindly(trained, held_out, reference) if epsilon_baseline > 0 else None,
     )
@@ -351,7 +351,9 @@ def audit_release(
     payment.reserve(tuple(events))
     audit.draw_and_judge(scored, epsilon_baseline, below)
     if clusters:
-        audit.draw_votes(veto.flags(in_copies, nearest, clusters, detector.threshold), max(clusters) + 1, below)
+        audit.draw_votes(
+            veto.flags(nearest.scores, nearest.candidate, clusters, detector.threshold), max(clusters) + 1, below
+        )
     payment.commit()
 
     return audit.outcome(smallest, sum(event.epsilon for event in events))

@@ -2,13 +2,17 @@
 
 import csv
 import json
+import stat
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
 
 from sonoshare_client.home import NodeHome
+from sonoshare_client.intake.ingest import ingest
+from sonoshare_client.own_eyes import exact_auc
 from sonoshare_deploy.cli.audit import command
+from sonoshare_deploy.cli.hospital_look import look
 from sonoshare_shared.errors import InputError
 from sonoshare_shared.imaging import save_png
 from sonoshare_shared.phantom import simulate
@@ -128,3 +132,37 @@ def test_own_eyes_are_a_file_not_a_figure(world, tmp_path):
         rows = list(csv.DictReader(file))
     assert len(rows) == TRAINED
     assert sum(float(row["score"]) > 0.95 for row in rows) == 25
+
+
+def test_own_eyes_can_be_a_folder_with_pictures_and_one_page(world, tmp_path):
+    out = tmp_path / "eyes"
+    done = run(world, "leaking", "--epsilon-audit", "3", "--own-eyes", str(out), "--json")
+    assert "p000" not in done.stdout
+    assert stat.S_IMODE(out.stat().st_mode) == 0o700
+    assert sorted(path.name for path in out.iterdir()) == ["pairs.png", "report.html", "roc.png", "scores.png"]
+    page = (out / "report.html").read_text()
+    assert "25 of 60 trained patients" in page
+    assert page.count("data:image/png;base64,") == 3
+    assert "<script" not in page
+    assert "http" not in page
+    again = run(world, "leaking", "--epsilon-audit", "3", "--own-eyes", str(out))
+    assert isinstance(again.exception, InputError)
+
+
+def test_a_hospital_looks_at_a_release_beside_its_vault(world, tmp_path):
+    rows = ["image,patient,label", *(f"real/p{i:03d}.png,p{i:03d},benign" for i in range(12))]
+    (world / "labels.csv").write_text("\n".join(rows) + "\n")
+    home = NodeHome.create(tmp_path / "node", "north")
+    ingest(home, world, world / "labels.csv")
+    arguments = [str(world / "leaking"), "--home", str(home.path), "--out", str(tmp_path / "look"), "--json"]
+    files = result_of(CliRunner().invoke(look, arguments, standalone_mode=False))["files"]
+    assert files == ["pairs.png", "report.html", "roc.png", "scores.png"]
+    page = (tmp_path / "look" / "report.html").read_text()
+    trained = int(page.split(" of ", 1)[1].split(" trained", 1)[0])
+    assert f"{trained} of {trained} trained patients" in page  # all of them were copied
+    assert not home.ledger_path.exists()
+
+
+def test_the_true_auc_counts_ties_as_half():
+    assert exact_auc(np.array([1.0, 2.0]), np.array([0.0, 1.0])) == 0.875
+    assert np.isnan(exact_auc(np.empty(0), np.ones(2)))

@@ -72,7 +72,9 @@ STUDY = "stand-alone-audits"
 )
 @click.option("--home", type=click.Path(path_type=Path), help="Hospital node whose ledger is charged.")
 @click.option(
-    "--own-eyes", type=click.Path(path_type=Path), help="Write the true nearest pairs to this CSV. NOT private."
+    "--own-eyes",
+    type=click.Path(path_type=Path),
+    help="Write the true nearest pairs to this .csv, or pictures of pairs, scores and ROC to this folder. NOT private.",
 )
 @click.option("--explain", is_flag=True, help="Print what this audit can and cannot see.")
 @click.option("--gate", is_flag=True, help="Exit 1 unless the verdict is PASS.")
@@ -122,7 +124,7 @@ def command(
     if explain:
         result["explain"] = _operating_points(plan, nominal, outcome)
     if own_eyes is not None:
-        _write_own_eyes(own_eyes, audit)
+        _write_own_eyes(own_eyes, audit, f"Audit of {synthetic.name}", outcome.figures["copies"]["threshold"])
     emit(result, as_json, lambda console: _show(console, result))
     return int(gate and outcome.verdict != "PASS")
 
@@ -183,13 +185,19 @@ def _operating_points(plan: "AuditPlan", nominal: "Cohort", outcome: "AuditOutco
     ]
 
 
-def _write_own_eyes(path: Path, audit: "FolderAudit") -> None:
+def _write_own_eyes(path: Path, audit: "FolderAudit", title: str, threshold: float) -> None:
+    from sonoshare_client.own_eyes import WARNING, write_view  # noqa: PLC0415
+
+    if path.suffix.lower() != ".csv":
+        write_view(path, audit.true_view(title, threshold))
+        progress_console().print(f"{path.name}: {WARNING}")
+        return
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["patient", "image", "synthetic", "score"])
         rows = sorted(audit.nearest(), key=lambda row: -row[3])
         writer.writerows([name, own, synthetic, f"{score:.3f}"] for name, own, synthetic, score in rows)
-    progress_console().print(f"{path.name}: NOT private, for the eyes of those who hold the patients' images")
+    progress_console().print(f"{path.name}: {WARNING}")
 
 
 def _show(console: Console, result: Mapping[str, Any]) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from sonoshare_deploy.cli.hospital_look import look
 from sonoshare_deploy.cli.hospital_run import enrol, start
 from sonoshare_deploy.cli.hospital_twins import twins
 from sonoshare_deploy.cli.output import emit, json_option, progress_console
@@ -301,4 +302,5 @@ def status(home_path: Path, *, as_json: bool) -> None:
 
 command.add_command(enrol)
 command.add_command(start)
+command.add_command(look)
 command.add_command(twins)

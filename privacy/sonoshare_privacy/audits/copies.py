@@ -136,13 +136,28 @@ def patient_scores(
     candidates: NDArray[np.float32], patients: Sequence[NDArray[np.float32]], device: str = "cpu"
 ) -> NDArray[np.float64]:
     """Largest score of each patient's images with all candidates, float64 [n patients]; see ``patient_nearest``."""
-    return patient_nearest(candidates, patients, device)[0]
+    return patient_nearest(candidates, patients, device).scores
+
+
+@dataclass(frozen=True, eq=False)
+class Nearest:
+    """The most alike pair of every patient, [n patients] each.
+
+    Args:
+        scores: float64, the pair's score.
+        own: int64, which of the patient's images.
+        candidate: int64, which candidate.
+    """
+
+    scores: NDArray[np.float64]
+    own: NDArray[np.int64]
+    candidate: NDArray[np.int64]
 
 
 def patient_nearest(
     candidates: NDArray[np.float32], patients: Sequence[NDArray[np.float32]], device: str = "cpu"
-) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Largest score of each patient's images with all candidates, and the candidate that has it, [n patients] both.
+) -> Nearest:
+    """Find the most alike pair of every patient.
 
     Args:
         candidates: float32 [n, S, S].
@@ -150,8 +165,9 @@ def patient_nearest(
         device: torch device.
     """
     if not patients:
-        return np.empty(0), np.empty(0, np.int64)
+        return Nearest(np.empty(0), np.empty(0, np.int64), np.empty(0, np.int64))
     best, found = nearest(candidates, np.concatenate(patients), device)
     starts = np.cumsum([0, *(len(images) for images in patients)])
-    places = [first + int(best[first:end].argmax()) for first, end in pairwise(starts.tolist())]
-    return best[places].astype(np.float64), found[places]
+    own = np.array([int(best[first:end].argmax()) for first, end in pairwise(starts)], dtype=np.int64)
+    places = starts[:-1] + own
+    return Nearest(best[places].astype(np.float64), own, found[places])

@@ -1,0 +1,48 @@
+"""A folder of synthetic images beside the vault's patients, as the hospital's own eyes may see them. NOT private."""
+
+from pathlib import Path
+
+import numpy as np
+
+from sonoshare_client.audit_folder import GRID_PX, synthetic_paths
+from sonoshare_client.own_eyes import MOST_PAIRS, ShownPair, TrueView
+from sonoshare_client.vault import PatientRecord, Vault
+from sonoshare_privacy.audits import copies
+from sonoshare_shared.evaluation.labelled import read_picture
+from sonoshare_shared.imaging import to_grid
+
+
+def vault_view(vault: Vault, folder: Path) -> TrueView:
+    """Compare every patient of the vault with every synthetic image of a folder.
+
+    Args:
+        vault: the hospital's images.
+        folder: a release, or pictures at any depth.
+
+    Raises:
+        InputError: the folder holds no picture, or one that cannot be read.
+    """
+    paths = synthetic_paths(folder)
+    candidates = np.stack([to_grid(read_picture(path).pixels, GRID_PX) for path in paths])
+    threshold = copies.calibrate(candidates, copies.reference_images(GRID_PX)).threshold
+    groups: dict[bool, list[PatientRecord]] = {False: [], True: []}
+    for patient in vault.patients():
+        groups[patient.held_out].append(patient)
+    trained, held_out = (
+        copies.patient_nearest(
+            candidates,
+            [np.stack([to_grid(vault.load(ref).pixels, GRID_PX) for ref in one.images]) for one in groups[side]],
+        )
+        for side in (False, True)
+    )
+    pairs = tuple(
+        ShownPair(
+            score=float(trained.scores[place]),
+            own_name=f"patient {groups[False][place].pseudonym[:8]}",
+            synthetic_name=paths[trained.candidate[place]].name,
+            own=vault.load(groups[False][place].images[trained.own[place]]).pixels,
+            synthetic=read_picture(paths[trained.candidate[place]]).pixels,
+        )
+        for place in np.argsort(-trained.scores)[:MOST_PAIRS]
+    )
+    return TrueView(f"{folder.name} beside this hospital's patients", pairs, trained.scores, held_out.scores, threshold)
