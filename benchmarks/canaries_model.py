@@ -119,10 +119,10 @@ def main() -> None:
                 with planted(fault):
                     check = train(patients, mechanism, count, Path(folder))
                 verdicts[fault].append("INCONCLUSIVE" if check.finding is None else check.finding.verdict)
+                print(fault, len(verdicts[fault]), verdicts[fault][-1], file=sys.stderr, flush=True)
                 if fault == SOUND:
                     proved.append(check.figures["epsilon_proved"])
                     claimed = check.figures["epsilon_claimed"]
-            print(fault, {verdict: verdicts[fault].count(verdict) for verdict in set(verdicts[fault])}, file=sys.stderr)
     sound = verdicts.pop(SOUND)
     result = {
         "runs": options.runs,
