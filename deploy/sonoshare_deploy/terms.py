@@ -14,7 +14,7 @@ HELD_OUT_FRACTION: Final = 0.25
 RATE: Final = 0.25
 DRAWS: Final = 2
 LEARNING_RATE: Final = 0.02
-SAMPLER_STEPS: Final = 5
+SAMPLER_STEPS: Final = 8
 START_TIME: Final = 250
 
 DIAGNOSIS: Final = read_task("diagnosis")
