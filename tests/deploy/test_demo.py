@@ -19,6 +19,7 @@ from sonoshare_deploy.cli.main import cli
 from sonoshare_deploy.demo.cohorts import cohorts_of, nominal_cohort, scanners_of
 from sonoshare_deploy.demo.display import Display
 from sonoshare_deploy.demo.journey import DemoSettings, Journey, require_room, study_delta
+from sonoshare_deploy.demo.memory import PeakMemory
 from sonoshare_deploy.processes import Supervisor
 from sonoshare_shared.errors import InputError, SonoShareError
 from sonoshare_shared.labels import read_labels
@@ -138,6 +139,20 @@ def test_an_unreadable_image_is_set_aside_with_its_reason_and_the_rest_is_taken_
     assert journey.quarantined[0].reason
     with Vault(journey.nodes["only"]) as vault:
         assert sum(len(patient.images) for patient in vault.patients()) == len(rows) - 2
+
+
+def test_peak_memory_counts_children_and_no_page_twice():
+    holds = "import sys; block = bytearray(96 << 20); print('ready', flush=True); sys.stdin.read()"
+    with PeakMemory() as peak:
+        before = peak.mib
+        child = subprocess.Popen([sys.executable, "-c", holds], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        assert child.stdout is not None
+        child.stdout.readline()
+        deadline = time.monotonic() + 60
+        while peak.mib < before + 96 and time.monotonic() < deadline:
+            time.sleep(0.1)
+        child.communicate(b"")
+    assert 96 < peak.mib <= peak.resident_mib
 
 
 def started(arguments, folder):

@@ -66,7 +66,7 @@ def command(
         with display.stage("utility", "Utility: classifier on held-out patients (demonstration only)"):
             drawn = read_labels(journey.bundle) if journey.bundle else candidate_table(journey.candidate)
             utility = utility_of(drawn, journey.study.plan, journey.nodes.values())
-        result = demo_result(journey, utility, peak.mib)
+        result = demo_result(journey, utility, peak)
         emit(result, as_json, lambda console: print_result(console, result, journey.said))
         if port is not None and journey.addresses is not None:
             display.say(f"The catalogue is at {journey.addresses.catalogue} until you press Ctrl-C.")

@@ -8,16 +8,17 @@ from rich.table import Table
 
 from sonoshare_client.ledger import open_ledger
 from sonoshare_deploy.demo.journey import RELEASE, STUDY, Journey
+from sonoshare_deploy.demo.memory import PeakMemory
 from sonoshare_shared.documents import AuditStatement
 
 
-def demo_result(journey: Journey, utility: dict[str, Any], peak_mib: float) -> dict[str, Any]:
+def demo_result(journey: Journey, utility: dict[str, Any], peak: PeakMemory) -> dict[str, Any]:
     """The fields of ``sonoshare demo --json``.
 
     Args:
         journey: a journey that came to its end.
         utility: what the release, or the refused candidate, is worth.
-        peak_mib: peak memory of all processes.
+        peak: memory of all processes.
     """
     seconds = {**journey.display.seconds, "total": round(sum(journey.display.seconds.values()), 2)}
     return {
@@ -32,7 +33,8 @@ def demo_result(journey: Journey, utility: dict[str, Any], peak_mib: float) -> d
         "hospitals": [_hospital(journey, hospital) for hospital in sorted(journey.nodes)],
         "catalogue_url": journey.addresses.catalogue if journey.addresses else None,
         "utility": utility,
-        "peak_memory_mib": round(peak_mib),
+        "peak_memory_mib": round(peak.mib),
+        "peak_resident_mib": round(peak.resident_mib),
         "seconds": seconds,
     }
 
