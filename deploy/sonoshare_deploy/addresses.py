@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
-from sonoshare_server.federation.home import write_atomically
+from sonoshare_shared.durable import write_atomically
 from sonoshare_shared.errors import InputError
 
 LOOPBACK: Final = "127.0.0.1"

@@ -14,10 +14,11 @@ from sonoshare_deploy.addresses import Addresses
 from sonoshare_deploy.provision import CA_CERTIFICATE, record_node, sign_roster
 from sonoshare_deploy.superlink import FLOWER_APP
 from sonoshare_server.federation.control import Control
-from sonoshare_server.federation.home import CoordinatorHome, Study, write_atomically
+from sonoshare_server.federation.home import CoordinatorHome, Study
 from sonoshare_server.release.pipeline import Pipeline
 from sonoshare_shared.documents import AuditPlan, HospitalEntry
 from sonoshare_shared.documents.plan import Identifier
+from sonoshare_shared.durable import write_atomically
 from sonoshare_shared.errors import FederationError, InputError
 from sonoshare_shared.keys import PublicKey
 

@@ -9,7 +9,6 @@ whose update leaves. Whoever reads these files can tell which canaries took part
 """
 
 import io
-import os
 import secrets
 from pathlib import Path
 from typing import Final
@@ -19,8 +18,10 @@ import numpy as np
 
 from sonoshare_privacy.canaries import SECRET_BYTES, CanaryRecord
 from sonoshare_shared.documents import StudyPlan
+from sonoshare_shared.durable import write_atomically
 from sonoshare_shared.errors import IntegrityError
 
+_PRIVATE: Final = 0o600
 _SECRET: Final = "secret"  # noqa: S105 - the name of a file
 
 
@@ -44,7 +45,7 @@ class CanaryStore:
         path = self._folder / _SECRET
         if not path.exists():
             self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            _write(path, secrets.token_bytes(SECRET_BYTES))
+            write_atomically(path, secrets.token_bytes(SECRET_BYTES), mode=_PRIVATE)
         secret = path.read_bytes()
         if len(secret) != SECRET_BYTES:
             raise IntegrityError(
@@ -56,7 +57,7 @@ class CanaryStore:
         """Make the record of round ``number`` durable."""
         content = io.BytesIO()
         np.savez(content, scores=record.scores, energy=record.energy, coins=record.coins)
-        _write(self._folder / f"{number:05d}.npz", content.getvalue())
+        write_atomically(self._folder / f"{number:05d}.npz", content.getvalue(), mode=_PRIVATE)
 
     def records(self) -> list[CanaryRecord]:
         """Records of all rounds so far, in order.
@@ -74,19 +75,3 @@ class CanaryStore:
             raise IntegrityError(
                 "a record of the canaries is damaged", remedy="remove it; the audit then rests on the other rounds"
             ) from error
-
-
-def _write(path: Path, data: bytes) -> None:
-    """Whole or not at all, and on the disk with its name when this returns."""
-    partial = path.with_suffix(".part")
-    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)

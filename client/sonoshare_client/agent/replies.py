@@ -6,10 +6,10 @@ request can never make a hospital train, audit or sign twice (CASES 31, 35, 40).
 """
 
 import json
-import os
 from pathlib import Path
 
 from sonoshare_shared.canonical import sha256_hex
+from sonoshare_shared.durable import write_atomically
 from sonoshare_shared.errors import RefusedError
 
 
@@ -38,13 +38,8 @@ class ReplyStore:
 
     def store(self, slot: str, identity: str, reply: bytes) -> None:
         """Store a reply durably."""
-        path = self._path(slot)
-        partial = path.with_suffix(".part")
-        with partial.open("wb") as file:
-            file.write(json.dumps({"slot": slot, "identity": identity}).encode() + b"\n" + reply)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
+        line = json.dumps({"slot": slot, "identity": identity}).encode()
+        write_atomically(self._path(slot), line + b"\n" + reply)
 
     def __len__(self) -> int:
         return sum(1 for _ in self._folder.glob("*.reply"))

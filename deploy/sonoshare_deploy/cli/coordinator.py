@@ -201,7 +201,8 @@ def study_status(home: Path, name: str, as_json: bool) -> None:
 @json_option
 def study_adapter(home: Path, name: str, out: Path, as_json: bool) -> None:
     """Write a study's newest adapter under the name of its task."""
-    from sonoshare_server.federation.home import CoordinatorHome, write_atomically  # noqa: PLC0415
+    from sonoshare_server.federation.home import CoordinatorHome  # noqa: PLC0415
+    from sonoshare_shared.durable import write_atomically  # noqa: PLC0415
 
     this = CoordinatorHome(home).study(name)
     path = out / f"{this.plan.task.name}.safetensors"

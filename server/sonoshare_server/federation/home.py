@@ -9,7 +9,6 @@ killed at any moment continues from the last whole round (CASES 39).
 
 import fcntl
 import json
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -19,25 +18,11 @@ from pathlib import Path
 from sonoshare_shared.documents import Roster, StudyPlan
 from sonoshare_shared.documents.plan import PLAN_PAYLOAD_TYPE
 from sonoshare_shared.documents.roster import ROSTER_PAYLOAD_TYPE
+from sonoshare_shared.durable import write_atomically
 from sonoshare_shared.envelope import Envelope
 from sonoshare_shared.errors import FederationError, InputError
 from sonoshare_shared.keys import PublicKey, SigningKey
 from sonoshare_shared.translog import TransparencyLog
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write a file so that a reader sees the old or the new bytes, whole and durable."""
-    partial = path.with_name(path.name + ".part")
-    with partial.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ no file; the gate counts the files.
 from pathlib import Path
 from typing import Final
 
-from sonoshare_server.federation.home import Study, Witness, write_atomically
+from sonoshare_server.federation.home import Study, Witness
 from sonoshare_server.federation.rounds import Coordinator, identity_key, introduce
 from sonoshare_shared.canonical import sha256_hex
 from sonoshare_shared.documents import AuditStatement, StudyPlan
@@ -24,6 +24,7 @@ from sonoshare_shared.documents.exchange import (
 )
 from sonoshare_shared.documents.release import MANIFEST_PAYLOAD_TYPE
 from sonoshare_shared.documents.statement import STATEMENT_PAYLOAD_TYPE
+from sonoshare_shared.durable import write_atomically
 from sonoshare_shared.envelope import Envelope
 from sonoshare_shared.errors import FederationError, IntegrityError, SonoShareError
 from sonoshare_shared.keys import PublicKey
