@@ -1,4 +1,4 @@
-"""Sampling: same image whatever the batch, phantoms keep their annotation, shards resume."""
+"""Sampling: same image whatever the batch, phantoms keep their annotation."""
 
 import numpy as np
 import pytest
@@ -15,7 +15,6 @@ from sonoshare_shared.model.sampler import (
     SamplerSettings,
     refine,
     sample,
-    sample_shards,
 )
 from sonoshare_shared.phantom import simulate
 
@@ -68,22 +67,6 @@ def test_refining_keeps_the_annotation_and_starts_from_the_phantom(model: Condit
     far = refine(model, phantoms.images, phantoms.masks, condition, seed=0, start_time=800)
     assert np.array_equal(far.masks, phantoms.masks)
     assert np.abs(far.images - phantoms.images).mean() > 0.05
-
-
-def test_shards_resume_to_the_same_set(model: ConditionedUNet, condition: Condition) -> None:
-    whole = sample(model, settings(), condition, seed=5)
-    seen: list[tuple[int, int]] = []
-    first = dict(sample_shards(model, settings(), condition, seed=5, shard_size=3))
-    rest = dict(
-        sample_shards(
-            model, settings(), condition, seed=5, shard_size=3, done={0, 2}, progress=lambda *n: seen.append(n)
-        )
-    )
-    assert list(first) == [0, 1, 2]
-    assert list(rest) == [1]
-    assert np.abs(np.concatenate([s.images for s in first.values()]) - whole.images).max() < 1e-5
-    assert np.abs(rest[1].images - whole.images[3:6]).max() < 1e-5
-    assert seen == [(3, 7), (6, 7), (7, 7)]
 
 
 def test_guidance_pulls_away_from_the_absent_condition(model: ConditionedUNet, condition: Condition) -> None:

@@ -8,14 +8,9 @@ from typing import Any
 
 import click
 
+from sonoshare_deploy.cli.coordinator_release import command as release
+from sonoshare_deploy.cli.coordinator_release import home_option
 from sonoshare_deploy.cli.output import emit, json_option, progress_console
-
-home_option = click.option(
-    "--home",
-    required=True,
-    type=click.Path(path_type=Path, file_okay=False),
-    help="The coordinator's folder.",
-)
 
 
 @click.group()
@@ -211,56 +206,4 @@ def study_adapter(home: Path, name: str, out: Path, as_json: bool) -> None:
     emit({"adapter": str(path), "digest": this.state.adapter_digest, "rounds_done": this.state.rounds_done}, as_json)
 
 
-@command.group()
-def release() -> None:
-    """Create, publish and revoke releases."""
-
-
-@release.command(name="create")
-@home_option
-@click.option("--study", "study_name", required=True, help="A trained study.")
-@click.option("--name", required=True, help="Identifier of the release.")
-@json_option
-def create_release(home: Path, study_name: str, name: str, as_json: bool) -> None:
-    """Draw a candidate, have every hospital audit it, and if all pass, have it signed and sealed."""
-    from rich.progress import Progress  # noqa: PLC0415
-
-    from sonoshare_deploy.coordinator import now, pipeline, register_nodes  # noqa: PLC0415
-    from sonoshare_server.federation.home import CoordinatorHome  # noqa: PLC0415
-    from sonoshare_server.release.pipeline import facts_for  # noqa: PLC0415
-
-    register_nodes(home)
-    folder = CoordinatorHome(home)
-    steps = pipeline(home, folder.study(study_name), name)
-    with Progress(console=progress_console(), transient=True) as bar:
-        job = bar.add_task("draw", total=None)
-        steps.draw(lambda done, total: bar.update(job, completed=done, total=total))
-    said = steps.audit()
-    bundle = steps.finish(facts_for(folder, steps.study, now()))
-    verdicts = {hospital: statement.predicate.verdict for hospital, statement in said.items()}
-    emit({"release": name, "bundle": str(bundle), "verdicts": verdicts}, as_json)
-
-
-@release.command()
-@home_option
-@click.option("--name", required=True, help="Identifier of the release.")
-@json_option
-def publish(home: Path, name: str, as_json: bool) -> None:
-    """Verify a sealed release once more and show it in the catalogue."""
-    from sonoshare_deploy.coordinator_service import publish_release  # noqa: PLC0415
-
-    publish_release(home, name)
-    emit({"release": name, "published": True}, as_json)
-
-
-@release.command()
-@home_option
-@click.option("--name", required=True, help="Identifier of the release.")
-@click.option("--reason", required=True, help="In words, for the public.")
-@json_option
-def revoke(home: Path, name: str, reason: str, as_json: bool) -> None:
-    """Take a release back: the catalogue shows it at once, and fresh verification fails."""
-    from sonoshare_deploy.coordinator_service import revoke_release  # noqa: PLC0415
-
-    revoke_release(home, name, reason)
-    emit({"release": name, "revoked": True}, as_json)
+command.add_command(release)

@@ -89,7 +89,7 @@ def build_candidate(
     clusters = None if plan.audit.veto is None else Clusters()
     with appearing(folder) as building:
         for batch in batches:
-            pixels = _to_uint8(batch.images)
+            pixels = to_uint8(batch.images)
             sizes.add(pixels.shape[-1])
             written = [_write_sample(building, batch, pixels[row], row, plan) for row in range(len(pixels))]
             if clusters is not None:
@@ -197,7 +197,12 @@ def seal(draft: Path, destination: Path, *, signatures: Mapping[str, Envelope], 
     shutil.rmtree(draft)
 
 
-def _to_uint8(images: NDArray[np.floating] | NDArray[np.uint8]) -> NDArray[np.uint8]:
+def to_uint8(images: NDArray[np.floating] | NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Images as a release has them.
+
+    Raises:
+        InputError: an image holds NaN or infinity.
+    """
     if images.dtype == np.uint8:
         return np.asarray(images, np.uint8)
     if not np.isfinite(images).all():

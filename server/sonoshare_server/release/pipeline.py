@@ -16,8 +16,9 @@ from typing import Final, Literal
 from sonoshare_server.federation.home import CoordinatorHome, Study
 from sonoshare_server.federation.statements import DRAFT, candidate_folder, stored_envelopes
 from sonoshare_server.release.build import finalise, seal
-from sonoshare_server.release.draw import Progress, draw_candidate
 from sonoshare_server.release.facts import Facts
+from sonoshare_server.release.leases import LEASE_SECONDS
+from sonoshare_server.release.workers import Progress, draw_candidate
 from sonoshare_shared.documents import AuditStatement
 from sonoshare_shared.documents.release import ReleaseManifest
 from sonoshare_shared.documents.statement import STATEMENT_PAYLOAD_TYPE
@@ -55,28 +56,27 @@ class Pipeline:
         """Folder of the candidate."""
         return candidate_folder(self.study, self.release)
 
-    def draw(self, progress: Progress) -> None:
-        """Draw the candidate.
+    def draw(self, progress: Progress, lease_seconds: float = LEASE_SECONDS) -> None:
+        """Draw the candidate, sharing the work with whoever else draws it.
 
         Raises:
-            InputError: the study is not trained to its end.
+            InputError: the study is not trained to its end, or as ``draw_candidate``.
         """
         plan, state = self.study.plan, self.study.state
         if state.rounds_done < plan.rounds:
             raise InputError(
                 f"study {plan.study} has {state.rounds_done} of {plan.rounds} rounds", remedy="resume the study first"
             )
-        if not (self.folder / layout.CANDIDATE).exists():
-            adapter = self.study.adapter()
-            draw_candidate(
-                self.folder,
-                plan,
-                adapter,
-                bases=self.home.path / IMPORTED,
-                adapter_digest=state.adapter_digest,
-                release=self.release,
-                progress=progress,
-            )
+        draw_candidate(
+            self.folder,
+            plan,
+            self.study.adapter(),
+            bases=self.home.path / IMPORTED,
+            adapter_digest=state.adapter_digest,
+            release=self.release,
+            progress=progress,
+            lease_seconds=lease_seconds,
+        )
 
     def audit(self) -> dict[str, AuditStatement]:
         """Have the candidate audited by every hospital; returns what they say, by hospital."""

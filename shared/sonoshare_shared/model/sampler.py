@@ -13,7 +13,7 @@ Solver: Lu et al. 2022, order 2, multistep, data prediction.
 """
 
 import hashlib
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -168,54 +168,6 @@ def refine(
     """Simulate, then refine: `sample` with ``start="phantom"``."""
     settings = SamplerSettings(steps=steps, start=PHANTOM, start_time=start_time)
     return sample(model, settings, condition, seed=seed, start_index=start_index, images=images, masks=masks)
-
-
-def sample_shards(
-    model: ConditionedUNet,
-    settings: SamplerSettings,
-    condition: Condition,
-    *,
-    seed: int,
-    shard_size: int,
-    done: Collection[int] = (),
-    images: NDArray[np.float32] | None = None,
-    masks: NDArray[np.bool_] | None = None,
-    progress: Callable[[int, int], None] | None = None,
-) -> Iterator[tuple[int, Samples]]:
-    """Draw a large set shard by shard, leaving out the shards that are already done.
-
-    Args:
-        model: as in `sample`; so are ``settings, condition, seed, images, masks``.
-        settings: how.
-        condition: n rows, the whole set.
-        seed: of the whole set.
-        shard_size: images per shard; shard k holds the indices from k * shard_size.
-        done: shards to leave out.
-        images: phantoms of the whole set.
-        masks: their masks.
-        progress: called with (images done, n), images of left-out shards counted as done.
-
-    Yields:
-        (shard, its samples), in order.
-    """
-    total = len(condition)
-    for shard, first in enumerate(range(0, total, shard_size)):
-        rows = slice(first, min(first + shard_size, total))
-        if shard not in done:
-            yield (
-                shard,
-                sample(
-                    model,
-                    settings,
-                    condition[rows],
-                    seed=seed,
-                    start_index=first,
-                    images=None if images is None else images[rows],
-                    masks=None if masks is None else masks[rows],
-                ),
-            )
-        if progress is not None:
-            progress(rows.stop, total)
 
 
 def _require_phantoms(

@@ -5,7 +5,6 @@ bytes, before any parser sees them. The same tensors always give the same bytes 
 unless given), so a digest of the bytes names the tensors.
 """
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load, save
 from torch import Tensor
 
+from sonoshare_shared.durable import write_atomically
 from sonoshare_shared.errors import ModelError
 
 State = dict[str, Tensor]
@@ -74,13 +74,12 @@ def read_metadata(path: Path) -> dict[str, str]:
 
 
 def write_tensors(path: Path, state: Mapping[str, Tensor], metadata: dict[str, str] | None = None) -> None:
-    """Write a safetensors file whole or not at all: to a sibling, flushed, then renamed."""
-    sibling = path.with_name(path.name + ".partial")
-    with sibling.open("wb") as file:
-        file.write(tensor_bytes(state, metadata))
-        file.flush()
-        os.fsync(file.fileno())
-    sibling.replace(path)
+    """Write a safetensors file whole or not at all.
+
+    Raises:
+        OSError: it could not be written; an older file is as it was.
+    """
+    write_atomically(path, tensor_bytes(state, metadata))
 
 
 def require_same_layout(state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:

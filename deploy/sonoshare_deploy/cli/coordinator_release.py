@@ -1,0 +1,112 @@
+"""``sonoshare coordinator release``: from a trained study to a published release, and back.
+
+Everything is imported inside the commands, so that ``--help`` is fast.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+
+from sonoshare_deploy.cli.output import emit, json_option, progress_console
+
+home_option = click.option(
+    "--home",
+    required=True,
+    type=click.Path(path_type=Path, file_okay=False),
+    help="The coordinator's folder.",
+)
+
+
+@click.group("release")
+def command() -> None:
+    """Create, publish and revoke releases."""
+
+
+def _drawing_options(function: Callable[..., None]) -> Callable[..., None]:
+    """Options of the two verbs that draw."""
+    options = (
+        home_option,
+        click.option("--study", "study_name", required=True, help="A trained study."),
+        click.option("--name", required=True, help="Identifier of the release."),
+        click.option(
+            "--workers", type=click.IntRange(1, 256), default=1, show_default=True, help="Processes that draw here."
+        ),
+        click.option(
+            "--lease-seconds",
+            type=click.FloatRange(min=1),
+            default=60.0,
+            show_default=True,
+            help="A worker that is silent for so long is taken for dead.",
+        ),
+    )
+    for option in reversed(options):
+        function = option(function)
+    return function
+
+
+@command.command(name="create")
+@_drawing_options
+@json_option
+def create_release(
+    *, home: Path, study_name: str, name: str, workers: int, lease_seconds: float, as_json: bool
+) -> None:
+    """Draw a candidate, have every hospital audit it, and if all pass, have it signed and sealed."""
+    from sonoshare_deploy.coordinator import now, pipeline, register_nodes  # noqa: PLC0415
+    from sonoshare_deploy.release_workers import draw_release  # noqa: PLC0415
+    from sonoshare_server.federation.home import CoordinatorHome  # noqa: PLC0415
+    from sonoshare_server.release.pipeline import facts_for  # noqa: PLC0415
+
+    register_nodes(home)
+    folder = CoordinatorHome(home)
+    steps = pipeline(home, folder.study(study_name), name)
+    draw_release(steps, workers, lease_seconds, progress_console())
+    said = steps.audit()
+    bundle = steps.finish(facts_for(folder, steps.study, now()))
+    verdicts = {hospital: statement.predicate.verdict for hospital, statement in said.items()}
+    emit({"release": name, "bundle": str(bundle), "verdicts": verdicts}, as_json)
+
+
+@command.command(name="draw")
+@_drawing_options
+@click.option("--leash", is_flag=True, help="End when standard input closes.")
+@json_option
+def draw_only(
+    *, home: Path, study_name: str, name: str, workers: int, lease_seconds: float, leash: bool, as_json: bool
+) -> None:
+    """Draw a candidate and stop; the same command, started again or elsewhere on the same folder, shares the work."""
+    from sonoshare_deploy.coordinator import pipeline  # noqa: PLC0415
+    from sonoshare_deploy.processes import hold_leash  # noqa: PLC0415
+    from sonoshare_deploy.release_workers import draw_release  # noqa: PLC0415
+    from sonoshare_server.federation.home import CoordinatorHome  # noqa: PLC0415
+
+    if leash:
+        hold_leash()
+    steps = pipeline(home, CoordinatorHome(home).study(study_name), name)
+    draw_release(steps, workers, lease_seconds, progress_console())
+    emit({"release": name, "candidate": str(steps.folder), "images": steps.study.plan.release.images}, as_json)
+
+
+@command.command()
+@home_option
+@click.option("--name", required=True, help="Identifier of the release.")
+@json_option
+def publish(home: Path, name: str, as_json: bool) -> None:
+    """Verify a sealed release once more and show it in the catalogue."""
+    from sonoshare_deploy.coordinator_service import publish_release  # noqa: PLC0415
+
+    publish_release(home, name)
+    emit({"release": name, "published": True}, as_json)
+
+
+@command.command()
+@home_option
+@click.option("--name", required=True, help="Identifier of the release.")
+@click.option("--reason", required=True, help="In words, for the public.")
+@json_option
+def revoke(home: Path, name: str, reason: str, as_json: bool) -> None:
+    """Take a release back: the catalogue shows it at once, and fresh verification fails."""
+    from sonoshare_deploy.coordinator_service import revoke_release  # noqa: PLC0415
+
+    revoke_release(home, name, reason)
+    emit({"release": name, "revoked": True}, as_json)

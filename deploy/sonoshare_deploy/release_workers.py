@@ -1,0 +1,41 @@
+"""Drawing a release with several processes on this machine: this one, and helpers.
+
+A helper runs ``sonoshare coordinator release draw``. The machine's threads are shared out among all. Helpers end with
+this process, and what one of them leaves is taken over when its lease expires, so one that dies costs time and nothing
+else.
+"""
+
+import os
+import sys
+
+import torch
+from rich.console import Console
+from rich.progress import Progress
+
+from sonoshare_deploy.processes import Supervisor
+from sonoshare_server.release.pipeline import Pipeline
+
+
+def draw_release(steps: Pipeline, workers: int, lease_seconds: float, console: Console) -> None:
+    """Draw a candidate, with a bar on the console.
+
+    Args:
+        steps: the release's pipeline.
+        workers: processes in all, this one included.
+        lease_seconds: after which a silent worker is taken for dead.
+        console: for progress.
+
+    Raises:
+        InputError: as ``Pipeline.draw``.
+    """
+    threads = max(1, torch.get_num_threads() // workers)
+    command = [sys.executable, "-m", "sonoshare_deploy.cli.main", "coordinator", "release", "draw", "--leash"]
+    command += ["--home", str(steps.home.path), "--study", steps.study.plan.study, "--name", steps.release]
+    command += ["--lease-seconds", str(lease_seconds)]
+    with Supervisor(steps.home.path / "logs") as supervisor, Progress(console=console, transient=True) as bar:
+        if workers > 1:
+            torch.set_num_threads(threads)
+        for number in range(1, workers):
+            supervisor.start(f"draw-{number}", command, {**os.environ, "OMP_NUM_THREADS": str(threads)})
+        job = bar.add_task("draw", total=None)
+        steps.draw(lambda done, total: bar.update(job, completed=done, total=total), lease_seconds)

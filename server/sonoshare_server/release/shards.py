@@ -1,0 +1,121 @@
+"""The finished shards of a drawing, one safetensors file each, until a candidate is made of them.
+
+Promises: a shard is there whole or not at all and carries the sha256 of its tensors; one that does not hold what it
+says is removed and counts as missing. A folder belongs to one drawing (plan, adapter, versions): another is refused.
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import torch
+
+from sonoshare_server.release.build import Samples, to_uint8
+from sonoshare_shared.canonical import sha256_hex
+from sonoshare_shared.errors import InputError, ModelError
+from sonoshare_shared.model.tensors import State, read_metadata, read_tensors, tensor_bytes, write_tensors
+
+PINNED: Final = "drawing.json"
+DIGEST: Final = "sha256"
+_FIELDS: Final = ("images", "masks", "labels", "scanners", "boxes")
+
+
+class Shards:
+    """A folder of shards.
+
+    Args:
+        folder: made if absent.
+        count: of shards in the whole drawing.
+        size: images of a shard; the last may have fewer.
+        pinned: what the images depend on.
+        writer: name of this worker, usable in a file name, no other worker's.
+
+    Raises:
+        InputError: the folder belongs to another drawing.
+        OSError: the folder cannot be written.
+    """
+
+    def __init__(self, folder: Path, *, count: int, size: int, pinned: Mapping[str, str], writer: str) -> None:
+        self._folder, self._count, self._size, self._writer = folder, count, size, writer
+        self._sound: set[int] = set()
+        folder.mkdir(parents=True, exist_ok=True)
+        self._require(json.dumps({**pinned, "size": size}, sort_keys=True))
+
+    def missing(self) -> list[int]:
+        """Shards that still have to be drawn; each file is looked through once by each worker."""
+        for shard in range(self._count):
+            if shard in self._sound or not self.holds(shard):
+                continue
+            try:
+                self.read(shard)
+            except ModelError:
+                self._path(shard).unlink(missing_ok=True)
+        return [shard for shard in range(self._count) if shard not in self._sound]
+
+    def holds(self, shard: int) -> bool:
+        """Whether a shard is in its place, by whomever."""
+        return self._path(shard).exists()
+
+    def write(self, shard: int, samples: Samples) -> None:
+        """Put a shard in place.
+
+        Raises:
+            InputError: an image holds NaN or infinity.
+            OSError: it could not be written; nothing is in its place.
+        """
+        state = _state(samples)
+        path = self._path(shard)
+        # A name of this worker's own: another may be writing the very same shard.
+        mine = path.with_name(f"{path.stem}.{self._writer}")
+        write_tensors(mine, state, {DIGEST: _digest(state)})
+        mine.replace(path)
+        self._sound.add(shard)
+
+    def read(self, shard: int) -> Samples:
+        """A finished shard.
+
+        Raises:
+            ModelError: it is missing or damaged.
+        """
+        path = self._path(shard)
+        state = read_tensors(path)
+        if set(state) != set(_FIELDS) or read_metadata(path).get(DIGEST) != _digest(state):
+            raise ModelError(f"{path.name} is damaged", remedy="run the same command again: it is drawn anew")
+        self._sound.add(shard)
+        fields = {name: tensor.numpy() for name, tensor in state.items()}
+        return Samples(**fields, start_index=shard * self._size)
+
+    def _path(self, shard: int) -> Path:
+        return self._folder / f"shard-{shard:06d}.safetensors"
+
+    def _require(self, pinned: str) -> None:
+        path = self._folder / PINNED
+        mine = self._folder / f"{PINNED}.{self._writer}"
+        mine.write_text(pinned)
+        try:
+            os.link(mine, path)  # whole and exclusive, as a lease is
+        except FileExistsError:
+            if path.read_text() != pinned:
+                raise InputError(
+                    "a drawing of this name was begun with another plan, adapter or version",
+                    remedy=f"finish it as it was begun, or remove the folder {self._folder.name}",
+                ) from None
+        finally:
+            mine.unlink()
+
+
+def _state(samples: Samples) -> State:
+    return {
+        "images": torch.from_numpy(to_uint8(samples.images)),
+        "masks": torch.from_numpy(np.asarray(samples.masks, np.bool_)),
+        "labels": torch.from_numpy(np.asarray(samples.labels, np.int64)),
+        "scanners": torch.from_numpy(np.asarray(samples.scanners, np.int64)),
+        "boxes": torch.from_numpy(np.asarray(samples.boxes, np.float32)),
+    }
+
+
+def _digest(state: State) -> str:
+    return sha256_hex(tensor_bytes(state))

@@ -1,0 +1,199 @@
+"""`sonoshare coordinator release draw`: several workers, one candidate; kills, a full disk and damaged shards."""
+
+import errno
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import psutil
+import pytest
+from click.testing import CliRunner
+from tests.shared.consortium import make_plan
+
+from sonoshare_deploy.cli.main import cli
+from sonoshare_deploy.provision import create_coordinator
+from sonoshare_server.federation.home import CoordinatorHome
+from sonoshare_server.release import workers
+from sonoshare_server.release.build import Samples
+from sonoshare_server.release.draw import SHARD_IMAGES, draw_shard
+from sonoshare_server.release.leases import Lease
+from sonoshare_shared import durable
+from sonoshare_shared.documents import ReleasePlan, StudyPlan
+from sonoshare_shared.errors import InputError
+from sonoshare_shared.model.adapter import AFFINE, adapter_bytes, adapter_digest, adapter_state
+from sonoshare_shared.model.base import load_base
+from sonoshare_shared.model.network import ConditionedUNet
+
+SHARDS = 3
+IMAGES = SHARDS * SHARD_IMAGES - 5
+# Kills itself, with no chance to tidy up, as it begins its second shard.
+KILLED = """
+import os, signal
+from sonoshare_server.release import workers
+drawn, draw = [], workers.draw_shard
+def draw_shard(*arguments):
+    if drawn:
+        os.kill(os.getpid(), signal.SIGKILL)
+    drawn.append(1)
+    return draw(*arguments)
+workers.draw_shard = draw_shard
+from sonoshare_deploy.cli.main import main
+main()
+"""
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A coordinator with a study whose last round is done."""
+    home = tmp_path_factory.mktemp("consortium") / "coordinator"
+    create_coordinator(home, ("localhost",))
+    model, base = load_base("tiny")
+    state = adapter_state(model, AFFINE)
+    plan = make_plan(IMAGES).model_copy(
+        update={
+            "study": "study",
+            "base_digest": base,
+            "rounds": 1,
+            "release": ReleasePlan(images=IMAGES, sampler_steps=2, start="phantom", seed=7),
+        }
+    )
+    study = CoordinatorHome(home).create_study(plan, adapter_bytes(state), adapter_digest(state))
+    study.commit_round(1, adapter_bytes(state), adapter_digest(state))
+    return home
+
+
+@pytest.fixture
+def home(trained: Path, tmp_path: Path) -> Path:
+    shutil.copytree(trained, tmp_path / "coordinator")
+    return tmp_path / "coordinator"
+
+
+@pytest.fixture(scope="module")
+def alone(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """What one worker draws."""
+    home = tmp_path_factory.mktemp("alone") / "coordinator"
+    shutil.copytree(trained, home)
+    draw(home)
+    return files(home)
+
+
+def arguments(home: Path, *more: str) -> list[str]:
+    return ["coordinator", "release", "draw", "--home", str(home), "--study", "study", "--name", "r1", *more]
+
+
+def draw(home: Path, *more: str) -> None:
+    CliRunner().invoke(cli, arguments(home, *more), catch_exceptions=False)
+
+
+def draw_all_but_the_candidate(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stopped(*_arguments: object, **_named: object) -> None:
+        raise InputError("stopped")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(workers, "build_candidate", stopped)
+        with pytest.raises(InputError, match="stopped"):
+            draw(home)
+
+
+def files(home: Path) -> dict[str, bytes]:
+    """The candidate; nothing else may be left beside it."""
+    folder = home / "studies" / "study" / "candidates"
+    assert [path.name for path in folder.iterdir()] == ["r1"]
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def drawing(home: Path) -> Path:
+    return home / "studies" / "study" / "candidates" / ".r1.drawing"
+
+
+def test_two_workers_share_the_shards_and_draw_what_one_draws(
+    home: Path, alone: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[int] = []
+
+    def patient(model: ConditionedUNet, plan: StudyPlan, shard: int) -> Samples:
+        # Waits at its first shard until the helper is at one as well.
+        end = time.monotonic() + 120
+        while not drawn and len(list(drawing(home).glob("*.lease"))) < 2 and time.monotonic() < end:
+            time.sleep(0.02)
+        drawn.append(shard)
+        return draw_shard(model, plan, shard)
+
+    monkeypatch.setattr(workers, "draw_shard", patient)
+    draw(home, "--workers", "2")
+    assert 0 < len(drawn) < SHARDS
+    assert files(home) == alone
+    assert not [child for child in psutil.Process().children() if "draw" in child.cmdline()]
+
+
+def test_a_killed_workers_shard_is_taken_over_when_its_lease_expires(home: Path, alone: dict[str, bytes]) -> None:
+    dead = subprocess.run([sys.executable, "-c", KILLED, *arguments(home)], capture_output=True, check=False)
+    assert dead.returncode == -signal.SIGKILL
+    left = sorted(path.name for path in drawing(home).iterdir())
+    assert "shard-000000.safetensors" in left
+    lease = drawing(home) / "shard-000001.000000.lease"
+    # Its last heartbeat was most of a minute ago.
+    held = Lease(**json.loads(lease.read_text()))
+    lease.write_text(json.dumps(asdict(replace(held, expires=time.time() + 1.5))))
+    before = time.time()
+    draw(home)
+    assert time.time() - before > 1.0
+    assert files(home) == alone
+
+
+def test_a_full_disk_is_one_line_and_the_same_command_goes_on(
+    home: Path, alone: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shards: list[int] = []
+
+    def full(descriptor: int) -> None:
+        # The disk has room for two shards: the third write fails when it is flushed, as on a real file system.
+        shards.append(descriptor)
+        if len(shards) > 4:  # file and folder of each
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(durable.os, "fsync", full)
+        with pytest.raises(InputError) as caught:
+            draw(home)
+    assert str(caught.value) == (
+        "the drawing cannot be written: No space left on device"
+        " (make room, then run the same command again; finished shards are kept)"
+    )
+    kept = sorted(path.name for path in drawing(home).iterdir())
+    assert kept == ["drawing.json", "shard-000000.safetensors", "shard-000001.safetensors"]
+    drawn: list[int] = []
+
+    def watched(model: ConditionedUNet, plan: StudyPlan, shard: int) -> Samples:
+        drawn.append(shard)
+        return draw_shard(model, plan, shard)
+
+    monkeypatch.setattr(workers, "draw_shard", watched)
+    draw(home)
+    assert drawn == [2]
+    assert files(home) == alone
+
+
+def test_damaged_shards_are_drawn_again(home: Path, alone: dict[str, bytes], monkeypatch: pytest.MonkeyPatch) -> None:
+    draw_all_but_the_candidate(home, monkeypatch)
+    half, changed, other = sorted(drawing(home).glob("shard-*.safetensors"))
+    half.write_bytes(half.read_bytes()[: half.stat().st_size // 2])
+    data = changed.read_bytes()
+    changed.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    other.write_bytes(b"not a shard")
+    draw(home)
+    assert files(home) == alone
+
+
+def test_a_drawing_begun_with_another_adapter_is_refused(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    draw_all_but_the_candidate(home, monkeypatch)
+    study = CoordinatorHome(home).study("study")
+    study.commit_round(1, study.adapter(), "0" * 64)
+    with pytest.raises(InputError, match="begun with another plan, adapter or version"):
+        draw(home)
