@@ -37,6 +37,7 @@ from sonoshare_privacy.audits.histograms import PublicBins, SplitHistogram, draw
 from sonoshare_privacy.audits.mechanism import MechanismCheck
 from sonoshare_privacy.budget import ChargeRequest, Reservation
 from sonoshare_privacy.ledger import Ledger
+from sonoshare_privacy.votes import draw_votes
 from sonoshare_shared.documents import AuditPlan
 from sonoshare_shared.documents.charge import PureDP
 from sonoshare_shared.documents.plan import VetoPlan
@@ -247,7 +248,7 @@ class _Audit:
     def draw_votes(self, flagged: NDArray[np.int64], clusters: int, below: RandomBelow) -> None:
         """Draw every cluster's noisy count, once; the charge is durable by now. No verdict rests on it."""
         plan = _veto_of(self.plan)
-        self.votes = veto.draw_votes(flagged, clusters, plan.epsilon, below)
+        self.votes = draw_votes(flagged, clusters, plan.epsilon, below)
         self.figures["veto"] = {"epsilon": plan.epsilon, "threshold": plan.threshold, "clusters": clusters}
 
     def judge_copies(self, split: SplitHistogram) -> None:

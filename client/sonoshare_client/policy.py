@@ -79,6 +79,7 @@ class TrainingRules(_Rules):
         maximum_draws: most draws of one patient in one step.
         maximum_rounds: most rounds of a study.
         maximum_local_steps: most steps of one round.
+        maximum_epsilon_calibration: most epsilon of the votes on a study's phantoms; 0 takes part in none.
     """
 
     trained: Annotated[tuple[Trained, ...], Field(min_length=1)] = ("affine", "lora", "full")
@@ -86,6 +87,7 @@ class TrainingRules(_Rules):
     maximum_draws: Annotated[int, Field(ge=1)] = 64
     maximum_rounds: Annotated[int, Field(ge=1)] = 1000
     maximum_local_steps: Annotated[int, Field(ge=1)] = 1000
+    maximum_epsilon_calibration: Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)] = 2.0
 
 
 class AuditRules(_Rules):
@@ -193,12 +195,12 @@ def training_epsilon(plan: StudyPlan, delta: float) -> float:
 
 
 def study_epsilon(plan: StudyPlan, delta: float) -> float:
-    """Epsilon of a plan's training and of all audits it allows, composed."""
+    """Epsilon of a plan's training, its calibration and all audits it allows, composed."""
     from sonoshare_privacy.accounting import PureDP, SampledGaussian, epsilon  # noqa: PLC0415 - see above
 
-    mechanism, audit = plan.mechanism, plan.audit
-    audits = [PureDP(epsilon) for epsilon in audit.epsilons] * audit.max_candidates
-    return epsilon([SampledGaussian(mechanism.rate, mechanism.noise_multiplier, plan.steps), *audits], delta)
+    mechanism = plan.mechanism
+    beside = [PureDP(each) for each in plan.epsilons]
+    return epsilon([SampledGaussian(mechanism.rate, mechanism.noise_multiplier, plan.steps), *beside], delta)
 
 
 def check_plan(plan: StudyPlan, policy: Policy, hospital: str) -> float:
@@ -270,6 +272,12 @@ def _check_training(plan: StudyPlan, policy: Policy) -> None:
                 f"the plan wants {planned} {what}; the policy permits {most}",
                 remedy=f"ask for fewer, or raise training.maximum_{what.replace(' ', '_')}",
             )
+    votes = 0.0 if plan.calibration is None else plan.calibration.epsilon
+    if votes > rules.maximum_epsilon_calibration:
+        raise PolicyError(
+            f"the plan's calibration costs epsilon {votes:g}; the policy permits {rules.maximum_epsilon_calibration:g}",
+            remedy="ask for less, or raise training.maximum_epsilon_calibration",
+        )
 
 
 def _check_audit(plan: StudyPlan, policy: Policy) -> None:

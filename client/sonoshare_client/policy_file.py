@@ -17,7 +17,7 @@ _COMMENTS: Final[dict[str, tuple[str, dict[str, str]]]] = {
         "What may be spent. Neighbouring: one patient with all images, added or removed.",
         {
             "lifetime_epsilon": "All studies and audits together. What is spent never comes back.",
-            "study_epsilon": "One study with all its audits.",
+            "study_epsilon": "One study with its calibration and all its audits.",
             "delta": "The delta at which both are stated, and the largest a plan may use; below 1 / nominal.",
         },
     ),
@@ -38,6 +38,7 @@ _COMMENTS: Final[dict[str, tuple[str, dict[str, str]]]] = {
             "maximum_draws": "Most draws of one patient in one step.",
             "maximum_rounds": "Most rounds of a study.",
             "maximum_local_steps": "Most steps of one round.",
+            "maximum_epsilon_calibration": "Most epsilon of the votes on a study's phantoms; 0 takes part in none.",
         },
     ),
     "audit": (

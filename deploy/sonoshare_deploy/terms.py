@@ -5,9 +5,11 @@ from pathlib import Path
 from typing import Final
 
 from sonoshare_server.studies import StudyTerms
+from sonoshare_shared.calibration.ballot import Ballot, ballot_from, shipped_ballot
 from sonoshare_shared.documents import AuditPlan, ReleasePlan, Task
 from sonoshare_shared.documents.plan import Profile, Trained, VetoPlan
 from sonoshare_shared.errors import InputError
+from sonoshare_shared.model.profiles import profile_named
 from sonoshare_shared.tasks.files import read_task
 
 HELD_OUT_FRACTION: Final = 0.25
@@ -16,6 +18,7 @@ DRAWS: Final = 2
 LEARNING_RATE: Final = 0.02
 SAMPLER_STEPS: Final = 8
 START_TIME: Final = 250
+EPSILON_CALIBRATION: Final = 1.0
 
 DIAGNOSIS: Final = read_task("diagnosis")
 
@@ -49,8 +52,18 @@ def study_terms(
     profile: Profile,
     trained: Trained = "affine",
     base: Path | None = None,
+    epsilon_calibration: float = EPSILON_CALIBRATION,
+    ballot: Path | None = None,
 ) -> StudyTerms:
-    """Terms of a study with the settings that measured best at this scale (docs/model.md)."""
+    """Terms of a study with the settings that measured best at this scale (docs/model.md, docs/utility.md).
+
+    Patients vote on the phantoms of the release where a ballot is given or ships for the task, unless
+    ``epsilon_calibration`` is 0.
+
+    Raises:
+        InputError: the ballot cannot be read.
+        ModelError: it is not one.
+    """
     release = ReleasePlan(images=images, sampler_steps=SAMPLER_STEPS, start="phantom", start_time=START_TIME)
     return StudyTerms(
         study=name,
@@ -68,7 +81,18 @@ def study_terms(
         audit=audit,
         release=release,
         base=base,
+        epsilon_calibration=epsilon_calibration,
+        ballot=_ballot(task, profile, ballot) if epsilon_calibration > 0 else None,
     )
+
+
+def _ballot(task: Task, profile: Profile, path: Path | None) -> Ballot | None:
+    if path is None:
+        return shipped_ballot(task, profile_named(profile).size)
+    try:
+        return ballot_from(path.read_bytes())
+    except OSError as error:
+        raise InputError(f"{path.name} cannot be read: {error.strerror}", remedy="check the path") from error
 
 
 def parse_cohorts(texts: tuple[str, ...]) -> dict[str, int]:

@@ -16,8 +16,9 @@ import torch
 
 from sonoshare_privacy.accounting import PureDP, noise_multiplier_for
 from sonoshare_privacy.canaries import advisable_count
+from sonoshare_shared.calibration.ballot import Ballot, require_ballot_for
 from sonoshare_shared.documents import AuditPlan, Mechanism, ReleasePlan, StudyPlan, Task
-from sonoshare_shared.documents.plan import Profile, Trained
+from sonoshare_shared.documents.plan import CalibrationPlan, Profile, Trained
 from sonoshare_shared.errors import InputError
 from sonoshare_shared.model.adapter import (
     AFFINE,
@@ -32,6 +33,7 @@ from sonoshare_shared.model.conditions import Condition
 from sonoshare_shared.model.diffusion import stratified_times
 from sonoshare_shared.model.loss import denoising_loss
 from sonoshare_shared.model.network import ConditionedUNet
+from sonoshare_shared.model.profiles import profile_named
 from sonoshare_shared.phantom import simulate
 from sonoshare_shared.tasks.phantoms import start_at_pathologies
 
@@ -50,7 +52,7 @@ class StudyTerms:
         profile: size of the model.
         trained: which parameters are trained.
         cohorts: nominal trained patients by hospital, as the hospitals declare them.
-        epsilon: target of training and audits together, for each patient.
+        epsilon: target of training, calibration and audits together, for each patient.
         delta: at which it holds.
         rounds: federated rounds.
         local_steps: steps of each hospital in a round.
@@ -60,6 +62,8 @@ class StudyTerms:
         audit: audits and their budget.
         release: how the release is drawn.
         base: a base file of the consortium's own; None takes the shipped one.
+        epsilon_calibration: what votes on the phantoms of the release cost at each hospital; unused without a ballot.
+        ballot: what is voted on; None for no votes.
         round_deadline_seconds: when a round closes without the missing.
     """
 
@@ -78,28 +82,34 @@ class StudyTerms:
     audit: AuditPlan
     release: ReleasePlan
     base: Path | None = None
+    epsilon_calibration: float = 1.0
+    ballot: Ballot | None = None
     round_deadline_seconds: int = 1800
 
 
 @dataclass(frozen=True)
 class DraftedStudy:
-    """A plan and the adapter of its first round."""
+    """A plan, the adapter of its first round, and the ballot that the plan names, if any."""
 
     plan: StudyPlan
     adapter: bytes
     adapter_digest: str
+    ballot: bytes | None
 
 
 def draft_study(terms: StudyTerms) -> DraftedStudy:
     """Work out the plan of a study.
 
     Raises:
-        InputError: the audits alone use up epsilon, or no phantom stands for a class of the task.
+        InputError: audits and calibration alone use up epsilon, the ballot is for another task or size, or no phantom
+            stands for a class of the task.
         ModelError: no base weights for the profile.
     """
     model, base_digest = load_base(terms.profile, terms.base)
     prepare(model, terms.trained)
-    audits = tuple(PureDP(epsilon) for epsilon in terms.audit.epsilons)
+    audits = terms.audit.epsilons * terms.audit.max_candidates
+    calibration = _calibration(terms)
+    votes = () if calibration is None else (calibration.epsilon,)
     mechanism = Mechanism(
         rate=terms.rate,
         noise_multiplier=noise_multiplier_for(
@@ -107,7 +117,7 @@ def draft_study(terms: StudyTerms) -> DraftedStudy:
             terms.delta,
             terms.rate,
             terms.rounds * terms.local_steps,
-            beside=audits * terms.audit.max_candidates,
+            beside=tuple(PureDP(epsilon) for epsilon in (*votes, *audits)),
         ),
         clip_norm=phantom_clip_norm(model, terms.trained, terms.draws),
         draws=terms.draws,
@@ -129,10 +139,19 @@ def draft_study(terms: StudyTerms) -> DraftedStudy:
         audit=terms.audit,
         release=terms.release,
         canaries=_canaries(model, terms, mechanism),
+        calibration=calibration,
     )
     start_at_pathologies(model, terms.task)
     state = adapter_state(model, terms.trained)
-    return DraftedStudy(plan, adapter_bytes(state), adapter_digest(state))
+    ballot = None if terms.ballot is None else terms.ballot.to_bytes()
+    return DraftedStudy(plan, adapter_bytes(state), adapter_digest(state), ballot)
+
+
+def _calibration(terms: StudyTerms) -> CalibrationPlan | None:
+    if terms.ballot is None:
+        return None
+    require_ballot_for(terms.ballot, terms.task, profile_named(terms.profile).size)
+    return CalibrationPlan(epsilon=terms.epsilon_calibration, ballot=terms.ballot.digest())
 
 
 def _canaries(model: ConditionedUNet, terms: StudyTerms, mechanism: Mechanism) -> int:

@@ -12,6 +12,7 @@ from sonoshare_client.intake.ingest import ingest
 from sonoshare_client.policy import AuditRules, BudgetRules, CohortRules, Policy
 from sonoshare_deploy import coordinator, terms
 from sonoshare_deploy.provision import create_coordinator
+from sonoshare_server.federation.calibration import collect_votes
 from sonoshare_server.federation.home import CoordinatorHome, Study
 from sonoshare_server.federation.rounds import Coordinator
 from sonoshare_server.federation.statements import collect_signatures, collect_statements
@@ -86,6 +87,7 @@ def build(
     local_steps: int = 2,
     canaries: int = 0,
     audit: AuditPlan | None = None,
+    ballot: Path | None = None,
 ) -> World:
     """Make a coordinator and two hospitals that have taken in their archives and are enrolled."""
     home_path = folder / "coordinator"
@@ -114,11 +116,12 @@ def build(
             local_steps=local_steps,
             images=16,
             profile="tiny",
+            ballot=ballot,
         )
     )
     home = CoordinatorHome(home_path)
     plan = drafted.plan.model_copy(update={"canaries": canaries})
-    home.create_study(plan, drafted.adapter, drafted.adapter_digest)
+    home.create_study(plan, drafted.adapter, drafted.adapter_digest, drafted.ballot)
     nodes = {hospital: Node.open(home) for hospital, home in homes.items()}
     return World(home, nodes, DirectFleet({hospital: Agent(node) for hospital, node in nodes.items()}))
 
@@ -143,6 +146,10 @@ def pipeline(world: World) -> Pipeline:
     """The release pipeline over the direct fleet."""
 
     def act(action, release):
-        {"audit": collect_statements, "sign": collect_signatures}[action](world.coordinator(), release)
+        actions = {"audit": collect_statements, "sign": collect_signatures}
+        if action == "calibrate":
+            collect_votes(world.coordinator())
+        else:
+            actions[action](world.coordinator(), release)
 
     return Pipeline(home=world.home, study=world.study, release="r1", act=act)

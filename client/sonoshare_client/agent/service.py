@@ -15,6 +15,7 @@ from typing import Final
 from pydantic import TypeAdapter, ValidationError
 
 from sonoshare_client.agent.auditing import audit_candidate
+from sonoshare_client.agent.calibrating import vote
 from sonoshare_client.agent.node import Node
 from sonoshare_client.agent.signing import sign_manifest
 from sonoshare_client.agent.training import train_round
@@ -25,6 +26,7 @@ from sonoshare_shared.documents import StudyPlan
 from sonoshare_shared.documents.exchange import (
     KEYS_REPLY_PAYLOAD_TYPE,
     AuditRequest,
+    CalibrateRequest,
     KeysReply,
     KeysRequest,
     LogEvidence,
@@ -37,11 +39,12 @@ from sonoshare_shared.documents.exchange import (
     decode_frame,
     encode_frame,
     model_entry,
+    plan_entry,
 )
 from sonoshare_shared.envelope import Envelope
 from sonoshare_shared.errors import IntegrityError, PolicyError, SonoShareError
 
-_REQUEST: Final[TypeAdapter[KeysRequest | TrainRequest | AuditRequest | SignRequest]] = TypeAdapter(Request)
+_REQUEST: Final[TypeAdapter[Request]] = TypeAdapter(Request)
 _log = logging.getLogger(__name__)
 
 
@@ -71,12 +74,14 @@ class Agent:
             self._node.record("failed", error=type(error).__name__)
             return _refused(type(error).__name__, "the agent could not do this", "see the agent's log at the hospital")
 
-    def _dispatch(self, request: KeysRequest | TrainRequest | AuditRequest | SignRequest, payload: bytes) -> bytes:
+    def _dispatch(self, request: Request, payload: bytes) -> bytes:
         match request:
             case KeysRequest():
                 return self._keys()
             case TrainRequest():
                 return self._train(request, payload)
+            case CalibrateRequest():
+                return self._calibrate(request, payload)
             case AuditRequest():
                 return self._audit(request, payload)
             case SignRequest():
@@ -101,6 +106,11 @@ class Agent:
         self._shown(request.evidence, model_entry(plan.study, request.round, request.adapter_digest))
         slot, identity = f"train/{plan.study}/{request.round}", f"{plan.digest()}/{request.adapter_digest}"
         return self._once(slot, identity, lambda: train_round(self._node, plan, request, adapter))
+
+    def _calibrate(self, request: CalibrateRequest, ballot: bytes) -> bytes:
+        plan = self._permitted(request.plan, request.ledger_witness)
+        self._shown(request.evidence, plan_entry(plan.study, plan.digest()))
+        return self._once(f"calibrate/{plan.study}", plan.digest(), lambda: vote(self._node, plan, ballot))
 
     def _audit(self, request: AuditRequest, payload: bytes) -> bytes:
         plan = self._permitted(request.plan, request.ledger_witness)
@@ -140,7 +150,7 @@ class Agent:
         return reply
 
 
-def _parsed(header: bytes) -> KeysRequest | TrainRequest | AuditRequest | SignRequest:
+def _parsed(header: bytes) -> Request:
     try:
         return _REQUEST.validate_json(header)
     except ValidationError as error:

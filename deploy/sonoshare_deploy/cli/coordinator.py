@@ -97,6 +97,39 @@ def status(home: Path, as_json: bool) -> None:
     emit({"hospitals": sorted(read_members(home)), "studies": studies, "releases": releases}, as_json)
 
 
+@command.command()
+@click.option("--task", default="diagnosis", show_default=True, help="Name of a shipped task, or a task file (JSON).")
+@click.option("--profile", type=click.Choice(["tiny", "small", "large"]), default="small", show_default=True)
+@click.option("--clusters", default=40, show_default=True, type=click.IntRange(1), help="Options of each class.")
+@click.option("--phantoms", default=12_000, show_default=True, type=click.IntRange(1), help="Of the pool.")
+@click.option("--seed", default=40_000, show_default=True, type=click.IntRange(0), help="Of the pool.")
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), required=True, help="The ballot (safetensors).")
+@json_option
+def ballot(*, task: str, profile: str, clusters: int, phantoms: int, seed: int, out: Path, as_json: bool) -> None:
+    """Make what patients vote on: kinds of simulated phantoms of a task. No patient is read."""
+    from rich.progress import Progress  # noqa: PLC0415
+
+    from sonoshare_shared.calibration.ballot import make_ballot  # noqa: PLC0415
+    from sonoshare_shared.durable import write_atomically  # noqa: PLC0415
+    from sonoshare_shared.model.profiles import profile_named  # noqa: PLC0415
+    from sonoshare_shared.tasks.files import read_task  # noqa: PLC0415
+
+    asked, size = read_task(task), profile_named(profile).size
+    with Progress(console=progress_console(), transient=True) as bar:
+        job = bar.add_task("phantoms", total=phantoms)
+        made = make_ballot(
+            asked,
+            size,
+            seed=seed,
+            pool=phantoms,
+            clusters=clusters,
+            progress=lambda done, total: bar.update(job, completed=done, total=total),
+        )
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(out, made.to_bytes())
+    emit({"ballot": made.digest(), "classes": made.classes, "clusters": made.clusters, "file": str(out)}, as_json)
+
+
 @command.group()
 def study() -> None:
     """Create, run and resume studies."""
@@ -108,7 +141,7 @@ def study() -> None:
 @click.option("--task", default="diagnosis", show_default=True, help="Name of a shipped task, or a task file (JSON).")
 @click.option("--scanner", "scanners", multiple=True, help="Device name as the hospitals store it; repeatable.")
 @click.option("--cohort", "cohorts", multiple=True, required=True, help="hospital=nominal patients; repeatable.")
-@click.option("--epsilon", default=8.0, show_default=True, help="Of training and audits together.")
+@click.option("--epsilon", default=8.0, show_default=True, help="Of training, votes and audits together.")
 @click.option("--delta", default=1e-4, show_default=True)
 @click.option("--rounds", default=3, show_default=True)
 @click.option("--local-steps", default=8, show_default=True, help="Steps of each hospital in a round.")
@@ -116,6 +149,14 @@ def study() -> None:
 @click.option("--profile", type=click.Choice(["tiny", "small"]), default="small", show_default=True)
 @click.option("--base", "base_digest", help="Digest of an imported base (sonoshare base import); default: the shipped.")
 @click.option("--trained", type=click.Choice(["affine", "lora", "full"]), default="affine", show_default=True)
+@click.option(
+    "--epsilon-calibration",
+    default=1.0,
+    show_default=True,
+    type=click.FloatRange(0),
+    help="Of the votes on phantoms; 0 for none. Without --ballot there are votes where one ships for the task.",
+)
+@click.option("--ballot", type=click.Path(path_type=Path, dir_okay=False), help="From: sonoshare coordinator ballot.")
 @json_option
 def create(
     *,
@@ -140,7 +181,7 @@ def create(
     audit = Consortium.read(home).audit
     base = imported_base(home / IMPORTED, base_digest) if base_digest else None
     drafted = draft_study(study_terms(name, asked, parse_cohorts(cohorts), audit=audit, base=base, **terms))
-    CoordinatorHome(home).create_study(drafted.plan, drafted.adapter, drafted.adapter_digest)
+    CoordinatorHome(home).create_study(drafted.plan, drafted.adapter, drafted.adapter_digest, drafted.ballot)
     plan = drafted.plan
     emit(
         {
@@ -148,6 +189,7 @@ def create(
             "plan": plan.digest(),
             "noise_multiplier": plan.mechanism.noise_multiplier,
             "steps": plan.steps,
+            "epsilon_calibration": 0.0 if plan.calibration is None else plan.calibration.epsilon,
         },
         as_json,
     )

@@ -61,7 +61,7 @@ class DemoSettings:
         data: a folder with labels, or None for phantoms.
         hospitals: how many, where the data do not say.
         rounds: federated rounds.
-        epsilon: of training and audits together, for each patient.
+        epsilon: of training, votes and audits together, for each patient.
         images: images of the release.
         profile: size of the model.
         port: of the catalogue; 0 takes a free one.
@@ -216,7 +216,9 @@ class Journey:
                     profile=settings.profile,
                 )
             )
-            study = CoordinatorHome(self.home).create_study(drafted.plan, drafted.adapter, drafted.adapter_digest)
+            study = CoordinatorHome(self.home).create_study(
+                drafted.plan, drafted.adapter, drafted.adapter_digest, drafted.ballot
+            )
             coordinator.act(self.home, study, "train", watch=lambda: self._watch(study, stage))
             sigma = drafted.plan.mechanism.noise_multiplier
             stage.summary = f"{settings.rounds} rounds of {LOCAL_STEPS} steps, noise multiplier {sigma:.2f}"

@@ -5,8 +5,8 @@ flag one cluster only: that of the candidate nearest to any of their images, if 
 threshold. The counts of all clusters get two-sided geometric noise; clusters whose noisy sum over the hospitals
 reaches the plan's threshold are dropped, whatever the patients' true flags are.
 
-Privacy: one patient changes one count by one, so all counts together are epsilon-DP (add or remove one patient); sums,
-threshold and what is dropped are post-processing. It is charged as an event of its own.
+Privacy: one patient changes one count by one, so the noisy counts of `sonoshare_privacy.votes` are epsilon-DP (add or
+remove one patient); sums, threshold and what is dropped are post-processing. It is charged as an event of its own.
 
 Each hospital adds its own noise (there is no masked sum in the project), and the noisy counts are summed *before* the
 threshold. Dropping whatever one hospital alone wants would compound the losses; ``operating`` gives both chances,
@@ -30,14 +30,11 @@ from torch import Tensor
 
 from sonoshare_privacy.audits import geometric
 from sonoshare_privacy.audits.correlation import candidate_windows
-from sonoshare_privacy.audits.geometric import SYSTEM_RANDOM, RandomBelow
-from sonoshare_shared.errors import InputError
+from sonoshare_privacy.votes import ABSTAINS
 
 ALIKE: Final = 0.6
 """Correlation of central windows, upright or mirrored, from which a candidate joins a cluster; unrelated images of
 BUS-BRA reach .54 once in 10^5 pairs."""
-
-_ABSENT: Final = -1
 
 
 class Clusters:
@@ -78,28 +75,7 @@ def flags(
         threshold: the detector's public copy threshold.
     """
     chosen = np.asarray(clusters, dtype=np.int64)[nearest]
-    return np.where(np.nan_to_num(scores, nan=np.inf) >= threshold, chosen, _ABSENT)
-
-
-def draw_votes(
-    flagged: NDArray[np.int64], clusters: int, epsilon: float, below: RandomBelow = SYSTEM_RANDOM
-) -> tuple[int, ...]:
-    """Draw the noisy count of every cluster; charge ``epsilon`` once for all of them, before calling.
-
-    Args:
-        flagged: one cluster per patient, -1 for none.
-        clusters: how many there are (public).
-        epsilon: privacy parameter with respect to one patient, > 0.
-        below: source of uniform integers.
-
-    Raises:
-        InputError: a flag is of no cluster.
-    """
-    cast = flagged[flagged != _ABSENT]
-    if len(cast) and not 0 <= int(cast.min()) <= int(cast.max()) < clusters:
-        raise InputError("a veto names a cluster that is not there")
-    counts = np.bincount(cast, minlength=clusters)
-    return tuple(int(count) + geometric.draw(epsilon, below) for count in counts)
+    return np.where(np.nan_to_num(scores, nan=np.inf) >= threshold, chosen, ABSTAINS)
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
     coordinator.key  roster.dsse.json  nodes.json  pki/  log.jsonl  releases/  catalogue.db
     studies/<study>/plan.dsse.json  state.json  witness.json  events.jsonl  rounds/0000.safetensors ...
+                    ballot.safetensors  votes/
 
 ``state.json`` names the newest adapter; it is replaced only after the adapter's file is durable, so a server
 killed at any moment continues from the last whole round (CASES 39).
@@ -15,6 +16,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from sonoshare_shared.canonical import sha256_hex
 from sonoshare_shared.documents import Roster, StudyPlan
 from sonoshare_shared.documents.plan import PLAN_PAYLOAD_TYPE
 from sonoshare_shared.documents.roster import ROSTER_PAYLOAD_TYPE
@@ -22,6 +24,7 @@ from sonoshare_shared.durable import write_atomically
 from sonoshare_shared.envelope import Envelope
 from sonoshare_shared.errors import FederationError, InputError
 from sonoshare_shared.keys import PublicKey, SigningKey
+from sonoshare_shared.release import layout
 from sonoshare_shared.translog import TransparencyLog
 
 
@@ -76,14 +79,23 @@ class CoordinatorHome:
         """A study that was created before."""
         return Study(self.path / "studies" / name, self.key.public)
 
-    def create_study(self, plan: StudyPlan, adapter: bytes, digest: str) -> "Study":
-        """Sign a plan and store it with the adapter that the first round starts from."""
+    def create_study(self, plan: StudyPlan, adapter: bytes, digest: str, ballot: bytes | None = None) -> "Study":
+        """Sign a plan and store it with the adapter that the first round starts from, and the ballot it names if any.
+
+        Raises:
+            InputError: the study exists, or the ballot is not the plan's.
+        """
+        named = None if plan.calibration is None else plan.calibration.ballot
+        if named != (None if ballot is None else sha256_hex(ballot)):
+            raise InputError("the ballot is not the one that the plan names", remedy="give the ballot of the plan")
         folder = self.path / "studies" / plan.study
         if (folder / "state.json").exists():
             raise InputError(f"study {plan.study} exists", remedy="resume it, or choose another name")
         (folder / "rounds").mkdir(parents=True, exist_ok=True)
         signed = Envelope.sign(PLAN_PAYLOAD_TYPE, plan.canonical(), self.key)
         write_atomically(folder / "plan.dsse.json", signed.to_bytes())
+        if ballot is not None:
+            write_atomically(folder / layout.BALLOT, ballot)
         study = Study(folder, self.key.public)
         study.commit_round(0, adapter, digest)
         return study
@@ -119,6 +131,10 @@ class Study:
     def adapter(self) -> bytes:
         """The newest adapter."""
         return self._adapter_file(self.state.rounds_done).read_bytes()
+
+    def ballot(self) -> bytes:
+        """The ballot of a study that has a calibration."""
+        return (self.path / layout.BALLOT).read_bytes()
 
     def commit_round(self, number: int, adapter: bytes, digest: str) -> None:
         """Make a round's adapter the newest, durably: first its file, then the state that names it."""

@@ -12,6 +12,7 @@ from typing import Final
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
+from sonoshare_server.federation.calibration import collect_votes
 from sonoshare_server.federation.fleet import FlowerFleet
 from sonoshare_server.federation.home import CoordinatorHome
 from sonoshare_server.federation.rounds import Coordinator, train
@@ -33,11 +34,12 @@ def main(grid: Grid, context: Context) -> None:
     release = str(context.run_config["release"])
     actions: dict[str, Callable[[Coordinator], None]] = {
         "train": train,
+        "calibrate": collect_votes,
         "audit": lambda coordinator: collect_statements(coordinator, release),
         "sign": lambda coordinator: collect_signatures(coordinator, release),
     }
     if action not in actions:
-        raise FederationError(f"no action {action}", remedy="use train, audit or sign")
+        raise FederationError(f"no action {action}", remedy="use train, calibrate, audit or sign")
     with home.exclusive():
         fleet = FlowerFleet(grid, home.nodes)
         present = fleet.wait_for(set(study.plan.cohorts), NODES_DEADLINE_SECONDS)

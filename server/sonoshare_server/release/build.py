@@ -43,6 +43,7 @@ from sonoshare_shared.release.evidence import LogProof
 from sonoshare_shared.release.paths import files_in
 from sonoshare_shared.release.statements import require_manifest_signature, require_passes, statement_of
 from sonoshare_shared.release.verify import open_roster
+from sonoshare_shared.release.votes import VotesEvidence
 
 
 @dataclass(frozen=True)
@@ -123,6 +124,7 @@ def finalise(
     statements: Mapping[str, Envelope],
     facts: Facts,
     vetoed: Collection[int] = (),
+    votes: VotesEvidence | None = None,
 ) -> ReleaseManifest:
     """Make the release folder without signatures: what hospitals are asked to sign.
 
@@ -134,6 +136,7 @@ def finalise(
         statements: audit statements by hospital id.
         facts: what the builder knows besides.
         vetoed: indices of images to leave out.
+        votes: what the phantoms of the release were drawn by, where the plan has a calibration.
 
     Returns:
         The manifest, as it stands in ``draft/manifest.json``.
@@ -154,6 +157,8 @@ def finalise(
             _copy_sample(candidate_folder, building, image)
         for hospital, envelope in statements.items():
             put(building, layout.attestation_path(hospital), envelope.to_bytes())
+        for path, data in ({} if votes is None else votes.files()).items():
+            put(building, path, data)
         put(building, layout.CANDIDATE, candidate_bytes)
         put(building, layout.PLAN, plan.canonical())
         put(building, layout.ROSTER, roster.to_bytes())

@@ -2,17 +2,23 @@
 
 Classes take turns; scanners take turns among the task's; class, box and mask come from phantoms. With
 ``start="phantom"`` the phantom itself is refined, and its class, box and mask stay exact; with ``start="noise"`` the
-phantom gives the condition only and the model draws image and mask. No private number enters: everything but the
-adapter is a public constant of the plan.
+phantom gives the condition only and the model draws image and mask. Where the plan has a calibration, which phantoms
+stand for a class follows the hospitals' noisy votes. No private number enters: everything but the adapter and these
+votes is a public constant of the plan.
 """
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sonoshare_server.release.build import Samples
-from sonoshare_shared.documents import StudyPlan
+from sonoshare_shared.calibration.ballot import Ballot, ballot_from, require_ballot_for
+from sonoshare_shared.calibration.choice import calibrated_phantoms, shares_of
+from sonoshare_shared.canonical import sha256_hex
+from sonoshare_shared.documents import Roster, StudyPlan
 from sonoshare_shared.model.adapter import adapter_from_bytes, load_adapter
 from sonoshare_shared.model.base import load_pinned_base
 from sonoshare_shared.model.conditions import Condition
@@ -20,10 +26,43 @@ from sonoshare_shared.model.network import ConditionedUNet
 from sonoshare_shared.model.profiles import profile_named
 from sonoshare_shared.model.sampler import Guidance, SamplerSettings, sample
 from sonoshare_shared.phantom import PhantomBatch
+from sonoshare_shared.release.votes import VotesEvidence, require_votes
 from sonoshare_shared.tasks.phantoms import task_phantoms
 
 SHARD_IMAGES: Final = 32
 """Images of one shard, which are drawn in one batch."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What the hospitals' votes say.
+
+    Attributes:
+        ballot: what was voted on.
+        shares: float64 [C, K], how often each kind is drawn within its class.
+    """
+
+    ballot: Ballot
+    shares: NDArray[np.float64]
+
+    def digest(self) -> str:
+        """Names what was voted on and what came of it, 64 hexadecimal characters."""
+        return sha256_hex(self.ballot.to_bytes() + self.shares.tobytes())
+
+
+def outcome_of(evidence: VotesEvidence, plan: StudyPlan, roster: Roster) -> Outcome:
+    """Add up the votes of all hospitals of a plan.
+
+    Raises:
+        VerificationError: as `require_votes`.
+        ModelError: the ballot is none.
+        InputError: the ballot was made for another task or size, or the votes do not fit it.
+    """
+    said = require_votes(evidence, plan, roster)
+    ballot = ballot_from(evidence.ballot)
+    require_ballot_for(ballot, plan.task, profile_named(plan.profile).size)
+    votes = np.array([each.votes for each in said], dtype=np.int64)
+    return Outcome(ballot, shares_of(ballot, np.asarray(votes.sum(axis=0))))
 
 
 def study_model(plan: StudyPlan, adapter: bytes, bases: Path) -> ConditionedUNet:
@@ -42,15 +81,15 @@ def shards_of(plan: StudyPlan) -> int:
     return -(-plan.release.images // SHARD_IMAGES)
 
 
-def draw_shard(model: ConditionedUNet, plan: StudyPlan, shard: int) -> Samples:
-    """Samples of one shard; image i depends on the plan, the adapter and i only.
+def draw_shard(model: ConditionedUNet, plan: StudyPlan, shard: int, outcome: Outcome | None = None) -> Samples:
+    """Samples of one shard; image i depends on the plan, the adapter, the votes and i only.
 
     Raises:
         InputError: the task has a class that no phantom can stand for.
     """
     first = shard * SHARD_IMAGES
     count = min(SHARD_IMAGES, plan.release.images - first)
-    phantoms = phantoms_of(plan, first, count)
+    phantoms = phantoms_of(plan, first, count, outcome)
     index = np.arange(first, first + count)
     slots = len(plan.task.scanners)
     scanners = (index // len(plan.task.classes)) % slots if slots else np.full(count, -1)
@@ -74,7 +113,14 @@ def draw_shard(model: ConditionedUNet, plan: StudyPlan, shard: int) -> Samples:
     return Samples(drawn.images, drawn.masks, phantoms.labels, scanners, phantoms.boxes, start_index=first)
 
 
-def phantoms_of(plan: StudyPlan, first: int, count: int) -> PhantomBatch:
-    """The phantoms behind images ``first`` to ``first + count`` of a release: classes and scanners take turns."""
+def phantoms_of(plan: StudyPlan, first: int, count: int, outcome: Outcome | None = None) -> PhantomBatch:
+    """The phantoms behind images ``first`` to ``first + count`` of a release: classes take turns.
+
+    Within a class they follow the votes; without votes, the simulator's priors, and its scanner styles take turns.
+    """
+    if outcome is not None:
+        return calibrated_phantoms(
+            outcome.ballot, outcome.shares, plan.task, count, seed=plan.release.seed, start_index=first
+        )
     size = profile_named(plan.profile).size
     return task_phantoms(plan.task, count, seed=plan.release.seed, size=size, start_index=first)

@@ -1,10 +1,10 @@
-"""From a trained study to a sealed release: draw, have it audited, gate, have it signed, log, seal.
+"""From a trained study to a sealed release: vote, draw, have it audited, gate, have it signed, log, seal.
 
 Each step leaves something durable behind and is skipped when it is there already, so a pipeline that was killed is
 simply run again. The gate is strict: without a PASS of every hospital over this very candidate nothing is built that
 could be mistaken for a release; the refusal names each hospital's verdict and its reasons.
 
-``Act`` runs one federated action (``audit`` or ``sign``); the pipeline does not know Flower.
+``Act`` runs one federated action (``calibrate``, ``audit`` or ``sign``); the pipeline does not know Flower.
 """
 
 from collections.abc import Callable, Mapping
@@ -13,9 +13,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final, Literal
 
+from sonoshare_server.federation.calibration import votes_evidence
 from sonoshare_server.federation.home import CoordinatorHome, Study
 from sonoshare_server.federation.statements import DRAFT, candidate_folder, stored_envelopes
 from sonoshare_server.release.build import finalise, seal
+from sonoshare_server.release.draw import Outcome, outcome_of
 from sonoshare_server.release.facts import Facts
 from sonoshare_server.release.leases import LEASE_SECONDS
 from sonoshare_server.release.workers import Progress, draw_candidate
@@ -30,7 +32,7 @@ from sonoshare_shared.release.candidate import Candidate
 from sonoshare_shared.release.evidence import LogProof, append_release
 from sonoshare_shared.release.veto import vetoed_images
 
-Action = Literal["audit", "sign"]
+Action = Literal["calibrate", "audit", "sign"]
 Act = Callable[[Action, str], None]
 STATEMENTS: Final = "statements"
 
@@ -57,10 +59,11 @@ class Pipeline:
         return candidate_folder(self.study, self.release)
 
     def draw(self, progress: Progress, lease_seconds: float = LEASE_SECONDS) -> None:
-        """Draw the candidate, sharing the work with whoever else draws it.
+        """Draw the candidate, sharing the work with whoever else draws it; hospitals vote first if they have to.
 
         Raises:
             InputError: the study is not trained to its end, or as ``draw_candidate``.
+            FederationError: a hospital did not vote.
         """
         plan, state = self.study.plan, self.study.state
         if state.rounds_done < plan.rounds:
@@ -75,8 +78,19 @@ class Pipeline:
             adapter_digest=state.adapter_digest,
             release=self.release,
             progress=progress,
+            outcome=self._outcome(),
             lease_seconds=lease_seconds,
         )
+
+    def _outcome(self) -> Outcome | None:
+        if self.study.plan.calibration is None:
+            return None
+        if votes_evidence(self.study) is None:
+            self.act("calibrate", self.release)
+        evidence = votes_evidence(self.study)
+        if evidence is None:
+            raise FederationError("not every hospital has voted on the phantoms", remedy="run the same again")
+        return outcome_of(evidence, self.study.plan, self.home.roster)
 
     def audit(self) -> dict[str, AuditStatement]:
         """Have the candidate audited by every hospital; returns what they say, by hospital."""
@@ -133,6 +147,7 @@ class Pipeline:
                 statements=self.statements(),
                 facts=facts,
                 vetoed=self._vetoed(),
+                votes=votes_evidence(self.study),
             )
         signatures = self._signatures()
         manifest = ReleaseManifest.from_bytes((draft / layout.MANIFEST).read_bytes())

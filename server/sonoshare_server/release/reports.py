@@ -91,6 +91,7 @@ def privacy_figures(description: Description, said: tuple[AuditStatement, ...]) 
         "mechanism": plan.mechanism.model_dump(mode="json"),
         "steps": plan.steps,
         "audit": plan.audit.model_dump(mode="json"),
+        "calibration": None if plan.calibration is None else plan.calibration.model_dump(mode="json"),
         "images": {
             "audited": len(description.candidate.images),
             "vetoed": description.vetoed,

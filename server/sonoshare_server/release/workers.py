@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Final
 
 from sonoshare_server.release.build import build_candidate
-from sonoshare_server.release.draw import SHARD_IMAGES, draw_shard, shards_of, study_model
+from sonoshare_server.release.draw import SHARD_IMAGES, Outcome, draw_shard, shards_of, study_model
 from sonoshare_server.release.leases import LEASE_SECONDS, Leases
 from sonoshare_server.release.shards import Shards
 from sonoshare_shared.documents import StudyPlan
@@ -47,6 +47,7 @@ def draw_candidate(
     adapter_digest: str,
     release: str,
     progress: Progress,
+    outcome: Outcome | None = None,
     lease_seconds: float = LEASE_SECONDS,
 ) -> None:
     """Draw the plan's number of images, alone or with other workers, and write them as a candidate.
@@ -59,6 +60,7 @@ def draw_candidate(
         adapter_digest: its digest.
         release: identifier of the release.
         progress: called with (images done by all workers, images in all).
+        outcome: of the votes on phantoms, where the plan has a calibration.
         lease_seconds: after which a silent worker is taken for dead.
 
     Raises:
@@ -72,6 +74,7 @@ def draw_candidate(
         model = study_model(plan, adapter, bases)
         try:
             pinned = {"plan": plan.digest(), "adapter": adapter_digest, "release": release}
+            pinned |= {"votes": outcome.digest()} if outcome else {}
             pinned |= {package: version(package) for package in _PINNED_PACKAGES}
             name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
             _Worker(
@@ -79,6 +82,7 @@ def draw_candidate(
                 assembled=drawing / f"assembled.{name}",
                 model=model,
                 plan=plan,
+                outcome=outcome,
                 adapter_digest=adapter_digest,
                 release=release,
                 shards=Shards(drawing, count=shards_of(plan), size=SHARD_IMAGES, pinned=pinned, writer=name),
@@ -100,6 +104,7 @@ class _Worker:
     assembled: Path
     model: ConditionedUNet
     plan: StudyPlan
+    outcome: Outcome | None
     adapter_digest: str
     release: str
     shards: Shards
@@ -121,7 +126,7 @@ class _Worker:
             if self.leases.claim(work):
                 with self.leases.kept(work):
                     if not self.shards.holds(shard):  # else finished since this worker looked
-                        self.shards.write(shard, draw_shard(self.model, self.plan, shard))
+                        self.shards.write(shard, draw_shard(self.model, self.plan, shard, self.outcome))
                 return True
         return False
 

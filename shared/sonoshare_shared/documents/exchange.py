@@ -1,4 +1,4 @@
-"""What the coordinator asks a hospital and what the hospital answers: a closed set of four requests.
+"""What the coordinator asks a hospital and what the hospital answers: a closed set of five requests.
 
 A request or reply travels as a *frame*: one of these documents, and a payload of bytes that the document names by
 its digest. Replies of hospitals are signed envelopes, checked against the identity key in the roster, so that
@@ -8,6 +8,7 @@ nothing rests on the transport. A refusal names the kind of error and its remedy
 |---|---|---|---|
 | ``KeysRequest`` | none | ``KeysReply`` | none |
 | ``TrainRequest`` | adapter (safetensors) | ``TrainReply`` | update (safetensors) |
+| ``CalibrateRequest`` | ballot (see ``sonoshare_shared.calibration.ballot``) | ``CalibrationVotes`` | none |
 | ``AuditRequest`` | candidate (see ``sonoshare_shared.release.transfer``) | ``AuditStatement`` | none |
 | ``SignRequest`` | manifest bytes | signature over these bytes | none |
 """
@@ -25,6 +26,7 @@ from sonoshare_shared.errors import FederationError, IntegrityError
 
 KEYS_REPLY_PAYLOAD_TYPE: Final = "application/vnd.sonoshare.keys-reply+json"
 TRAIN_REPLY_PAYLOAD_TYPE: Final = "application/vnd.sonoshare.train-reply+json"
+VOTES_PAYLOAD_TYPE: Final = "application/vnd.sonoshare.calibration-votes+json"
 MAX_FRAME_BYTES: Final = 1 << 30
 
 # Entry kinds of the transparency log that hospitals check for.
@@ -76,6 +78,21 @@ class TrainRequest(Document):
     ledger_witness: HexDigest | None
 
 
+class CalibrateRequest(Document):
+    """Vote on this ballot.
+
+    Attributes:
+        plan: signed study plan; its calibration names the ballot in the payload.
+        evidence: that the log shows the plan.
+        ledger_witness: newest head of the hospital's ledger that the coordinator has seen, or None.
+    """
+
+    kind: Literal["calibrate"] = "calibrate"
+    plan: Envelope
+    evidence: LogEvidence
+    ledger_witness: HexDigest | None
+
+
 class AuditRequest(Document):
     """Audit this candidate.
 
@@ -109,7 +126,9 @@ class SignRequest(Document):
     statements: tuple[Envelope, ...] = ()
 
 
-Request = Annotated[KeysRequest | TrainRequest | AuditRequest | SignRequest, Field(discriminator="kind")]
+Request = Annotated[
+    KeysRequest | TrainRequest | CalibrateRequest | AuditRequest | SignRequest, Field(discriminator="kind")
+]
 
 
 class KeysReply(Document):
@@ -143,6 +162,31 @@ class TrainReply(Document):
     ledger_head: HexDigest
     log_size: Annotated[int, Field(ge=0)]
     losses: tuple[float, ...]
+
+
+class CalibrationVotes(Document):
+    """The noisy votes of a hospital's trained patients; signed, and part of a release that was drawn by them.
+
+    Attributes:
+        hospital: who.
+        study: which study.
+        plan_digest: the plan they were charged under.
+        ballot: digest of the ballot they are about.
+        votes: noisy count of every option of the ballot.
+        epsilon: what was charged for all of them.
+        ledger_head: head of the ledger after the charge.
+        log_size: size of the log it has now witnessed.
+    """
+
+    schema_: Literal["sonoshare/calibration-votes/v1"] = Field(default="sonoshare/calibration-votes/v1", alias="schema")
+    hospital: Identifier
+    study: Identifier
+    plan_digest: HexDigest
+    ballot: HexDigest
+    votes: Annotated[tuple[int, ...], Field(min_length=1)]
+    epsilon: Annotated[float, Field(gt=0)]
+    ledger_head: HexDigest
+    log_size: Annotated[int, Field(ge=0)]
 
 
 class Refusal(Document):

@@ -112,6 +112,18 @@ class AuditPlan(Document):
         return (self.epsilon_copies, self.epsilon_membership, *votes)
 
 
+class CalibrationPlan(Document):
+    """Patients vote on which kinds of phantoms a release is drawn from, once, before it is drawn.
+
+    Attributes:
+        epsilon: what each hospital's votes cost its trained patients.
+        ballot: sha256 of the ballot, which is made from phantoms alone.
+    """
+
+    epsilon: Annotated[float, Field(gt=0)]
+    ballot: HexDigest
+
+
 class ReleasePlan(Document):
     """How the synthetic images are drawn; class-balanced, conditions from public priors.
 
@@ -152,6 +164,7 @@ class StudyPlan(Document):
         release: how a release is drawn.
         canaries: pseudo-patients of each hospital that test from within whether the mechanism that ran is this one; 0
             for none.
+        calibration: private votes on the phantoms of the release; None for none.
     """
 
     schema_: Literal["sonoshare/plan/v1"] = Field(default="sonoshare/plan/v1", alias="schema")
@@ -170,6 +183,7 @@ class StudyPlan(Document):
     audit: AuditPlan
     release: ReleasePlan
     canaries: Annotated[int, Field(ge=0, le=1000)] = 0
+    calibration: CalibrationPlan | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -186,6 +200,12 @@ class StudyPlan(Document):
     def weight(self, hospital: str) -> float:
         """Public aggregation weight of a hospital's update: its share of the nominal cohorts."""
         return self.cohorts[hospital] / math.fsum(self.cohorts.values())
+
+    @property
+    def epsilons(self) -> tuple[float, ...]:
+        """Pure epsilons that a study may charge besides its training: calibration, and all audits it allows."""
+        votes = () if self.calibration is None else (self.calibration.epsilon,)
+        return (*votes, *self.audit.epsilons * self.audit.max_candidates)
 
     @property
     def steps(self) -> int:

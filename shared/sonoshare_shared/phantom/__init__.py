@@ -2,6 +2,15 @@
 
 from sonoshare_shared.phantom.lesions import LesionParameters
 from sonoshare_shared.phantom.scanners import SCANNER_STYLES, ScannerStyle
-from sonoshare_shared.phantom.simulator import CLASSES, PhantomBatch, simulate
+from sonoshare_shared.phantom.simulator import CLASSES, PhantomBatch, Recipe, simulate, simulate_recipes
 
-__all__ = ["CLASSES", "SCANNER_STYLES", "LesionParameters", "PhantomBatch", "ScannerStyle", "simulate"]
+__all__ = [
+    "CLASSES",
+    "SCANNER_STYLES",
+    "LesionParameters",
+    "PhantomBatch",
+    "Recipe",
+    "ScannerStyle",
+    "simulate",
+    "simulate_recipes",
+]

@@ -33,7 +33,7 @@ from sonoshare_shared.imaging import save_png
 from sonoshare_shared.labels import LABELS_FILE, OPTIONAL, REQUIRED
 from sonoshare_shared.phantom.identities import Identity, invent_identity
 from sonoshare_shared.phantom.scanners import SCANNER_STYLES
-from sonoshare_shared.phantom.simulator import CLASSES, Phantom, simulate_one
+from sonoshare_shared.phantom.simulator import CLASSES, Phantom, Recipe, simulate_one
 
 HEADER_PX, FOOTER_PX, LEFT_PX, RIGHT_PX = 44, 28, 24, 56
 """Screen around the picture, where the machine writes."""
@@ -192,7 +192,7 @@ def _mask_box(mask: NDArray[np.bool_]) -> str:
 def _write_view(folder: Path, exam: _Exam, *, seed: int, view: int, width: int) -> dict[str, str]:
     """Write one object and its mask; return its row of ``labels.csv``."""
     index = exam.number * VIEWS_PER_PATIENT + view
-    phantom = simulate_one(seed=seed, index=index, kind=exam.kind, scanner=exam.scanner, overlays=False)
+    phantom = simulate_one(Recipe(index, exam.kind, exam.scanner), seed=seed, overlays=False)
     screen = _screen(phantom, exam, width)
     image, mask = f"studies/{exam.number + 1:05d}/{view + 1}.dcm", f"masks/{exam.number + 1:05d}-{view + 1}.png"
     (folder / image).parent.mkdir(parents=True, exist_ok=True)

@@ -10,6 +10,8 @@ privacy-report.{json,html}   what was promised and measured about patients
 utility-report.{json,html}   what it was measured to be worth, or that it was not measured
 candidate.json               every image that the hospitals audited, with digests
 plan.json roster.dsse.json   the study plan, and who belonged to the consortium
+ballot.safetensors           what patients voted on, where the plan has a calibration
+votes/H.dsse.json            signed noisy votes of hospital H, where the plan has a calibration
 attestations/H.dsse.json     audit statement of hospital H over the candidate
 manifest.json                every file above with digest and size
 signatures/H.dsse.json       signature of hospital H over the manifest's exact bytes
@@ -31,6 +33,8 @@ UTILITY_HTML = "utility-report.html"
 CANDIDATE = "candidate.json"
 PLAN = "plan.json"
 ROSTER = "roster.dsse.json"
+BALLOT = "ballot.safetensors"
+VOTES = "votes"
 ATTESTATIONS = "attestations"
 MANIFEST = "manifest.json"
 SIGNATURES = "signatures"
@@ -71,6 +75,11 @@ def mask_path(index: int) -> str:
 def attestation_path(hospital: str) -> str:
     """Path of a hospital's audit statement."""
     return f"{ATTESTATIONS}/{hospital}{ENVELOPE_SUFFIX}"
+
+
+def votes_path(hospital: str) -> str:
+    """Path of a hospital's signed votes."""
+    return f"{VOTES}/{hospital}{ENVELOPE_SUFFIX}"
 
 
 def signature_path(hospital: str) -> str:

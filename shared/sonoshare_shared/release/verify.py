@@ -26,6 +26,8 @@ What was said
   R11 The manifest promises no less epsilon and delta than any hospital has signed that it spent. ``privacy``
   R12 Every hospital of the release's roster has signed the exact bytes of the manifest. ``quorum`` ``payload-type``
       ``envelope`` ``signature``
+  R15 Where the plan has a calibration, the release holds the ballot that the plan names, and the votes of every
+      hospital on it, signed under this plan at its price. ``calibration`` ``envelope`` ``signature``
 
 The log
   R13 The manifest is in the transparency log, under a head signed by the coordinator. ``log-proof``
@@ -63,6 +65,7 @@ from sonoshare_shared.release.statements import (
     statement_of,
 )
 from sonoshare_shared.release.veto import vetoed_images
+from sonoshare_shared.release.votes import VotesEvidence, require_votes
 
 MAX_DOCUMENT_BYTES = 256 << 20
 _BLOCK_BYTES = 1 << 20
@@ -152,6 +155,8 @@ def verify_release(
     if plan.audit.veto is not None:
         vetoed = vetoed_images(candidate, plan.audit.veto, tuple(statements.values()))
         require_candidate_minus(manifest, candidate, manifest.candidate_digest, vetoed)
+    if plan.calibration is not None:
+        require_votes(_votes_in(folder, manifest), plan, governing)
     for hospital in governing.hospitals:
         path = layout.signature_path(hospital.id)
         if path not in found:
@@ -261,6 +266,22 @@ def _require_candidate_and_plan(folder: Path, manifest: ReleaseManifest, roster:
         raise VerificationError("candidate", error.message) from error
     require_from_candidate(manifest, candidate, sha256_hex(candidate_bytes))
     return plan, candidate
+
+
+def _votes_in(folder: Path, manifest: ReleaseManifest) -> VotesEvidence:
+    """Ballot and votes that the manifest lists."""
+    listed = {entry.path for entry in manifest.files}
+    if layout.BALLOT not in listed:
+        raise VerificationError("calibration", "the plan has a calibration, but the release holds no ballot")
+    start, end = f"{layout.VOTES}/", layout.ENVELOPE_SUFFIX
+    hospitals = [path.removeprefix(start).removesuffix(end) for path in listed if path.startswith(start)]
+    if unexpected := sorted(hospital for hospital in hospitals if layout.votes_path(hospital) not in listed):
+        raise VerificationError("calibration", f"votes under an unexpected name: {unexpected[0][:80]}")
+    votes = {
+        hospital: Envelope.from_bytes(read_regular(folder, layout.votes_path(hospital), MAX_DOCUMENT_BYTES))
+        for hospital in hospitals
+    }
+    return VotesEvidence(read_regular(folder, layout.BALLOT, MAX_DOCUMENT_BYTES), votes)
 
 
 def _require_log(

@@ -6,8 +6,7 @@ task only. Where two classes have the same shares (``prognosis``), phantoms do n
 from patients alone.
 """
 
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 import numpy as np
@@ -19,7 +18,7 @@ from sonoshare_shared.errors import InputError
 from sonoshare_shared.model.network import ConditionedUNet
 from sonoshare_shared.model.phantom_cache import CLASSES as BASE_CLASSES
 from sonoshare_shared.phantom import CLASSES as PATHOLOGIES
-from sonoshare_shared.phantom import SCANNER_STYLES, PhantomBatch, simulate
+from sonoshare_shared.phantom import SCANNER_STYLES, PhantomBatch, Recipe, simulate_recipes
 
 _NEAREST_IN_BASE: Final = {"in-situ": "malignant"}  # pathologies that the base weights were not trained on
 _STREAM: Final = 7  # keeps these draws apart from the simulator's own
@@ -57,19 +56,22 @@ def task_phantoms(task: Task, n: int, *, seed: int, size: int, start_index: int 
     Raises:
         InputError: as `pathology_shares` and `simulate`.
     """
-    shares = pathology_shares(task)
-    labels = (start_index + np.arange(n, dtype=np.int64)) % len(task.classes)
-    kinds = [_drawn(shares[label], seed, start_index + i) for i, label in enumerate(labels.tolist())]
-    batch = simulate(
-        n,
-        seed=seed,
-        size=size,
-        classes=PATHOLOGIES,
-        labels=np.array([PATHOLOGIES.index(kind) for kind in kinds], dtype=np.int64),
-        scanners=_styles(n, start_index, len(task.classes)),
-        start_index=start_index,
-    )
-    return replace(batch, labels=labels)
+    recipes, labels = task_recipes(task, range(start_index, start_index + n), seed=seed)
+    return simulate_recipes(recipes, labels, seed=seed, size=size)
+
+
+def task_recipes(task: Task, indices: Iterable[int], *, seed: int) -> tuple[list[Recipe], NDArray[np.int64]]:
+    """Which pictures of the simulator stand at these places of a task's series, and their classes in the task.
+
+    Raises:
+        InputError: as `pathology_shares`.
+    """
+    shares, places = pathology_shares(task), list(indices)
+    labels = np.array(places, dtype=np.int64) % len(task.classes)
+    styles = np.array(places, dtype=np.int64) // len(task.classes) % len(SCANNER_STYLES)
+    kinds = (_drawn(shares[label], seed, index) for index, label in zip(places, labels.tolist(), strict=True))
+    recipes = [Recipe(*each) for each in zip(places, kinds, styles.tolist(), strict=True)]
+    return recipes, labels
 
 
 def start_at_pathologies(model: ConditionedUNet, task: Task) -> None:
@@ -94,7 +96,3 @@ def _drawn(shares: Mapping[str, float], seed: int, index: int) -> str:
     weights = np.array([shares[name] for name in names])
     rng = np.random.default_rng(np.random.SeedSequence((seed, index, _STREAM)))
     return names[int(rng.choice(len(names), p=weights / weights.sum()))]
-
-
-def _styles(n: int, start_index: int, classes: int) -> NDArray[np.int64]:
-    return (start_index + np.arange(n, dtype=np.int64)) // classes % len(SCANNER_STYLES)

@@ -1,0 +1,107 @@
+"""Voting on which kinds of phantoms look like this hospital's patients, privately.
+
+Each trained patient votes once, by one of their images drawn by the system's randomness: for the cluster of phantoms
+that it lies nearest to among those of its class. What leaves are the noisy counts of all options, charged as one pure
+epsilon event before the noise is drawn. Held-out patients do not vote: what they have no part in is what audits
+compare with.
+"""
+
+import secrets
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sonoshare_client.agent.node import Node
+from sonoshare_client.dataset import PatientArrays
+from sonoshare_privacy.budget import ChargeRequest
+from sonoshare_privacy.votes import draw_votes
+from sonoshare_shared.calibration.ballot import Ballot, ballot_from
+from sonoshare_shared.canonical import sha256_hex
+from sonoshare_shared.documents import StudyPlan
+from sonoshare_shared.documents.charge import PureDP
+from sonoshare_shared.documents.exchange import VOTES_PAYLOAD_TYPE, CalibrationVotes
+from sonoshare_shared.documents.plan import CalibrationPlan
+from sonoshare_shared.envelope import Envelope
+from sonoshare_shared.errors import IntegrityError, PolicyError
+from sonoshare_shared.model.profiles import profile_named
+
+PURPOSE = "calibration of"
+
+
+def vote(node: Node, plan: StudyPlan, payload: bytes) -> tuple[Envelope, bytes]:
+    """Vote on the plan's ballot and sign the noisy counts.
+
+    Args:
+        node: the hospital.
+        plan: checked plan.
+        payload: the ballot.
+
+    Returns:
+        The signed votes; no payload.
+
+    Raises:
+        PolicyError: the plan has no calibration, or its votes were charged before.
+        IntegrityError: the ballot is not the plan's.
+        ModelError: it is not a ballot.
+        BudgetError: the hospital's budget does not allow it; nothing was drawn.
+    """
+    terms = plan.calibration
+    if terms is None:
+        raise PolicyError("the plan has no calibration", remedy="ask for a plan that has one")
+    if sha256_hex(payload) != terms.ballot:
+        raise IntegrityError("the ballot is not the plan's", remedy="send it again")
+    ballot = ballot_from(payload)
+    if ballot.classes != len(plan.task.classes):
+        raise IntegrityError("the ballot is not for the plan's classes", remedy="make one for the plan's task")
+    _require_first(node, plan)
+    patients = node.patients(plan, profile_named(plan.profile).size).trained
+    chosen = _choices(ballot, patients)
+    reservation = node.ledger.reserve(
+        ChargeRequest(
+            study=plan.study,
+            purpose=_purpose(plan),
+            events=(PureDP(terms.epsilon),),
+            delta=plan.mechanism.delta,
+            nominal_cohort=plan.cohorts[node.hospital],
+        )
+    )
+    votes = draw_votes(chosen, ballot.options, terms.epsilon)
+    node.ledger.commit(reservation)
+    node.record("voted", options=ballot.options)
+    return _signed(node, plan, terms, votes), b""
+
+
+def _require_first(node: Node, plan: StudyPlan) -> None:
+    """Votes that were charged and then lost are not drawn again: the plan was charged for one draw."""
+    charged = {signed.charge.purpose for signed in node.ledger.entries() if signed.charge.kind == "reserved"}
+    if _purpose(plan) in charged:
+        raise PolicyError(
+            "this plan's votes were charged before and did not get out", remedy="make a new study: votes pay again"
+        )
+
+
+def _purpose(plan: StudyPlan) -> str:
+    return f"{PURPOSE} {plan.digest()}"
+
+
+def _choices(ballot: Ballot, patients: Sequence[PatientArrays]) -> NDArray[np.int64]:
+    """The option of each patient."""
+    rows = [secrets.randbelow(len(patient)) for patient in patients]
+    images = np.stack([patient.images[row] for patient, row in zip(patients, rows, strict=True)])
+    labels = np.array([patient.labels[row] for patient, row in zip(patients, rows, strict=True)])
+    return ballot.chosen(images, labels)
+
+
+def _signed(node: Node, plan: StudyPlan, terms: CalibrationPlan, votes: tuple[int, ...]) -> Envelope:
+    document = CalibrationVotes(
+        hospital=node.hospital,
+        study=plan.study,
+        plan_digest=plan.digest(),
+        ballot=terms.ballot,
+        votes=votes,
+        epsilon=terms.epsilon,
+        ledger_head=node.ledger.head(),
+        log_size=node.log_witness().size,
+    )
+    return Envelope.sign(VOTES_PAYLOAD_TYPE, document.canonical(), node.key)

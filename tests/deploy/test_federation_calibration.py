@@ -1,0 +1,145 @@
+"""Votes on phantoms through a whole release: charged once, signed, stored, and part of what everybody verifies."""
+
+import json
+from datetime import UTC, datetime
+
+import numpy as np
+import pytest
+from tests.deploy.in_process import HOSPITALS, build, copied, pipeline, policy
+from tests.small_ballot import SIZE, small_ballot
+
+from sonoshare_client.agent import calibrating
+from sonoshare_client.policy_file import policy_text
+from sonoshare_server.federation import rounds
+from sonoshare_server.federation.calibration import collect_votes, stored_votes, votes_evidence
+from sonoshare_server.release.draw import outcome_of, phantoms_of
+from sonoshare_server.release.pipeline import facts_for
+from sonoshare_shared.documents.exchange import VOTES_PAYLOAD_TYPE, CalibrationVotes
+from sonoshare_shared.envelope import Envelope
+from sonoshare_shared.errors import FederationError, VerificationError
+from sonoshare_shared.release import layout
+from sonoshare_shared.release.verify import verify_release
+
+
+@pytest.fixture(scope="module")
+def pristine(tmp_path_factory, archives):
+    """A consortium whose plan has a calibration, before its first round."""
+    folder = tmp_path_factory.mktemp("calibration")
+    path = folder / "ballot.safetensors"
+    path.write_bytes(small_ballot().to_bytes())
+    return build(folder, archives, rounds=1, ballot=path)
+
+
+@pytest.fixture
+def world(pristine, tmp_path):
+    return copied(pristine, tmp_path / "world")
+
+
+def votes_in(world, hospital):
+    envelope = stored_votes(world.study)[hospital]
+    return CalibrationVotes.from_bytes(envelope.verify(world.nodes[hospital].key.public, VOTES_PAYLOAD_TYPE))
+
+
+def test_a_release_is_drawn_by_votes_and_verifies(world):
+    rounds.train(world.coordinator())
+    steps = pipeline(world)
+    steps.draw(lambda _done, _total: None)
+    steps.audit()
+    bundle = steps.finish(facts_for(world.home, world.study, datetime(2026, 1, 2, tzinfo=UTC)))
+    verify_release(bundle, world.home.roster_envelope, now=datetime.now(UTC))
+    assert (bundle / layout.BALLOT).read_bytes() == small_ballot().to_bytes()
+    report = json.loads((bundle / layout.PRIVACY_JSON).read_text())
+    assert report["calibration"]["epsilon"] == 1.0
+    # The images are the model's, refined from the phantoms that the votes chose: their boxes say which.
+    evidence = votes_evidence(world.study)
+    outcome = outcome_of(evidence, world.study.plan, world.home.roster)
+    drawn = phantoms_of(world.study.plan, 0, 16, outcome)
+    written = json.loads((bundle / layout.CANDIDATE).read_text())["images"]
+    np.testing.assert_allclose([image["box"] for image in written], drawn.boxes * SIZE, atol=0.01)
+
+    (bundle / layout.votes_path("south")).write_bytes((bundle / layout.votes_path("north")).read_bytes())
+    with pytest.raises(VerificationError):
+        verify_release(bundle, world.home.roster_envelope, now=datetime.now(UTC))
+
+
+def test_votes_are_charged_once_and_asked_twice_are_the_same(world):
+    collect_votes(world.coordinator())
+    first = {hospital: votes_in(world, hospital) for hospital in HOSPITALS}
+    collect_votes(world.coordinator())
+    assert {hospital: votes_in(world, hospital) for hospital in HOSPITALS} == first
+    for hospital, node in world.nodes.items():
+        charges = [signed.charge for signed in node.ledger.entries() if signed.charge.kind == "reserved"]
+        assert [[event.epsilon for event in charge.events] for charge in charges] == [[1.0]]
+        assert charges[0].purpose == f"calibration of {world.study.plan.digest()}"
+        assert node.ledger.open_reservations() == ()
+        assert first[hospital].ledger_head == node.ledger.head()
+
+
+def test_every_trained_patient_votes_once_and_no_held_out_one(world, monkeypatch):
+    counted = {}
+
+    def exact(chosen, options, _epsilon):
+        counted[len(counted)] = len(chosen)
+        return tuple(np.bincount(chosen, minlength=options).tolist())
+
+    monkeypatch.setattr(calibrating, "draw_votes", exact)
+    collect_votes(world.coordinator())
+    trained = [len(world.nodes[h].patients(world.study.plan, SIZE).trained) for h in HOSPITALS]
+    assert list(counted.values()) == trained
+    assert [sum(votes_in(world, h).votes) for h in HOSPITALS] == trained
+
+
+def test_votes_that_were_charged_and_lost_are_not_drawn_again(world):
+    def killed(*_arguments):
+        raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(calibrating, "draw_votes", killed)
+        with pytest.raises(KeyboardInterrupt):
+            collect_votes(world.coordinator())
+    world.reopen("north")
+    with pytest.raises(FederationError, match="north did not vote"):
+        collect_votes(world.coordinator())
+    assert "south" in stored_votes(world.study)
+    assert len(world.nodes["north"].ledger.open_reservations()) == 1
+
+
+def test_another_ballot_is_refused_and_nothing_is_charged(world):
+    (world.study.path / layout.BALLOT).write_bytes(b"another")
+    with pytest.raises(FederationError, match="north, south did not vote"):
+        collect_votes(world.coordinator())
+    assert all(len(node.ledger.entries()) == 1 for node in world.nodes.values())
+
+
+def test_a_hospital_that_permits_no_votes_refuses_the_plan(world):
+    rules = policy()
+    training = rules.training.model_copy(update={"maximum_epsilon_calibration": 0.0})
+    north = world.nodes["north"].home
+    north.policy_path.write_text(policy_text(rules.model_copy(update={"training": training})))
+    with pytest.raises(FederationError, match="north did not vote"):
+        collect_votes(world.coordinator())
+    assert "south" in stored_votes(world.study)
+
+
+def test_a_lost_hospital_stops_the_drawing_and_its_return_goes_on(world):
+    rounds.train(world.coordinator())
+    world.fleet.lost.add("south")
+    with pytest.raises(FederationError, match="south did not vote"):
+        pipeline(world).draw(lambda _done, _total: None)
+    world.fleet.lost.clear()
+    pipeline(world).draw(lambda _done, _total: None)
+    assert set(stored_votes(world.study)) == set(HOSPITALS)
+
+
+@pytest.mark.parametrize("change", ["study", "ballot", "epsilon", "hospital"])
+def test_votes_under_other_terms_are_not_used(world, change):
+    collect_votes(world.coordinator())
+    said = votes_in(world, "north")
+    other = {"study": "other", "ballot": "0" * 64, "epsilon": 9.0, "hospital": "south"}[change]
+    forged = said.model_copy(update={change: other})
+    envelope = Envelope.sign(VOTES_PAYLOAD_TYPE, forged.canonical(), world.nodes["north"].key)
+    path = world.study.path / layout.votes_path("north")
+    path.write_bytes(envelope.to_bytes())
+    with pytest.raises(VerificationError) as caught:
+        outcome_of(votes_evidence(world.study), world.study.plan, world.home.roster)
+    assert caught.value.cause == "calibration"
