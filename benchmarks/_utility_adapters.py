@@ -18,7 +18,7 @@ from torch.nn import Parameter
 from sonoshare_client.agent.training import ROWS_AT_ONCE, PatientDraws, loss_of, probe
 from sonoshare_client.dataset import PatientArrays
 from sonoshare_privacy import Budget, Budgets, Ledger, PatientDP
-from sonoshare_privacy.accounting import noise_multiplier_for
+from sonoshare_privacy.accounting import PureDP, noise_multiplier_for
 from sonoshare_privacy.gradients.selfcheck import concatenate
 from sonoshare_privacy.optimiser import NoisyAdam, Optimiser
 from sonoshare_server.studies import phantom_clip_norm
@@ -75,15 +75,24 @@ def patients_of(images: LabelledImages) -> list[PatientArrays]:
     return groups
 
 
-def private_adapter(patients: list[PatientArrays], training: Training, epsilon: float) -> State:
-    """Train under patient-level DP with ``PatientDP``, delta = 1 / (10 N), one cohort; noise from the CSPRNG."""
+def private_adapter(
+    patients: list[PatientArrays], training: Training, epsilon: float, beside: tuple[PureDP, ...] = ()
+) -> State:
+    """Train under patient-level DP with ``PatientDP``, delta = 1 / (10 N), one cohort; noise from the CSPRNG.
+
+    Args:
+        patients: who is trained on.
+        training: public constants.
+        epsilon: of the training and what is charged ``beside`` it, composed.
+        beside: other charges of the same patients.
+    """
     model, _ = load_base(training.profile)
     prepare(model, training.trained)
     parameters = trained_parameters(model, training.trained)
     delta = 1.0 / (10 * len(patients))
     mechanism = Mechanism(
         rate=training.rate,
-        noise_multiplier=noise_multiplier_for(epsilon, delta, training.rate, training.steps),
+        noise_multiplier=noise_multiplier_for(epsilon, delta, training.rate, training.steps, beside=beside),
         clip_norm=phantom_clip_norm(model, training.trained, training.draws),
         draws=training.draws,
         delta=delta,

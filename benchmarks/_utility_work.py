@@ -16,7 +16,12 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks._utility_adapters import Training, patients_of, plain_adapter, private_adapter
+from benchmarks._utility_votes import Voting, voted
 from sonoshare_client.agent.training import loss_of
+from sonoshare_shared.calibration.ballot import Ballot
+from sonoshare_shared.calibration.choice import calibrated_phantoms, shares_of
+from sonoshare_shared.documents.charge import PureDP
+from sonoshare_shared.errors import InputError
 from sonoshare_shared.evaluation import features
 from sonoshare_shared.evaluation.classifier import STEPS, fit, fit_probe
 from sonoshare_shared.evaluation.labelled import LabelledImages
@@ -31,18 +36,42 @@ from sonoshare_shared.model.profiles import profile_named
 from sonoshare_shared.model.sampler import refine
 from sonoshare_shared.model.tensors import read_tensors, write_tensors
 from sonoshare_shared.phantom import PhantomBatch, simulate
+from sonoshare_shared.tasks.files import read_task
 
 Array = NDArray[np.float64]
 
 PHANTOM_ONLY: Final = "phantom_only"
-EPSILON: Final = {"nonprivate": None, "dp_eps8": 8.0, "dp_eps3": 3.0}
+VOTING: Final = {
+    "calibrated": Voting(),
+    "calibrated_four": Voting(by_device=True),
+    "calibrated_dp_eps8": Voting(refined=True),
+}
+EPSILON: Final = {"nonprivate": None, "dp_eps8": 8.0, "dp_eps3": 3.0, "calibrated_dp_eps8": 8.0}
+"""Of the training of a model, composed with the arm's votes if it has any."""
 ADAPTED: Final = tuple(EPSILON)
-WITH_REAL: Final = ("real_only", "real_plus_synthetic", "real50", "real50_plus_synthetic")
-ARMS: Final = (PHANTOM_ONLY, *ADAPTED, *WITH_REAL)
-BESIDE_REAL: Final = "dp_eps8"  # the synthetic set that joins real images
+SYNTHETIC: Final = (PHANTOM_ONLY, *dict.fromkeys((*VOTING, *ADAPTED)))
+WITH_REAL: Final = ("real_only", "real_plus_calibrated", "real50", "real50_plus_calibrated")
+ARMS: Final = (*SYNTHETIC, *WITH_REAL)
+BESIDE_REAL: Final = "calibrated"  # the synthetic set that joins real images
 PHANTOM_SEED: Final = 500
+TASK: Final = read_task("diagnosis")
 CROP_MARGIN: Final = 0.2  # of the box's side, on each side
 BATCH: Final = 64
+
+
+@dataclass(frozen=True)
+class Made:
+    """A synthetic set, in 8 bits as a release has it, and what is known about each picture.
+
+    Attributes:
+        images: float32 [n, S, S] in 0..1.
+        labels: int64 [n].
+        boxes: float32 [n, 4], fractions.
+    """
+
+    images: NDArray[np.float32]
+    labels: NDArray[np.int64]
+    boxes: NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -73,36 +102,64 @@ class Bench:
         real: BUS-BRA, or any set with folds.
         work: made if absent.
         settings: must be those of the folder's earlier runs.
+        ballot: what patients vote on.
         compute: False only reads what is there.
         say: told about each unit as it is made.
     """
 
     def __init__(
-        self, real: LabelledImages, work: Path, settings: Settings, *, compute: bool, say: Callable[[str], None]
+        self,
+        real: LabelledImages,
+        work: Path,
+        settings: Settings,
+        ballot: Ballot,
+        *,
+        compute: bool,
+        say: Callable[[str], None],
     ) -> None:
-        self.real, self.work, self.settings, self.computes = real, work, settings, compute
+        self.real, self.work, self.settings, self.ballot, self.computes = real, work, settings, ballot, compute
         self._size = profile_named(settings.training.profile).size
         self.units = Units(work, self._pinned(), compute=compute, say=say)
         self._phantoms: dict[int, PhantomBatch] = {}
 
     def _pinned(self) -> dict[str, Any]:
-        """What the figures depend on: settings, base, simulator."""
+        """What the figures depend on: settings, base, simulator, ballot."""
         probe = simulate(2, seed=PHANTOM_SEED, size=self._size)
         return {
             "settings": asdict(self.settings),
             "base": load_base(self.settings.training.profile)[1],
             "phantoms": hashlib.sha256(probe.images.tobytes()).hexdigest(),
+            "ballot": self.ballot.digest(),
         }
 
     def test_rows(self, fold: int) -> NDArray[np.intp]:
         """Rows of the fold that is tested on."""
         return np.flatnonzero(self.real.folds == fold)
 
-    def phantoms(self, seed: int) -> PhantomBatch:
-        """The phantoms behind every synthetic set of a seed."""
+    def phantoms(self, fold: int, arm: str, seed: int) -> PhantomBatch:
+        """The phantoms behind a synthetic set: by the votes of the other folds' patients, or by the priors."""
+        if arm in VOTING:
+            votes = self.units.get(f"votes-{arm}-fold{fold}", lambda: {"votes": self._votes(fold, arm).tolist()})
+            if votes is None:
+                raise InputError("no votes in the work folder", remedy="run without --report first")
+            shares = shares_of(self.ballot, np.asarray(votes["votes"], dtype=np.int64))
+            count, first = self.settings.images, PHANTOM_SEED + seed
+            return calibrated_phantoms(self.ballot, shares, TASK, count, seed=first)
         if seed not in self._phantoms:
             self._phantoms = {seed: simulate(self.settings.images, seed=PHANTOM_SEED + seed, size=self._size)}
         return self._phantoms[seed]
+
+    def _votes(self, fold: int, arm: str) -> NDArray[np.int64]:
+        rows = self.real.folds != fold
+        return voted(self._options()[rows], self.real.take(rows), self.ballot, VOTING[arm])
+
+    def _options(self) -> NDArray[np.int64]:
+        """What each picture would vote for."""
+
+        def make(path: Path) -> None:
+            write_tensors(path, {"options": torch.from_numpy(self.ballot.chosen(self.real.images, self.real.labels))})
+
+        return read_tensors(self.units.file("options.safetensors", make))["options"].numpy()
 
     def model(self, fold: int, arm: str) -> ConditionedUNet:
         """The base with the adapter that never saw the fold."""
@@ -110,37 +167,43 @@ class Bench:
         def make(path: Path) -> None:
             patients = patients_of(self.real.take(self.real.folds != fold))
             epsilon, training = EPSILON[arm], self.settings.training
-            plain = epsilon is None
-            write_tensors(
-                path,
-                plain_adapter(patients, training, fold) if plain else private_adapter(patients, training, epsilon or 0),
-            )
+            votes = (PureDP(VOTING[arm].epsilon),) if arm in VOTING else ()
+            if epsilon is None:
+                write_tensors(path, plain_adapter(patients, training, fold))
+            else:
+                write_tensors(path, private_adapter(patients, training, epsilon, votes))
 
         path = self.units.file(f"adapter-{arm}-fold{fold}.safetensors", make)
         model, _ = load_base(self.settings.training.profile)
         load_adapter(model, read_tensors(path), self.settings.training.trained)
         return model
 
-    def synthetic(self, fold: int, arm: str, seed: int) -> tuple[NDArray[np.float32], PhantomBatch]:
-        """Pictures of an arm, in 8 bits as a release has them, and the phantoms that give class, box and mask."""
-        phantoms = self.phantoms(seed)
+    def synthetic(self, fold: int, arm: str, seed: int) -> Made:
+        """The synthetic set of an arm."""
         if arm == PHANTOM_ONLY:
-            return _eight_bits(phantoms.images).astype(np.float32) / 255, phantoms
+            phantoms = self.phantoms(fold, arm, seed)
+            return Made(_eight_bits(phantoms.images).astype(np.float32) / 255, phantoms.labels, phantoms.boxes)
 
         def make(path: Path) -> None:
-            refined = refine(
-                self.model(fold, arm),
-                phantoms.images,
-                phantoms.masks,
-                Condition.of(phantoms.labels, None, phantoms.boxes),
-                seed=PHANTOM_SEED + seed,
-                start_time=self.settings.start_time,
-                steps=self.settings.sampler_steps,
-            )
-            write_tensors(path, {"images": torch.from_numpy(_eight_bits(refined.images))})
+            phantoms = self.phantoms(fold, arm, seed)
+            images = self._refined(phantoms, fold, arm, seed) if arm in ADAPTED else phantoms.images
+            parts = {"images": _eight_bits(images), "labels": phantoms.labels, "boxes": phantoms.boxes}
+            write_tensors(path, {name: torch.from_numpy(part) for name, part in parts.items()})
 
-        path = self.units.file(f"set-{arm}-fold{fold}-seed{seed}.safetensors", make)
-        return read_tensors(path)["images"].numpy().astype(np.float32) / 255, phantoms
+        stored = read_tensors(self.units.file(f"set-{arm}-fold{fold}-seed{seed}.safetensors", make))
+        images = stored["images"].numpy().astype(np.float32) / 255
+        return Made(images, stored["labels"].numpy(), stored["boxes"].numpy())
+
+    def _refined(self, phantoms: PhantomBatch, fold: int, arm: str, seed: int) -> NDArray[np.float32]:
+        return refine(
+            self.model(fold, arm),
+            phantoms.images,
+            phantoms.masks,
+            Condition.of(phantoms.labels, None, phantoms.boxes),
+            seed=PHANTOM_SEED + seed,
+            start_time=self.settings.start_time,
+            steps=self.settings.sampler_steps,
+        ).images
 
     def scores(self, fold: int, arm: str, seed: int) -> Array | None:
         """Scores of the fold's pictures by the small CNN trained on an arm."""
@@ -164,8 +227,8 @@ class Bench:
                 rows &= np.isin(self.real.patients, self._few(fold, seed))
             parts.append((self.real.images[rows], self.real.labels[rows]))
         if arm not in ("real_only", "real50"):
-            images, phantoms = self.synthetic(fold, BESIDE_REAL if arm in WITH_REAL else arm, seed)
-            parts.append((images, phantoms.labels))
+            made = self.synthetic(fold, BESIDE_REAL if arm in WITH_REAL else arm, seed)
+            parts.append((made.images, made.labels))
         return np.concatenate([images for images, _ in parts]), np.concatenate([labels for _, labels in parts])
 
     def _few(self, fold: int, seed: int) -> NDArray[np.str_]:
@@ -210,8 +273,8 @@ class Bench:
             rows = self.real.folds != fold
             probe = fit_probe(real[rows], self.real.labels[rows])
         else:
-            images, phantoms = self.synthetic(fold, arm, 0)
-            probe = fit_probe(features.pooled(crops(images, phantoms.boxes)), phantoms.labels)
+            made = self.synthetic(fold, arm, 0)
+            probe = fit_probe(features.pooled(crops(made.images, made.boxes)), made.labels)
         return probe.predict(real[self.test_rows(fold)])
 
     def _real_crop_features(self) -> NDArray[np.float32]:

@@ -7,8 +7,10 @@ BUS-BRA, official patient-disjoint folds, 64 px. For each fold an adapter is tra
 ``nonprivate`` (same steps, no clipping, no noise), ``dp_eps8`` and ``dp_eps3`` (`PatientDP`, delta = 1 / (10 N), one
 cohort of all patients; affine parameters, q .25, K 2, T 24). Phantoms are refined by it (simulate, then refine), the
 small CNN is trained on the refined phantoms and tested on the fold. ``phantom_only`` is the floor: the same phantoms
-as they are. ``real_only`` trains on the other folds' patients, ``real50`` on 50 of them; ``..._plus_synthetic`` adds
-the ``dp_eps8`` set of the fold.
+as they are. ``calibrated`` are phantoms, as they are, of the kinds that the other folds' patients vote for (epsilon 1,
+one cohort), ``calibrated_four`` the same with a hospital and noise for each of the four devices, ``calibrated_dp_eps8``
+refines them by a model whose training costs epsilon 8 *with* the votes. ``real_only`` trains on the other folds'
+patients, ``real50`` on 50 of them; ``..._plus_calibrated`` adds the ``calibrated`` set of the fold.
 
 There is one adapter for each fold and epsilon; seeds vary phantoms, sampling noise, the 50 patients and the classifier.
 Scores are turned into ranks within their fold (classifiers of different folds have different scales) and pooled;
@@ -19,7 +21,7 @@ Prints one JSON object as the last line of stdout: by arm ``{auc, interval, seed
 side, equal parts of the folds), ``lesion_crop`` (logistic regression on frozen features of the lesion box) and
 ``denoising_gain_share`` (of the non-private gain in held-out denoising loss), all of seed 0. Every unit is kept in
 ``--work``; the same command goes on where it stopped, seed 0 of all arms first; ``--report`` only reads.
-Not run here: training as four hospitals with noise of their own, and external test sets.
+Not run here: DP-SGD as four hospitals with noise of their own, and external test sets.
 """
 
 import argparse
@@ -31,7 +33,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from benchmarks._utility_work import ADAPTED, ARMS, PHANTOM_ONLY, Array, Bench, Settings
+from benchmarks._utility_work import ADAPTED, ARMS, PHANTOM_ONLY, SYNTHETIC, TASK, VOTING, Array, Bench, Settings
+from sonoshare_shared.calibration.ballot import shipped_ballot
 from sonoshare_shared.evaluation import features
 from sonoshare_shared.evaluation.auc import paired_difference, patient_bootstrap
 from sonoshare_shared.evaluation.distances import frechet
@@ -42,22 +45,26 @@ SIZE = 64
 FOLDS = (1, 2, 3, 4, 5)
 DISTANCE_IMAGES = 400
 AGAINST = {
-    **dict.fromkeys(ADAPTED, PHANTOM_ONLY),
-    "real_plus_synthetic": "real_only",
+    **dict.fromkeys((*VOTING, *ADAPTED), PHANTOM_ONLY),
+    "calibrated_dp_eps8": "calibrated",
+    "real_plus_calibrated": "real_only",
     "real50": PHANTOM_ONLY,
-    "real50_plus_synthetic": "real50",
+    "real50_plus_calibrated": "real50",
 }
 ORDER = (
     PHANTOM_ONLY,
+    "calibrated",
+    "calibrated_four",
     "dp_eps8",
     "real50",
-    "real50_plus_synthetic",
-    "nonprivate",
+    "real50_plus_calibrated",
     "real_only",
-    "real_plus_synthetic",
+    "real_plus_calibrated",
+    "calibrated_dp_eps8",
+    "nonprivate",
     "dp_eps3",
 )
-CROP_ARMS = (PHANTOM_ONLY, *ADAPTED, "real_only")
+CROP_ARMS = (*SYNTHETIC, "real_only")
 BUSBRA = Path(__file__).resolve().parents[2] / "shared" / "data" / "busbra"
 WORK = Path(__file__).resolve().parents[1] / "work" / "utility"
 
@@ -120,12 +127,12 @@ def distances(bench: Bench, folds: tuple[int, ...]) -> dict[str, float]:
 
     path = bench.work / f"frechet-{'-'.join(map(str, folds))}.json"
     found: dict[str, float] = json.loads(path.read_text()) if path.exists() else {}
-    for arm in (PHANTOM_ONLY, *ADAPTED):
+    for arm in SYNTHETIC:
         sets = [bench.work / f"set-{arm}-fold{fold}-seed0.safetensors" for fold in folds]
         if arm in found or not bench.computes or (arm != PHANTOM_ONLY and not all(file.exists() for file in sets)):
             continue
         # Each fold gives other phantoms, so that no picture stands twice in the set.
-        made = {fold: bench.synthetic(fold, arm, 0)[0][i * each : (i + 1) * each] for i, fold in enumerate(folds)}
+        made = {fold: bench.synthetic(fold, arm, 0).images[i * each : (i + 1) * each] for i, fold in enumerate(folds)}
         held_out = {fold: bench.real.images[bench.test_rows(fold)[:each]] for fold in folds}
         found[arm] = frechet(gathered(held_out), gathered(made))
         path.write_text(json.dumps(found))
@@ -180,10 +187,13 @@ def main() -> None:
     if set(arms) - set(ARMS):
         parser.error(f"arms are some of {', '.join(ARMS)}")
     real = load_labelled(read_labels(arguments.busbra), SIZE)
+    ballot = shipped_ballot(TASK, SIZE)
+    if ballot is None:
+        parser.error("no ballot ships for the task")
     settings = Settings(images=arguments.images, start_time=arguments.start_time, sampler_steps=arguments.sampler_steps)
 
     def bench(*, computing: bool) -> Bench:
-        return Bench(real, arguments.work, settings, compute=computing, say=_say)
+        return Bench(real, arguments.work, settings, ballot, compute=computing, say=_say)
 
     if not arguments.report:
         compute(bench(computing=True), folds, arguments.seeds, arms)

@@ -6,6 +6,7 @@ import torch
 from benchmarks._utility_adapters import Training
 from benchmarks._utility_work import ARMS, Bench, Settings, crops
 from benchmarks.utility import compute, figures, within_fold_ranks
+from tests.small_ballot import small_ballot
 
 from sonoshare_shared.errors import InputError
 from sonoshare_shared.evaluation.auc import auc
@@ -36,29 +37,29 @@ def stand_in():
 def test_a_second_run_computes_nothing_and_says_the_same(stand_in, tmp_path, monkeypatch):
     monkeypatch.setattr("benchmarks.utility.extras", lambda *_: {})
     said = []
-    bench = Bench(stand_in, tmp_path, SETTINGS, compute=True, say=said.append)
+    bench = Bench(stand_in, tmp_path, SETTINGS, small_ballot(), compute=True, say=said.append)
     compute(bench, (1,), 1)
     first = figures(bench, (1,), 1)
     made = len(said)
     assert made > 0
     assert all(set(first[arm]) >= {"auc", "interval"} for arm in ARMS)
     assert first["dp_eps8"]["against"] == "phantom_only"
-    again = Bench(stand_in, tmp_path, SETTINGS, compute=False, say=said.append)
+    again = Bench(stand_in, tmp_path, SETTINGS, small_ballot(), compute=False, say=said.append)
     assert figures(again, (1,), 1) == first
     assert len(said) == made
 
 
 def test_a_missing_fold_gives_no_figure(stand_in, tmp_path):
-    bench = Bench(stand_in, tmp_path, SETTINGS, compute=True, say=lambda _: None)
+    bench = Bench(stand_in, tmp_path, SETTINGS, small_ballot(), compute=True, say=lambda _: None)
     bench.scores(1, "real50", 0)
-    reading = Bench(stand_in, tmp_path, SETTINGS, compute=False, say=lambda _: None)
+    reading = Bench(stand_in, tmp_path, SETTINGS, small_ballot(), compute=False, say=lambda _: None)
     assert figures(reading, (1, 2), 1)["real50"] is None
 
 
 def test_a_folder_of_other_settings_is_refused(stand_in, tmp_path):
-    Bench(stand_in, tmp_path, SETTINGS, compute=True, say=lambda _: None)
+    Bench(stand_in, tmp_path, SETTINGS, small_ballot(), compute=True, say=lambda _: None)
     with pytest.raises(InputError, match="other settings"):
-        Bench(stand_in, tmp_path, Settings(images=13), compute=True, say=lambda _: None)
+        Bench(stand_in, tmp_path, Settings(images=13), small_ballot(), compute=True, say=lambda _: None)
 
 
 def test_ranks_within_a_fold_keep_its_auc():

@@ -101,8 +101,8 @@ def status(home: Path, as_json: bool) -> None:
 @click.option("--task", default="diagnosis", show_default=True, help="Name of a shipped task, or a task file (JSON).")
 @click.option("--profile", type=click.Choice(["tiny", "small", "large"]), default="small", show_default=True)
 @click.option("--clusters", default=40, show_default=True, type=click.IntRange(1), help="Options of each class.")
-@click.option("--phantoms", default=12_000, show_default=True, type=click.IntRange(1), help="Of the pool.")
-@click.option("--seed", default=40_000, show_default=True, type=click.IntRange(0), help="Of the pool.")
+@click.option("--phantoms", default=6_000, show_default=True, type=click.IntRange(1), help="Of the pool.")
+@click.option("--seed", default=900, show_default=True, type=click.IntRange(0), help="Of the pool.")
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), required=True, help="The ballot (safetensors).")
 @json_option
 def ballot(*, task: str, profile: str, clusters: int, phantoms: int, seed: int, out: Path, as_json: bool) -> None:

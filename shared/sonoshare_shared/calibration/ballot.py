@@ -30,10 +30,10 @@ from sonoshare_shared.model.tensors import tensor_bytes, tensors_from
 from sonoshare_shared.phantom import simulate_recipes
 from sonoshare_shared.tasks.phantoms import task_recipes
 
-POOL: Final = 12_000
+POOL: Final = 6_000
 CLUSTERS: Final = 40
 DIRECTIONS: Final = 24
-POOL_SEED: Final = 40_000
+POOL_SEED: Final = 900
 MAX_CLUSTERS: Final = 4096
 FOLDER: Final = "ballots"
 """Folder of ballots in the coordinator's home."""

@@ -1,0 +1,52 @@
+"""Votes on phantoms in the utility benchmark: what each patient of BUS-BRA votes for, and the noisy counts.
+
+The mechanism is the real one (`sonoshare_privacy.votes`, exact noise from the system); the benchmark has no ledger to
+charge, and its epsilons are those named by its arms.
+"""
+
+import secrets
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sonoshare_privacy.votes import draw_votes
+from sonoshare_shared.calibration.ballot import Ballot
+from sonoshare_shared.evaluation.labelled import LabelledImages
+
+
+@dataclass(frozen=True)
+class Voting:
+    """How an arm votes.
+
+    Attributes:
+        epsilon: of each hospital's counts.
+        by_device: one hospital for each device, each with noise of its own; else one cohort.
+        refined: whether a DP-trained model then refines the phantoms.
+    """
+
+    epsilon: float = 1.0
+    by_device: bool = False
+    refined: bool = False
+
+
+def voted(options: NDArray[np.int64], some: LabelledImages, ballot: Ballot, voting: Voting) -> NDArray[np.int64]:
+    """Noisy counts of all hospitals together, int64 [C * K].
+
+    Args:
+        options: int64 [n], the option of each picture.
+        some: the n pictures of the patients who vote.
+        ballot: what they vote on.
+        voting: how.
+    """
+    rows = np.array([_one_of(np.flatnonzero(some.patients == name)) for name in np.unique(some.patients)])
+    hospitals = some.devices[rows] if voting.by_device else np.zeros(len(rows))
+    counts = [
+        draw_votes(options[rows[hospitals == hospital]], ballot.options, voting.epsilon)
+        for hospital in np.unique(hospitals)
+    ]
+    return np.asarray(np.sum(counts, axis=0), dtype=np.int64)
+
+
+def _one_of(rows: NDArray[np.intp]) -> int:
+    return int(rows[secrets.randbelow(len(rows))])
