@@ -12,6 +12,7 @@ from sonoshare_deploy.cli.coordinator import command
 from sonoshare_deploy.coordinator import Consortium
 from sonoshare_deploy.provision import create_coordinator
 from sonoshare_server.federation.home import CoordinatorHome
+from sonoshare_shared.calibration.ballot import require_ballot_for
 from sonoshare_shared.canonical import sha256_file
 from sonoshare_shared.errors import InputError, ModelError
 from sonoshare_shared.model.adapter import adapter_digest, read_adapter
@@ -63,11 +64,42 @@ def test_a_task_file_and_a_base_of_ones_own(home: Path, tmp_path: Path) -> None:
     assert plan.task.name == "cysts"
 
 
+def test_a_ballot_is_made_and_its_votes_are_part_of_epsilon(home: Path, tmp_path: Path) -> None:
+    out = tmp_path / "ballots" / "mine.safetensors"
+    terms_of = ["--task", "diagnosis", "--profile", "tiny", "--phantoms", "32", "--clusters", "2", "--out", str(out)]
+    made = json.loads(CliRunner().invoke(command, ["ballot", *terms_of, "--json"], catch_exceptions=False).stdout)
+    assert made["ballot"] == sha256_file(out)
+    voted = create(home, "voted", "--ballot", str(out), "--epsilon-calibration", "2")
+    study = CoordinatorHome(home).study("voted")
+    assert study.plan.calibration is not None
+    assert (study.plan.calibration.epsilon, study.plan.calibration.ballot) == (2.0, made["ballot"])
+    assert study.ballot() == out.read_bytes()
+    plain = create(home, "plain", "--epsilon-calibration", "0", "--ballot", str(out))
+    assert CoordinatorHome(home).study("plain").plan.calibration is None
+    # What votes cost is taken from training: more noise for the same epsilon in all.
+    assert float(str(voted["noise_multiplier"])) > float(str(plain["noise_multiplier"]))
+    with pytest.raises(InputError, match="was not made for task birads"):
+        create(home, "other", "--task", "birads", "--ballot", str(out))
+
+
+def test_votes_are_proposed_where_a_ballot_ships() -> None:
+    settings = {"audit": terms.audit_policy(1.0, 0.6, 0.97, 0.001), "epsilon": 8.0, "delta": 1e-3, "rounds": 1}
+    shipped = terms.study_terms(
+        "s", terms.DIAGNOSIS, {"north": 100}, local_steps=1, images=10, profile="small", **settings
+    )
+    assert shipped.ballot is not None
+    assert shipped.ballot.clusters == 40
+    require_ballot_for(shipped.ballot, terms.DIAGNOSIS, 64)
+    none = terms.study_terms("s", terms.DIAGNOSIS, {"north": 100}, local_steps=1, images=10, profile="tiny", **settings)
+    assert none.ballot is None
+
+
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
         (("--task", "birad"), InputError, "unknown task"),
         (("--base", "0" * 64), ModelError, "no base of that digest"),
+        (("--ballot", "no/such.safetensors"), InputError, "such.safetensors cannot be read"),
     ],
 )
 def test_what_is_not_there_is_refused_before_anything_is_written(

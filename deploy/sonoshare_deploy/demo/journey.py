@@ -235,6 +235,10 @@ class Journey:
     def _make_release(self) -> None:
         study = self.study
         steps = coordinator.pipeline(self.home, study, RELEASE, watch=self.supervisor.require_running)
+        if study.plan.calibration is not None:
+            with self.display.stage("votes", "Votes: which phantoms look like the patients") as stage:
+                steps.calibrate()
+                stage.summary = f"one vote a trained patient, ε = {study.plan.calibration.epsilon:g} at each hospital"
         with self.display.stage("sampling", "Sampling the candidate release") as stage:
             steps.draw(stage.count)
             stage.summary = f"{study.plan.release.images} images, half of each class"

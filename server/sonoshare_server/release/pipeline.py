@@ -58,6 +58,21 @@ class Pipeline:
         """Folder of the candidate."""
         return candidate_folder(self.study, self.release)
 
+    def calibrate(self) -> Outcome | None:
+        """Have every hospital vote on the phantoms, once; None where the plan has no calibration.
+
+        Raises:
+            FederationError: a hospital did not vote.
+        """
+        if self.study.plan.calibration is None:
+            return None
+        if votes_evidence(self.study) is None:
+            self.act("calibrate", self.release)
+        evidence = votes_evidence(self.study)
+        if evidence is None:
+            raise FederationError("not every hospital has voted on the phantoms", remedy="run the same again")
+        return outcome_of(evidence, self.study.plan, self.home.roster)
+
     def draw(self, progress: Progress, lease_seconds: float = LEASE_SECONDS) -> None:
         """Draw the candidate, sharing the work with whoever else draws it; hospitals vote first if they have to.
 
@@ -78,19 +93,9 @@ class Pipeline:
             adapter_digest=state.adapter_digest,
             release=self.release,
             progress=progress,
-            outcome=self._outcome(),
+            outcome=self.calibrate(),
             lease_seconds=lease_seconds,
         )
-
-    def _outcome(self) -> Outcome | None:
-        if self.study.plan.calibration is None:
-            return None
-        if votes_evidence(self.study) is None:
-            self.act("calibrate", self.release)
-        evidence = votes_evidence(self.study)
-        if evidence is None:
-            raise FederationError("not every hospital has voted on the phantoms", remedy="run the same again")
-        return outcome_of(evidence, self.study.plan, self.home.roster)
 
     def audit(self) -> dict[str, AuditStatement]:
         """Have the candidate audited by every hospital; returns what they say, by hospital."""
