@@ -33,7 +33,7 @@ from sonoshare_shared.model.diffusion import stratified_times
 from sonoshare_shared.model.loss import denoising_loss
 from sonoshare_shared.model.network import ConditionedUNet
 from sonoshare_shared.phantom import simulate
-from sonoshare_shared.tasks.phantoms import start_at_pathologies
+from sonoshare_shared.tasks.phantoms import pathology_shares, start_at_pathologies
 
 CALIBRATION_PHANTOMS: Final = 16
 CALIBRATION_SEED: Final = 20_260
@@ -97,6 +97,7 @@ def draft_study(terms: StudyTerms) -> DraftedStudy:
         InputError: the audits alone use up epsilon, or no phantom stands for a class of the task.
         ModelError: no base weights for the profile.
     """
+    pathology_shares(terms.task)  # before minutes of accounting
     model, base_digest = load_base(terms.profile, terms.base)
     prepare(model, terms.trained)
     audits = tuple(PureDP(epsilon) for epsilon in terms.audit.epsilons)
