@@ -125,7 +125,7 @@ class Bench:
         """Pictures of an arm, in 8 bits as a release has them, and the phantoms that give class, box and mask."""
         phantoms = self.phantoms(seed)
         if arm == PHANTOM_ONLY:
-            return _eight_bits(phantoms.images).astype(np.float32) / 255, phantoms
+            return eight_bits(phantoms.images).astype(np.float32) / 255, phantoms
 
         def make(path: Path) -> None:
             refined = refine(
@@ -137,7 +137,7 @@ class Bench:
                 start_time=self.settings.start_time,
                 steps=self.settings.sampler_steps,
             )
-            write_tensors(path, {"images": torch.from_numpy(_eight_bits(refined.images))})
+            write_tensors(path, {"images": torch.from_numpy(eight_bits(refined.images))})
 
         path = self.units.file(f"set-{arm}-fold{fold}-seed{seed}.safetensors", make)
         return read_tensors(path)["images"].numpy().astype(np.float32) / 255, phantoms
@@ -178,26 +178,9 @@ class Bench:
         unit = self.units.get(f"denoising-{arm}-fold{fold}", lambda: {"loss": self._denoising(fold, arm)})
         return None if unit is None else float(unit["loss"])
 
-    @torch.no_grad()
     def _denoising(self, fold: int, arm: str) -> float:
         model = load_base(self.settings.training.profile)[0] if arm == PHANTOM_ONLY else self.model(fold, arm)
-        loss, rows = loss_of(model), self.test_rows(fold)
-        generator, losses = torch.Generator().manual_seed(fold), []
-        for part in np.array_split(rows, -(-len(rows) // BATCH)):
-            some = self.real.take(part)
-            condition = Condition.of(some.labels, None, some.boxes)
-            images = torch.from_numpy(some.images)[:, None]
-            batch = {
-                "images": images,
-                "masks": torch.from_numpy(some.masks).float()[:, None],
-                "labels": condition.labels,
-                "scanners": condition.scanners,
-                "boxes": condition.boxes,
-                "t": stratified_times(len(part), generator),
-                "noise": torch.randn(images.shape, generator=generator),
-            }
-            losses.append(loss(batch))
-        return float(torch.cat(losses).double().mean())
+        return held_out_loss(model, self.real.take(self.test_rows(fold)), fold)
 
     def crop_scores(self, fold: int, arm: str) -> Array | None:
         """Scores of the fold's lesion crops by logistic regression on frozen features of an arm's crops, seed 0."""
@@ -236,5 +219,27 @@ def crops(images: NDArray[np.float32], boxes: NDArray[np.float32]) -> NDArray[np
     return out
 
 
-def _eight_bits(images: NDArray[np.float32]) -> NDArray[np.uint8]:
+@torch.no_grad()
+def held_out_loss(model: ConditionedUNet, held_out: LabelledImages, seed: int) -> float:
+    """Mean denoising loss of pictures under their classes and boxes, at times and with noise that the seed fixes."""
+    loss = loss_of(model)
+    generator, losses = torch.Generator().manual_seed(seed), []
+    for part in np.array_split(np.arange(len(held_out)), -(-len(held_out) // BATCH)):
+        some = held_out.take(part)
+        condition = Condition.of(some.labels, None, some.boxes)
+        images = torch.from_numpy(some.images)[:, None]
+        batch = {
+            "images": images,
+            "masks": torch.from_numpy(some.masks).float()[:, None],
+            "labels": condition.labels,
+            "scanners": condition.scanners,
+            "boxes": condition.boxes,
+            "t": stratified_times(len(part), generator),
+            "noise": torch.randn(images.shape, generator=generator),
+        }
+        losses.append(loss(batch))
+    return float(torch.cat(losses).double().mean())
+
+
+def eight_bits(images: NDArray[np.float32]) -> NDArray[np.uint8]:
     return np.rint(images * 255).astype(np.uint8)
