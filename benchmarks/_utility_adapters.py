@@ -22,13 +22,14 @@ from sonoshare_privacy.accounting import PureDP, noise_multiplier_for
 from sonoshare_privacy.gradients.selfcheck import concatenate
 from sonoshare_privacy.optimiser import NoisyAdam, Optimiser
 from sonoshare_server.studies import phantom_clip_norm
-from sonoshare_shared.documents.plan import Mechanism, Trained
+from sonoshare_shared.documents.plan import Mechanism, Task, Trained
 from sonoshare_shared.evaluation.labelled import LabelledImages
 from sonoshare_shared.keys import SigningKey
 from sonoshare_shared.model.adapter import adapter_state, prepare, trained_parameters
 from sonoshare_shared.model.base import load_base
 from sonoshare_shared.model.network import ConditionedUNet
 from sonoshare_shared.model.tensors import State
+from sonoshare_shared.tasks.phantoms import start_at_pathologies
 
 DEVICE: Final = torch.device("cpu")
 LEDGER_SLACK: Final = 1e-3  # of epsilon: calibration is exact to fewer digits than the ledger's limit
@@ -129,10 +130,19 @@ def private_adapter(
     return adapter_state(model, training.trained)
 
 
-def plain_adapter(patients: list[PatientArrays], training: Training, seed: int) -> State:
-    """Train by the same steps without clipping or noise; see the module's contract."""
+def plain_adapter(patients: list[PatientArrays], training: Training, seed: int, task: Task | None = None) -> State:
+    """Train by the same steps without clipping or noise; see the module's contract.
+
+    Args:
+        patients: public ones.
+        training: constants.
+        seed: of the draws.
+        task: whose class embeddings start at their pathologies, as a study's do; None where classes are the base's.
+    """
     model, _ = load_base(training.profile)
     prepare(model, training.trained)
+    if task is not None:
+        start_at_pathologies(model, task)
     parameters = trained_parameters(model, training.trained)
     for parameter in model.parameters():
         parameter.requires_grad_(requires_grad=False)

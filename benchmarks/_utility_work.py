@@ -182,12 +182,12 @@ class Bench:
         """The synthetic set of an arm."""
         if arm == PHANTOM_ONLY:
             phantoms = self.phantoms(fold, arm, seed)
-            return Made(_eight_bits(phantoms.images).astype(np.float32) / 255, phantoms.labels, phantoms.boxes)
+            return Made(eight_bits(phantoms.images).astype(np.float32) / 255, phantoms.labels, phantoms.boxes)
 
         def make(path: Path) -> None:
             phantoms = self.phantoms(fold, arm, seed)
             images = self._refined(phantoms, fold, arm, seed) if arm in ADAPTED else phantoms.images
-            parts = {"images": _eight_bits(images), "labels": phantoms.labels, "boxes": phantoms.boxes}
+            parts = {"images": eight_bits(images), "labels": phantoms.labels, "boxes": phantoms.boxes}
             write_tensors(path, {name: torch.from_numpy(part) for name, part in parts.items()})
 
         stored = read_tensors(self.units.file(f"set-{arm}-fold{fold}-seed{seed}.safetensors", make))
@@ -241,26 +241,9 @@ class Bench:
         unit = self.units.get(f"denoising-{arm}-fold{fold}", lambda: {"loss": self._denoising(fold, arm)})
         return None if unit is None else float(unit["loss"])
 
-    @torch.no_grad()
     def _denoising(self, fold: int, arm: str) -> float:
         model = load_base(self.settings.training.profile)[0] if arm == PHANTOM_ONLY else self.model(fold, arm)
-        loss, rows = loss_of(model), self.test_rows(fold)
-        generator, losses = torch.Generator().manual_seed(fold), []
-        for part in np.array_split(rows, -(-len(rows) // BATCH)):
-            some = self.real.take(part)
-            condition = Condition.of(some.labels, None, some.boxes)
-            images = torch.from_numpy(some.images)[:, None]
-            batch = {
-                "images": images,
-                "masks": torch.from_numpy(some.masks).float()[:, None],
-                "labels": condition.labels,
-                "scanners": condition.scanners,
-                "boxes": condition.boxes,
-                "t": stratified_times(len(part), generator),
-                "noise": torch.randn(images.shape, generator=generator),
-            }
-            losses.append(loss(batch))
-        return float(torch.cat(losses).double().mean())
+        return held_out_loss(model, self.real.take(self.test_rows(fold)), fold)
 
     def crop_scores(self, fold: int, arm: str) -> Array | None:
         """Scores of the fold's lesion crops by logistic regression on frozen features of an arm's crops, seed 0."""
@@ -299,5 +282,27 @@ def crops(images: NDArray[np.float32], boxes: NDArray[np.float32]) -> NDArray[np
     return out
 
 
-def _eight_bits(images: NDArray[np.float32]) -> NDArray[np.uint8]:
+@torch.no_grad()
+def held_out_loss(model: ConditionedUNet, held_out: LabelledImages, seed: int) -> float:
+    """Mean denoising loss of pictures under their classes and boxes, at times and with noise that the seed fixes."""
+    loss = loss_of(model)
+    generator, losses = torch.Generator().manual_seed(seed), []
+    for part in np.array_split(np.arange(len(held_out)), -(-len(held_out) // BATCH)):
+        some = held_out.take(part)
+        condition = Condition.of(some.labels, None, some.boxes)
+        images = torch.from_numpy(some.images)[:, None]
+        batch = {
+            "images": images,
+            "masks": torch.from_numpy(some.masks).float()[:, None],
+            "labels": condition.labels,
+            "scanners": condition.scanners,
+            "boxes": condition.boxes,
+            "t": stratified_times(len(part), generator),
+            "noise": torch.randn(images.shape, generator=generator),
+        }
+        losses.append(loss(batch))
+    return float(torch.cat(losses).double().mean())
+
+
+def eight_bits(images: NDArray[np.float32]) -> NDArray[np.uint8]:
     return np.rint(images * 255).astype(np.uint8)

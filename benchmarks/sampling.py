@@ -1,12 +1,14 @@
 """What drawing a release costs over the network it must run, and how many steps are worth taking.
 
-    python -m benchmarks.sampling [--images 400] [--repeats 5] [--busbra DIR] [--json]
+    python -m benchmarks.sampling [--images 400, 0: no distances] [--repeats 5] [--busbra DIR] [--json]
 
 The shipped base at 64 px, one thread. Prints one JSON object as the last line of stdout:
 
 - ``time_over_bare_unet``: processor time of `sample` over that of the same number of bare network evaluations in the
   same batches, alternating, median of the repeats, 10 steps (bar 1.05); ``noise`` and ``phantom`` apart in
-  ``time_over_bare``;
+  ``time_over_bare``; ``bare`` there is the bare evaluations over themselves: its distance from 1 is noise;
+- ``outside_over_network``: processor time of `sample` outside of the network over that inside, within the same runs, so
+  that a busy machine slows both alike: what the sampler itself adds;
 - ``images_per_second`` by steps, from noise: images over processor seconds;
 - ``frechet`` by steps, from noise, and ``frechet_phantom`` by steps for refined phantoms (start 250): distance in
   EfficientNet-Lite0 features from as many BUS-BRA pictures where there are any, else from phantoms of another seed
@@ -79,14 +81,37 @@ def overheads(model: ConditionedUNet, repeats: int) -> dict[str, float]:
             for _ in range(TIMED_STEPS):
                 model(noise, t, rows)
 
+    runs: dict[str, Callable[[], object]] = {
+        start: lambda start=start: draw(model, phantoms, start, TIMED_STEPS) for start in (NOISE, PHANTOM)
+    }
+    runs["bare"] = bare
     bare()
-    ratios: dict[str, list[float]] = {NOISE: [], PHANTOM: []}
+    ratios: dict[str, list[float]] = {name: [] for name in runs}
     for _ in range(repeats):
-        for start, found in ratios.items():
+        for name, run in runs.items():
             reference = cpu_seconds(bare)
-            ours = cpu_seconds(lambda start=start: draw(model, phantoms, start, TIMED_STEPS))
-            found.append(ours / ((reference + cpu_seconds(bare)) / 2))
-    return {start: median(found) for start, found in ratios.items()}
+            ours = cpu_seconds(run)
+            ratios[name].append(ours / ((reference + cpu_seconds(bare)) / 2))
+    return {name: median(found) for name, found in ratios.items()}
+
+
+def outside(model: ConditionedUNet, repeats: int) -> dict[str, float]:
+    """Time of sampling that is not spent in the network, over the time that is, by start."""
+    phantoms = simulate(TIMED_IMAGES, seed=SEED, size=SIZE)
+    clock: list[float] = []
+    hooks = (
+        model.register_forward_pre_hook(lambda *_: clock.append(-time.process_time())),
+        model.register_forward_hook(lambda *_: clock.append(time.process_time())),
+    )
+    found: dict[str, list[float]] = {NOISE: [], PHANTOM: []}
+    for _ in range(repeats):
+        for start, ratios in found.items():
+            clock.clear()
+            whole = cpu_seconds(lambda start=start: draw(model, phantoms, start, TIMED_STEPS))
+            ratios.append(whole / sum(clock) - 1)
+    for hook in hooks:
+        hook.remove()
+    return {start: median(ratios) for start, ratios in found.items()}
 
 
 def peak_memory(batch: int) -> float:
@@ -120,6 +145,17 @@ def measure(busbra: Path, images: int, repeats: int) -> dict[str, object]:
     """All figures of the benchmark."""
     model, _ = load_base("small")
     ratios = overheads(model, repeats)
+    timings: dict[str, object] = {
+        "time_over_bare_unet": max(ratios[NOISE], ratios[PHANTOM]),
+        "time_over_bare": ratios,
+        "outside_over_network": outside(model, repeats),
+        "time_unit": "processor seconds, one thread",
+    }
+    return timings if images == 0 else timings | qualities(model, busbra, images)
+
+
+def qualities(model: ConditionedUNet, busbra: Path, images: int) -> dict[str, object]:
+    """Memory, speed and distances by steps."""
     with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
         memory = {batch: pool.apply(peak_memory, (batch,)) for batch in MEMORY_BATCHES}
     kind, real = reference_images(busbra, images)
@@ -137,8 +173,6 @@ def measure(busbra: Path, images: int, repeats: int) -> dict[str, object]:
         print(f"phantom {steps}: {refined[steps]:.1f}", file=sys.stderr, flush=True)
     again = frechet(known, features.pooled(draw(model, phantoms, PHANTOM, REPEATED_STEPS, OTHER_SEED)))
     return {
-        "time_over_bare_unet": max(ratios.values()),
-        "time_over_bare": ratios,
         "images_per_second": speed,
         "frechet": distance,
         "frechet_phantom": refined,
@@ -147,7 +181,6 @@ def measure(busbra: Path, images: int, repeats: int) -> dict[str, object]:
         "reference": kind,
         "images": len(real),
         "peak_memory_mb": memory,
-        "time_unit": "processor seconds, one thread",
     }
 
 
@@ -155,7 +188,7 @@ def main() -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--busbra", type=Path, default=BUSBRA, help="folder of BUS-BRA")
-    parser.add_argument("--images", type=int, default=400, help="on each side of a distance")
+    parser.add_argument("--images", type=int, default=400, help="on each side of a distance; 0: timings only")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--json", action="store_true", help="the result is JSON in any case")
     arguments = parser.parse_args()

@@ -35,7 +35,7 @@ from sonoshare_shared.model.loss import denoising_loss
 from sonoshare_shared.model.network import ConditionedUNet
 from sonoshare_shared.model.profiles import profile_named
 from sonoshare_shared.phantom import simulate
-from sonoshare_shared.tasks.phantoms import start_at_pathologies
+from sonoshare_shared.tasks.phantoms import pathology_shares, start_at_pathologies
 
 CALIBRATION_PHANTOMS: Final = 16
 CALIBRATION_SEED: Final = 20_260
@@ -105,6 +105,7 @@ def draft_study(terms: StudyTerms) -> DraftedStudy:
             stands for a class of the task.
         ModelError: no base weights for the profile.
     """
+    pathology_shares(terms.task)  # before minutes of accounting
     model, base_digest = load_base(terms.profile, terms.base)
     prepare(model, terms.trained)
     audits = terms.audit.epsilons * terms.audit.max_candidates

@@ -1,5 +1,6 @@
 """A whole consortium in one process: real agents, real documents, a fleet that calls the agents directly."""
 
+import csv
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,9 +19,10 @@ from sonoshare_server.federation.rounds import Coordinator
 from sonoshare_server.federation.statements import collect_signatures, collect_statements
 from sonoshare_server.release.pipeline import Pipeline
 from sonoshare_server.studies import draft_study
-from sonoshare_shared.documents import AuditPlan
+from sonoshare_shared.documents import AuditPlan, Task
 from sonoshare_shared.envelope import Envelope
 from sonoshare_shared.keys import PublicKey
+from sonoshare_shared.labels import LABELS_FILE
 from sonoshare_shared.phantom.dicom_study import write_studies
 
 HOSPITALS = ("north", "south")
@@ -88,6 +90,7 @@ def build(
     canaries: int = 0,
     audit: AuditPlan | None = None,
     ballot: Path | None = None,
+    task: Task = terms.DIAGNOSIS,
 ) -> World:
     """Make a coordinator and two hospitals that have taken in their archives and are enrolled."""
     home_path = folder / "coordinator"
@@ -107,7 +110,7 @@ def build(
     drafted = draft_study(
         terms.study_terms(
             STUDY,
-            terms.DIAGNOSIS,
+            task,
             dict.fromkeys(HOSPITALS, NOMINAL),
             audit=audit,
             epsilon=30.0,
@@ -132,6 +135,24 @@ def archives_in(folder: Path) -> dict[str, Path]:
         hospital: write_studies(folder / hospital, patients=PATIENTS, seed=seed, hospitals=[hospital], size=96).parent
         for seed, hospital in enumerate(HOSPITALS)
     }
+
+
+def graded(archives: dict[str, Path], folder: Path) -> dict[str, Path]:
+    """The same archives with BI-RADS grades as labels: 2 or 3 for the benign, 4 or 5 for the malignant, by patient."""
+    grades = {"benign": ("birads-2", "birads-3"), "malignant": ("birads-4", "birads-5")}
+    for hospital, archive in archives.items():
+        shutil.copytree(archive, folder / hospital)
+        path = folder / hospital / LABELS_FILE
+        with path.open(newline="") as file:
+            rows = list(csv.DictReader(file))
+        turns = {patient: number for number, patient in enumerate(dict.fromkeys(row["patient"] for row in rows))}
+        for row in rows:
+            row["label"] = grades[row["label"]][turns[row["patient"]] // 2 % 2]
+        with path.open("w", newline="") as file:
+            writer = csv.DictWriter(file, list(rows[0]))
+            writer.writeheader()
+            writer.writerows(rows)
+    return {hospital: folder / hospital for hospital in archives}
 
 
 def copied(world: World, folder: Path) -> World:

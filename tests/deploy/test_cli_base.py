@@ -3,14 +3,22 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 from click.testing import CliRunner
+from tests.deploy.labelled_folders import SIDE, pictures
 
 from sonoshare_deploy.cli.base import command
 from sonoshare_shared.canonical import sha256_file
 from sonoshare_shared.errors import InputError, ModelError
+from sonoshare_shared.imaging import save_png
+from sonoshare_shared.labels import LABELS_FILE
 from sonoshare_shared.model import phantom_cache
 from sonoshare_shared.model.base import base_path
+from sonoshare_shared.model.base_pictures import TrainSettings, training_batch
+from sonoshare_shared.model.conditions import ABSENT
+from sonoshare_shared.model.public_images import read_public_images
 
 
 def last_line(output: str) -> dict[str, object]:
@@ -37,6 +45,47 @@ def test_train_writes_a_base_that_info_reads(tmp_path: Path, monkeypatch: pytest
     assert last_line(result.stdout)["step"] == 2
     info = CliRunner().invoke(command, ["info", "--profile", "tiny", "--file", str(out), "--json"])
     assert last_line(info.stdout)["digest"] == last_line(result.stdout)["digest"]
+
+
+def test_train_on_public_pictures_names_them_by_digest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(phantom_cache, "_SHARD", 10)
+    folder, out = pictures(tmp_path / "public", box=""), tmp_path / "base.safetensors"
+    usual = ["train", "--profile", "tiny", "--batch-size", "4", "--phantoms", "10", "--out", str(out), "--json"]
+
+    def trained(steps: int, work: str) -> dict[str, object]:
+        arguments = [*usual, "--data", str(folder), "--steps", str(steps), "--work", str(tmp_path / work)]
+        CliRunner().invoke(command, arguments, catch_exceptions=False)
+        info = CliRunner().invoke(command, ["info", "--profile", "tiny", "--file", str(out), "--json"])
+        origin: dict[str, object] = last_line(info.stdout)["origin"]
+        return origin
+
+    said = trained(2, "work")["data"]
+    assert (said["phantoms"], said["public_images"], said["public_patients"]) == (10, 6, 6)
+    card = out.with_suffix(".card.md").read_text()
+    assert said["public_sha256"] in card
+    assert sha256_file(out) in card
+    (folder / "5.png").write_bytes((folder / "4.png").read_bytes())
+    with pytest.raises(ModelError, match="another run"):
+        trained(3, "work")
+    assert trained(1, "elsewhere")["data"]["public_sha256"] != said["public_sha256"]
+
+
+def test_what_is_not_known_of_a_public_picture_is_absent(tmp_path: Path) -> None:
+    outlined = np.zeros((SIDE, SIDE), np.float32)
+    outlined[4:12, 4:13] = 1
+    folder = pictures(tmp_path / "public", box="")
+    save_png(folder / "mask.png", outlined)
+    lines = (folder / LABELS_FILE).read_text().splitlines()
+    lines = [lines[0] + ",mask", lines[1] + ",", *(line + ",mask.png" for line in lines[2:])]
+    (folder / LABELS_FILE).write_text("\n".join(lines))
+    found = read_public_images(folder, SIDE).pictures
+    assert found.has_mask.tolist() == [False, *[True] * 5]
+    assert torch.isnan(found.boxes[0]).all()
+    batch = training_batch(found, TrainSettings(batch_size=64, drop=0.0), 0)
+    unknown = torch.isnan(batch.condition.boxes).any(dim=1)
+    assert 0 < int(unknown.sum()) < 64
+    assert torch.equal(torch.isnan(batch.masks).flatten(1).all(dim=1), unknown)
+    assert (batch.condition.scanners == ABSENT).all()
 
 
 def test_train_wants_one_way_to_say_how_long(tmp_path: Path) -> None:

@@ -1,20 +1,19 @@
 """``sonoshare hospital``: the JSON that scripts rest on, one clear line for every failure, exit 0 or 1."""
 
-import io
 import json
 import subprocess
 import sys
-from contextlib import closing, redirect_stderr, redirect_stdout
-from dataclasses import dataclass
+from contextlib import closing
 from datetime import UTC, datetime
 
 import pytest
 from click.testing import CliRunner
+from tests.deploy import command
 
 from sonoshare_client.home import NodeHome
 from sonoshare_client.ledger import open_ledger
 from sonoshare_deploy import coordinator
-from sonoshare_deploy.cli.main import cli, main
+from sonoshare_deploy.cli.main import cli
 from sonoshare_deploy.provision import create_coordinator
 from sonoshare_deploy.terms import audit_policy
 from sonoshare_privacy.budget import ChargeRequest
@@ -25,22 +24,8 @@ from sonoshare_shared.phantom import simulate
 from sonoshare_shared.phantom.dicom_study import write_studies
 
 
-@dataclass
-class Run:
-    returncode: int
-    stdout: str
-    stderr: str
-
-
 def sonoshare(*arguments, stdin=""):
-    """Run the command as ``main`` does, in this process: a process of its own costs seconds of imports."""
-    out, err = io.StringIO(), io.StringIO()
-    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
-        patch.setattr(sys, "argv", ["sonoshare", "hospital", *map(str, arguments)])
-        patch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin.encode())))
-        with pytest.raises(SystemExit) as ended:
-            main()
-    return Run(int(ended.value.code or 0), out.getvalue(), err.getvalue())
+    return command.sonoshare("hospital", *arguments, stdin=stdin)
 
 
 def result_of(*arguments, stdin=""):

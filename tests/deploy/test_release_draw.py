@@ -14,24 +14,19 @@ from pathlib import Path
 import psutil
 import pytest
 from click.testing import CliRunner
-from tests.shared.consortium import make_plan
+from tests.deploy.conftest import SHARDS
 
 from sonoshare_deploy.cli.main import cli
-from sonoshare_deploy.provision import create_coordinator
 from sonoshare_server.federation.home import CoordinatorHome
 from sonoshare_server.release import workers
 from sonoshare_server.release.build import Samples
-from sonoshare_server.release.draw import SHARD_IMAGES, Outcome, draw_shard
+from sonoshare_server.release.draw import Outcome, draw_shard
 from sonoshare_server.release.leases import Lease
 from sonoshare_shared import durable
-from sonoshare_shared.documents import ReleasePlan, StudyPlan
+from sonoshare_shared.documents import StudyPlan
 from sonoshare_shared.errors import InputError
-from sonoshare_shared.model.adapter import AFFINE, adapter_bytes, adapter_digest, adapter_state
-from sonoshare_shared.model.base import load_base
 from sonoshare_shared.model.network import ConditionedUNet
 
-SHARDS = 3
-IMAGES = SHARDS * SHARD_IMAGES - 5
 # Kills itself, with no chance to tidy up, as it begins its second shard.
 KILLED = """
 import os, signal
@@ -46,26 +41,6 @@ workers.draw_shard = draw_shard
 from sonoshare_deploy.cli.main import main
 main()
 """
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A coordinator with a study whose last round is done."""
-    home = tmp_path_factory.mktemp("consortium") / "coordinator"
-    create_coordinator(home, ("localhost",))
-    model, base = load_base("tiny")
-    state = adapter_state(model, AFFINE)
-    plan = make_plan(IMAGES).model_copy(
-        update={
-            "study": "study",
-            "base_digest": base,
-            "rounds": 1,
-            "release": ReleasePlan(images=IMAGES, sampler_steps=2, start="phantom", seed=7),
-        }
-    )
-    study = CoordinatorHome(home).create_study(plan, adapter_bytes(state), adapter_digest(state))
-    study.commit_round(1, adapter_bytes(state), adapter_digest(state))
-    return home
 
 
 @pytest.fixture

@@ -20,18 +20,12 @@ from sonoshare_shared.model.base import (
     load_base,
     load_pinned_base,
 )
+from sonoshare_shared.model.base_pictures import SIMULATED_SCANNER_SLOT, TrainSettings, condition_of, training_batch
 from sonoshare_shared.model.conditions import Condition
 from sonoshare_shared.model.loss import denoising_loss
 from sonoshare_shared.model.network import ConditionedUNet
 from sonoshare_shared.model.phantom_cache import cached_phantoms, simulate_set
-from sonoshare_shared.model.pretrain import (
-    SIMULATED_SCANNER_SLOT,
-    BaseTraining,
-    TrainSettings,
-    phantom_condition,
-    train_base,
-    training_batch,
-)
+from sonoshare_shared.model.pretrain import BaseTraining, train_base
 from sonoshare_shared.model.profiles import PROFILES
 from sonoshare_shared.model.sampler import SamplerSettings, refine, sample
 from sonoshare_shared.model.tensors import read_tensors, write_tensors
@@ -167,7 +161,7 @@ def test_cached_phantoms_equal_simulated_ones_across_shards(tmp_path: Path) -> N
     cached = cached_phantoms(tmp_path, count=20, seed=0, size=32)
     direct = simulate_set(20, seed=0, size=32)
     assert all(torch.equal(vars(cached)[name], vars(direct)[name]) for name in vars(direct))
-    assert phantom_condition(cached, torch.arange(20)).scanners.min() >= SIMULATED_SCANNER_SLOT
+    assert condition_of(cached, torch.arange(20)).scanners.min() >= SIMULATED_SCANNER_SLOT
 
 
 def test_case_22_base_files_that_do_not_fit_are_refused(tmp_path: Path) -> None:

@@ -122,6 +122,7 @@ def ingest(
     source: Path,
     labels_csv: Path | None = None,
     *,
+    classes: Sequence[str] | None = None,
     jobs: int = 1,
     progress: Progress | None = None,
     limits: Limits = DEFAULT_LIMITS,
@@ -132,6 +133,7 @@ def ingest(
         home: the node.
         source: folder with the pictures; with ``labels.csv`` or a BUS-BRA table, unless ``labels_csv`` is given.
         labels_csv: the table, whose paths are relative to its own folder.
+        classes: a row of another class is set aside; any class if None.
         jobs: child processes.
         progress: told after each picture.
         limits: bounds of intake.
@@ -142,7 +144,7 @@ def ingest(
     if not source.is_dir():
         raise InputError(f"{source.name} is not a folder", remedy="give the folder that holds the pictures")
     table = read_labels(labels_csv or source)
-    report = ingest_table(home, table, jobs=jobs, progress=progress, limits=limits)
+    report = ingest_table(home, table, classes=classes, jobs=jobs, progress=progress, limits=limits)
     return replace(report, unlisted=_unlisted(source, table))
 
 

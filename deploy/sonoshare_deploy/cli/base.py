@@ -1,4 +1,4 @@
-"""`sonoshare base`: train a base model on simulated phantoms, and show what a base file is.
+"""`sonoshare base`: train a base model on phantoms and public pictures, and show what a base file is.
 
 Results go to stdout, progress to stderr. Torch is imported only when a command runs.
 """
@@ -16,7 +16,7 @@ _PROFILES = click.Choice(["tiny", "small", "large"])
 
 @click.group("base")
 def command() -> None:
-    """Train and inspect base models (simulated phantoms only, no patient)."""
+    """Train and inspect base models (simulated phantoms and public pictures, no hospital's patient)."""
 
 
 @command.command("train")
@@ -25,6 +25,12 @@ def command() -> None:
 @click.option("--steps", type=click.IntRange(min=1), help="Steps to take instead, resumptions included.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 @click.option("--phantoms", type=click.IntRange(min=1), help="Size of the training set, rounded up to 500s.")
+@click.option(
+    "--data",
+    type=click.Path(exists=True, path_type=Path),
+    help="Public pictures to train on beside the phantoms: a folder or CSV as of labels.csv, classes benign, malignant,"
+    " normal. Never a hospital's patients: nothing is charged here.",
+)
 @click.option("--batch-size", type=click.IntRange(min=1), help="Images per step.")
 @click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True)
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), required=True, help="Base file to write.")
@@ -42,6 +48,7 @@ def train(
     steps: int | None,
     seed: int,
     phantoms: int | None,
+    data: Path | None,
     batch_size: int | None,
     threads: int,
     out: Path,
@@ -52,8 +59,11 @@ def train(
     import torch  # noqa: PLC0415 - takes seconds
 
     from sonoshare_shared.canonical import sha256_file  # noqa: PLC0415
-    from sonoshare_shared.model.pretrain import Progress, TrainSettings, train_base  # noqa: PLC0415
+    from sonoshare_shared.model.base_card import write_card  # noqa: PLC0415
+    from sonoshare_shared.model.base_pictures import TrainSettings  # noqa: PLC0415
+    from sonoshare_shared.model.pretrain import Progress, train_base  # noqa: PLC0415
     from sonoshare_shared.model.profiles import profile_named  # noqa: PLC0415
+    from sonoshare_shared.model.public_images import read_public_images  # noqa: PLC0415
 
     if (seconds is None) == (steps is None):
         raise InputError("how long to train is not clear", remedy="give either --seconds or --steps")
@@ -69,6 +79,10 @@ def train(
             f"  held-out {progress.validation:.4f}  {progress.images_per_second:.0f} images/s"
         )
 
+    public = None
+    if data is not None:
+        console.print("reading public pictures")
+        public = read_public_images(data, profile_named(profile).size)
     out.parent.mkdir(parents=True, exist_ok=True)
     work.mkdir(parents=True, exist_ok=True)
     end = train_base(
@@ -76,12 +90,14 @@ def train(
         settings,
         out=out,
         work=work,
+        data=public,
         seconds=seconds,
         steps=steps,
         report=report,
         simulated=lambda ready, wanted: console.print(f"phantoms {ready} of {wanted}"),
     )
-    emit({"base": str(out), "digest": sha256_file(out), "profile": profile, **asdict(end)}, as_json)
+    card = write_card(out)
+    emit({"base": str(out), "card": str(card), "digest": sha256_file(out), "profile": profile, **asdict(end)}, as_json)
 
 
 @command.command("import")

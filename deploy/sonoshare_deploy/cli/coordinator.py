@@ -145,7 +145,9 @@ def study() -> None:
 @click.option("--delta", default=1e-4, show_default=True)
 @click.option("--rounds", default=3, show_default=True)
 @click.option("--local-steps", default=8, show_default=True, help="Steps of each hospital in a round.")
-@click.option("--images", default=600, show_default=True, help="Images of the release.")
+@click.option(
+    "--images", type=click.IntRange(2, 1_000_000), default=600, show_default=True, help="Images of the release."
+)
 @click.option("--profile", type=click.Choice(["tiny", "small"]), default="small", show_default=True)
 @click.option("--base", "base_digest", help="Digest of an imported base (sonoshare base import); default: the shipped.")
 @click.option("--trained", type=click.Choice(["affine", "lora", "full"]), default="affine", show_default=True)

@@ -66,15 +66,18 @@ def init(home_path: Path, hospital_id: str, patients: int | None, vault_key: Pat
 @click.argument("source", type=click.Path(path_type=Path, file_okay=False))
 @home_option
 @click.option("--labels", type=click.Path(path_type=Path, dir_okay=False), help="labels.csv; in SOURCE if absent.")
+@click.option("--task", help="Shipped task or task file; pictures of other classes are set aside.")
 @click.option("--jobs", default=1, show_default=True, type=click.IntRange(min=1, max=64), help="Child processes.")
 @json_option
-def ingest(source: Path, home_path: Path, labels: Path | None, jobs: int, *, as_json: bool) -> None:
+def ingest(*, source: Path, home_path: Path, labels: Path | None, task: str | None, jobs: int, as_json: bool) -> None:
     """Take the pictures of SOURCE into the vault."""
     from rich.progress import Progress  # noqa: PLC0415
 
     from sonoshare_client.home import NodeHome  # noqa: PLC0415
     from sonoshare_client.intake.ingest import ingest as take_in  # noqa: PLC0415
+    from sonoshare_shared.tasks.files import read_task  # noqa: PLC0415
 
+    classes = None if task is None else read_task(task).classes
     home = NodeHome.open(home_path)
     console = progress_console()
     with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
@@ -83,6 +86,7 @@ def ingest(source: Path, home_path: Path, labels: Path | None, jobs: int, *, as_
             home,
             source,
             labels,
+            classes=classes,
             jobs=jobs,
             progress=lambda done, total: bar.update(job, completed=done, total=total),
         )

@@ -164,7 +164,10 @@ def load_labelled(table: LabelTable, size: int, classes: Sequence[str] = CLASSES
         picture = read_picture(row.image)
         mask = _mask_of(row, picture)
         images[i] = to_grid(picture.pixels, size)
-        boxes[i] = _box_of(row, picture, mask)
+        try:
+            boxes[i] = _box_of(row, picture, mask)
+        except InputError as error:
+            raise InputError(f"{row.image.name}: {error.message}", remedy=error.remedy) from error
         if mask is not None:
             masks[i] = mask_to_grid(mask, size)
     return LabelledImages(

@@ -11,7 +11,8 @@ from typing import Any
 
 import torch
 
-from sonoshare_shared.canonical import sha256_file
+from sonoshare_shared.canonical import sha256_file, sha256_hex
+from sonoshare_shared.durable import write_atomically
 from sonoshare_shared.errors import ModelError
 from sonoshare_shared.model.network import ConditionedUNet, require_known_modules
 from sonoshare_shared.model.profiles import Profile, profile_named
@@ -76,11 +77,10 @@ def import_base(source: Path, profile: str | Profile, folder: Path) -> str:
     _, digest = load_base(profile, source)
     folder.mkdir(parents=True, exist_ok=True)
     kept = _imported(folder, digest)
-    sibling = kept.with_name(kept.name + ".partial")
-    sibling.write_bytes(source.read_bytes())
-    if sha256_file(sibling) != digest:
+    data = source.read_bytes()
+    if sha256_hex(data) != digest:
         raise ModelError(f"{source.name} changed while it was read", remedy="import it again when it is whole")
-    sibling.replace(kept)
+    write_atomically(kept, data)
     return digest
 
 

@@ -6,47 +6,24 @@ made is refused.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from sonoshare_shared.errors import InputError
-from sonoshare_shared.model.tensors import read_tensors, write_tensors
+from sonoshare_shared.model.base_pictures import CLASSES, BasePictures, joined
+from sonoshare_shared.model.tensors import State, read_tensors, write_tensors
 from sonoshare_shared.phantom import SCANNER_STYLES, simulate
 
-CLASSES = ("benign", "malignant", "normal")
 _SHARD = 500
 _PROBES = 2
+_STORED = ("images", "masks", "boxes", "labels", "scanners")
 # Lesions are what the model is for; normal breasts teach what a box of nothing means.
 _LABEL_CYCLE = (0, 1, 0, 1, 2)
 
 
-@dataclass(frozen=True)
-class PhantomSet:
-    """n phantoms of side S.
-
-    Args:
-        images: uint8 [n, S, S], grey values 0..255.
-        masks: bool [n, S, S].
-        boxes: float32 [n, 4], fractions of the image.
-        labels: int64 [n], index in `CLASSES`.
-        scanners: int64 [n], index in the simulator's scanner styles.
-    """
-
-    images: Tensor
-    masks: Tensor
-    boxes: Tensor
-    labels: Tensor
-    scanners: Tensor
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-
-def simulate_set(count: int, *, seed: int, size: int, start_index: int = 0) -> PhantomSet:
+def simulate_set(count: int, *, seed: int, size: int, start_index: int = 0) -> BasePictures:
     """Simulate phantoms ``start_index`` to ``start_index + count - 1``; classes and scanners go round."""
     index = np.arange(start_index, start_index + count)
     labels = np.asarray(_LABEL_CYCLE)[index % len(_LABEL_CYCLE)]
@@ -60,12 +37,14 @@ def simulate_set(count: int, *, seed: int, size: int, start_index: int = 0) -> P
         scanners=scanners,
         start_index=start_index,
     )
-    return PhantomSet(
-        images=torch.from_numpy(np.rint(batch.images * 255).astype(np.uint8)),
-        masks=torch.from_numpy(batch.masks),
-        boxes=torch.from_numpy(batch.boxes),
-        labels=torch.from_numpy(batch.labels),
-        scanners=torch.from_numpy(batch.scanners),
+    return _with_masks(
+        {
+            "images": torch.from_numpy(np.rint(batch.images * 255).astype(np.uint8)),
+            "masks": torch.from_numpy(batch.masks),
+            "boxes": torch.from_numpy(batch.boxes),
+            "labels": torch.from_numpy(batch.labels),
+            "scanners": torch.from_numpy(batch.scanners),
+        }
     )
 
 
@@ -76,7 +55,7 @@ def cached_phantoms(
     seed: int,
     size: int,
     progress: Callable[[int, int], None] | None = None,
-) -> PhantomSet:
+) -> BasePictures:
     """Open a cache, simulating what it lacks.
 
     Args:
@@ -96,8 +75,8 @@ def cached_phantoms(
         path = folder / f"phantoms-{size}px-seed{seed}-{shard:04d}.safetensors"
         if not path.exists():
             made = simulate_set(_SHARD, seed=seed, size=size, start_index=shard * _SHARD)
-            write_tensors(path, vars(made))
-        part = PhantomSet(**read_tensors(path))
+            write_tensors(path, {name: vars(made)[name] for name in _STORED})
+        part = _with_masks(read_tensors(path))
         if shard == 0:
             probe = simulate_set(_PROBES, seed=seed, size=size)
             if not torch.equal(probe.images, part.images[:_PROBES]):
@@ -105,4 +84,9 @@ def cached_phantoms(
         parts.append(part)
         if progress is not None:
             progress(min((shard + 1) * _SHARD, count), count)
-    return PhantomSet(**{name: torch.cat([vars(part)[name] for part in parts]) for name in vars(parts[0])})
+    return joined(parts)
+
+
+def _with_masks(stored: State) -> BasePictures:
+    """A set of phantoms, whose masks are all known."""
+    return BasePictures(**stored, has_mask=torch.ones(len(stored["labels"]), dtype=torch.bool))

@@ -1,4 +1,4 @@
-"""Training a base model on simulated phantoms: no patient is seen, so nothing is charged.
+"""Training a base model on simulated phantoms, and on public pictures where there are any: nothing is charged.
 
 Reproducible: everything random at step k comes from a generator seeded by (seed, k), and neither learning rate nor
 averaging depends on how long the run will be. A run for some seconds that ended at step n equals a run of n steps,
@@ -11,56 +11,36 @@ the rows, independently. The simulator's scanner styles use the upper scanner sl
 equal to "absent", so that a study's classes and scanners start neutral.
 """
 
-import hashlib
 import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from sonoshare_shared.errors import ModelError
-from sonoshare_shared.model.conditions import Condition
-from sonoshare_shared.model.diffusion import stratified_times
+from sonoshare_shared.model.base_pictures import (
+    CLASSES,
+    SIMULATED_SCANNER_SLOT,
+    BasePictures,
+    TrainSettings,
+    joined,
+    training_batch,
+)
 from sonoshare_shared.model.loss import denoising_loss
 from sonoshare_shared.model.network import ConditionedUNet
-from sonoshare_shared.model.phantom_cache import CLASSES, PhantomSet, cached_phantoms, simulate_set
+from sonoshare_shared.model.phantom_cache import cached_phantoms, simulate_set
 from sonoshare_shared.model.profiles import Profile
+from sonoshare_shared.model.public_images import PublicImages
 from sonoshare_shared.model.tensors import State, read_metadata, read_tensors, write_tensors
 from sonoshare_shared.phantom import SCANNER_STYLES
 
-SIMULATED_SCANNER_SLOT = 4
 _AVERAGING_EXPONENT = 6.94  # sigma_rel = 0.1
 _VALIDATION_PHANTOMS = 96
 _VALIDATION_SEED_OFFSET = 1
-
-
-@dataclass(frozen=True)
-class TrainSettings:
-    """What fixes a training run, together with the profile.
-
-    Args:
-        seed: of weights, order, noise and the simulation.
-        phantoms: size of the training set.
-        batch_size: images per step.
-        learning_rate: at its highest.
-        warm_up: steps until then.
-        reference_step: from here the learning rate falls as 1/sqrt(step).
-        drop: probability that a condition is absent, each on its own.
-        clip_norm: of the batch gradient.
-    """
-
-    seed: int = 0
-    phantoms: int = 12_000
-    batch_size: int = 16
-    learning_rate: float = 4e-3
-    warm_up: int = 100
-    reference_step: int = 600
-    drop: float = 0.1
-    clip_norm: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -82,54 +62,13 @@ class Progress:
     images_per_second: float
 
 
-@dataclass(frozen=True)
-class TrainingBatch:
-    """Inputs of `denoising_loss` for one step."""
-
-    images: Tensor
-    masks: Tensor
-    condition: Condition
-    t: Tensor
-    noise: Tensor
-
-
-def training_batch(phantoms: PhantomSet, settings: TrainSettings, step: int) -> TrainingBatch:
-    """Rows, augmentation, times and noise of one step; a function of (seed, step) only."""
-    stream = hashlib.sha256(f"sonoshare base {settings.seed} {step}".encode()).digest()
-    generator = torch.Generator().manual_seed(int.from_bytes(stream[:8]) >> 1)
-    count = settings.batch_size
-    rows = torch.randint(len(phantoms), (count,), generator=generator)
-    mirror = torch.rand(count, generator=generator) < 0.5
-    images = _mirrored(phantoms.images[rows].float().div(255)[:, None], mirror)
-    masks = _mirrored(phantoms.masks[rows].float()[:, None], mirror)
-    gamma = torch.exp(0.15 * torch.randn(count, 1, 1, 1, generator=generator))
-    gain = 1 + 0.08 * torch.randn(count, 1, 1, 1, generator=generator)
-    condition = phantom_condition(phantoms, rows).mirrored(mirror)
-    absent = torch.rand(3, count, generator=generator) < settings.drop
-    return TrainingBatch(
-        images=(gain * images.pow(gamma)).clamp(0, 1),
-        masks=masks,
-        condition=condition.dropped(absent[0], absent[1], absent[2]),
-        t=stratified_times(count, generator),
-        noise=torch.randn(images.shape, generator=generator),
-    )
-
-
-def phantom_condition(phantoms: PhantomSet, rows: Tensor) -> Condition:
-    """Conditions under which the base model learns these phantoms."""
-    return Condition(
-        labels=phantoms.labels[rows],
-        scanners=phantoms.scanners[rows] + SIMULATED_SCANNER_SLOT,
-        boxes=phantoms.boxes[rows],
-    )
-
-
 def train_base(
     profile: Profile,
     settings: TrainSettings,
     *,
     out: Path,
     work: Path,
+    data: PublicImages | None = None,
     seconds: float | None = None,
     steps: int | None = None,
     checkpoint_seconds: float = 60.0,
@@ -144,6 +83,7 @@ def train_base(
         settings: the run; must be those of the run being resumed.
         out: base weights are written here at every checkpoint (float16, averaged).
         work: folder of the phantom cache, the checkpoint and ``log.jsonl``.
+        data: public pictures to train on beside the phantoms.
         seconds: wall time to train for in all, resumptions included; or
         steps: steps to take in all.
         checkpoint_seconds: between checkpoints.
@@ -160,7 +100,7 @@ def train_base(
     phantoms = cached_phantoms(
         work / "phantoms", count=settings.phantoms, seed=settings.seed, size=profile.size, progress=simulated
     )
-    run = BaseTraining(profile, settings, phantoms)
+    run = BaseTraining(profile, settings, phantoms, data)
     checkpoint = work / f"base-{profile.name}.checkpoint.safetensors"
     if checkpoint.exists():
         run.restore(checkpoint)
@@ -176,7 +116,7 @@ def train_base(
             progress = Progress(run.step, run.seconds, sum(losses) / len(losses), run.validate(), speed)
             run.save(checkpoint)
             _log(work / "log.jsonl", progress)
-            write_base(out, run.averaged(), profile, settings, progress)
+            run.write_base(out, progress)
             if report is not None:
                 report(progress)
             losses, last = [], clock()
@@ -186,7 +126,7 @@ def train_base(
         taken += 1
     if progress is None:  # the run was over before: write again what it made
         progress = Progress(run.step, run.seconds, None, run.validate(), 0.0)
-        write_base(out, run.averaged(), profile, settings, progress)
+        run.write_base(out, progress)
     return progress
 
 
@@ -196,13 +136,17 @@ class BaseTraining:
     Args:
         profile: the architecture.
         settings: the run.
-        phantoms: the training set.
+        phantoms: the simulated training set.
+        data: public pictures beside it.
     """
 
-    def __init__(self, profile: Profile, settings: TrainSettings, phantoms: PhantomSet) -> None:
+    def __init__(
+        self, profile: Profile, settings: TrainSettings, phantoms: BasePictures, data: PublicImages | None = None
+    ) -> None:
         self.profile = profile
         self.settings = settings
-        self.phantoms = phantoms
+        self.pictures = phantoms if data is None else joined([phantoms, data.pictures])
+        self._data = data
         self.step = 0
         self.seconds = 0.0
         with torch.random.fork_rng(devices=[]):
@@ -210,13 +154,13 @@ class BaseTraining:
             self.model = ConditionedUNet(profile)
         self._parameters = dict(self.model.named_parameters())
         self._average = {name: p.detach().clone() for name, p in self._parameters.items()}
-        self._optimiser = torch.optim.AdamW(self._parameters.values(), weight_decay=0.0, betas=(0.9, 0.99), fused=True)
-        self._validation: tuple[PhantomSet, TrainSettings] | None = None
+        self._optimiser = adamw(self._parameters.values(), settings.learning_rate)
+        self._validation: tuple[BasePictures, TrainSettings] | None = None
 
     def advance(self) -> float:
         """Take one step; returns the batch's mean loss."""
         settings = self.settings
-        batch = training_batch(self.phantoms, settings, self.step)
+        batch = training_batch(self.pictures, settings, self.step)
         for group in self._optimiser.param_groups:
             group["lr"] = self._learning_rate()
         loss = denoising_loss(self.model, batch.images, batch.masks, batch.condition, batch.t, batch.noise).mean()
@@ -258,6 +202,17 @@ class BaseTraining:
         loss = denoising_loss(model, batch.images, batch.masks, batch.condition, batch.t, batch.noise)
         return float(loss.mean())
 
+    def write_base(self, path: Path, progress: Progress) -> None:
+        """Write base weights (averaged, float16) with what is known about them in the header."""
+        about = {
+            "profile": self.profile.name,
+            "architecture": self.profile.digest,
+            "data": self._origin(),
+            "settings": json.dumps(asdict(self.settings)),
+            "progress": json.dumps(asdict(progress)),
+        }
+        write_tensors(path, {name: tensor.half() for name, tensor in self.averaged().items()}, about)
+
     def save(self, path: Path) -> None:
         """Write all that the run needs to go on, in one file, whole or not at all."""
         tensors = {f"weight/{name}": p.detach() for name, p in self._parameters.items()}
@@ -291,8 +246,22 @@ class BaseTraining:
                     "exp_avg_sq": tensors[f"second/{name}"],
                 }
 
+    def _origin(self) -> str:
+        if self._data is None:
+            return "simulated phantoms only"
+        phantoms = len(self.pictures) - len(self._data.pictures)
+        return json.dumps(
+            {
+                "phantoms": phantoms,
+                "public_images": len(self._data.pictures),
+                "public_patients": self._data.patients,
+                "public_sha256": self._data.digest,
+            }
+        )
+
     def _identity(self) -> dict[str, object]:
-        return {"profile": self.profile.digest, "settings": asdict(self.settings)}
+        data = None if self._data is None else self._data.digest
+        return {"profile": self.profile.digest, "settings": asdict(self.settings), "data": data}
 
     def _learning_rate(self) -> float:
         settings, step = self.settings, self.step + 1
@@ -300,22 +269,11 @@ class BaseTraining:
         return settings.learning_rate * min(step / settings.warm_up, 1.0) * falling
 
 
-def write_base(path: Path, state: State, profile: Profile, settings: TrainSettings, progress: Progress) -> None:
-    """Write base weights (float16) with what is known about them in the header."""
-    about = {
-        "profile": profile.name,
-        "architecture": profile.digest,
-        "data": "simulated phantoms only",
-        "settings": json.dumps(asdict(settings)),
-        "progress": json.dumps(asdict(progress)),
-    }
-    write_tensors(path, {name: tensor.half() for name, tensor in state.items()}, about)
+def adamw(parameters: Iterable[nn.Parameter], learning_rate: float) -> torch.optim.AdamW:
+    """The optimiser of the recipe."""
+    return torch.optim.AdamW(parameters, learning_rate, weight_decay=0.0, betas=(0.9, 0.99), fused=True)
 
 
 def _log(path: Path, progress: Progress) -> None:
     with path.open("a", encoding="utf-8") as file:
         file.write(json.dumps(asdict(progress)) + "\n")
-
-
-def _mirrored(images: Tensor, rows: Tensor) -> Tensor:
-    return torch.where(rows[:, None, None, None], images.flip(-1), images)

@@ -136,12 +136,13 @@ def sample(
     condition.checked(model.profile)
     _require_phantoms(model.profile.size, settings, len(condition), images, masks)
     device = next(model.parameters()).device
+    scheduler = _scheduler()
     drawn, drawn_masks = [], []
     for first in range(0, len(condition), settings.batch_size):
         rows = slice(first, min(first + settings.batch_size, len(condition)))
         noise = _noise(seed, range(start_index + rows.start, start_index + rows.stop), model.profile.size)
         base = None if images is None else torch.as_tensor(images[rows], dtype=torch.float32)[:, None].to(device)
-        picture, mask = _denoise(model, settings, condition[rows].to(device), noise.to(device), base)
+        picture, mask = _denoise(model, settings, scheduler, condition[rows].to(device), noise.to(device), base)
         drawn.append(picture)
         drawn_masks.append(mask if masks is None else np.asarray(masks[rows], dtype=np.bool_))
         if progress is not None:
@@ -200,16 +201,21 @@ def _noise(seed: int, indices: range, size: int) -> Tensor:
     return torch.stack(rows)
 
 
-def _denoise(
+def _scheduler() -> Any:
+    """The solver; ``set_timesteps`` makes it forget what it solved before."""
+    return DPMSolverMultistepScheduler(
+        TIMES, beta_schedule=BETA_SCHEDULE, prediction_type="v_prediction", algorithm_type="dpmsolver++"
+    )
+
+
+def _denoise(  # noqa: PLR0917
     model: ConditionedUNet,
     settings: SamplerSettings,
+    scheduler: Any,
     condition: Condition,
     noise: Tensor,
     phantoms: Tensor | None,
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    scheduler: Any = DPMSolverMultistepScheduler(
-        TIMES, beta_schedule=BETA_SCHEDULE, prediction_type="v_prediction", algorithm_type="dpmsolver++"
-    )
     scheduler.set_timesteps(timesteps=settings.times)
     start = torch.full((len(noise),), settings.times[0], device=noise.device)
     # From noise the start is the noised mean image, which normalisation puts at 0.

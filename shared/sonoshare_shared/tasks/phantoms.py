@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from sonoshare_shared.documents import Task
 from sonoshare_shared.errors import InputError
+from sonoshare_shared.model.base_pictures import CLASSES as BASE_CLASSES
 from sonoshare_shared.model.network import ConditionedUNet
-from sonoshare_shared.model.phantom_cache import CLASSES as BASE_CLASSES
 from sonoshare_shared.phantom import CLASSES as PATHOLOGIES
 from sonoshare_shared.phantom import SCANNER_STYLES, PhantomBatch, Recipe, simulate_recipes
 

@@ -1,0 +1,61 @@
+"""The few-shot benchmark on phantoms that stand for patients: few patients of other folds, resumable."""
+
+import numpy as np
+import pytest
+import torch
+from benchmarks._utility_adapters import Training
+from benchmarks.few_shot import QUESTIONS, FewShot, Settings, labelled_by
+
+from sonoshare_shared.evaluation.labelled import LabelledImages
+from sonoshare_shared.evaluation.units import Units
+from sonoshare_shared.phantom import simulate
+
+torch.set_num_threads(1)
+SETTINGS = Settings(images=8, sampler_steps=2, classifier_steps=1, training=Training(profile="tiny", rate=1.0, steps=1))
+QUESTION = QUESTIONS["birads"]
+
+
+@pytest.fixture(scope="module")
+def stand_in():
+    batch = simulate(32, seed=9, size=32)
+    n = len(batch.labels)
+    return LabelledImages(
+        images=batch.images,
+        masks=batch.masks,
+        labels=np.arange(n) % 4,
+        boxes=batch.boxes,
+        patients=np.array([f"p{i}" for i in range(n)]),
+        devices=np.array(["A"] * n),
+        folds=np.arange(n) // 4 % 2 + 1,
+        classes=QUESTION.task.classes,
+    )
+
+
+def test_few_patients_come_from_other_folds_and_from_every_class(stand_in, tmp_path):
+    bench = FewShot(QUESTION, stand_in, Units(tmp_path, {}), SETTINGS)
+    few = bench.few(1, 8)
+    assert len(np.unique(few.patients)) == 8
+    assert set(few.folds) == {2}
+    assert np.bincount(few.labels).tolist() == [2, 2, 2, 2]
+    assert set(bench.few(1, 100).patients) == set(stand_in.patients[stand_in.folds == 2])
+    assert bench.positive(np.arange(4)).tolist() == [0, 0, 1, 1]
+
+
+def test_a_second_run_computes_nothing_and_says_the_same(stand_in, tmp_path):
+    said = []
+    first = FewShot(QUESTION, stand_in, Units(tmp_path, {}, say=said.append), SETTINGS).figures((1,), (4,), 1)
+    assert first["test"] == {"patients": 16, "images": 16, "positive_images": 8}
+    assert {"auc", "interval", "denoising", "difference"} == set(first["patients_4"])
+    made = len(said)
+    reading = FewShot(QUESTION, stand_in, Units(tmp_path, {}, compute=False, say=said.append), SETTINGS)
+    assert reading.figures((1,), (4,), 1) == first
+    assert reading.figures((1,), (4, 8), 1)["patients_8"] is None
+    assert len(said) == made
+
+
+@pytest.mark.parametrize("name", QUESTIONS)
+def test_every_class_of_a_question_is_in_busbra(name, busbra):
+    question = QUESTIONS[name]
+    table = labelled_by(question, busbra)
+    assert set(table.labels) == set(question.task.classes)
+    assert {row.fold for row in table} == {1, 2, 3, 4, 5}
