@@ -13,12 +13,13 @@ from sonoshare_shared.evaluation.labelled import read_picture
 from sonoshare_shared.imaging import to_grid
 
 
-def vault_view(vault: Vault, folder: Path) -> TrueView:
+def vault_view(vault: Vault, folder: Path, name: str) -> TrueView:
     """Compare every patient of the vault with every synthetic image of a folder.
 
     Args:
         vault: the hospital's images.
         folder: a release, or pictures at any depth.
+        name: what the folder holds, in words.
 
     Raises:
         InputError: the folder holds no picture, or one that cannot be read.
@@ -48,4 +49,4 @@ def vault_view(vault: Vault, folder: Path) -> TrueView:
         )
         for place in np.argsort(-trained.scores)[:MOST_PAIRS]
     )
-    return TrueView(f"{folder.name} beside this hospital's patients", pairs, trained.scores, held_out.scores, threshold)
+    return TrueView(f"{name} beside this hospital's patients", pairs, trained.scores, held_out.scores, threshold)

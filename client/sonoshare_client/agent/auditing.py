@@ -10,6 +10,7 @@ from PIL import Image, UnidentifiedImageError
 from sonoshare_client.agent.attack import ModelAttack
 from sonoshare_client.agent.node import Node
 from sonoshare_client.auditor import AuditOutcome, audit_release
+from sonoshare_client.kept_pictures import keep_pictures
 from sonoshare_client.payment import LedgerPayment
 from sonoshare_privacy.audits.gate import Cohort
 from sonoshare_privacy.audits.mechanism import MechanismCheck, check_mechanism
@@ -47,6 +48,7 @@ def audit_candidate(
     candidate = files.candidate
     if (candidate.study, candidate.release, candidate.plan_digest) != (plan.study, request.release, plan.digest()):
         raise IntegrityError("the candidate is not of this study plan")
+    keep_pictures(node.home, files)
     patients = node.patients(plan, candidate.size)
     nominal = plan.cohorts[node.hospital]
     payment = LedgerPayment(
