@@ -1,4 +1,4 @@
-"""What the audits see, what they cost, and what they never let pass.
+"""What the audits see, and what they never let pass (``benchmarks.audit_scale``: what they cost).
 
     python -m benchmarks.audit [--json] [--busbra FOLDER]
 
@@ -9,11 +9,6 @@ which. One thread, about three minutes. Prints one JSON object as the last line 
   patients (right patient only), and ``mean_recall`` (bar .90); ``recall_calibrated``: the same at the threshold that
   the auditor calibrates on phantoms alone; ``false_flag_rate``: unrelated images flagged at that threshold, and
   ``false_patient_rate``: patients flagged by all unrelated images (declared: at most .003).
-- ``twins``: pairs of BUS-BRA's patients that intake would report, and its CPU seconds.
-- ``search_seconds``: nearest candidate of every image, by "synthetic x images", one thread; ``search_over_product``:
-  that time over the bare matrix product of the same windows (block by block). ``search_over_faiss`` is null where faiss
-  is not installed (the detector compares windows, not one vector an image).
-- ``whole_audit_cpu_seconds``: 600 synthetic images against 300 patients, calibration included, without a loss attack.
 - ``planted``: verdicts of the gate by share of copied patients, 150 trained and 64 held-out patients, epsilon .5,
   500 draws of the noise.
 - ``overfitted``: a denoiser that memorised its 100 patients (posterior mean over them, in closed form): patient AUC of
@@ -38,16 +33,11 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.audit_controls import Memoriser
-from benchmarks.audit_scale import measure_twins
-from sonoshare_client.auditor import NoLedger, audit_release
 from sonoshare_client.own_eyes import exact_auc
 from sonoshare_privacy.audits import copies, gate, membership
 from sonoshare_privacy.audits.copytest import CopyTest
 from sonoshare_privacy.audits.correlation import (
     best_correlations,
-    candidate_windows,
-    nearest,
-    posed_windows,
 )
 from sonoshare_privacy.audits.edits import EDITS
 from sonoshare_privacy.audits.gate import Cohort
@@ -140,44 +130,6 @@ def measure_recall(patients: list[Images]) -> dict[str, Any]:
     }
 
 
-def measure_search(patients: list[Images]) -> dict[str, Any]:
-    """Seconds of the search by size, and over the bare product."""
-    images = halved(np.concatenate(patients))
-    seconds = {}
-    for synthetic, real in ((600, 450), (1000, 1000)):
-        start = time.process_time()
-        nearest(np.resize(images, (synthetic, 64, 64)), np.resize(images, (real, 64, 64)))
-        seconds[f"{synthetic} x {real}"] = round(time.process_time() - start, 2)
-    windows = candidate_windows(np.resize(images, (1000, 64, 64)))
-    posed = posed_windows(images[:8]).reshape(-1, windows.shape[1])
-    start = time.process_time()
-    for _ in range(125):
-        windows @ posed.T
-    bare = time.process_time() - start
-    return {
-        "search_seconds": seconds,
-        "search_over_product": round(seconds["1000 x 1000"] / bare, 3),
-        "search_over_faiss": None,
-    }
-
-
-class _Person:
-    def __init__(self, images: Images) -> None:
-        self.images = images
-
-
-def measure_whole(patients: list[Images]) -> dict[str, float]:
-    """CPU seconds of one audit, 600 synthetic images against 300 patients."""
-    people = [_Person(halved(one)) for one in patients[:300]]
-    candidates = halved(np.concatenate(patients[300:]))[:600]
-    copies.reference_images.cache_clear()
-    start = time.process_time()
-    audit_release(
-        candidates, people[:210], people[210:], plan=PLAN, cohort=Cohort(210, 90), payment=NoLedger(), device="cpu"
-    )
-    return {"whole_audit_cpu_seconds": round(time.process_time() - start, 2)}
-
-
 def measure_planted(patients: list[Images]) -> dict[str, Any]:
     """Verdicts of the gate by share of copied patients; edits in turns, blind spots left out."""
     trained, held_out = ([halved(one) for one in patients[a:b]] for a, b in ((0, 150), (150, 214)))
@@ -192,7 +144,7 @@ def measure_planted(patients: list[Images]) -> dict[str, Any]:
             edit = kinds[place % len(kinds)]
             candidates[place] = edit.apply(trained[place][0], clean[-1], rng)
         detector = copies.calibrate(candidates, copies.reference_images(64))
-        scores = [copies.patient_scores(candidates, group) for group in (trained, held_out)]
+        scores = [copies.patient_nearest(candidates, group).scores for group in (trained, held_out)]
         test = gate.copy_test(PLAN, cohort, detector.rates)
         tolerated = gate.tolerated_patients(PLAN, cohort)
         counted: Counter[str] = Counter()
@@ -305,10 +257,7 @@ def main() -> None:
     source, patients = load_patients(options.busbra)
     result: dict[str, Any] = {"patients": source}
     parts: dict[str, Callable[[], dict[str, Any]]] = {
-        "twins": partial(measure_twins, options.busbra),
         "recall": partial(measure_recall, patients),
-        "search": partial(measure_search, patients),
-        "whole": partial(measure_whole, patients),
         "planted": partial(measure_planted, patients),
         "models": measure_models,
         "gate": measure_gate,

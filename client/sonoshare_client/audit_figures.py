@@ -6,6 +6,7 @@ from typing import Any
 from sonoshare_privacy.audits import copies, gate, membership
 from sonoshare_privacy.audits.gate import Cohort, Finding
 from sonoshare_privacy.audits.histograms import SplitHistogram
+from sonoshare_privacy.audits.nearest import SHARD
 from sonoshare_privacy.audits.rates import Interval, private_rate
 from sonoshare_shared.documents import AuditPlan
 
@@ -25,6 +26,7 @@ def public_figures(plan: AuditPlan, cohort: Cohort, detector: copies.CopyDetecto
             "declared_false_rate": detector.rates.false_rate,
             "recall_by_edit": dict(detector.recall),
             "blind_spots": list(detector.blind_spots),
+            "search": "every pair" if detector.looks is None else f"the {detector.looks} best of every {SHARD}",
             "critical_count": test.critical,
             "tolerated_patients": tolerated,
             "operating_points": [

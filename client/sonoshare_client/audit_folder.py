@@ -17,10 +17,12 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from sonoshare_client.auditor import AuditOutcome, Payment, audit_release
+from sonoshare_client.auditor import AuditOutcome, audit_release
 from sonoshare_client.own_eyes import MOST_PAIRS, ShownPair, TrueView
-from sonoshare_privacy.audits.copies import patient_nearest
+from sonoshare_client.payment import Payment
+from sonoshare_privacy.audits.copies import Nearest, patient_nearest
 from sonoshare_privacy.audits.gate import Cohort
+from sonoshare_privacy.audits.nearest import BytePictures, looks_for
 from sonoshare_shared.documents import AuditPlan
 from sonoshare_shared.errors import InputError
 from sonoshare_shared.evaluation.labelled import read_picture
@@ -55,13 +57,13 @@ class FolderAudit:
 
     Args:
         paths: files of the synthetic images.
-        candidates: float32 [n, S, S].
+        candidates: pictures [n, S, S], at 8 bits.
         trained: patients that may have been trained on.
         held_out: patients that were not.
     """
 
     paths: tuple[Path, ...]
-    candidates: NDArray[np.float32]
+    candidates: BytePictures
     trained: tuple[ListedPatient, ...]
     held_out: tuple[ListedPatient, ...]
 
@@ -90,19 +92,23 @@ class FolderAudit:
 
         NOT private. For the eyes of those who hold the patients' images already; never to be passed on.
         """
-        found = patient_nearest(self.candidates, [one.images for one in self.trained])
+        found = self._nearest(self.trained)
         for patient, own, synthetic, score in zip(self.trained, found.own, found.candidate, found.scores, strict=True):
             yield patient.name, patient.paths[own], self.paths[synthetic], float(score)
 
     def true_view(self, title: str, threshold: float) -> TrueView:
         """What the hospital's own eyes may see. NOT private; see :mod:`sonoshare_client.own_eyes`."""
-        held_out = patient_nearest(self.candidates, [one.images for one in self.held_out])
+        held_out = self._nearest(self.held_out)
         rows = sorted(self.nearest(), key=lambda row: -row[3])
         pairs = tuple(
             ShownPair(score, name, synthetic.name, read_picture(own).pixels, read_picture(synthetic).pixels)
             for name, own, synthetic, score in rows[:MOST_PAIRS]
         )
         return TrueView(title, pairs, np.array([row[3] for row in rows]), held_out.scores, threshold)
+
+    def _nearest(self, patients: Sequence[ListedPatient]) -> Nearest:
+        looks = looks_for(len(self.candidates), len(self.trained) + len(self.held_out))
+        return patient_nearest(self.candidates, [one.images for one in patients], looks=looks)
 
 
 def read_folder_audit(folder: Path, train: Path, held_out: Path) -> FolderAudit:
@@ -125,7 +131,7 @@ def read_folder_audit(folder: Path, train: Path, held_out: Path) -> FolderAudit:
     of_trained, of_kept = _patients(trained), _patients(kept)
     if _digests(of_trained) & _digests(of_kept):
         raise InputError("a picture is in both lists", remedy="one patient stands under two names: join them")
-    return FolderAudit(paths, np.stack([_on_grid(path) for path in paths]), of_trained, of_kept)
+    return FolderAudit(paths, byte_pictures(paths), of_trained, of_kept)
 
 
 def synthetic_paths(folder: Path) -> tuple[Path, ...]:
@@ -148,6 +154,18 @@ def synthetic_paths(folder: Path) -> tuple[Path, ...]:
     if not found:
         raise InputError(f"{folder.name} holds no picture", remedy="name the folder that holds the synthetic images")
     return tuple(found)
+
+
+def byte_pictures(paths: Sequence[Path]) -> BytePictures:
+    """Pictures on the grid, rounded to 8 bits as a release's own are: 4 KB each.
+
+    Raises:
+        InputError: one of them cannot be read.
+    """
+    pixels = np.empty((len(paths), GRID_PX, GRID_PX), np.uint8)
+    for place, path in enumerate(paths):
+        pixels[place] = np.rint(255 * _on_grid(path))
+    return BytePictures(pixels)
 
 
 def _patients(table: LabelTable) -> tuple[ListedPatient, ...]:

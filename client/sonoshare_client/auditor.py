@@ -30,22 +30,19 @@ from sonoshare_client.audit_figures import (
     strict_rate,
     verdict_figures,
 )
+from sonoshare_client.payment import Payment
 from sonoshare_privacy.audits import copies, gate, membership, veto
 from sonoshare_privacy.audits.gate import Cohort, Finding
 from sonoshare_privacy.audits.geometric import SYSTEM_RANDOM, RandomBelow
 from sonoshare_privacy.audits.histograms import PublicBins, SplitHistogram, draw_split
 from sonoshare_privacy.audits.mechanism import MechanismCheck
-from sonoshare_privacy.budget import ChargeRequest, Reservation
-from sonoshare_privacy.ledger import Ledger
+from sonoshare_privacy.audits.nearest import Pictures, looks_for
 from sonoshare_privacy.votes import draw_votes
 from sonoshare_shared.documents import AuditPlan
 from sonoshare_shared.documents.charge import PureDP
 from sonoshare_shared.documents.plan import VetoPlan
 from sonoshare_shared.documents.statement import Verdict
-from sonoshare_shared.errors import InputError, PolicyError
-
-AUDIT_PURPOSE: Final = "audit of candidate"
-"""How the purpose of every audit's charge begins; charges are counted by it."""
+from sonoshare_shared.errors import InputError
 
 LOSS: Final = "denoising loss"
 MECHANISM: Final = "mechanism"
@@ -70,74 +67,6 @@ class LossAttack(Protocol):
 
     def reference(self, images: NDArray[np.float32]) -> Sequence[Any]:
         """Public images as patients of one image each."""
-
-
-class Payment(Protocol):
-    """Where an audit is charged: reserved before the first noisy number, committed before it is returned."""
-
-    def reserve(self, events: tuple[PureDP, ...]) -> None:
-        """Make the charge durable."""
-
-    def commit(self) -> None:
-        """Record that the figures are released."""
-
-
-class LedgerPayment:
-    """Charges an audit to the hospital's ledger.
-
-    Args:
-        ledger: the hospital's ledger.
-        study: study that is charged.
-        candidate: digest of the candidate (named in the purpose).
-        delta: at which the study states epsilon (the audits themselves are pure).
-        nominal: nominal cohort.
-        max_candidates: how many candidates of the study may be audited at all; None leaves it to the budget.
-    """
-
-    def __init__(
-        self, ledger: Ledger, *, study: str, candidate: str, delta: float, nominal: int, max_candidates: int | None
-    ) -> None:
-        self._ledger, self._study, self._max = ledger, study, max_candidates
-        self._purpose = f"{AUDIT_PURPOSE} {candidate}"
-        self._delta, self._nominal = delta, nominal
-        self._reservation: Reservation | None = None
-
-    def reserve(self, events: tuple[PureDP, ...]) -> None:
-        """Reserve.
-
-        Raises:
-            PolicyError: as many candidates of this study as the plan allows were audited before.
-            BudgetError: the budget does not allow it; nothing was charged.
-        """
-        earlier = sum(
-            signed.charge.kind == "reserved"
-            and signed.charge.study == self._study
-            and signed.charge.purpose.startswith(AUDIT_PURPOSE)
-            for signed in self._ledger.entries()
-        )
-        if self._max is not None and earlier >= self._max:
-            raise PolicyError(
-                f"{earlier} audits of this study were charged; the plan allows {self._max}",
-                remedy="every audit pays again: a new study plan must allow more",
-            )
-        request = ChargeRequest(self._study, self._purpose, events, self._delta, self._nominal)
-        self._reservation = self._ledger.reserve(request)
-
-    def commit(self) -> None:
-        """Commit the reservation."""
-        if self._reservation is None:
-            raise PolicyError("an audit's charge is committed only after it was reserved")
-        self._ledger.commit(self._reservation)
-
-
-class NoLedger:
-    """For the stand-alone audit, which has no ledger: the charge is stated in the outcome only."""
-
-    def reserve(self, events: tuple[PureDP, ...]) -> None:
-        """Nothing to make durable."""
-
-    def commit(self) -> None:
-        """Nothing to record."""
 
 
 @dataclass(frozen=True)
@@ -174,11 +103,12 @@ class _Scores:
 
 @dataclass(frozen=True)
 class _Scored:
-    """Scores of all attacks that are run."""
+    """Scores of all attacks that are run, and the cluster that each trained patient flags where there is a veto."""
 
     copies: _Scores
     loss: _Scores | None
     blind: _Scores | None
+    flagged: NDArray[np.int64] | None
 
 
 @dataclass
@@ -197,8 +127,10 @@ class _Audit:
     votes: tuple[int, ...] = ()
     figures: dict[str, Any] = field(default_factory=dict)
 
-    def draw_and_judge(self, scored: _Scored, epsilon_baseline: float, below: RandomBelow) -> None:
-        """Draw every noisy histogram once and judge it; the charge is durable by now."""
+    def draw_and_judge(
+        self, scored: _Scored, epsilon_baseline: float, clusters: Sequence[int], below: RandomBelow
+    ) -> None:
+        """Draw every noisy number once and judge it; the charge is durable by now."""
         of, plan = scored.copies, self.plan
         split = draw_split(of.trained, of.held_out, of.bins, plan.epsilon_copies, below)
         self.judge_copies(split)
@@ -210,6 +142,8 @@ class _Audit:
             self.judge_membership(LOSS, drawn.split, decides=True, distrust=distrust)
             self.figures["membership"]["rough_look"] = rough_figures(drawn)
         self.figures["membership"] |= strict_rate(split, plan.alpha)
+        if scored.flagged is not None:
+            self.draw_votes(scored.flagged, max(clusters) + 1, below)
 
     def judge_mechanism(self) -> None:
         """Take over what the canaries say; it is free, and stands whether or not patients are measured."""
@@ -280,7 +214,7 @@ class _Audit:
 
 
 def audit_release(
-    candidates: NDArray[np.float32],
+    candidates: Pictures,
     trained: Sequence[PatientImages],
     held_out: Sequence[PatientImages],
     *,
@@ -297,7 +231,7 @@ def audit_release(
     """Audit a candidate set on this hospital's patients.
 
     Args:
-        candidates: float32 [n, S, S] in 0..1, n >= 1.
+        candidates: pictures [n, S, S] in 0..1, n >= 1; read in parts, several times over.
         trained: patients that may have been trained on.
         held_out: patients that were not; none of them is in ``trained``.
         plan: thresholds and budgets. Without ``attack`` nothing of ``epsilon_membership`` is spent.
@@ -324,7 +258,9 @@ def audit_release(
         raise InputError("a veto needs the cluster of every candidate", remedy="sample the candidate again")
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     reference = copies.reference_images(size)
-    detector = copies.calibrate(candidates, reference, device)
+    detector = copies.calibrate(
+        candidates, reference, device, looks_for(len(candidates), cohort.trained + cohort.held_out)
+    )
     epsilon_fine = membership.fine_epsilon(plan.epsilon_membership) if attack else None
     audit = _Audit(plan, cohort, detector, mechanism, figures=public_figures(plan, cohort, detector))
     audit.judge_mechanism()
@@ -334,30 +270,30 @@ def audit_release(
         audit.findings["foresight"] = blind
         return audit.outcome(smallest, 0.0)
 
-    nearest = copies.patient_nearest(candidates, [one.images for one in trained], device)
-    out_copies = copies.patient_scores(candidates, [one.images for one in held_out], device)
+    of_copies, nearest = _score_copies(detector, candidates, trained, held_out, device)
     scored = _Scored(
-        copies=_Scores(nearest.scores, out_copies, detector.bins),
+        copies=of_copies,
         loss=_score_losses(attack, trained, held_out, reference) if attack else None,
         blind=_score_blindly(trained, held_out, reference) if epsilon_baseline > 0 else None,
+        flagged=veto.flags(of_copies.trained, nearest, clusters, detector.threshold) if clusters else None,
     )
+    events = _events(plan, loss=attack is not None, epsilon_baseline=epsilon_baseline, votes=bool(clusters))
+    payment.reserve(events)
+    audit.draw_and_judge(scored, epsilon_baseline, clusters, below)
+    payment.commit()
+    return audit.outcome(smallest, sum(event.epsilon for event in events))
 
+
+def _events(plan: AuditPlan, *, loss: bool, epsilon_baseline: float, votes: bool) -> tuple[PureDP, ...]:
+    """What an audit is charged: one event for each mechanism that draws."""
     events = [PureDP(plan.epsilon_copies)]
-    if attack is not None:
+    if loss:
         events.append(PureDP(plan.epsilon_membership))
     if epsilon_baseline > 0:
         events.append(PureDP(epsilon_baseline))
-    if clusters:
+    if votes:
         events.append(PureDP(_veto_of(plan).epsilon))
-    payment.reserve(tuple(events))
-    audit.draw_and_judge(scored, epsilon_baseline, below)
-    if clusters:
-        audit.draw_votes(
-            veto.flags(nearest.scores, nearest.candidate, clusters, detector.threshold), max(clusters) + 1, below
-        )
-    payment.commit()
-
-    return audit.outcome(smallest, sum(event.epsilon for event in events))
+    return tuple(events)
 
 
 def _veto_of(plan: AuditPlan) -> VetoPlan:
@@ -366,13 +302,27 @@ def _veto_of(plan: AuditPlan) -> VetoPlan:
     return plan.veto
 
 
-def _common_size(candidates: NDArray[np.float32], patients: Sequence[PatientImages]) -> int:
-    if candidates.ndim != 3 or len(candidates) == 0:
+def _common_size(candidates: Pictures, patients: Sequence[PatientImages]) -> int:
+    first = candidates[:1]
+    if first.ndim != 3 or len(first) == 0:
         raise InputError("there is no synthetic image to audit", remedy="name a folder with images")
-    size = int(candidates.shape[1])
+    size = int(first.shape[1])
     if any(one.images.ndim != 3 or one.images.shape[1:] != (size, size) for one in patients):
         raise InputError("patients and candidates are not on the same grid", remedy="bring both to one size")
     return size
+
+
+def _score_copies(
+    detector: copies.CopyDetector,
+    candidates: Pictures,
+    trained: Sequence[PatientImages],
+    held_out: Sequence[PatientImages],
+    device: str,
+) -> tuple[_Scores, NDArray[np.int64]]:
+    """Best copy score of every patient, and which candidate has it for each trained patient."""
+    everybody = [one.images for one in (*trained, *held_out)]
+    found, count = copies.patient_nearest(candidates, everybody, device, detector.looks), len(trained)
+    return _Scores(found.scores[:count], found.scores[count:], detector.bins), found.candidate[:count]
 
 
 def _score_losses(

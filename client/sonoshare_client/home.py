@@ -15,8 +15,6 @@ The folder is made completely or not at all. Private keys are made here and neve
 
 import os
 import re
-import shutil
-import tempfile
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +25,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from sonoshare_client.policy import Policy, read_policy
 from sonoshare_client.policy_file import policy_text
+from sonoshare_client.private_folder import private_folder
 from sonoshare_client.sealed import make_key_file
 from sonoshare_shared.errors import InputError
 from sonoshare_shared.keys import SigningKey
@@ -68,24 +67,8 @@ class NodeHome:
             raise InputError(
                 "a hospital id has lowercase letters, digits and hyphens", remedy="choose one such as 'st-elsewhere'"
             )
-        path = path.absolute()
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
-            raise InputError(f"{path.name} is in use", remedy="choose a folder that does not exist or is empty")
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            staging = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
-        except OSError as error:
-            raise InputError(f"cannot write beside {path.name}: {error.strerror}", remedy="choose another") from error
-        try:
-            _fill(staging, hospital_id, policy or Policy(), vault_key.absolute() if vault_key else None)
-            # rename(2) replaces an empty folder, so the home appears complete in one step.
-            staging.rename(path)
-        except OSError as error:
-            raise InputError(
-                f"cannot make {path.name}: {error.strerror}", remedy="free some space, try again"
-            ) from error
-        finally:
-            shutil.rmtree(staging, ignore_errors=True)
+        with private_folder(path) as folder:
+            _fill(folder, hospital_id, policy or Policy(), vault_key.absolute() if vault_key else None)
         return cls.open(path)
 
     @classmethod

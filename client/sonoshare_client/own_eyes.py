@@ -13,8 +13,6 @@ pictures makes a release without privacy: verdicts come from the private figures
 
 import base64
 import html
-import shutil
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -22,7 +20,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from sonoshare_shared.errors import InputError
+from sonoshare_client.private_folder import private_folder
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -80,24 +78,11 @@ def write_view(out: Path, view: TrueView) -> None:
     Raises:
         InputError: the folder is in use, or cannot be written.
     """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError(f"{out.name} is in use", remedy="choose a folder that does not exist or is empty")
-    out = out.absolute()
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        staging = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))  # mode 0700
-    except OSError as error:
-        raise InputError(f"cannot write beside {out.name}: {error.strerror}", remedy="choose another") from error
-    try:
+    with private_folder(out) as folder:
         figures = {"pairs.png": _pairs(view), "scores.png": _scores(view), "roc.png": _roc(view)}
         for name, figure in figures.items():
-            figure.savefig(staging / name, dpi=_DOTS_PER_INCH)
-        (staging / "report.html").write_text(_page(view, staging), encoding="utf-8")
-        staging.rename(out)
-    except OSError as error:
-        raise InputError(f"cannot write {out.name}: {error.strerror}", remedy="free some disk space") from error
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
+            figure.savefig(folder / name, dpi=_DOTS_PER_INCH)
+        (folder / "report.html").write_text(_page(view, folder), encoding="utf-8")
 
 
 def exact_auc(trained: NDArray[np.float64], held_out: NDArray[np.float64]) -> float:

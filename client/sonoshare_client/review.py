@@ -5,12 +5,10 @@ nothing but these attributes is kept. The folder is patient data, in the clear: 
 """
 
 import json
-import shutil
-import tempfile
 from pathlib import Path
 
+from sonoshare_client.private_folder import private_folder
 from sonoshare_client.vault import Vault
-from sonoshare_shared.errors import InputError
 from sonoshare_shared.imaging import save_png
 
 ATTRIBUTES_FILE = "attributes.json"
@@ -29,22 +27,9 @@ def write_review(vault: Vault, out: Path) -> int:
     Raises:
         InputError: the folder is in use, or the disk is full.
     """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError(f"{out.name} is in use", remedy="choose a folder that does not exist or is empty")
-    out = out.absolute()
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        staging = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))  # mode 0700
-    except OSError as error:
-        raise InputError(f"cannot write beside {out.name}: {error.strerror}", remedy="choose another") from error
-    try:
-        attributes = _write_images(vault, staging)
-        (staging / ATTRIBUTES_FILE).write_text(json.dumps(attributes, indent=1) + "\n", encoding="utf-8")
-        staging.rename(out)
-    except OSError as error:
-        raise InputError(f"cannot write {out.name}: {error.strerror}", remedy="free some disk space") from error
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
+    with private_folder(out) as folder:
+        attributes = _write_images(vault, folder)
+        (folder / ATTRIBUTES_FILE).write_text(json.dumps(attributes, indent=1) + "\n", encoding="utf-8")
     return len(attributes)
 
 

@@ -4,34 +4,38 @@ from pathlib import Path
 
 import numpy as np
 
-from sonoshare_client.audit_folder import GRID_PX, synthetic_paths
+from sonoshare_client.audit_folder import GRID_PX, byte_pictures, synthetic_paths
 from sonoshare_client.own_eyes import MOST_PAIRS, ShownPair, TrueView
 from sonoshare_client.vault import PatientRecord, Vault
 from sonoshare_privacy.audits import copies
+from sonoshare_privacy.audits.nearest import looks_for
 from sonoshare_shared.evaluation.labelled import read_picture
 from sonoshare_shared.imaging import to_grid
 
 
-def vault_view(vault: Vault, folder: Path) -> TrueView:
+def vault_view(vault: Vault, folder: Path, name: str) -> TrueView:
     """Compare every patient of the vault with every synthetic image of a folder.
 
     Args:
         vault: the hospital's images.
         folder: a release, or pictures at any depth.
+        name: what the folder holds, in words.
 
     Raises:
         InputError: the folder holds no picture, or one that cannot be read.
     """
     paths = synthetic_paths(folder)
-    candidates = np.stack([to_grid(read_picture(path).pixels, GRID_PX) for path in paths])
-    threshold = copies.calibrate(candidates, copies.reference_images(GRID_PX)).threshold
+    candidates = byte_pictures(paths)
     groups: dict[bool, list[PatientRecord]] = {False: [], True: []}
     for patient in vault.patients():
         groups[patient.held_out].append(patient)
+    looks = looks_for(len(paths), len(groups[False]) + len(groups[True]))
+    threshold = copies.calibrate(candidates, copies.reference_images(GRID_PX), looks=looks).threshold
     trained, held_out = (
         copies.patient_nearest(
             candidates,
             [np.stack([to_grid(vault.load(ref).pixels, GRID_PX) for ref in one.images]) for one in groups[side]],
+            looks=looks,
         )
         for side in (False, True)
     )
@@ -45,4 +49,4 @@ def vault_view(vault: Vault, folder: Path) -> TrueView:
         )
         for place in np.argsort(-trained.scores)[:MOST_PAIRS]
     )
-    return TrueView(f"{folder.name} beside this hospital's patients", pairs, trained.scores, held_out.scores, threshold)
+    return TrueView(f"{name} beside this hospital's patients", pairs, trained.scores, held_out.scores, threshold)

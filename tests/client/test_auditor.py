@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from sonoshare_client.auditor import LedgerPayment, NoLedger, audit_release
+from sonoshare_client.auditor import audit_release
+from sonoshare_client.payment import LedgerPayment, NoLedger
 from sonoshare_privacy.audits import copies
 from sonoshare_privacy.audits.edits import EDITS
 from sonoshare_privacy.audits.gate import Cohort

@@ -5,10 +5,12 @@ from datetime import UTC, datetime
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from safetensors.numpy import load, save
 from tests.deploy.in_process import HOSPITALS, build, copied, pipeline, policy
 
 from sonoshare_client.policy_file import policy_text
+from sonoshare_deploy.cli.hospital_look import look
 from sonoshare_deploy.coordinator import events_of
 from sonoshare_server.federation import rounds
 from sonoshare_server.release.pipeline import facts_for
@@ -182,11 +184,19 @@ def test_a_policy_that_does_not_allow_the_plan_refuses_before_any_charge(world):
     assert len(node.ledger.entries()) == 1
 
 
-def test_a_release_is_audited_signed_sealed_and_verified(world):
+def looked_at(world, hospital, out):
+    """``sonoshare hospital look --study`` on a node."""
+    arguments = ["--study", "study", "--home", str(world.nodes[hospital].home.path), "--out", str(out), "--json"]
+    return CliRunner().invoke(look, arguments, standalone_mode=False)
+
+
+def test_a_release_is_audited_signed_sealed_and_verified(world, tmp_path):
     rounds.train(world.coordinator())
     steps = pipeline(world)
     steps.draw(lambda done, total: None)
     said = steps.audit()
+    assert looked_at(world, "north", tmp_path / "look").exception is None
+    assert "Candidate" in (tmp_path / "look" / "report.html").read_text()
     assert {h: s.predicate.verdict for h, s in said.items()} == dict.fromkeys(HOSPITALS, "PASS"), [
         s.predicate.reasons for s in said.values()
     ]
@@ -196,6 +206,9 @@ def test_a_release_is_audited_signed_sealed_and_verified(world):
     for hospital in HOSPITALS:
         stated = next(b for b in verified.manifest.privacy.hospitals if b.hospital == hospital)
         assert stated.epsilon >= world.nodes[hospital].ledger.spent(stated.delta, study="study").epsilon - 1e-9
+    gone = looked_at(world, "north", tmp_path / "again").exception
+    assert isinstance(gone, InputError)
+    assert "keeps no candidate" in gone.message
 
 
 def test_cases_56_and_65_without_a_pass_nothing_is_built_and_nothing_is_signed(world):

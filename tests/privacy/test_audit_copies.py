@@ -5,8 +5,9 @@ import pytest
 import torch
 
 from sonoshare_privacy.audits import copies
-from sonoshare_privacy.audits.correlation import best_correlations, nearest, paired_correlations
+from sonoshare_privacy.audits.correlation import best_correlations, paired_correlations
 from sonoshare_privacy.audits.edits import EDITS
+from sonoshare_privacy.audits.nearest import nearest
 from sonoshare_shared.errors import InputError
 from sonoshare_shared.imaging import load_png, to_grid
 from sonoshare_shared.labels import read_labels
@@ -37,7 +38,7 @@ def detector(pictures):
 
 def test_unrelated_patients_are_not_flagged(pictures, detector):
     patients, candidates = pictures
-    scores = copies.patient_scores(candidates, [image[None] for image in patients])
+    scores = copies.patient_nearest(candidates, [image[None] for image in patients]).scores
     assert (scores < detector.threshold).all()
 
 
@@ -57,7 +58,7 @@ def test_each_edit_of_a_patient_is_scored_above_every_unrelated_image(pictures, 
         if edit.blind_spot and edit.name.startswith("blend"):
             continue
         planted = np.stack([edit.apply(image, candidates[i], rng) for i, image in enumerate(patients[:12])])
-        scores = copies.patient_scores(planted, [image[None] for image in patients[:12]])
+        scores = copies.patient_nearest(planted, [image[None] for image in patients[:12]]).scores
         assert np.mean(scores >= detector.threshold) >= 0.75, edit.name
 
 
@@ -65,16 +66,16 @@ def test_a_score_depends_on_that_patient_alone(pictures):
     """What sensitivity 1 rests on: other patients, their number and order change nothing."""
     patients, candidates = pictures
     groups = [patients[0:2], patients[2:3], patients[3:8], patients[8:9]]
-    together = copies.patient_scores(candidates, groups)
-    alone = np.concatenate([copies.patient_scores(candidates, [group]) for group in groups])
-    np.testing.assert_allclose(together, alone, atol=1e-5)
-    np.testing.assert_allclose(copies.patient_scores(candidates, groups[::-1]), together[::-1], atol=1e-5)
+    together = copies.patient_nearest(candidates, groups).scores
+    alone = np.concatenate([copies.patient_nearest(candidates, [group]).scores for group in groups])
+    np.testing.assert_array_equal(together, alone)
+    np.testing.assert_array_equal(copies.patient_nearest(candidates, groups[::-1]).scores, together[::-1])
 
 
 def test_a_patient_counts_by_their_best_image(pictures):
     patients, candidates = pictures
-    single = copies.patient_scores(candidates, [image[None] for image in patients[:4]])
-    assert copies.patient_scores(candidates, [patients[:4]])[0] == pytest.approx(single.max(), abs=1e-5)
+    single = copies.patient_nearest(candidates, [image[None] for image in patients[:4]]).scores
+    assert copies.patient_nearest(candidates, [patients[:4]]).scores[0] == pytest.approx(single.max(), abs=1e-5)
 
 
 def test_a_generator_that_repeats_itself_does_not_raise_its_own_threshold(pictures, detector):
@@ -82,18 +83,19 @@ def test_a_generator_that_repeats_itself_does_not_raise_its_own_threshold(pictur
     patients, candidates = pictures
     repeated = np.concatenate([np.repeat(patients[:2], 20, axis=0), candidates[:20]])
     assert copies.calibrate(repeated, copies.reference_images(SIZE)).threshold < 0.85
-    assert (copies.patient_scores(repeated, [patients[:1], patients[1:2]]) > 0.99).all()
+    assert (copies.patient_nearest(repeated, [patients[:1], patients[1:2]]).scores > 0.99).all()
 
 
 def test_blocks_do_not_change_scores(pictures, monkeypatch):
     patients, candidates = pictures
     whole = best_correlations(candidates, patients)
-    monkeypatch.setattr("sonoshare_privacy.audits.correlation._IMAGES_PER_BLOCK", 7)
-    monkeypatch.setattr("sonoshare_privacy.audits.correlation._CANDIDATES_PER_BLOCK", 11)
+    monkeypatch.setattr("sonoshare_privacy.audits.correlation.IMAGES_PER_BLOCK", 7)
+    monkeypatch.setattr("sonoshare_privacy.audits.nearest.IMAGES_PER_BLOCK", 7)
+    monkeypatch.setattr("sonoshare_privacy.audits.nearest.SHARD", 11)
     np.testing.assert_allclose(best_correlations(candidates, patients), whole, atol=1e-5)
-    best, found = nearest(candidates, patients)
-    np.testing.assert_allclose(best, whole.max(axis=0), atol=1e-5)
-    np.testing.assert_array_equal(found, whole.argmax(axis=0))
+    found = nearest(candidates, patients)
+    np.testing.assert_allclose(found.scores, whole.max(axis=0), atol=1e-5)
+    np.testing.assert_array_equal(found.places, whole.argmax(axis=0))
     pairs = paired_correlations(candidates[None, :5], patients[:5])
     np.testing.assert_allclose(pairs[0], np.diag(whole[:5, :5]), atol=1e-5)
 
@@ -107,7 +109,7 @@ def test_reference_is_public_and_beyond_every_seed_of_a_plan():
 
 def test_flat_and_tiny_images_do_not_break_it(pictures):
     flat = np.zeros((3, SIZE, SIZE), np.float32)
-    scores = copies.patient_scores(flat, [pictures[0][:1], flat[:1]])
+    scores = copies.patient_nearest(flat, [pictures[0][:1], flat[:1]]).scores
     assert np.isfinite(scores).all()
     assert scores[1] < 0.5  # nothing in a black picture is evidence of a copy
 
@@ -135,7 +137,7 @@ def test_busbra_false_flags_and_recall(busbra):
     for place in range(48):
         planted[place] = found[place % len(found)].apply(groups[place][0], candidates[-1], rng)
     detector = copies.calibrate(candidates, copies.reference_images(SIZE))
-    assert (copies.patient_scores(candidates, groups) >= detector.threshold).sum() <= 1
-    flagged = copies.patient_scores(planted, groups) >= detector.threshold
+    assert (copies.patient_nearest(candidates, groups).scores >= detector.threshold).sum() <= 1
+    flagged = copies.patient_nearest(planted, groups).scores >= detector.threshold
     assert flagged[:48].mean() >= 0.9
     assert flagged[48:].sum() <= 1

@@ -9,9 +9,12 @@ from PIL import Image, UnidentifiedImageError
 
 from sonoshare_client.agent.attack import ModelAttack
 from sonoshare_client.agent.node import Node
-from sonoshare_client.auditor import AuditOutcome, LedgerPayment, audit_release
+from sonoshare_client.auditor import AuditOutcome, audit_release
+from sonoshare_client.kept_pictures import keep_pictures
+from sonoshare_client.payment import LedgerPayment
 from sonoshare_privacy.audits.gate import Cohort
 from sonoshare_privacy.audits.mechanism import MechanismCheck, check_mechanism
+from sonoshare_privacy.audits.nearest import BytePictures
 from sonoshare_privacy.canaries import joined
 from sonoshare_shared.documents import AuditPredicate, AuditStatement, Digests, StudyPlan, Subject
 from sonoshare_shared.documents.charge import SampledGaussian
@@ -45,6 +48,7 @@ def audit_candidate(
     candidate = files.candidate
     if (candidate.study, candidate.release, candidate.plan_digest) != (plan.study, request.release, plan.digest()):
         raise IntegrityError("the candidate is not of this study plan")
+    keep_pictures(node.home, files)
     patients = node.patients(plan, candidate.size)
     nominal = plan.cohorts[node.hospital]
     payment = LedgerPayment(
@@ -81,9 +85,12 @@ def mechanism_of(node: Node, plan: StudyPlan) -> MechanismCheck:
     return check_mechanism(joined(node.canaries(plan).records()), planned=plan.canaries, steps=steps)
 
 
-def _pictures(files: CandidateFiles) -> NDArray[np.float32]:
+def _pictures(files: CandidateFiles) -> BytePictures:
     size = files.candidate.size
-    return np.stack([_grey(data, size) for data in files.images]).astype(np.float32) / 255.0
+    pixels = np.empty((len(files.images), size, size), np.uint8)
+    for place, data in enumerate(files.images):
+        pixels[place] = _grey(data, size)
+    return BytePictures(pixels)
 
 
 def _grey(data: bytes, size: int) -> NDArray[np.uint8]:

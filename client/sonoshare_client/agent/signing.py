@@ -8,6 +8,7 @@ less epsilon than its ledger says.
 from collections.abc import Sequence
 
 from sonoshare_client.agent.node import Node
+from sonoshare_client.kept_pictures import drop_pictures
 from sonoshare_shared.canonical import sha256_hex
 from sonoshare_shared.documents import AuditStatement, ReleaseManifest, StudyPlan
 from sonoshare_shared.documents.release import MANIFEST_PAYLOAD_TYPE
@@ -46,6 +47,7 @@ def sign_manifest(node: Node, data: bytes, statements: Sequence[Envelope] = ()) 
     require_candidate_minus(manifest, candidate, sha256_hex(data_of_candidate), vetoed)
     _require_promise(node, manifest, statement)
     node.record("signed", release=manifest.release)
+    drop_pictures(node.home, statement.predicate.study)
     return Envelope.sign(MANIFEST_PAYLOAD_TYPE, data, node.key)
 
 

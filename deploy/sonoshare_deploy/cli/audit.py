@@ -16,7 +16,8 @@ from sonoshare_deploy.cli.output import emit, json_option, progress_console
 
 if TYPE_CHECKING:
     from sonoshare_client.audit_folder import FolderAudit
-    from sonoshare_client.auditor import AuditOutcome, Payment
+    from sonoshare_client.auditor import AuditOutcome
+    from sonoshare_client.payment import Payment
     from sonoshare_privacy.audits.gate import Cohort
     from sonoshare_shared.documents import AuditPlan
 
@@ -131,20 +132,19 @@ def command(
 
 def _payment(home: Path | None, nominal: "Cohort", audit: "FolderAudit") -> "Payment":
     """The ledger of a hospital node, or none."""
-    from sonoshare_client.auditor import LedgerPayment, NoLedger  # noqa: PLC0415
+    from sonoshare_client.payment import LedgerPayment, NoLedger  # noqa: PLC0415
 
     if home is None:
         return NoLedger()
     from sonoshare_client.home import NodeHome  # noqa: PLC0415
     from sonoshare_client.ledger import open_ledger  # noqa: PLC0415
-    from sonoshare_shared.canonical import sha256_hex  # noqa: PLC0415
 
     node = NodeHome.open(home)
     ledger = open_ledger(node, node.identity(), lambda: datetime.now(UTC))
     return LedgerPayment(
         ledger,
         study=STUDY,
-        candidate=sha256_hex(audit.candidates.tobytes()),
+        candidate=audit.candidates.digest(),
         delta=ledger.budgets.study.delta,
         nominal=nominal.trained,
         max_candidates=None,

@@ -1,4 +1,4 @@
-"""``sonoshare hospital look``: a release beside the vault's patients, for the hospital's own eyes."""
+"""``sonoshare hospital look``: a release or a candidate beside the vault's patients, for the hospital's own eyes."""
 
 from pathlib import Path
 
@@ -8,7 +8,10 @@ from sonoshare_deploy.cli.output import emit, json_option
 
 
 @click.command()
-@click.argument("synthetic", metavar="SYNTHETIC_DIR", type=click.Path(path_type=Path, file_okay=False))
+@click.argument(
+    "synthetic", metavar="[SYNTHETIC_DIR]", required=False, type=click.Path(path_type=Path, file_okay=False)
+)
+@click.option("--study", help="Instead of a folder: the newest candidate that the node audited in this study.")
 @click.option(
     "--home",
     "home_path",
@@ -18,18 +21,27 @@ from sonoshare_deploy.cli.output import emit, json_option
 )
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder to write; must not be in use.")
 @json_option
-def look(synthetic: Path, home_path: Path, out: Path, *, as_json: bool) -> None:
-    """Write the true nearest pairs, scores and ROC of a release against this hospital's patients. NOT private.
+def look(synthetic: Path | None, study: str | None, home_path: Path, out: Path, *, as_json: bool) -> None:
+    """Write the true nearest pairs, scores and ROC of synthetic images against this hospital's patients. NOT private.
+
+    The images are those of SYNTHETIC_DIR, or with --study those of the newest candidate, which the node keeps until
+    its release is signed.
 
     Nothing is charged, because nothing leaves. Never send the folder, and never decide about a release by it.
     """
     from sonoshare_client.home import NodeHome  # noqa: PLC0415 - keeps --help fast, here and below
+    from sonoshare_client.kept_pictures import kept_pictures  # noqa: PLC0415
     from sonoshare_client.own_eyes import WARNING, write_view  # noqa: PLC0415
     from sonoshare_client.vault import Vault  # noqa: PLC0415
     from sonoshare_client.vault_view import vault_view  # noqa: PLC0415
 
-    with Vault(NodeHome.open(home_path)) as vault:
-        view = vault_view(vault, synthetic)
+    if (synthetic is None) == (study is None):
+        raise click.UsageError("name either a folder of synthetic images or --study")
+    home = NodeHome.open(home_path)
+    folder = synthetic or kept_pictures(home, str(study))
+    name = folder.name if synthetic else f"Candidate {folder.name[:12]} of study {study}"
+    with Vault(home) as vault:
+        view = vault_view(vault, folder, name)
     write_view(out, view)
     files = sorted(path.name for path in out.iterdir())
     emit({"files": files}, as_json, lambda console: console.print(f"{out}: {WARNING}", markup=False))

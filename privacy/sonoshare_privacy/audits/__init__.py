@@ -11,7 +11,9 @@ Neighbouring relation everywhere: add or remove *one patient with all of their i
     rates.py        AUC and true-positive rate from noisy histograms, with intervals that include the noise
     gate.py         PASS, FAIL or INCONCLUSIVE, with reasons in words
     correlation.py  aligned correlation of two images over shifts, scales and flips
-    copies.py       the fused copy detector and its exact blocked search
+    copies.py       the copy detector: calibration, and one score per patient
+    nearest.py      the most alike candidate of a patient image, in one stage or in two
+    search.py       exact search by blocked matrix products
     twins.py        one person under two patient identifiers, for intake
     edits.py        planted edits: what the detector is measured against
     mechanism.py    did the training conform to what was charged: the canaries' verdict

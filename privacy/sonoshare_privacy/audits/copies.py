@@ -12,7 +12,8 @@ patients who were not copied, and edited copies planted of those phantoms.
   floor. Candidates are never compared with each other for this: a generator that copies one patient twice would
   raise its own threshold.
 - Recall: share of planted copies found at that threshold, by edit. The declared recall is the mean over the whole
-  table, blind spots included, and at most MAX_RECALL.
+  table, blind spots included, and at most MAX_RECALL. Where a coarse first pass chooses what the detector looks at
+  (nearest.py), a planted copy counts as found only if it would be chosen among the very candidates.
 
 Does not promise: what the recall table does not show. Held-out patients check the false rate (gate.py).
 """
@@ -26,10 +27,11 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from sonoshare_privacy.audits.correlation import best_correlations, nearest, paired_correlations
+from sonoshare_privacy.audits.correlation import COARSER, best_correlations, paired_correlations
 from sonoshare_privacy.audits.edits import EDITS
 from sonoshare_privacy.audits.gate import DetectorRates
 from sonoshare_privacy.audits.histograms import PublicBins
+from sonoshare_privacy.audits.nearest import Pictures, first_pass_limits, nearest
 from sonoshare_shared.errors import InputError
 from sonoshare_shared.phantom import simulate
 
@@ -66,12 +68,14 @@ class CopyDetector:
         bins: quartiles of the phantoms' best scores, and the copy bin.
         rates: declared recall and false rate.
         recall: share of planted copies found, by edit.
+        looks: how the search is run that the recall was measured with (nearest.py).
     """
 
     threshold: float
     bins: PublicBins
     rates: DetectorRates
     recall: Mapping[str, float]
+    looks: int | None = None
 
     @property
     def blind_spots(self) -> tuple[str, ...]:
@@ -85,13 +89,16 @@ def reference_images(size: int) -> NDArray[np.float32]:
     return simulate(REFERENCE_IMAGES, seed=REFERENCE_SEED, size=size).images
 
 
-def calibrate(candidates: NDArray[np.float32], reference: NDArray[np.float32], device: str = "cpu") -> CopyDetector:
+def calibrate(
+    candidates: Pictures, reference: NDArray[np.float32], device: str = "cpu", looks: int | None = None
+) -> CopyDetector:
     """Calibrate the detector for one candidate set.
 
     Args:
-        candidates: float32 [n, S, S] in 0..1.
+        candidates: pictures [n, S, S] in 0..1.
         reference: public images of the same size that the candidates cannot be copies of, at least 32.
         device: torch device.
+        looks: as the search will be run (nearest.py); the recall is that of this search among these candidates.
 
     Raises:
         InputError: no candidates, or too few reference images.
@@ -101,14 +108,15 @@ def calibrate(candidates: NDArray[np.float32], reference: NDArray[np.float32], d
     if len(reference) < 32:
         raise InputError("the copy detector needs at least 32 public reference images")
     stride = max(1, len(candidates) // _MOST_CALIBRATED)
-    pairs = best_correlations(candidates[::stride][:_MOST_CALIBRATED], reference, device)
+    pairs = best_correlations(candidates[: stride * _MOST_CALIBRATED : stride], reference, device)
     threshold = _threshold(pairs, len(candidates))
     quartiles = np.quantile(pairs.max(axis=0), (0.25, 0.5, 0.75))
     edges = [float(edge) for edge in np.minimum(quartiles, threshold - 0.03)]
     edges = [edge - 1e-3 * (len(edges) - place) for place, edge in enumerate(edges)]  # strictly increasing
-    recall = planted_recall(reference, threshold, device)
+    limits = None if looks is None else first_pass_limits(candidates, reference[:PLANTED_SOURCES], looks, device)
+    recall = planted_recall(reference, threshold, device, limits)
     declared = min(MAX_RECALL, float(np.mean(list(recall.values()))))
-    return CopyDetector(threshold, PublicBins((*edges, threshold)), DetectorRates(declared, FALSE_RATE), recall)
+    return CopyDetector(threshold, PublicBins((*edges, threshold)), DetectorRates(declared, FALSE_RATE), recall, looks)
 
 
 def _threshold(pairs: NDArray[np.float32], candidates: int) -> float:
@@ -119,24 +127,49 @@ def _threshold(pairs: NDArray[np.float32], candidates: int) -> float:
     return float(np.clip(near + step * (decades - 2) + MARGIN, FLOOR, 0.95))
 
 
-def planted_recall(sources: NDArray[np.float32], threshold: float, device: str = "cpu") -> dict[str, float]:
-    """Share of planted copies of public images that score at least ``threshold`` with their source, by edit."""
+def planted_recall(
+    sources: NDArray[np.float32],
+    threshold: float,
+    device: str = "cpu",
+    limits: NDArray[np.float32] | None = None,
+) -> dict[str, float]:
+    """Share of planted copies of public images that are found, by edit.
+
+    Found is a copy that scores at least ``threshold`` with its source and, in two stages, that the first pass ranks
+    high enough; a copy is as likely in one shard of the candidates as in another.
+
+    Args:
+        sources: public images, float32 [n, S, S]; the first PLANTED_SOURCES are copied.
+        threshold: of the detector.
+        device: torch device.
+        limits: of the first pass, float32 [shards, PLANTED_SOURCES]; None where there is none.
+    """
     rng = np.random.default_rng(REFERENCE_SEED + 1)
     chosen = sources[:PLANTED_SOURCES]
     others = sources[PLANTED_SOURCES : 2 * PLANTED_SOURCES][: len(chosen)]
     others = others if len(others) == len(chosen) else chosen[::-1]
+    fine, coarse = planted_scores(chosen, others, rng, device)
+    found = fine >= threshold
+    if limits is not None:
+        found = found[:, None] & (coarse[:, None] > limits)
+    return {edit.name: float(share.mean()) for edit, share in zip(EDITS, found, strict=True)}
+
+
+def planted_scores(
+    sources: NDArray[np.float32], others: NDArray[np.float32], rng: np.random.Generator, device: str = "cpu"
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Scores of edited copies with their sources, by the detector and by the first pass, float32 [edits, n] both.
+
+    Args:
+        sources: what is copied, float32 [n, S, S].
+        others: what blends mix in, float32 [n, S, S].
+        rng: of the edits.
+        device: torch device.
+    """
     planted = np.stack(
-        [np.stack([edit.apply(a, b, rng) for a, b in zip(chosen, others, strict=True)]) for edit in EDITS]
+        [np.stack([edit.apply(a, b, rng) for a, b in zip(sources, others, strict=True)]) for edit in EDITS]
     )
-    shares = (paired_correlations(planted, chosen, device) >= threshold).mean(axis=1)
-    return {edit.name: float(share) for edit, share in zip(EDITS, shares, strict=True)}
-
-
-def patient_scores(
-    candidates: NDArray[np.float32], patients: Sequence[NDArray[np.float32]], device: str = "cpu"
-) -> NDArray[np.float64]:
-    """Largest score of each patient's images with all candidates, float64 [n patients]; see ``patient_nearest``."""
-    return patient_nearest(candidates, patients, device).scores
+    return paired_correlations(planted, sources, device), paired_correlations(planted, sources, device, COARSER)
 
 
 @dataclass(frozen=True, eq=False)
@@ -155,19 +188,23 @@ class Nearest:
 
 
 def patient_nearest(
-    candidates: NDArray[np.float32], patients: Sequence[NDArray[np.float32]], device: str = "cpu"
+    candidates: Pictures,
+    patients: Sequence[NDArray[np.float32]],
+    device: str = "cpu",
+    looks: int | None = None,
 ) -> Nearest:
     """Find the most alike pair of every patient.
 
     Args:
-        candidates: float32 [n, S, S].
+        candidates: pictures [n, S, S].
         patients: float32 [k, S, S] for each patient, k >= 1.
         device: torch device.
+        looks: as the detector was calibrated with.
     """
     if not patients:
         return Nearest(np.empty(0), np.empty(0, np.int64), np.empty(0, np.int64))
-    best, found = nearest(candidates, np.concatenate(patients), device)
+    found = nearest(candidates, np.concatenate(patients), device, looks)
     starts = np.cumsum([0, *(len(images) for images in patients)])
-    own = np.array([int(best[first:end].argmax()) for first, end in pairwise(starts)], dtype=np.int64)
+    own = np.array([int(found.scores[first:end].argmax()) for first, end in pairwise(starts)], dtype=np.int64)
     places = starts[:-1] + own
-    return Nearest(best[places].astype(np.float64), own, found[places])
+    return Nearest(found.scores[places].astype(np.float64), own, found.places[places])

@@ -14,8 +14,8 @@ Images are float32 [n, S, S] in 0..1.
 """
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 import numpy as np
@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from sonoshare_privacy.audits.search import products
 from sonoshare_shared.errors import InputError
 
 SIDE: Final = 32
@@ -75,28 +76,36 @@ FINE: Final = View(WINDOW, 1, POSES)
 COARSE: Final = View(14, 2, ((1.0, 1, 0.0), (0.9, 1, 0.0), (0.8, 1, 0.0)))
 """A twelfth of the work: ranks pairs that are worth the detector's look (twins.py); its scores decide nothing."""
 
-_IMAGES_PER_BLOCK: Final = 8
-_CANDIDATES_PER_BLOCK: Final = 4096
+COARSER: Final = View(14, 2, ((1.0, 1, 0.0), (0.85, 1, 0.0)))
+"""A twentieth: enough to rank a copy among candidates (nearest.py), too little for twins, who are less alike."""
+
+IMAGES_PER_BLOCK: Final = 8
+"""Patient images posed at a time: about 12 MB of windows."""
 
 
 def candidate_windows(images: NDArray[np.float32], device: str = "cpu", view: View = FINE) -> Tensor:
     """Return the normalised central windows of candidates, float32 [n, window**2] of unit length."""
     local = _pooled(_local_normalised(_resized(_tensor(images, device), SIDE)), view.pooled)
     offset = (local.shape[1] - view.window) // 2
-    return _unit(local[:, offset : offset + view.window, offset : offset + view.window])
+    return _unit(local[:, offset : offset + view.window, offset : offset + view.window].flatten(1))
 
 
 def posed_windows(images: NDArray[np.float32], device: str = "cpu", view: View = FINE) -> Tensor:
     """Return the normalised windows of patient images in all poses, float32 [n, poses, window**2]."""
     upright = _tensor(images, device)
-    windows = []
+    patches: list[Tensor] = []
     for scale, step, degrees in view.poses:
         local = _pooled(_local_normalised(_turned(_resized(upright, round(SIDE / scale)), degrees)), view.pooled)
-        for picture in (local, local.flip(2)):  # turned by -degrees after the flip: both signs are in the list
-            patches = picture.unfold(1, view.window, step).unfold(2, view.window, step)
-            count = patches.shape[1] * patches.shape[2]
-            windows.append(_unit(patches.reshape(len(images) * count, -1)).reshape(len(images), count, -1))
-    return torch.cat(windows, dim=1)
+        both = (local, local.flip(2))  # turned by -degrees after the flip: both signs are in the list
+        patches += [picture.unfold(1, view.window, step).unfold(2, view.window, step) for picture in both]
+    poses = sum(patch.shape[1] * patch.shape[2] for patch in patches)
+    windows = upright.new_empty(len(images), poses, view.window, view.window)
+    first = 0
+    for patch in patches:
+        last = first + patch.shape[1] * patch.shape[2]
+        windows[:, first:last].view(patch.shape).copy_(patch)
+        first = last
+    return _unit(windows.flatten(2))
 
 
 def best_correlations(
@@ -104,31 +113,15 @@ def best_correlations(
 ) -> NDArray[np.float32]:
     """Return the score of every pair, float32 [n candidates, n images]; for small sets (calibration)."""
     scores = np.empty((len(candidates), len(images)), dtype=np.float32)
-    for first, start, block in _blocks(candidates, images, device):
-        scores[first : first + block.shape[0], start : start + block.shape[1]] = block.cpu().numpy()
+    windows = candidate_windows(candidates, device)
+    for start in range(0, len(images), IMAGES_PER_BLOCK):
+        block = pair_scores(windows, posed_windows(images[start : start + IMAGES_PER_BLOCK], device))
+        scores[:, start : start + block.shape[1]] = block.cpu().numpy()
     return scores
 
 
-def nearest(
-    candidates: NDArray[np.float32], images: NDArray[np.float32], device: str = "cpu"
-) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Return each image's best score and the candidate that has it, [n images] both.
-
-    Streams over blocks of both: memory beyond the images is bounded (about 150 MiB) whatever their number.
-    """
-    best = torch.full((len(images),), -torch.inf, device=device)
-    found = torch.zeros(len(images), dtype=torch.int64, device=device)
-    for first, start, block in _blocks(candidates, images, device):
-        span = slice(start, start + block.shape[1])
-        score, index = block.max(dim=0)
-        better = score > best[span]
-        found[span] = torch.where(better, index + first, found[span])
-        best[span] = torch.where(better, score, best[span])
-    return best.cpu().numpy(), found.cpu().numpy()
-
-
 def paired_correlations(
-    candidates: NDArray[np.float32], images: NDArray[np.float32], device: str = "cpu"
+    candidates: NDArray[np.float32], images: NDArray[np.float32], device: str = "cpu", view: View = FINE
 ) -> NDArray[np.float32]:
     """Return the scores of images with their own candidates only, float32 [m, n].
 
@@ -136,32 +129,22 @@ def paired_correlations(
         candidates: float32 [m, n, S, S]; candidates[:, i] belong to images[i].
         images: float32 [n, S, S].
         device: torch device.
+        view: how closely they are compared.
     """
     if candidates.ndim != 4 or candidates.shape[1] != len(images):
         raise InputError("pairs need candidates [m, n, S, S] for images [n, S, S]")
     scores = np.empty(candidates.shape[:2], dtype=np.float32)
-    for start in range(0, len(images), _IMAGES_PER_BLOCK):
-        for place, posed in enumerate(posed_windows(images[start : start + _IMAGES_PER_BLOCK], device), start):
-            window = candidate_windows(candidates[:, place], device)
-            scores[:, place] = (window @ posed.T).amax(1).cpu().numpy()
+    for start in range(0, len(images), IMAGES_PER_BLOCK):
+        for place, posed in enumerate(posed_windows(images[start : start + IMAGES_PER_BLOCK], device, view), start):
+            window = candidate_windows(candidates[:, place], device, view)
+            scores[:, place] = pair_scores(window, posed[None])[:, 0].cpu().numpy()
     return scores
-
-
-def _blocks(
-    candidates: NDArray[np.float32], images: NDArray[np.float32], device: str
-) -> Iterator[tuple[int, int, Tensor]]:
-    """Yield (first candidate, first image, scores [candidates, images]) of all blocks."""
-    for first in range(0, len(candidates), _CANDIDATES_PER_BLOCK):
-        windows = candidate_windows(candidates[first : first + _CANDIDATES_PER_BLOCK], device)
-        for start in range(0, len(images), _IMAGES_PER_BLOCK):
-            yield first, start, pair_scores(windows, posed_windows(images[start : start + _IMAGES_PER_BLOCK], device))
 
 
 def pair_scores(window: Tensor, posed: Tensor) -> Tensor:
     """Return the best score over poses of every pair, [n candidates, n images], from windows of one view."""
-    images, poses, pixels = posed.shape
-    products = window @ posed.reshape(images * poses, pixels).T
-    return products.reshape(len(window), images, poses).amax(2)
+    images, poses, _ = posed.shape
+    return products(window, posed.flatten(0, 1)).view(len(window), images, poses).amax(2)
 
 
 def _tensor(images: NDArray[np.float32], device: str) -> Tensor:
@@ -198,17 +181,25 @@ def _local_normalised(images: Tensor) -> Tensor:
 
 
 def _blurred(images: Tensor) -> Tensor:
+    kernel = _blur(images.shape[-1]).to(images.device)
+    across = (kernel @ images).transpose(1, 2)  # kernel first: one product an image, so that images do not mix
+    return (kernel @ across).transpose(1, 2)
+
+
+@lru_cache(maxsize=16)
+def _blur(side: int) -> Tensor:
+    """The Gaussian along one axis as a matrix [side, side]; pixels of the border are repeated outwards."""
     radius = math.ceil(3 * NEIGHBOURHOOD)
-    positions = torch.arange(-radius, radius + 1, dtype=torch.float32, device=images.device)
-    kernel = torch.exp(-(positions**2) / (2 * NEIGHBOURHOOD**2))
-    kernel = kernel / kernel.sum()
-    padded = functional.pad(images[:, None], (radius, radius, radius, radius), mode="replicate")
-    across = functional.conv2d(padded, kernel.view(1, 1, 1, -1))
-    blurred: Tensor = functional.conv2d(across, kernel.view(1, 1, -1, 1))[:, 0]
-    return blurred
+    offsets = torch.arange(-radius, radius + 1)
+    weights = torch.exp(-(offsets.float() ** 2) / (2 * NEIGHBOURHOOD**2))
+    rows = torch.arange(side)
+    columns = (rows[:, None] + offsets).clamp(0, side - 1)
+    kernel = torch.zeros(side, side)
+    return kernel.scatter_add_(1, columns, (weights / weights.sum()).expand(side, -1))
 
 
 def _unit(windows: Tensor) -> Tensor:
-    flat = windows.flatten(1)
-    flat = flat - flat.mean(1, keepdim=True)
-    return flat.div_(flat.norm(dim=1, keepdim=True).add_(1e-6))
+    """Bring windows [..., pixels] to mean 0 and length 1, in place."""
+    windows -= windows.mean(-1, keepdim=True)
+    windows /= windows.norm(dim=-1, keepdim=True).add_(1e-6)
+    return windows
