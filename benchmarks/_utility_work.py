@@ -24,9 +24,9 @@ from sonoshare_shared.documents.charge import PureDP
 from sonoshare_shared.errors import InputError
 from sonoshare_shared.evaluation import features
 from sonoshare_shared.evaluation.classifier import STEPS, fit, fit_probe
+from sonoshare_shared.evaluation.described import crops
 from sonoshare_shared.evaluation.labelled import LabelledImages
 from sonoshare_shared.evaluation.units import Units
-from sonoshare_shared.imaging import to_grid
 from sonoshare_shared.model.adapter import load_adapter
 from sonoshare_shared.model.base import load_base
 from sonoshare_shared.model.conditions import Condition
@@ -55,7 +55,6 @@ ARMS: Final = (*SYNTHETIC, *WITH_REAL)
 BESIDE_REAL: Final = "calibrated"  # the synthetic set that joins real images
 PHANTOM_SEED: Final = 500
 TASK: Final = read_task("diagnosis")
-CROP_MARGIN: Final = 0.2  # of the box's side, on each side
 BATCH: Final = 64
 
 
@@ -268,18 +267,6 @@ class Bench:
 
         path = self.units.file("real-crop-features.safetensors", make)
         return read_tensors(path)["features"].numpy()
-
-
-def crops(images: NDArray[np.float32], boxes: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Lesion boxes with a margin, brought to the size of the pictures; the whole picture where no box is known."""
-    size = images.shape[1]
-    out = np.empty_like(images)
-    for i, (image, box) in enumerate(zip(images, boxes, strict=True)):
-        x, y, w, h = (0.0, 0.0, 1.0, 1.0) if np.isnan(box).any() else box.tolist()
-        left, top = (max(0, int((a - CROP_MARGIN * b) * size)) for a, b in ((x, w), (y, h)))
-        right, bottom = (min(size, int(np.ceil((a + (1 + CROP_MARGIN) * b) * size))) for a, b in ((x, w), (y, h)))
-        out[i] = to_grid(image[top : max(bottom, top + 1), left : max(right, left + 1)], size)
-    return out
 
 
 @torch.no_grad()

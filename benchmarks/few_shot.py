@@ -23,6 +23,7 @@ Every unit is kept in ``--work``; the same command goes on where it stopped; ``-
 
 import argparse
 import csv
+import hashlib
 import json
 import sys
 from collections.abc import Mapping, Sequence
@@ -50,6 +51,7 @@ from sonoshare_shared.model.network import ConditionedUNet
 from sonoshare_shared.model.profiles import profile_named
 from sonoshare_shared.model.sampler import refine
 from sonoshare_shared.model.tensors import read_tensors, write_tensors
+from sonoshare_shared.phantom import simulate
 from sonoshare_shared.tasks.files import read_task
 from sonoshare_shared.tasks.phantoms import start_at_pathologies, task_phantoms
 
@@ -266,7 +268,12 @@ def main() -> None:
     folds, sizes = ([int(part) for part in text.split(",")] for text in (arguments.folds, arguments.patients))
     settings = Settings()
     profile = settings.training.profile
-    pinned = {"settings": asdict(settings), "base": load_base(profile)[1]}
+    probe = simulate(2, seed=PHANTOM_SEED, size=profile_named(profile).size)
+    pinned = {
+        "settings": asdict(settings),
+        "base": load_base(profile)[1],
+        "phantoms": hashlib.sha256(probe.images.tobytes()).hexdigest(),
+    }
     units = Units(
         arguments.work,
         pinned,

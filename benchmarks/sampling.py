@@ -10,7 +10,7 @@ The shipped base at 64 px, one thread. Prints one JSON object as the last line o
 - ``outside_over_network``: processor time of `sample` outside of the network over that inside, within the same runs, so
   that a busy machine slows both alike: what the sampler itself adds;
 - ``images_per_second`` by steps, from noise: images over processor seconds;
-- ``frechet`` by steps, from noise, and ``frechet_phantom`` by steps for refined phantoms (start 250): distance in
+- ``frechet`` by steps, from noise, and ``frechet_phantom`` by steps for refined phantoms (start 120): distance in
   EfficientNet-Lite0 features from as many BUS-BRA pictures where there are any, else from phantoms of another seed
   (``reference`` says which); ``frechet_rerun`` is how far another sampling seed moves the figure at 8 steps;
 - ``peak_memory_mb``: resident peak of drawing above what was resident before, by batch size, in a process of its own.

@@ -17,7 +17,7 @@ RATE: Final = 0.25
 DRAWS: Final = 2
 LEARNING_RATE: Final = 0.02
 SAMPLER_STEPS: Final = 8
-START_TIME: Final = 250
+START_TIME: Final = 120
 EPSILON_CALIBRATION: Final = 1.0
 
 DIAGNOSIS: Final = read_task("diagnosis")

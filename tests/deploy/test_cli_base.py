@@ -1,15 +1,19 @@
 """`sonoshare base` as a user's script sees it."""
 
+import errno
 import json
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
+from tests.deploy.command import sonoshare
 from tests.deploy.labelled_folders import SIDE, pictures
 
 from sonoshare_deploy.cli.base import command
+from sonoshare_shared import durable
 from sonoshare_shared.canonical import sha256_file
 from sonoshare_shared.errors import InputError, ModelError
 from sonoshare_shared.imaging import save_png
@@ -68,6 +72,27 @@ def test_train_on_public_pictures_names_them_by_digest(tmp_path: Path, monkeypat
     with pytest.raises(ModelError, match="another run"):
         trained(3, "work")
     assert trained(1, "elsewhere")["data"]["public_sha256"] != said["public_sha256"]
+
+
+def test_a_full_disk_is_one_line_and_the_same_command_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(phantom_cache, "_SHARD", 10)
+    out, work = tmp_path / "base.safetensors", tmp_path / "work"
+    usual = ["base", "train", "--profile", "tiny", "--batch-size", 2, "--phantoms", 10, "--out", out, "--work", work]
+    assert sonoshare(*usual, "--steps", 1).returncode == 0
+    before = sha256_file(out)
+
+    def full(_descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(durable.os, "fsync", full)
+        run = sonoshare(*usual, "--steps", 2)
+    assert run.returncode == 1
+    assert run.errors == ["error: No space left on device (make room, then run the same command again)"]
+    assert "Traceback" not in run.stderr
+    assert sha256_file(out) == before
+    assert sonoshare(*usual, "--steps", 2).returncode == 0
+    assert sha256_file(out) != before
 
 
 def test_what_is_not_known_of_a_public_picture_is_absent(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from benchmarks._utility_adapters import Training
-from benchmarks._utility_work import ARMS, Bench, Settings, crops
+from benchmarks._utility_work import ARMS, Bench, Settings
 from benchmarks.utility import compute, figures, within_fold_ranks
 from tests.small_ballot import small_ballot
 
@@ -65,9 +65,3 @@ def test_a_folder_of_other_settings_is_refused(stand_in, tmp_path):
 def test_ranks_within_a_fold_keep_its_auc():
     scores, labels = np.array([3.0, -1.0, 0.5, 9.0]), np.array([1, 0, 0, 1])
     assert auc(labels, within_fold_ranks(scores)) == auc(labels, scores)
-
-
-def test_a_crop_holds_the_lesion_and_little_else(stand_in):
-    some = crops(stand_in.masks.astype(np.float32), stand_in.boxes)
-    assert (some.mean(axis=(1, 2)) > 0.2).all()
-    assert (some.mean(axis=(1, 2)) > stand_in.masks.mean(axis=(1, 2))).all()

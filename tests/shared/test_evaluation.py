@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,7 @@ import torch
 from sklearn.metrics import roc_auc_score
 
 from sonoshare_shared.errors import InputError
-from sonoshare_shared.evaluation import classifier, distances, features
+from sonoshare_shared.evaluation import classifier, described, distances, features, subgroups
 from sonoshare_shared.evaluation.auc import (
     auc,
     delong,
@@ -320,6 +321,12 @@ def test_tstr_reports_every_field() -> None:
     scanners = report["subgroups"]["scanner"]
     assert sum(part["images"] for part in scanners.values()) == 40
     assert all(part["synthetic"] is None for part in scanners.values())  # ten images: no AUC with a meaning
+    kinds = {"frechet", "kernel_distance", "precision", "recall", "density", "coverage"}
+    assert set(report["lesion_crop"]) == kinds
+    assert report["lesion_crop"]["frechet"] != report["frechet"]
+    for part in (*scanners.values(), *report["subgroups"]["class"].values()):
+        assert set(part["distances"]) == {"whole", "lesion_crop"}
+        assert set(part["distances"]["whole"]) == kinds
     right = {name: part["synthetic"]["right"] for name, part in report["subgroups"]["class"].items()}
     assert right["benign"] >= 0.9  # the specificity that thresholds keep
     assert right["malignant"] == pytest.approx(report["sensitivity"]["synthetic"]["sensitivity"])
@@ -327,6 +334,25 @@ def test_tstr_reports_every_field() -> None:
     assert alone["real"] is None
     assert alone["both"] is None
     assert alone["minus_real"] == {}
+
+
+def test_distances_by_scanner_are_from_the_same_scanner_and_null_where_too_few() -> None:
+    real, synthetic = (described.describe(labelled(40, seed, "p")) for seed in (2, 1))
+    here, there = np.arange(40) < 20, np.arange(40) >= 20
+    one = replace(synthetic, devices=np.where(here, "A", "B"))
+    whole = {name: subgroups._of_scanner((replace(real, devices=one.devices), one), name)["whole"] for name in "AB"}
+    assert whole["A"] == described.distances(real, synthetic, (here, here))["whole"]
+    assert whole["B"] == described.distances(real, synthetic, (there, there))["whole"]
+    without = replace(synthetic, has_crop=np.arange(40) < 5)
+    assert described.distances(real, without)["lesion_crop"] is None
+    assert described.distances(real, without)["whole"] is not None
+
+
+def test_a_crop_holds_the_lesion_and_little_else() -> None:
+    some = labelled(12, 3, "c")
+    cut = described.crops(some.masks.astype(np.float32), some.boxes)
+    assert (cut.mean(axis=(1, 2)) > 0.2).all()
+    assert (cut.mean(axis=(1, 2)) > some.masks.mean(axis=(1, 2))).all()
 
 
 def test_a_patient_in_training_and_test_is_refused() -> None:

@@ -47,22 +47,39 @@ def _drawing_options(function: Callable[..., None]) -> Callable[..., None]:
 
 @command.command(name="create")
 @_drawing_options
+@click.option(
+    "--utility",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Figures for the utility report, from: sonoshare evaluate tstr --synthetic CANDIDATE ... --json",
+)
+@click.option("--utility-note", default="", help="How they were measured, by whom, on whose images.")
 @json_option
 def create_release(
-    *, home: Path, study_name: str, name: str, workers: int, lease_seconds: float, as_json: bool
+    *,
+    home: Path,
+    study_name: str,
+    name: str,
+    workers: int,
+    lease_seconds: float,
+    utility: Path | None,
+    utility_note: str,
+    as_json: bool,
 ) -> None:
     """Draw a candidate, have every hospital audit it, and if all pass, have it signed and sealed."""
     from sonoshare_deploy.coordinator import now, pipeline, register_nodes  # noqa: PLC0415
     from sonoshare_deploy.release_workers import draw_release  # noqa: PLC0415
     from sonoshare_server.federation.home import CoordinatorHome  # noqa: PLC0415
+    from sonoshare_server.release.figures import read_measurements  # noqa: PLC0415
     from sonoshare_server.release.pipeline import facts_for  # noqa: PLC0415
 
+    figures = () if utility is None else read_measurements(utility)
     register_nodes(home)
     folder = CoordinatorHome(home)
     steps = pipeline(home, folder.study(study_name), name)
     draw_release(steps, workers, lease_seconds, progress_console())
     said = steps.audit()
-    bundle = steps.finish(facts_for(folder, steps.study, now()))
+    facts = facts_for(folder, steps.study, now(), utility=figures, utility_note=utility_note)
+    bundle = steps.finish(facts)
     verdicts = {hospital: statement.predicate.verdict for hospital, statement in said.items()}
     emit({"release": name, "bundle": str(bundle), "verdicts": verdicts}, as_json)
 

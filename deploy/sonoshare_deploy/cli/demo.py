@@ -52,7 +52,7 @@ def command(
     from sonoshare_deploy.demo.journey import DemoSettings, Journey  # noqa: PLC0415
     from sonoshare_deploy.demo.memory import PeakMemory  # noqa: PLC0415
     from sonoshare_deploy.demo.result import demo_result, print_result  # noqa: PLC0415
-    from sonoshare_deploy.demo.utility import candidate_table, utility_of  # noqa: PLC0415
+    from sonoshare_deploy.demo.utility import utility_of  # noqa: PLC0415
     from sonoshare_deploy.processes import Supervisor, end_on_signals, wait_until_interrupted  # noqa: PLC0415
     from sonoshare_shared.labels import read_labels  # noqa: PLC0415
 
@@ -64,7 +64,7 @@ def command(
         journey = Journey(settings, display, supervisor)
         journey.run()
         with display.stage("utility", "Utility: classifier on held-out patients (demonstration only)"):
-            drawn = read_labels(journey.bundle) if journey.bundle else candidate_table(journey.candidate)
+            drawn = read_labels(journey.bundle or journey.candidate)
             utility = utility_of(drawn, journey.study.plan, journey.nodes.values())
         result = demo_result(journey, utility, peak)
         emit(result, as_json, lambda console: print_result(console, result, journey.said))

@@ -5,6 +5,7 @@ A noun's module is imported only when the noun is used, so that ``sonoshare --he
 start without torch.
 """
 
+import errno
 import importlib
 import sys
 from typing import Final
@@ -14,6 +15,7 @@ import click
 from sonoshare_shared.errors import SonoShareError, VerificationError
 
 INTERRUPTED: Final = 130
+FULL_DISK: Final = (errno.ENOSPC, errno.EDQUOT)
 
 # noun -> one line of help; the module is sonoshare_deploy.cli.<noun>, its attribute ``command``.
 NOUNS: Final[dict[str, str]] = {
@@ -82,6 +84,12 @@ def main() -> None:
     except SonoShareError as error:
         cause = f"{error.cause}: " if isinstance(error, VerificationError) else ""
         click.echo(f"error: {cause}{error}", err=True)
+        sys.exit(1)
+    except OSError as error:
+        # Every command that writes keeps what it finished: a full disk needs no traceback, but another failure does.
+        if error.errno not in FULL_DISK:
+            raise
+        click.echo(f"error: {error.strerror} (make room, then run the same command again)", err=True)
         sys.exit(1)
     except ModuleNotFoundError as error:
         if error.name is None or error.name.startswith(OWN_PACKAGES):

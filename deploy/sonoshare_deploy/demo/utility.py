@@ -6,7 +6,6 @@ the release, which no patient has touched. In a federation both figures would be
 """
 
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -22,20 +21,11 @@ from sonoshare_shared.documents import StudyPlan, Task
 from sonoshare_shared.evaluation.auc import patient_bootstrap
 from sonoshare_shared.evaluation.classifier import fit
 from sonoshare_shared.evaluation.labelled import load_labelled
-from sonoshare_shared.labels import LabelRow, LabelTable
+from sonoshare_shared.labels import LabelTable
 from sonoshare_shared.model.profiles import profile_named
-from sonoshare_shared.release import layout
-from sonoshare_shared.release.candidate import Candidate
 
 SEED: Final = 0
 STEPS: Final = 250  # of the classifier: enough for one figure in a demonstration
-
-
-def candidate_table(folder: Path) -> LabelTable:
-    """The images of a candidate and their classes."""
-    candidate = Candidate.from_bytes((folder / layout.CANDIDATE).read_bytes())
-    rows = (LabelRow(folder / layout.image_path(one.index), str(one.index), one.label) for one in candidate.images)
-    return LabelTable(folder, tuple(rows))
 
 
 def utility_of(synthetic: LabelTable, plan: StudyPlan, nodes: Iterable[NodeHome]) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Build a release in three steps, each of which appears whole or not at all.
 
-1. ``build_candidate``: images and masks as PNG, and ``candidate.json``, whose digest is what hospitals audit.
+1. ``build_candidate``: images, masks, their table, and ``candidate.json``, whose digest is what hospitals audit.
 2. ``finalise``: the candidate minus the vetoed images, with metadata, reports and the hospitals' statements, and the
    manifest that the hospitals then sign. Refused unless every hospital of the roster says PASS.
 3. ``seal``: signatures and log proof are added and the folder gets its final name.
@@ -70,7 +70,7 @@ class Samples:
 def build_candidate(
     folder: Path, batches: Iterable[Samples], *, release: str, plan: StudyPlan, model_digest: str
 ) -> Candidate:
-    """Write a candidate: ``images/``, ``masks/`` and ``candidate.json``; one batch at a time is held in memory.
+    """Write a candidate: ``images/``, ``masks/``, ``metadata.csv``, ``candidate.json``; one batch at a time in memory.
 
     Args:
         folder: where; must be absent or empty.
@@ -111,6 +111,8 @@ def build_candidate(
             size=sizes.pop(),
             images=tuple(entries),
         )
+        # Opens as a release does, so that it can be measured before it becomes one.
+        put(building, layout.METADATA, describe.metadata_csv(candidate.images, candidate.seed))
         put(building, layout.CANDIDATE, candidate.canonical())
     return candidate
 
@@ -247,7 +249,7 @@ def _copy_sample(source: Path, building: Path, image: CandidateImage) -> None:
 
 
 def _described(description: Description, said: tuple[AuditStatement, ...]) -> dict[str, bytes]:
-    metadata = describe.metadata_csv(description)
+    metadata = describe.metadata_csv(description.kept, description.candidate.seed)
     return {
         layout.METADATA: metadata,
         layout.CROISSANT: describe.croissant(description, sha256_hex(metadata)),

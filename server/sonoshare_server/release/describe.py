@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final
@@ -66,15 +67,15 @@ class Description:
         return len(self.candidate.images) - len(self.kept)
 
 
-def metadata_csv(description: Description) -> bytes:
-    """The table of the images; box columns are empty where there is no lesion."""
+def metadata_csv(images: Sequence[CandidateImage], seed: int) -> bytes:
+    """The table of some images of a candidate; box columns are empty where there is no lesion."""
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(layout.METADATA_COLUMNS)
-    for image in description.kept:
+    for image in images:
         box = [f"{value:g}" for value in image.box] if image.box is not None else [""] * 4
         path, mask = layout.image_path(image.index), layout.mask_path(image.index)
-        writer.writerow([path, image.label, image.scanner, *box, mask, image.index, description.candidate.seed])
+        writer.writerow([path, image.label, image.scanner, *box, mask, image.index, seed])
     return text.getvalue().encode()
 
 

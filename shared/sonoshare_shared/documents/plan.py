@@ -139,7 +139,7 @@ class ReleasePlan(Document):
     images: Annotated[int, Field(ge=2, le=1_000_000)]
     sampler_steps: Annotated[int, Field(ge=2, le=1000)]
     start: Literal["noise", "phantom"]
-    start_time: Annotated[int, Field(ge=1, le=999)] = 250
+    start_time: Annotated[int, Field(ge=1, le=999)] = 120
     guidance: Annotated[float, Field(ge=0, le=20)] = 0.0
     seed: Annotated[int, Field(ge=0, lt=2**53)] = 0
 

@@ -2,31 +2,23 @@
 
 Promises: subgroups are parts of the same test images and scores, nothing is trained again; a subgroup with fewer than
 `LEAST_PATIENTS` patients in a class has no AUC (null) rather than one without meaning. Scanners are compared among
-themselves with no correction for looking at many: a single interval that excludes a difference is a hint.
+themselves with no correction for looking at many: a single interval that excludes a difference is a hint. Distances of
+subgroups are biased by their sizes: compare them between releases, not with each other.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sonoshare_shared.evaluation.auc import patient_bootstrap, thresholds
-from sonoshare_shared.evaluation.distances import NEIGHBOURS, frechet
+from sonoshare_shared.evaluation.described import Described, distances
 from sonoshare_shared.evaluation.labelled import LabelledImages
 
 LEAST_PATIENTS = 10
 UNKNOWN = "unknown"
 
 Scores = Mapping[str, NDArray[np.float64]]
-
-
-@dataclass(frozen=True)
-class Described:
-    """Images as features [n, d] and labels [n]."""
-
-    features: NDArray[np.float32]
-    labels: NDArray[np.int64]
 
 
 def subgroups(
@@ -38,17 +30,21 @@ def subgroups(
         test: real images that were scored.
         scores: [k, n] by arm.
         specificity: that thresholds keep on the whole test, for the share of a class that is called rightly.
-        sides: real and synthetic images for distances by class.
+        sides: real and synthetic images, for distances.
 
     Returns:
-        ``scanner``: by device ``{images, patients, ARM: {auc, interval} or null}``; ``class``: by class ``{images,
-        patients, frechet, ARM: {right}}``, where ``right`` is the mean share over classifiers.
+        ``scanner``: by device ``{images, patients, distances, ARM: {auc, interval} or null}``; distances are from the
+        synthetic images of the same scanner where there are any, else from all. ``class``: by class ``{images,
+        patients, distances, ARM: {right}}``, where ``right`` is the mean share over classifiers.
     """
     devices = np.where(test.devices == "", UNKNOWN, test.devices)
     return {
-        "scanner": {str(name): _scanner(test, scores, devices == name) for name in np.unique(devices)},
+        "scanner": {
+            str(name): _scanner(test, scores, devices == name) | {"distances": _of_scanner(sides, str(name))}
+            for name in np.unique(devices)
+        },
         "class": {
-            name: _class(test, scores, specificity, index) | {"frechet": _distance(sides, index)}
+            name: _class(test, scores, specificity, index) | {"distances": _of_class(sides, index)}
             for index, name in enumerate(test.classes)
         },
     }
@@ -77,6 +73,13 @@ def _class(test: LabelledImages, scores: Scores, specificity: float, index: int)
     }
 
 
-def _distance(sides: tuple[Described, Described], index: int) -> float | None:
-    of_class = [side.features[side.labels == index] for side in sides]
-    return frechet(*of_class) if min(map(len, of_class)) > NEIGHBOURS else None
+def _of_scanner(sides: tuple[Described, Described], name: str) -> dict[str, dict[str, float] | None]:
+    real, synthetic = sides
+    device = "" if name == UNKNOWN else name
+    same = synthetic.devices == device
+    return distances(real, synthetic, (real.devices == device, same if same.any() else np.ones_like(same)))
+
+
+def _of_class(sides: tuple[Described, Described], index: int) -> dict[str, dict[str, float] | None]:
+    real, synthetic = sides
+    return distances(real, synthetic, (real.labels == index, synthetic.labels == index))

@@ -19,7 +19,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sonoshare_shared.errors import InputError
-from sonoshare_shared.evaluation import features
 from sonoshare_shared.evaluation.auc import (
     Estimate,
     Statistic,
@@ -29,15 +28,14 @@ from sonoshare_shared.evaluation.auc import (
     sensitivity_at,
 )
 from sonoshare_shared.evaluation.classifier import STEPS, fit
-from sonoshare_shared.evaluation.distances import Distances, compare
+from sonoshare_shared.evaluation.described import LESION_CROP, WHOLE, Described, describe, distances
+from sonoshare_shared.evaluation.distances import NEIGHBOURS
 from sonoshare_shared.evaluation.labelled import LabelledImages
-from sonoshare_shared.evaluation.subgroups import Described, subgroups
+from sonoshare_shared.evaluation.subgroups import subgroups
 
 SYNTHETIC, REAL, BOTH, PRETRAINED = "synthetic", "real", "both", "pretrained"
 SEEDS = (0, 1, 2)
 SPECIFICITY = 0.9
-MOST_FOR_DISTANCES = 2000
-"""Images of each side that enter the distances; more cost minutes and change little."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +51,8 @@ class TstrReport:
         sensitivity: by arm.
         differences: AUC and sensitivity of each arm minus those of ``real``, by arm.
         subgroups: by scanner and class; see ``subgroups.subgroups``.
-        distances: synthetic against real test images, in EfficientNet-Lite0 features.
+        distances: synthetic against real test images in EfficientNet-Lite0 features, ``whole`` and ``lesion_crop``; the
+            latter None where boxes are known of too few images.
         test_patients: number of patients in the test.
         train_patients: number of real patients to train on.
     """
@@ -66,7 +65,7 @@ class TstrReport:
     sensitivity: Mapping[str, Estimate]
     differences: Mapping[str, tuple[Estimate, Estimate]]
     subgroups: Mapping[str, object]
-    distances: Distances
+    distances: Mapping[str, Mapping[str, float] | None]
     test_patients: int
     train_patients: int
 
@@ -81,7 +80,8 @@ class TstrReport:
                 name: {"auc": area.as_json("difference"), "sensitivity": sensitivity.as_json("difference")}
                 for name, (area, sensitivity) in self.differences.items()
             },
-            **self.distances.as_json(),
+            **(self.distances[WHOLE] or {}),
+            LESION_CROP: self.distances[LESION_CROP],
             "features": "EfficientNet-Lite0",
             "subgroups": self.subgroups,
             "test_patients": self.test_patients,
@@ -151,11 +151,11 @@ def scores_after_pretraining(
     return np.stack(table)
 
 
-def _some(images: LabelledImages) -> Described:
-    """Features and labels of at most ``MOST_FOR_DISTANCES`` images, evenly over the set."""
-    count = min(len(images), MOST_FOR_DISTANCES)
-    rows = np.linspace(0, len(images) - 1, count).astype(int)
-    return Described(features.pooled(images.images[rows]), images.labels[rows])
+def _distances(real: Described, synthetic: Described) -> dict[str, dict[str, float] | None]:
+    found = distances(real, synthetic)
+    if found[WHOLE] is None:
+        raise InputError(f"a distance needs more than {NEIGHBOURS} images on each side", remedy="add images")
+    return found
 
 
 def tstr(
@@ -194,7 +194,7 @@ def tstr(
         scores[BOTH] = scores_over_seeds(joined(synthetic, train), test, seeds=seeds, steps=steps)
         scores[PRETRAINED] = scores_after_pretraining(synthetic, train, test, seeds=seeds, steps=steps)
     known = test.labels, test.patients
-    sides = _some(test), _some(synthetic)
+    sides = describe(test), describe(synthetic)
 
     def figure(arm: str, statistic: Statistic) -> Estimate:
         return patient_bootstrap(known[0], scores[arm], known[1], statistic=statistic)
@@ -214,7 +214,7 @@ def tstr(
             arm: (difference(arm, auc_of_rows), difference(arm, at)) for arm in scores if REAL in scores and arm != REAL
         },
         subgroups=subgroups(test, scores, specificity, sides),
-        distances=compare(sides[0].features, sides[1].features),
+        distances=_distances(*sides),
         test_patients=len(np.unique(test.patients)),
         train_patients=0 if train is None else len(np.unique(train.patients)),
     )

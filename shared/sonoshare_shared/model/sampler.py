@@ -63,7 +63,7 @@ class SamplerSettings:
 
     steps: int = 16
     start: str = NOISE
-    start_time: int = 250
+    start_time: int = 120
     guidance: Guidance = field(default_factory=Guidance)
     batch_size: int = 16
 
@@ -162,7 +162,7 @@ def refine(
     condition: Condition,
     *,
     seed: int,
-    start_time: int = 250,
+    start_time: int = 120,
     steps: int = 8,
     start_index: int = 0,
 ) -> Samples:

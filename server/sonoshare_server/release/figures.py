@@ -1,0 +1,82 @@
+"""Figures of ``sonoshare evaluate tstr --json`` as the measurements of a release.
+
+Promises: nothing is computed and nothing left out quietly: classifiers, sensitivities, distances (whole pictures and
+lesion crops) and subgroups that the file holds become measurements; a null stays away. Who measured, on whose images,
+is the caller's note. Figures on patients of a hospital would be charges of their own and are not made here.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from sonoshare_server.release.facts import Measurement
+from sonoshare_shared.errors import InputError
+
+_ARMS: Final = {
+    "synthetic": "trained on this release",
+    "both": "trained on this release and real images",
+    "pretrained": "trained on this release, then on real images",
+}
+_DISTANCES: Final = {
+    "frechet": "Fréchet distance",
+    "kernel_distance": "kernel distance",
+    "precision": "precision",
+    "recall": "recall",
+    "density": "density",
+    "coverage": "coverage",
+}
+_REAL: Final = "trained on real images"
+
+
+def read_measurements(path: Path) -> tuple[Measurement, ...]:
+    """Measurements of a file that holds the JSON of ``sonoshare evaluate tstr``.
+
+    Raises:
+        InputError: it cannot be read, or is something else.
+    """
+    try:
+        return tuple(_measurements(json.loads(path.read_text(encoding="utf-8"))))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(
+            f"{path.name} holds no figures", remedy="give the output of: sonoshare evaluate tstr ... --json"
+        ) from error
+
+
+def _measurements(said: Mapping[str, Any]) -> Iterator[Measurement]:
+    tested = f"{int(said['test_patients'])} test patients"
+    yield from _classifiers("AUC", "auc", {arm: said[arm] for arm in (*_ARMS, "real")}, tested)
+    at = f"sensitivity at specificity {said['specificity']:g}"
+    yield from _classifiers(at, "sensitivity", {arm: said["sensitivity"].get(arm) for arm in (*_ARMS, "real")}, tested)
+    note = f"in {said['features']} features"
+    yield from _distances(
+        {"whole": {name: said[name] for name in _DISTANCES}, "lesion_crop": said["lesion_crop"]}, note
+    )
+    for kind, parts in said["subgroups"].items():
+        for name, part in parts.items():
+            where = f"{kind} {name}: "
+            size = f"{part['images']} images of {part['patients']} patients"
+            if kind == "scanner":
+                yield from _classifiers(f"{where}AUC", "auc", part, size)
+            yield from _distances(part["distances"], f"{note}, {size}", where)
+
+
+def _classifiers(figure: str, field: str, by_arm: Mapping[str, Any], note: str) -> Iterator[Measurement]:
+    real = by_arm.get("real")
+    for arm, words in _ARMS.items():
+        if (found := by_arm.get(arm)) is not None:
+            low, high = found["interval"]
+            yield Measurement(
+                name=f"{figure}, {words}",
+                value=float(found[field]),
+                interval=(float(low), float(high)),
+                reference=None if real is None else float(real[field]),
+                reference_name="" if real is None else _REAL,
+                note=note,
+            )
+
+
+def _distances(found: Mapping[str, Any], note: str, where: str = "") -> Iterator[Measurement]:
+    for part, words in (("whole", "whole image"), ("lesion_crop", "lesion crop")):
+        for name, value in (found[part] or {}).items():
+            yield Measurement(name=f"{where}{_DISTANCES[name]}, {words}", value=float(value), note=note)

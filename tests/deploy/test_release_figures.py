@@ -1,0 +1,69 @@
+"""A candidate is measured before it becomes a release, and its utility report holds what was measured."""
+
+import json
+import shutil
+
+import pytest
+from tests.deploy.command import sonoshare
+from tests.deploy.conftest import IMAGES
+from tests.deploy.labelled_folders import SIDE, pictures
+
+from sonoshare_server.release.facts import Measurement
+from sonoshare_server.release.figures import read_measurements
+from sonoshare_server.release.reports import figure_bars
+from sonoshare_shared.errors import InputError
+from sonoshare_shared.labels import read_labels
+
+
+@pytest.fixture(scope="module")
+def said(trained, tmp_path_factory):
+    """What `evaluate tstr --json` says of a candidate."""
+    folder = tmp_path_factory.mktemp("measured")
+    shutil.copytree(trained, folder / "coordinator")
+    options = ["--home", folder / "coordinator", "--study", "study", "--name", "r1"]
+    run = sonoshare("coordinator", "release", "draw", *options, "--json")
+    assert run.returncode == 0, run.stderr
+    candidate = json.loads(run.stdout.splitlines()[-1])["candidate"]
+    assert len(read_labels(candidate)) == IMAGES
+    sets = [("--real", pictures(folder / "real", 30)), ("--train", pictures(folder / "train", 12))]
+    options = [part for pair in sets for part in pair]
+    usual = ["--size", SIDE, "--steps", 2, "--seeds", 1, "--json"]
+    run = sonoshare("evaluate", "tstr", "--synthetic", candidate, *options, *usual)
+    assert run.returncode == 0, run.stderr
+    return json.loads(run.stdout.splitlines()[-1])
+
+
+def test_figures_of_every_kind_reach_the_utility_report(said, tmp_path):
+    path = tmp_path / "figures.json"
+    path.write_text(json.dumps(said))
+    found = {measurement.name: measurement for measurement in read_measurements(path)}
+    assert len(found) == len(read_measurements(path))
+    assert found["AUC, trained on this release"] == Measurement(
+        "AUC, trained on this release",
+        said["synthetic"]["auc"],
+        tuple(said["synthetic"]["interval"]),
+        said["real"]["auc"],
+        "trained on real images",
+        "30 test patients",
+    )
+    for name in ("Fréchet distance", "kernel distance", "precision", "recall", "density", "coverage"):
+        for part in ("whole image", "lesion crop"):
+            for where in ("", "class benign: ", "class malignant: ", "scanner unknown: "):
+                assert f"{where}{name}, {part}" in found
+    assert found["Fréchet distance, lesion crop"].value == said["lesion_crop"]["frechet"]
+    assert found["scanner unknown: AUC, trained on this release"].value == said["synthetic"]["auc"]
+    assert len(figure_bars([vars(measurement) for measurement in found.values()])) == len(found)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"test_patients": 3}'])
+def test_what_holds_no_figures_is_refused_before_anything_is_drawn(text, trained, tmp_path):
+    path = tmp_path / "figures.json"
+    path.write_text(text)
+    with pytest.raises(InputError, match="holds no figures"):
+        read_measurements(path)
+    options = ["--home", trained, "--study", "study", "--name", "r2", "--utility", path]
+    run = sonoshare("coordinator", "release", "create", *options)
+    assert run.returncode == 1
+    assert run.errors == [
+        "error: figures.json holds no figures (give the output of: sonoshare evaluate tstr ... --json)"
+    ]
