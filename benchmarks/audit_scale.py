@@ -18,7 +18,8 @@ last line:
 - ``recall``: planted copies of real images found over all pairs and in two stages, by number of looks, among one full
   shard of unrelated candidates, at the threshold calibrated from phantoms; ``lost`` is the difference, of all copies.
 - ``large``: an audit of ``--candidates`` synthetic images, 100 of them planted copies, against ``--patients`` patients
-  with all their images: seconds, peak memory, planted patients found, others flagged, declared recall.
+  with all their images: seconds, peak memory, planted patients found, others flagged, how they
+  fall into the bins of the private histogram, declared recall.
 """
 
 import argparse
@@ -286,6 +287,7 @@ def measure_large(patients: Sequence[Images], candidates: int, most: int) -> dic
             "planted": len(copied),
             "planted_found": float(flagged[copied].mean()),
             "others_flagged": int(np.delete(flagged, copied).sum()),
+            "others_by_bin": detector.bins.counts(np.delete(result["scores"], copied)),
             "threshold": round(detector.threshold, 3),
             "declared_recall": round(detector.rates.recall, 4),
         }
