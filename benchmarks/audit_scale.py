@@ -2,7 +2,7 @@
 
     python -m benchmarks.audit_scale [--json] [--busbra FOLDER] [--candidates 100000] [--patients 1000] [--part NAME]
 
-One thread (set ``OMP_NUM_THREADS=1``), processor seconds, medians of three runs taken in turns; about twelve minutes,
+One thread, processor seconds, medians of three runs taken in turns; about twelve minutes,
 most of them the large release (``--candidates 20000`` takes two). Pictures are BUS-BRA's where it is found, else
 phantoms. ``--part`` (several times) runs only that part: search, whole, twins, recall, large. One JSON object as the
 last line:
@@ -18,7 +18,8 @@ last line:
 - ``recall``: planted copies of real images found over all pairs and in two stages, by number of looks, among one full
   shard of unrelated candidates, at the threshold calibrated from phantoms; ``lost`` is the difference, of all copies.
 - ``large``: an audit of ``--candidates`` synthetic images, 100 of them planted copies, against ``--patients`` patients
-  with all their images: seconds, peak memory, planted patients found, others flagged, declared recall.
+  with all their images: seconds, peak memory, planted patients found, others flagged, how they
+  fall into the bins of the private histogram, declared recall.
 """
 
 import argparse
@@ -35,6 +36,7 @@ import numpy as np
 import psutil
 import torch
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from sonoshare_client.auditor import audit_release
 from sonoshare_client.payment import NoLedger
@@ -286,6 +288,7 @@ def measure_large(patients: Sequence[Images], candidates: int, most: int) -> dic
             "planted": len(copied),
             "planted_found": float(flagged[copied].mean()),
             "others_flagged": int(np.delete(flagged, copied).sum()),
+            "others_by_bin": detector.bins.counts(np.delete(result["scores"], copied)),
             "threshold": round(detector.threshold, 3),
             "declared_recall": round(detector.rates.recall, 4),
         }
@@ -302,6 +305,7 @@ def main() -> None:
     parser.add_argument("--part", action="append", help="run only this part")
     options = parser.parse_args()
     torch.set_num_threads(1)
+    threadpool_limits(1)  # NumPy's own
     patients = load_patients(options.busbra)
     parts: dict[str, Callable[[], dict[str, Any]]] = {
         "search": measure_search,

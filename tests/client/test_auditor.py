@@ -12,7 +12,7 @@ import torch
 
 from sonoshare_client.auditor import audit_release
 from sonoshare_client.payment import LedgerPayment, NoLedger
-from sonoshare_privacy.audits import copies
+from sonoshare_privacy.audits import copies, nearest
 from sonoshare_privacy.audits.edits import EDITS
 from sonoshare_privacy.audits.gate import Cohort
 from sonoshare_privacy.budget import Budget, Budgets
@@ -132,6 +132,22 @@ def test_case_64_planted_copies_fail(world, name):
     assert outcome.verdict == "FAIL", outcome.reasons
     assert outcome.figures["copies"]["interval"][0] > 0.1
     assert outcome.figures["copies"]["patients_flagged"] >= 20
+
+
+def test_a_large_release_is_audited_in_two_stages(world, monkeypatch):
+    """The same order and verdicts; the figures say how the search was run, and the recall is that of this search."""
+    monkeypatch.setattr(nearest, "EVERY_PAIR_UP_TO", 60 * 142)  # candidates times nominal patients, less one patient
+    monkeypatch.setattr(nearest, "LOOKS", 5)
+    monkeypatch.setattr(nearest, "SHARD", 30)
+    candidates = world[0].copy()
+    candidates[:30] = [one.images[0] for one in world[1][:30]]
+    outcome = audit(world, candidates)
+    assert outcome.verdict == "FAIL", outcome.reasons
+    assert outcome.figures["copies"]["patients_flagged"] >= 20
+    assert outcome.figures["copies"]["search"].startswith("the 5 best of every")
+    till = Till()
+    few = audit_release(candidates, world[1][:9], [], plan=PLAN, cohort=COHORT, payment=till, below=till.below)
+    assert few.figures["copies"]["search"] == outcome.figures["copies"]["search"]  # by nominal numbers, not true ones
 
 
 def test_case_65_too_few_patients_are_inconclusive_and_free(world):

@@ -86,6 +86,15 @@ def test_a_generator_that_repeats_itself_does_not_raise_its_own_threshold(pictur
     assert (copies.patient_nearest(repeated, [patients[:1], patients[1:2]]).scores > 0.99).all()
 
 
+def test_bins_of_a_large_set_are_those_of_its_best_scores(pictures, monkeypatch):
+    """Quartiles over a part of the candidates would leave all patients in one bin."""
+    candidates, reference = pictures[1], copies.reference_images(SIZE)
+    whole = copies.calibrate(candidates, reference)
+    monkeypatch.setattr(copies, "_MOST_CALIBRATED", 10)
+    part = copies.calibrate(candidates, reference)
+    np.testing.assert_allclose(part.bins.edges[:3], whole.bins.edges[:3], atol=1e-5)
+
+
 def test_blocks_do_not_change_scores(pictures, monkeypatch):
     patients, candidates = pictures
     whole = best_correlations(candidates, patients)
