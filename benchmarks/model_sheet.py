@@ -1,18 +1,24 @@
 """Draws the pictures of docs/model.md: phantoms, what the base makes of them, and what it draws from noise.
 
-    python -m benchmarks.model_sheet [--out docs/images] [--adapter FILE ...]
+    python -m benchmarks.model_sheet [--out docs/images] [--adapter FILE ...] [--votes FILE]
 
 Writes ``model-classes.png`` (by scanner style and class) and ``model-steps.png`` (one phantom by start time), and with
-adapters ``model-adapters.png`` (one row each). Every picture is a function of the shipped base, the seeds below and the
-adapters; no picture of a patient is read.
+adapters ``model-adapters.png`` (one row each). With noisy votes (``{"votes": [...]}``, a unit of benchmarks.utility)
+``phantom-votes.png``: phantoms by the priors, by the votes, and the latter refined by the base. Every picture is a
+function of the shipped base, the seeds below, the adapters and the votes; no picture of a patient is read.
 """
 
 import argparse
+import json
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sonoshare_deploy.terms import START_TIME
+from sonoshare_shared.calibration.ballot import shipped_ballot
+from sonoshare_shared.calibration.choice import calibrated_phantoms, shares_of
+from sonoshare_shared.errors import InputError
 from sonoshare_shared.imaging import save_png
 from sonoshare_shared.model.adapter import load_adapter, read_adapter
 from sonoshare_shared.model.base import load_base
@@ -21,6 +27,7 @@ from sonoshare_shared.model.network import ConditionedUNet
 from sonoshare_shared.model.pretrain import SIMULATED_SCANNER_SLOT
 from sonoshare_shared.model.sampler import NOISE, PHANTOM, SamplerSettings, sample
 from sonoshare_shared.phantom import SCANNER_STYLES, PhantomBatch, simulate
+from sonoshare_shared.tasks.files import read_task
 
 SIZE, SEED, ENLARGED, GAP = 64, 41, 2, 2
 CLASSES = ("benign", "malignant", "normal")
@@ -95,19 +102,36 @@ def adapters_sheet(adapters: list[Path]) -> Images:
     return sheet(rows)
 
 
+def votes_sheet(model: ConditionedUNet, votes: Path) -> Images:
+    """Phantoms (benign and malignant by turns) by the priors, by votes, and the latter refined as releases are."""
+    task = read_task("diagnosis")
+    ballot = shipped_ballot(task, SIZE)
+    if ballot is None:
+        raise InputError("no ballot ships for the task")
+    shares = shares_of(ballot, np.asarray(json.loads(votes.read_text())["votes"], dtype=np.int64))
+    voted = calibrated_phantoms(ballot, shares, task, SHOWN, seed=SEED)
+    refined = drawn(model, voted, PHANTOM, styles=False, start_time=START_TIME)
+    rows = (simulate(SHOWN, seed=SEED, size=SIZE).images, voted.images, refined)
+    return sheet([list(row) for row in rows])
+
+
 def main() -> None:
     """Write the pictures."""
     parser = argparse.ArgumentParser(description="Pictures of docs/model.md")
     parser.add_argument("--out", type=Path, default=Path("docs/images"))
     parser.add_argument("--adapter", type=Path, action="append", default=[], help="a trained adapter; repeatable")
+    parser.add_argument("--votes", type=Path, help="noisy votes on the shipped ballot (JSON)")
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
     model, _ = load_base("small")
     pictures = {"classes": classes_sheet(model), "steps": steps_sheet(model)}
     if arguments.adapter:
         pictures["adapters"] = adapters_sheet(arguments.adapter)
-    for name, picture in pictures.items():
-        save_png(arguments.out / f"model-{name}.png", picture.astype(np.float64))
+    named = {f"model-{name}.png": picture for name, picture in pictures.items()}
+    if arguments.votes:
+        named["phantom-votes.png"] = votes_sheet(model, arguments.votes)
+    for name, picture in named.items():
+        save_png(arguments.out / name, picture.astype(np.float64))
 
 
 if __name__ == "__main__":
