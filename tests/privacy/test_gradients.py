@@ -297,6 +297,54 @@ def test_case_48_the_self_check_refuses_what_the_engine_cannot_see(model, messag
         check_against_patient_loop(gradients(model), split(batch), loss)
 
 
+class _OffBackward(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x, off):
+        ctx.off = off
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return gradient * (1 + ctx.off), None
+
+
+def rough_case(off, dtypes):
+    """A model and loss whose gradient is off where patients are computed together, and exact for one alone."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 3), nn.Tanh())
+
+    def loss(part):
+        out = model(part["x"])
+        together = len(out) > K and out.dtype in dtypes
+        return (_OffBackward.apply(out, off) if together else out).square().mean(1)
+
+    return model, loss
+
+
+def test_rounding_that_float64_does_not_show_is_no_wrong_rule():
+    model, loss = rough_case(2e-3, (torch.float32,))
+    batch = {"x": torch.randn(6, 4)}
+    before = {name: (p, p.data_ptr(), p.detach().clone()) for name, p in model.named_parameters()}
+    check_against_patient_loop(gradients(model), split(batch), loss)
+    for name, p in model.named_parameters():
+        kept, place, value = before[name]
+        assert p is kept
+        assert (p.data_ptr(), p.dtype) == (place, torch.float32)
+        assert torch.equal(p, value)
+
+
+@pytest.mark.parametrize(
+    ("off", "dtypes"),
+    [(0.05, (torch.float32,)), (2e-3, (torch.float32, torch.float64))],
+    ids=["too large for rounding", "in float64 too"],
+)
+def test_what_float64_shows_or_rounding_cannot_explain_is_refused(off, dtypes):
+    model, loss = rough_case(off, dtypes)
+    batch = {"x": torch.randn(6, 4)}
+    with pytest.raises(ModelError, match="not the one autograd finds"):
+        check_against_patient_loop(gradients(model), split(batch), loss)
+
+
 class Scaled(nn.Linear):
     def forward(self, x):
         return 2 * super().forward(x)
