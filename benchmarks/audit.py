@@ -19,9 +19,6 @@ which. One thread, about three minutes. Prints one JSON object as the last line 
 """
 
 import argparse
-import json
-import sys
-import time
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
@@ -32,6 +29,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from benchmarks._parts import print_figures
 from benchmarks.audit_controls import Memoriser
 from sonoshare_client.own_eyes import exact_auc
 from sonoshare_privacy.audits import copies, gate, membership
@@ -255,7 +253,6 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     source, patients = load_patients(options.busbra)
-    result: dict[str, Any] = {"patients": source}
     parts: dict[str, Callable[[], dict[str, Any]]] = {
         "recall": partial(measure_recall, patients),
         "planted": partial(measure_planted, patients),
@@ -263,12 +260,7 @@ def main() -> None:
         "gate": measure_gate,
         "plans": measure_plans,
     }
-    for name, part in parts.items():
-        start = time.process_time()
-        result |= part()
-        if not options.json:
-            print(f"{name}: {time.process_time() - start:.0f} CPU s", file=sys.stderr)
-    print(json.dumps(result))
+    print_figures(parts, {"patients": source}, quiet=options.json)
 
 
 if __name__ == "__main__":

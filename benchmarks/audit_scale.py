@@ -23,7 +23,6 @@ last line:
 """
 
 import argparse
-import json
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -38,6 +37,7 @@ import torch
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
+from benchmarks._parts import print_figures
 from sonoshare_client.auditor import audit_release
 from sonoshare_client.payment import NoLedger
 from sonoshare_privacy.audits import copies, nearest
@@ -314,15 +314,8 @@ def main() -> None:
         "recall": lambda: measure_recall(patients),
         "large": lambda: measure_large(patients, options.candidates, options.patients),
     }
-    result: dict[str, Any] = {"patients": "BUS-BRA" if len(patients) > 200 else "phantoms"}
-    for name, part in parts.items():
-        if options.part and name not in options.part:
-            continue
-        start = time.process_time()
-        result |= part()
-        if not options.json:
-            print(f"{name}: {time.process_time() - start:.0f} CPU s", file=sys.stderr)
-    print(json.dumps(result))
+    wanted = {name: part for name, part in parts.items() if not options.part or name in options.part}
+    print_figures(wanted, {"patients": "BUS-BRA" if len(patients) > 200 else "phantoms"}, quiet=options.json)
 
 
 if __name__ == "__main__":

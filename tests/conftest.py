@@ -22,3 +22,14 @@ def busbra() -> Path:
     if not (BUSBRA / "bus_data.csv").is_file():
         pytest.skip("BUS-BRA is not beside the project (../shared/data/busbra): real-data test skipped")
     return BUSBRA
+
+
+@pytest.fixture(scope="module")
+def one_thread():
+    """Torch on one thread for a module's tests: the same figures everywhere."""
+    import torch  # noqa: PLC0415 - slow, and most rooms do without it
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)

@@ -8,7 +8,6 @@ from functools import lru_cache
 
 import numpy as np
 import pytest
-import torch
 
 from sonoshare_client.auditor import audit_release
 from sonoshare_client.payment import LedgerPayment, NoLedger
@@ -80,12 +79,7 @@ class Tell:
         return [Person(image[None]) for image in images]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

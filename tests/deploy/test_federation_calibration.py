@@ -17,6 +17,7 @@ from sonoshare_server.release.pipeline import facts_for
 from sonoshare_shared.documents.exchange import VOTES_PAYLOAD_TYPE, CalibrationVotes
 from sonoshare_shared.envelope import Envelope
 from sonoshare_shared.errors import FederationError, VerificationError
+from sonoshare_shared.evaluation import features
 from sonoshare_shared.release import layout
 from sonoshare_shared.release.verify import verify_release
 
@@ -87,6 +88,18 @@ def test_every_trained_patient_votes_once_and_no_held_out_one(world, monkeypatch
     trained = [len(world.nodes[h].patients(world.study.plan, SIZE).trained) for h in HOSPITALS]
     assert list(counted.values()) == trained
     assert [sum(votes_in(world, h).votes) for h in HOSPITALS] == trained
+
+
+def test_no_patient_is_described_in_one_batch_with_another(world, monkeypatch):
+    sizes, pooled = [], features.pooled
+
+    def watched(images):
+        sizes.append(len(images))
+        return pooled(images)
+
+    monkeypatch.setattr(features, "pooled", watched)
+    collect_votes(world.coordinator())
+    assert set(sizes) == {1}
 
 
 def test_votes_that_were_charged_and_lost_are_not_drawn_again(world):

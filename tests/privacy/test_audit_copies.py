@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-import torch
 
 from sonoshare_privacy.audits import copies
 from sonoshare_privacy.audits.correlation import best_correlations, paired_correlations
@@ -16,12 +15,7 @@ from sonoshare_shared.phantom import simulate
 SIZE = 64
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,6 @@ import itertools
 
 import numpy as np
 import pytest
-import torch
 
 from sonoshare_privacy.audits import copies, nearest
 from sonoshare_privacy.audits.edits import EDITS
@@ -15,12 +14,7 @@ from sonoshare_shared.phantom import simulate
 SIZE, LOOKS = 64, 4
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(autouse=True)

@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-import torch
 
 from sonoshare_privacy.audits import twins
 from sonoshare_privacy.audits.edits import EDITS
@@ -12,13 +11,7 @@ from sonoshare_shared.imaging import load_png, to_grid
 from sonoshare_shared.labels import read_labels
 from sonoshare_shared.phantom import simulate
 
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

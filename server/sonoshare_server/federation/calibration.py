@@ -7,9 +7,8 @@ A hospital votes once a plan and answers the same request with the same bytes, s
 
 from sonoshare_server.federation.home import Study, Witness
 from sonoshare_server.federation.rounds import Coordinator, introduce
-from sonoshare_shared.documents import Roster
-from sonoshare_shared.documents.exchange import CalibrateRequest, CalibrationVotes, accepted, encode_frame, plan_entry
-from sonoshare_shared.durable import write_atomically
+from sonoshare_server.federation.statements import answer_of, store_envelope, stored_envelopes
+from sonoshare_shared.documents.exchange import CalibrateRequest, CalibrationVotes, encode_frame, plan_entry
 from sonoshare_shared.envelope import Envelope
 from sonoshare_shared.errors import FederationError, InputError, SonoShareError
 from sonoshare_shared.release import layout
@@ -56,9 +55,7 @@ def collect_votes(coordinator: Coordinator) -> None:
 
 def stored_votes(study: Study) -> dict[str, Envelope]:
     """Signed votes that came back, by hospital of the plan."""
-    folder = study.path / layout.VOTES
-    paths = {hospital: folder / f"{hospital}{layout.ENVELOPE_SUFFIX}" for hospital in sorted(study.plan.cohorts)}
-    return {hospital: Envelope.load(path) for hospital, path in paths.items() if path.exists()}
+    return stored_envelopes(study.path / layout.VOTES, study.plan)
 
 
 def votes_evidence(study: Study) -> VotesEvidence | None:
@@ -70,12 +67,7 @@ def votes_evidence(study: Study) -> VotesEvidence | None:
 
 
 def _stored(coordinator: Coordinator, hospital: str, replies: dict[str, bytes]) -> CalibrationVotes:
-    if hospital not in replies:
-        raise FederationError(f"{hospital} did not answer", remedy="see that its agent and courier run")
-    envelope, _ = accepted(replies[hospital], hospital)
-    roster: Roster = coordinator.home.roster
-    votes = votes_of(hospital, envelope, coordinator.study.plan, roster)
-    folder = coordinator.study.path / layout.VOTES
-    folder.mkdir(parents=True, exist_ok=True)
-    write_atomically(folder / f"{hospital}{layout.ENVELOPE_SUFFIX}", envelope.to_bytes())
+    envelope = answer_of(replies, hospital)
+    votes = votes_of(hospital, envelope, coordinator.study.plan, coordinator.home.roster)
+    store_envelope(coordinator.study.path / layout.VOTES, hospital, envelope)
     return votes

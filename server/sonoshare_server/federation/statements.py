@@ -69,7 +69,7 @@ def collect_statements(coordinator: Coordinator, release: str) -> None:
         except SonoShareError as error:
             study.event("refused", hospital=hospital, release=release, reason=str(error))
             continue
-        _store(folder / "statements", hospital, envelope)
+        store_envelope(folder / "statements", hospital, envelope)
         seen = study.witnesses.get(hospital, Witness()).log_size
         study.witness(hospital, Witness(log_size=seen, ledger_head=statement.predicate.ledger_head))
         study.event("audited", hospital=hospital, release=release, verdict=statement.predicate.verdict)
@@ -88,7 +88,7 @@ def collect_signatures(coordinator: Coordinator, release: str) -> None:
         except SonoShareError as error:
             study.event("refused", hospital=hospital, release=release, reason=str(error))
             continue
-        _store(folder / layout.SIGNATURES, hospital, envelope)
+        store_envelope(folder / layout.SIGNATURES, hospital, envelope)
         study.event("signed", hospital=hospital, release=release)
 
 
@@ -102,12 +102,18 @@ def stored_envelopes(folder: Path, plan: StudyPlan) -> dict[str, Envelope]:
     return {hospital: Envelope.load(path) for hospital, path in paths.items() if path.exists()}
 
 
-def _store(folder: Path, hospital: str, envelope: Envelope) -> None:
+def store_envelope(folder: Path, hospital: str, envelope: Envelope) -> None:
+    """Store what a hospital signed, where `stored_envelopes` finds it."""
     folder.mkdir(parents=True, exist_ok=True)
     write_atomically(folder / f"{hospital}{layout.ENVELOPE_SUFFIX}", envelope.to_bytes())
 
 
-def _answer(replies: dict[str, bytes], hospital: str) -> Envelope:
+def answer_of(replies: dict[str, bytes], hospital: str) -> Envelope:
+    """The envelope that a hospital answered with, not yet verified.
+
+    Raises:
+        FederationError: it did not answer, or it refused.
+    """
     if hospital not in replies:
         raise FederationError(f"{hospital} did not answer", remedy="see that its agent and courier run")
     return accepted(replies[hospital], hospital)[0]
@@ -120,7 +126,7 @@ def _key(coordinator: Coordinator, hospital: str) -> PublicKey:
 def _verified_statement(
     coordinator: Coordinator, hospital: str, replies: dict[str, bytes], digest: str
 ) -> tuple[Envelope, AuditStatement]:
-    envelope = _answer(replies, hospital)
+    envelope = answer_of(replies, hospital)
     statement = AuditStatement.from_bytes(envelope.verify(_key(coordinator, hospital), STATEMENT_PAYLOAD_TYPE))
     if statement.candidate != digest or statement.predicate.hospital != hospital:
         raise IntegrityError(f"{hospital} spoke about another candidate")
@@ -130,7 +136,7 @@ def _verified_statement(
 def _verified_signature(
     coordinator: Coordinator, hospital: str, replies: dict[str, bytes], manifest: bytes
 ) -> Envelope:
-    envelope = _answer(replies, hospital)
+    envelope = answer_of(replies, hospital)
     if envelope.verify(_key(coordinator, hospital), MANIFEST_PAYLOAD_TYPE) != manifest:
         raise IntegrityError(f"{hospital} signed another manifest")
     return envelope
