@@ -1,11 +1,13 @@
-"""Adapters for the utility benchmark: one under DP with the real engine, one without privacy by a loop of its own.
+"""Adapters for the utility benchmark: under DP with the real engine, and without privacy by a loop of its own.
+
+Under DP there is one cohort, or hospitals that train apart and whose updates are averaged by the server's own code.
 
 The loop without privacy lives here and not in the engine, which has no path without noise. It takes the same steps
 from the same draws at the same rate with the same optimiser; it does not clip and adds nothing. For public images only.
 """
 
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,23 +17,25 @@ import numpy as np
 import torch
 from torch.nn import Parameter
 
-from sonoshare_client.agent.training import ROWS_AT_ONCE, PatientDraws, loss_of, probe
+from sonoshare_client.agent.training import ROWS_AT_ONCE, PatientDraws, loss_of, probe, round_optimiser
 from sonoshare_client.dataset import PatientArrays
 from sonoshare_privacy import Budget, Budgets, Ledger, PatientDP
 from sonoshare_privacy.accounting import PureDP, noise_multiplier_for
 from sonoshare_privacy.gradients.selfcheck import concatenate
 from sonoshare_privacy.optimiser import NoisyAdam, Optimiser
+from sonoshare_server.federation.aggregate import aggregate, read_tensors
 from sonoshare_server.studies import phantom_clip_norm
 from sonoshare_shared.documents.plan import Mechanism, Task, Trained
 from sonoshare_shared.evaluation.labelled import LabelledImages
 from sonoshare_shared.keys import SigningKey
-from sonoshare_shared.model.adapter import adapter_state, prepare, trained_parameters
+from sonoshare_shared.model.adapter import adapter_bytes, adapter_state, load_adapter, prepare, trained_parameters
 from sonoshare_shared.model.base import load_base
 from sonoshare_shared.model.network import ConditionedUNet
 from sonoshare_shared.model.tensors import State
 from sonoshare_shared.tasks.phantoms import start_at_pathologies
 
 DEVICE: Final = torch.device("cpu")
+ROUNDS: Final = 3  # of a federated training, as commands propose
 LEDGER_SLACK: Final = 1e-3  # of epsilon: calibration is exact to fewer digits than the ledger's limit
 
 
@@ -87,47 +91,99 @@ def private_adapter(
         epsilon: of the training and what is charged ``beside`` it, composed.
         beside: other charges of the same patients.
     """
+    model = _start(training)
+    with tempfile.TemporaryDirectory() as folder:
+        hospital = _Hospital(patients, model, training, epsilon, Path(folder), beside)
+        hospital.train(model, training.steps, Optimiser(learning_rate=training.learning_rate))
+        hospital.ledger.close()
+    return adapter_state(model, training.trained)
+
+
+def federated_adapter(hospitals: Sequence[list[PatientArrays]], training: Training, epsilon: float) -> State:
+    """Train as a study does: each hospital with budget, ledger and noise of its own, updates averaged after a round.
+
+    Weights are the shares of all patients; delta is 1 / (10 N) of each hospital.
+    """
+    model = _start(training)
+    with tempfile.TemporaryDirectory() as folder:
+        nodes = {
+            f"hospital-{i}": _Hospital(patients, model, training, epsilon, Path(folder) / f"{i}")
+            for i, patients in enumerate(hospitals)
+        }
+        weights = {name: float(len(node.patients)) for name, node in nodes.items()}
+        for number in range(1, ROUNDS + 1):
+            before = adapter_state(model, training.trained)
+            updates = {}
+            for name, node in nodes.items():
+                load_adapter(model, before, training.trained)
+                optimiser = round_optimiser(training.learning_rate, ROUNDS, number)
+                node.train(model, training.steps // ROUNDS, optimiser)
+                after = adapter_state(model, training.trained)
+                updates[name] = read_tensors(adapter_bytes({key: after[key] - before[key] for key in before}))
+            merged = read_tensors(aggregate(read_tensors(adapter_bytes(before)), updates, weights).adapter)
+            load_adapter(model, {key: torch.from_numpy(value) for key, value in merged.items()}, training.trained)
+        for node in nodes.values():
+            node.ledger.close()
+    return adapter_state(model, training.trained)
+
+
+def _start(training: Training) -> ConditionedUNet:
     model, _ = load_base(training.profile)
     prepare(model, training.trained)
-    parameters = trained_parameters(model, training.trained)
-    delta = 1.0 / (10 * len(patients))
-    mechanism = Mechanism(
-        rate=training.rate,
-        noise_multiplier=noise_multiplier_for(epsilon, delta, training.rate, training.steps, beside=beside),
-        clip_norm=phantom_clip_norm(model, training.trained, training.draws),
-        draws=training.draws,
-        delta=delta,
-    )
-    limit = Budget(epsilon + LEDGER_SLACK, delta)
-    with tempfile.TemporaryDirectory() as folder:
-        ledger = Ledger(
-            Path(folder) / "ledger.db",
+    return model
+
+
+class _Hospital:
+    """Patients, the mechanism that spends ``epsilon`` over a whole training, and the ledger that holds it to that."""
+
+    def __init__(  # noqa: PLR0917
+        self,
+        patients: list[PatientArrays],
+        model: ConditionedUNet,
+        training: Training,
+        epsilon: float,
+        folder: Path,
+        beside: tuple[PureDP, ...] = (),
+    ) -> None:
+        self.patients, self._training = patients, training
+        self._purpose = f"utility benchmark at epsilon {epsilon:g}"
+        delta = 1.0 / (10 * len(patients))
+        self.mechanism = Mechanism(
+            rate=training.rate,
+            noise_multiplier=noise_multiplier_for(epsilon, delta, training.rate, training.steps, beside=beside),
+            clip_norm=phantom_clip_norm(model, training.trained, training.draws),
+            draws=training.draws,
+            delta=delta,
+        )
+        limit = Budget(epsilon + LEDGER_SLACK, delta)
+        folder.mkdir(exist_ok=True)
+        self.ledger = Ledger(
+            folder / "ledger.db",
             key=SigningKey.generate(),
             hospital="benchmark",
             clock=lambda: datetime.now(UTC),
             budgets=Budgets(study=limit, lifetime=limit),
         )
+
+    def train(self, model: ConditionedUNet, steps: int, optimiser: Optimiser) -> None:
+        """Charge and take some of the steps; the model is changed in place."""
+        training = self._training
+        parameters = trained_parameters(model, training.trained)
         dp = PatientDP(
             model=model,
             parameters=parameters,
-            mechanism=mechanism,
-            divisor=training.rate * len(patients),
-            ledger=ledger,
+            mechanism=self.mechanism,
+            divisor=training.rate * len(self.patients),
+            ledger=self.ledger,
             study="utility",
-            optimiser=Optimiser(learning_rate=training.learning_rate),
+            optimiser=optimiser,
             probe=probe(model, training.draws),
             memory_limit=_memory_limit(parameters, training.draws),
         )
-        drawing = PatientDraws(patients, training.draws, DEVICE)
+        drawing = PatientDraws(self.patients, training.draws, DEVICE)
         dp.train(
-            patients=len(patients),
-            draw=drawing.draw,
-            loss=loss_of(model),
-            steps=training.steps,
-            purpose=f"utility benchmark at epsilon {epsilon:g}",
+            patients=len(self.patients), draw=drawing.draw, loss=loss_of(model), steps=steps, purpose=self._purpose
         )
-        ledger.close()
-    return adapter_state(model, training.trained)
 
 
 def plain_adapter(patients: list[PatientArrays], training: Training, seed: int, task: Task | None = None) -> State:
@@ -139,8 +195,7 @@ def plain_adapter(patients: list[PatientArrays], training: Training, seed: int, 
         seed: of the draws.
         task: whose class embeddings start at their pathologies, as a study's do; None where classes are the base's.
     """
-    model, _ = load_base(training.profile)
-    prepare(model, training.trained)
+    model = _start(training)
     if task is not None:
         start_at_pathologies(model, task)
     parameters = trained_parameters(model, training.trained)

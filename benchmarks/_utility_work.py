@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from benchmarks._utility_adapters import Training, patients_of, plain_adapter, private_adapter
+from benchmarks._utility_adapters import Training, federated_adapter, patients_of, plain_adapter, private_adapter
 from benchmarks._utility_votes import Voting, voted
 from sonoshare_client.agent.training import loss_of
 from sonoshare_shared.calibration.ballot import Ballot
@@ -46,13 +46,27 @@ VOTING: Final = {
     "calibrated_four": Voting(by_device=True),
     "calibrated_dp_eps8": Voting(refined=True),
 }
-EPSILON: Final = {"nonprivate": None, "dp_eps8": 8.0, "dp_eps3": 3.0, "calibrated_dp_eps8": 8.0}
+EPSILON: Final = {
+    "nonprivate": None,
+    "dp_eps8": 8.0,
+    "dp_eps8_four": 8.0,
+    "dp_eps3": 3.0,
+    "calibrated_dp_eps8": 8.0,
+}
 """Of the training of a model, composed with the arm's votes if it has any."""
+FEDERATED: Final = ("dp_eps8_four",)  # one hospital for each device
 ADAPTED: Final = tuple(EPSILON)
 SYNTHETIC: Final = (PHANTOM_ONLY, *dict.fromkeys((*VOTING, *ADAPTED)))
-WITH_REAL: Final = ("real_only", "real_plus_calibrated", "real50", "real50_plus_calibrated")
+BESIDE_REAL: Final = {
+    "real_only": None,
+    "real_plus_calibrated": "calibrated",
+    "real50": None,
+    "real50_plus_phantoms": PHANTOM_ONLY,
+    "real50_plus_calibrated": "calibrated",
+}
+"""The synthetic set that joins real images."""
+WITH_REAL: Final = tuple(BESIDE_REAL)
 ARMS: Final = (*SYNTHETIC, *WITH_REAL)
-BESIDE_REAL: Final = "calibrated"  # the synthetic set that joins real images
 PHANTOM_SEED: Final = 500
 TASK: Final = read_task("diagnosis")
 BATCH: Final = 64
@@ -164,11 +178,15 @@ class Bench:
         """The base with the adapter that never saw the fold."""
 
         def make(path: Path) -> None:
-            patients = patients_of(self.real.take(self.real.folds != fold))
+            known = self.real.take(self.real.folds != fold)
+            patients = patients_of(known)
             epsilon, training = EPSILON[arm], self.settings.training
             votes = (PureDP(VOTING[arm].epsilon),) if arm in VOTING else ()
             if epsilon is None:
                 write_tensors(path, plain_adapter(patients, training, fold))
+            elif arm in FEDERATED:
+                hospitals = [patients_of(known.take(known.devices == device)) for device in np.unique(known.devices)]
+                write_tensors(path, federated_adapter(hospitals, training, epsilon))
             else:
                 write_tensors(path, private_adapter(patients, training, epsilon, votes))
 
@@ -225,8 +243,9 @@ class Bench:
             if arm.startswith("real50"):
                 rows &= np.isin(self.real.patients, self._few(fold, seed))
             parts.append((self.real.images[rows], self.real.labels[rows]))
-        if arm not in ("real_only", "real50"):
-            made = self.synthetic(fold, BESIDE_REAL if arm in WITH_REAL else arm, seed)
+        synthetic = BESIDE_REAL.get(arm, arm)
+        if synthetic is not None:
+            made = self.synthetic(fold, synthetic, seed)
             parts.append((made.images, made.labels))
         return np.concatenate([images for images, _ in parts]), np.concatenate([labels for _, labels in parts])
 

@@ -5,12 +5,14 @@
 
 BUS-BRA, official patient-disjoint folds, 64 px. For each fold an adapter is trained on the patients of the others:
 ``nonprivate`` (same steps, no clipping, no noise), ``dp_eps8`` and ``dp_eps3`` (`PatientDP`, delta = 1 / (10 N), one
-cohort of all patients; affine parameters, q .25, K 2, T 24). Phantoms are refined by it (simulate, then refine), the
-small CNN is trained on the refined phantoms and tested on the fold. ``phantom_only`` is the floor: the same phantoms
-as they are. ``calibrated`` are phantoms, as they are, of the kinds that the other folds' patients vote for (epsilon 1,
-one cohort), ``calibrated_four`` the same with a hospital and noise for each of the four devices, ``calibrated_dp_eps8``
-refines them by a model whose training costs epsilon 8 *with* the votes. ``real_only`` trains on the other folds'
-patients, ``real50`` on 50 of them; ``..._plus_calibrated`` adds the ``calibrated`` set of the fold.
+cohort of all patients; affine parameters, q .25, K 2, T 24), ``dp_eps8_four`` the same with a hospital, noise and
+epsilon 8 for each of the four devices (3 rounds of 8 steps, averaged by cohort). Phantoms are refined by it (simulate,
+then refine), the small CNN is trained on the refined phantoms and tested on the fold. ``phantom_only`` is the floor:
+the same phantoms as they are. ``calibrated`` are phantoms, as they are, of the kinds that the other folds' patients
+vote for (epsilon 1, one cohort), ``calibrated_four`` the same with a hospital and noise for each device,
+``calibrated_dp_eps8`` refines them by a model whose training costs epsilon 8 *with* the votes. ``real_only`` trains on
+the other folds' patients, ``real50`` on 50 of them; ``..._plus_calibrated`` adds the ``calibrated`` set of the fold,
+``..._plus_phantoms`` that of ``phantom_only``.
 
 There is one adapter for each fold and epsilon; seeds vary phantoms, sampling noise, the 50 patients and the classifier.
 Scores are turned into ranks within their fold (classifiers of different folds have different scales) and pooled;
@@ -22,7 +24,7 @@ Prints one JSON object as the last line of stdout: by arm ``{auc, interval, seed
 side, equal parts of the folds), ``lesion_crop`` (logistic regression on frozen features of the lesion box) and
 ``denoising_gain_share`` (of the non-private gain in held-out denoising loss), all of seed 0. Every unit is kept in
 ``--work``; the same command goes on where it stopped, seed 0 of all arms first; ``--report`` only reads.
-Not run here: DP-SGD as four hospitals with noise of their own, and external test sets.
+Not run here: pooled noise (there is no masked sum), and external test sets.
 """
 
 import argparse
@@ -50,6 +52,7 @@ AGAINST = {
     "calibrated_dp_eps8": "calibrated",
     "real_plus_calibrated": "real_only",
     "real50": PHANTOM_ONLY,
+    "real50_plus_phantoms": "real50",
     "real50_plus_calibrated": "real50",
 }
 ORDER = (
@@ -57,7 +60,9 @@ ORDER = (
     "calibrated",
     "calibrated_four",
     "dp_eps8",
+    "dp_eps8_four",
     "real50",
+    "real50_plus_phantoms",
     "real50_plus_calibrated",
     "real_only",
     "real_plus_calibrated",

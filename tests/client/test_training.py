@@ -82,11 +82,8 @@ def test_the_self_check_still_refuses_a_leaf_whose_rule_is_slightly_wrong(monkey
         check_against_patient_loop(engine, probe(model, 2), loss_of(model))
 
 
-def test_the_learning_rate_falls_over_rounds_without_a_jump(monkeypatch):
-    class Plan:
-        rounds, learning_rate = 3, 0.02
-
-    rounds = [round_optimiser(Plan, number) for number in (1, 2, 3)]
+def test_the_learning_rate_falls_over_rounds_without_a_jump():
+    rounds = [round_optimiser(0.02, 3, number) for number in (1, 2, 3)]
     assert rounds[0].learning_rate == pytest.approx(0.02)
     for before, after in itertools.pairwise(rounds):
         assert before.learning_rate * before.final_fraction == pytest.approx(after.learning_rate)

@@ -14,13 +14,13 @@ from sonoshare_shared.evaluation.labelled import LabelledImages
 from sonoshare_shared.phantom import simulate
 
 torch.set_num_threads(1)
-TRAINING = Training(profile="tiny", rate=1.0, steps=1)
+TRAINING = Training(profile="tiny", rate=1.0, steps=3)
 SETTINGS = Settings(images=8, sampler_steps=2, classifier_steps=1, few=6, training=TRAINING)
 
 
 @pytest.fixture(scope="module")
 def stand_in():
-    batch = simulate(24, seed=9, size=32)
+    batch = simulate(48, seed=9, size=32)
     n = len(batch.labels)
     return LabelledImages(
         images=batch.images,
@@ -28,8 +28,8 @@ def stand_in():
         labels=batch.labels,
         boxes=batch.boxes,
         patients=np.array([f"p{i}" for i in range(n)]),
-        devices=np.array(["A"] * n),
-        folds=np.arange(n) // 2 % 2 + 1,
+        devices=np.array(["A", "B"] * (n // 2)),
+        folds=np.arange(n) // 4 % 2 + 1,
         classes=("benign", "malignant"),
     )
 

@@ -65,7 +65,7 @@ def train_round(node: Node, plan: StudyPlan, request: TrainRequest, adapter: byt
         divisor=plan.divisor(node.hospital),
         ledger=node.ledger,
         study=plan.study,
-        optimiser=round_optimiser(plan, request.round),
+        optimiser=round_optimiser(plan.learning_rate, plan.rounds, request.round),
         probe=probe(model, plan.mechanism.draws),
         # Activations, not gradients, fill the memory when few parameters are trained: bound the rows at once.
         memory_limit=max(1, ROWS_AT_ONCE // plan.mechanism.draws) * 4 * sum(p.numel() for p in parameters.values()),
@@ -110,14 +110,14 @@ def _canaries(node: Node, plan: StudyPlan, dimension: int) -> Canaries | None:
     return Canaries(count=plan.canaries, secret=node.canaries(plan).secret())
 
 
-def round_optimiser(plan: StudyPlan, number: int) -> Optimiser:
+def round_optimiser(learning_rate: float, rounds: int, number: int) -> Optimiser:
     """The optimiser of round ``number``: its part of a learning rate that falls linearly over the whole study."""
 
     def share(done: float) -> float:
         return 1.0 - (1.0 - FINAL_FRACTION) * done
 
-    start, end = share((number - 1) / plan.rounds), share(number / plan.rounds)
-    return Optimiser(learning_rate=plan.learning_rate * start, final_fraction=end / start)
+    start, end = share((number - 1) / rounds), share(number / rounds)
+    return Optimiser(learning_rate=learning_rate * start, final_fraction=end / start)
 
 
 class PatientDraws:
