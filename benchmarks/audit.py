@@ -40,6 +40,7 @@ from sonoshare_privacy.audits.correlation import (
 from sonoshare_privacy.audits.edits import EDITS
 from sonoshare_privacy.audits.gate import Cohort
 from sonoshare_privacy.audits.histograms import PublicBins, draw_split
+from sonoshare_privacy.audits.reference import reference_images
 from sonoshare_shared.documents import AuditPlan
 from sonoshare_shared.imaging import load_png, to_grid
 from sonoshare_shared.labels import read_labels
@@ -107,7 +108,7 @@ def measure_recall(patients: list[Images]) -> dict[str, Any]:
     right = whose[:marks] == np.tile(owner[sources], len(EDITS))
     at_one_in_1000 = float(np.quantile(top[marks:], 1 - 1e-3, method="higher"))
     candidates = halved(others)
-    calibrated = copies.calibrate(candidates, copies.reference_images(64)).threshold
+    calibrated = copies.calibrate(candidates, reference_images(64)).threshold
     plain = scores[marks : marks + len(others)]
     by_patient = [plain[:, owner == patient].max() >= calibrated for patient in range(half)]
 
@@ -141,7 +142,7 @@ def measure_planted(patients: list[Images]) -> dict[str, Any]:
         for place in range(copied):
             edit = kinds[place % len(kinds)]
             candidates[place] = edit.apply(trained[place][0], clean[-1], rng)
-        detector = copies.calibrate(candidates, copies.reference_images(64))
+        detector = copies.calibrate(candidates, reference_images(64))
         scores = [copies.patient_nearest(candidates, group).scores for group in (trained, held_out)]
         test = gate.copy_test(PLAN, cohort, detector.rates)
         tolerated = gate.tolerated_patients(PLAN, cohort)

@@ -37,6 +37,7 @@ from sonoshare_privacy.audits.geometric import SYSTEM_RANDOM, RandomBelow
 from sonoshare_privacy.audits.histograms import PublicBins, SplitHistogram, draw_split
 from sonoshare_privacy.audits.mechanism import MechanismCheck
 from sonoshare_privacy.audits.nearest import Pictures, looks_for
+from sonoshare_privacy.audits.reference import reference_images
 from sonoshare_privacy.votes import draw_votes
 from sonoshare_shared.documents import AuditPlan
 from sonoshare_shared.documents.charge import PureDP
@@ -257,7 +258,7 @@ def audit_release(
     if clusters and len(clusters) != len(candidates):
         raise InputError("a veto needs the cluster of every candidate", remedy="sample the candidate again")
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    reference = copies.reference_images(size)
+    reference = reference_images(size)
     detector = copies.calibrate(
         candidates, reference, device, looks_for(len(candidates), cohort.trained + cohort.held_out)
     )

@@ -9,6 +9,7 @@ from sonoshare_client.own_eyes import MOST_PAIRS, ShownPair, TrueView
 from sonoshare_client.vault import PatientRecord, Vault
 from sonoshare_privacy.audits import copies
 from sonoshare_privacy.audits.nearest import looks_for
+from sonoshare_privacy.audits.reference import reference_images
 from sonoshare_shared.evaluation.labelled import read_picture
 from sonoshare_shared.imaging import to_grid
 
@@ -30,7 +31,7 @@ def vault_view(vault: Vault, folder: Path, name: str) -> TrueView:
     for patient in vault.patients():
         groups[patient.held_out].append(patient)
     looks = looks_for(len(paths), len(groups[False]) + len(groups[True]))
-    threshold = copies.calibrate(candidates, copies.reference_images(GRID_PX), looks=looks).threshold
+    threshold = copies.calibrate(candidates, reference_images(GRID_PX), looks=looks).threshold
     trained, held_out = (
         copies.patient_nearest(
             candidates,

@@ -14,6 +14,7 @@ from sonoshare_client.payment import LedgerPayment, NoLedger
 from sonoshare_privacy.audits import copies, nearest
 from sonoshare_privacy.audits.edits import EDITS
 from sonoshare_privacy.audits.gate import Cohort
+from sonoshare_privacy.audits.reference import reference_images
 from sonoshare_privacy.budget import Budget, Budgets
 from sonoshare_privacy.ledger import Ledger
 from sonoshare_shared.documents import AuditPlan
@@ -99,7 +100,7 @@ def calibrated(world, monkeypatch):
 @lru_cache(maxsize=1)
 def _detector(candidates):
     images = np.frombuffer(candidates, np.float32).reshape(-1, SIZE, SIZE)
-    return _calibrate(images, copies.reference_images(SIZE))
+    return _calibrate(images, reference_images(SIZE))
 
 
 def audit(world, candidates=None, **options):

@@ -7,6 +7,13 @@ from sonoshare_privacy.audits import copies
 from sonoshare_privacy.audits.correlation import best_correlations, paired_correlations
 from sonoshare_privacy.audits.edits import EDITS
 from sonoshare_privacy.audits.nearest import nearest
+from sonoshare_privacy.audits.reference import (
+    REFERENCE_IMAGES,
+    REFERENCE_SEED,
+    drawn,
+    reference_images,
+    shipped_file,
+)
 from sonoshare_shared.errors import InputError
 from sonoshare_shared.imaging import load_png, to_grid
 from sonoshare_shared.labels import read_labels
@@ -27,7 +34,7 @@ def pictures():
 
 @pytest.fixture(scope="module")
 def detector(pictures):
-    return copies.calibrate(pictures[1], copies.reference_images(SIZE))
+    return copies.calibrate(pictures[1], reference_images(SIZE))
 
 
 def test_unrelated_patients_are_not_flagged(pictures, detector):
@@ -76,13 +83,13 @@ def test_a_generator_that_repeats_itself_does_not_raise_its_own_threshold(pictur
     """Copies of one patient, twenty times each, must not hide each other."""
     patients, candidates = pictures
     repeated = np.concatenate([np.repeat(patients[:2], 20, axis=0), candidates[:20]])
-    assert copies.calibrate(repeated, copies.reference_images(SIZE)).threshold < 0.85
+    assert copies.calibrate(repeated, reference_images(SIZE)).threshold < 0.85
     assert (copies.patient_nearest(repeated, [patients[:1], patients[1:2]]).scores > 0.99).all()
 
 
 def test_bins_of_a_large_set_are_those_of_its_best_scores(pictures, monkeypatch):
     """Quartiles over a part of the candidates would leave all patients in one bin."""
-    candidates, reference = pictures[1], copies.reference_images(SIZE)
+    candidates, reference = pictures[1], reference_images(SIZE)
     whole = copies.calibrate(candidates, reference)
     monkeypatch.setattr(copies, "_MOST_CALIBRATED", 10)
     part = copies.calibrate(candidates, reference)
@@ -104,10 +111,20 @@ def test_blocks_do_not_change_scores(pictures, monkeypatch):
 
 
 def test_reference_is_public_and_beyond_every_seed_of_a_plan():
-    assert copies.REFERENCE_SEED >= 2**53
-    reference = copies.reference_images(SIZE)
-    assert len(reference) == copies.REFERENCE_IMAGES
-    np.testing.assert_array_equal(reference[:3], simulate(3, seed=copies.REFERENCE_SEED, size=SIZE).images)
+    assert REFERENCE_SEED >= 2**53
+    for size in (32, 64):
+        pictures = reference_images(size)
+        assert pictures.shape == (REFERENCE_IMAGES, size, size)
+        own = simulate(3, seed=REFERENCE_SEED, size=size).images
+        np.testing.assert_allclose(pictures[:3], own, atol=0.51 / 255)
+
+
+def test_the_shipped_reference_is_what_this_simulator_draws():
+    """On another processor a grey level on a border may round the other way."""
+    assert shipped_file(64).is_file()
+    apart = np.abs(255 * reference_images(64) - drawn(64))
+    assert apart.max() < 1.01
+    assert (apart > 0.01).mean() < 1e-3
 
 
 def test_flat_and_tiny_images_do_not_break_it(pictures):
@@ -119,7 +136,7 @@ def test_flat_and_tiny_images_do_not_break_it(pictures):
 
 def test_impossible_inputs_are_refused(pictures):
     with pytest.raises(InputError):
-        copies.calibrate(pictures[1][:0], copies.reference_images(SIZE))
+        copies.calibrate(pictures[1][:0], reference_images(SIZE))
     with pytest.raises(InputError):
         copies.calibrate(pictures[1], pictures[0][:5])
     with pytest.raises(InputError):
@@ -139,7 +156,7 @@ def test_busbra_false_flags_and_recall(busbra):
     found = [edit for edit in EDITS if not edit.blind_spot]
     for place in range(48):
         planted[place] = found[place % len(found)].apply(groups[place][0], candidates[-1], rng)
-    detector = copies.calibrate(candidates, copies.reference_images(SIZE))
+    detector = copies.calibrate(candidates, reference_images(SIZE))
     assert (copies.patient_nearest(candidates, groups).scores >= detector.threshold).sum() <= 1
     flagged = copies.patient_nearest(planted, groups).scores >= detector.threshold
     assert flagged[:48].mean() >= 0.9

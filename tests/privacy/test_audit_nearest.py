@@ -9,6 +9,7 @@ from sonoshare_privacy.audits import copies, nearest
 from sonoshare_privacy.audits.edits import EDITS
 from sonoshare_privacy.audits.histograms import PublicBins
 from sonoshare_privacy.audits.nearest import BytePictures, first_pass_limits, looks_for
+from sonoshare_privacy.audits.reference import reference_images
 from sonoshare_shared.phantom import simulate
 
 SIZE, LOOKS = 64, 4
@@ -102,7 +103,7 @@ def test_which_way_is_taken_follows_from_public_numbers():
 
 def test_the_declared_recall_is_that_of_the_search_in_use(pictures):
     _, candidates = pictures
-    reference = copies.reference_images(SIZE)
+    reference = reference_images(SIZE)
     every, few = (copies.calibrate(candidates, reference, looks=looks) for looks in (None, 1))
     assert every.threshold == few.threshold
     assert (every.looks, few.looks) == (None, 1)

@@ -22,7 +22,6 @@ Does not promise: what the recall table does not show. Held-out patients check t
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import pairwise
 from typing import Final
 
@@ -34,8 +33,8 @@ from sonoshare_privacy.audits.edits import EDITS
 from sonoshare_privacy.audits.gate import DetectorRates
 from sonoshare_privacy.audits.histograms import PublicBins
 from sonoshare_privacy.audits.nearest import Pictures, first_pass_limits, nearest
+from sonoshare_privacy.audits.reference import REFERENCE_SEED
 from sonoshare_shared.errors import InputError
-from sonoshare_shared.phantom import simulate
 
 FALSE_RATE: Final = 0.003
 """Wanted chance that a patient who was not copied is flagged by the whole candidate set."""
@@ -49,9 +48,6 @@ MARGIN: Final = 0.03
 MAX_RECALL: Final = 0.9
 """Never declare more: a model's near-copies are not the table's edits."""
 
-REFERENCE_SEED: Final = 2**53 + 20_261_101
-"""Beyond every seed a release plan can name, so that no candidate was refined from a reference phantom."""
-REFERENCE_IMAGES: Final = 128
 PLANTED_SOURCES: Final = 24
 
 _IMAGES_PER_PATIENT: Final = 4
@@ -83,12 +79,6 @@ class CopyDetector:
     def blind_spots(self) -> tuple[str, ...]:
         """Edits of which fewer than 90 % were found."""
         return tuple(name for name, share in self.recall.items() if share < 0.9)
-
-
-@lru_cache(maxsize=2)
-def reference_images(size: int) -> NDArray[np.float32]:
-    """Public stand-ins for patients who were not copied: phantoms of a fixed seed, float32 [128, size, size]."""
-    return simulate(REFERENCE_IMAGES, seed=REFERENCE_SEED, size=size).images
 
 
 def calibrate(
