@@ -57,7 +57,10 @@ def test_curves_are_resumed_and_say_the_same(
     assert (tmp_path / "scaling.png").read_bytes().startswith(b"\x89PNG")
     fields = first.as_json()
     assert [point["n"] for point in fields["n_synthetic"]] == [4, 20]
-    assert set(fields["imbalance"][0]) == {"share", "real", "both"}
+    assert set(fields["imbalance"][0]) == {"share", "real", "both", "minus_real"}
+    point = first.rarity[0.2]
+    assert point.minus_real.value == pytest.approx(point.both.value - point.real.value)
+    assert point.minus_real.interval[0] <= point.minus_real.value <= point.minus_real.interval[1]
 
 
 def test_another_release_does_not_go_on_in_the_same_folder(

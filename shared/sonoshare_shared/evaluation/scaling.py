@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sonoshare_shared.errors import InputError
-from sonoshare_shared.evaluation.auc import Estimate, patient_bootstrap
+from sonoshare_shared.evaluation.auc import Estimate, paired_difference, patient_bootstrap
 from sonoshare_shared.evaluation.classifier import STEPS, fit
 from sonoshare_shared.evaluation.labelled import LabelledImages
 from sonoshare_shared.evaluation.tstr import joined
@@ -32,27 +32,47 @@ LEAST_POSITIVES: Final = 2  # images; fewer cannot be trained on
 
 
 @dataclass(frozen=True)
+class Rare:
+    """Training on real images whose positive class is rare.
+
+    Attributes:
+        real: as they are.
+        both: filled up with synthetic positives.
+        minus_real: the second minus the first, on the same resampled patients.
+    """
+
+    real: Estimate
+    both: Estimate
+    minus_real: Estimate
+
+    def as_json(self) -> dict[str, object]:
+        """Its figures by name."""
+        return {
+            "real": self.real.as_json(),
+            "both": self.both.as_json(),
+            "minus_real": self.minus_real.as_json("difference"),
+        }
+
+
+@dataclass(frozen=True)
 class Scaling:
     """Two curves; a point that could not be measured is left out.
 
     Attributes:
         amount: by number of synthetic images.
-        rarity: by share of positive images, real alone and filled up.
+        rarity: by share of positive images.
         seeds: classifiers of each figure.
     """
 
     amount: dict[int, Estimate]
-    rarity: dict[float, tuple[Estimate, Estimate]]
+    rarity: dict[float, Rare]
     seeds: int
 
     def as_json(self) -> dict[str, object]:
         """Fields as ``sonoshare evaluate scaling --json`` prints them."""
         return {
             "n_synthetic": [{"n": n, **figure.as_json()} for n, figure in self.amount.items()],
-            "imbalance": [
-                {"share": share, "real": real.as_json(), "both": both.as_json()}
-                for share, (real, both) in self.rarity.items()
-            ],
+            "imbalance": [{"share": share, **point.as_json()} for share, point in self.rarity.items()],
             "seeds": self.seeds,
         }
 
@@ -90,19 +110,22 @@ def measure_scaling(
     if set(train.patients) & set(test.patients):
         raise InputError("some patients are in training and test", remedy="split by patient")
 
-    def figure(name: str, sets: Sequence[LabelledImages]) -> Estimate:
-        def scores(seed: int) -> NDArray[np.float64]:
+    def scores(name: str, sets: Sequence[LabelledImages]) -> NDArray[np.float64]:
+        def of(seed: int) -> NDArray[np.float64]:
             def make() -> dict[str, Any]:
                 network = fit(sets[seed].images, sets[seed].labels, steps=steps, seed=seed)
                 return {"scores": network.predict(test.images).tolist()}
 
             return np.asarray((units.get(f"{name}-seed{seed}", make) or {})["scores"])
 
-        return patient_bootstrap(test.labels, np.stack([scores(seed) for seed in range(seeds)]), test.patients)
+        return np.stack([of(seed) for seed in range(seeds)])
+
+    def figure(table: NDArray[np.float64]) -> Estimate:
+        return patient_bootstrap(test.labels, table, test.patients)
 
     ordered = synthetic.take(_in_turn(synthetic.labels))
     amount = {
-        size: figure(f"synthetic-{size}", [ordered.take(np.arange(size))] * seeds)
+        size: figure(scores(f"synthetic-{size}", [ordered.take(np.arange(size))] * seeds))
         for size in sorted(set(sizes))
         if size <= len(ordered)
     }
@@ -111,7 +134,9 @@ def measure_scaling(
         thin = [thinned(train, share, seed) for seed in range(seeds)]
         if min(int((each.labels == 1).sum()) for each in thin) >= LEAST_POSITIVES:
             filled = [filled_up(each, synthetic) for each in thin]
-            rarity[share] = figure(f"rare-{share:g}-real", thin), figure(f"rare-{share:g}-both", filled)
+            alone, both = scores(f"rare-{share:g}-real", thin), scores(f"rare-{share:g}-both", filled)
+            gain = paired_difference(test.labels, both, alone, test.patients)
+            rarity[share] = Rare(figure(alone), figure(both), gain)
     return Scaling(amount, rarity, seeds)
 
 
@@ -152,9 +177,9 @@ def draw_scaling(scaling: Scaling, path: Path) -> None:
     left, right = figure.subplots(1, 2, sharey=True)
     _curve(left, list(scaling.amount), list(scaling.amount.values()), "synthetic only")
     left.set(xlabel="synthetic images", ylabel="AUC on real test patients", xscale="log")
-    for position, name in enumerate(("real only", "real and synthetic positives")):
-        figures = [both[position] for both in scaling.rarity.values()]
-        _curve(right, [100 * share for share in scaling.rarity], figures, name)
+    shares, points = [100 * share for share in scaling.rarity], list(scaling.rarity.values())
+    _curve(right, shares, [point.real for point in points], "real only")
+    _curve(right, shares, [point.both for point in points], "real and synthetic positives")
     right.set(xlabel="share of the positive class in real training images, %", xscale="log")
     for axes in (left, right):
         axes.axhline(0.5, color="#888888", linewidth=0.8)
