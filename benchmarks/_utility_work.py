@@ -33,7 +33,7 @@ from sonoshare_shared.model.conditions import Condition
 from sonoshare_shared.model.diffusion import stratified_times
 from sonoshare_shared.model.network import ConditionedUNet
 from sonoshare_shared.model.profiles import profile_named
-from sonoshare_shared.model.sampler import refine
+from sonoshare_shared.model.sampler import SamplerSettings, refine
 from sonoshare_shared.model.tensors import read_tensors, write_tensors
 from sonoshare_shared.phantom import PhantomBatch, simulate
 from sonoshare_shared.tasks.files import read_task
@@ -101,8 +101,8 @@ class Settings:
     """
 
     images: int = 1000
-    sampler_steps: int = 5
-    start_time: int = 250
+    sampler_steps: int = 8
+    start_time: int = SamplerSettings.start_time
     classifier_steps: int = STEPS
     few: int = 50
     training: Training = field(default_factory=Training)

@@ -1,7 +1,7 @@
 """What synthetic images are worth to a classifier: floor, without privacy, under DP, and beside real patients.
 
     python -m benchmarks.utility --work DIR [--busbra DIR] [--folds 1,2,3,4,5] [--seeds 3] [--arms ARM,...] [--json]
-        [--start-time 250] [--sampler-steps 5] [--report]
+        [--start-time 120] [--sampler-steps 8] [--report]
 
 BUS-BRA, official patient-disjoint folds, 64 px. For each fold an adapter is trained on the patients of the others:
 ``nonprivate`` (same steps, no clipping, no noise), ``dp_eps8`` and ``dp_eps3`` (`PatientDP`, delta = 1 / (10 N), one
