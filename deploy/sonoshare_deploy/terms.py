@@ -54,6 +54,7 @@ def study_terms(
     base: Path | None = None,
     epsilon_calibration: float = EPSILON_CALIBRATION,
     ballot: Path | None = None,
+    start_time: int = START_TIME,
 ) -> StudyTerms:
     """Terms of a study with the settings that measured best at this scale (docs/model.md, docs/utility.md).
 
@@ -64,7 +65,7 @@ def study_terms(
         InputError: the ballot cannot be read.
         ModelError: it is not one.
     """
-    release = ReleasePlan(images=images, sampler_steps=SAMPLER_STEPS, start="phantom", start_time=START_TIME)
+    release = ReleasePlan(images=images, sampler_steps=SAMPLER_STEPS, start="phantom", start_time=start_time)
     return StudyTerms(
         study=name,
         task=task,

@@ -82,6 +82,14 @@ def test_a_ballot_is_made_and_its_votes_are_part_of_epsilon(home: Path, tmp_path
         create(home, "other", "--task", "birads", "--ballot", str(out))
 
 
+def test_how_far_phantoms_are_refined_is_the_coordinators_choice(home: Path) -> None:
+    create(home, "near", "--start-time", "8")
+    create(home, "usual")
+    near, usual = (CoordinatorHome(home).study(name).plan.release for name in ("near", "usual"))
+    assert (near.start_time, usual.start_time) == (8, 120)
+    assert near.sampler_steps <= near.start_time
+
+
 def test_votes_are_proposed_where_a_ballot_ships() -> None:
     settings = {"audit": terms.audit_policy(1.0, 0.6, 0.97, 0.001), "epsilon": 8.0, "delta": 1e-3, "rounds": 1}
     shipped = terms.study_terms(

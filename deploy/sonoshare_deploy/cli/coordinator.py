@@ -159,6 +159,13 @@ def study() -> None:
     help="Of the votes on phantoms; 0 for none. Without --ballot there are votes where one ships for the task.",
 )
 @click.option("--ballot", type=click.Path(path_type=Path, dir_okay=False), help="From: sonoshare coordinator ballot.")
+@click.option(
+    "--start-time",
+    type=click.IntRange(8, 990),
+    default=120,
+    show_default=True,
+    help="How far phantoms are noised (of 1000) before the model refines them; 8 leaves them nearly as simulated.",
+)
 @json_option
 def create(
     *,

@@ -129,7 +129,7 @@ class ReleasePlan(Document):
 
     Attributes:
         images: number of candidate images.
-        sampler_steps: DPM-Solver++ steps of the whole time range.
+        sampler_steps: DPM-Solver++ steps of the whole time range; from a phantom at most ``start_time``.
         start: from ``noise``, or from a ``phantom`` that the model refines.
         start_time: noise level (of 1000) at which a phantom is entered; unused from noise.
         guidance: classifier-free guidance weight (0: none).
@@ -139,9 +139,15 @@ class ReleasePlan(Document):
     images: Annotated[int, Field(ge=2, le=1_000_000)]
     sampler_steps: Annotated[int, Field(ge=2, le=1000)]
     start: Literal["noise", "phantom"]
-    start_time: Annotated[int, Field(ge=1, le=999)] = 120
+    start_time: Annotated[int, Field(ge=1, le=990)] = 120
     guidance: Annotated[float, Field(ge=0, le=20)] = 0.0
     seed: Annotated[int, Field(ge=0, lt=2**53)] = 0
+
+    @model_validator(mode="after")
+    def _steps_fit(self) -> Self:
+        if self.start == "phantom" and self.sampler_steps > self.start_time:
+            raise ValueError("more sampler steps than the start time holds")
+        return self
 
 
 class StudyPlan(Document):
