@@ -55,6 +55,8 @@ EPSILON: Final = {
 }
 """Of the training of a model, composed with the arm's votes if it has any."""
 FEDERATED: Final = ("dp_eps8_four",)  # one hospital for each device
+SMALLEST_HOSPITAL: Final = 11
+"""Patients; with fewer no plan could be made, because delta = 1 / (10 N) must be below .01."""
 ADAPTED: Final = tuple(EPSILON)
 SYNTHETIC: Final = (PHANTOM_ONLY, *dict.fromkeys((*VOTING, *ADAPTED)))
 BESIDE_REAL: Final = {
@@ -186,7 +188,8 @@ class Bench:
                 write_tensors(path, plain_adapter(patients, training, fold))
             elif arm in FEDERATED:
                 hospitals = [patients_of(known.take(known.devices == device)) for device in np.unique(known.devices)]
-                write_tensors(path, federated_adapter(hospitals, training, epsilon))
+                taking_part = [each for each in hospitals if len(each) >= SMALLEST_HOSPITAL]
+                write_tensors(path, federated_adapter(taking_part, training, epsilon))
             else:
                 write_tensors(path, private_adapter(patients, training, epsilon, votes))
 

@@ -6,7 +6,8 @@
 BUS-BRA, official patient-disjoint folds, 64 px. For each fold an adapter is trained on the patients of the others:
 ``nonprivate`` (same steps, no clipping, no noise), ``dp_eps8`` and ``dp_eps3`` (`PatientDP`, delta = 1 / (10 N), one
 cohort of all patients; affine parameters, q .25, K 2, T 24), ``dp_eps8_four`` the same with a hospital, noise and
-epsilon 8 for each of the four devices (3 rounds of 8 steps, averaged by cohort). Phantoms are refined by it (simulate,
+epsilon 8 for each of the four devices (3 rounds of 8 steps, averaged by cohort; a device with fewer than eleven
+patients takes no part). Phantoms are refined by it (simulate,
 then refine), the small CNN is trained on the refined phantoms and tested on the fold. ``phantom_only`` is the floor:
 the same phantoms as they are. ``calibrated`` are phantoms, as they are, of the kinds that the other folds' patients
 vote for (epsilon 1, one cohort), ``calibrated_four`` the same with a hospital and noise for each device,

@@ -22,13 +22,15 @@ SETTINGS = Settings(images=8, sampler_steps=2, classifier_steps=1, few=6, traini
 def stand_in():
     batch = simulate(48, seed=9, size=32)
     n = len(batch.labels)
+    devices = np.array(["A", "B"] * (n // 2))
+    devices[[0, 1, 4, 5]] = "C"  # two patients in each fold: too few to be a hospital
     return LabelledImages(
         images=batch.images,
         masks=batch.masks,
         labels=batch.labels,
         boxes=batch.boxes,
         patients=np.array([f"p{i}" for i in range(n)]),
-        devices=np.array(["A", "B"] * (n // 2)),
+        devices=devices,
         folds=np.arange(n) // 4 % 2 + 1,
         classes=("benign", "malignant"),
     )
