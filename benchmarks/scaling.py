@@ -1,7 +1,7 @@
 """What more synthetic images, and synthetic positives where positives are rare, are worth: both curves on BUS-BRA.
 
     python -m benchmarks.scaling --work DIR [--busbra DIR] [--fold 1] [--images 10000] [--seeds 3]
-        [--plot FILE] [--json]
+        [--shares 1,2,5,10,20] [--plot FILE] [--json]
 
 The curves of ``sonoshare evaluate scaling`` for phantoms as they are, of the kinds that the patients of the other folds
 vote for (``calibrated`` of ``benchmarks.utility``, epsilon 1, one cohort). Tested on the fold. *Amount*: the small CNN
@@ -25,7 +25,7 @@ from benchmarks._utility_work import TASK, Bench, Made, Settings
 from benchmarks.utility import BUSBRA, SIZE, WORK
 from sonoshare_shared.calibration.ballot import shipped_ballot
 from sonoshare_shared.evaluation.labelled import LabelledImages, load_labelled
-from sonoshare_shared.evaluation.scaling import draw_scaling, measure_scaling, pinned
+from sonoshare_shared.evaluation.scaling import SHARES, draw_scaling, measure_scaling, pinned
 from sonoshare_shared.evaluation.units import Units
 from sonoshare_shared.labels import read_labels
 
@@ -55,6 +55,7 @@ def main() -> None:
     parser.add_argument("--fold", type=int, default=1, choices=range(1, 6), help="official fold to test on")
     parser.add_argument("--images", type=int, default=10_000, help="synthetic images")
     parser.add_argument("--seeds", type=int, default=3, help="classifiers of each point")
+    parser.add_argument("--shares", default=",".join(f"{100 * s:g}" for s in SHARES), help="of positives, per cent")
     parser.add_argument("--plot", type=Path, help="PNG of both curves")
     parser.add_argument("--json", action="store_true", help="the result is JSON in any case")
     arguments = parser.parse_args()
@@ -73,7 +74,8 @@ def main() -> None:
     test, train = real.take(bench.test_rows(arguments.fold)), real.take(real.folds != arguments.fold)
     synthetic = labelled(bench.synthetic(arguments.fold, ARM, 0), real.classes)
     units = Units(arguments.work / f"fold{arguments.fold}", pinned(synthetic, test, train), say=say)
-    curves = measure_scaling(synthetic, test, train, units, seeds=arguments.seeds)
+    shares = [float(text) / 100 for text in arguments.shares.split(",")]
+    curves = measure_scaling(synthetic, test, train, units, shares=shares, seeds=arguments.seeds)
     if arguments.plot:
         draw_scaling(curves, arguments.plot)
     print(json.dumps({"fold": arguments.fold, **curves.as_json()}))
