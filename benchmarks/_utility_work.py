@@ -181,17 +181,16 @@ class Bench:
 
         def make(path: Path) -> None:
             known = self.real.take(self.real.folds != fold)
-            patients = patients_of(known)
             epsilon, training = EPSILON[arm], self.settings.training
             votes = (PureDP(VOTING[arm].epsilon),) if arm in VOTING else ()
             if epsilon is None:
-                write_tensors(path, plain_adapter(patients, training, fold))
+                write_tensors(path, plain_adapter(patients_of(known), training, fold))
             elif arm in FEDERATED:
                 hospitals = [patients_of(known.take(known.devices == device)) for device in np.unique(known.devices)]
                 taking_part = [each for each in hospitals if len(each) >= SMALLEST_HOSPITAL]
                 write_tensors(path, federated_adapter(taking_part, training, epsilon))
             else:
-                write_tensors(path, private_adapter(patients, training, epsilon, votes))
+                write_tensors(path, private_adapter(patients_of(known), training, epsilon, votes))
 
         path = self.units.file(f"adapter-{arm}-fold{fold}.safetensors", make)
         model, _ = load_base(self.settings.training.profile)

@@ -6,14 +6,13 @@ trained, with one autograd pass per patient alone. The comparison also catches o
 in another order, buffers that change, and losses that draw their own random numbers.
 
 Rounding is not a wrong rule. By noise alone an adapter can bring a group norm to where float32 itself is unsure of a
-gradient (a nearly constant group), and bfloat16, with its eight bits, is unsure wherever large terms cancel; there the
-same comparison is made in float64, with the same rules, model and draws. It must then agree to 1e-9, and the difference
-seen first must stay below what rounding can do (`_Limits`); a wrong rule passes neither.
+gradient (a nearly constant group); there the same comparison is made in float64, with the same rules, model and draws.
+It must then agree to 1e-9, and the float32 difference must stay below `_ROUNDING`; a wrong rule passes neither.
 """
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Final, NamedTuple
+from typing import Final
 
 import torch
 from torch import nn
@@ -21,23 +20,15 @@ from torch import nn
 from sonoshare_privacy.gradients.engine import Batch, Loss, PatientGradients
 from sonoshare_shared.errors import ModelError
 
-
-class _Limits(NamedTuple):
-    """Errors of a tensor, in parts of its norm (see `_SMALL_TENSOR`)."""
-
-    tolerance: float  # passed at once
-    rounding: float  # largest error that a passed comparison in float64 explains
-
-
-_DOUBLE: Final = _Limits(1e-9, 1e-9)
-_SINGLE: Final = _Limits(2e-4, 1e-3)  # 5e-4 was seen, once in some tens of studies
-# Under autocast one small model in 20 had a gradient off by .05, one in 300 by .3; a lost or doubled term errs by 1.
-_AUTOCAST: Final = _Limits(0.05, 0.5)
+_TOLERANCE: Final = {torch.float32: 2e-4, torch.float64: 1e-9}
+_AUTOCAST_TOLERANCE: Final = 0.05  # bfloat16 keeps eight bits
 # A tensor's error is judged against its own norm plus this part of the whole gradient: where large terms cancel
 # (affine parameters of an adapted UNet whose gradient is a hundredth of the whole), float32 leaves an error of 2e-6 of
 # the whole between one patient alone and the same patient in a batch. A wrong rule errs by the tensor's own norm, which
 # is caught unless that is below 1e-5 of the whole.
 _SMALL_TENSOR: Final = 0.05
+_ROUNDING: Final = 0.001
+"""Largest float32 error that a passed comparison in float64 explains; 5e-4 was seen, once in some tens of studies."""
 
 
 def check_against_patient_loop(engine: PatientGradients, patients: Sequence[Batch], loss: Loss) -> None:
@@ -54,23 +45,17 @@ def check_against_patient_loop(engine: PatientGradients, patients: Sequence[Batc
     if len(patients) < 2:
         raise ModelError("the self-check needs two patients", remedy="give draws of at least two")
     state = {name: value.clone() for name, value in engine.model.named_buffers()}
-    limits = _limits(engine)
+    dtype = engine.buffer.dtype
     try:
-        _check_once(engine, patients, loss, limits.tolerance)
+        _check_once(engine, patients, loss, _AUTOCAST_TOLERANCE if engine.autocast is not None else _TOLERANCE[dtype])
     except ModelError:
-        if limits is _DOUBLE:
+        if engine.autocast is not None or dtype != torch.float32:
             raise
-        _check_once(engine, patients, loss, limits.rounding)
+        _check_once(engine, patients, loss, _ROUNDING)
         _check_in_double(engine, patients, loss)
     for name, value in engine.model.named_buffers():
         if name not in state or not torch.equal(state[name], value):
             raise ModelError(f"buffer {name} changes in a forward pass", remedy="remove running statistics")
-
-
-def _limits(engine: PatientGradients) -> _Limits:
-    if engine.autocast is not None:
-        return _AUTOCAST
-    return _DOUBLE if engine.buffer.dtype == torch.float64 else _SINGLE
 
 
 def _check_once(engine: PatientGradients, patients: Sequence[Batch], loss: Loss, tolerance: float) -> None:
@@ -94,7 +79,7 @@ def _check_in_double(engine: PatientGradients, patients: Sequence[Batch], loss: 
             {name: value.double() if value.is_floating_point() else value for name, value in batch.items()}
             for batch in patients
         ]
-        _check_once(twin, double, loss, _DOUBLE.tolerance)
+        _check_once(twin, double, loss, _TOLERANCE[torch.float64])
 
 
 @contextmanager
