@@ -181,6 +181,8 @@ def draw_scaling(scaling: Scaling, path: Path) -> None:
     _curve(right, shares, [point.real for point in points], "real only")
     _curve(right, shares, [point.both for point in points], "real and synthetic positives")
     right.set(xlabel="share of the positive class in real training images, %", xscale="log")
+    right.set_xticks(shares, [f"{share:g}" for share in shares])
+    right.minorticks_off()  # their labels would be powers of ten between few points
     for axes in (left, right):
         axes.axhline(0.5, color="#888888", linewidth=0.8)
         if axes.lines[:-1]:
