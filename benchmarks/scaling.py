@@ -9,7 +9,8 @@ on the first 100 to 10,000 of them. *Rarity*: the other folds' real images with 
 share of all images, alone and filled up with malignant phantoms until the classes are level.
 
 Prints one JSON object as the last line of stdout: ``n_synthetic`` and ``imbalance``, AUC with an interval over
-resampled test patients at each point, and the difference that filling up makes on the same resamples.
+resampled test patients at each point, the difference that filling up makes on the same resamples, and
+``peak_resident_mib``, the largest memory of this process.
 Every classifier is kept in ``--work``; the same command goes on where it stopped. The picture is drawn to ``--plot``.
 """
 
@@ -21,6 +22,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from benchmarks._parts import peak_resident_mib
 from benchmarks._utility_work import TASK, Bench, Made, Settings
 from benchmarks.utility import BUSBRA, SIZE, WORK
 from sonoshare_shared.calibration.ballot import shipped_ballot
@@ -78,7 +80,7 @@ def main() -> None:
     curves = measure_scaling(synthetic, test, train, units, shares=shares, seeds=arguments.seeds)
     if arguments.plot:
         draw_scaling(curves, arguments.plot)
-    print(json.dumps({"fold": arguments.fold, **curves.as_json()}))
+    print(json.dumps({"fold": arguments.fold, **curves.as_json(), "peak_resident_mib": peak_resident_mib()}))
 
 
 if __name__ == "__main__":

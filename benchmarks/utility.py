@@ -23,8 +23,9 @@ shows: two classifiers trained on sets of one kind differ by .01 to .03.
 Prints one JSON object as the last line of stdout: by arm ``{auc, interval, seeds}`` and, on the same resamples,
 ``difference`` from the arm named ``against``; null while a fold is missing. Beside them ``frechet`` (400 images on each
 side, equal parts of the folds), ``lesion_crop`` (logistic regression on frozen features of the lesion box) and
-``denoising_gain_share`` (of the non-private gain in held-out denoising loss), all of seed 0. Every unit is kept in
-``--work``; the same command goes on where it stopped, seed 0 of all arms first; ``--report`` only reads.
+``denoising_gain_share`` (of the non-private gain in held-out denoising loss), all of seed 0, and ``peak_resident_mib``,
+the largest memory of the process that made the units (null when it only read). Every unit is kept in ``--work``; the
+same command goes on where it stopped, seed 0 of all arms first; ``--report`` only reads.
 Not run here: pooled noise (there is no masked sum), and external test sets.
 """
 
@@ -37,6 +38,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from benchmarks._parts import peak_resident_mib
 from benchmarks._utility_work import ADAPTED, ARMS, PHANTOM_ONLY, SYNTHETIC, TASK, VOTING, Array, Bench, Settings
 from sonoshare_shared.calibration.ballot import shipped_ballot
 from sonoshare_shared.evaluation import features
@@ -205,11 +207,12 @@ def main() -> None:
 
     if not arguments.report:
         compute(bench(computing=True), folds, arguments.seeds, arms)
-    print(json.dumps(figures(bench(computing=False), folds, arguments.seeds)))
+    memory = {"peak_resident_mib": None if arguments.report else peak_resident_mib()}
+    print(json.dumps(figures(bench(computing=False), folds, arguments.seeds) | memory))
 
 
 def _say(unit: str) -> None:
-    print(f"{time.process_time():8.0f} s  {unit}", file=sys.stderr, flush=True)
+    print(f"{time.process_time():8.0f} s {peak_resident_mib():6d} MiB  {unit}", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":
