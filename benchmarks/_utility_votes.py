@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from sonoshare_deploy.terms import SHARPNESS
 from sonoshare_privacy.votes import draw_votes
 from sonoshare_shared.calibration.ballot import Ballot
 from sonoshare_shared.evaluation.labelled import LabelledImages
@@ -23,9 +24,11 @@ class Voting:
         epsilon: of each hospital's counts.
         by_device: one hospital for each device, each with noise of its own; else one cohort.
         refined: whether a DP-trained model then refines the phantoms.
+        sharpness: how strongly phantoms that are typical of their class are preferred.
     """
 
     epsilon: float = 1.0
+    sharpness: float = SHARPNESS
     by_device: bool = False
     refined: bool = False
 

@@ -19,7 +19,7 @@ from benchmarks._utility_adapters import Training, federated_adapter, patients_o
 from benchmarks._utility_votes import Voting, voted
 from sonoshare_client.agent.training import loss_of
 from sonoshare_shared.calibration.ballot import Ballot
-from sonoshare_shared.calibration.choice import calibrated_phantoms, shares_of
+from sonoshare_shared.calibration.choice import calibrated_phantoms, chances_of, shares_of
 from sonoshare_shared.documents.charge import PureDP
 from sonoshare_shared.errors import InputError
 from sonoshare_shared.evaluation import features
@@ -43,6 +43,7 @@ Array = NDArray[np.float64]
 PHANTOM_ONLY: Final = "phantom_only"
 VOTING: Final = {
     "calibrated": Voting(),
+    "calibrated_as_voted": Voting(sharpness=0.0),
     "calibrated_four": Voting(by_device=True),
     "calibrated_dp_eps8": Voting(refined=True),
 }
@@ -159,7 +160,8 @@ class Bench:
                 raise InputError("no votes in the work folder", remedy="run without --report first")
             shares = shares_of(self.ballot, np.asarray(votes["votes"], dtype=np.int64))
             count, first = self.settings.images, PHANTOM_SEED + seed
-            return calibrated_phantoms(self.ballot, shares, TASK, count, seed=first)
+            chances = chances_of(self.ballot, shares, VOTING[arm].sharpness)
+            return calibrated_phantoms(self.ballot, chances, TASK, count, seed=first)
         if seed not in self._phantoms:
             self._phantoms = {seed: simulate(self.settings.images, seed=PHANTOM_SEED + seed, size=self._size)}
         return self._phantoms[seed]
@@ -172,7 +174,8 @@ class Bench:
         """What each picture would vote for."""
 
         def make(path: Path) -> None:
-            write_tensors(path, {"options": torch.from_numpy(self.ballot.chosen(self.real.images, self.real.labels))})
+            options = self.ballot.chosen(self.real.images, self.real.labels, self.real.boxes)
+            write_tensors(path, {"options": torch.from_numpy(options)})
 
         return read_tensors(self.units.file("options.safetensors", make))["options"].numpy()
 

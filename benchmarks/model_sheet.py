@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from sonoshare_deploy.terms import START_TIME
+from sonoshare_deploy.terms import SHARPNESS, START_TIME
 from sonoshare_shared.calibration.ballot import shipped_ballot
-from sonoshare_shared.calibration.choice import calibrated_phantoms, shares_of
+from sonoshare_shared.calibration.choice import calibrated_phantoms, chances_of, shares_of
 from sonoshare_shared.errors import InputError
 from sonoshare_shared.imaging import save_png
 from sonoshare_shared.model.adapter import load_adapter, read_adapter
@@ -109,7 +109,7 @@ def votes_sheet(model: ConditionedUNet, votes: Path) -> Images:
     if ballot is None:
         raise InputError("no ballot ships for the task")
     shares = shares_of(ballot, np.asarray(json.loads(votes.read_text())["votes"], dtype=np.int64))
-    voted = calibrated_phantoms(ballot, shares, task, SHOWN, seed=SEED)
+    voted = calibrated_phantoms(ballot, chances_of(ballot, shares, SHARPNESS), task, SHOWN, seed=SEED)
     refined = drawn(model, voted, PHANTOM, styles=False, start_time=START_TIME)
     rows = (simulate(SHOWN, seed=SEED, size=SIZE).images, voted.images, refined)
     return sheet([list(row) for row in rows])

@@ -9,8 +9,9 @@ cohort of all patients; affine parameters, q .25, K 2, T 24), ``dp_eps8_four`` t
 epsilon 8 for each of the four devices (3 rounds of 8 steps, averaged by cohort; a device with fewer than eleven
 patients takes no part). Phantoms are refined by it (simulate,
 then refine), the small CNN is trained on the refined phantoms and tested on the fold. ``phantom_only`` is the floor:
-the same phantoms as they are. ``calibrated`` are phantoms, as they are, of the kinds that the other folds' patients
-vote for (epsilon 1, one cohort), ``calibrated_four`` the same with a hospital and noise for each device,
+the same phantoms as they are. ``calibrated`` are phantoms, as they are, drawn by the votes of the other folds' patients
+(epsilon 1, one cohort, the sharpness that commands propose), ``calibrated_as_voted`` the same at sharpness 0,
+``calibrated_four`` with a hospital and noise for each device,
 ``calibrated_dp_eps8`` refines them by a model whose training costs epsilon 8 *with* the votes. ``real_only`` trains on
 the other folds' patients, ``real50`` on 50 of them; ``..._plus_calibrated`` adds the ``calibrated`` set of the fold,
 ``..._plus_phantoms`` that of ``phantom_only``.
@@ -52,6 +53,7 @@ FOLDS = (1, 2, 3, 4, 5)
 DISTANCE_IMAGES = 400
 AGAINST = {
     **dict.fromkeys((*VOTING, *ADAPTED), PHANTOM_ONLY),
+    "calibrated_as_voted": "calibrated",
     "calibrated_dp_eps8": "calibrated",
     "real_plus_calibrated": "real_only",
     "real50": PHANTOM_ONLY,
@@ -61,6 +63,7 @@ AGAINST = {
 ORDER = (
     PHANTOM_ONLY,
     "calibrated",
+    "calibrated_as_voted",
     "calibrated_four",
     "dp_eps8",
     "dp_eps8_four",

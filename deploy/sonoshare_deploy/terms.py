@@ -19,6 +19,7 @@ LEARNING_RATE: Final = 0.02
 SAMPLER_STEPS: Final = 8
 START_TIME: Final = 120
 EPSILON_CALIBRATION: Final = 1.0
+SHARPNESS: Final = 2.0
 
 DIAGNOSIS: Final = read_task("diagnosis")
 
@@ -54,6 +55,7 @@ def study_terms(
     base: Path | None = None,
     epsilon_calibration: float = EPSILON_CALIBRATION,
     ballot: Path | None = None,
+    sharpness: float = SHARPNESS,
     start_time: int = START_TIME,
 ) -> StudyTerms:
     """Terms of a study with the settings that measured best at this scale (docs/model.md, docs/utility.md).
@@ -84,6 +86,7 @@ def study_terms(
         base=base,
         epsilon_calibration=epsilon_calibration,
         ballot=_ballot(task, profile, ballot) if epsilon_calibration > 0 else None,
+        sharpness=sharpness,
     )
 
 

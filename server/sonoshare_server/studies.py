@@ -64,6 +64,7 @@ class StudyTerms:
         base: a base file of the consortium's own; None takes the shipped one.
         epsilon_calibration: what votes on the phantoms of the release cost at each hospital; unused without a ballot.
         ballot: what is voted on; None for no votes.
+        sharpness: how strongly phantoms that the votes call typical of their class are preferred.
         round_deadline_seconds: when a round closes without the missing.
     """
 
@@ -84,6 +85,7 @@ class StudyTerms:
     base: Path | None = None
     epsilon_calibration: float = 1.0
     ballot: Ballot | None = None
+    sharpness: float = 2.0
     round_deadline_seconds: int = 1800
 
 
@@ -152,7 +154,7 @@ def _calibration(terms: StudyTerms) -> CalibrationPlan | None:
     if terms.ballot is None:
         return None
     require_ballot_for(terms.ballot, terms.task, profile_named(terms.profile).size)
-    return CalibrationPlan(epsilon=terms.epsilon_calibration, ballot=terms.ballot.digest())
+    return CalibrationPlan(epsilon=terms.epsilon_calibration, ballot=terms.ballot.digest(), sharpness=terms.sharpness)
 
 
 def _canaries(model: ConditionedUNet, terms: StudyTerms, mechanism: Mechanism) -> int:

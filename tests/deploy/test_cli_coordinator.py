@@ -73,7 +73,12 @@ def test_a_ballot_is_made_and_its_votes_are_part_of_epsilon(home: Path, tmp_path
     study = CoordinatorHome(home).study("voted")
     assert study.plan.calibration is not None
     assert (study.plan.calibration.epsilon, study.plan.calibration.ballot) == (2.0, made["ballot"])
+    assert study.plan.calibration.sharpness == terms.SHARPNESS
     assert study.ballot() == out.read_bytes()
+    create(home, "flat", "--ballot", str(out), "--sharpness", "0")
+    flat = CoordinatorHome(home).study("flat").plan.calibration
+    assert flat is not None
+    assert flat.sharpness == 0
     plain = create(home, "plain", "--epsilon-calibration", "0", "--ballot", str(out))
     assert CoordinatorHome(home).study("plain").plan.calibration is None
     # What votes cost is taken from training: more noise for the same epsilon in all.

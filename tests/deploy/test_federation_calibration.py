@@ -1,6 +1,7 @@
 """Votes on phantoms through a whole release: charged once, signed, stored, and part of what everybody verifies."""
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import numpy as np
@@ -14,6 +15,7 @@ from sonoshare_server.federation import rounds
 from sonoshare_server.federation.calibration import collect_votes, stored_votes, votes_evidence
 from sonoshare_server.release.draw import outcome_of, phantoms_of
 from sonoshare_server.release.pipeline import facts_for
+from sonoshare_shared.calibration.ballot import Ballot
 from sonoshare_shared.documents.exchange import VOTES_PAYLOAD_TYPE, CalibrationVotes
 from sonoshare_shared.envelope import Envelope
 from sonoshare_shared.errors import FederationError, VerificationError
@@ -88,6 +90,31 @@ def test_every_trained_patient_votes_once_and_no_held_out_one(world, monkeypatch
     trained = [len(world.nodes[h].patients(world.study.plan, SIZE).trained) for h in HOSPITALS]
     assert list(counted.values()) == trained
     assert [sum(votes_in(world, h).votes) for h in HOSPITALS] == trained
+
+
+def test_a_patient_votes_by_an_image_with_its_own_label_and_box(world, monkeypatch):
+    asked, chosen = [], Ballot.chosen
+
+    def watched(self, images, labels, boxes):
+        asked.append((images, labels, boxes))
+        return chosen(self, images, labels, boxes)
+
+    monkeypatch.setattr(Ballot, "chosen", watched)
+    collect_votes(world.coordinator())
+    patients = [p for h in HOSPITALS for p in world.nodes[h].patients(world.study.plan, SIZE).trained]
+    assert len(asked) == len(patients)
+    for (image, label, box), patient in zip(asked, patients, strict=True):
+        rows = [row for row in range(len(patient)) if np.array_equal(patient.images[row], image[0])]
+        assert any(patient.labels[row] == label[0] and np.array_equal(patient.boxes[row], box[0]) for row in rows)
+
+
+def test_another_sharpness_is_another_release(world):
+    collect_votes(world.coordinator())
+    outcome = outcome_of(votes_evidence(world.study), world.study.plan, world.home.roster)
+    assert outcome.sharpness == world.study.plan.calibration.sharpness > 0
+    flat = replace(outcome, sharpness=0.0)
+    assert outcome.digest() != flat.digest()
+    assert not np.allclose(outcome.chances, flat.chances)
 
 
 def test_no_patient_is_described_in_one_batch_with_another(world, monkeypatch):

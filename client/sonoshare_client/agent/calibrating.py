@@ -90,7 +90,7 @@ def _choices(ballot: Ballot, patients: Sequence[PatientArrays]) -> NDArray[np.in
     chosen = np.empty(len(patients), dtype=np.int64)
     for place, patient in enumerate(patients):
         row = secrets.randbelow(len(patient))
-        chosen[place] = ballot.chosen(patient.images[[row]], patient.labels[[row]])[0]
+        chosen[place] = ballot.chosen(patient.images[[row]], patient.labels[[row]], patient.boxes[[row]])[0]
     return chosen
 
 

@@ -160,6 +160,13 @@ def study() -> None:
 )
 @click.option("--ballot", type=click.Path(path_type=Path, dir_okay=False), help="From: sonoshare coordinator ballot.")
 @click.option(
+    "--sharpness",
+    default=2.0,
+    show_default=True,
+    type=click.FloatRange(0, 20),
+    help="How strongly phantoms that the votes call typical of their class are preferred; 0 draws kinds as voted.",
+)
+@click.option(
     "--start-time",
     type=click.IntRange(8, 990),
     default=120,

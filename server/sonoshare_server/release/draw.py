@@ -8,6 +8,7 @@ votes is a public constant of the plan.
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Final
 
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 
 from sonoshare_server.release.build import Samples
 from sonoshare_shared.calibration.ballot import Ballot, ballot_from, require_ballot_for
-from sonoshare_shared.calibration.choice import calibrated_phantoms, shares_of
+from sonoshare_shared.calibration.choice import calibrated_phantoms, chances_of, shares_of
 from sonoshare_shared.canonical import sha256_hex
 from sonoshare_shared.documents import Roster, StudyPlan
 from sonoshare_shared.model.adapter import adapter_from_bytes, load_adapter
@@ -39,15 +40,25 @@ class Outcome:
 
     Attributes:
         ballot: what was voted on.
-        shares: float64 [C, K], how often each kind is drawn within its class.
+        shares: float64 [C, K], how often each kind was voted for within its class.
+        sharpness: the plan's.
     """
 
     ballot: Ballot
     shares: NDArray[np.float64]
+    sharpness: float
+
+    @cached_property
+    def chances(self) -> NDArray[np.float64]:
+        """How often each phantom of the ballot's pool is drawn, float64 [M]."""
+        return chances_of(self.ballot, self.shares, self.sharpness)
 
     def digest(self) -> str:
-        """Names what was voted on and what came of it, 64 hexadecimal characters."""
-        return sha256_hex(self.ballot.to_bytes() + self.shares.tobytes())
+        """Names what was voted on and what came of it, 64 hexadecimal characters.
+
+        The chances follow from it, and are left out: another machine may round their last bits otherwise.
+        """
+        return sha256_hex(self.ballot.to_bytes() + self.shares.tobytes() + np.float64(self.sharpness).tobytes())
 
 
 def outcome_of(evidence: VotesEvidence, plan: StudyPlan, roster: Roster) -> Outcome:
@@ -62,7 +73,8 @@ def outcome_of(evidence: VotesEvidence, plan: StudyPlan, roster: Roster) -> Outc
     ballot = ballot_from(evidence.ballot)
     require_ballot_for(ballot, plan.task, profile_named(plan.profile).size)
     votes = np.array([each.votes for each in said], dtype=np.int64)
-    return Outcome(ballot, shares_of(ballot, np.asarray(votes.sum(axis=0))))
+    sharpness = 0.0 if plan.calibration is None else plan.calibration.sharpness
+    return Outcome(ballot, shares_of(ballot, np.asarray(votes.sum(axis=0))), sharpness)
 
 
 def study_model(plan: StudyPlan, adapter: bytes, bases: Path) -> ConditionedUNet:
@@ -120,7 +132,7 @@ def phantoms_of(plan: StudyPlan, first: int, count: int, outcome: Outcome | None
     """
     if outcome is not None:
         return calibrated_phantoms(
-            outcome.ballot, outcome.shares, plan.task, count, seed=plan.release.seed, start_index=first
+            outcome.ballot, outcome.chances, plan.task, count, seed=plan.release.seed, start_index=first
         )
     size = profile_named(plan.profile).size
     return task_phantoms(plan.task, count, seed=plan.release.seed, size=size, start_index=first)

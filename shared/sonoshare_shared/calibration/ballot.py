@@ -1,9 +1,9 @@
 """The ballot: kinds of phantoms that a hospital's patients vote on, made from phantoms alone.
 
-A pool of phantoms is drawn from the simulator's public priors, described by frozen image features (projected on the
-pool's own principal directions), and each class of the task is divided into clusters. A patient votes for the cluster
-that one of their images lies nearest to, among those of the image's class. What the votes say is how often each kind
-of picture occurs among patients; which phantom is drawn for it is the pool's.
+A pool of phantoms is drawn from the simulator's public priors, described as a whole and by its lesion (`views`), and
+each class of the task is divided into clusters. A patient votes for the cluster that one of their images lies nearest
+to, among those of the image's class; without a known box the whole picture alone is compared. What the votes say is how
+often each kind of picture occurs among patients; which phantom is drawn for it is the pool's.
 
 Promises: no patient is in a ballot; the same task, seed and sizes give the same ballot on one machine. Which option a
 patient gets depends on that patient's image and label only, whatever the ballot says, so a hostile ballot costs no
@@ -20,6 +20,7 @@ import torch
 from numpy.typing import NDArray
 from pydantic import Field
 
+from sonoshare_shared.calibration.views import LESION, VIEWS, directions, projected, seen
 from sonoshare_shared.canonical import canonical_bytes, sha256_hex
 from sonoshare_shared.documents import Task
 from sonoshare_shared.documents.base import Document
@@ -32,7 +33,6 @@ from sonoshare_shared.tasks.phantoms import task_recipes
 
 POOL: Final = 6_000
 CLUSTERS: Final = 40
-DIRECTIONS: Final = 24
 POOL_SEED: Final = 900
 MAX_CLUSTERS: Final = 4096
 FOLDER: Final = "ballots"
@@ -40,7 +40,7 @@ FOLDER: Final = "ballots"
 
 _SHIPPED: Final = Path(__file__).parent / "ballots"
 _BATCH: Final = 256
-_DIMENSIONS: Final = {"centroids": 3, "basis": 2, "mean": 1, "members": 1}
+_DIMENSIONS: Final = {"centroids": 4, "basis": 3, "mean": 2, "members": 1, "lesions": 2}
 _TERMS: Final = "terms"
 
 Progress = Callable[[int, int], None]
@@ -55,7 +55,7 @@ class BallotTerms(Document):
         seed: of the pool's series.
     """
 
-    schema_: Literal["sonoshare/ballot/v1"] = Field(default="sonoshare/ballot/v1", alias="schema")
+    schema_: Literal["sonoshare/ballot/v2"] = Field(default="sonoshare/ballot/v2", alias="schema")
     task: HexDigest
     size: Annotated[int, Field(ge=8, le=512)]
     seed: Annotated[int, Field(ge=0, lt=2**53)]
@@ -67,10 +67,11 @@ class Ballot:
 
     Attributes:
         terms: what it was made for.
-        mean: float32 [1280], mean feature of the pool.
-        basis: float32 [1280, d], directions, scaled.
-        centroids: float32 [C, K, d].
+        mean: float32 [2, 1280], mean features of the pool's views.
+        basis: float32 [2, 1280, d], their directions, scaled.
+        centroids: float32 [C, K, 2, d].
         members: int16 [M], cluster of each picture of the pool within its class; classes take turns.
+        lesions: float16 [M, d], the lesion's coordinates of each picture of the pool.
     """
 
     terms: BallotTerms
@@ -78,6 +79,7 @@ class Ballot:
     basis: NDArray[np.float32]
     centroids: NDArray[np.float32]
     members: NDArray[np.int16]
+    lesions: NDArray[np.float16]
 
     @property
     def classes(self) -> int:
@@ -94,18 +96,21 @@ class Ballot:
         """How many options there are, C * K."""
         return self.classes * self.clusters
 
-    def chosen(self, images: NDArray[np.floating], labels: NDArray[np.integer]) -> NDArray[np.int64]:
+    def chosen(
+        self, images: NDArray[np.floating], labels: NDArray[np.integer], boxes: NDArray[np.floating]
+    ) -> NDArray[np.int64]:
         """The option of each image: its class times K, plus the nearest cluster of that class.
 
         Args:
             images: [n, S, S], grey levels in 0..1.
             labels: int [n], class of each.
+            boxes: [n, 4], of the lesion, in fractions; NaN where unknown.
 
         Returns:
             int64 [n], in 0 .. C * K - 1.
         """
-        points = (features.pooled(images) - self.mean) @ self.basis
-        apart = ((points[:, None] - self.centroids[labels]) ** 2).sum(axis=2)
+        points = projected(seen(images, boxes), self.mean, self.basis)
+        apart = np.nansum((points[:, None] - self.centroids[labels]) ** 2, axis=(2, 3))
         nearest = np.argmin(apart, axis=1)
         return np.asarray(labels * self.clusters + nearest, dtype=np.int64)
 
@@ -141,17 +146,25 @@ def ballot_from(data: bytes) -> Ballot:
         raise ModelError("this file is not a ballot", remedy=remedy) from error
     if {name: array.ndim for name, array in arrays.items()} != _DIMENSIONS:
         raise ModelError("the ballot's parts are not those of a ballot", remedy=remedy)
-    mean, basis, centroids, members = (arrays[name] for name in ("mean", "basis", "centroids", "members"))
-    classes, clusters, directions = centroids.shape
-    fits = mean.shape == (features.POOLED,) and basis.shape == (features.POOLED, directions)
-    types = all(part.dtype == np.float32 for part in (mean, basis, centroids)) and members.dtype == np.int16
+    mean, basis, centroids, members, lesions = (
+        arrays[name] for name in ("mean", "basis", "centroids", "members", "lesions")
+    )
+    classes, clusters, _, count = centroids.shape
+    fits = (mean.shape, basis.shape, centroids.shape[2], lesions.shape) == (
+        (VIEWS, features.POOLED),
+        (VIEWS, features.POOLED, count),
+        VIEWS,
+        (len(members), count),
+    )
+    types = all(part.dtype == np.float32 for part in (mean, basis, centroids))
+    types = types and members.dtype == np.int16 and lesions.dtype == np.float16
     if not fits or not types or not 1 <= clusters <= MAX_CLUSTERS or len(members) < classes:
         raise ModelError("the ballot's parts do not fit each other", remedy=remedy)
-    if not all(np.isfinite(part).all() for part in (mean, basis, centroids)):
+    if not all(np.isfinite(part).all() for part in (mean, basis, centroids, lesions)):
         raise ModelError("the ballot holds NaN or infinity", remedy=remedy)
     if members.min() < 0 or members.max() >= clusters:
         raise ModelError("the ballot names a cluster that is not there", remedy=remedy)
-    ballot = Ballot(terms, mean, basis, centroids, members)
+    ballot = Ballot(terms, mean, basis, centroids, members, lesions)
     if not ballot.pool_counts().all():
         raise ModelError("a cluster of the ballot has no phantom", remedy=remedy)
     return ballot
@@ -193,7 +206,7 @@ def make_ballot(
     clusters: int = CLUSTERS,
     progress: Progress | None = None,
 ) -> Ballot:
-    """Draw a pool of phantoms and divide it; about 45 CPU-milliseconds a phantom at 64 px.
+    """Draw a pool of phantoms and divide it; about 70 CPU-milliseconds a phantom at 64 px.
 
     Args:
         task: classes and the phantoms that stand for them.
@@ -216,22 +229,16 @@ def make_ballot(
     for first in range(0, pool, _BATCH):
         places = range(first, min(first + _BATCH, pool))
         recipes, labels = task_recipes(task, places, seed=seed)
-        found.append(features.pooled(simulate_recipes(recipes, labels, seed=seed, size=size).images))
+        drawn = simulate_recipes(recipes, labels, seed=seed, size=size)
+        found.append(seen(drawn.images, drawn.boxes))
         if progress is not None:
             progress(places.stop, pool)
-    mean, basis = _directions(np.concatenate(found))
-    points = ((np.concatenate(found) - mean) @ basis).astype(np.float32)
+    both = np.concatenate(found)
+    mean, basis = directions(both)
+    points = projected(both, mean, basis)
     centroids, members = _divided(points, classes, clusters)
-    return Ballot(BallotTerms(task=task_key(task), size=size, seed=seed), mean, basis, centroids, members)
-
-
-def _directions(found: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Mean and principal directions; each direction divided by the root of its deviation, so that none rules alone."""
-    mean = found.mean(axis=0)
-    variances, vectors = np.linalg.eigh(np.cov(found - mean, rowvar=False, dtype=np.float64))
-    count = min(DIRECTIONS, len(found) - 1)
-    largest = np.argsort(variances)[::-1][:count]
-    return mean, (vectors[:, largest] / np.maximum(variances[largest], 1e-12) ** 0.25).astype(np.float32)
+    terms = BallotTerms(task=task_key(task), size=size, seed=seed)
+    return Ballot(terms, mean, basis, centroids, members, points[:, LESION].astype(np.float16))
 
 
 def _divided(points: NDArray[np.float32], classes: int, clusters: int) -> tuple[NDArray[np.float32], NDArray[np.int16]]:
@@ -241,7 +248,8 @@ def _divided(points: NDArray[np.float32], classes: int, clusters: int) -> tuple[
     members = np.empty(len(points), dtype=np.int16)
     centroids = []
     for label in range(classes):
-        fitted = KMeans(clusters, n_init=1, random_state=0).fit(points[label::classes])
+        own = points[label::classes]
+        fitted = KMeans(clusters, n_init=1, random_state=0).fit(own.reshape(len(own), -1))
         members[label::classes] = fitted.labels_
-        centroids.append(fitted.cluster_centers_)
+        centroids.append(fitted.cluster_centers_.reshape(clusters, *points.shape[1:]))
     return np.stack(centroids).astype(np.float32), members

@@ -1,8 +1,13 @@
-"""From noisy votes to phantoms: how often each kind is drawn, and which phantom stands at a place of a release.
+"""From noisy votes to phantoms: how often each is drawn, and which one stands at a place of a release.
 
-Everything here is post-processing of votes that a ledger was charged for; no patient is read. Picture i of a release
-depends on the ballot, the shares, the release's seed and i only, whatever the batch or the worker. A phantom of the
-pool that is drawn twice is scanned anew each time: the same breast and lesion, other speckle.
+Everything here is post-processing of votes that a ledger was charged for; no patient is read. Votes say two things.
+How often a *kind* occurs among the patients of a class, by its share of the votes; and how the lesions of the *classes*
+differ among patients, by the mean lesion of each class, which is the mean of its kinds weighted by their shares. A
+phantom is drawn as often as its kind, times the probability that its lesion belongs to its class rather than to
+another, raised to the plan's sharpness: phantoms whose lesion patients would rather have in another class are left out.
+
+Picture i of a release depends on the ballot, the chances, the release's seed and i only, whatever the batch or the
+worker. A phantom of the pool that is drawn twice is scanned anew each time: the same breast and lesion, other speckle.
 """
 
 from dataclasses import replace
@@ -10,14 +15,17 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import log_softmax
 
 from sonoshare_shared.calibration.ballot import Ballot
+from sonoshare_shared.calibration.views import LESION
 from sonoshare_shared.documents import Task
 from sonoshare_shared.errors import InputError
 from sonoshare_shared.phantom import PhantomBatch, simulate_recipes
 from sonoshare_shared.tasks.phantoms import task_recipes
 
 _STREAM: Final = 11  # keeps these draws apart from the simulator's own
+_SINGULAR: Final = 1e-6  # of the largest variance: directions in which a small pool does not vary tell nothing
 
 
 def shares_of(ballot: Ballot, votes: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -44,14 +52,53 @@ def shares_of(ballot: Ballot, votes: NDArray[np.int64]) -> NDArray[np.float64]:
     return np.stack([_projected(row) if row.sum() > 0 else own for row, own in zip(counts, pool, strict=True)])
 
 
+def chances_of(ballot: Ballot, shares: NDArray[np.float64], sharpness: float) -> NDArray[np.float64]:
+    """How often each phantom of the pool is drawn within its class.
+
+    Args:
+        ballot: the ballot.
+        shares: float64 [C, K], from `shares_of`.
+        sharpness: >= 0; 0 draws kinds by their shares alone.
+
+    Returns:
+        float64 [M]; the phantoms of each class sum to 1.
+    """
+    weights = (shares / ballot.pool_counts())[_classes(ballot), ballot.members]
+    weights = weights * np.exp(sharpness * typicality(ballot, shares))
+    totals = np.bincount(_classes(ballot), weights)
+    return np.asarray(weights / totals[_classes(ballot)])
+
+
+def typicality(ballot: Ballot, shares: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Log-probability that the lesion of each phantom of the pool is of its own class.
+
+    By linear discriminant analysis with equal priors (Fisher 1936): class means are those that the votes tell, the
+    covariance within a class is the pool's.
+
+    Args:
+        ballot: the ballot.
+        shares: float64 [C, K], from `shares_of`.
+
+    Returns:
+        float64 [M], at most 0.
+    """
+    classes, lesions = _classes(ballot), ballot.lesions.astype(np.float64)
+    means = np.einsum("ck,ckd->cd", shares, ballot.centroids[:, :, LESION].astype(np.float64))
+    own = np.stack([lesions[classes == label].mean(axis=0) for label in range(ballot.classes)])
+    inside = lesions - own[classes]
+    precision = np.linalg.pinv(inside.T @ inside / len(inside), rcond=_SINGULAR, hermitian=True)
+    scores = lesions @ precision @ means.T - 0.5 * np.einsum("cd,de,ce->c", means, precision, means)
+    return np.asarray(log_softmax(scores, axis=1)[np.arange(len(scores)), classes])
+
+
 def calibrated_phantoms(
-    ballot: Ballot, shares: NDArray[np.float64], task: Task, n: int, *, seed: int, start_index: int = 0
+    ballot: Ballot, chances: NDArray[np.float64], task: Task, n: int, *, seed: int, start_index: int = 0
 ) -> PhantomBatch:
-    """Phantoms ``start_index`` to ``start_index + n - 1`` of a release: classes take turns, kinds by their shares.
+    """Phantoms ``start_index`` to ``start_index + n - 1`` of a release: classes take turns.
 
     Args:
         ballot: made for the task.
-        shares: float64 [C, K], from `shares_of`.
+        chances: float64 [M], from `chances_of`.
         task: the task.
         n: number of pictures.
         seed: of the release.
@@ -60,19 +107,23 @@ def calibrated_phantoms(
     Returns:
         Phantoms whose labels index the task's classes.
     """
-    places = [_place(ballot, shares, seed, index) for index in range(start_index, start_index + n)]
+    places = [_place(ballot, chances, seed, index) for index in range(start_index, start_index + n)]
     recipes, labels = task_recipes(task, places, seed=ballot.terms.seed)
     again = [replace(recipe, scan=1 + index) for index, recipe in enumerate(recipes, start_index)]
     return simulate_recipes(again, labels, seed=ballot.terms.seed, size=ballot.terms.size)
 
 
-def _place(ballot: Ballot, shares: NDArray[np.float64], seed: int, index: int) -> int:
+def _classes(ballot: Ballot) -> NDArray[np.int64]:
+    """Class of each phantom of the pool, [M]."""
+    return np.arange(len(ballot.members)) % ballot.classes
+
+
+def _place(ballot: Ballot, chances: NDArray[np.float64], seed: int, index: int) -> int:
     """Place in the pool of the phantom of image ``index``."""
     rng = np.random.default_rng(np.random.SeedSequence((seed, index, _STREAM)))
     label = index % ballot.classes
-    cluster = rng.choice(ballot.clusters, p=shares[label])
-    inside = np.flatnonzero(ballot.members[label :: ballot.classes] == cluster)
-    return int(rng.choice(inside)) * ballot.classes + label
+    own = chances[label :: ballot.classes]
+    return int(rng.choice(len(own), p=own)) * ballot.classes + label
 
 
 def _projected(counts: NDArray[np.float64]) -> NDArray[np.float64]:

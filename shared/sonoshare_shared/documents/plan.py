@@ -118,10 +118,13 @@ class CalibrationPlan(Document):
     Attributes:
         epsilon: what each hospital's votes cost its trained patients.
         ballot: sha256 of the ballot, which is made from phantoms alone.
+        sharpness: how strongly phantoms whose lesion is typical of their class are preferred; 0: kinds are drawn as
+            often as patients voted for them.
     """
 
     epsilon: Annotated[float, Field(gt=0)]
     ballot: HexDigest
+    sharpness: Annotated[float, Field(ge=0, le=20)] = 2.0
 
 
 class ReleasePlan(Document):
