@@ -174,6 +174,14 @@ def test_chances_are_chances_whatever_the_votes_and_the_sharpness(votes, sharpne
     np.testing.assert_allclose([chances[label::2].sum() for label in (0, 1)], 1)
 
 
+def test_votes_for_lesions_that_are_anything_but_typical_still_give_chances(ballot):
+    """Far apart class means, and every vote of each class for kinds that lie at the other's: no phantom is likely."""
+    centroids = ballot.centroids.copy()
+    centroids[0, :, 1], centroids[1, :, 1] = 500, -500
+    chances = chances_of(replace(ballot, centroids=centroids), uniform(ballot), 20.0)
+    np.testing.assert_allclose([chances[label::2].sum() for label in (0, 1)], 1)
+
+
 def test_typical_is_what_the_votes_call_typical(ballot):
     """Classes that patients tell apart by one coordinate, and the reverse: the same phantoms change sides."""
     coordinate = ballot.lesions[1::2, 0].astype(float)

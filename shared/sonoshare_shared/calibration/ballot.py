@@ -6,7 +6,7 @@ to, among those of the image's class; without a known box the whole picture alon
 often each kind of picture occurs among patients; which phantom is drawn for it is the pool's.
 
 Promises: no patient is in a ballot; the same task, seed and sizes give the same ballot on one machine. Which option a
-patient gets depends on that patient's image and label only, whatever the ballot says, so a hostile ballot costs no
+patient gets depends on that patient's image, label and box only, whatever the ballot says, so a hostile ballot costs no
 more privacy than a useful one. Not promised: that another machine rounds a feature at a border to the same side.
 """
 

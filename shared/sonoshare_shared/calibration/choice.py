@@ -4,7 +4,7 @@ Everything here is post-processing of votes that a ledger was charged for; no pa
 How often a *kind* occurs among the patients of a class, by its share of the votes; and how the lesions of the *classes*
 differ among patients, by the mean lesion of each class, which is the mean of its kinds weighted by their shares. A
 phantom is drawn as often as its kind, times the probability that its lesion belongs to its class rather than to
-another, raised to the plan's sharpness: phantoms whose lesion patients would rather have in another class are left out.
+another, raised to the plan's sharpness: phantoms whose lesion is rather another class's among patients become rare.
 
 Picture i of a release depends on the ballot, the chances, the release's seed and i only, whatever the batch or the
 worker. A phantom of the pool that is drawn twice is scanned anew each time: the same breast and lesion, other speckle.
@@ -15,7 +15,7 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import log_softmax
+from scipy.special import log_softmax, softmax
 
 from sonoshare_shared.calibration.ballot import Ballot
 from sonoshare_shared.calibration.views import LESION
@@ -63,10 +63,13 @@ def chances_of(ballot: Ballot, shares: NDArray[np.float64], sharpness: float) ->
     Returns:
         float64 [M]; the phantoms of each class sum to 1.
     """
-    weights = (shares / ballot.pool_counts())[_classes(ballot), ballot.members]
-    weights = weights * np.exp(sharpness * typicality(ballot, shares))
-    totals = np.bincount(_classes(ballot), weights)
-    return np.asarray(weights / totals[_classes(ballot)])
+    with np.errstate(divide="ignore"):  # nobody voted for this kind: never drawn
+        as_voted = np.log(shares / ballot.pool_counts())[_classes(ballot), ballot.members]
+    weights = as_voted + sharpness * typicality(ballot, shares)
+    chances = np.empty(len(weights))
+    for label in range(ballot.classes):
+        chances[label :: ballot.classes] = softmax(weights[label :: ballot.classes])
+    return chances
 
 
 def typicality(ballot: Ballot, shares: NDArray[np.float64]) -> NDArray[np.float64]:
