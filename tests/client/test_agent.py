@@ -7,6 +7,7 @@ import sys
 import threading
 from datetime import UTC, datetime, timedelta
 
+import psutil
 import pytest
 
 from sonoshare_client.agent import witness
@@ -146,3 +147,33 @@ assert "torch" not in sys.modules, "the courier must start without torch"
 """
     done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=False, env=variables)
     assert done.returncode == 0, done.stderr
+
+
+def test_the_courier_ends_with_its_parent_even_while_it_waits_for_a_lock():
+    waiting = """
+import os, sys, threading
+from sonoshare_client.courier import client_app
+import flwr.supernode.cli
+def program():
+    print(os.getpid(), flush=True)
+    held = threading.Lock()
+    with held:
+        held.acquire()
+flwr.supernode.cli.flwr_clientapp = program
+client_app.main()
+"""
+    starting = """
+import os, subprocess, sys, time
+subprocess.Popen([sys.executable, "-c", sys.argv[1], "--parent-pid", str(os.getpid())])
+time.sleep(600)
+"""
+    parent = subprocess.Popen([sys.executable, "-c", starting, waiting], stdout=subprocess.PIPE, text=True)
+    assert parent.stdout is not None
+    child = psutil.Process(int(parent.stdout.readline()))
+    parent.kill()
+    parent.wait()
+    parent.stdout.close()
+    _, alive = psutil.wait_procs([child], timeout=30)
+    for process in alive:
+        process.kill()
+    assert alive == []

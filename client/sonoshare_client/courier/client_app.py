@@ -7,6 +7,8 @@ is never unpacked, whatever it holds, and no dependency is ever installed for it
 
 import os
 import sys
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
@@ -20,6 +22,8 @@ SOCKET_VARIABLE: Final = "SONOSHARE_AGENT_SOCKET"
 AGENT_TIMEOUT_SECONDS: Final = 24 * 3600.0
 RECORD: Final = "frame"
 FIELD: Final = "bytes"
+PARENT_OPTION: Final = "--parent-pid"
+POLL_SECONDS: Final = 0.5
 
 app = ClientApp()
 
@@ -42,6 +46,20 @@ def _unpack_nothing(*_args: object, **_options: object) -> None:
     """Take the place of unpacking the server's archive: here it is data, never code."""
 
 
+def end_with(parent: int) -> None:
+    """End this process when its parent does, whatever it is doing; it holds nothing that could be lost.
+
+    Flower's own monitor raises a signal within its thread, and a main thread that waits for a lock never handles it.
+    """
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(POLL_SECONDS)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True, name="parent").start()
+
+
 def main() -> None:
     """Run as ``flwr-clientapp``, with this module's app whatever the server sent (CASES 37)."""
     import flwr.supernode.runtime.run_clientapp as runtime  # noqa: PLC0415 - heavy, and only here
@@ -52,6 +70,8 @@ def main() -> None:
         install_app_dependencies=_unpack_nothing,
         get_load_client_app_fn=_load_installed_app,
     )
+    if PARENT_OPTION in sys.argv[:-1]:
+        end_with(int(sys.argv[sys.argv.index(PARENT_OPTION) + 1]))
     sys.argv[0] = "flwr-clientapp"
     flwr_clientapp()
 
