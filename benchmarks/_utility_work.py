@@ -2,7 +2,7 @@
 
 Folds are the official, patient-disjoint ones: what is tested on fold f was trained on the patients of the other folds.
 A unit is one adapter (fold, arm), one synthetic set (fold, arm, seed) or one classifier's scores (fold, arm, seed).
-The base, the simulator and the settings of a folder are pinned: another version is refused.
+The base, the simulator, the ballot and the settings of a folder are pinned: another version is refused.
 """
 
 import hashlib
@@ -139,13 +139,14 @@ class Bench:
         self._phantoms: dict[int, PhantomBatch] = {}
 
     def _pinned(self) -> dict[str, Any]:
-        """What the figures depend on: settings, base, simulator, ballot."""
+        """What the figures depend on: settings, base, simulator, ballot, and how arms vote."""
         probe = simulate(2, seed=PHANTOM_SEED, size=self._size)
         return {
             "settings": asdict(self.settings),
             "base": load_base(self.settings.training.profile)[1],
             "phantoms": hashlib.sha256(probe.images.tobytes()).hexdigest(),
             "ballot": self.ballot.digest(),
+            "voting": {arm: asdict(voting) for arm, voting in VOTING.items()},
         }
 
     def test_rows(self, fold: int) -> NDArray[np.intp]:

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from tests.small_ballot import CLUSTERS, SIZE, small_ballot
 
 from sonoshare_shared.calibration.ballot import ballot_from, make_ballot, require_ballot_for, shipped_ballot
@@ -194,12 +195,11 @@ def test_typical_is_what_the_votes_call_typical(ballot):
 
 
 def test_typicality_is_the_posterior_of_a_linear_discriminant(ballot):
-    discriminant = pytest.importorskip("sklearn.discriminant_analysis")
     labels = np.arange(96) % 2
     lesions = ballot.lesions.astype(np.float64)
     # The votes of the pool itself make the pool's own class means, up to the half precision of its lesions.
     shares = ballot.pool_counts() / 48
-    fitted = discriminant.LinearDiscriminantAnalysis(solver="lsqr", priors=[0.5, 0.5]).fit(lesions, labels)
+    fitted = LinearDiscriminantAnalysis(solver="lsqr", priors=[0.5, 0.5]).fit(lesions, labels)
     expected = fitted.predict_log_proba(lesions)[np.arange(96), labels]
     np.testing.assert_allclose(typicality(ballot, shares), expected, atol=0.05)
 

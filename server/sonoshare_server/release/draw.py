@@ -69,7 +69,7 @@ def outcome_of(evidence: VotesEvidence, plan: StudyPlan, roster: Roster) -> Outc
         ModelError: the ballot is none.
         InputError: the ballot was made for another task or size, or the votes do not fit it.
     """
-    said = require_votes(evidence, plan, roster)
+    said = require_votes(evidence, plan, roster)  # refuses a plan without a calibration
     ballot = ballot_from(evidence.ballot)
     require_ballot_for(ballot, plan.task, profile_named(plan.profile).size)
     votes = np.array([each.votes for each in said], dtype=np.int64)

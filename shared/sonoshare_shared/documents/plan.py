@@ -124,7 +124,7 @@ class CalibrationPlan(Document):
 
     epsilon: Annotated[float, Field(gt=0)]
     ballot: HexDigest
-    sharpness: Annotated[float, Field(ge=0, le=20)] = 2.0
+    sharpness: Annotated[float, Field(ge=0, le=20)]
 
 
 class ReleasePlan(Document):
