@@ -25,6 +25,8 @@ from sonoshare_shared.evaluation.labelled import LabelledImages
 from sonoshare_shared.evaluation.tstr import joined
 from sonoshare_shared.evaluation.units import Units
 
+Array = NDArray[np.float64]
+
 SIZES: Final = (100, 300, 1000, 3000, 10_000)
 SHARES: Final = (0.01, 0.02, 0.05, 0.1, 0.2)
 LEAST_SEEDS: Final = 3
@@ -77,6 +79,19 @@ class Scaling:
         }
 
 
+@dataclass(frozen=True)
+class Scores:
+    """What every classifier of both curves says of the test images; arrays float64 [seeds, n].
+
+    Attributes:
+        amount: by number of synthetic images.
+        rarity: by share of positive images, of real images as they are and filled up.
+    """
+
+    amount: dict[int, Array]
+    rarity: dict[float, tuple[Array, Array]]
+
+
 def measure_scaling(
     synthetic: LabelledImages,
     test: LabelledImages,
@@ -88,7 +103,23 @@ def measure_scaling(
     seeds: int = LEAST_SEEDS,
     steps: int = STEPS,
 ) -> Scaling:
-    """Measure both curves.
+    """Measure both curves on one test set; see `score_scaling` for arguments and errors."""
+    scores = score_scaling(synthetic, test, train, units, sizes=sizes, shares=shares, seeds=seeds, steps=steps)
+    return curves(scores, test.labels, test.patients)
+
+
+def score_scaling(
+    synthetic: LabelledImages,
+    test: LabelledImages,
+    train: LabelledImages,
+    units: Units,
+    *,
+    sizes: Sequence[int] = SIZES,
+    shares: Sequence[float] = SHARES,
+    seeds: int = LEAST_SEEDS,
+    steps: int = STEPS,
+) -> Scores:
+    """Train every classifier of both curves, and score the test images by it.
 
     Args:
         synthetic: labelled synthetic images, two classes.
@@ -110,8 +141,8 @@ def measure_scaling(
     if set(train.patients) & set(test.patients):
         raise InputError("some patients are in training and test", remedy="split by patient")
 
-    def scores(name: str, sets: Sequence[LabelledImages]) -> NDArray[np.float64]:
-        def of(seed: int) -> NDArray[np.float64]:
+    def scores(name: str, sets: Sequence[LabelledImages]) -> Array:
+        def of(seed: int) -> Array:
             def make() -> dict[str, Any]:
                 network = fit(sets[seed].images, sets[seed].labels, steps=steps, seed=seed)
                 return {"scores": network.predict(test.images).tolist()}
@@ -120,12 +151,9 @@ def measure_scaling(
 
         return np.stack([of(seed) for seed in range(seeds)])
 
-    def figure(table: NDArray[np.float64]) -> Estimate:
-        return patient_bootstrap(test.labels, table, test.patients)
-
     ordered = synthetic.take(_in_turn(synthetic.labels))
     amount = {
-        size: figure(scores(f"synthetic-{size}", [ordered.take(np.arange(size))] * seeds))
+        size: scores(f"synthetic-{size}", [ordered.take(np.arange(size))] * seeds)
         for size in sorted(set(sizes))
         if size <= len(ordered)
     }
@@ -134,10 +162,29 @@ def measure_scaling(
         thin = [thinned(train, share, seed) for seed in range(seeds)]
         if min(int((each.labels == 1).sum()) for each in thin) >= LEAST_POSITIVES:
             filled = [filled_up(each, synthetic) for each in thin]
-            alone, both = scores(f"rare-{share:g}-real", thin), scores(f"rare-{share:g}-both", filled)
-            gain = paired_difference(test.labels, both, alone, test.patients)
-            rarity[share] = Rare(figure(alone), figure(both), gain)
-    return Scaling(amount, rarity, seeds)
+            rarity[share] = scores(f"rare-{share:g}-real", thin), scores(f"rare-{share:g}-both", filled)
+    return Scores(amount, rarity)
+
+
+def curves(scores: Scores, labels: NDArray[np.int64], patients: NDArray[np.str_]) -> Scaling:
+    """Both curves of the scores, with intervals over resampled test patients.
+
+    Args:
+        scores: of n test images, one or more classifiers.
+        labels: int64 [n].
+        patients: str [n], whose image it is.
+    """
+
+    def figure(table: Array) -> Estimate:
+        return patient_bootstrap(labels, table, patients)
+
+    rarity = {
+        share: Rare(figure(alone), figure(both), paired_difference(labels, both, alone, patients))
+        for share, (alone, both) in scores.rarity.items()
+    }
+    tables = [*scores.amount.values(), *(alone for alone, _ in scores.rarity.values())]
+    seeds = len(tables[0]) if tables else 0
+    return Scaling({size: figure(table) for size, table in scores.amount.items()}, rarity, seeds)
 
 
 def pinned(
