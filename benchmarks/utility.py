@@ -23,10 +23,11 @@ shows: two classifiers trained on sets of one kind differ by .01 to .03.
 
 Prints one JSON object as the last line of stdout: by arm ``{auc, interval, seeds}`` and, on the same resamples,
 ``difference`` from the arm named ``against``; null while a fold is missing. Beside them ``frechet`` (400 images on each
-side, equal parts of the folds), ``lesion_crop`` (logistic regression on frozen features of the lesion box) and
-``denoising_gain_share`` (of the non-private gain in held-out denoising loss), all of seed 0, and ``peak_resident_mib``,
-the largest memory of the process that made the units (null when it only read). Every unit is kept in ``--work``; the
-same command goes on where it stopped, seed 0 of all arms first; ``--report`` only reads.
+side, equal parts of the folds), ``lesion_crop`` (logistic regression on frozen features of the lesion box, and the
+difference from ``real_only``) and ``denoising_gain_share`` (of the non-private gain in held-out denoising loss), all of
+seed 0, and ``peak_resident_mib``, the largest memory of the process that made the units (null when it only read).
+Every unit is kept in ``--work``; the same command goes on where it stopped, seed 0 of all arms first; ``--report`` only
+reads.
 Not run here: pooled noise (there is no masked sum), and external test sets.
 """
 
@@ -38,6 +39,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from benchmarks._parts import peak_resident_mib
 from benchmarks._utility_work import ADAPTED, ARMS, PHANTOM_ONLY, SYNTHETIC, TASK, VOTING, Array, Bench, Settings
@@ -76,7 +78,8 @@ ORDER = (
     "nonprivate",
     "dp_eps3",
 )
-CROP_ARMS = (*SYNTHETIC, "real_only")
+REAL_ONLY = "real_only"
+CROP_ARMS = (*SYNTHETIC, REAL_ONLY)
 BUSBRA = Path(__file__).resolve().parents[2] / "shared" / "data" / "busbra"
 WORK = Path(__file__).resolve().parents[1] / "work" / "utility"
 
@@ -110,12 +113,8 @@ def extras(bench: Bench, folds: tuple[int, ...], arms: tuple[str, ...] = ARMS) -
     """Distances, lesion crops and denoising gain of some arms, all of seed 0; null where a fold is missing."""
     rows = np.concatenate([bench.test_rows(fold) for fold in folds])
     labels, patients = bench.real.labels[rows], bench.real.patients[rows]
-    crop: dict[str, object] = {}
-    for arm in (arm for arm in CROP_ARMS if arm in arms):
-        parts = [bench.crop_scores(fold, arm) for fold in folds]
-        known = [within_fold_ranks(part) for part in parts if part is not None]
-        whole = len(known) == len(folds)
-        crop[arm] = patient_bootstrap(labels, np.concatenate(known), patients).as_json() if whole else None
+    tables = {arm: _crop_ranks(bench, arm, folds) for arm in CROP_ARMS if arm in arms}
+    crop: dict[str, object] = {arm: _crop_entry(tables, arm, labels, patients) for arm in tables}
     losses = {arm: [bench.denoising(fold, arm) for fold in folds] for arm in (PHANTOM_ONLY, *ADAPTED) if arm in arms}
     means = {arm: float(np.mean([x or 0 for x in each])) for arm, each in losses.items() if None not in each}
     return {
@@ -128,6 +127,27 @@ def extras(bench: Bench, folds: tuple[int, ...], arms: tuple[str, ...] = ARMS) -
         },
         "frechet": distances(bench, folds),
     }
+
+
+def _crop_ranks(bench: Bench, arm: str, folds: tuple[int, ...]) -> Array | None:
+    """Ranks [n] of the folds' lesion crops by an arm; None while a fold is missing."""
+    parts = [bench.crop_scores(fold, arm) for fold in folds]
+    known = [within_fold_ranks(part) for part in parts if part is not None]
+    return np.concatenate(known) if len(known) == len(folds) else None
+
+
+def _crop_entry(
+    tables: dict[str, Array | None], arm: str, labels: NDArray[np.int64], patients: NDArray[np.str_]
+) -> dict[str, object] | None:
+    """AUC of an arm's lesion crops and, on the same resamples, its difference from real ones."""
+    table, real = tables[arm], tables.get(REAL_ONLY)
+    if table is None:
+        return None
+    entry: dict[str, object] = {**patient_bootstrap(labels, table, patients).as_json()}
+    if real is not None and arm != REAL_ONLY:
+        difference = paired_difference(labels, table, real, patients)
+        entry |= {"difference": difference.value, "difference_interval": list(difference.interval)}
+    return entry
 
 
 def distances(bench: Bench, folds: tuple[int, ...]) -> dict[str, float]:

@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from sonoshare_shared.errors import ModelError
 from sonoshare_shared.model.base_pictures import (
@@ -30,6 +30,7 @@ from sonoshare_shared.model.base_pictures import (
     joined,
     training_batch,
 )
+from sonoshare_shared.model.conditions import Condition
 from sonoshare_shared.model.loss import denoising_loss
 from sonoshare_shared.model.network import ConditionedUNet
 from sonoshare_shared.model.phantom_cache import cached_phantoms, simulate_set
@@ -38,6 +39,8 @@ from sonoshare_shared.model.public_images import PublicImages
 from sonoshare_shared.model.tensors import State, read_metadata, read_tensors, write_tensors
 from sonoshare_shared.phantom import SCANNER_STYLES
 
+Objective = Callable[[ConditionedUNet, Tensor, Tensor | None, Condition, Tensor, Tensor], Tensor]
+"""Of model, images, masks, condition, times and noise, one value per image: `denoising_loss`, or another to compare."""
 _AVERAGING_EXPONENT = 6.94  # sigma_rel = 0.1
 _VALIDATION_PHANTOMS = 96
 _VALIDATION_SEED_OFFSET = 1
@@ -138,15 +141,23 @@ class BaseTraining:
         settings: the run.
         phantoms: the simulated training set.
         data: public pictures beside it.
+        objective: what is minimised; a checkpoint does not know it.
     """
 
     def __init__(
-        self, profile: Profile, settings: TrainSettings, phantoms: BasePictures, data: PublicImages | None = None
+        self,
+        profile: Profile,
+        settings: TrainSettings,
+        phantoms: BasePictures,
+        data: PublicImages | None = None,
+        *,
+        objective: Objective = denoising_loss,
     ) -> None:
         self.profile = profile
         self.settings = settings
         self.pictures = phantoms if data is None else joined([phantoms, data.pictures])
         self._data = data
+        self._objective = objective
         self.step = 0
         self.seconds = 0.0
         with torch.random.fork_rng(devices=[]):
@@ -163,7 +174,7 @@ class BaseTraining:
         batch = training_batch(self.pictures, settings, self.step)
         for group in self._optimiser.param_groups:
             group["lr"] = self._learning_rate()
-        loss = denoising_loss(self.model, batch.images, batch.masks, batch.condition, batch.t, batch.noise).mean()
+        loss = self._objective(self.model, batch.images, batch.masks, batch.condition, batch.t, batch.noise).mean()
         self._optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(self._parameters.values(), settings.clip_norm)
@@ -199,7 +210,7 @@ class BaseTraining:
         model = ConditionedUNet(self.profile)
         model.load_state_dict(self.averaged())
         batch = training_batch(held_out, settings, 0)
-        loss = denoising_loss(model, batch.images, batch.masks, batch.condition, batch.t, batch.noise)
+        loss = self._objective(model, batch.images, batch.masks, batch.condition, batch.t, batch.noise)
         return float(loss.mean())
 
     def write_base(self, path: Path, progress: Progress) -> None:
