@@ -68,7 +68,9 @@ BESIDE_REAL: Final = {
     "real50_plus_calibrated": "calibrated",
 }
 """The synthetic set that joins real images."""
-WITH_REAL: Final = tuple(BESIDE_REAL)
+BEFORE_REAL: Final = {"calibrated_then_real50": "calibrated", "calibrated_then_real": "calibrated"}
+"""The synthetic set that a classifier is trained on before it is trained on real images, with as many steps."""
+WITH_REAL: Final = (*BESIDE_REAL, *BEFORE_REAL)
 ARMS: Final = (*SYNTHETIC, *WITH_REAL)
 PHANTOM_SEED: Final = 500
 TASK: Final = read_task("diagnosis")
@@ -237,8 +239,11 @@ class Bench:
         return None if unit is None else np.asarray(unit["scores"])
 
     def _score(self, fold: int | None, arm: str, seed: int) -> dict[str, Any]:
-        images, labels = self._training_set(-1 if fold is None else fold, arm, seed)
-        network = fit(images, labels, steps=self.settings.classifier_steps, seed=seed)
+        before, steps = BEFORE_REAL.get(arm), self.settings.classifier_steps
+        known = -1 if fold is None else fold
+        start = None if before is None else fit(*self._training_set(known, before, seed), steps=steps, seed=seed)
+        images, labels = self._training_set(known, arm, seed)
+        network = fit(images, labels, steps=steps, seed=seed, start=start)
         tested = self.real.images if fold is None else self.real.images[self.test_rows(fold)]
         return {"scores": network.predict(tested).tolist(), "trained_on": len(images)}
 
@@ -246,17 +251,17 @@ class Bench:
         parts: list[tuple[NDArray[np.float32], NDArray[np.int64]]] = []
         if arm in WITH_REAL:
             rows = self.real.folds != fold
-            if arm.startswith("real50"):
+            if "real50" in arm:
                 rows &= np.isin(self.real.patients, self._few(fold, seed))
             parts.append((self.real.images[rows], self.real.labels[rows]))
-        synthetic = BESIDE_REAL.get(arm, arm)
+        synthetic = BESIDE_REAL.get(arm) if arm in WITH_REAL else arm
         if synthetic is not None:
             made = self.synthetic(fold, synthetic, seed)
             parts.append((made.images, made.labels))
         return np.concatenate([images for images, _ in parts]), np.concatenate([labels for _, labels in parts])
 
     def _few(self, fold: int, seed: int) -> NDArray[np.str_]:
-        """The few patients of a fold and seed; both arms that use them have the same."""
+        """The few patients of a fold and seed; all arms that use them have the same."""
         known = np.unique(self.real.patients[self.real.folds != fold])
         return np.random.default_rng((fold, seed)).choice(known, self.settings.few, replace=False)
 

@@ -7,14 +7,14 @@ BUS-BRA, official patient-disjoint folds, 64 px. For each fold an adapter is tra
 ``nonprivate`` (same steps, no clipping, no noise), ``dp_eps8`` and ``dp_eps3`` (`PatientDP`, delta = 1 / (10 N), one
 cohort of all patients; affine parameters, q .25, K 2, T 24), ``dp_eps8_four`` the same with a hospital, noise and
 epsilon 8 for each of the four devices (3 rounds of 8 steps, averaged by cohort; a device with fewer than eleven
-patients takes no part). Phantoms are refined by it (simulate,
-then refine), the small CNN is trained on the refined phantoms and tested on the fold. ``phantom_only`` is the floor:
-the same phantoms as they are. ``calibrated`` are phantoms, as they are, drawn by the votes of the other folds' patients
-(epsilon 1, one cohort, the sharpness that commands propose), ``calibrated_as_voted`` the same at sharpness 0,
-``calibrated_four`` with a hospital and noise for each device,
-``calibrated_dp_eps8`` refines them by a model whose training costs epsilon 8 *with* the votes. ``real_only`` trains on
-the other folds' patients, ``real50`` on 50 of them; ``..._plus_calibrated`` adds the ``calibrated`` set of the fold,
-``..._plus_phantoms`` that of ``phantom_only``.
+patients takes no part). Phantoms are refined by it (simulate, then refine), the small CNN is trained on the refined
+phantoms and tested on the fold. ``phantom_only`` is the floor: the same phantoms as they are. ``calibrated`` are
+phantoms, as they are, drawn by the votes of the other folds' patients (epsilon 1, one cohort, the sharpness that
+commands propose), ``calibrated_as_voted`` the same at sharpness 0, ``calibrated_four`` with a hospital and noise for
+each device, ``calibrated_dp_eps8`` refines them by a model whose training costs epsilon 8 *with* the votes.
+``real_only`` trains on the other folds' patients, ``real50`` on 50 of them; ``..._plus_calibrated`` adds the
+``calibrated`` set of the fold, ``..._plus_phantoms`` that of ``phantom_only``; ``calibrated_then_...`` trains on the
+``calibrated`` set first, then with as many steps on the real patients alone.
 
 There is one adapter for each fold and epsilon; seeds vary phantoms, sampling noise, the 50 patients and the classifier.
 Scores are turned into ranks within their fold (classifiers of different folds have different scales) and pooled;
@@ -58,9 +58,11 @@ AGAINST = {
     "calibrated_as_voted": "calibrated",
     "calibrated_dp_eps8": "calibrated",
     "real_plus_calibrated": "real_only",
+    "calibrated_then_real": "real_only",
     "real50": PHANTOM_ONLY,
     "real50_plus_phantoms": "real50",
     "real50_plus_calibrated": "real50",
+    "calibrated_then_real50": "real50",
 }
 ORDER = (
     PHANTOM_ONLY,
@@ -72,8 +74,10 @@ ORDER = (
     "real50",
     "real50_plus_phantoms",
     "real50_plus_calibrated",
+    "calibrated_then_real50",
     "real_only",
     "real_plus_calibrated",
+    "calibrated_then_real",
     "calibrated_dp_eps8",
     "nonprivate",
     "dp_eps3",
