@@ -21,13 +21,13 @@ class Voting:
     """How an arm votes.
 
     Attributes:
-        epsilon: of each hospital's counts.
+        epsilon: of each hospital's counts; None for counts without noise, of patients whose pictures are public.
         by_device: one hospital for each device, each with noise of its own; else one cohort.
         refined: whether a DP-trained model then refines the phantoms.
         sharpness: how strongly phantoms that are typical of their class are preferred.
     """
 
-    epsilon: float = 1.0
+    epsilon: float | None = 1.0
     sharpness: float = SHARPNESS
     by_device: bool = False
     refined: bool = False
@@ -44,11 +44,14 @@ def voted(options: NDArray[np.int64], some: LabelledImages, ballot: Ballot, voti
     """
     rows = np.array([_one_of(np.flatnonzero(some.patients == name)) for name in np.unique(some.patients)])
     hospitals = some.devices[rows] if voting.by_device else np.zeros(len(rows))
-    counts = [
-        draw_votes(options[rows[hospitals == hospital]], ballot.options, voting.epsilon)
-        for hospital in np.unique(hospitals)
-    ]
+    counts = [_counted(options[rows[hospitals == hospital]], ballot, voting) for hospital in np.unique(hospitals)]
     return np.asarray(np.sum(counts, axis=0), dtype=np.int64)
+
+
+def _counted(chosen: NDArray[np.int64], ballot: Ballot, voting: Voting) -> NDArray[np.int64]:
+    if voting.epsilon is None:
+        return np.bincount(chosen, minlength=ballot.options).astype(np.int64)
+    return np.asarray(draw_votes(chosen, ballot.options, voting.epsilon), dtype=np.int64)
 
 
 def _one_of(rows: NDArray[np.intp]) -> int:

@@ -188,7 +188,8 @@ class Bench:
         def make(path: Path) -> None:
             known = self.real.take(self.real.folds != fold)
             epsilon, training = EPSILON[arm], self.settings.training
-            votes = (PureDP(VOTING[arm].epsilon),) if arm in VOTING else ()
+            voting = VOTING.get(arm)
+            votes = () if voting is None or voting.epsilon is None else (PureDP(voting.epsilon),)
             if epsilon is None:
                 write_tensors(path, plain_adapter(patients_of(known), training, fold))
             elif arm in FEDERATED:

@@ -1,17 +1,28 @@
 """The few-shot benchmark on phantoms that stand for patients: few patients of other folds, resumable."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
+from benchmarks._few_shot_work import QUESTIONS, WAYS, Arm, FewShot, Settings
 from benchmarks._utility_adapters import Training
-from benchmarks.few_shot import QUESTIONS, FewShot, Settings, labelled_by
+from benchmarks.few_shot import labelled_by
 
 from sonoshare_shared.evaluation.labelled import LabelledImages
 from sonoshare_shared.evaluation.units import Units
 from sonoshare_shared.phantom import simulate
 
 torch.set_num_threads(1)
-SETTINGS = Settings(images=8, sampler_steps=2, classifier_steps=1, training=Training(profile="tiny", rate=1.0, steps=1))
+SETTINGS = Settings(
+    images=8,
+    sampler_steps=2,
+    classifier_steps=1,
+    training=Training(profile="tiny", rate=1.0, steps=1),
+    pool=32,
+    kinds=2,
+)
+ARMS = (Arm("adapter", 4), Arm("votes", 4), Arm("votes_eps1", 4))
 QUESTION = QUESTIONS["birads"]
 
 
@@ -43,14 +54,26 @@ def test_few_patients_come_from_other_folds_and_from_every_class(stand_in, tmp_p
 
 def test_a_second_run_computes_nothing_and_says_the_same(stand_in, tmp_path):
     said = []
-    first = FewShot(QUESTION, stand_in, Units(tmp_path, {}, say=said.append), SETTINGS).figures((1,), (4,), 1)
+    first = FewShot(QUESTION, stand_in, Units(tmp_path, {}, say=said.append), SETTINGS).figures((1,), ARMS, 1)
     assert first["test"] == {"patients": 16, "images": 16, "positive_images": 8}
-    assert {"auc", "interval", "denoising", "difference"} == set(first["patients_4"])
+    assert {"auc", "interval", "denoising", "difference"} == set(first["adapter_4"])
+    assert {"auc", "interval", "difference"} == set(first["votes_4"]) == set(first["votes_eps1_4"])
     made = len(said)
     reading = FewShot(QUESTION, stand_in, Units(tmp_path, {}, compute=False, say=said.append), SETTINGS)
-    assert reading.figures((1,), (4,), 1) == first
-    assert reading.figures((1,), (4, 8), 1)["patients_8"] is None
+    assert reading.figures((1,), ARMS, 1) == first
+    assert reading.figures((1,), (Arm("adapter", 8), Arm("votes", 8)), 1)["votes_8"] is None
     assert len(said) == made
+
+
+def test_exact_votes_are_one_a_patient_and_draw_what_was_voted_for(stand_in, tmp_path):
+    bench = FewShot(QUESTION, stand_in, Units(tmp_path, {}), SETTINGS)
+    chances = bench.chances(1, Arm("votes", 4), WAYS["votes"])
+    votes = np.array(json.loads((tmp_path / "votes-birads-fold1-votes_4.json").read_text())["votes"])
+    assert votes.sum() == 4  # of four patients, one of each class
+    assert votes.reshape(4, 2).sum(axis=1).tolist() == [1, 1, 1, 1]
+    ballot = bench.ballot()
+    kinds = np.arange(len(ballot.members)) % 4 * 2 + ballot.members
+    assert set(kinds[chances > 0]) == set(np.flatnonzero(votes))
 
 
 @pytest.mark.parametrize("name", QUESTIONS)
