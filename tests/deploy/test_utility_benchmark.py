@@ -46,6 +46,9 @@ def test_a_second_run_computes_nothing_and_says_the_same(stand_in, tmp_path, mon
     assert made > 0
     assert all(set(first[arm]) >= {"auc", "interval"} for arm in ARMS)
     assert first["dp_eps8"]["against"] == "phantom_only"
+    at_last = {arm: bench.units.get(f"scores-{arm}-fold1-seed0", dict) for arm in ("real50", "calibrated_then_real50")}
+    assert len({unit["trained_on"] for unit in at_last.values()}) == 1  # the synthetic set came before, not beside
+    assert at_last["real50"]["scores"] != at_last["calibrated_then_real50"]["scores"]
     again = Bench(stand_in, tmp_path, SETTINGS, small_ballot(), compute=False, say=said.append)
     assert figures(again, (1,), 1) == first
     assert len(said) == made
