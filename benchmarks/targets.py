@@ -108,7 +108,9 @@ def objective(target: Target) -> Objective:
         output: Output = model(add_noise(x0, noise, t), t, condition)
         weight = target.weight(*scales(t))
         found: Tensor = (weight * (output.v - target.truth(x0, noise, t)).square()).mean(dim=(1, 2, 3))
-        return found if masks is None else found + MASK_WEIGHT * mask_entropy(output.mask_logits, masks)
+        return (
+            found if masks is None else found + MASK_WEIGHT * mask_entropy(output.mask_logits, masks.to(images.dtype))
+        )
 
     return loss
 

@@ -8,7 +8,7 @@ import torch
 
 from sonoshare_shared.errors import InputError
 from sonoshare_shared.evaluation.labelled import LabelledImages
-from sonoshare_shared.evaluation.scaling import draw_scaling, filled_up, measure_scaling, pinned, thinned
+from sonoshare_shared.evaluation.scaling import Scaling, curves, draw_scaling, filled_up, pinned, score_scaling, thinned
 from sonoshare_shared.evaluation.units import Units
 from sonoshare_shared.phantom import simulate
 
@@ -45,13 +45,19 @@ def test_curves_are_resumed_and_say_the_same(
 ) -> None:
     said: list[str] = []
     units = Units(tmp_path, pinned(*sets, steps=2), say=said.append)
-    first = measure_scaling(*sets, units, sizes=SIZES, shares=SHARES, steps=2)
+    test = sets[1]
+
+    def measured(where: Units) -> Scaling:
+        scores = score_scaling(*sets, where, sizes=SIZES, shares=SHARES, steps=2)
+        return curves(scores, test.labels, test.patients)
+
+    first = measured(units)
     assert list(first.amount) == [4, 20]  # more than there are is left out
     assert list(first.rarity) == [0.2]  # so is a share that leaves no positive image
     assert len(said) == 3 * (2 + 2)
     (tmp_path / "synthetic-4-seed1.json").unlink()
     again = Units(tmp_path, pinned(*sets, steps=2), say=said.append)
-    assert measure_scaling(*sets, again, sizes=SIZES, shares=SHARES, steps=2) == first
+    assert measured(again) == first
     assert said[12:] == ["synthetic-4-seed1"]
     draw_scaling(first, tmp_path / "scaling.png")
     assert (tmp_path / "scaling.png").read_bytes().startswith(b"\x89PNG")
@@ -95,11 +101,11 @@ def test_what_has_no_meaning_is_refused(
     sets: tuple[LabelledImages, LabelledImages, LabelledImages], tmp_path: Path, wrong: dict[str, object], message: str
 ) -> None:
     with pytest.raises(InputError, match=message):
-        measure_scaling(*sets, Units(tmp_path, {}), **{"steps": 1, **wrong})
+        score_scaling(*sets, Units(tmp_path, {}), **{"steps": 1, **wrong})
 
 
 def test_a_patient_on_both_sides_is_refused(
     sets: tuple[LabelledImages, LabelledImages, LabelledImages], tmp_path: Path
 ) -> None:
     with pytest.raises(InputError, match="training and test"):
-        measure_scaling(sets[0], sets[1], sets[1], Units(tmp_path, {}), steps=1)
+        score_scaling(sets[0], sets[1], sets[1], Units(tmp_path, {}), steps=1)

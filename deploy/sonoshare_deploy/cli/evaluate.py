@@ -156,7 +156,8 @@ def scaling(
     made, test, known = _read_sets(synthetic, real, train, size, classes)
     progress = progress_console()
     units = Units(work, measure.pinned(made, test, known, steps=steps), say=progress.print)
-    curves = measure.measure_scaling(made, test, known, units, sizes=amounts, shares=rarities, seeds=seeds, steps=steps)
+    scores = measure.score_scaling(made, test, known, units, sizes=amounts, shares=rarities, seeds=seeds, steps=steps)
+    curves = measure.curves(scores, test.labels, test.patients)
     picture = plot or work / "scaling.png"
     measure.draw_scaling(curves, picture)
     emit(curves.as_json() | {"plot": str(picture)}, as_json)

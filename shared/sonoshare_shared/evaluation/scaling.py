@@ -92,22 +92,6 @@ class Scores:
     rarity: dict[float, tuple[Array, Array]]
 
 
-def measure_scaling(
-    synthetic: LabelledImages,
-    test: LabelledImages,
-    train: LabelledImages,
-    units: Units,
-    *,
-    sizes: Sequence[int] = SIZES,
-    shares: Sequence[float] = SHARES,
-    seeds: int = LEAST_SEEDS,
-    steps: int = STEPS,
-) -> Scaling:
-    """Measure both curves on one test set; see `score_scaling` for arguments and errors."""
-    scores = score_scaling(synthetic, test, train, units, sizes=sizes, shares=shares, seeds=seeds, steps=steps)
-    return curves(scores, test.labels, test.patients)
-
-
 def score_scaling(
     synthetic: LabelledImages,
     test: LabelledImages,

@@ -40,13 +40,12 @@ def denoising_loss(  # noqa: PLR0917 - positional as the privacy engine calls it
     x0 = normalise(images)
     output: Output = model(add_noise(x0, noise, t), t, condition)
     loss: Tensor = (output.v - velocity(x0, noise, t)).square().mean(dim=(1, 2, 3))
-    return loss if masks is None else loss + MASK_WEIGHT * mask_entropy(output.mask_logits, masks)
+    return loss if masks is None else loss + MASK_WEIGHT * mask_entropy(output.mask_logits, masks.to(images.dtype))
 
 
 def mask_entropy(logits: Tensor, masks: Tensor) -> Tensor:
-    """Cross-entropy of the mask, nats, float32 [B]: mean over pixels, 0 in rows whose mask is not known (NaN)."""
-    target = masks.to(logits.dtype)
-    known = ~torch.isnan(target)
-    entropy = functional.binary_cross_entropy_with_logits(logits, torch.where(known, target, 0.0), reduction="none")
+    """Cross-entropy of masks (floats), nats, [B]: mean over pixels, 0 in rows whose mask is not known (NaN)."""
+    known = ~torch.isnan(masks)
+    entropy = functional.binary_cross_entropy_with_logits(logits, torch.where(known, masks, 0.0), reduction="none")
     found: Tensor = torch.where(known, entropy, 0.0).mean(dim=(1, 2, 3))
     return found
