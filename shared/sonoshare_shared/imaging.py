@@ -6,8 +6,9 @@ picture, so it stays right on the square. Also the one way to write and read the
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,8 +18,13 @@ from sonoshare_shared.errors import InputError
 
 MAX_SIDE = 16384
 """Largest side of a picture that is accepted, against decompression bombs."""
+GREY_MODES = ("1", "L", "LA")
+DEEP_MODES = ("I;16", "I;16B", "I")
+"""Pillow's names of pictures that are grey, and of those with 16 bits a pixel."""
 BOX_SLACK_PX = 1.0
 """A box may reach this far over the border (annotators round outwards); it is clipped."""
+
+Levels = TypeVar("Levels", bound=np.generic)
 
 
 def _grey(image: NDArray[np.generic]) -> NDArray[np.float32]:
@@ -98,7 +104,8 @@ def box_fractions(box_px: Sequence[float], width: int, height: int) -> tuple[flo
         raise InputError(f"a box of {w:g} by {h:g} pixels is empty", remedy="correct it or leave it blank")
     right, bottom = x + w, y + h
     outside = min(x, y) < -BOX_SLACK_PX or right > width + BOX_SLACK_PX or bottom > height + BOX_SLACK_PX
-    if outside:
+    beside = min(right, bottom) <= 0.0 or x >= width or y >= height  # what the slack lets in and clipping would empty
+    if outside or beside:
         raise InputError(
             f"a box reaches outside its {width} by {height} picture", remedy="give x,y,w,h in that picture's pixels"
         )
@@ -138,16 +145,50 @@ def load_png(path: Path) -> NDArray[np.uint8]:
         path: file to read.
 
     Returns:
-        uint8 [H, W].
+        uint8 [H, W]; 16-bit levels lose their lower eight bits.
 
     Raises:
         InputError: when the file is absent, not a picture, broken or too large.
     """
+    return _loaded(path, grey_levels)
+
+
+def load_mask(path: Path) -> NDArray[np.bool_]:
+    """Read a mask file (PNG, BMP): lesion is what is not zero, at whatever depth.
+
+    Args:
+        path: file to read.
+
+    Returns:
+        bool [H, W].
+
+    Raises:
+        InputError: as `load_png`.
+    """
+    return _loaded(path, lesion_pixels)
+
+
+def grey_levels(picture: Image.Image) -> NDArray[np.uint8]:
+    """Grey levels of an open picture, uint8 [H, W]; 16-bit levels lose their lower eight bits, colours become luma."""
+    if picture.mode in DEEP_MODES:  # Pillow's own conversion would saturate
+        return np.asarray(np.clip(np.asarray(picture), 0, 0xFFFF).astype(np.uint16) >> 8, dtype=np.uint8)
+    # Over RGB, so that a palette's index is never mistaken for a grey level.
+    grey = picture if picture.mode in GREY_MODES else picture.convert("RGB")
+    return np.asarray(grey.convert("L"), dtype=np.uint8)
+
+
+def lesion_pixels(picture: Image.Image) -> NDArray[np.bool_]:
+    """Where an open mask is not zero, bool [H, W]; at full depth, so that 1 of 65535 is lesion as well."""
+    levels = np.asarray(picture) if picture.mode in DEEP_MODES else grey_levels(picture)
+    return np.asarray(levels != 0)
+
+
+def _loaded(path: Path, taken: Callable[[Image.Image], NDArray[Levels]]) -> NDArray[Levels]:
     try:
         with Image.open(path, formats=("PNG", "JPEG", "BMP")) as picture:
             if max(picture.size) > MAX_SIDE:
                 raise InputError(f"{path.name} is {picture.size} pixels large", remedy=f"at most {MAX_SIDE} a side")
-            return np.asarray(picture.convert("L"), dtype=np.uint8)
+            return taken(picture)
     except FileNotFoundError as error:
         raise InputError(f"{path.name} does not exist", remedy="check the path") from error
     except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:

@@ -115,6 +115,7 @@ def test_masks_and_boxes_follow_the_region_or_are_refused(home, tmp_path):
     folder = tmp_path / "in"
     rows = {
         "mask": {"mask": "disc.png"},
+        "deep_mask": {"mask": "deep.png"},
         "mask_and_box": {"mask": "disc.png", "box": "40,30,44,36"},
         "no_lesion": {"mask": "nothing.png"},
         "small": {"mask": "small.png"},
@@ -123,6 +124,7 @@ def test_masks_and_boxes_follow_the_region_or_are_refused(home, tmp_path):
         "empty_box": {"box": "130,10,5,5"},
     }
     png(folder / "disc.png", disc())
+    png(folder / "deep.png", (disc() > 0).astype(np.uint16))  # 16 bits, of which one is used
     png(folder / "nothing.png", np.zeros((ROWS, COLUMNS), np.uint8))
     png(folder / "small.png", disc(40, 40))
     png(folder / "wide.png", disc(radius=60))
@@ -144,6 +146,7 @@ def test_masks_and_boxes_follow_the_region_or_are_refused(home, tmp_path):
             if patient.pseudonym == vault.pseudonym(name)
         }
     assert np.array_equal(kept["mask"].mask, disc()[8:88, 16:112] // 255)
+    assert np.array_equal(kept["deep_mask"].mask, kept["mask"].mask)
     # The disc spans columns 49..79 and rows 33..63 of the screen; the region begins at column 16 and row 8.
     assert kept["mask"].box == pytest.approx((33 / 96, 25 / 80, 31 / 96, 31 / 80))
     assert kept["mask_and_box"].box == pytest.approx((24 / 96, 22 / 80, 44 / 96, 36 / 80))

@@ -1,8 +1,6 @@
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
-import pydicom
 import pytest
 import torch
 from sklearn.metrics import roc_auc_score
@@ -18,12 +16,9 @@ from sonoshare_shared.evaluation.auc import (
     sensitivity_at,
     thresholds,
 )
-from sonoshare_shared.evaluation.labelled import LabelledImages, load_labelled
+from sonoshare_shared.evaluation.labelled import LabelledImages
 from sonoshare_shared.evaluation.tstr import half_of_patients, tstr
-from sonoshare_shared.imaging import save_png
-from sonoshare_shared.labels import read_labels
 from sonoshare_shared.phantom import simulate
-from sonoshare_shared.phantom.dicom_study import write_studies
 
 
 @pytest.fixture(autouse=True)
@@ -245,58 +240,7 @@ def test_the_classifier_refuses_wrong_labels(labels: list[int]) -> None:
         classifier.fit(np.zeros((4, 32, 32)), np.array(labels), steps=1)
 
 
-# --- labelled pictures and the whole measurement
-
-
-def test_load_labelled_reads_png_and_dicom_alike(tmp_path: Path) -> None:
-    table = read_labels(write_studies(tmp_path, patients=6, seed=3, size=128))
-    loaded = load_labelled(table, 32)
-    assert loaded.images.shape == (len(table), 32, 32)
-    assert loaded.masks.any(axis=(1, 2)).all()
-    for mask, box in zip(loaded.masks, loaded.boxes, strict=True):
-        rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-        assert box[0] * 32 == pytest.approx(columns[0], abs=1.5)
-        assert (box[1] + box[3]) * 32 == pytest.approx(rows[-1] + 1, abs=1.5)
-    assert set(loaded.devices) == set(table.devices)
-    assert len(loaded.take(loaded.labels == 1)) == (loaded.labels == 1).sum()
-
-
-def test_an_unreadable_picture_is_named(tmp_path: Path) -> None:
-    (tmp_path / "a.png").write_bytes(b"junk")
-    (tmp_path / "b.dcm").write_bytes(b"junk")
-    (tmp_path / "labels.csv").write_text("image,patient,label\na.png,1,benign\n")
-    with pytest.raises(InputError, match=r"a\.png"):
-        load_labelled(read_labels(tmp_path), 32)
-    (tmp_path / "labels.csv").write_text("image,patient,label\nb.dcm,1,benign\n")
-    with pytest.raises(InputError, match=r"b\.dcm"):
-        load_labelled(read_labels(tmp_path), 32)
-
-
-def test_a_deflated_object_is_refused_before_it_is_inflated(tmp_path: Path) -> None:
-    table = read_labels(write_studies(tmp_path, patients=1, seed=3, size=96))
-    path = table.rows[0].image
-    dataset = pydicom.dcmread(path)
-    dataset.file_meta.TransferSyntaxUID = pydicom.uid.DeflatedExplicitVRLittleEndian
-    dataset.save_as(path)
-    with pytest.raises(InputError, match="compressed"):
-        load_labelled(table, 32)
-
-
-def test_a_box_outside_the_picture_is_refused(tmp_path: Path) -> None:
-    save_png(tmp_path / "a.png", np.zeros((40, 60), dtype=np.uint8))
-    (tmp_path / "labels.csv").write_text('image,patient,label,box\na.png,1,benign,"50,1,20,5"\n')
-    with pytest.raises(InputError, match="outside"):
-        load_labelled(read_labels(tmp_path), 32)
-
-
-def test_busbra_loads(busbra: Path) -> None:
-    table = read_labels(busbra)
-    few = table.where(lambda row: row.fold == 5 and int(row.patient) < 60)
-    loaded = load_labelled(few, 64)
-    assert loaded.images.std(axis=(1, 2)).min() > 0.02
-    assert np.isfinite(loaded.boxes).all()
-    inside = [image[mask].mean() for image, mask in zip(loaded.images, loaded.masks, strict=True)]
-    assert np.mean(inside) < loaded.images.mean()
+# --- the whole measurement
 
 
 def test_half_of_patients_is_stable_and_by_patient() -> None:
@@ -346,6 +290,17 @@ def test_distances_by_scanner_are_from_the_same_scanner_and_null_where_too_few()
     without = replace(synthetic, has_crop=np.arange(40) < 5)
     assert described.distances(real, without)["lesion_crop"] is None
     assert described.distances(real, without)["whole"] is not None
+
+
+@pytest.mark.parametrize(("count", "classes"), [(398, 2), (400, 2), (400, 4), (1200, 2), (1200, 3)])
+def test_a_part_of_a_large_set_keeps_its_classes(monkeypatch: pytest.MonkeyPatch, count: int, classes: int) -> None:
+    monkeypatch.setattr(described, "MOST", 200)
+    monkeypatch.setattr(features, "pooled", lambda images: np.zeros((len(images), 3), np.float32))
+    few = labelled(4, 3, "p").take(np.zeros(count, np.intp))
+    taking_turns = replace(few, labels=np.arange(count) % classes)  # as a release draws them
+    kept = np.bincount(described.describe(taking_turns).labels, minlength=classes)
+    assert kept.sum() == 200
+    assert kept.min() > 0.6 * 200 / classes
 
 
 def test_a_crop_holds_the_lesion_and_little_else() -> None:

@@ -44,7 +44,19 @@ def test_box_fractions() -> None:
 
 
 @pytest.mark.parametrize(
-    "box", [(0, 0, 0, 5), (0, 0, 5), (90, 0, 20, 5), (-5, 0, 9, 5), (0, 0, float("nan"), 5), (0, 195, 5, 10)]
+    "box",
+    [
+        (0, 0, 0, 5),
+        (0, 0, 5),
+        (90, 0, 20, 5),
+        (-5, 0, 9, 5),
+        (0, 0, float("nan"), 5),
+        (0, 195, 5, 10),
+        (100, 10, 1, 20),  # within the slack, and beside the picture
+        (-1, 10, 0.5, 20),
+        (10, -1, 20, 1),
+        (10, 200.5, 20, 0.5),
+    ],
 )
 def test_a_wrong_box_is_refused(box: tuple[float, ...]) -> None:
     with pytest.raises(InputError):

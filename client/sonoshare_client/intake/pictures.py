@@ -1,6 +1,7 @@
 """Child: PNG and JPEG files, by Pillow. Only the grey levels are kept: no text chunk, EXIF, ICC or thumbnail."""
 
 import warnings
+from collections.abc import Callable
 from typing import BinaryIO, Final
 
 import numpy as np
@@ -9,11 +10,9 @@ from PIL import Image
 
 from sonoshare_client.intake.limits import Limits
 from sonoshare_client.intake.reasons import Reason, Refused
+from sonoshare_shared.imaging import DEEP_MODES, GREY_MODES, Levels, grey_levels, lesion_pixels
 
-_GREY_MODES: Final = ("1", "L", "LA")
-_COLOUR_MODES: Final = ("P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")
-_DEEP_MODES: Final = ("I;16", "I;16B", "I")
-_EIGHT_BITS: Final = 8
+_MODES: Final = (*GREY_MODES, *DEEP_MODES, "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")
 
 
 def read_picture(file: BinaryIO, limits: Limits) -> NDArray[np.uint8]:
@@ -29,6 +28,19 @@ def read_picture(file: BinaryIO, limits: Limits) -> NDArray[np.uint8]:
     Raises:
         Refused: the file is broken, too large, animated or of no grey or colour mode.
     """
+    return _read(file, limits, grey_levels)
+
+
+def read_mask(file: BinaryIO, limits: Limits) -> NDArray[np.uint8]:
+    """Decode a mask file; bounds and refusals of `read_picture`.
+
+    Returns:
+        uint8 [H, W], 1 where the file is not zero, at whatever depth.
+    """
+    return _read(file, limits, lesion_pixels).astype(np.uint8)
+
+
+def _read(file: BinaryIO, limits: Limits, taken: Callable[[Image.Image], NDArray[Levels]]) -> NDArray[Levels]:
     Image.MAX_IMAGE_PIXELS = limits.pixels
     with warnings.catch_warnings():
         warnings.simplefilter("error", Image.DecompressionBombWarning)
@@ -39,20 +51,14 @@ def read_picture(file: BinaryIO, limits: Limits) -> NDArray[np.uint8]:
                     raise Refused(Reason.DIMENSIONS)
                 if getattr(picture, "n_frames", 1) != 1:
                     raise Refused(Reason.ANIMATED)
-                return _grey(picture)
+                return taken(_checked(picture))
         except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
             raise Refused(Reason.DIMENSIONS) from error
         except (OSError, SyntaxError, ValueError, EOFError) as error:
             raise Refused(Reason.BROKEN) from error
 
 
-def _grey(picture: Image.Image) -> NDArray[np.uint8]:
-    if picture.mode in _DEEP_MODES:
-        levels = np.asarray(picture)
-        return np.asarray(np.clip(levels, 0, 0xFFFF).astype(np.uint16) >> _EIGHT_BITS, dtype=np.uint8)
-    if picture.mode in _GREY_MODES:
-        return np.asarray(picture.convert("L"), dtype=np.uint8)
-    if picture.mode in _COLOUR_MODES:
-        # Over RGB, so that a palette's index is never mistaken for a grey level.
-        return np.asarray(picture.convert("RGB").convert("L"), dtype=np.uint8)
-    raise Refused(Reason.MODE)
+def _checked(picture: Image.Image) -> Image.Image:
+    if picture.mode not in _MODES:
+        raise Refused(Reason.MODE)
+    return picture

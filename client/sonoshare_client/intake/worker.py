@@ -22,7 +22,7 @@ from sonoshare_client.intake.channel import Question, Taken, receive_message, se
 from sonoshare_client.intake.crop import Region, cut, lesion_box
 from sonoshare_client.intake.dicom import pick_region, read_dicom
 from sonoshare_client.intake.limits import Limits
-from sonoshare_client.intake.pictures import read_picture
+from sonoshare_client.intake.pictures import read_mask, read_picture
 from sonoshare_client.intake.reasons import Reason, Refused
 from sonoshare_client.stored_image import StoredImage
 
@@ -111,7 +111,7 @@ def _check_name(suffix: str, others: Sequence[str]) -> None:
 
 def _mask(file: BinaryIO, limits: Limits) -> NDArray[np.uint8]:
     try:
-        return read_picture(file, limits)
+        return read_mask(file, limits)
     except Refused as refusal:
         raise Refused(Reason.MASK_UNREADABLE) from refusal
 

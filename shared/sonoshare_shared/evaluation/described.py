@@ -1,8 +1,8 @@
 """Sets of pictures as frozen features, whole and cropped to the lesion, and the distances of parts of them.
 
-Promises: at most `MOST` pictures of a set enter, evenly over it. A crop is the lesion's box with a margin, brought to
-the size of the picture, and only pictures whose box is known have one; so whole pictures compare tissue and scanner,
-crops compare lesions. Where a side has too few pictures for a distance there is None, not a number without meaning.
+Promises: at most `MOST` pictures of a set enter, the same at every call and drawn without regard to their order, in
+which classes may take turns. A crop is the lesion's box with a margin, brought to the size of the picture, and only
+pictures whose box is known have one; so whole pictures compare tissue and scanner, crops compare lesions. Where a side has too few pictures for a distance there is None, not a number without meaning.
 """
 
 from dataclasses import dataclass
@@ -44,7 +44,7 @@ class Described:
 
 def describe(images: LabelledImages) -> Described:
     """Features of at most `MOST` pictures."""
-    some = images.take(np.linspace(0, len(images) - 1, min(len(images), MOST)).astype(int))
+    some = images.take(np.sort(np.random.default_rng(0).permutation(len(images))[:MOST]))
     has_crop = np.asarray((np.isfinite(some.boxes) & (some.boxes > (-np.inf, -np.inf, 0, 0))).all(axis=1))
     whole = features.pooled(some.images)
     cropped = np.zeros_like(whole)

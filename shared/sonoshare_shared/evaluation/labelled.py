@@ -1,9 +1,9 @@
 """Labelled pictures on the model's grid, from any table of labels.
 
 Promises: pictures in the order of the table; boxes in fractions of the picture they belong to; a picture that cannot be
-read stops with an error that names its file's last component. DICOM is read only where it is uncompressed and cropped
-to its first ultrasound region, boxes and masks with it. That is for a researcher's own files: a hospital's archive goes
-through intake, which decodes in a process of its own.
+read stops with an error that names its file's last component; a mask is of the whole stored picture's size. DICOM is
+read only where it is uncompressed grey or RGB, and cropped to its first ultrasound region, boxes and masks with it.
+That is for a researcher's own files: a hospital's archive goes through intake, which decodes in a process of its own.
 """
 
 from collections.abc import Sequence
@@ -14,13 +14,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sonoshare_shared.errors import InputError
-from sonoshare_shared.imaging import MAX_SIDE, box_fractions, box_of_mask, load_png, mask_to_grid, to_grid
+from sonoshare_shared.imaging import MAX_SIDE, box_fractions, box_of_mask, load_mask, load_png, mask_to_grid, to_grid
 from sonoshare_shared.labels import LabelRow, LabelTable
 
 CLASSES = ("benign", "malignant")
 DICOM_SUFFIXES = (".dcm", ".dicom")
 UNCOMPRESSED = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1")
 """Transfer syntaxes: implicit and explicit VR little endian."""
+DICOM_COLOURS = ("MONOCHROME1", "MONOCHROME2", "RGB")
+LUMA = np.array([0.299, 0.587, 0.114])
+"""ITU-R BT.601, as of PNG and JPEG files."""
 NO_FOLD = -1
 
 
@@ -67,9 +70,16 @@ class LabelledImages:
 
 @dataclass(frozen=True)
 class Picture:
-    """Grey levels [H, W], and where they lie in the stored picture: offset x, y."""
+    """Grey levels, and where they lie in the stored picture.
 
-    pixels: NDArray[np.generic]
+    Attributes:
+        pixels: uint8 [H, W].
+        stored: height and width of the stored picture.
+        offset: x, y of the first pixel in it.
+    """
+
+    pixels: NDArray[np.uint8]
+    stored: tuple[int, int]
     offset: tuple[int, int] = (0, 0)
 
 
@@ -87,7 +97,8 @@ def read_picture(path: Path) -> Picture:
     """
     if path.suffix.lower() in DICOM_SUFFIXES:
         return _read_dicom(path)
-    return Picture(load_png(path))
+    pixels = load_png(path)
+    return Picture(pixels, (pixels.shape[0], pixels.shape[1]))
 
 
 def _read_dicom(path: Path) -> Picture:
@@ -111,14 +122,26 @@ def _read_dicom(path: Path) -> Picture:
         if regions:
             left, top = int(regions[0].RegionLocationMinX0), int(regions[0].RegionLocationMinY0)
             right, bottom = int(regions[0].RegionLocationMaxX1) + 1, int(regions[0].RegionLocationMaxY1) + 1
-    except (InvalidDicomError, AttributeError, KeyError, ValueError, NotImplementedError, OSError) as error:
+        colours, stored_bits = str(dataset.PhotometricInterpretation), int(dataset.BitsStored)
+        signed = int(dataset.PixelRepresentation) != 0
+    except (InvalidDicomError, AttributeError, KeyError, TypeError, ValueError, NotImplementedError, OSError) as error:
         raise InputError(f"{path.name} cannot be read as DICOM", remedy="convert it to PNG") from error
-    grey = np.asarray(pixels)
-    if grey.ndim == 3 and grey.shape[2] == 3:
-        grey = np.rint(grey.mean(axis=2)).astype(grey.dtype)
+    if colours not in DICOM_COLOURS or signed:
+        raise InputError(f"{path.name} is not unsigned grey or RGB", remedy="convert it to PNG")
+    grey = _dicom_grey(np.asarray(pixels), colours, stored_bits)
     if grey.ndim != 2 or not (0 <= left < right <= grey.shape[1] and 0 <= top < bottom <= grey.shape[0]):
         raise InputError(f"{path.name} has no single picture inside its region", remedy="convert it to PNG")
-    return Picture(grey[top:bottom, left:right], (left, top))
+    return Picture(grey[top:bottom, left:right], (grey.shape[0], grey.shape[1]), (left, top))
+
+
+def _dicom_grey(levels: NDArray[np.generic], colours: str, stored_bits: int) -> NDArray[np.uint8]:
+    """Levels of ``stored_bits`` bits as eight; white on black whatever the object says; colours become luma."""
+    kept = levels.astype(np.int64) & ((1 << stored_bits) - 1)  # bits above the stored ones are overlays
+    shift = stored_bits - 8
+    eight = kept >> shift if shift > 0 else kept << -shift
+    if colours == "RGB":
+        eight = np.rint(eight @ LUMA)
+    return np.asarray(255 - eight if colours == "MONOCHROME1" else eight, dtype=np.uint8)
 
 
 def _box_of(row: LabelRow, picture: Picture, mask: NDArray[np.bool_] | None) -> tuple[float, ...]:
@@ -133,12 +156,18 @@ def _box_of(row: LabelRow, picture: Picture, mask: NDArray[np.bool_] | None) -> 
 def _mask_of(row: LabelRow, picture: Picture) -> NDArray[np.bool_] | None:
     if row.mask is None:
         return None
-    height, width = picture.pixels.shape
-    left, top = picture.offset
-    mask = load_png(row.mask)[top : top + height, left : left + width] > 127
-    if mask.shape != (height, width):
-        raise InputError(f"mask {row.mask.name} is smaller than its picture", remedy="export it at the picture's size")
-    return np.asarray(mask)
+    whole = load_mask(row.mask)
+    if whole.shape != picture.stored:
+        raise InputError(
+            f"mask {row.mask.name} has another size than its picture", remedy="export it at the picture's size"
+        )
+    (height, width), (left, top) = picture.pixels.shape, picture.offset
+    mask = whole[top : top + height, left : left + width]
+    if mask.sum() != whole.sum():
+        raise InputError(
+            f"mask {row.mask.name} reaches outside the ultrasound region", remedy="correct the mask or leave it blank"
+        )
+    return mask
 
 
 def load_labelled(table: LabelTable, size: int, classes: Sequence[str] = CLASSES) -> LabelledImages:
