@@ -17,6 +17,7 @@ from sonoshare_server.federation.control import Control
 from sonoshare_server.federation.home import CoordinatorHome, Study
 from sonoshare_server.release.pipeline import Pipeline
 from sonoshare_shared.documents import AuditPlan, HospitalEntry
+from sonoshare_shared.documents.base import values_given
 from sonoshare_shared.documents.plan import Identifier
 from sonoshare_shared.durable import write_atomically
 from sonoshare_shared.errors import FederationError, InputError
@@ -72,7 +73,8 @@ def admit(home: Path, hospital: Identifier, identity_key: str, node_key: str) ->
     """
     consortium, members = Consortium.read(home), read_members(home)
     PublicKey.from_hex(identity_key)
-    entry = HospitalEntry(id=hospital, identity_key=identity_key, node_key=node_key.strip())
+    with values_given("the hospital"):
+        entry = HospitalEntry(id=hospital, identity_key=identity_key, node_key=node_key.strip())
     if members.get(hospital, entry) != entry:
         raise InputError(f"{hospital} is admitted with other keys", remedy="choose another id")
     members[hospital] = entry

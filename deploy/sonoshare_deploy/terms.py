@@ -7,6 +7,7 @@ from typing import Final
 from sonoshare_server.studies import StudyTerms
 from sonoshare_shared.calibration.ballot import Ballot, ballot_from, shipped_ballot
 from sonoshare_shared.documents import AuditPlan, ReleasePlan, Task
+from sonoshare_shared.documents.base import values_given
 from sonoshare_shared.documents.plan import Profile, Trained, VetoPlan
 from sonoshare_shared.errors import InputError
 from sonoshare_shared.model.profiles import profile_named
@@ -27,16 +28,21 @@ DIAGNOSIS: Final = read_task("diagnosis")
 def audit_policy(
     epsilon: float, tolerated_share: float, tolerated_auc: float, alpha: float, veto: VetoPlan | None = None
 ) -> AuditPlan:
-    """An audit policy that spends half of its epsilon on copies and half on membership; a veto costs its own."""
-    return AuditPlan(
-        held_out_fraction=HELD_OUT_FRACTION,
-        epsilon_copies=epsilon / 2,
-        epsilon_membership=epsilon / 2,
-        tolerated_share=tolerated_share,
-        tolerated_auc=tolerated_auc,
-        alpha=alpha,
-        veto=veto,
-    )
+    """An audit policy that spends half of its epsilon on copies and half on membership; a veto costs its own.
+
+    Raises:
+        InputError: a value is out of its range.
+    """
+    with values_given("the audit policy"):
+        return AuditPlan(
+            held_out_fraction=HELD_OUT_FRACTION,
+            epsilon_copies=epsilon / 2,
+            epsilon_membership=epsilon / 2,
+            tolerated_share=tolerated_share,
+            tolerated_auc=tolerated_auc,
+            alpha=alpha,
+            veto=veto,
+        )
 
 
 def study_terms(
@@ -103,12 +109,14 @@ def parse_cohorts(texts: tuple[str, ...]) -> dict[str, int]:
     """Read ``hospital=patients`` options.
 
     Raises:
-        InputError: one is not of that form.
+        InputError: one is not of that form, or a hospital stands twice.
     """
-    cohorts = {}
+    cohorts: dict[str, int] = {}
     for text in texts:
         hospital, separator, patients = text.partition("=")
-        if not separator or not patients.isdigit():
+        if not separator or not patients.isdecimal():
             raise InputError(f"'{text}' is not hospital=patients", remedy="write it like north=150")
+        if hospital in cohorts:
+            raise InputError(f"--cohort names {hospital} twice", remedy="give each hospital once")
         cohorts[hospital] = int(patients)
     return cohorts

@@ -18,6 +18,7 @@ from sonoshare_privacy.accounting import PureDP, noise_multiplier_for
 from sonoshare_privacy.canaries import advisable_count
 from sonoshare_shared.calibration.ballot import Ballot, require_ballot_for
 from sonoshare_shared.documents import AuditPlan, Mechanism, ReleasePlan, StudyPlan, Task
+from sonoshare_shared.documents.base import values_given
 from sonoshare_shared.documents.plan import CalibrationPlan, Profile, Trained
 from sonoshare_shared.errors import InputError
 from sonoshare_shared.model.adapter import (
@@ -40,6 +41,8 @@ from sonoshare_shared.tasks.phantoms import pathology_shares, start_at_pathologi
 CALIBRATION_PHANTOMS: Final = 16
 CALIBRATION_SEED: Final = 20_260
 CLIP_SHARE: Final = 0.5
+UNKNOWN_BASE: Final = "0" * 64
+"""Stands for the base's digest while only the terms are checked."""
 
 
 @dataclass(frozen=True)
@@ -103,51 +106,66 @@ def draft_study(terms: StudyTerms) -> DraftedStudy:
     """Work out the plan of a study.
 
     Raises:
-        InputError: audits and calibration alone use up epsilon, the ballot is for another task or size, or no phantom
-            stands for a class of the task.
+        InputError: a term is out of its range, audits and calibration alone use up epsilon, the ballot is for another
+            task or size, or no phantom stands for a class of the task.
         ModelError: no base weights for the profile.
     """
-    pathology_shares(terms.task)  # before minutes of accounting
+    pathology_shares(terms.task)  # before minutes of accounting, as the next
+    _plan(terms, base_digest=UNKNOWN_BASE, mechanism=_mechanism(terms, noise_multiplier=1.0, clip_norm=1.0))
     model, base_digest = load_base(terms.profile, terms.base)
     prepare(model, terms.trained)
-    audits = terms.audit.epsilons * terms.audit.max_candidates
-    calibration = _calibration(terms)
-    votes = () if calibration is None else (calibration.epsilon,)
-    mechanism = Mechanism(
-        rate=terms.rate,
-        noise_multiplier=noise_multiplier_for(
-            terms.epsilon,
-            terms.delta,
-            terms.rate,
-            terms.rounds * terms.local_steps,
-            beside=tuple(PureDP(epsilon) for epsilon in (*votes, *audits)),
-        ),
+    mechanism = _mechanism(
+        terms,
+        noise_multiplier=_noise_multiplier(terms),
         clip_norm=phantom_clip_norm(model, terms.trained, terms.draws),
-        draws=terms.draws,
-        delta=terms.delta,
     )
-    plan = StudyPlan(
-        study=terms.study,
-        task=terms.task,
-        profile=terms.profile,
-        base_digest=base_digest,
-        trained=terms.trained,
-        rounds=terms.rounds,
-        local_steps=terms.local_steps,
-        mechanism=mechanism,
-        learning_rate=terms.learning_rate,
-        cohorts=dict(terms.cohorts),
-        quorum=len(terms.cohorts),
-        round_deadline_seconds=terms.round_deadline_seconds,
-        audit=terms.audit,
-        release=terms.release,
-        canaries=_canaries(model, terms, mechanism),
-        calibration=calibration,
-    )
+    plan = _plan(terms, base_digest=base_digest, mechanism=mechanism, canaries=_canaries(model, terms, mechanism))
     start_at_pathologies(model, terms.task)
     state = adapter_state(model, terms.trained)
     ballot = None if terms.ballot is None else terms.ballot.to_bytes()
     return DraftedStudy(plan, adapter_bytes(state), adapter_digest(state), ballot)
+
+
+def _noise_multiplier(terms: StudyTerms) -> float:
+    audits = terms.audit.epsilons * terms.audit.max_candidates
+    calibration = _calibration(terms)
+    votes = () if calibration is None else (calibration.epsilon,)
+    beside = tuple(PureDP(epsilon) for epsilon in (*votes, *audits))
+    steps = terms.rounds * terms.local_steps
+    return noise_multiplier_for(terms.epsilon, terms.delta, terms.rate, steps, beside=beside)
+
+
+def _mechanism(terms: StudyTerms, *, noise_multiplier: float, clip_norm: float) -> Mechanism:
+    with values_given("the study"):
+        return Mechanism(
+            rate=terms.rate,
+            noise_multiplier=noise_multiplier,
+            clip_norm=clip_norm,
+            draws=terms.draws,
+            delta=terms.delta,
+        )
+
+
+def _plan(terms: StudyTerms, *, base_digest: str, mechanism: Mechanism, canaries: int = 0) -> StudyPlan:
+    with values_given("the study"):
+        return StudyPlan(
+            study=terms.study,
+            task=terms.task,
+            profile=terms.profile,
+            base_digest=base_digest,
+            trained=terms.trained,
+            rounds=terms.rounds,
+            local_steps=terms.local_steps,
+            mechanism=mechanism,
+            learning_rate=terms.learning_rate,
+            cohorts=dict(terms.cohorts),
+            quorum=len(terms.cohorts),
+            round_deadline_seconds=terms.round_deadline_seconds,
+            audit=terms.audit,
+            release=terms.release,
+            canaries=canaries,
+            calibration=_calibration(terms),
+        )
 
 
 def _calibration(terms: StudyTerms) -> CalibrationPlan | None:

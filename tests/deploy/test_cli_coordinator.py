@@ -11,6 +11,7 @@ from sonoshare_deploy import terms
 from sonoshare_deploy.cli.coordinator import command
 from sonoshare_deploy.coordinator import Consortium
 from sonoshare_deploy.provision import create_coordinator
+from sonoshare_server import studies
 from sonoshare_server.federation.home import CoordinatorHome
 from sonoshare_shared.calibration.ballot import require_ballot_for
 from sonoshare_shared.canonical import sha256_file
@@ -121,3 +122,63 @@ def test_what_is_not_there_is_refused_before_anything_is_written(
     with pytest.raises(error, match=message):
         create(home, "never", *arguments)
     assert not (home / "studies" / "never").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--cohort", "south=20000"), "the study: .*delta must be smaller than 1 / nominal cohort"),
+        (("--cohort", "south=0"), "the study: cohorts.south"),
+        (("--cohort", "south=²"), "is not hospital=patients"),
+        (("--cohort", "north=300"), "names north twice"),
+        (("--cohort", "Not A Name=10"), "the study: cohorts"),
+        (("--rounds", "0"), "the study: rounds"),
+        (("--delta", "2"), "the study: delta"),
+    ],
+)
+def test_terms_out_of_range_are_refused_in_one_line_before_the_accounting(
+    home: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, str], message: str
+) -> None:
+    def never(*_args: object, **_options: object) -> float:
+        raise AssertionError("minutes of accounting for terms that no plan can hold")
+
+    monkeypatch.setattr(studies, "noise_multiplier_for", never)
+    with pytest.raises(InputError, match=message):
+        create(home, "never", *arguments)
+    assert not (home / "studies" / "never").exists()
+
+
+@pytest.mark.parametrize(
+    "called",
+    [
+        ("init", "--consortium", "My Consortium"),
+        ("admit", "--id", "A B", "--identity-key", "00", "--node-key", "x"),
+        ("study", "status", "--name", "../s"),
+        ("release", "publish", "--name", "R 1"),
+    ],
+)
+def test_a_name_that_is_none_is_a_usage_error(tmp_path: Path, called: tuple[str, ...]) -> None:
+    result = CliRunner().invoke(command, [*called, "--home", str(tmp_path / "home")])
+    assert result.exit_code == 2
+    assert "is not of lowercase letters, digits and hyphens" in result.output
+    assert not (tmp_path / "home").exists()
+
+
+def test_an_audit_policy_out_of_range_leaves_no_half_made_folder(tmp_path: Path) -> None:
+    called = ["init", "--home", str(tmp_path / "home"), "--consortium", "c"]
+    with pytest.raises(InputError, match="the audit policy: tolerated_share"):
+        CliRunner().invoke(command, [*called, "--tolerated-share", "2"], catch_exceptions=False)
+    CliRunner().invoke(command, called, catch_exceptions=False)
+    assert (tmp_path / "home" / "coordinator.key").exists()
+
+
+def test_a_ballots_seed_is_checked_before_its_pool_is_drawn(tmp_path: Path) -> None:
+    called = ["ballot", "--out", str(tmp_path / "b.safetensors"), "--seed", str(2**53), "--phantoms", "1000000"]
+    with pytest.raises(InputError, match="the ballot: seed"):
+        CliRunner().invoke(command, called, catch_exceptions=False)
+
+
+def test_a_file_of_another_number_type_is_no_ballot(home: Path, tmp_path: Path) -> None:
+    write_tensors(tmp_path / "b.safetensors", {"terms": torch.zeros(3, dtype=torch.bfloat16)})
+    with pytest.raises(ModelError, match="not a ballot"):
+        create(home, "never", "--ballot", str(tmp_path / "b.safetensors"))

@@ -1,5 +1,6 @@
 """Rounds, audits and signatures with real agents, called directly."""
 
+import errno
 import shutil
 from datetime import UTC, datetime
 
@@ -9,6 +10,7 @@ from click.testing import CliRunner
 from safetensors.numpy import load, save
 from tests.deploy.in_process import HOSPITALS, build, copied, pipeline, policy
 
+from sonoshare_client.payment import AUDIT_PURPOSE
 from sonoshare_client.policy_file import policy_text
 from sonoshare_deploy.cli.hospital_look import look
 from sonoshare_deploy.coordinator import events_of
@@ -209,6 +211,31 @@ def test_a_release_is_audited_signed_sealed_and_verified(world, tmp_path):
     gone = looked_at(world, "north", tmp_path / "again").exception
     assert isinstance(gone, InputError)
     assert "keeps no candidate" in gone.message
+
+
+def audits_charged(world, hospital):
+    entries = world.nodes[hospital].ledger.entries()
+    return sum(s.charge.kind == "reserved" and s.charge.purpose.startswith(AUDIT_PURPOSE) for s in entries)
+
+
+@pytest.mark.parametrize(
+    ("failing", "charged"),
+    [("sonoshare_client.agent.auditing.write_atomically", 0), ("sonoshare_client.agent.replies.write_atomically", 1)],
+)
+def test_a_full_disk_around_an_audit_costs_no_audit(world, monkeypatch, failing, charged):
+    def full(*_args, **_options):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    rounds.train(world.coordinator())
+    steps = pipeline(world)
+    steps.draw(lambda done, total: None)
+    with monkeypatch.context() as patch:
+        patch.setattr(failing, full)
+        assert steps.audit() == {}
+    assert {audits_charged(world, hospital) for hospital in HOSPITALS} == {charged}
+    said = steps.audit()
+    assert {h: s.predicate.verdict for h, s in said.items()} == dict.fromkeys(HOSPITALS, "PASS")
+    assert {audits_charged(world, hospital) for hospital in HOSPITALS} == {1}
 
 
 def test_cases_56_and_65_without_a_pass_nothing_is_built_and_nothing_is_signed(world):

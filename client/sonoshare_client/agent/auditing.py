@@ -1,4 +1,8 @@
-"""Auditing a candidate on this hospital's patients, and the signed statement about it."""
+"""Auditing a candidate on this hospital's patients, and the signed statement about it.
+
+What can be written before the charge is written before it, and a statement that was signed is given again: a full disk
+or a kill costs an audit only between its charge and the one small file that holds what it found.
+"""
 
 import io
 from datetime import datetime
@@ -20,6 +24,7 @@ from sonoshare_shared.documents import AuditPredicate, AuditStatement, Digests, 
 from sonoshare_shared.documents.charge import SampledGaussian
 from sonoshare_shared.documents.exchange import AuditRequest
 from sonoshare_shared.documents.statement import STATEMENT_PAYLOAD_TYPE
+from sonoshare_shared.durable import write_atomically
 from sonoshare_shared.envelope import Envelope
 from sonoshare_shared.errors import IntegrityError
 from sonoshare_shared.release.transfer import CandidateFiles, unpack
@@ -38,7 +43,7 @@ def audit_candidate(
         now: time of the statement.
 
     Returns:
-        The signed statement; no payload.
+        The signed statement, the one of before if this candidate has one; no payload.
 
     Raises:
         IntegrityError: the candidate is not what was announced, or not of this plan.
@@ -48,7 +53,10 @@ def audit_candidate(
     candidate = files.candidate
     if (candidate.study, candidate.release, candidate.plan_digest) != (plan.study, request.release, plan.digest()):
         raise IntegrityError("the candidate is not of this study plan")
-    keep_pictures(node.home, files)
+    signed = node.statement_path(files.digest)
+    if signed.exists():
+        return Envelope.load(signed), b""
+    _keep_public(node, plan, files)
     patients = node.patients(plan, candidate.size)
     nominal = plan.cohorts[node.hospital]
     payment = LedgerPayment(
@@ -72,7 +80,7 @@ def audit_candidate(
     )
     statement = _statement(node, plan, files, outcome, now)
     envelope = Envelope.sign(STATEMENT_PAYLOAD_TYPE, statement.canonical(), node.key)
-    _keep(node, plan, files, envelope)
+    write_atomically(signed, envelope.to_bytes())
     node.record("audited", release=request.release, verdict=outcome.verdict)
     return envelope, b""
 
@@ -136,9 +144,10 @@ def _clusters(files: CandidateFiles) -> tuple[int, ...]:
     return clusters
 
 
-def _keep(node: Node, plan: StudyPlan, files: CandidateFiles, statement: Envelope) -> None:
-    path = node.candidate_path(files.digest)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(files.candidate.canonical())
-    node.audited_plan_path(files.digest).write_bytes(plan.canonical())
-    node.statement_path(files.digest).write_bytes(statement.to_bytes())
+def _keep_public(node: Node, plan: StudyPlan, files: CandidateFiles) -> None:
+    """Keep what signing needs, and the pictures for the hospital's own eyes; nothing of it depends on a patient."""
+    listing = node.candidate_path(files.digest)
+    listing.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(listing, files.candidate.canonical())
+    write_atomically(node.audited_plan_path(files.digest), plan.canonical())
+    keep_pictures(node.home, files)

@@ -10,6 +10,7 @@ import click
 
 from sonoshare_deploy.cli.coordinator_release import command as release
 from sonoshare_deploy.cli.coordinator_release import home_option
+from sonoshare_deploy.cli.names import IDENTIFIER_NAME
 from sonoshare_deploy.cli.output import emit, json_option, progress_console
 
 
@@ -20,7 +21,7 @@ def command() -> None:
 
 @command.command()
 @home_option
-@click.option("--consortium", required=True, help="Name of the consortium: lowercase letters, digits, hyphens.")
+@click.option("--consortium", type=IDENTIFIER_NAME, required=True, help="Lowercase letters, digits, hyphens.")
 @click.option("--host", "hosts", multiple=True, help="Host name of this server in its TLS certificate; repeatable.")
 @click.option("--tolerated-share", default=0.1, show_default=True, help="Copied patients at which no audit passes.")
 @click.option("--tolerated-auc", default=0.7, show_default=True, help="Membership AUC at which no audit passes.")
@@ -36,12 +37,12 @@ def init(home: Path, consortium: str, hosts: tuple[str, ...], as_json: bool, **a
     from sonoshare_deploy.terms import audit_policy  # noqa: PLC0415
     from sonoshare_shared.documents.plan import VetoPlan  # noqa: PLC0415
 
-    create_coordinator(home, (*hosts, "127.0.0.1", "localhost"))
     epsilon = audit["epsilon_veto"]
     veto = None if epsilon is None else VetoPlan(epsilon=epsilon, threshold=audit["veto_threshold"])
     policy = audit_policy(
         audit["epsilon_audit"], audit["tolerated_share"], audit["tolerated_auc"], audit["alpha"], veto
     )
+    create_coordinator(home, (*hosts, "127.0.0.1", "localhost"))
     Consortium(consortium, policy).write(home)
     root_key = (home / "root.pub").read_text().strip()
     emit({"consortium": consortium, "root_key": root_key, "certificate": str(home / CA_CERTIFICATE)}, as_json)
@@ -49,7 +50,7 @@ def init(home: Path, consortium: str, hosts: tuple[str, ...], as_json: bool, **a
 
 @command.command()
 @home_option
-@click.option("--id", "hospital", required=True, help="The hospital's id.")
+@click.option("--id", "hospital", type=IDENTIFIER_NAME, required=True, help="The hospital's id.")
 @click.option("--identity-key", required=True, help="Its identity key, from: sonoshare hospital init")
 @click.option("--node-key", required=True, help="Its node key (one line of OpenSSH text), from the same place.")
 @json_option
@@ -137,7 +138,7 @@ def study() -> None:
 
 @study.command()
 @home_option
-@click.option("--name", required=True, help="Identifier of the study.")
+@click.option("--name", type=IDENTIFIER_NAME, required=True, help="Identifier of the study.")
 @click.option("--task", default="diagnosis", show_default=True, help="Name of a shipped task, or a task file (JSON).")
 @click.option("--scanner", "scanners", multiple=True, help="Device name as the hospitals store it; repeatable.")
 @click.option("--cohort", "cohorts", multiple=True, required=True, help="hospital=nominal patients; repeatable.")
@@ -213,7 +214,7 @@ def create(
 
 @study.command(name="run")
 @home_option
-@click.option("--name", required=True, help="Identifier of the study.")
+@click.option("--name", type=IDENTIFIER_NAME, required=True, help="Identifier of the study.")
 @json_option
 def run_study(home: Path, name: str, as_json: bool) -> None:
     """Run the rounds that are left (also: resume)."""
@@ -232,7 +233,7 @@ study.add_command(run_study, name="resume")
 
 @study.command(name="status")
 @home_option
-@click.option("--name", required=True, help="Identifier of the study.")
+@click.option("--name", type=IDENTIFIER_NAME, required=True, help="Identifier of the study.")
 @json_option
 def study_status(home: Path, name: str, as_json: bool) -> None:
     """How far a study is, and its last events."""
@@ -249,7 +250,7 @@ def study_status(home: Path, name: str, as_json: bool) -> None:
 
 @study.command(name="adapter")
 @home_option
-@click.option("--name", required=True, help="Identifier of the study.")
+@click.option("--name", type=IDENTIFIER_NAME, required=True, help="Identifier of the study.")
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="Folder of adapters.")
 @json_option
 def study_adapter(home: Path, name: str, out: Path, as_json: bool) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from sonoshare_deploy.cli.names import IDENTIFIER_NAME
 from sonoshare_deploy.cli.output import emit, json_option, progress_console
 
 home_option = click.option(
@@ -27,8 +28,8 @@ def _drawing_options(function: Callable[..., None]) -> Callable[..., None]:
     """Options of the two verbs that draw."""
     options = (
         home_option,
-        click.option("--study", "study_name", required=True, help="A trained study."),
-        click.option("--name", required=True, help="Identifier of the release."),
+        click.option("--study", "study_name", type=IDENTIFIER_NAME, required=True, help="A trained study."),
+        click.option("--name", type=IDENTIFIER_NAME, required=True, help="Identifier of the release."),
         click.option(
             "--workers", type=click.IntRange(1, 256), default=1, show_default=True, help="Processes that draw here."
         ),
@@ -106,7 +107,7 @@ def draw_only(
 
 @command.command()
 @home_option
-@click.option("--name", required=True, help="Identifier of the release.")
+@click.option("--name", type=IDENTIFIER_NAME, required=True, help="Identifier of the release.")
 @json_option
 def publish(home: Path, name: str, as_json: bool) -> None:
     """Verify a sealed release once more and show it in the catalogue."""
@@ -118,7 +119,7 @@ def publish(home: Path, name: str, as_json: bool) -> None:
 
 @command.command()
 @home_option
-@click.option("--name", required=True, help="Identifier of the release.")
+@click.option("--name", type=IDENTIFIER_NAME, required=True, help="Identifier of the release.")
 @click.option("--reason", required=True, help="In words, for the public.")
 @json_option
 def revoke(home: Path, name: str, reason: str, as_json: bool) -> None:

@@ -23,7 +23,7 @@ from pydantic import Field
 from sonoshare_shared.calibration.views import LESION, VIEWS, directions, projected, seen
 from sonoshare_shared.canonical import canonical_bytes, sha256_hex
 from sonoshare_shared.documents import Task
-from sonoshare_shared.documents.base import Document
+from sonoshare_shared.documents.base import Document, values_given
 from sonoshare_shared.documents.plan import HexDigest
 from sonoshare_shared.errors import InputError, IntegrityError, ModelError
 from sonoshare_shared.evaluation import features
@@ -42,6 +42,7 @@ _SHIPPED: Final = Path(__file__).parent / "ballots"
 _BATCH: Final = 256
 _DIMENSIONS: Final = {"centroids": 4, "basis": 3, "mean": 2, "members": 1, "lesions": 2}
 _TERMS: Final = "terms"
+_TYPES: Final = {torch.uint8, torch.int16, torch.float16, torch.float32}
 
 Progress = Callable[[int, int], None]
 
@@ -139,7 +140,10 @@ def ballot_from(data: bytes) -> Ballot:
         ModelError: the bytes are no ballot, or its parts do not fit each other.
     """
     remedy = "make it again: sonoshare coordinator ballot"
-    arrays = {name: tensor.numpy() for name, tensor in tensors_from(data).items()}
+    tensors = tensors_from(data)
+    if {tensor.dtype for tensor in tensors.values()} - _TYPES:  # some of which NumPy does not know
+        raise ModelError("this file is not a ballot", remedy=remedy)
+    arrays = {name: tensor.numpy() for name, tensor in tensors.items()}
     try:
         terms = BallotTerms.from_bytes(arrays.pop(_TERMS, np.empty(0, np.uint8)).tobytes())
     except IntegrityError as error:
@@ -217,7 +221,8 @@ def make_ballot(
         progress: called with (phantoms done, phantoms in all).
 
     Raises:
-        InputError: too few phantoms for so many clusters, or the task has a class that no phantom stands for.
+        InputError: too few phantoms for so many clusters, a seed out of range, or the task has a class that no phantom
+            stands for.
     """
     classes = len(task.classes)
     if not (1 <= clusters <= MAX_CLUSTERS and pool >= 4 * clusters * classes):
@@ -225,6 +230,8 @@ def make_ballot(
             f"{pool} phantoms are too few for {classes} times {clusters} clusters",
             remedy=f"use at least {4 * clusters * classes} phantoms",
         )
+    with values_given("the ballot"):
+        terms = BallotTerms(task=task_key(task), size=size, seed=seed)
     found = []
     for first in range(0, pool, _BATCH):
         places = range(first, min(first + _BATCH, pool))
@@ -237,7 +244,6 @@ def make_ballot(
     mean, basis = directions(both)
     points = projected(both, mean, basis)
     centroids, members = _divided(points, classes, clusters)
-    terms = BallotTerms(task=task_key(task), size=size, seed=seed)
     return Ballot(terms, mean, basis, centroids, members, points[:, LESION].astype(np.float16))
 
 

@@ -1,11 +1,13 @@
 """What every document has: it is frozen, refuses unknown fields, and has one canonical form and digest."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from sonoshare_shared.canonical import canonical_bytes, sha256_hex
-from sonoshare_shared.errors import IntegrityError
+from sonoshare_shared.errors import InputError, IntegrityError
 
 
 class Document(BaseModel):
@@ -31,8 +33,28 @@ class Document(BaseModel):
         try:
             return cls.model_validate_json(data)
         except ValidationError as error:
-            first = error.errors(include_input=False, include_url=False)[0]
-            place = ".".join(str(part) for part in first["loc"]) or "document"
             raise IntegrityError(
-                f"not a valid {cls.__name__}: {place}: {first['msg']}", remedy="check its version and source"
+                f"not a valid {cls.__name__}: {_first_fault(error)}", remedy="check its version and source"
             ) from error
+
+
+@contextmanager
+def values_given(what: str) -> Iterator[None]:
+    """Documents that are made here hold values that a person typed: a refusal is that person's to correct.
+
+    Args:
+        what: the values in words, for the message.
+
+    Raises:
+        InputError: a document refused a value; the message names the first offending field.
+    """
+    try:
+        yield
+    except ValidationError as error:
+        raise InputError(f"{what}: {_first_fault(error)}", remedy="correct the value") from error
+
+
+def _first_fault(error: ValidationError) -> str:
+    first = error.errors(include_input=False, include_url=False)[0]
+    place = ".".join(str(part) for part in first["loc"]) or "document"
+    return f"{place}: {first['msg']}"

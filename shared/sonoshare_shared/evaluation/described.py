@@ -2,7 +2,8 @@
 
 Promises: at most `MOST` pictures of a set enter, the same at every call and drawn without regard to their order, in
 which classes may take turns. A crop is the lesion's box with a margin, brought to the size of the picture, and only
-pictures whose box is known have one; so whole pictures compare tissue and scanner, crops compare lesions. Where a side has too few pictures for a distance there is None, not a number without meaning.
+pictures whose box is known have one; so whole pictures compare tissue and scanner, crops compare lesions. Where a side
+has too few pictures for a distance there is None, not a number without meaning.
 """
 
 from dataclasses import dataclass
