@@ -33,7 +33,7 @@ from sonoshare_shared.model.profiles import profile_named
 from sonoshare_shared.model.sampler import refine
 from sonoshare_shared.model.tensors import read_tensors, write_tensors
 from sonoshare_shared.tasks.files import read_task
-from sonoshare_shared.tasks.phantoms import start_at_pathologies, task_phantoms
+from sonoshare_shared.tasks.phantoms import start_at_task, task_phantoms
 
 PHANTOM_SEED: Final = 900
 WAYS: Final = {"adapter": None, "votes": Voting(epsilon=None), "votes_eps1": Voting()}
@@ -152,7 +152,7 @@ class FewShot:
     def model(self, fold: int, patients: int) -> ConditionedUNet:
         """The base as a study of this task begins, with the adapter of these patients if there are any."""
         model, _ = load_base(self._settings.training.profile)
-        start_at_pathologies(model, self.question.task)
+        start_at_task(model, self.question.task)
         if patients:
 
             def make(path: Path) -> None:

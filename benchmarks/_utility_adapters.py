@@ -32,7 +32,7 @@ from sonoshare_shared.model.adapter import adapter_bytes, adapter_state, load_ad
 from sonoshare_shared.model.base import load_base
 from sonoshare_shared.model.network import ConditionedUNet
 from sonoshare_shared.model.tensors import State
-from sonoshare_shared.tasks.phantoms import start_at_pathologies
+from sonoshare_shared.tasks.phantoms import start_at_task
 
 DEVICE: Final = torch.device("cpu")
 ROUNDS: Final = 3  # of a federated training, as commands propose
@@ -197,7 +197,7 @@ def plain_adapter(patients: list[PatientArrays], training: Training, seed: int, 
     """
     model = _start(training)
     if task is not None:
-        start_at_pathologies(model, task)
+        start_at_task(model, task)
     parameters = trained_parameters(model, training.trained)
     for parameter in model.parameters():
         parameter.requires_grad_(requires_grad=False)

@@ -5,7 +5,7 @@
   remove one patient with all images). A figure that a coordinator states is not even an input.
 - Audits cost too: every candidate that may be audited is counted, whether or not it will be.
 - What is checked here are public constants only. Whether the vault holds enough patients is
-  ``check_cohort``: its answer depends on private counts, so ask it when a hospital joins, not round by round.
+  ``check_cohort``: its answer depends on private counts, so ask it once for a plan, not round by round.
 
 Not promised: that the budget is still there. The ledger decides that, durably, before the first gradient.
 """

@@ -139,17 +139,11 @@ def pipeline(home: Path, study: Study, release: str, *, watch: Watch | None = No
     )
 
 
-def events_of(study: Study) -> list[dict[str, object]]:
-    """All events of a study, oldest first."""
-    path = study.path / "events.jsonl"
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-
-
 def now() -> datetime:
     """The present, to the second."""
     return datetime.now(UTC).replace(microsecond=0)
 
 
 def _failure(study: Study) -> str:
-    failures = [event for event in events_of(study) if event["kind"] == "failed"]
+    failures = [event for event in study.events() if event["kind"] == "failed"]
     return str(failures[-1]["reason"]) if failures else ""

@@ -36,7 +36,7 @@ from sonoshare_shared.model.loss import denoising_loss
 from sonoshare_shared.model.network import ConditionedUNet
 from sonoshare_shared.model.profiles import profile_named
 from sonoshare_shared.phantom import simulate
-from sonoshare_shared.tasks.phantoms import pathology_shares, start_at_pathologies
+from sonoshare_shared.tasks.phantoms import pathology_shares, start_at_task
 
 CALIBRATION_PHANTOMS: Final = 16
 CALIBRATION_SEED: Final = 20_260
@@ -120,7 +120,7 @@ def draft_study(terms: StudyTerms) -> DraftedStudy:
         clip_norm=phantom_clip_norm(model, terms.trained, terms.draws),
     )
     plan = _plan(terms, base_digest=base_digest, mechanism=mechanism, canaries=_canaries(model, terms, mechanism))
-    start_at_pathologies(model, terms.task)
+    start_at_task(model, terms.task)
     state = adapter_state(model, terms.trained)
     ballot = None if terms.ballot is None else terms.ballot.to_bytes()
     return DraftedStudy(plan, adapter_bytes(state), adapter_digest(state), ballot)

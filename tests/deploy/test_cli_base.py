@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
+from safetensors.torch import save_file
 from tests.deploy.command import sonoshare
 from tests.deploy.labelled_folders import SIDE, pictures
 
@@ -19,7 +20,7 @@ from sonoshare_shared.errors import InputError, ModelError
 from sonoshare_shared.imaging import save_png
 from sonoshare_shared.labels import LABELS_FILE
 from sonoshare_shared.model import phantom_cache
-from sonoshare_shared.model.base import base_path
+from sonoshare_shared.model.base import base_origin, base_path
 from sonoshare_shared.model.base_pictures import TrainSettings, training_batch
 from sonoshare_shared.model.conditions import ABSENT
 from sonoshare_shared.model.public_images import read_public_images
@@ -38,6 +39,12 @@ def test_info_describes_the_shipped_base() -> None:
     assert fields["image_size"] == 32
     assert fields["affine_parameters"] < fields["parameters"]
     assert fields["origin"]["data"] == "simulated phantoms only"
+
+
+def test_info_shows_a_header_that_it_cannot_parse(tmp_path: Path) -> None:
+    path = tmp_path / "own.safetensors"
+    save_file({"x": torch.zeros(1)}, path, metadata={"data": '{"broken'})
+    assert base_origin(path) == {"data": '{"broken'}
 
 
 def test_train_writes_a_base_that_info_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

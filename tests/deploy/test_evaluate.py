@@ -46,6 +46,7 @@ def test_scaling_prints_curves_and_goes_on_where_it_stopped(tmp_path: Path) -> N
     real = folder_of_phantoms(tmp_path / "real", 40, 2)
     arguments = ["scaling", "--synthetic", str(synthetic), "--real", str(real), "--work", str(tmp_path / "work")]
     arguments += ["--sizes", "6,12", "--shares", "20", "--steps", "1", "--size", "32", "--json"]
+    arguments += ["--plot", str(tmp_path / "new" / "curves.png")]
     first = CliRunner().invoke(command, arguments, catch_exceptions=False)
     fields = json.loads(first.stdout.splitlines()[-1])
     assert [point["n"] for point in fields["n_synthetic"]] == [6, 12]
@@ -55,6 +56,16 @@ def test_scaling_prints_curves_and_goes_on_where_it_stopped(tmp_path: Path) -> N
     assert json.loads(again.stdout.splitlines()[-1]) == fields
     assert "synthetic-6" in first.stderr
     assert "synthetic-6" not in again.stderr
+
+
+@pytest.mark.parametrize(
+    ("sizes", "said"), [("nan", "takes whole numbers"), ("10,x", "takes whole numbers"), ("1e3", "takes whole numbers")]
+)
+def test_sizes_that_are_no_numbers_are_a_usage_error(tmp_path: Path, sizes: str, said: str) -> None:
+    arguments = ["--synthetic", str(tmp_path), "--real", str(tmp_path), "--work", str(tmp_path / "w")]
+    result = CliRunner().invoke(command, ["scaling", *arguments, "--sizes", sizes])
+    assert result.exit_code == 2
+    assert said in result.output
 
 
 def test_readers_prints_the_fields(tmp_path: Path) -> None:

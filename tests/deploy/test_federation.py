@@ -13,7 +13,6 @@ from tests.deploy.in_process import HOSPITALS, build, copied, pipeline, policy
 from sonoshare_client.payment import AUDIT_PURPOSE
 from sonoshare_client.policy_file import policy_text
 from sonoshare_deploy.cli.hospital_look import look
-from sonoshare_deploy.coordinator import events_of
 from sonoshare_server.federation import rounds
 from sonoshare_server.release.pipeline import facts_for
 from sonoshare_shared.canonical import sha256_hex
@@ -35,7 +34,7 @@ def world(pristine, tmp_path):
 
 def events(world, kind):
 
-    return [event for event in events_of(world.study) if event["kind"] == kind]
+    return [event for event in world.study.events() if event["kind"] == kind]
 
 
 def reply_of(frame):
@@ -120,6 +119,27 @@ def test_case_38_a_lost_hospital_leaves_the_round_open_and_the_study_resumes(wor
     # The first round was trained once at north: its stored reply was given again.
     purposes = [s.charge.purpose for s in world.nodes["north"].ledger.entries() if s.charge.kind == "reserved"]
     assert purposes == ["training round 1", "training round 2"]
+
+
+def test_a_line_of_the_event_log_that_was_cut_costs_itself_alone(world):
+    study = world.study
+    study.event("first")
+    log = study.path / "events.jsonl"
+    log.write_bytes(log.read_bytes() + b'{"time": "2026-01-')
+    study.event("second")
+    assert [event["kind"] for event in study.events()][-2:] == ["first", "second"]
+
+
+def test_the_size_of_a_vault_is_asked_once_for_a_plan(world):
+    coordinator = world.coordinator()
+    rounds.introduce(coordinator)
+    rounds.run_round(coordinator, 1)
+    for node in world.nodes.values():
+        rules = node.home.policy()
+        more = rules.cohort.model_copy(update={"minimum_trained": 10_000})
+        node.home.policy_path.write_text(policy_text(rules.model_copy(update={"cohort": more})))
+    rounds.run_round(world.coordinator(), 2)
+    assert world.study.state.rounds_done == 2
 
 
 def test_case_39_a_server_killed_between_aggregate_and_commit_completes_once(world, monkeypatch):

@@ -21,7 +21,7 @@ from sonoshare_server.federation.home import CoordinatorHome
 from sonoshare_server.release import workers
 from sonoshare_server.release.build import Samples
 from sonoshare_server.release.draw import Outcome, draw_shard
-from sonoshare_server.release.leases import Lease
+from sonoshare_server.release.leases import Lease, Leases
 from sonoshare_shared import durable
 from sonoshare_shared.documents import StudyPlan
 from sonoshare_shared.errors import InputError
@@ -172,3 +172,26 @@ def test_a_drawing_begun_with_another_adapter_is_refused(home: Path, monkeypatch
     study.commit_round(1, study.adapter(), "0" * 64)
     with pytest.raises(InputError, match="begun with another plan, adapter or version"):
         draw(home)
+
+
+def test_a_worker_that_gets_the_lease_after_the_candidate_is_made_does_nothing(
+    home: Path, alone: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claim = Leases.claim
+
+    def another_was_faster(leases: Leases, work: str) -> bool:
+        if work == "candidate":
+            shutil.copytree(made, home / "studies" / "study" / "candidates" / "r1")
+            for shard in drawing(home).glob("shard-*"):
+                shard.unlink()
+        return claim(leases, work)
+
+    made = home.parent / "made"
+    draw_all_but_the_candidate(home, monkeypatch)
+    copy = home.parent / "copy"
+    shutil.copytree(home, copy)
+    draw(copy)
+    shutil.copytree(copy / "studies" / "study" / "candidates" / "r1", made)
+    monkeypatch.setattr(Leases, "claim", another_was_faster)
+    draw(home)
+    assert files(home) == alone

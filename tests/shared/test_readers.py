@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import numpy as np
@@ -51,6 +52,27 @@ def test_components_add_up_to_the_mean_squares() -> None:
     assert set(c) == {"reader", "treatment_reader", "error", "cov1", "cov2", "cov3"}
 
 
+def test_readers_who_agree_leave_infinite_degrees_of_freedom() -> None:
+    one = study(np.random.default_rng(11), gain=0.5, readers=1)
+    both = Ratings(one.treatments, ("r0", "r1"), one.truth, np.repeat(one.ratings, 2, axis=1))
+    found = compare_readers(both)
+    assert found.difference is not None
+    assert found.df2 == np.inf
+    assert 0.0 < found.p == pytest.approx(found.difference.p)
+    assert json.loads(json.dumps(found.as_json(), allow_nan=False))["df2"] is None
+
+
+@pytest.mark.parametrize(("second", "p"), [(1.0, 0.0), (-1.0, 1.0)])
+def test_an_effect_without_error_is_certain_and_none_is_none(second: float, p: float) -> None:
+    truth = np.arange(12) % 2 == 0
+    right = truth.astype(np.float64)
+    ratings = np.stack([np.stack([-right, -right]), np.stack([second * right, second * right])])
+    found = compare_readers(Ratings(("a", "b"), ("r0", "r1"), truth, ratings))
+    assert found.difference is not None
+    assert (found.p, found.difference.p) == (p, p)
+    json.dumps(found.as_json(), allow_nan=False)
+
+
 def write(path: Path, ratings: Ratings) -> Path:
     lines = ["reader,treatment,case,truth,rating"]
     for t, treatment in enumerate(ratings.treatments):
@@ -74,6 +96,7 @@ def test_ratings_round_trip_through_csv(tmp_path: Path) -> None:
         (lambda lines: [*lines, lines[-1]], "contradicts"),
         (lambda lines: [*lines[:-1], lines[-1].replace(",0,", ",7,").replace(",1,", ",7,")], "truth"),
         (lambda lines: lines[:1], "no column"),
+        (lambda lines: [*lines[:2], "r0,a", *lines[2:]], "line 3 is short of a column"),
     ],
 )
 def test_wrong_ratings_are_refused(tmp_path: Path, change, message: str) -> None:

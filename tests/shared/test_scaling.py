@@ -1,5 +1,6 @@
 """Curves over amount and rarity: resumable, patient-disjoint, and thinned by patients."""
 
+import errno
 from pathlib import Path
 
 import numpy as np
@@ -76,6 +77,25 @@ def test_another_release_does_not_go_on_in_the_same_folder(
     Units(tmp_path, pinned(synthetic, test, train))
     with pytest.raises(InputError, match="other settings"):
         Units(tmp_path, pinned(train, test, train))
+
+
+def test_a_full_disk_at_the_first_write_leaves_a_folder_to_go_on_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("sonoshare_shared.durable.os.fsync", full)
+        with pytest.raises(OSError, match="No space"):
+            Units(tmp_path, {"steps": 2})
+    units = Units(tmp_path, {"steps": 2})
+    with monkeypatch.context() as patch:
+        patch.setattr("sonoshare_shared.durable.os.fsync", full)
+        with pytest.raises(OSError, match="No space"):
+            units.get("unit", lambda: {"figure": 1})
+    assert [path.name for path in tmp_path.iterdir()] == ["settings.json"]
+    assert units.get("unit", lambda: {"figure": 2}) == {"figure": 2}
 
 
 def test_thinning_keeps_whole_patients_and_the_share(

@@ -11,7 +11,7 @@ from sonoshare_shared.errors import InputError, IntegrityError
 from sonoshare_shared.model.base import load_base
 from sonoshare_shared.phantom import simulate
 from sonoshare_shared.tasks.files import FOLDER, read_task, shipped_tasks, with_scanners
-from sonoshare_shared.tasks.phantoms import pathology_shares, start_at_pathologies, task_phantoms
+from sonoshare_shared.tasks.phantoms import pathology_shares, start_at_task, task_phantoms
 
 torch.set_num_threads(1)
 
@@ -87,11 +87,20 @@ def test_diagnosis_draws_what_the_simulator_draws():
 def test_class_embeddings_start_at_the_likeliest_pathology():
     model, _ = load_base("tiny")
     base = model.class_embedding.weight.detach().clone()
-    start_at_pathologies(model, read_task("diagnosis"))
+    start_at_task(model, read_task("diagnosis"))
     assert torch.equal(model.class_embedding.weight, base)
-    start_at_pathologies(model, read_task("birads"))
+    start_at_task(model, read_task("birads"))
     assert torch.equal(model.class_embedding.weight[:4], base[[0, 0, 0, 1]])
     assert torch.equal(model.class_embedding.weight[4:], base[4:])
+
+
+def test_every_device_of_a_consortium_starts_as_none_in_particular():
+    model, _ = load_base("small")
+    absent = model.scanner_embedding.weight[-1].detach().clone()
+    assert not torch.equal(model.scanner_embedding.weight[4], absent)  # a style of the simulator's
+    start_at_task(model, with_scanners(read_task("diagnosis"), tuple("ABCDEF")))
+    assert torch.equal(model.scanner_embedding.weight[:6], absent.expand(6, -1))
+    assert not torch.equal(model.scanner_embedding.weight[6], absent)
 
 
 def test_a_consortium_names_its_scanners():

@@ -21,6 +21,7 @@ from sonoshare_client.policy import check_cohort
 from sonoshare_client.vault import Vault
 from sonoshare_privacy.ledger import Ledger
 from sonoshare_shared.documents import Roster, StudyPlan
+from sonoshare_shared.durable import write_atomically
 from sonoshare_shared.errors import RefusedError, SonoShareError
 from sonoshare_shared.keys import PublicKey, SigningKey
 from sonoshare_shared.model.adapter import adapter_from_bytes, load_adapter
@@ -103,7 +104,12 @@ class Node:
                 require_compared(vault)
                 self._sets = {place: grid(vault, plan.task, size)}
         patients = self._sets[place]
-        check_cohort(self.home.policy(), trained=len(patients.trained), held_out=len(patients.held_out))
+        joined = self.home.state_path / "joined" / plan.digest()
+        if not joined.exists():
+            check_cohort(self.home.policy(), trained=len(patients.trained), held_out=len(patients.held_out))
+            # Settled for this plan: asked at every request, the answer would tell of each patient who comes or goes.
+            joined.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(joined, b"")
         return patients
 
     def model(self, plan: StudyPlan, adapter: bytes) -> ConditionedUNet:

@@ -237,13 +237,12 @@ study.add_command(run_study, name="resume")
 @json_option
 def study_status(home: Path, name: str, as_json: bool) -> None:
     """How far a study is, and its last events."""
-    from sonoshare_deploy.coordinator import events_of  # noqa: PLC0415
     from sonoshare_server.federation.home import CoordinatorHome  # noqa: PLC0415
 
     this = CoordinatorHome(home).study(name)
     state = this.state
     emit(
-        {"study": name, "rounds_done": state.rounds_done, "rounds": this.plan.rounds, "events": events_of(this)[-20:]},
+        {"study": name, "rounds_done": state.rounds_done, "rounds": this.plan.rounds, "events": this.events()[-20:]},
         as_json,
     )
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 from rich.console import Console
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from sonoshare_shared.evaluation.labelled import LabelledImages
 
 GRID_PX = 64
+Number = TypeVar("Number", int, float)
 
 
 @click.group()
@@ -151,23 +152,25 @@ def scaling(
     from sonoshare_shared.evaluation import scaling as measure  # noqa: PLC0415
     from sonoshare_shared.evaluation.units import Units  # noqa: PLC0415
 
-    amounts = [int(number) for number in _numbers(sizes, "--sizes")]
-    rarities = [number / 100 for number in _numbers(shares, "--shares")]
+    amounts = _numbers(sizes, "--sizes", int)
+    rarities = [number / 100 for number in _numbers(shares, "--shares", float)]
+    picture = plot or work / "scaling.png"
+    picture.parent.mkdir(parents=True, exist_ok=True)  # not found missing after hours
     made, test, known = _read_sets(synthetic, real, train, size, classes)
     progress = progress_console()
     units = Units(work, measure.pinned(made, test, known, steps=steps), say=progress.print)
     scores = measure.score_scaling(made, test, known, units, sizes=amounts, shares=rarities, seeds=seeds, steps=steps)
     curves = measure.curves(scores, test.labels, test.patients)
-    picture = plot or work / "scaling.png"
     measure.draw_scaling(curves, picture)
     emit(curves.as_json() | {"plot": str(picture)}, as_json)
 
 
-def _numbers(text: str, option: str) -> list[float]:
+def _numbers(text: str, option: str, kind: type[Number]) -> list[Number]:
     try:
-        return [float(part) for part in text.split(",")]
+        return [kind(part) for part in text.split(",")]
     except ValueError as error:
-        raise click.UsageError(f"{option} takes numbers separated by commas") from error
+        what = "whole numbers" if kind is int else "numbers"
+        raise click.UsageError(f"{option} takes {what} separated by commas") from error
 
 
 @command.command()

@@ -225,7 +225,7 @@ class Journey:
 
     def _watch(self, study: Study, stage: Stage) -> None:
         self.supervisor.require_running()
-        events = coordinator.events_of(study)
+        events = study.events()
         updates = sum(event["kind"] == "update" for event in events)
         stage.count(updates, study.plan.rounds * len(self.nodes))
         rounds = [event["round"] for event in events if event["kind"] == "round"]

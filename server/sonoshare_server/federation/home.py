@@ -10,11 +10,13 @@ killed at any moment continues from the last whole round (CASES 39).
 
 import fcntl
 import json
+import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any, Final
 
 from sonoshare_shared.canonical import sha256_hex
 from sonoshare_shared.documents import Roster, StudyPlan
@@ -26,6 +28,8 @@ from sonoshare_shared.errors import FederationError, InputError
 from sonoshare_shared.keys import PublicKey, SigningKey
 from sonoshare_shared.release import layout
 from sonoshare_shared.translog import TransparencyLog
+
+EVENTS: Final = "events.jsonl"
 
 
 @dataclass(frozen=True)
@@ -159,8 +163,20 @@ class Study:
     def event(self, kind: str, **fields: object) -> None:
         """Append a line to the study's event log, which progress displays read."""
         line = json.dumps({"time": datetime.now(UTC).isoformat(), "kind": kind, **fields})
-        with (self.path / "events.jsonl").open("a") as file:
-            file.write(line + "\n")
+        with (self.path / EVENTS).open("ab+") as file:
+            end = file.seek(0, os.SEEK_END)
+            file.seek(max(0, end - 1))
+            cut = file.read(1) not in {b"", b"\n"}  # by a kill or a full disk: it keeps its own line
+            file.write(b"\n" * cut + line.encode() + b"\n")
+
+    def events(self) -> list[dict[str, Any]]:
+        """All events, oldest first; a line that a kill or a full disk cut is left out."""
+        path = self.path / EVENTS
+        found: list[dict[str, Any]] = []
+        for line in path.read_text(errors="replace").splitlines() if path.exists() else ():
+            with suppress(json.JSONDecodeError):
+                found.append(json.loads(line))
+        return found
 
     def _adapter_file(self, number: int) -> Path:
         return self.path / "rounds" / f"{number:04d}.safetensors"

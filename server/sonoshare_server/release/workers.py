@@ -27,7 +27,7 @@ from sonoshare_server.release.draw import SHARD_IMAGES, Outcome, draw_shard, sha
 from sonoshare_server.release.leases import LEASE_SECONDS, Leases
 from sonoshare_server.release.shards import Shards
 from sonoshare_shared.documents import StudyPlan
-from sonoshare_shared.errors import InputError
+from sonoshare_shared.errors import InputError, ModelError
 from sonoshare_shared.model.network import ConditionedUNet
 from sonoshare_shared.release import layout
 from sonoshare_shared.tasks.phantoms import pathology_shares
@@ -88,9 +88,11 @@ def draw_candidate(
                 shards=Shards(drawing, count=shards_of(plan), size=SHARD_IMAGES, pinned=pinned, writer=name),
                 leases=Leases(drawing, name, seconds=lease_seconds),
             ).work(progress)
-        except OSError as error:
+        except (OSError, ModelError) as error:
             # Another worker may have finished and cleared the folder away under this one.
             if not (folder / layout.CANDIDATE).exists():
+                if isinstance(error, ModelError):
+                    raise
                 raise InputError(
                     f"the drawing cannot be written: {error.strerror}",
                     remedy="make room, then run the same command again; finished shards are kept",
@@ -135,6 +137,8 @@ class _Worker:
         if not self.leases.claim(_CANDIDATE):
             return False
         with self.leases.kept(_CANDIDATE):
+            if (self.folder / layout.CANDIDATE).exists():  # made since this worker looked
+                return True
             batches = (self.shards.read(shard) for shard in range(shards_of(self.plan)))
             build_candidate(
                 self.assembled, batches, release=self.release, plan=self.plan, model_digest=self.adapter_digest

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import chi2
 from scipy.stats import f as f_distribution
 from scipy.stats import t as t_distribution
 
@@ -87,7 +88,7 @@ class ReaderStudy:
                 "df": _finite(self.difference.df),
                 "interval": list(self.difference.interval),
             },
-            "F": self.f,
+            "F": _finite(self.f),
             "df1": self.df1,
             "df2": _finite(self.df2),
             "p": self.p,
@@ -96,7 +97,7 @@ class ReaderStudy:
 
 
 def _finite(value: float) -> float | None:
-    """JSON knows no infinity: None stands for infinitely many degrees of freedom."""
+    """JSON knows no infinity: None stands for infinite degrees of freedom, or an effect without error."""
     return value if np.isfinite(value) else None
 
 
@@ -118,6 +119,8 @@ def read_ratings(path: Path) -> Ratings:
     truths: dict[str, bool] = {}
     for number, row in enumerate(rows, start=2):
         treatment, reader, case = row["treatment"], row["reader"], row["case"]
+        if None in row.values():
+            raise InputError(f"{path.name} line {number} is short of a column", remedy="correct the line")
         try:
             truth, rating = {"0": False, "1": True}[row["truth"].strip()], float(row["rating"])
         except (KeyError, ValueError, AttributeError, TypeError) as error:
@@ -156,6 +159,13 @@ def _error_covariances(covariance: Array, treatments: int, readers: int) -> dict
         "cov2": mean(same_treatment & ~same_reader),
         "cov3": mean(~same_treatment & ~same_reader),
     }
+
+
+def _ratio(effect: float, error: float) -> float:
+    """Effect over its error; without any error infinite, or zero where there is no effect either."""
+    if error > 0.0:
+        return effect / error
+    return np.inf if effect > 0.0 else 0.0
 
 
 def _half_width(se: float, df: float) -> float:
@@ -199,7 +209,7 @@ def compare_readers(ratings: Ratings) -> ReaderStudy:
     ms_reader = t * float(by_reader.var(ddof=1))
     denominator = ms_interaction + r * max(errors["cov2"] - errors["cov3"], 0.0)
     df2 = denominator**2 * (t - 1) * (r - 1) / ms_interaction**2 if ms_interaction > 0.0 else np.inf
-    f = ms_treatment / denominator if denominator > 0.0 else 0.0
+    f = _ratio(ms_treatment, denominator)
     # Expected mean squares of the model, solved for the two variance components (Hillis 2007, table 1).
     interaction = ms_interaction - errors["error"] + errors["cov1"] + errors["cov2"] - errors["cov3"]
     components = {
@@ -214,7 +224,8 @@ def compare_readers(ratings: Ratings) -> ReaderStudy:
         f=f,
         df1=t - 1,
         df2=float(df2),
-        p=float(f_distribution.sf(f, t - 1, df2)),
+        # SciPy's F knows no infinitely many degrees of freedom: there F times df1 is chi-squared.
+        p=float(f_distribution.sf(f, t - 1, df2) if np.isfinite(df2) else chi2.sf(f * (t - 1), t - 1)),
         components=components,
     )
 
@@ -223,5 +234,5 @@ def _difference(by_treatment: Array, denominator: float, df: float, readers: int
     estimate = float(by_treatment[1] - by_treatment[0])
     se = (2.0 * denominator / readers) ** 0.5
     half = _half_width(se, df)
-    p = 2.0 * float(t_distribution.sf(abs(estimate) / se, df)) if se > 0.0 else 1.0
+    p = 2.0 * float(t_distribution.sf(_ratio(abs(estimate), se), df))
     return Difference(estimate, se, float(df), (estimate - half, estimate + half), p)

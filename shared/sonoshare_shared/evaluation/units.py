@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from sonoshare_shared.durable import write_atomically
 from sonoshare_shared.errors import InputError
 
 PINNED = "settings.json"
@@ -40,7 +41,7 @@ class Units:
         text = json.dumps(pinned)
         path = folder / PINNED
         if not path.exists():
-            path.write_text(text)
+            write_atomically(path, text.encode())
         elif json.loads(path.read_text()) != json.loads(text):
             raise InputError("the work folder holds figures of other settings", remedy="give an empty work folder")
 
@@ -53,9 +54,7 @@ class Units:
             return None
         self._say(name)
         value = make()
-        sibling = path.with_suffix(".partial")
-        sibling.write_text(json.dumps(value))
-        sibling.replace(path)
+        write_atomically(path, json.dumps(value).encode())
         return value
 
     def file(self, name: str, make: Callable[[Path], None]) -> Path:

@@ -138,6 +138,13 @@ def base_origin(path: Path) -> dict[str, Any]:
     origin: dict[str, Any] = {}
     for name in ("data", "settings", "progress"):
         if name in stored:
-            text = stored[name]
-            origin[name] = json.loads(text) if text.startswith("{") else text
+            origin[name] = _parsed(stored[name])
     return origin
+
+
+def _parsed(text: str) -> Any:
+    """A header's JSON object, or the text itself where it is none."""
+    try:
+        return json.loads(text) if text.startswith("{") else text
+    except json.JSONDecodeError:
+        return text

@@ -74,8 +74,10 @@ def task_recipes(task: Task, indices: Iterable[int], *, seed: int) -> tuple[list
     return recipes, labels
 
 
-def start_at_pathologies(model: ConditionedUNet, task: Task) -> None:
-    """Let each class embedding start as that of the pathology with the largest share; public, sees no patient.
+def start_at_task(model: ConditionedUNet, task: Task) -> None:
+    """Let each class embedding start as that of the pathology with the largest share, each scanner as "absent".
+
+    Public, sees no patient. The base's upper scanner slots are the simulator's styles, no consortium's devices.
 
     Raises:
         InputError: as `pathology_shares`.
@@ -85,8 +87,10 @@ def start_at_pathologies(model: ConditionedUNet, task: Task) -> None:
         likeliest = max(sorted(each), key=lambda name: each[name])
         slots.append(BASE_CLASSES.index(_NEAREST_IN_BASE.get(likeliest, likeliest)))
     weight = model.class_embedding.weight
+    scanners = model.scanner_embedding.weight
     with torch.no_grad():
         weight[: len(slots)] = weight[slots].clone()
+        scanners[: len(task.scanners)] = scanners[-1].clone()
 
 
 def _drawn(shares: Mapping[str, float], seed: int, index: int) -> str:
