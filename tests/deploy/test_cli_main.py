@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 import pytest
+from tests.deploy.command import sonoshare
 
 from sonoshare_deploy.cli.main import EXTRAS, NOUNS
 
@@ -41,3 +42,16 @@ def test_a_missing_extra_is_named_in_one_line(package, arguments):
 def test_a_researcher_s_commands_need_neither_numpy_nor_torch(noun):
     for package in ("numpy", "torch"):
         assert without(package, noun, "--help").returncode == 0
+
+
+@pytest.mark.parametrize("place", ["none/plan.png", "file/plan.png", "folder.png"])
+def test_a_path_that_cannot_be_written_is_named_in_one_line(tmp_path, place):
+    (tmp_path / "file").write_text("kept")
+    (tmp_path / "folder.png").mkdir()
+    out = tmp_path / place
+    # A folder is refused by the option itself, as wrong usage.
+    run = sonoshare("plan", "--patients", "100", "--epsilon", "3", "--delta", "1e-4", "--plot", out)
+    assert run.returncode == (2 if place == "folder.png" else 1)
+    assert "Traceback" not in run.stderr
+    assert str(tmp_path) in run.stderr
+    assert (tmp_path / "file").read_text() == "kept"

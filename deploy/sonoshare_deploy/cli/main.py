@@ -16,6 +16,16 @@ from sonoshare_shared.errors import SonoShareError, VerificationError
 
 INTERRUPTED: Final = 130
 FULL_DISK: Final = (errno.ENOSPC, errno.EDQUOT)
+WRONG_PATH: Final = (
+    errno.ENOENT,
+    errno.ENOTDIR,
+    errno.EISDIR,
+    errno.EEXIST,
+    errno.EACCES,
+    errno.EPERM,
+    errno.EROFS,
+    errno.ENAMETOOLONG,
+)
 
 # noun -> one line of help; the module is sonoshare_deploy.cli.<noun>, its attribute ``command``.
 NOUNS: Final[dict[str, str]] = {
@@ -86,10 +96,13 @@ def main() -> None:
         click.echo(f"error: {cause}{error}", err=True)
         sys.exit(1)
     except OSError as error:
-        # Every command that writes keeps what it finished: a full disk needs no traceback, but another failure does.
-        if error.errno not in FULL_DISK:
+        # Every command that writes keeps what it finished: a full disk and a path that is none need no traceback.
+        if error.errno in FULL_DISK:
+            click.echo(f"error: {error.strerror} (make room, then run the same command again)", err=True)
+        elif error.errno in WRONG_PATH and error.filename is not None:
+            click.echo(f"error: {error.filename}: {error.strerror} (check the path and its permissions)", err=True)
+        else:
             raise
-        click.echo(f"error: {error.strerror} (make room, then run the same command again)", err=True)
         sys.exit(1)
     except ModuleNotFoundError as error:
         if error.name is None or error.name.startswith(OWN_PACKAGES):
