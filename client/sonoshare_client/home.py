@@ -17,12 +17,14 @@ import os
 import re
 import tomllib
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from sonoshare_client.ledger import make_ledger
 from sonoshare_client.policy import Policy, read_policy
 from sonoshare_client.policy_file import policy_text
 from sonoshare_client.private_folder import private_folder
@@ -32,6 +34,7 @@ from sonoshare_shared.keys import SigningKey
 
 _HOSPITAL_ID: Final = re.compile(r"^[a-z0-9][a-z0-9-]{0,62}$")
 _HOME_FILE: Final = "home.toml"
+_LEDGER_FILE: Final = "ledger.db"
 
 
 @dataclass(frozen=True)
@@ -110,7 +113,7 @@ class NodeHome:
     @property
     def ledger_path(self) -> Path:
         """The privacy ledger."""
-        return self.path / "ledger.db"
+        return self.path / _LEDGER_FILE
 
     @property
     def statements_path(self) -> Path:
@@ -137,7 +140,8 @@ class NodeHome:
 
 
 def _fill(folder: Path, hospital_id: str, policy: Policy, vault_key: Path | None) -> None:
-    SigningKey.generate().save(folder / "identity.key")
+    identity = SigningKey.generate()
+    identity.save(folder / "identity.key")
     _make_node_key(folder / "node.key")
     if vault_key is None:
         make_key_file(folder / "vault.key")
@@ -146,6 +150,7 @@ def _fill(folder: Path, hospital_id: str, policy: Policy, vault_key: Path | None
     for name in ("vault", "statements", "state"):
         (folder / name).mkdir(mode=0o700)
     (folder / "policy.toml").write_text(policy_text(policy), encoding="utf-8")
+    make_ledger(folder / _LEDGER_FILE, identity, hospital_id, policy, lambda: datetime.now(UTC))
     key_place = str(vault_key) if vault_key else "vault.key"
     home = f'hospital = "{hospital_id}"\n# Relative to this folder, or absolute.\nvault_key = {_quoted(key_place)}\n'
     (folder / _HOME_FILE).write_text(home, encoding="utf-8")

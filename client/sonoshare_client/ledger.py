@@ -1,16 +1,30 @@
-"""Opening the hospital's ledger under the budgets of its own policy."""
+"""Making a hospital's ledger, once, and opening it under the budgets of its own policy.
+
+A ledger that is gone is never made anew in passing: a fresh one would say that nothing was spent.
+"""
 
 from collections.abc import Callable
 from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from sonoshare_client.home import NodeHome
+from sonoshare_client.policy import Policy
 from sonoshare_privacy.budget import Budget, Budgets
 from sonoshare_privacy.ledger import Ledger
+from sonoshare_shared.errors import LedgerError
 from sonoshare_shared.keys import SigningKey
 
+if TYPE_CHECKING:
+    from sonoshare_client.home import NodeHome
 
-def open_ledger(home: NodeHome, key: SigningKey, clock: Callable[[], datetime]) -> Ledger:
-    """Open the ledger of a node, or make it.
+
+def make_ledger(path: Path, key: SigningKey, hospital: str, policy: Policy, clock: Callable[[], datetime]) -> None:
+    """Make the empty ledger of a new node."""
+    Ledger(path, key=key, hospital=hospital, clock=clock, budgets=_budgets(policy)).close()
+
+
+def open_ledger(home: "NodeHome", key: SigningKey, clock: Callable[[], datetime]) -> Ledger:
+    """Open the ledger of a node.
 
     Args:
         home: the node's folder.
@@ -18,11 +32,18 @@ def open_ledger(home: NodeHome, key: SigningKey, clock: Callable[[], datetime]) 
         clock: returns the time in UTC.
 
     Raises:
-        LedgerError: the ledger is not intact or not this hospital's.
+        LedgerError: the ledger is missing, not intact, or not this hospital's.
         InputError: the policy cannot be read.
     """
-    rules = home.policy().budget
-    budgets = Budgets(
-        study=Budget(rules.study_epsilon, rules.delta), lifetime=Budget(rules.lifetime_epsilon, rules.delta)
-    )
-    return Ledger(home.ledger_path, key=key, hospital=home.hospital, clock=clock, budgets=budgets)
+    path = home.ledger_path
+    if not path.exists() or path.stat().st_size == 0:
+        raise LedgerError(
+            f"{path.name} is missing, and with it the record of what was spent",
+            remedy="put back its newest copy; without one this node must not train or audit again",
+        )
+    return Ledger(path, key=key, hospital=home.hospital, clock=clock, budgets=_budgets(home.policy()))
+
+
+def _budgets(policy: Policy) -> Budgets:
+    rules = policy.budget
+    return Budgets(study=Budget(rules.study_epsilon, rules.delta), lifetime=Budget(rules.lifetime_epsilon, rules.delta))

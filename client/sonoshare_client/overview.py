@@ -17,6 +17,7 @@ from sonoshare_client.ledger import open_ledger
 from sonoshare_client.vault import Vault
 from sonoshare_privacy.budget import Budget, Spent
 from sonoshare_shared.documents.charge import Charge
+from sonoshare_shared.durable import write_atomically
 from sonoshare_shared.errors import InputError, LedgerError
 
 _AGENT_SOCKET: Final = "agent.sock"
@@ -108,12 +109,14 @@ def export_ledger(home: NodeHome, clock: Clock, path: Path) -> None:
 
     Raises:
         LedgerError: the ledger is not intact.
-        InputError: the file cannot be written.
+        InputError: the file exists, or cannot be written.
     """
+    if path.exists():
+        raise InputError(f"{path.name} exists", remedy="give the name of a new file")
     with closing(open_ledger(home, home.identity(), clock)) as ledger:
         document = ledger.export()
     try:
-        path.write_text(json.dumps(document, indent=1) + "\n")
+        write_atomically(path, (json.dumps(document, indent=1) + "\n").encode())
     except OSError as error:
         raise InputError(f"cannot write {path.name}: {error.strerror}", remedy="give another file") from error
 

@@ -4,16 +4,16 @@ Used by ``sonoshare coordinator`` and by the demonstration alike; nothing is don
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
 from sonoshare_deploy.addresses import Addresses
-from sonoshare_deploy.provision import CA_CERTIFICATE, record_node, sign_roster
+from sonoshare_deploy.provision import CA_CERTIFICATE, forget_node, record_node, sign_roster
 from sonoshare_deploy.superlink import FLOWER_APP
-from sonoshare_server.federation.control import Control
+from sonoshare_server.federation.control import Control, node_key_bytes
 from sonoshare_server.federation.home import CoordinatorHome, Study
 from sonoshare_server.release.pipeline import Pipeline
 from sonoshare_shared.documents import AuditPlan, HospitalEntry
@@ -69,19 +69,64 @@ def admit(home: Path, hospital: Identifier, identity_key: str, node_key: str) ->
         node_key: its courier's public key, one line of OpenSSH text.
 
     Raises:
-        InputError: a key is unusable, or the id is taken by another key.
+        InputError: a key is unusable or another hospital's, or the id is taken by another key.
     """
-    consortium, members = Consortium.read(home), read_members(home)
+    members = read_members(home)
     PublicKey.from_hex(identity_key)
+    node_key_bytes(node_key)
     with values_given("the hospital"):
         entry = HospitalEntry(id=hospital, identity_key=identity_key, node_key=node_key.strip())
     if members.get(hospital, entry) != entry:
-        raise InputError(f"{hospital} is admitted with other keys", remedy="choose another id")
-    members[hospital] = entry
+        raise InputError(
+            f"{hospital} is admitted with other keys",
+            remedy="choose another id, or first: sonoshare coordinator expel",
+        )
+    for other in members.values():
+        if other.id != hospital and {other.identity_key, other.node_key} & {entry.identity_key, entry.node_key}:
+            raise InputError(f"{other.id} is admitted with one of these keys", remedy="ask the hospital for its own")
+    return _sign_members(home, {**members, hospital: entry})
+
+
+def expel(home: Path, hospital: Identifier) -> int:
+    """Sign a new roster without a hospital; returns the roster's version.
+
+    Releases keep the roster that they were made under, so those that the hospital signed verify as before.
+
+    Raises:
+        InputError: it is not admitted, or the only one.
+    """
+    members = read_members(home)
+    if hospital not in members:
+        raise InputError(f"{hospital} is not admitted", remedy="see: sonoshare coordinator status")
+    if len(members) == 1:
+        raise InputError(f"{hospital} is the only hospital", remedy="admit another one first")
+    version = _sign_members(home, {name: entry for name, entry in members.items() if name != hospital})
+    forget_node(home, hospital)
+    return version
+
+
+def _sign_members(home: Path, members: Mapping[str, HospitalEntry]) -> int:
+    consortium = Consortium.read(home)
     roster = sign_roster(home, consortium.name, members.values(), consortium.audit.digest())
     listed = [member.model_dump(mode="json") for member in members.values()]
     write_atomically(home / MEMBERS_FILE, json.dumps(listed).encode())
     return roster.version
+
+
+def require_members(home: Path, hospitals: Iterable[str]) -> None:
+    """Check that a study is of all admitted hospitals: each must pass and sign its release.
+
+    Raises:
+        InputError: one is not admitted, or one that is admitted is left out.
+    """
+    named, admitted = set(hospitals), set(read_members(home))
+    if strangers := sorted(named - admitted):
+        raise InputError(f"{strangers[0]} is not admitted", remedy="run: sonoshare coordinator admit")
+    if left_out := sorted(admitted - named):
+        raise InputError(
+            f"{left_out[0]} is admitted and not in the study, and a release needs every hospital of the roster",
+            remedy=f"add --cohort {left_out[0]}=N, or run: sonoshare coordinator expel",
+        )
 
 
 def read_members(home: Path) -> dict[str, HospitalEntry]:

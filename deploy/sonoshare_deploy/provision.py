@@ -83,6 +83,14 @@ def record_node(home: Path, hospital: str, node_id: int) -> None:
     write_atomically(path, json.dumps(nodes).encode())
 
 
+def forget_node(home: Path, hospital: str) -> None:
+    """Forget the node id of a hospital that is no member any more."""
+    path = home / "nodes.json"
+    nodes = json.loads(path.read_text())
+    nodes.pop(hospital, None)
+    write_atomically(path, json.dumps(nodes).encode())
+
+
 def _version(path: Path, root: PublicKey) -> int:
     if not path.exists():
         return 0

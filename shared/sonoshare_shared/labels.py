@@ -209,8 +209,10 @@ def _box(text: str, where: str) -> Box | None:
         numbers = tuple(float(part) for part in parts)
     except ValueError:
         numbers = ()
-    if len(numbers) != 4 or not all(abs(number) < 1e6 for number in numbers) or min(numbers[2:]) <= 0.0:
+    if len(numbers) != 4 or not all(abs(number) < 1e6 for number in numbers):
         raise InputError(f"{where}: column box is not x,y,w,h", remedy="give four numbers in pixels, or leave blank")
+    if min(numbers[2:]) <= 0.0:
+        raise InputError(f"{where}: the box is empty", remedy="give its width and height, or leave it blank")
     x, y, w, h = numbers
     return x, y, w, h
 

@@ -2,6 +2,7 @@
 
 import pytest
 from tests.deploy.in_process import archives_in
+from tests.deploy.members import admit
 from tests.shared.consortium import make_plan
 
 from sonoshare_deploy import terms
@@ -29,6 +30,7 @@ def trained(tmp_path_factory):
     home = tmp_path_factory.mktemp("consortium") / "coordinator"
     create_coordinator(home, ("localhost",))
     Consortium("test-consortium", terms.audit_policy(1.0, 0.6, 0.97, 0.001)).write(home)
+    admit(home, "north")
     model, base = load_base("tiny")
     state = adapter_state(model, AFFINE)
     release = ReleasePlan(images=IMAGES, sampler_steps=2, start="phantom", seed=7)

@@ -3,6 +3,7 @@
 import csv
 import json
 import stat
+from datetime import UTC, datetime
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from click.testing import CliRunner
 
 from sonoshare_client.home import NodeHome
 from sonoshare_client.intake.ingest import ingest
+from sonoshare_client.overview import ledger_overview
 from sonoshare_client.own_eyes import exact_auc
 from sonoshare_deploy.cli.audit import command
 from sonoshare_deploy.cli.hospital_look import look
@@ -90,6 +92,11 @@ def test_the_gate_option_turns_the_verdict_into_the_exit_status(world):
     assert run(world, "clean", train="few.csv").return_value == 0
 
 
+def charged(home):
+    entries = ledger_overview(home, lambda: datetime.now(UTC)).entries
+    return [charge.kind for charge in entries if charge.kind != "opened"]
+
+
 def test_what_cannot_be_audited_is_an_error_and_charges_nothing(world, tmp_path):
     home = NodeHome.create(tmp_path / "node", "north")
     (world / "empty").mkdir(exist_ok=True)
@@ -106,7 +113,7 @@ def test_what_cannot_be_audited_is_an_error_and_charges_nothing(world, tmp_path)
         done = run(world, folder, "--home", str(home.path), **lists)
         assert isinstance(done.exception, InputError)
         assert words in str(done.exception)
-    assert not home.ledger_path.exists()
+    assert charged(home) == []
 
 
 def test_one_picture_under_two_names_is_noticed(world):
@@ -122,7 +129,16 @@ def test_a_hospitals_ledger_is_charged(world, tmp_path):
     home = NodeHome.create(tmp_path / "node", "north")
     result = result_of(run(world, "clean", "--epsilon-audit", "2", "--home", str(home.path), "--json"))
     assert result["epsilon"] == 2.0
-    assert home.ledger_path.exists()
+    assert charged(home) == ["reserved", "committed"]
+
+
+def test_own_eyes_take_no_other_files_place_and_charge_nothing(world, tmp_path):
+    home = NodeHome.create(tmp_path / "node", "north")
+    (tmp_path / "pairs.csv").write_text("precious")
+    done = run(world, "clean", "--home", str(home.path), "--own-eyes", str(tmp_path / "pairs.csv"))
+    assert isinstance(done.exception, InputError)
+    assert (tmp_path / "pairs.csv").read_text() == "precious"
+    assert charged(home) == []
 
 
 def test_own_eyes_are_a_file_not_a_figure(world, tmp_path):
@@ -160,7 +176,7 @@ def test_a_hospital_looks_at_a_release_beside_its_vault(world, tmp_path):
     page = (tmp_path / "look" / "report.html").read_text()
     trained = int(page.split(" of ", 1)[1].split(" trained", 1)[0])
     assert f"{trained} of {trained} trained patients" in page  # all of them were copied
-    assert not home.ledger_path.exists()
+    assert charged(home) == []
 
 
 def test_the_true_auc_counts_ties_as_half():

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 from click.testing import CliRunner
+from tests.deploy.members import admit, node_key
 
-from sonoshare_deploy import terms
+from sonoshare_deploy import coordinator, terms
 from sonoshare_deploy.cli.coordinator import command
 from sonoshare_deploy.coordinator import Consortium
 from sonoshare_deploy.provision import create_coordinator
@@ -16,6 +17,7 @@ from sonoshare_server.federation.home import CoordinatorHome
 from sonoshare_shared.calibration.ballot import require_ballot_for
 from sonoshare_shared.canonical import sha256_file
 from sonoshare_shared.errors import InputError, ModelError
+from sonoshare_shared.keys import SigningKey
 from sonoshare_shared.model.adapter import adapter_digest, read_adapter
 from sonoshare_shared.model.base import IMPORTED, base_path, import_base
 from sonoshare_shared.model.tensors import read_tensors, write_tensors
@@ -28,6 +30,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("consortium") / "coordinator"
     create_coordinator(path, ("localhost",))
     Consortium("test-consortium", terms.audit_policy(1.0, 0.6, 0.97, 0.001)).write(path)
+    admit(path, "north")
     return path
 
 
@@ -44,6 +47,7 @@ def test_a_shipped_task_with_scanners_and_low_rank_layers(home: Path, tmp_path: 
     study = CoordinatorHome(home).study("grades")
     assert study.plan.task.classes == ("birads-2", "birads-3", "birads-4", "birads-5")
     assert study.plan.task.scanners == ("A", "B")
+    study.commit_round(1, study.adapter(), study.state.adapter_digest)
     out = ["study", "adapter", "--home", str(home), "--name", "grades", "--out", str(tmp_path), "--json"]
     fields = json.loads(CliRunner().invoke(command, out, catch_exceptions=False).stdout)
     assert Path(fields["adapter"]) == tmp_path / "birads.safetensors"
@@ -127,11 +131,10 @@ def test_what_is_not_there_is_refused_before_anything_is_written(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--cohort", "south=20000"), "the study: .*delta must be smaller than 1 / nominal cohort"),
-        (("--cohort", "south=0"), "the study: cohorts.south"),
+        (("--delta", "0.02"), "the study: delta"),
         (("--cohort", "south=²"), "is not hospital=patients"),
         (("--cohort", "north=300"), "names north twice"),
-        (("--cohort", "Not A Name=10"), "the study: cohorts"),
+        (("--cohort", "Not A Name=10"), "Not A Name is not admitted"),
         (("--rounds", "0"), "the study: rounds"),
         (("--delta", "2"), "the study: delta"),
     ],
@@ -182,3 +185,57 @@ def test_a_file_of_another_number_type_is_no_ballot(home: Path, tmp_path: Path) 
     write_tensors(tmp_path / "b.safetensors", {"terms": torch.zeros(3, dtype=torch.bfloat16)})
     with pytest.raises(ModelError, match="not a ballot"):
         create(home, "never", "--ballot", str(tmp_path / "b.safetensors"))
+
+
+def test_a_study_is_of_all_admitted_hospitals_and_of_no_other(tmp_path: Path) -> None:
+    home = tmp_path / "coordinator"
+    create_coordinator(home, ("localhost",))
+    Consortium("c", terms.audit_policy(1.0, 0.6, 0.97, 0.001)).write(home)
+    admit(home, "north", "south")
+    with pytest.raises(InputError, match="nobody is not admitted"):
+        create(home, "s", "--cohort", "nobody=50")
+    with pytest.raises(InputError, match="south is admitted and not in the study"):
+        create(home, "s")
+    called = ["expel", "--home", str(home), "--id", "south", "--json"]
+    version = json.loads(CliRunner().invoke(command, called, catch_exceptions=False).stdout)["roster_version"]
+    assert (version, [entry.id for entry in CoordinatorHome(home).roster.hospitals]) == (3, ["north"])
+    create(home, "s")
+    with pytest.raises(InputError, match="south is not admitted"):
+        CliRunner().invoke(command, called, catch_exceptions=False)
+    with pytest.raises(InputError, match="the only hospital"):
+        coordinator.expel(home, "north")
+    admit(home, "south")
+
+
+def test_unusable_and_foreign_keys_are_refused_before_a_roster_is_signed(home: Path) -> None:
+    before = (home / "roster.dsse.json").read_bytes()
+    fresh, north = SigningKey.generate().public.hex, coordinator.read_members(home)["north"]
+    for identity, node, message in (
+        (fresh, "foo", "not an OpenSSH public key"),
+        (north.identity_key, node_key(), "north is admitted with one of these keys"),
+        (fresh, north.node_key, "north is admitted with one of these keys"),
+    ):
+        with pytest.raises(InputError, match=message):
+            coordinator.admit(home, "other", identity, node)
+    assert (home / "roster.dsse.json").read_bytes() == before
+
+
+def test_a_study_without_a_round_has_no_trained_adapter(home: Path, tmp_path: Path) -> None:
+    create(home, "new")
+    called = ["study", "adapter", "--home", str(home), "--name", "new", "--out", str(tmp_path)]
+    with pytest.raises(InputError, match="not trained yet"):
+        CliRunner().invoke(command, called, catch_exceptions=False)
+
+
+def test_a_ballot_takes_no_other_files_place(tmp_path: Path) -> None:
+    (tmp_path / "b").write_text("precious")
+    with pytest.raises(InputError, match="b exists"):
+        CliRunner().invoke(command, ["ballot", "--out", str(tmp_path / "b")], catch_exceptions=False)
+    assert (tmp_path / "b").read_text() == "precious"
+
+
+@pytest.mark.parametrize("option", ["--epsilon-calibration", "--sharpness"])
+@pytest.mark.parametrize("value", ["nan", "inf"])
+def test_what_is_not_a_number_is_a_usage_error(home: Path, option: str, value: str) -> None:
+    called = ["study", "create", "--home", str(home), "--name", "x", "--cohort", "north=100", option, value]
+    assert CliRunner().invoke(command, called).exit_code == 2

@@ -10,6 +10,7 @@ import pytest
 from click.testing import CliRunner
 from tests.deploy import command
 
+from sonoshare_client.agent.node import Node
 from sonoshare_client.home import NodeHome
 from sonoshare_client.ledger import open_ledger
 from sonoshare_deploy import coordinator
@@ -18,7 +19,7 @@ from sonoshare_deploy.provision import create_coordinator
 from sonoshare_deploy.terms import audit_policy
 from sonoshare_privacy.budget import ChargeRequest
 from sonoshare_shared.documents.charge import PureDP
-from sonoshare_shared.errors import VerificationError
+from sonoshare_shared.errors import LedgerError, VerificationError
 from sonoshare_shared.imaging import save_png
 from sonoshare_shared.phantom import simulate
 from sonoshare_shared.phantom.dicom_study import write_studies
@@ -63,7 +64,8 @@ def test_ingest_for_people_names_what_was_set_aside(home, studies, tmp_path):
     (tmp_path / "junk.dcm").write_bytes(b"junk")
     (tmp_path / "labels.csv").write_text("image,patient,label\njunk.dcm,Ann Secret,benign\n")
     run = sonoshare("ingest", tmp_path, "--home", home)
-    assert run.returncode == 0
+    assert run.returncode == 1
+    assert run.errors == ["error: every picture was set aside (see the reasons, then ingest again)"]
     assert "junk.dcm: neither DICOM, PNG nor JPEG" in run.stdout
     assert "Secret" not in run.stdout + run.stderr
 
@@ -115,6 +117,39 @@ def test_a_ledger_that_is_not_intact_exits_1(studies, tmp_path):
     assert run.returncode == 1
     assert json.loads(run.stdout.splitlines()[-1])["intact"] is False
     assert run.stderr.startswith("error: ")
+
+
+@pytest.mark.parametrize("left", [None, b""])
+def test_a_ledger_that_is_gone_is_not_made_anew(member, left):
+    root = (member[1].parent / "root.pub").read_text().strip()
+    result_of("enrol", "--home", member[0], "--roster", member[1], "--root-key", root)
+    path = NodeHome.open(member[0]).ledger_path
+    for file in path.parent.glob("ledger.db*"):
+        file.unlink()
+    if left is not None:
+        path.write_bytes(left)
+    run = sonoshare("ledger", "--home", member[0])
+    assert run.returncode == 1
+    assert "ledger.db is missing, and with it the record of what was spent" in run.errors[0]
+    assert "ledger.db is missing" in sonoshare("status", "--home", member[0]).stdout
+    with pytest.raises(LedgerError, match="missing"):
+        Node.open(NodeHome.open(member[0]))
+    assert path.exists() == (left is not None)
+
+
+def test_an_export_takes_no_other_files_place(member):
+    key = member[0] / "identity.key"
+    before = key.read_bytes()
+    run = sonoshare("ledger", "--home", member[0], "--export", key)
+    assert (run.returncode, key.read_bytes()) == (1, before)
+    assert run.errors == ["error: identity.key exists (give the name of a new file)"]
+
+
+def test_init_prints_both_keys_that_the_coordinator_needs(tmp_path):
+    run = sonoshare("init", "--home", tmp_path / "node", "--id", "north")
+    home = NodeHome.open(tmp_path / "node")
+    for key in (home.identity().public.hex, home.node_public_key):
+        assert any(line.endswith(key.strip()) for line in run.stdout.splitlines())
 
 
 @pytest.fixture
@@ -178,9 +213,14 @@ def test_forget_removes_patients_named_on_standard_input(studies, tmp_path):
     result_of("init", "--home", path, "--id", "north")
     result_of("ingest", studies, "--home", path)
     patient = (studies / "labels.csv").read_text().splitlines()[1].split(",")[1]
-    removed = result_of("forget", "--home", path, "--patients", "-", stdin=f"{patient}\nnobody\n")
+    run = sonoshare("forget", "--home", path, "--patients", "-", "--json", stdin=f"{patient}\n\nnobody\n{patient}\n")
+    removed = json.loads(run.stdout.splitlines()[-1])
     assert removed["patients"] == 1
     assert removed["images"] >= 1
+    assert removed["unknown"] == [3]
+    assert run.returncode == 1
+    assert "the patients of line 3 are not in the vault" in run.errors[0]
+    assert "nobody" not in run.errors[0]
     assert result_of("status", "--home", path)["patients"] == 11
 
 

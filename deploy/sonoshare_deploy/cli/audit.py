@@ -13,6 +13,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from sonoshare_deploy.cli.output import emit, json_option, progress_console
+from sonoshare_deploy.cli.parameters import FiniteRange
+from sonoshare_shared.errors import InputError
 
 if TYPE_CHECKING:
     from sonoshare_client.audit_folder import FolderAudit
@@ -35,27 +37,27 @@ STUDY = "stand-alone-audits"
     "--held-out", required=True, metavar="CSV", type=click.Path(path_type=Path), help="Patients never trained on."
 )
 @click.option(
-    "--epsilon-audit", default=EPSILON, show_default=True, type=click.FloatRange(0, min_open=True), help="Its budget."
+    "--epsilon-audit", default=EPSILON, show_default=True, type=FiniteRange(0, min_open=True), help="Its budget."
 )
 @click.option(
     "--tolerated-share",
     default=TOLERATED_SHARE,
     show_default=True,
-    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    type=FiniteRange(0, 1, min_open=True, max_open=True),
     help="Share of copied patients at which PASS is impossible.",
 )
 @click.option(
     "--tolerated-auc",
     default=TOLERATED_AUC,
     show_default=True,
-    type=click.FloatRange(0.5, 1, min_open=True, max_open=True),
+    type=FiniteRange(0.5, 1, min_open=True, max_open=True),
     help="Membership AUC at which PASS is impossible.",
 )
 @click.option(
     "--alpha",
     default=ALPHA,
     show_default=True,
-    type=click.FloatRange(0, 0.2, min_open=True),
+    type=FiniteRange(0, 0.2, min_open=True),
     help="Error probability of each bound.",
 )
 @click.option(
@@ -68,7 +70,7 @@ STUDY = "stand-alone-audits"
 @click.option(
     "--epsilon-baseline",
     default=0.0,
-    type=click.FloatRange(0),
+    type=FiniteRange(0),
     help="Budget of a blind baseline: do the two lists differ without any model? (not run by default)",
 )
 @click.option("--home", type=click.Path(path_type=Path), help="Hospital node whose ledger is charged.")
@@ -107,6 +109,8 @@ def command(
     from sonoshare_privacy.audits.gate import Cohort  # noqa: PLC0415
     from sonoshare_shared.documents import AuditPlan  # noqa: PLC0415
 
+    if own_eyes is not None and own_eyes.is_file():
+        raise InputError(f"{own_eyes.name} exists", remedy="give the name of a new file or folder")
     start = time.monotonic()
     plan = AuditPlan(
         held_out_fraction=0.5,  # not used: both lists are given

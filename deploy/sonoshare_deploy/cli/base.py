@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from sonoshare_deploy.cli.output import emit, json_option, progress_console
+from sonoshare_deploy.cli.parameters import FiniteRange
 from sonoshare_shared.errors import InputError
 
 _PROFILES = click.Choice(["tiny", "small", "large"])
@@ -21,7 +22,7 @@ def command() -> None:
 
 @command.command("train")
 @click.option("--profile", type=_PROFILES, default="small", show_default=True)
-@click.option("--seconds", type=click.FloatRange(min=1), help="Wall time to train, resumptions included.")
+@click.option("--seconds", type=FiniteRange(min=1), help="Wall time to train, resumptions included.")
 @click.option("--steps", type=click.IntRange(min=1), help="Steps to take instead, resumptions included.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 @click.option("--phantoms", type=click.IntRange(min=1), help="Size of the training set, rounded up to 500s.")
@@ -61,12 +62,14 @@ def train(
     from sonoshare_shared.canonical import sha256_file  # noqa: PLC0415
     from sonoshare_shared.model.base_card import write_card  # noqa: PLC0415
     from sonoshare_shared.model.base_pictures import TrainSettings  # noqa: PLC0415
-    from sonoshare_shared.model.pretrain import Progress, train_base  # noqa: PLC0415
+    from sonoshare_shared.model.pretrain import Progress, checkpoint_path, train_base  # noqa: PLC0415
     from sonoshare_shared.model.profiles import profile_named  # noqa: PLC0415
     from sonoshare_shared.model.public_images import read_public_images  # noqa: PLC0415
 
     if (seconds is None) == (steps is None):
         raise InputError("how long to train is not clear", remedy="give either --seconds or --steps")
+    if out.exists() and not checkpoint_path(work, profile_named(profile)).exists():
+        raise InputError(f"{out.name} exists and is not of this --work", remedy="give the name of a new file")
     torch.set_num_threads(threads)
     console = progress_console()
     chosen = {"seed": seed, "phantoms": phantoms, "batch_size": batch_size}

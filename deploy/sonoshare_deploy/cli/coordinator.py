@@ -10,8 +10,8 @@ import click
 
 from sonoshare_deploy.cli.coordinator_release import command as release
 from sonoshare_deploy.cli.coordinator_release import home_option
-from sonoshare_deploy.cli.names import IDENTIFIER_NAME
 from sonoshare_deploy.cli.output import emit, json_option, progress_console
+from sonoshare_deploy.cli.parameters import IDENTIFIER_NAME, FiniteRange
 
 
 @click.group()
@@ -27,7 +27,7 @@ def command() -> None:
 @click.option("--tolerated-auc", default=0.7, show_default=True, help="Membership AUC at which no audit passes.")
 @click.option("--epsilon-audit", default=1.0, show_default=True, help="Epsilon of one audit, half for each part.")
 @click.option("--alpha", default=0.05, show_default=True, help="Error probability of each bound of an audit.")
-@click.option("--epsilon-veto", type=click.FloatRange(0, min_open=True), help="Epsilon of votes to drop images; off.")
+@click.option("--epsilon-veto", type=FiniteRange(0, min_open=True), help="Epsilon of votes to drop images; off.")
 @click.option("--veto-threshold", default=1, show_default=True, type=click.IntRange(1, 1000), help="Votes that drop.")
 @json_option
 def init(home: Path, consortium: str, hosts: tuple[str, ...], as_json: bool, **audit: Any) -> None:
@@ -62,6 +62,18 @@ def admit(home: Path, hospital: str, identity_key: str, node_key: str, as_json: 
     version = coordinator.admit(home, hospital, identity_key, node_key)
     if Addresses.running(home):
         coordinator.register_nodes(home)
+    emit({"hospital": hospital, "roster_version": version, "roster": str(home / "roster.dsse.json")}, as_json)
+
+
+@command.command()
+@home_option
+@click.option("--id", "hospital", type=IDENTIFIER_NAME, required=True, help="The hospital's id.")
+@json_option
+def expel(home: Path, hospital: str, as_json: bool) -> None:
+    """Sign a new roster without a hospital; send it to the others. What it signed stays valid."""
+    from sonoshare_deploy import coordinator  # noqa: PLC0415
+
+    version = coordinator.expel(home, hospital)
     emit({"hospital": hospital, "roster_version": version, "roster": str(home / "roster.dsse.json")}, as_json)
 
 
@@ -112,9 +124,12 @@ def ballot(*, task: str, profile: str, clusters: int, phantoms: int, seed: int, 
 
     from sonoshare_shared.calibration.ballot import make_ballot  # noqa: PLC0415
     from sonoshare_shared.durable import write_atomically  # noqa: PLC0415
+    from sonoshare_shared.errors import InputError  # noqa: PLC0415
     from sonoshare_shared.model.profiles import profile_named  # noqa: PLC0415
     from sonoshare_shared.tasks.files import read_task  # noqa: PLC0415
 
+    if out.exists():
+        raise InputError(f"{out.name} exists", remedy="give the name of a new file")
     asked, size = read_task(task), profile_named(profile).size
     with Progress(console=progress_console(), transient=True) as bar:
         job = bar.add_task("phantoms", total=phantoms)
@@ -149,14 +164,14 @@ def study() -> None:
 @click.option(
     "--images", type=click.IntRange(2, 1_000_000), default=600, show_default=True, help="Images of the release."
 )
-@click.option("--profile", type=click.Choice(["tiny", "small"]), default="small", show_default=True)
+@click.option("--profile", type=click.Choice(["tiny", "small", "large"]), default="small", show_default=True)
 @click.option("--base", "base_digest", help="Digest of an imported base (sonoshare base import); default: the shipped.")
 @click.option("--trained", type=click.Choice(["affine", "lora", "full"]), default="affine", show_default=True)
 @click.option(
     "--epsilon-calibration",
     default=1.0,
     show_default=True,
-    type=click.FloatRange(0),
+    type=FiniteRange(0),
     help="Of the votes on phantoms; 0 for none. Without --ballot there are votes where one ships for the task.",
 )
 @click.option("--ballot", type=click.Path(path_type=Path, dir_okay=False), help="From: sonoshare coordinator ballot.")
@@ -164,7 +179,7 @@ def study() -> None:
     "--sharpness",
     default=2.0,
     show_default=True,
-    type=click.FloatRange(0, 20),
+    type=FiniteRange(0, 20),
     help="How strongly phantoms that the votes call typical of their class are preferred; 0 draws kinds as voted.",
 )
 @click.option(
@@ -187,7 +202,7 @@ def create(
     **terms: Any,
 ) -> None:
     """Work out a study's plan, sign it, and store it."""
-    from sonoshare_deploy.coordinator import Consortium  # noqa: PLC0415
+    from sonoshare_deploy.coordinator import Consortium, require_members  # noqa: PLC0415
     from sonoshare_deploy.terms import parse_cohorts, study_terms  # noqa: PLC0415
     from sonoshare_server.federation.home import CoordinatorHome  # noqa: PLC0415
     from sonoshare_server.studies import draft_study  # noqa: PLC0415
@@ -195,9 +210,10 @@ def create(
     from sonoshare_shared.tasks.files import read_task, with_scanners  # noqa: PLC0415
 
     asked = with_scanners(read_task(task), scanners)
-    audit = Consortium.read(home).audit
+    audit, patients = Consortium.read(home).audit, parse_cohorts(cohorts)
+    require_members(home, patients)
     base = imported_base(home / IMPORTED, base_digest) if base_digest else None
-    drafted = draft_study(study_terms(name, asked, parse_cohorts(cohorts), audit=audit, base=base, **terms))
+    drafted = draft_study(study_terms(name, asked, patients, audit=audit, base=base, **terms))
     CoordinatorHome(home).create_study(drafted.plan, drafted.adapter, drafted.adapter_digest, drafted.ballot)
     plan = drafted.plan
     emit(
@@ -256,8 +272,11 @@ def study_adapter(home: Path, name: str, out: Path, as_json: bool) -> None:
     """Write a study's newest adapter under the name of its task."""
     from sonoshare_server.federation.home import CoordinatorHome  # noqa: PLC0415
     from sonoshare_shared.durable import write_atomically  # noqa: PLC0415
+    from sonoshare_shared.errors import InputError  # noqa: PLC0415
 
     this = CoordinatorHome(home).study(name)
+    if this.state.rounds_done == 0:
+        raise InputError(f"study {name} is not trained yet", remedy="run: sonoshare coordinator study run")
     path = out / f"{this.plan.task.name}.safetensors"
     out.mkdir(parents=True, exist_ok=True)
     write_atomically(path, this.adapter())

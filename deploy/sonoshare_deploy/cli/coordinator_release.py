@@ -8,8 +8,8 @@ from pathlib import Path
 
 import click
 
-from sonoshare_deploy.cli.names import IDENTIFIER_NAME
 from sonoshare_deploy.cli.output import emit, json_option, progress_console
+from sonoshare_deploy.cli.parameters import IDENTIFIER_NAME, FiniteRange
 
 home_option = click.option(
     "--home",
@@ -35,7 +35,7 @@ def _drawing_options(function: Callable[..., None]) -> Callable[..., None]:
         ),
         click.option(
             "--lease-seconds",
-            type=click.FloatRange(min=1),
+            type=FiniteRange(min=1),
             default=60.0,
             show_default=True,
             help="A worker that is silent for so long is taken for dead.",

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from sonoshare_deploy.cli.output import emit, json_option, progress_console
+from sonoshare_deploy.cli.parameters import FiniteRange
 
 if TYPE_CHECKING:
     from sonoshare_shared.documents.plan import Profile
@@ -18,7 +19,7 @@ ANY_PORT = 0
 @click.option("--data", type=click.Path(path_type=Path), help="Folder with labels.csv, or BUS-BRA; else phantoms.")
 @click.option("--hospitals", default=3, show_default=True, type=click.IntRange(1, 8))
 @click.option("--rounds", default=3, show_default=True, type=click.IntRange(1, 100))
-@click.option("--epsilon", default=8.0, show_default=True, type=click.FloatRange(1.1, 100))
+@click.option("--epsilon", default=8.0, show_default=True, type=FiniteRange(1.1, 100))
 @click.option("--images", default=600, show_default=True, type=click.IntRange(32, 100_000))
 @click.option("--profile", default="small", show_default=True, type=click.Choice(["tiny", "small"]))
 @click.option("--work", type=click.Path(path_type=Path), help="Folder for everything; work/demo-<time> if absent.")

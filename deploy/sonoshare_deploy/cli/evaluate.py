@@ -154,9 +154,10 @@ def scaling(
 
     amounts = _numbers(sizes, "--sizes", int)
     rarities = [number / 100 for number in _numbers(shares, "--shares", float)]
+    made, test, known = _read_sets(synthetic, real, train, size, classes)
+    measure.require_curves(test, known, sizes=amounts, shares=rarities, seeds=seeds)
     picture = plot or work / "scaling.png"
     picture.parent.mkdir(parents=True, exist_ok=True)  # not found missing after hours
-    made, test, known = _read_sets(synthetic, real, train, size, classes)
     progress = progress_console()
     units = Units(work, measure.pinned(made, test, known, steps=steps), say=progress.print)
     scores = measure.score_scaling(made, test, known, units, sizes=amounts, shares=rarities, seeds=seeds, steps=steps)

@@ -14,6 +14,7 @@ from sonoshare_deploy.cli.hospital_look import look
 from sonoshare_deploy.cli.hospital_run import enrol, start
 from sonoshare_deploy.cli.hospital_twins import twins
 from sonoshare_deploy.cli.output import emit, json_option, progress_console
+from sonoshare_shared.errors import InputError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -56,7 +57,9 @@ def init(home_path: Path, hospital_id: str, patients: int | None, vault_key: Pat
 
     def human(console: "Console") -> None:
         console.print(f"{home.hospital}: node made in {home.path}", markup=False, highlight=False)
-        console.print(f"  identity key  {result['identity_public_key']}", markup=False, highlight=False)
+        for name in ("identity", "node"):  # whole lines to copy, however narrow the window
+            key = result[f"{name}_public_key"]
+            console.print(f"  {name} key  {key}", markup=False, highlight=False, soft_wrap=True)
         console.print("  next: read policy.toml, then 'sonoshare hospital ingest'", markup=False, highlight=False)
 
     emit(result, as_json, human)
@@ -91,6 +94,8 @@ def ingest(*, source: Path, home_path: Path, labels: Path | None, task: str | No
             progress=lambda done, total: bar.update(job, completed=done, total=total),
         )
     emit(asdict(report), as_json, lambda out: _print_report(out, report))
+    if report.quarantined and report.accepted + report.duplicates == 0:
+        raise InputError("every picture was set aside", remedy="see the reasons, then ingest again")
 
 
 def _print_report(console: "Console", report: "IngestReport") -> None:
@@ -145,10 +150,19 @@ def forget(home_path: Path, patients: Any, *, as_json: bool) -> None:
     from sonoshare_client.home import NodeHome  # noqa: PLC0415
     from sonoshare_client.vault import Vault  # noqa: PLC0415
 
-    names = {line.strip() for line in patients if line.strip()}
+    asked: dict[str, int] = {}
+    for number, line in enumerate(patients, start=1):
+        if line.strip():
+            asked.setdefault(line.strip(), number)
     with Vault(NodeHome.open(home_path)) as vault, vault.writing() as writer:
-        removed = [writer.forget(vault.pseudonym(name)) for name in sorted(names)]
-    emit({"patients": sum(1 for count in removed if count), "images": sum(removed)}, as_json)
+        removed = {number: writer.forget(vault.pseudonym(name)) for name, number in asked.items()}
+    unknown = [number for number, images in removed.items() if not images]
+    emit({"patients": len(removed) - len(unknown), "images": sum(removed.values()), "unknown": unknown}, as_json)
+    if unknown:  # a withdrawal that was mistyped must not look done
+        raise InputError(
+            f"the patients of line {', '.join(map(str, unknown))} are not in the vault",
+            remedy="write them as labels.csv does; those of the other lines are removed",
+        )
 
 
 @command.group()
@@ -291,12 +305,12 @@ def status(home_path: Path, *, as_json: bool) -> None:
     }
 
     def human(console: "Console") -> None:
-        spent = "unknown: the ledger is not intact" if record.spent is None else f"{record.spent.epsilon:.3f}"
+        spent = f"unknown: {record.broken}" if record.spent is None else f"{record.spent.epsilon:.3f}"
         for line in (
             f"patients   {overview.patients}, {overview.held_out} of them held out; {overview.images} images",
             f"twins      {overview.twins} undecided pairs; see 'sonoshare hospital twins'",
             f"studies    {', '.join(record.studies) or 'none'}",
-            f"budget     epsilon {spent} of {record.budget.epsilon:g} at delta {record.budget.delta:g}",
+            f"budget     epsilon {record.budget.epsilon:g} at delta {record.budget.delta:g}; spent {spent}",
             f"agent      {overview.connection}",
         ):
             console.print(line, markup=False, highlight=False)

@@ -11,22 +11,19 @@ from rich.console import Console
 from rich.table import Table
 
 from sonoshare_deploy.cli.output import emit, json_option
+from sonoshare_deploy.cli.parameters import FiniteRange
 from sonoshare_privacy.planner import Plan, plan_study
 
 
 @click.command(name="plan")
 @click.option("--patients", type=click.IntRange(1), required=True, help="Patients of each hospital (public, nominal).")
 @click.option("--hospitals", type=click.IntRange(1), default=1, show_default=True, help="Hospitals of that size.")
-@click.option("--epsilon", type=click.FloatRange(0, min_open=True), required=True, help="Budget, audits included.")
-@click.option(
-    "--delta", type=click.FloatRange(0, 1, min_open=True, max_open=True), required=True, help="Below 1/patients."
-)
+@click.option("--epsilon", type=FiniteRange(0, min_open=True), required=True, help="Budget, audits included.")
+@click.option("--delta", type=FiniteRange(0, 1, min_open=True, max_open=True), required=True, help="Below 1/patients.")
 @click.option("--steps", type=click.IntRange(1), default=200, show_default=True, help="Noisy sums of each hospital.")
-@click.option(
-    "--rate", type=click.FloatRange(0, 1, min_open=True), default=0.25, show_default=True, help="Sampling rate."
-)
+@click.option("--rate", type=FiniteRange(0, 1, min_open=True), default=0.25, show_default=True, help="Sampling rate.")
 @click.option("--parameters", type=click.IntRange(1), default=30_000, show_default=True, help="Trained numbers.")
-@click.option("--audit-epsilon", multiple=True, type=click.FloatRange(0, min_open=True), help="Set aside; repeatable.")
+@click.option("--audit-epsilon", multiple=True, type=FiniteRange(0, min_open=True), help="Set aside; repeatable.")
 @click.option("--plot", type=click.Path(dir_okay=False, path_type=Path), help="Write a picture (PNG).")
 @json_option
 def command(  # noqa: PLR0917 - click passes the options by name

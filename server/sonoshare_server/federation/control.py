@@ -57,7 +57,7 @@ class Control:
         Raises:
             InputError: the key is not on an elliptic curve that Flower accepts.
         """
-        request = RegisterNodeRequest(public_key=_node_key(public_key), name=hospital)
+        request = RegisterNodeRequest(public_key=node_key_bytes(public_key), name=hospital)
         return int(self._client.RegisterNode(request).node_id)
 
     def start(self, app_folder: Path, config: dict[str, str]) -> int:
@@ -96,7 +96,12 @@ class Control:
         raise FederationError("the run did not end in time", remedy="resume the study")
 
 
-def _node_key(text: str) -> bytes:
+def node_key_bytes(text: str) -> bytes:
+    """A courier's public key as the SuperLink stores it.
+
+    Raises:
+        InputError: it is not one line of OpenSSH text, or not of a NIST elliptic curve.
+    """
     try:
         key = load_ssh_public_key(text.encode())
     except (ValueError, UnsupportedAlgorithm) as error:

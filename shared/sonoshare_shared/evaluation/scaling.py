@@ -92,6 +92,22 @@ class Scores:
     rarity: dict[float, tuple[Array, Array]]
 
 
+def require_curves(
+    test: LabelledImages, train: LabelledImages, *, sizes: Sequence[float], shares: Sequence[float], seeds: int
+) -> None:
+    """Check what is asked for, before anything is kept or trained.
+
+    Raises:
+        InputError: fewer than three seeds, a patient on both sides, or a size or share that has no meaning.
+    """
+    if seeds < LEAST_SEEDS:
+        raise InputError(f"{seeds} seeds do not show a curve", remedy=f"use {LEAST_SEEDS} or more")
+    if any(size < 2 for size in sizes) or not all(0 < share < 1 for share in shares):
+        raise InputError("sizes start at 2, shares lie between 0 and 1", remedy="correct --sizes or --shares")
+    if set(train.patients) & set(test.patients):
+        raise InputError("some patients are in training and test", remedy="split by patient")
+
+
 def score_scaling(
     synthetic: LabelledImages,
     test: LabelledImages,
@@ -118,12 +134,7 @@ def score_scaling(
     Raises:
         InputError: fewer than three seeds, a patient on both sides, or a size or share that has no meaning.
     """
-    if seeds < LEAST_SEEDS:
-        raise InputError(f"{seeds} seeds do not show a curve", remedy=f"use {LEAST_SEEDS} or more")
-    if any(size < 2 for size in sizes) or not all(0 < share < 1 for share in shares):
-        raise InputError("sizes start at 2, shares lie between 0 and 1", remedy="correct --sizes or --shares")
-    if set(train.patients) & set(test.patients):
-        raise InputError("some patients are in training and test", remedy="split by patient")
+    require_curves(test, train, sizes=sizes, shares=shares, seeds=seeds)
 
     def scores(name: str, sets: Sequence[LabelledImages]) -> Array:
         def of(seed: int) -> Array:

@@ -65,6 +65,11 @@ class Progress:
     images_per_second: float
 
 
+def checkpoint_path(work: Path, profile: Profile) -> Path:
+    """Where a training in a work folder keeps what it goes on from."""
+    return work / f"base-{profile.name}.checkpoint.safetensors"
+
+
 def train_base(
     profile: Profile,
     settings: TrainSettings,
@@ -104,7 +109,7 @@ def train_base(
         work / "phantoms", count=settings.phantoms, seed=settings.seed, size=profile.size, progress=simulated
     )
     run = BaseTraining(profile, settings, phantoms, data)
-    checkpoint = work / f"base-{profile.name}.checkpoint.safetensors"
+    checkpoint = checkpoint_path(work, profile)
     if checkpoint.exists():
         run.restore(checkpoint)
     begin, last, taken = clock() - run.seconds, clock(), 0

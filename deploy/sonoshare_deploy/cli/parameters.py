@@ -1,0 +1,35 @@
+"""Values of options that click's own types let pass: names, and numbers that are numbers."""
+
+import math
+import re
+from typing import Any, Final
+
+import click
+
+
+class _Identifier(click.ParamType[str]):
+    """A name that documents and folders can bear."""
+
+    name = "name"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """The name itself; a usage error where it is none."""
+        from sonoshare_shared.documents.plan import IDENTIFIER  # noqa: PLC0415 - keeps --help fast
+
+        if not re.fullmatch(IDENTIFIER, value):
+            self.fail(f"'{value}' is not of lowercase letters, digits and hyphens (at most 63).", param, ctx)
+        return value
+
+
+IDENTIFIER_NAME: Final = _Identifier()
+
+
+class FiniteRange(click.FloatRange):
+    """A float range that NaN and infinity are not in; click compares, and NaN compares false with every bound."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """The number; a usage error where it is none."""
+        number = float(super().convert(value, param, ctx))
+        if not math.isfinite(number):
+            self.fail(f"{value!r} is not a number.", param, ctx)
+        return number
