@@ -104,7 +104,8 @@ class Vault:
         home: the node folder; its key file must be readable, its policy says which fraction is held out.
 
     Raises:
-        InputError: no key, no room, or the policy's held-out fraction is not the one the vault was made with.
+        InputError: no key, no room, a damaged index, or the policy's held-out fraction is not the one the vault was
+            made with.
     """
 
     def __init__(self, home: NodeHome) -> None:
@@ -123,6 +124,11 @@ class Vault:
         except (OSError, sqlite3.OperationalError) as error:
             raise InputError(
                 "the vault cannot be opened", remedy="check free space, and that this user owns the folder"
+            ) from error
+        except sqlite3.DatabaseError as error:
+            raise InputError(
+                "the vault's index is damaged",
+                remedy="put back a copy, or delete the folder 'vault' and ingest again with the same vault key",
             ) from error
         try:
             self.held_out_fraction = self._fixed_fraction(home.policy().cohort.held_out_fraction)

@@ -69,7 +69,11 @@ class Envelope(BaseModel):
             raise VerificationError("signature", "envelope is not valid base64") from error
         signed = pre_authentication_encoding(payload_type, payload)
         if not any(_verifies(key, signature, signed) for signature in signatures):
-            raise VerificationError("signature", "no signature of the expected key over this payload")
+            raise VerificationError(
+                "signature",
+                "no signature of the expected key over this payload",
+                remedy="check that file and key belong together",
+            )
         return payload
 
     @classmethod
@@ -84,7 +88,7 @@ class Envelope(BaseModel):
         try:
             return cls.model_validate_json(data)
         except ValidationError as error:
-            raise VerificationError("envelope", "not a DSSE envelope") from error
+            raise VerificationError("envelope", "not a DSSE envelope", remedy="give the signed file") from error
 
     @classmethod
     def load(cls, path: Path) -> Self:
@@ -96,7 +100,7 @@ class Envelope(BaseModel):
         try:
             return cls.from_bytes(path.read_bytes())
         except OSError as error:
-            raise VerificationError("envelope", f"cannot read {path.name}") from error
+            raise VerificationError("envelope", f"cannot read {path.name}", remedy="check the path") from error
 
     def to_bytes(self) -> bytes:
         """The envelope as JSON (one line, newline-ended)."""

@@ -252,3 +252,10 @@ def test_index_is_strict(home):
     fill(home, [("Ann", image(1), None)])
     with Vault(home) as vault, pytest.raises(sqlite3.IntegrityError):
         vault._db.execute("INSERT INTO image (blob, pseudonym, picture) SELECT 'x', 'y', picture FROM image")
+
+
+def test_an_index_that_is_damaged_is_said_so(home):
+    fill(home, [("Ann", image(), None)])
+    (home.vault_path / "index.db").write_bytes(b"noise" * 1000)
+    with pytest.raises(InputError, match="index is damaged"):
+        Vault(home)
