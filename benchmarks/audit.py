@@ -15,6 +15,8 @@ which. One thread, about three minutes. Prints one JSON object as the last line 
   the loss attack without noise, and verdicts at epsilon .5 against 100 held-out patients; ``clean_model`` the same for
   one of other images.
 - ``plans``: how often a clean release passes copies and loss attack together, by nominal cohort and policy.
+- ``search_seconds``: processor seconds of the exact search by ``synthetic x patients``, and ``search_over_faiss``, null
+  where faiss is not installed; both from ``benchmarks.audit_scale``, which has more.
 - ``gate``: exact chances of the copy test, and the largest difference from 20,000 simulated audits.
 """
 
@@ -29,6 +31,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from benchmarks import audit_scale
 from benchmarks._parts import print_figures
 from benchmarks.audit_controls import Memoriser
 from sonoshare_client.own_eyes import exact_auc
@@ -246,6 +249,16 @@ def measure_plans() -> dict[str, Any]:
     return {"plans": rows}
 
 
+def measure_search() -> dict[str, Any]:
+    """The cost of the exact search, under the names of the command line's contract."""
+    search = audit_scale.measure_search()["search"]
+    size = f"{audit_scale.MEMBERS} x {audit_scale.QUERIES}"
+    return {
+        "search_seconds": {size: search["cpu_seconds"]["search"]},
+        "search_over_faiss": search["search_over_faiss"],
+    }
+
+
 def main() -> None:
     """Run everything and print the JSON line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -260,6 +273,7 @@ def main() -> None:
         "models": measure_models,
         "gate": measure_gate,
         "plans": measure_plans,
+        "search": measure_search,
     }
     print_figures(parts, {"patients": source}, quiet=options.json)
 

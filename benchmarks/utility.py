@@ -22,7 +22,8 @@ intervals are over resampled patients of all folds and do not contain the varian
 shows: two classifiers trained on sets of one kind differ by .01 to .03.
 
 Prints one JSON object as the last line of stdout: by arm ``{auc, interval, seeds}`` and, on the same resamples,
-``difference`` from the arm named ``against``; null while a fold is missing. Beside them ``frechet`` (400 images on each
+``difference`` from the arm named ``against``; null while a fold is missing; ``real_plus_synthetic`` and
+``real50_plus_synthetic`` are the arms with the ``calibrated`` set under the names of the contract. Beside them ``frechet`` (400 images on each
 side, equal parts of the folds), ``lesion_crop`` (logistic regression on frozen features of the lesion box, and the
 difference from ``real_only``) and ``denoising_gain_share`` (of the non-private gain in held-out denoising loss), all of
 seed 0, and ``peak_resident_mib``, the largest memory of the process that made the units (null when it only read).
@@ -83,6 +84,8 @@ ORDER = (
     "dp_eps3",
 )
 REAL_ONLY = "real_only"
+CONTRACT = {"real_plus_synthetic": "real_plus_calibrated", "real50_plus_synthetic": "real50_plus_calibrated"}
+"""Names of the command line's contract, by the arm that they are."""
 CROP_ARMS = (*SYNTHETIC, REAL_ONLY)
 BUSBRA = Path(__file__).resolve().parents[2] / "shared" / "data" / "busbra"
 WORK = Path(__file__).resolve().parents[1] / "work" / "utility"
@@ -195,7 +198,8 @@ def figures(bench: Bench, folds: tuple[int, ...], seeds: int) -> dict[str, objec
             entry |= {"against": against, "difference": difference.value}
             entry["difference_interval"] = list(difference.interval)
         result[arm] = entry
-    return result | extras(bench, folds)
+    named = {name: result[arm] for name, arm in CONTRACT.items()}
+    return result | named | extras(bench, folds)
 
 
 def main() -> None:
@@ -215,7 +219,7 @@ def main() -> None:
     torch.set_num_threads(1)
     if not (arguments.busbra / "bus_data.csv").is_file():
         print(f"BUS-BRA is not at {arguments.busbra}: nothing measured", file=sys.stderr)
-        print(json.dumps(dict.fromkeys(("folds", "seeds", *ARMS))))
+        print(json.dumps(dict.fromkeys(("folds", "seeds", *ARMS, *CONTRACT))))
         return
     folds = tuple(int(text) for text in arguments.folds.split(","))
     if not folds or set(folds) - set(FOLDS):

@@ -44,6 +44,7 @@ def test_a_second_run_computes_nothing_and_says_the_same(stand_in, tmp_path, mon
     first = figures(bench, (1,), 1)
     made = len(said)
     assert made > 0
+    assert first["real_plus_synthetic"] == first["real_plus_calibrated"]
     assert all(set(first[arm]) >= {"auc", "interval"} for arm in ARMS)
     assert first["dp_eps8"]["against"] == "phantom_only"
     at_last = {arm: bench.units.get(f"scores-{arm}-fold1-seed0", dict) for arm in ("real50", "calibrated_then_real50")}
