@@ -23,10 +23,11 @@ shows: two classifiers trained on sets of one kind differ by .01 to .03.
 
 Prints one JSON object as the last line of stdout: by arm ``{auc, interval, seeds}`` and, on the same resamples,
 ``difference`` from the arm named ``against``; null while a fold is missing; ``real_plus_synthetic`` and
-``real50_plus_synthetic`` are the arms with the ``calibrated`` set under the names of the contract. Beside them ``frechet`` (400 images on each
-side, equal parts of the folds), ``lesion_crop`` (logistic regression on frozen features of the lesion box, and the
-difference from ``real_only``) and ``denoising_gain_share`` (of the non-private gain in held-out denoising loss), all of
-seed 0, and ``peak_resident_mib``, the largest memory of the process that made the units (null when it only read).
+``real50_plus_synthetic`` are the arms with the ``calibrated`` set under the names of the contract. Beside them
+``frechet`` (400 images on each side, equal parts of the folds), ``lesion_crop`` (logistic regression on frozen features
+of the lesion box, and the difference from ``real_only``) and ``denoising_gain_share`` (of the non-private gain in
+held-out denoising loss), all of seed 0, and ``peak_resident_mib``, the largest memory of the process that made the
+units (null when it only read).
 Every unit is kept in ``--work``; the same command goes on where it stopped, seed 0 of all arms first; ``--report`` only
 reads.
 Not run here: pooled noise (there is no masked sum), and external test sets.
