@@ -68,8 +68,15 @@ BESIDE_REAL: Final = {
     "real50_plus_calibrated": "calibrated",
 }
 """The synthetic set that joins real images."""
-BEFORE_REAL: Final = {"calibrated_then_real50": "calibrated", "calibrated_then_real": "calibrated"}
-"""The synthetic set that a classifier is trained on before it is trained on real images, with as many steps."""
+BEFORE_REAL: Final = {
+    "calibrated_then_real50": "calibrated",
+    "phantoms_then_real50": PHANTOM_ONLY,
+    "real50_then_real50": "real50",
+    "calibrated_then_real": "calibrated",
+    "phantoms_then_real": PHANTOM_ONLY,
+    "real_then_real": "real_only",
+}
+"""The set that a classifier is trained on before it is trained on real images, with as many steps."""
 WITH_REAL: Final = (*BESIDE_REAL, *BEFORE_REAL)
 ARMS: Final = (*SYNTHETIC, *WITH_REAL)
 PHANTOM_SEED: Final = 500

@@ -13,8 +13,9 @@ phantoms, as they are, drawn by the votes of the other folds' patients (epsilon 
 commands propose), ``calibrated_as_voted`` the same at sharpness 0, ``calibrated_four`` with a hospital and noise for
 each device, ``calibrated_dp_eps8`` refines them by a model whose training costs epsilon 8 *with* the votes.
 ``real_only`` trains on the other folds' patients, ``real50`` on 50 of them; ``..._plus_calibrated`` adds the
-``calibrated`` set of the fold, ``..._plus_phantoms`` that of ``phantom_only``; ``calibrated_then_...`` trains on the
-``calibrated`` set first, then with as many steps on the real patients alone.
+``calibrated`` set of the fold, ``..._plus_phantoms`` that of ``phantom_only``; ``calibrated_then_...`` and
+``phantoms_then_...`` train on the synthetic set first, then with as many steps on the real patients alone;
+``real_then_real`` and ``real50_then_real50`` take as many steps on real patients as these do in all.
 
 There is one adapter for each fold and epsilon; seeds vary phantoms, sampling noise, the 50 patients and the classifier.
 Scores are turned into ranks within their fold (classifiers of different folds have different scales) and pooled;
@@ -60,11 +61,15 @@ AGAINST = {
     "calibrated_as_voted": "calibrated",
     "calibrated_dp_eps8": "calibrated",
     "real_plus_calibrated": "real_only",
-    "calibrated_then_real": "real_only",
+    "calibrated_then_real": "real_then_real",
+    "phantoms_then_real": "real_then_real",
+    "real_then_real": "real_only",
     "real50": PHANTOM_ONLY,
     "real50_plus_phantoms": "real50",
     "real50_plus_calibrated": "real50",
-    "calibrated_then_real50": "real50",
+    "calibrated_then_real50": "real50_then_real50",
+    "phantoms_then_real50": "real50_then_real50",
+    "real50_then_real50": "real50",
 }
 ORDER = (
     PHANTOM_ONLY,
@@ -77,9 +82,13 @@ ORDER = (
     "real50_plus_phantoms",
     "real50_plus_calibrated",
     "calibrated_then_real50",
+    "phantoms_then_real50",
+    "real50_then_real50",
     "real_only",
     "real_plus_calibrated",
     "calibrated_then_real",
+    "phantoms_then_real",
+    "real_then_real",
     "calibrated_dp_eps8",
     "nonprivate",
     "dp_eps3",
