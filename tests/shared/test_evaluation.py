@@ -258,8 +258,11 @@ def test_tstr_reports_every_field() -> None:
     assert fields <= set(report)
     assert set(report["synthetic"]) == {"auc", "interval"}
     assert (report["test_patients"], report["train_patients"]) == (20, 20)
-    assert set(report["sensitivity"]) == {"synthetic", "real", "both", "pretrained"}
-    assert set(report["minus_real"]) == {"synthetic", "both", "pretrained"}
+    assert set(report["sensitivity"]) == {"synthetic", "real", "both", "pretrained", "real_longer"}
+    against = {arm: difference["against"] for arm, difference in report["minus_real"].items()}
+    assert against == {"synthetic": "real", "both": "real", "real_longer": "real", "pretrained": "real_longer"}
+    low, high = report["minus_real"]["pretrained"]["auc"]["interval"]
+    assert low <= report["pretrained"]["auc"] - report["real_longer"]["auc"] <= high
     low, high = report["minus_real"]["both"]["auc"]["interval"]
     assert low <= report["both"]["auc"] - report["real"]["auc"] <= high
     scanners = report["subgroups"]["scanner"]

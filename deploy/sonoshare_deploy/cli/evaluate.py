@@ -97,19 +97,21 @@ def tstr(
     from sonoshare_shared.evaluation import tstr as measure  # noqa: PLC0415
 
     made, test, known = _read_sets(synthetic, real, train, size, classes)
-    progress_console().print(f"training {5 * seeds} classifiers of {steps} steps")
+    progress_console().print(f"training {7 * seeds} times {steps} steps")
     report = measure.tstr(made, test, known, seeds=tuple(range(seeds)), steps=steps, specificity=specificity)
     emit(report.as_json(), as_json, lambda console: _print_tstr(console, report.as_json()))
 
 
 def _print_tstr(console: Console, fields: dict[str, Any]) -> None:
-    for name in ("synthetic", "real", "both", "pretrained"):
+    for name in ("synthetic", "real", "both", "pretrained", "real_longer"):
         if figure := fields[name]:
             area, at = _with_interval(figure, "auc"), _with_interval(fields["sensitivity"][name], "sensitivity")
-            console.print(f"trained on {name:10} AUC {area}  sensitivity {at}", highlight=False)
+            console.print(f"trained on {name:11} AUC {area}  sensitivity {at}", highlight=False)
     console.print(f"sensitivities are compared at a specificity of {fields['specificity']:g}", highlight=False)
     for name, figure in fields["minus_real"].items():
-        console.print(f"{name} minus real: AUC {_with_interval(figure['auc'], 'difference')}", highlight=False)
+        console.print(
+            f"{name} minus {figure['against']}: AUC {_with_interval(figure['auc'], 'difference')}", highlight=False
+        )
     for name in ("frechet", "kernel_distance", "precision", "recall", "density", "coverage"):
         console.print(f"{name:21} {fields[name]:.3f}", highlight=False)
     console.print(f"tested on {fields['test_patients']} patients; features: {fields['features']}", highlight=False)

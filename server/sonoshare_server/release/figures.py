@@ -26,7 +26,10 @@ _DISTANCES: Final = {
     "density": "density",
     "coverage": "coverage",
 }
-_REAL: Final = "trained on real images"
+_REAL: Final = {
+    "real": "trained on real images",
+    "real_longer": "trained on real images for as many steps",
+}
 
 
 def read_measurements(path: Path) -> tuple[Measurement, ...]:
@@ -45,9 +48,9 @@ def read_measurements(path: Path) -> tuple[Measurement, ...]:
 
 def _measurements(said: Mapping[str, Any]) -> Iterator[Measurement]:
     tested = f"{int(said['test_patients'])} test patients"
-    yield from _classifiers("AUC", "auc", {arm: said[arm] for arm in (*_ARMS, "real")}, tested)
+    yield from _classifiers("AUC", "auc", {arm: said[arm] for arm in (*_ARMS, *_REAL)}, tested)
     at = f"sensitivity at specificity {said['specificity']:g}"
-    yield from _classifiers(at, "sensitivity", {arm: said["sensitivity"].get(arm) for arm in (*_ARMS, "real")}, tested)
+    yield from _classifiers(at, "sensitivity", {arm: said["sensitivity"].get(arm) for arm in (*_ARMS, *_REAL)}, tested)
     note = f"in {said['features']} features"
     yield from _distances(
         {"whole": {name: said[name] for name in _DISTANCES}, "lesion_crop": said["lesion_crop"]}, note
@@ -62,8 +65,9 @@ def _measurements(said: Mapping[str, Any]) -> Iterator[Measurement]:
 
 
 def _classifiers(figure: str, field: str, by_arm: Mapping[str, Any], note: str) -> Iterator[Measurement]:
-    real = by_arm.get("real")
     for arm, words in _ARMS.items():
+        against = "real_longer" if arm == "pretrained" else "real"
+        real = by_arm.get(against)
         if (found := by_arm.get(arm)) is not None:
             low, high = found["interval"]
             yield Measurement(
@@ -71,7 +75,7 @@ def _classifiers(figure: str, field: str, by_arm: Mapping[str, Any], note: str) 
                 value=float(found[field]),
                 interval=(float(low), float(high)),
                 reference=None if real is None else float(real[field]),
-                reference_name="" if real is None else _REAL,
+                reference_name="" if real is None else _REAL[against],
                 note=note,
             )
 

@@ -1,9 +1,11 @@
 """Train on synthetic, test on real: what a release is worth to somebody who trains a classifier.
 
 The small CNN of ``classifier`` is trained with several seeds each on synthetic images, on real ones, on both, and on
-synthetic ones first and real ones then (``pretrained``: twice the steps), and tested on real images of patients that
-none of them saw. Figures are means over seeds with an interval over resampled test patients; differences are taken on
-the same resamples. Training variance is averaged, not part of the interval.
+synthetic ones first and real ones then (``pretrained``), and tested on real images of patients that none of them saw.
+What goes on from synthetic images takes twice the steps, so it is compared with real images for as many
+(``real_longer``): training longer alone can be worth more than a synthetic set. Figures are means over seeds with an
+interval over resampled test patients; differences are taken on the same resamples. Training variance is averaged, not
+part of the interval.
 
 Promises: training and test patients are disjoint (refused otherwise). The classifier, its steps and its seeds are fixed
 in advance. Sensitivities are compared at one specificity, each classifier by its own threshold *on the test images*: it
@@ -33,7 +35,7 @@ from sonoshare_shared.evaluation.distances import NEIGHBOURS
 from sonoshare_shared.evaluation.labelled import LabelledImages
 from sonoshare_shared.evaluation.subgroups import subgroups
 
-SYNTHETIC, REAL, BOTH, PRETRAINED = "synthetic", "real", "both", "pretrained"
+SYNTHETIC, REAL, BOTH, PRETRAINED, REAL_LONGER = "synthetic", "real", "both", "pretrained", "real_longer"
 SEEDS = (0, 1, 2)
 SPECIFICITY = 0.9
 
@@ -47,9 +49,11 @@ class TstrReport:
         real: trained on real images.
         both: trained on the union.
         pretrained: trained on synthetic images, then on real ones.
+        real_longer: trained on real images for as many steps as ``pretrained``.
         specificity: at which sensitivities are compared.
         sensitivity: by arm.
-        differences: AUC and sensitivity of each arm minus those of ``real``, by arm.
+        differences: AUC and sensitivity of each arm minus those of ``real``, by arm; ``pretrained`` minus
+            ``real_longer``.
         subgroups: by scanner and class; see ``subgroups.subgroups``.
         distances: synthetic against real test images in EfficientNet-Lite0 features, ``whole`` and ``lesion_crop``; the
             latter None where boxes are known of too few images.
@@ -61,6 +65,7 @@ class TstrReport:
     real: Estimate | None
     both: Estimate | None
     pretrained: Estimate | None
+    real_longer: Estimate | None
     specificity: float
     sensitivity: Mapping[str, Estimate]
     differences: Mapping[str, tuple[Estimate, Estimate]]
@@ -71,13 +76,18 @@ class TstrReport:
 
     def as_json(self) -> dict[str, object]:
         """Fields as ``sonoshare evaluate tstr --json`` prints them."""
-        arms = {SYNTHETIC: self.synthetic, REAL: self.real, BOTH: self.both, PRETRAINED: self.pretrained}
+        arms = (SYNTHETIC, REAL, BOTH, PRETRAINED, REAL_LONGER)
+        figures: dict[str, Estimate | None] = {arm: getattr(self, arm) for arm in arms}
         return {
-            **{name: None if figure is None else figure.as_json() for name, figure in arms.items()},
+            **{name: None if figure is None else figure.as_json() for name, figure in figures.items()},
             "specificity": self.specificity,
             "sensitivity": {name: figure.as_json("sensitivity") for name, figure in self.sensitivity.items()},
             "minus_real": {
-                name: {"auc": area.as_json("difference"), "sensitivity": sensitivity.as_json("difference")}
+                name: {
+                    "against": _against(name),
+                    "auc": area.as_json("difference"),
+                    "sensitivity": sensitivity.as_json("difference"),
+                }
                 for name, (area, sensitivity) in self.differences.items()
             },
             **(self.distances[WHOLE] or {}),
@@ -87,6 +97,11 @@ class TstrReport:
             "test_patients": self.test_patients,
             "train_patients": self.train_patients,
         }
+
+
+def _against(arm: str) -> str:
+    """The arm on real images that an arm is compared with: it took as many steps."""
+    return REAL_LONGER if arm == PRETRAINED else REAL
 
 
 def half_of_patients(patients: NDArray[np.str_]) -> NDArray[np.bool_]:
@@ -136,17 +151,17 @@ def scores_over_seeds(
 
 
 def scores_after_pretraining(
-    synthetic: LabelledImages,
+    before: LabelledImages,
     train: LabelledImages,
     test: LabelledImages,
     *,
     seeds: Sequence[int] = SEEDS,
     steps: int = STEPS,
 ) -> NDArray[np.float64]:
-    """Scores [seeds, n] of classifiers trained ``steps`` on synthetic images and then ``steps`` on real ones."""
+    """Scores [seeds, n] of classifiers trained ``steps`` on some images ``before`` and then ``steps`` on others."""
     table = []
     for seed in seeds:
-        first = fit(synthetic.images, synthetic.labels, steps=steps, seed=seed)
+        first = fit(before.images, before.labels, steps=steps, seed=seed)
         table.append(fit(train.images, train.labels, steps=steps, seed=seed, start=first).predict(test.images))
     return np.stack(table)
 
@@ -193,6 +208,7 @@ def tstr(
         scores[REAL] = scores_over_seeds(train, test, seeds=seeds, steps=steps)
         scores[BOTH] = scores_over_seeds(joined(synthetic, train), test, seeds=seeds, steps=steps)
         scores[PRETRAINED] = scores_after_pretraining(synthetic, train, test, seeds=seeds, steps=steps)
+        scores[REAL_LONGER] = scores_after_pretraining(train, train, test, seeds=seeds, steps=steps)
     known = test.labels, test.patients
     sides = describe(test), describe(synthetic)
 
@@ -200,7 +216,7 @@ def tstr(
         return patient_bootstrap(known[0], scores[arm], known[1], statistic=statistic)
 
     def difference(arm: str, statistic: Statistic) -> Estimate:
-        return paired_difference(known[0], scores[arm], scores[REAL], known[1], statistic=statistic)
+        return paired_difference(known[0], scores[arm], scores[_against(arm)], known[1], statistic=statistic)
 
     areas = {arm: figure(arm, auc_of_rows) for arm in scores}
     return TstrReport(
@@ -208,6 +224,7 @@ def tstr(
         real=areas.get(REAL),
         both=areas.get(BOTH),
         pretrained=areas.get(PRETRAINED),
+        real_longer=areas.get(REAL_LONGER),
         specificity=specificity,
         sensitivity={arm: figure(arm, at) for arm in scores},
         differences={
