@@ -61,9 +61,9 @@ def test_train_writes_a_base_that_info_reads(tmp_path: Path, monkeypatch: pytest
 def test_train_on_public_pictures_names_them_by_digest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(phantom_cache, "_SHARD", 10)
     folder, out = pictures(tmp_path / "public", box=""), tmp_path / "base.safetensors"
-    usual = ["train", "--profile", "tiny", "--batch-size", "4", "--phantoms", "10", "--out", str(out), "--json"]
 
-    def trained(steps: int, work: str) -> dict[str, object]:
+    def trained(steps: int, work: str, out: Path = out) -> dict[str, object]:
+        usual = ["train", "--profile", "tiny", "--batch-size", "4", "--phantoms", "10", "--out", str(out), "--json"]
         arguments = [*usual, "--data", str(folder), "--steps", str(steps), "--work", str(tmp_path / work)]
         CliRunner().invoke(command, arguments, catch_exceptions=False)
         info = CliRunner().invoke(command, ["info", "--profile", "tiny", "--file", str(out), "--json"])
@@ -78,7 +78,9 @@ def test_train_on_public_pictures_names_them_by_digest(tmp_path: Path, monkeypat
     (folder / "5.png").write_bytes((folder / "4.png").read_bytes())
     with pytest.raises(ModelError, match="another run"):
         trained(3, "work")
-    assert trained(1, "elsewhere")["data"]["public_sha256"] != said["public_sha256"]
+    with pytest.raises(InputError, match="is not of this --work"):
+        trained(1, "elsewhere")
+    assert trained(1, "elsewhere", tmp_path / "other.safetensors")["data"]["public_sha256"] != said["public_sha256"]
 
 
 def test_a_full_disk_is_one_line_and_the_same_command_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

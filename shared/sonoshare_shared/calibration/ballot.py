@@ -42,7 +42,7 @@ _SHIPPED: Final = Path(__file__).parent / "ballots"
 _BATCH: Final = 256
 _DIMENSIONS: Final = {"centroids": 4, "basis": 3, "mean": 2, "members": 1, "lesions": 2}
 _TERMS: Final = "terms"
-_TYPES: Final = {torch.uint8, torch.int16, torch.float16, torch.float32}
+_KNOWN_TO_NUMPY: Final = {torch.uint8, torch.int16, torch.int64, torch.float16, torch.float32, torch.float64}
 
 Progress = Callable[[int, int], None]
 
@@ -141,7 +141,7 @@ def ballot_from(data: bytes) -> Ballot:
     """
     remedy = "make it again: sonoshare coordinator ballot"
     tensors = tensors_from(data)
-    if {tensor.dtype for tensor in tensors.values()} - _TYPES:  # some of which NumPy does not know
+    if {tensor.dtype for tensor in tensors.values()} - _KNOWN_TO_NUMPY:
         raise ModelError("this file is not a ballot", remedy=remedy)
     arrays = {name: tensor.numpy() for name, tensor in tensors.items()}
     try:
