@@ -29,10 +29,10 @@ from sonoshare_client.policy import Policy, read_policy
 from sonoshare_client.policy_file import policy_text
 from sonoshare_client.private_folder import private_folder
 from sonoshare_client.sealed import make_key_file
+from sonoshare_shared.documents.plan import IDENTIFIER
 from sonoshare_shared.errors import InputError
 from sonoshare_shared.keys import SigningKey
 
-_HOSPITAL_ID: Final = re.compile(r"^[a-z0-9][a-z0-9-]{0,62}$")
 _HOME_FILE: Final = "home.toml"
 _LEDGER_FILE: Final = "ledger.db"
 
@@ -66,7 +66,7 @@ class NodeHome:
         Raises:
             InputError: a bad id, a folder in use, or no place to write.
         """
-        if not _HOSPITAL_ID.match(hospital_id):
+        if not re.fullmatch(IDENTIFIER, hospital_id):
             raise InputError(
                 "a hospital id has lowercase letters, digits and hyphens", remedy="choose one such as 'st-elsewhere'"
             )

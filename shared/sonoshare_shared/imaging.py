@@ -8,7 +8,7 @@ picture, so it stays right on the square. Also the one way to write and read the
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,8 @@ DEEP_MODES = ("I;16", "I;16B", "I")
 """Pillow's names of pictures that are grey, and of those with 16 bits a pixel."""
 BOX_SLACK_PX = 1.0
 """A box may reach this far over the border (annotators round outwards); it is clipped."""
+
+_LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
 
 Levels = TypeVar("Levels", bound=np.generic)
 
@@ -175,6 +177,18 @@ def grey_levels(picture: Image.Image) -> NDArray[np.uint8]:
     # Over RGB, so that a palette's index is never mistaken for a grey level.
     grey = picture if picture.mode in GREY_MODES else picture.convert("RGB")
     return np.asarray(grey.convert("L"), dtype=np.uint8)
+
+
+def eight_bits(levels: NDArray[Any], stored: int) -> NDArray[np.uint8]:
+    """Levels of ``stored`` bits as eight bits, by a public shift; bits above the stored ones (overlays) are cleared."""
+    kept = levels & ((1 << stored) - 1)
+    shifted = kept >> (stored - 8) if stored > 8 else kept << (8 - stored)
+    return np.asarray(shifted, dtype=np.uint8)
+
+
+def luma(colours: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Grey levels [H, W] of RGB levels [H, W, 3 or more]."""
+    return np.asarray(np.rint(colours[..., :3].astype(np.float32) @ _LUMA), dtype=np.uint8)
 
 
 def lesion_pixels(picture: Image.Image) -> NDArray[np.bool_]:

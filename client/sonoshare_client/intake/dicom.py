@@ -47,6 +47,7 @@ from sonoshare_client.intake.devices import kept_device
 from sonoshare_client.intake.limits import Limits
 from sonoshare_client.intake.reasons import Reason, Refused
 from sonoshare_client.stored_image import Box
+from sonoshare_shared.imaging import eight_bits, luma
 
 # Values are what they are; pydicom's warnings would quote them.
 config.settings.reading_validation_mode = config.IGNORE
@@ -107,7 +108,6 @@ _SAMPLES: Final = {
     "YBR_RCT": 3,
     "YBR_ICT": 3,
 }
-_LUMA: Final = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
 _TWO_DIMENSIONAL: Final = 1  # RegionSpatialFormat (0018,6012)
 _TISSUE: Final = 1  # RegionDataType (0018,6014)
 _COLOUR_FLOW: Final = 2
@@ -238,19 +238,12 @@ def _grey(dataset: FileDataset, syntax: UID) -> NDArray[np.uint8]:
             levels = apply_color_lut(levels, dataset)
         except (ValueError, AttributeError, IndexError, NotImplementedError) as error:
             raise Refused(Reason.PALETTE) from error
-        eight = _eight_bits(levels, levels.dtype.itemsize * 8)
+        eight = eight_bits(levels, levels.dtype.itemsize * 8)
     else:
-        eight = _eight_bits(levels, _number(dataset, "BitsStored"))
+        eight = eight_bits(levels, _number(dataset, "BitsStored"))
     if eight.ndim == 3:
-        return np.asarray(np.rint(eight[..., :3].astype(np.float32) @ _LUMA), dtype=np.uint8)
+        return luma(eight)
     return 255 - eight if photometric == "MONOCHROME1" else eight
-
-
-def _eight_bits(levels: NDArray[Any], stored: int) -> NDArray[np.uint8]:
-    """Levels of ``stored`` bits as eight bits, by a public shift; bits above the stored ones (overlays) are cleared."""
-    kept = levels & ((1 << stored) - 1)
-    shifted = kept >> (stored - 8) if stored > 8 else kept << (8 - stored)
-    return shifted.astype(np.uint8)
 
 
 def _regions(dataset: FileDataset, limits: Limits) -> tuple[Region, ...]:

@@ -97,7 +97,7 @@ def tstr(
     from sonoshare_shared.evaluation import tstr as measure  # noqa: PLC0415
 
     made, test, known = _read_sets(synthetic, real, train, size, classes)
-    progress_console().print(f"training {7 * seeds} times {steps} steps")
+    progress_console().print(f"training {5 * seeds} classifiers of {steps} steps")
     report = measure.tstr(made, test, known, seeds=tuple(range(seeds)), steps=steps, specificity=specificity)
     emit(report.as_json(), as_json, lambda console: _print_tstr(console, report.as_json()))
 

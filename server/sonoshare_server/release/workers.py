@@ -88,11 +88,12 @@ def draw_candidate(
                 shards=Shards(drawing, count=shards_of(plan), size=SHARD_IMAGES, pinned=pinned, writer=name),
                 leases=Leases(drawing, name, seconds=lease_seconds),
             ).work(progress)
-        except (OSError, ModelError) as error:
-            # Another worker may have finished and cleared the folder away under this one.
+        # Another worker may have finished and cleared the folder away under this one.
+        except ModelError:
             if not (folder / layout.CANDIDATE).exists():
-                if isinstance(error, ModelError):
-                    raise
+                raise
+        except OSError as error:
+            if not (folder / layout.CANDIDATE).exists():
                 raise InputError(
                     f"the drawing cannot be written: {error.strerror}",
                     remedy="make room, then run the same command again; finished shards are kept",

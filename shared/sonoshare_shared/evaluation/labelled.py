@@ -14,7 +14,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sonoshare_shared.errors import InputError
-from sonoshare_shared.imaging import MAX_SIDE, box_fractions, box_of_mask, load_mask, load_png, mask_to_grid, to_grid
+from sonoshare_shared.imaging import (
+    MAX_SIDE,
+    box_fractions,
+    box_of_mask,
+    eight_bits,
+    load_mask,
+    load_png,
+    luma,
+    mask_to_grid,
+    to_grid,
+)
 from sonoshare_shared.labels import LabelRow, LabelTable
 
 CLASSES = ("benign", "malignant")
@@ -22,8 +32,6 @@ DICOM_SUFFIXES = (".dcm", ".dicom")
 UNCOMPRESSED = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1")
 """Transfer syntaxes: implicit and explicit VR little endian."""
 DICOM_COLOURS = ("MONOCHROME1", "MONOCHROME2", "RGB")
-LUMA = np.array([0.299, 0.587, 0.114])
-"""ITU-R BT.601, as of PNG and JPEG files."""
 NO_FOLD = -1
 
 
@@ -128,20 +136,11 @@ def _read_dicom(path: Path) -> Picture:
         raise InputError(f"{path.name} cannot be read as DICOM", remedy="convert it to PNG") from error
     if colours not in DICOM_COLOURS or signed:
         raise InputError(f"{path.name} is not unsigned grey or RGB", remedy="convert it to PNG")
-    grey = _dicom_grey(np.asarray(pixels), colours, stored_bits)
+    levels = eight_bits(np.asarray(pixels), stored_bits)
+    grey = luma(levels) if colours == "RGB" else 255 - levels if colours == "MONOCHROME1" else levels
     if grey.ndim != 2 or not (0 <= left < right <= grey.shape[1] and 0 <= top < bottom <= grey.shape[0]):
         raise InputError(f"{path.name} has no single picture inside its region", remedy="convert it to PNG")
     return Picture(grey[top:bottom, left:right], (grey.shape[0], grey.shape[1]), (left, top))
-
-
-def _dicom_grey(levels: NDArray[np.generic], colours: str, stored_bits: int) -> NDArray[np.uint8]:
-    """Levels of ``stored_bits`` bits as eight; white on black whatever the object says; colours become luma."""
-    kept = levels.astype(np.int64) & ((1 << stored_bits) - 1)  # bits above the stored ones are overlays
-    shift = stored_bits - 8
-    eight = kept >> shift if shift > 0 else kept << -shift
-    if colours == "RGB":
-        eight = np.rint(eight @ LUMA)
-    return np.asarray(255 - eight if colours == "MONOCHROME1" else eight, dtype=np.uint8)
 
 
 def _box_of(row: LabelRow, picture: Picture, mask: NDArray[np.bool_] | None) -> tuple[float, ...]:

@@ -16,6 +16,7 @@ for another classifier or another hospital.
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,7 +30,7 @@ from sonoshare_shared.evaluation.auc import (
     patient_bootstrap,
     sensitivity_at,
 )
-from sonoshare_shared.evaluation.classifier import STEPS, fit
+from sonoshare_shared.evaluation.classifier import STEPS, Classifier, fit
 from sonoshare_shared.evaluation.described import LESION_CROP, WHOLE, Described, describe, distances
 from sonoshare_shared.evaluation.distances import NEIGHBOURS
 from sonoshare_shared.evaluation.labelled import LabelledImages
@@ -133,37 +134,27 @@ def joined(first: LabelledImages, second: LabelledImages) -> LabelledImages:
     )
 
 
-def scores_over_seeds(
-    train: LabelledImages, test: LabelledImages, *, seeds: Sequence[int] = SEEDS, steps: int = STEPS
-) -> NDArray[np.float64]:
-    """Train one classifier a seed and score the test images.
-
-    Args:
-        train: labelled images, two classes.
-        test: images to score.
-        seeds: seeds of the classifiers.
-        steps: optimiser steps of each.
-
-    Returns:
-        Scores [seeds, n], larger for the second class.
-    """
-    return np.stack([fit(train.images, train.labels, steps=steps, seed=s).predict(test.images) for s in seeds])
+def _trained(
+    images: LabelledImages, *, seeds: Sequence[int], steps: int, starts: Sequence[Classifier | None] | None = None
+) -> list[Classifier]:
+    """One classifier a seed; with ``starts`` each goes on from one of them, which is left as it is."""
+    return [
+        fit(images.images, images.labels, steps=steps, seed=seed, start=start)
+        for seed, start in zip(seeds, starts or [None] * len(seeds), strict=True)
+    ]
 
 
-def scores_after_pretraining(
-    before: LabelledImages,
-    train: LabelledImages,
-    test: LabelledImages,
-    *,
-    seeds: Sequence[int] = SEEDS,
-    steps: int = STEPS,
-) -> NDArray[np.float64]:
-    """Scores [seeds, n] of classifiers trained ``steps`` on some images ``before`` and then ``steps`` on others."""
-    table = []
-    for seed in seeds:
-        first = fit(before.images, before.labels, steps=steps, seed=seed)
-        table.append(fit(train.images, train.labels, steps=steps, seed=seed, start=first).predict(test.images))
-    return np.stack(table)
+def _scores(
+    synthetic: LabelledImages, test: LabelledImages, train: LabelledImages | None, seeds: Sequence[int], steps: int
+) -> dict[str, NDArray[np.float64]]:
+    """Scores [seeds, n] of the test images by every arm, larger for the second class."""
+    trained = partial(_trained, seeds=seeds, steps=steps)
+    arms = {SYNTHETIC: trained(synthetic)}
+    if train is not None:
+        arms |= {REAL: trained(train), BOTH: trained(joined(synthetic, train))}
+        arms[PRETRAINED] = trained(train, starts=arms[SYNTHETIC])
+        arms[REAL_LONGER] = trained(train, starts=arms[REAL])
+    return {arm: np.stack([one.predict(test.images) for one in classifiers]) for arm, classifiers in arms.items()}
 
 
 def _distances(real: Described, synthetic: Described) -> dict[str, dict[str, float] | None]:
@@ -203,12 +194,7 @@ def tstr(
     if train is not None and set(train.patients) & set(test.patients):
         raise InputError("some patients are in training and test", remedy="split by patient")
     at = sensitivity_at(specificity)
-    scores = {SYNTHETIC: scores_over_seeds(synthetic, test, seeds=seeds, steps=steps)}
-    if train is not None:
-        scores[REAL] = scores_over_seeds(train, test, seeds=seeds, steps=steps)
-        scores[BOTH] = scores_over_seeds(joined(synthetic, train), test, seeds=seeds, steps=steps)
-        scores[PRETRAINED] = scores_after_pretraining(synthetic, train, test, seeds=seeds, steps=steps)
-        scores[REAL_LONGER] = scores_after_pretraining(train, train, test, seeds=seeds, steps=steps)
+    scores = _scores(synthetic, test, train, seeds, steps)
     known = test.labels, test.patients
     sides = describe(test), describe(synthetic)
 
