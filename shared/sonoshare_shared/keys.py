@@ -29,7 +29,7 @@ class PublicKey:
 
     def __post_init__(self) -> None:
         if len(self.raw) != _RAW_KEY_BYTES:
-            raise InputError("an Ed25519 public key has 32 bytes", remedy="check the key in the roster")
+            raise InputError("an Ed25519 public key has 32 bytes", remedy="give its 64 hexadecimal characters")
 
     @classmethod
     def from_hex(cls, text: str) -> "PublicKey":
@@ -37,7 +37,7 @@ class PublicKey:
         try:
             return cls(bytes.fromhex(text))
         except ValueError as error:
-            raise InputError("public key is not hexadecimal", remedy="check the key in the roster") from error
+            raise InputError("public key is not hexadecimal", remedy="give its 64 hexadecimal characters") from error
 
     @property
     def hex(self) -> str:
