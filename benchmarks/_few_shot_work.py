@@ -16,24 +16,24 @@ from benchmarks._utility_adapters import Training, patients_of, plain_adapter
 from benchmarks._utility_votes import Voting, voted
 from benchmarks._utility_work import Array, eight_bits, held_out_loss
 from benchmarks.utility import within_fold_ranks
-from sonoshare_shared.calibration.ballot import Ballot, ballot_from, make_ballot
-from sonoshare_shared.calibration.choice import calibrated_phantoms, chances_of, shares_of
-from sonoshare_shared.documents import Task
 from sonoshare_shared.durable import write_atomically
 from sonoshare_shared.errors import InputError
-from sonoshare_shared.evaluation.auc import paired_difference, patient_bootstrap
-from sonoshare_shared.evaluation.classifier import STEPS, fit
-from sonoshare_shared.evaluation.labelled import LabelledImages
-from sonoshare_shared.evaluation.units import Units
-from sonoshare_shared.model.adapter import load_adapter
-from sonoshare_shared.model.base import load_base
-from sonoshare_shared.model.conditions import Condition
-from sonoshare_shared.model.network import ConditionedUNet
-from sonoshare_shared.model.profiles import profile_named
-from sonoshare_shared.model.sampler import refine
-from sonoshare_shared.model.tensors import read_tensors, write_tensors
-from sonoshare_shared.tasks.files import read_task
-from sonoshare_shared.tasks.phantoms import start_at_task, task_phantoms
+from sonoshare_shared.protocol.documents import Task
+from sonoshare_shared.science.calibration.ballot import Ballot, ballot_from, make_ballot
+from sonoshare_shared.science.calibration.choice import calibrated_phantoms, chances_of, shares_of
+from sonoshare_shared.science.evaluation.auc import paired_difference, patient_bootstrap
+from sonoshare_shared.science.evaluation.classifier import STEPS, fit
+from sonoshare_shared.science.evaluation.labelled import LabelledImages
+from sonoshare_shared.science.evaluation.units import Units
+from sonoshare_shared.science.model.adapter import load_adapter
+from sonoshare_shared.science.model.base import load_base
+from sonoshare_shared.science.model.conditions import Condition
+from sonoshare_shared.science.model.network import ConditionedUNet
+from sonoshare_shared.science.model.profiles import profile_named
+from sonoshare_shared.science.model.sampler import refine
+from sonoshare_shared.science.model.tensors import read_tensors, write_tensors
+from sonoshare_shared.science.tasks.files import read_task
+from sonoshare_shared.science.tasks.phantoms import start_at_task, task_phantoms
 
 PHANTOM_SEED: Final = 900
 WAYS: Final = {"adapter": None, "votes": Voting(epsilon=None), "votes_eps1": Voting()}

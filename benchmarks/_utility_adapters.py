@@ -25,14 +25,20 @@ from sonoshare_privacy.gradients.selfcheck import concatenate
 from sonoshare_privacy.optimiser import NoisyAdam, Optimiser
 from sonoshare_server.federation.aggregate import aggregate, read_tensors
 from sonoshare_server.studies import phantom_clip_norm
-from sonoshare_shared.documents.plan import Mechanism, Task, Trained
-from sonoshare_shared.evaluation.labelled import LabelledImages
-from sonoshare_shared.keys import SigningKey
-from sonoshare_shared.model.adapter import adapter_bytes, adapter_state, load_adapter, prepare, trained_parameters
-from sonoshare_shared.model.base import load_base
-from sonoshare_shared.model.network import ConditionedUNet
-from sonoshare_shared.model.tensors import State
-from sonoshare_shared.tasks.phantoms import start_at_task
+from sonoshare_shared.protocol.documents.plan import Mechanism, Task, Trained
+from sonoshare_shared.protocol.keys import SigningKey
+from sonoshare_shared.science.evaluation.labelled import LabelledImages
+from sonoshare_shared.science.model.adapter import (
+    adapter_bytes,
+    adapter_state,
+    load_adapter,
+    prepare,
+    trained_parameters,
+)
+from sonoshare_shared.science.model.base import load_base
+from sonoshare_shared.science.model.network import ConditionedUNet
+from sonoshare_shared.science.model.tensors import State
+from sonoshare_shared.science.tasks.phantoms import start_at_task
 
 DEVICE: Final = torch.device("cpu")
 ROUNDS: Final = 3  # of a federated training, as commands propose

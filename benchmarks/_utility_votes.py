@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from sonoshare_deploy.terms import SHARPNESS
 from sonoshare_privacy.votes import draw_votes
-from sonoshare_shared.calibration.ballot import Ballot
-from sonoshare_shared.evaluation.labelled import LabelledImages
+from sonoshare_shared.science.calibration.ballot import Ballot
+from sonoshare_shared.science.evaluation.labelled import LabelledImages
 
 
 @dataclass(frozen=True)

@@ -18,25 +18,25 @@ from numpy.typing import NDArray
 from benchmarks._utility_adapters import Training, federated_adapter, patients_of, plain_adapter, private_adapter
 from benchmarks._utility_votes import Voting, voted
 from sonoshare_client.agent.training import loss_of
-from sonoshare_shared.calibration.ballot import Ballot
-from sonoshare_shared.calibration.choice import calibrated_phantoms, chances_of, shares_of
-from sonoshare_shared.documents.charge import PureDP
 from sonoshare_shared.errors import InputError
-from sonoshare_shared.evaluation import features
-from sonoshare_shared.evaluation.classifier import STEPS, fit, fit_probe
-from sonoshare_shared.evaluation.described import crops
-from sonoshare_shared.evaluation.labelled import LabelledImages
-from sonoshare_shared.evaluation.units import Units
-from sonoshare_shared.model.adapter import load_adapter
-from sonoshare_shared.model.base import load_base
-from sonoshare_shared.model.conditions import Condition
-from sonoshare_shared.model.diffusion import stratified_times
-from sonoshare_shared.model.network import ConditionedUNet
-from sonoshare_shared.model.profiles import profile_named
-from sonoshare_shared.model.sampler import SamplerSettings, refine
-from sonoshare_shared.model.tensors import read_tensors, write_tensors
-from sonoshare_shared.phantom import PhantomBatch, simulate
-from sonoshare_shared.tasks.files import read_task
+from sonoshare_shared.protocol.documents.charge import PureDP
+from sonoshare_shared.science.calibration.ballot import Ballot
+from sonoshare_shared.science.calibration.choice import calibrated_phantoms, chances_of, shares_of
+from sonoshare_shared.science.evaluation import features
+from sonoshare_shared.science.evaluation.classifier import STEPS, fit, fit_probe
+from sonoshare_shared.science.evaluation.described import crops
+from sonoshare_shared.science.evaluation.labelled import LabelledImages
+from sonoshare_shared.science.evaluation.units import Units
+from sonoshare_shared.science.model.adapter import load_adapter
+from sonoshare_shared.science.model.base import load_base
+from sonoshare_shared.science.model.conditions import Condition
+from sonoshare_shared.science.model.diffusion import stratified_times
+from sonoshare_shared.science.model.network import ConditionedUNet
+from sonoshare_shared.science.model.profiles import profile_named
+from sonoshare_shared.science.model.sampler import SamplerSettings, refine
+from sonoshare_shared.science.model.tensors import read_tensors, write_tensors
+from sonoshare_shared.science.phantom import PhantomBatch, simulate
+from sonoshare_shared.science.tasks.files import read_task
 
 Array = NDArray[np.float64]
 

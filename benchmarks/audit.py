@@ -44,10 +44,10 @@ from sonoshare_privacy.audits.edits import EDITS
 from sonoshare_privacy.audits.gate import Cohort
 from sonoshare_privacy.audits.histograms import PublicBins, draw_split
 from sonoshare_privacy.audits.reference import reference_images
-from sonoshare_shared.documents import AuditPlan
-from sonoshare_shared.imaging import load_png, to_grid
-from sonoshare_shared.labels import read_labels
-from sonoshare_shared.phantom import simulate
+from sonoshare_shared.protocol.documents import AuditPlan
+from sonoshare_shared.science.imaging import load_png, to_grid
+from sonoshare_shared.science.labels import read_labels
+from sonoshare_shared.science.phantom import simulate
 
 BUSBRA = Path(__file__).resolve().parents[1].parent / "shared" / "data" / "busbra"
 TWINS = {"56", "91", "44", "65"}  # two people, each under two identifiers in BUS-BRA

@@ -48,10 +48,10 @@ from sonoshare_privacy.audits.nearest import BytePictures
 from sonoshare_privacy.audits.reference import reference_images
 from sonoshare_privacy.audits.search import best_matches, products
 from sonoshare_privacy.audits.twins import find_twins
-from sonoshare_shared.documents import AuditPlan
-from sonoshare_shared.imaging import load_png, to_grid
-from sonoshare_shared.labels import read_labels
-from sonoshare_shared.phantom import simulate
+from sonoshare_shared.protocol.documents import AuditPlan
+from sonoshare_shared.science.imaging import load_png, to_grid
+from sonoshare_shared.science.labels import read_labels
+from sonoshare_shared.science.phantom import simulate
 
 BUSBRA = Path(__file__).resolve().parents[1].parent / "shared" / "data" / "busbra"
 MEMBERS, QUERIES, NUMBERS, REPEATS = 100_000, 10_000, 256, 3

@@ -22,12 +22,12 @@ from statistics import median
 
 import torch
 
-from sonoshare_shared.model.base_pictures import TrainSettings, training_batch
-from sonoshare_shared.model.loss import denoising_loss
-from sonoshare_shared.model.network import ConditionedUNet
-from sonoshare_shared.model.phantom_cache import simulate_set
-from sonoshare_shared.model.pretrain import BaseTraining, Progress, adamw
-from sonoshare_shared.model.profiles import Profile, profile_named
+from sonoshare_shared.science.model.base_pictures import TrainSettings, training_batch
+from sonoshare_shared.science.model.loss import denoising_loss
+from sonoshare_shared.science.model.network import ConditionedUNet
+from sonoshare_shared.science.model.phantom_cache import simulate_set
+from sonoshare_shared.science.model.pretrain import BaseTraining, Progress, adamw
+from sonoshare_shared.science.model.profiles import Profile, profile_named
 
 PHANTOMS = 64
 CHECKPOINT_EVERY = 60.0  # seconds, as the command does

@@ -32,8 +32,8 @@ from sonoshare_privacy.accounting import noise_multiplier_for
 from sonoshare_privacy.canaries import CanaryRecord, claim, conformance, lower_bound
 from sonoshare_privacy.noise import gaussian_integers
 from sonoshare_privacy.sampling import poisson_sample
-from sonoshare_shared.documents.plan import Mechanism
-from sonoshare_shared.keys import SigningKey
+from sonoshare_shared.protocol.documents.plan import Mechanism
+from sonoshare_shared.protocol.keys import SigningKey
 
 PATIENTS, STEPS, RATE, DELTA = 200, 100, 0.1, 1 / 3000
 SOUND = "sound"

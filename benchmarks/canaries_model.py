@@ -30,11 +30,11 @@ from sonoshare_privacy.accounting import noise_multiplier_for
 from sonoshare_privacy.audits.mechanism import MechanismCheck, check_mechanism
 from sonoshare_privacy.canaries import SECRET_BYTES, CanaryRecord, advisable_count, joined
 from sonoshare_server.studies import phantom_clip_norm
-from sonoshare_shared.documents.plan import Mechanism
-from sonoshare_shared.keys import SigningKey
-from sonoshare_shared.model.adapter import trained_parameters
-from sonoshare_shared.model.base import load_base
-from sonoshare_shared.phantom import simulate
+from sonoshare_shared.protocol.documents.plan import Mechanism
+from sonoshare_shared.protocol.keys import SigningKey
+from sonoshare_shared.science.model.adapter import trained_parameters
+from sonoshare_shared.science.model.base import load_base
+from sonoshare_shared.science.phantom import simulate
 
 PATIENTS, ROUNDS, LOCAL_STEPS, RATE, DRAWS, EPSILON, DELTA = 100, 3, 8, 0.25, 2, 6.0, 1e-3
 

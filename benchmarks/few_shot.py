@@ -39,12 +39,12 @@ from typing import Final
 import torch
 
 from benchmarks._few_shot_work import PHANTOM_SEED, QUESTIONS, WAYS, Arm, FewShot, Question, Settings
-from sonoshare_shared.evaluation.labelled import load_labelled
-from sonoshare_shared.evaluation.units import Units
-from sonoshare_shared.labels import LabelTable, read_labels
-from sonoshare_shared.model.base import load_base
-from sonoshare_shared.model.profiles import profile_named
-from sonoshare_shared.phantom import simulate
+from sonoshare_shared.science.evaluation.labelled import load_labelled
+from sonoshare_shared.science.evaluation.units import Units
+from sonoshare_shared.science.labels import LabelTable, read_labels
+from sonoshare_shared.science.model.base import load_base
+from sonoshare_shared.science.model.profiles import profile_named
+from sonoshare_shared.science.phantom import simulate
 
 BUSBRA: Final = Path(__file__).resolve().parents[2] / "shared" / "data" / "busbra"
 WORK: Final = Path(__file__).resolve().parents[1] / "work" / "few-shot"

@@ -22,16 +22,16 @@ from numpy.typing import NDArray
 
 from benchmarks._utility_work import PHANTOM_ONLY, TASK, Bench, Settings, eight_bits
 from benchmarks.utility import BUSBRA, SIZE, WORK
-from sonoshare_shared.calibration.ballot import shipped_ballot
-from sonoshare_shared.evaluation import features
-from sonoshare_shared.evaluation.distances import frechet
-from sonoshare_shared.evaluation.labelled import load_labelled
-from sonoshare_shared.labels import read_labels
-from sonoshare_shared.model.base import load_base
-from sonoshare_shared.model.conditions import Condition
-from sonoshare_shared.model.network import ConditionedUNet
-from sonoshare_shared.model.sampler import refine
-from sonoshare_shared.phantom import PhantomBatch
+from sonoshare_shared.science.calibration.ballot import shipped_ballot
+from sonoshare_shared.science.evaluation import features
+from sonoshare_shared.science.evaluation.distances import frechet
+from sonoshare_shared.science.evaluation.labelled import load_labelled
+from sonoshare_shared.science.labels import read_labels
+from sonoshare_shared.science.model.base import load_base
+from sonoshare_shared.science.model.conditions import Condition
+from sonoshare_shared.science.model.network import ConditionedUNet
+from sonoshare_shared.science.model.sampler import refine
+from sonoshare_shared.science.phantom import PhantomBatch
 
 TIMES = (50, 120, 250)
 ADAPTED_BY = "dp_eps8"

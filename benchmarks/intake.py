@@ -31,8 +31,8 @@ from pydicom import dcmread
 
 from sonoshare_client.home import NodeHome
 from sonoshare_client.intake.ingest import ingest_table
-from sonoshare_shared.labels import LabelTable, read_labels
-from sonoshare_shared.phantom.dicom_study import write_studies
+from sonoshare_shared.science.labels import LabelTable, read_labels
+from sonoshare_shared.science.phantom.dicom_study import write_studies
 
 MIB = 1 << 20
 SEED = 1

@@ -26,7 +26,7 @@ from sonoshare_privacy.accounting import PureDP, SampledGaussian
 from sonoshare_privacy.budget import Budget, Budgets, ChargeRequest
 from sonoshare_privacy.ledger import Ledger
 from sonoshare_shared.errors import LedgerError
-from sonoshare_shared.keys import SigningKey
+from sonoshare_shared.protocol.keys import SigningKey
 
 DELTA = 1e-5
 KILLS_PER_LEDGER = 10

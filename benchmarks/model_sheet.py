@@ -16,18 +16,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sonoshare_deploy.terms import SHARPNESS, START_TIME
-from sonoshare_shared.calibration.ballot import shipped_ballot
-from sonoshare_shared.calibration.choice import calibrated_phantoms, chances_of, shares_of
 from sonoshare_shared.errors import InputError
-from sonoshare_shared.imaging import save_png
-from sonoshare_shared.model.adapter import load_adapter, read_adapter
-from sonoshare_shared.model.base import load_base
-from sonoshare_shared.model.conditions import Condition
-from sonoshare_shared.model.network import ConditionedUNet
-from sonoshare_shared.model.pretrain import SIMULATED_SCANNER_SLOT
-from sonoshare_shared.model.sampler import NOISE, PHANTOM, SamplerSettings, sample
-from sonoshare_shared.phantom import SCANNER_STYLES, PhantomBatch, simulate
-from sonoshare_shared.tasks.files import read_task
+from sonoshare_shared.science.calibration.ballot import shipped_ballot
+from sonoshare_shared.science.calibration.choice import calibrated_phantoms, chances_of, shares_of
+from sonoshare_shared.science.imaging import save_png
+from sonoshare_shared.science.model.adapter import load_adapter, read_adapter
+from sonoshare_shared.science.model.base import load_base
+from sonoshare_shared.science.model.conditions import Condition
+from sonoshare_shared.science.model.network import ConditionedUNet
+from sonoshare_shared.science.model.pretrain import SIMULATED_SCANNER_SLOT
+from sonoshare_shared.science.model.sampler import NOISE, PHANTOM, SamplerSettings, sample
+from sonoshare_shared.science.phantom import SCANNER_STYLES, PhantomBatch, simulate
+from sonoshare_shared.science.tasks.files import read_task
 
 SIZE, SEED, ENLARGED, GAP = 64, 41, 2, 2
 CLASSES = ("benign", "malignant", "normal")

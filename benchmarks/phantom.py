@@ -16,13 +16,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sonoshare_shared.evaluation import features
-from sonoshare_shared.evaluation.auc import patient_bootstrap
-from sonoshare_shared.evaluation.classifier import STEPS, fit, fit_probe
-from sonoshare_shared.evaluation.distances import compare
-from sonoshare_shared.evaluation.labelled import LabelledImages, load_labelled
-from sonoshare_shared.labels import read_labels
-from sonoshare_shared.phantom import PhantomBatch, simulate
+from sonoshare_shared.science.evaluation import features
+from sonoshare_shared.science.evaluation.auc import patient_bootstrap
+from sonoshare_shared.science.evaluation.classifier import STEPS, fit, fit_probe
+from sonoshare_shared.science.evaluation.distances import compare
+from sonoshare_shared.science.evaluation.labelled import LabelledImages, load_labelled
+from sonoshare_shared.science.labels import read_labels
+from sonoshare_shared.science.phantom import PhantomBatch, simulate
 
 SIZE = 64
 SEED = 100

@@ -13,12 +13,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from sonoshare_shared.imaging import save_png
-from sonoshare_shared.phantom import SCANNER_STYLES, LesionParameters, simulate
-from sonoshare_shared.phantom.acoustics import Setting, draw_setting, received_db, scan
-from sonoshare_shared.phantom.anatomy import Frame, Tissue, draw_frame, draw_tissue
-from sonoshare_shared.phantom.fields import Grid
-from sonoshare_shared.phantom.lesion_drawing import DrawnLesion, draw_into
+from sonoshare_shared.science.imaging import save_png
+from sonoshare_shared.science.phantom import SCANNER_STYLES, LesionParameters, simulate
+from sonoshare_shared.science.phantom.acoustics import Setting, draw_setting, received_db, scan
+from sonoshare_shared.science.phantom.anatomy import Frame, Tissue, draw_frame, draw_tissue
+from sonoshare_shared.science.phantom.fields import Grid
+from sonoshare_shared.science.phantom.lesion_drawing import DrawnLesion, draw_into
 
 GRID = Grid(128)
 SIZE_MM = (38.0, 40.0)

@@ -22,12 +22,12 @@ from numpy.typing import NDArray
 from benchmarks._utility_work import PHANTOM_ONLY, TASK, Bench, Settings
 from benchmarks.model_sheet import NOISE_STEPS, Images, sheet
 from benchmarks.utility import BUSBRA, SIZE, WORK
-from sonoshare_shared.calibration.ballot import shipped_ballot
-from sonoshare_shared.evaluation.labelled import load_labelled
-from sonoshare_shared.imaging import save_png
-from sonoshare_shared.labels import read_labels
-from sonoshare_shared.model.conditions import Condition
-from sonoshare_shared.model.sampler import SamplerSettings, sample
+from sonoshare_shared.science.calibration.ballot import shipped_ballot
+from sonoshare_shared.science.evaluation.labelled import load_labelled
+from sonoshare_shared.science.imaging import save_png
+from sonoshare_shared.science.labels import read_labels
+from sonoshare_shared.science.model.conditions import Condition
+from sonoshare_shared.science.model.sampler import SamplerSettings, sample
 
 SEED = 0
 REFINED = "calibrated_dp_eps8"

@@ -30,15 +30,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sonoshare_shared.evaluation import features
-from sonoshare_shared.evaluation.distances import frechet
-from sonoshare_shared.evaluation.labelled import load_labelled
-from sonoshare_shared.labels import read_labels
-from sonoshare_shared.model.base import load_base
-from sonoshare_shared.model.conditions import Condition
-from sonoshare_shared.model.network import ConditionedUNet
-from sonoshare_shared.model.sampler import NOISE, PHANTOM, SamplerSettings, sample
-from sonoshare_shared.phantom import PhantomBatch, simulate
+from sonoshare_shared.science.evaluation import features
+from sonoshare_shared.science.evaluation.distances import frechet
+from sonoshare_shared.science.evaluation.labelled import load_labelled
+from sonoshare_shared.science.labels import read_labels
+from sonoshare_shared.science.model.base import load_base
+from sonoshare_shared.science.model.conditions import Condition
+from sonoshare_shared.science.model.network import ConditionedUNet
+from sonoshare_shared.science.model.sampler import NOISE, PHANTOM, SamplerSettings, sample
+from sonoshare_shared.science.phantom import PhantomBatch, simulate
 
 SIZE, SEED, OTHER_SEED = 64, 30, 31
 FROM_NOISE, FROM_PHANTOM, REPEATED_STEPS = (10, 20, 50), (2, 5, 8, 12, 20), 8

@@ -26,11 +26,19 @@ import torch
 from benchmarks._parts import peak_resident_mib
 from benchmarks._utility_work import TASK, Array, Bench, Made, Settings
 from benchmarks.utility import BUSBRA, FOLDS, SIZE, WORK, within_fold_ranks
-from sonoshare_shared.calibration.ballot import shipped_ballot
-from sonoshare_shared.evaluation.labelled import LabelledImages, load_labelled
-from sonoshare_shared.evaluation.scaling import SHARES, SIZES, Scores, curves, draw_scaling, pinned, score_scaling
-from sonoshare_shared.evaluation.units import Units
-from sonoshare_shared.labels import read_labels
+from sonoshare_shared.science.calibration.ballot import shipped_ballot
+from sonoshare_shared.science.evaluation.labelled import LabelledImages, load_labelled
+from sonoshare_shared.science.evaluation.scaling import (
+    SHARES,
+    SIZES,
+    Scores,
+    curves,
+    draw_scaling,
+    pinned,
+    score_scaling,
+)
+from sonoshare_shared.science.evaluation.units import Units
+from sonoshare_shared.science.labels import read_labels
 
 ARM = "calibrated"
 

@@ -28,22 +28,22 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sonoshare_shared.evaluation import features
-from sonoshare_shared.evaluation.auc import auc
-from sonoshare_shared.evaluation.classifier import Classifier, fit
-from sonoshare_shared.evaluation.distances import frechet
-from sonoshare_shared.evaluation.units import Units
-from sonoshare_shared.model.base_pictures import SIMULATED_SCANNER_SLOT, TrainSettings
-from sonoshare_shared.model.conditions import Condition
-from sonoshare_shared.model.diffusion import add_noise, normalise, scales, velocity
-from sonoshare_shared.model.loss import MASK_WEIGHT, mask_entropy
-from sonoshare_shared.model.network import ConditionedUNet, Output
-from sonoshare_shared.model.phantom_cache import cached_phantoms
-from sonoshare_shared.model.pretrain import BaseTraining, Objective
-from sonoshare_shared.model.profiles import Profile, profile_named
-from sonoshare_shared.model.sampler import PHANTOM, SamplerSettings, sample
-from sonoshare_shared.model.tensors import read_tensors, write_tensors
-from sonoshare_shared.phantom import PhantomBatch, simulate
+from sonoshare_shared.science.evaluation import features
+from sonoshare_shared.science.evaluation.auc import auc
+from sonoshare_shared.science.evaluation.classifier import Classifier, fit
+from sonoshare_shared.science.evaluation.distances import frechet
+from sonoshare_shared.science.evaluation.units import Units
+from sonoshare_shared.science.model.base_pictures import SIMULATED_SCANNER_SLOT, TrainSettings
+from sonoshare_shared.science.model.conditions import Condition
+from sonoshare_shared.science.model.diffusion import add_noise, normalise, scales, velocity
+from sonoshare_shared.science.model.loss import MASK_WEIGHT, mask_entropy
+from sonoshare_shared.science.model.network import ConditionedUNet, Output
+from sonoshare_shared.science.model.phantom_cache import cached_phantoms
+from sonoshare_shared.science.model.pretrain import BaseTraining, Objective
+from sonoshare_shared.science.model.profiles import Profile, profile_named
+from sonoshare_shared.science.model.sampler import PHANTOM, SamplerSettings, sample
+from sonoshare_shared.science.model.tensors import read_tensors, write_tensors
+from sonoshare_shared.science.phantom import PhantomBatch, simulate
 
 WORK = Path(__file__).resolve().parents[1] / "work" / "targets"
 MOST_SNR = 5.0

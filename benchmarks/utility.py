@@ -46,12 +46,12 @@ from numpy.typing import NDArray
 
 from benchmarks._parts import peak_resident_mib
 from benchmarks._utility_work import ADAPTED, ARMS, PHANTOM_ONLY, SYNTHETIC, TASK, VOTING, Array, Bench, Settings
-from sonoshare_shared.calibration.ballot import shipped_ballot
-from sonoshare_shared.evaluation import features
-from sonoshare_shared.evaluation.auc import auc, paired_difference, patient_bootstrap
-from sonoshare_shared.evaluation.distances import frechet
-from sonoshare_shared.evaluation.labelled import load_labelled
-from sonoshare_shared.labels import read_labels
+from sonoshare_shared.science.calibration.ballot import shipped_ballot
+from sonoshare_shared.science.evaluation import features
+from sonoshare_shared.science.evaluation.auc import auc, paired_difference, patient_bootstrap
+from sonoshare_shared.science.evaluation.distances import frechet
+from sonoshare_shared.science.evaluation.labelled import load_labelled
+from sonoshare_shared.science.labels import read_labels
 
 SIZE = 64
 FOLDS = (1, 2, 3, 4, 5)

@@ -2,8 +2,8 @@
 
 from functools import cache
 
-from sonoshare_shared.calibration.ballot import Ballot, make_ballot
-from sonoshare_shared.tasks.files import read_task
+from sonoshare_shared.science.calibration.ballot import Ballot, make_ballot
+from sonoshare_shared.science.tasks.files import read_task
 
 SIZE = 32
 CLUSTERS = 4

@@ -8,7 +8,7 @@ from sonoshare_privacy.audits.gate import Cohort, Finding
 from sonoshare_privacy.audits.histograms import SplitHistogram
 from sonoshare_privacy.audits.nearest import SHARD
 from sonoshare_privacy.audits.rates import Interval, private_rate
-from sonoshare_shared.documents import AuditPlan
+from sonoshare_shared.protocol.documents import AuditPlan
 
 
 def public_figures(plan: AuditPlan, cohort: Cohort, detector: copies.CopyDetector) -> dict[str, Any]:

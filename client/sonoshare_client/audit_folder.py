@@ -23,11 +23,11 @@ from sonoshare_client.payment import Payment
 from sonoshare_privacy.audits.copies import Nearest, patient_nearest
 from sonoshare_privacy.audits.gate import Cohort
 from sonoshare_privacy.audits.nearest import BytePictures, looks_for
-from sonoshare_shared.documents import AuditPlan
 from sonoshare_shared.errors import InputError
-from sonoshare_shared.evaluation.labelled import read_picture
-from sonoshare_shared.imaging import to_grid
-from sonoshare_shared.labels import RELEASE_FILE, LabelTable, read_labels
+from sonoshare_shared.protocol.documents import AuditPlan
+from sonoshare_shared.science.evaluation.labelled import read_picture
+from sonoshare_shared.science.imaging import to_grid
+from sonoshare_shared.science.labels import RELEASE_FILE, LabelTable, read_labels
 
 GRID_PX: Final = 64
 """Side at which images are compared (the copy detector itself works at 32 px)."""

@@ -39,11 +39,11 @@ from sonoshare_privacy.audits.mechanism import MechanismCheck
 from sonoshare_privacy.audits.nearest import Pictures, looks_for
 from sonoshare_privacy.audits.reference import reference_images
 from sonoshare_privacy.votes import draw_votes
-from sonoshare_shared.documents import AuditPlan
-from sonoshare_shared.documents.charge import PureDP
-from sonoshare_shared.documents.plan import VetoPlan
-from sonoshare_shared.documents.statement import Verdict
 from sonoshare_shared.errors import InputError
+from sonoshare_shared.protocol.documents import AuditPlan
+from sonoshare_shared.protocol.documents.charge import PureDP
+from sonoshare_shared.protocol.documents.plan import VetoPlan
+from sonoshare_shared.protocol.documents.statement import Verdict
 
 LOSS: Final = "denoising loss"
 MECHANISM: Final = "mechanism"

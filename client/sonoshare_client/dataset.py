@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from sonoshare_client.stored_image import StoredImage
 from sonoshare_client.vault import PatientRecord, Vault
-from sonoshare_shared.documents import Task
 from sonoshare_shared.errors import InputError
-from sonoshare_shared.imaging import mask_to_grid, to_grid
+from sonoshare_shared.protocol.documents import Task
+from sonoshare_shared.science.imaging import mask_to_grid, to_grid
 
 UNKNOWN_SCANNER: Final = -1
 _NO_LESION: Final = (0.0, 0.0, 0.0, 0.0)

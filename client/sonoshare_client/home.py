@@ -29,9 +29,9 @@ from sonoshare_client.policy import Policy, read_policy
 from sonoshare_client.policy_file import policy_text
 from sonoshare_client.private_folder import private_folder
 from sonoshare_client.sealed import make_key_file
-from sonoshare_shared.documents.plan import IDENTIFIER
 from sonoshare_shared.errors import InputError
-from sonoshare_shared.keys import SigningKey
+from sonoshare_shared.protocol.documents.plan import IDENTIFIER
+from sonoshare_shared.protocol.keys import SigningKey
 
 _HOME_FILE: Final = "home.toml"
 _LEDGER_FILE: Final = "ledger.db"

@@ -13,7 +13,7 @@ from pathlib import Path
 from sonoshare_client.home import NodeHome
 from sonoshare_client.private_folder import private_folder
 from sonoshare_shared.errors import InputError
-from sonoshare_shared.release.transfer import CandidateFiles
+from sonoshare_shared.protocol.release.transfer import CandidateFiles
 
 
 def keep_pictures(home: NodeHome, files: CandidateFiles) -> None:

@@ -12,7 +12,7 @@ from sonoshare_client.policy import Policy
 from sonoshare_privacy.budget import Budget, Budgets
 from sonoshare_privacy.ledger import Ledger
 from sonoshare_shared.errors import LedgerError
-from sonoshare_shared.keys import SigningKey
+from sonoshare_shared.protocol.keys import SigningKey
 
 if TYPE_CHECKING:
     from sonoshare_client.home import NodeHome

@@ -16,9 +16,9 @@ from sonoshare_client.home import NodeHome
 from sonoshare_client.ledger import open_ledger
 from sonoshare_client.vault import Vault
 from sonoshare_privacy.budget import Budget, Spent
-from sonoshare_shared.documents.charge import Charge
 from sonoshare_shared.durable import write_atomically
 from sonoshare_shared.errors import InputError, LedgerError
+from sonoshare_shared.protocol.documents.charge import Charge
 
 _AGENT_SOCKET: Final = "agent.sock"
 _CONNECT_SECONDS: Final = 1.0

@@ -8,8 +8,8 @@ from typing import Final, Protocol
 
 from sonoshare_privacy.budget import ChargeRequest, Reservation
 from sonoshare_privacy.ledger import Ledger
-from sonoshare_shared.documents.charge import PureDP
 from sonoshare_shared.errors import PolicyError
+from sonoshare_shared.protocol.documents.charge import PureDP
 
 AUDIT_PURPOSE: Final = "audit of candidate"
 """How the purpose of every audit's charge begins; charges are counted by it."""

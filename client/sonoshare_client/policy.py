@@ -18,10 +18,10 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from sonoshare_shared.canonical import canonical_bytes, sha256_hex
-from sonoshare_shared.documents import StudyPlan
-from sonoshare_shared.documents.plan import Trained
 from sonoshare_shared.errors import InputError, IntegrityError, PolicyError
+from sonoshare_shared.protocol.canonical import canonical_bytes, sha256_hex
+from sonoshare_shared.protocol.documents import StudyPlan
+from sonoshare_shared.protocol.documents.plan import Trained
 
 _ROUNDING = 1e-9  # the same delta, written once as 1 / (10 N) and once as 0.1 / N, is the same
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from sonoshare_client.private_folder import private_folder
 from sonoshare_client.vault import Vault
-from sonoshare_shared.imaging import save_png
+from sonoshare_shared.science.imaging import save_png
 
 ATTRIBUTES_FILE = "attributes.json"
 

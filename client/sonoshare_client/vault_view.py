@@ -10,8 +10,8 @@ from sonoshare_client.vault import PatientRecord, Vault
 from sonoshare_privacy.audits import copies
 from sonoshare_privacy.audits.nearest import looks_for
 from sonoshare_privacy.audits.reference import reference_images
-from sonoshare_shared.evaluation.labelled import read_picture
-from sonoshare_shared.imaging import to_grid
+from sonoshare_shared.science.evaluation.labelled import read_picture
+from sonoshare_shared.science.imaging import to_grid
 
 
 def vault_view(vault: Vault, folder: Path, name: str) -> TrueView:

@@ -16,12 +16,12 @@ from sonoshare_deploy.superlink import FLOWER_APP
 from sonoshare_server.federation.control import Control, node_key_bytes
 from sonoshare_server.federation.home import CoordinatorHome, Study
 from sonoshare_server.release.pipeline import Pipeline
-from sonoshare_shared.documents import AuditPlan, HospitalEntry
-from sonoshare_shared.documents.base import values_given
-from sonoshare_shared.documents.plan import Identifier
 from sonoshare_shared.durable import write_atomically
 from sonoshare_shared.errors import FederationError, InputError
-from sonoshare_shared.keys import PublicKey
+from sonoshare_shared.protocol.documents import AuditPlan, HospitalEntry
+from sonoshare_shared.protocol.documents.base import values_given
+from sonoshare_shared.protocol.documents.plan import Identifier
+from sonoshare_shared.protocol.keys import PublicKey
 
 ACTION_SECONDS: Final = 24 * 3600.0
 MEMBERS_FILE: Final = "members.json"

@@ -15,8 +15,8 @@ from sonoshare_server.catalogue.settings import CatalogueSettings
 from sonoshare_server.federation.control import Control
 from sonoshare_server.federation.home import CoordinatorHome
 from sonoshare_shared.errors import InputError
-from sonoshare_shared.release import layout
-from sonoshare_shared.release.evidence import Revocation, sign_revocation, view
+from sonoshare_shared.protocol.release import layout
+from sonoshare_shared.protocol.release.evidence import Revocation, sign_revocation, view
 
 COORDINATOR: Final = "coordinator"
 _READY_SECONDS: Final = 120.0

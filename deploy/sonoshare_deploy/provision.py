@@ -17,12 +17,12 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from sonoshare_shared.documents import HospitalEntry, Roster
-from sonoshare_shared.documents.roster import ROSTER_PAYLOAD_TYPE
 from sonoshare_shared.durable import write_atomically
-from sonoshare_shared.envelope import Envelope
 from sonoshare_shared.errors import InputError
-from sonoshare_shared.keys import PublicKey, SigningKey
+from sonoshare_shared.protocol.documents import HospitalEntry, Roster
+from sonoshare_shared.protocol.documents.roster import ROSTER_PAYLOAD_TYPE
+from sonoshare_shared.protocol.envelope import Envelope
+from sonoshare_shared.protocol.keys import PublicKey, SigningKey
 
 AUTHORITY_DAYS: Final = 3650
 CERTIFICATE_DAYS: Final = 90

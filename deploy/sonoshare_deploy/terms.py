@@ -5,13 +5,13 @@ from pathlib import Path
 from typing import Final
 
 from sonoshare_server.studies import StudyTerms
-from sonoshare_shared.calibration.ballot import Ballot, ballot_from, shipped_ballot
-from sonoshare_shared.documents import AuditPlan, ReleasePlan, Task
-from sonoshare_shared.documents.base import values_given
-from sonoshare_shared.documents.plan import Profile, Trained, VetoPlan
 from sonoshare_shared.errors import InputError
-from sonoshare_shared.model.profiles import profile_named
-from sonoshare_shared.tasks.files import read_task
+from sonoshare_shared.protocol.documents import AuditPlan, ReleasePlan, Task
+from sonoshare_shared.protocol.documents.base import values_given
+from sonoshare_shared.protocol.documents.plan import Profile, Trained, VetoPlan
+from sonoshare_shared.science.calibration.ballot import Ballot, ballot_from, shipped_ballot
+from sonoshare_shared.science.model.profiles import profile_named
+from sonoshare_shared.science.tasks.files import read_task
 
 HELD_OUT_FRACTION: Final = 0.25
 RATE: Final = 0.25

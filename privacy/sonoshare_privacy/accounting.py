@@ -19,8 +19,8 @@ from typing import Final
 from dp_accounting.pld import common, privacy_loss_distribution
 from scipy.special import log_ndtr, ndtr
 
-from sonoshare_shared.documents.charge import Event, PureDP, SampledGaussian
 from sonoshare_shared.errors import InputError
+from sonoshare_shared.protocol.documents.charge import Event, PureDP, SampledGaussian
 
 __all__ = [
     "Event",

@@ -6,8 +6,8 @@ Neighbouring relation: add or remove one patient with all of their images. Epsil
 from dataclasses import dataclass
 
 from sonoshare_privacy.accounting import Event, epsilon, epsilon_at_most
-from sonoshare_shared.documents.charge import Charge
 from sonoshare_shared.errors import BudgetError
+from sonoshare_shared.protocol.documents.charge import Charge
 
 
 @dataclass(frozen=True)

@@ -35,8 +35,8 @@ from scipy.stats import binom
 from sonoshare_privacy.accounting import SampledGaussian, epsilon
 from sonoshare_privacy.gradients.engine import LOSS_SHARE
 from sonoshare_privacy.noise import Grid
-from sonoshare_shared.documents.plan import Mechanism
 from sonoshare_shared.errors import InputError
+from sonoshare_shared.protocol.documents.plan import Mechanism
 
 AMPLITUDE: Final = math.sqrt(1 - LOSS_SHARE**2)  # what is left of a canary's gradient after the clip, in C
 CONFIDENCE: Final = 0.95  # of the lower bound

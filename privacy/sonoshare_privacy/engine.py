@@ -35,8 +35,8 @@ from sonoshare_privacy.noise import Grid, add_gaussian_integers
 from sonoshare_privacy.optimiser import NoisyAdam, Optimiser, OptimiserState
 from sonoshare_privacy.ranks import Ranks
 from sonoshare_privacy.sampling import poisson_sample, training_generator
-from sonoshare_shared.documents.plan import Mechanism
 from sonoshare_shared.errors import InputError, LedgerError
+from sonoshare_shared.protocol.documents.plan import Mechanism
 
 Draw = Callable[[int, torch.Generator], Batch]
 

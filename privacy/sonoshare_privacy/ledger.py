@@ -31,9 +31,9 @@ from typing import Any, Final
 
 from sonoshare_privacy.accounting import Event, epsilon, merged
 from sonoshare_privacy.budget import Budget, Budgets, ChargeRequest, Reservation, Spent, within
-from sonoshare_shared.documents.charge import NO_PREVIOUS, Charge, LedgerExport, SignedCharge, verify_chain
 from sonoshare_shared.errors import IntegrityError, LedgerError, PolicyError
-from sonoshare_shared.keys import SigningKey
+from sonoshare_shared.protocol.documents.charge import NO_PREVIOUS, Charge, LedgerExport, SignedCharge, verify_chain
+from sonoshare_shared.protocol.keys import SigningKey
 
 __all__ = ["Budget", "Budgets", "ChargeRequest", "Clock", "Ledger", "Reservation", "Spent"]
 

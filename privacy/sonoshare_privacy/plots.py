@@ -7,7 +7,7 @@ from pathlib import Path
 from sonoshare_privacy.accounting import Event, epsilon, merged
 from sonoshare_privacy.budget import Budget
 from sonoshare_privacy.planner import Plan
-from sonoshare_shared.documents.charge import SignedCharge
+from sonoshare_shared.protocol.documents.charge import SignedCharge
 
 _POINTS = 12
 _BLUE, _ORANGE, _GREY = "#1f5a99", "#d9822b", "#888888"

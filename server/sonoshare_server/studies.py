@@ -16,12 +16,12 @@ import torch
 
 from sonoshare_privacy.accounting import PureDP, noise_multiplier_for
 from sonoshare_privacy.canaries import advisable_count
-from sonoshare_shared.calibration.ballot import Ballot, require_ballot_for
-from sonoshare_shared.documents import AuditPlan, Mechanism, ReleasePlan, StudyPlan, Task
-from sonoshare_shared.documents.base import values_given
-from sonoshare_shared.documents.plan import CalibrationPlan, Profile, Trained
 from sonoshare_shared.errors import InputError
-from sonoshare_shared.model.adapter import (
+from sonoshare_shared.protocol.documents import AuditPlan, Mechanism, ReleasePlan, StudyPlan, Task
+from sonoshare_shared.protocol.documents.base import values_given
+from sonoshare_shared.protocol.documents.plan import CalibrationPlan, Profile, Trained
+from sonoshare_shared.science.calibration.ballot import Ballot, require_ballot_for
+from sonoshare_shared.science.model.adapter import (
     AFFINE,
     adapter_bytes,
     adapter_digest,
@@ -29,14 +29,14 @@ from sonoshare_shared.model.adapter import (
     prepare,
     trained_parameters,
 )
-from sonoshare_shared.model.base import load_base
-from sonoshare_shared.model.conditions import Condition
-from sonoshare_shared.model.diffusion import stratified_times
-from sonoshare_shared.model.loss import denoising_loss
-from sonoshare_shared.model.network import ConditionedUNet
-from sonoshare_shared.model.profiles import profile_named
-from sonoshare_shared.phantom import simulate
-from sonoshare_shared.tasks.phantoms import pathology_shares, start_at_task
+from sonoshare_shared.science.model.base import load_base
+from sonoshare_shared.science.model.conditions import Condition
+from sonoshare_shared.science.model.diffusion import stratified_times
+from sonoshare_shared.science.model.loss import denoising_loss
+from sonoshare_shared.science.model.network import ConditionedUNet
+from sonoshare_shared.science.model.profiles import profile_named
+from sonoshare_shared.science.phantom import simulate
+from sonoshare_shared.science.tasks.phantoms import pathology_shares, start_at_task
 
 CALIBRATION_PHANTOMS: Final = 16
 CALIBRATION_SEED: Final = 20_260

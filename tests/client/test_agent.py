@@ -15,10 +15,6 @@ from sonoshare_client.agent.replies import ReplyStore
 from sonoshare_client.agent.server import AgentServer
 from sonoshare_client.courier.socket import ask_agent, receive_frame, send_frame
 from sonoshare_client.courier.supernode import environment
-from sonoshare_shared.documents import HospitalEntry, Roster
-from sonoshare_shared.documents.exchange import KeysRequest, decode_frame, encode_frame
-from sonoshare_shared.documents.roster import ROSTER_PAYLOAD_TYPE
-from sonoshare_shared.envelope import Envelope
 from sonoshare_shared.errors import (
     FederationError,
     InputError,
@@ -26,7 +22,11 @@ from sonoshare_shared.errors import (
     RefusedError,
     VerificationError,
 )
-from sonoshare_shared.keys import SigningKey
+from sonoshare_shared.protocol.documents import HospitalEntry, Roster
+from sonoshare_shared.protocol.documents.exchange import KeysRequest, decode_frame, encode_frame
+from sonoshare_shared.protocol.documents.roster import ROSTER_PAYLOAD_TYPE
+from sonoshare_shared.protocol.envelope import Envelope
+from sonoshare_shared.protocol.keys import SigningKey
 
 
 def test_a_reply_is_given_again_and_a_taken_slot_refuses_another_request(tmp_path):

@@ -17,10 +17,10 @@ from sonoshare_privacy.audits.gate import Cohort
 from sonoshare_privacy.audits.reference import reference_images
 from sonoshare_privacy.budget import Budget, Budgets
 from sonoshare_privacy.ledger import Ledger
-from sonoshare_shared.documents import AuditPlan
 from sonoshare_shared.errors import BudgetError, InputError, PolicyError
-from sonoshare_shared.keys import SigningKey
-from sonoshare_shared.phantom import simulate
+from sonoshare_shared.protocol.documents import AuditPlan
+from sonoshare_shared.protocol.keys import SigningKey
+from sonoshare_shared.science.phantom import simulate
 
 
 def seeded(seed):

@@ -7,8 +7,8 @@ from tests.client.crafted import make_node, speckle
 from sonoshare_client.dataset import grid
 from sonoshare_client.stored_image import StoredImage
 from sonoshare_client.vault import Vault
-from sonoshare_shared.documents import Task
 from sonoshare_shared.errors import InputError
+from sonoshare_shared.protocol.documents import Task
 
 TASK = Task(
     name="diagnosis",

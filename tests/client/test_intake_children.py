@@ -18,7 +18,7 @@ from sonoshare_client.intake.limits import Limits
 from sonoshare_client.intake.pool import FileTask, Pool
 from sonoshare_client.intake.reasons import Reason
 from sonoshare_shared.errors import InputError
-from sonoshare_shared.labels import LabelRow, LabelTable, read_labels
+from sonoshare_shared.science.labels import LabelRow, LabelTable, read_labels
 
 FAKE = (sys.executable, "-P", str(Path(__file__).with_name("fake_worker.py")))
 QUICK = Limits(wall_seconds=2.0, cpu_seconds=1)

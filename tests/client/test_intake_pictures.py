@@ -24,8 +24,8 @@ from sonoshare_client.intake.reasons import Reason
 from sonoshare_client.review import write_review
 from sonoshare_client.vault import Vault
 from sonoshare_shared.errors import InputError
-from sonoshare_shared.labels import LabelTable, read_labels
-from sonoshare_shared.phantom.dicom_study import write_studies
+from sonoshare_shared.science.labels import LabelTable, read_labels
+from sonoshare_shared.science.phantom.dicom_study import write_studies
 
 
 def disc(rows=ROWS, columns=COLUMNS, radius=15):

@@ -22,11 +22,11 @@ from sonoshare_client.policy import (
     training_epsilon,
 )
 from sonoshare_client.policy_file import policy_text
-from sonoshare_shared.documents import AuditPlan, Mechanism, ReleasePlan, StudyPlan, Task
-from sonoshare_shared.documents.plan import PLAN_PAYLOAD_TYPE, VetoPlan
-from sonoshare_shared.envelope import Envelope
 from sonoshare_shared.errors import InputError, PolicyError
-from sonoshare_shared.keys import SigningKey
+from sonoshare_shared.protocol.documents import AuditPlan, Mechanism, ReleasePlan, StudyPlan, Task
+from sonoshare_shared.protocol.documents.plan import PLAN_PAYLOAD_TYPE, VetoPlan
+from sonoshare_shared.protocol.envelope import Envelope
+from sonoshare_shared.protocol.keys import SigningKey
 
 TASK = Task(name="diagnosis", question="benign or malignant?", classes=("benign", "malignant"))
 MECHANISM = Mechanism(rate=0.5, noise_multiplier=4.0, clip_norm=1.0, draws=8, delta=1e-3)

@@ -11,8 +11,8 @@ from sonoshare_client.dataset import PatientArrays
 from sonoshare_privacy.gradients.engine import PatientGradients
 from sonoshare_privacy.gradients.selfcheck import check_against_patient_loop
 from sonoshare_shared.errors import ModelError
-from sonoshare_shared.model.adapter import trained_parameters
-from sonoshare_shared.model.base import load_base
+from sonoshare_shared.science.model.adapter import trained_parameters
+from sonoshare_shared.science.model.base import load_base
 
 
 def patient(images=3, size=32):

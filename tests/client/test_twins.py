@@ -9,8 +9,8 @@ from sonoshare_client.intake.twins import compare_new, draw_pair, require_compar
 from sonoshare_client.stored_image import StoredImage
 from sonoshare_client.vault import Vault
 from sonoshare_shared.errors import InputError
-from sonoshare_shared.imaging import save_png
-from sonoshare_shared.phantom import simulate
+from sonoshare_shared.science.imaging import save_png
+from sonoshare_shared.science.phantom import simulate
 
 
 @pytest.fixture(scope="module")

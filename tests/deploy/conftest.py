@@ -10,9 +10,9 @@ from sonoshare_deploy.coordinator import Consortium
 from sonoshare_deploy.provision import create_coordinator
 from sonoshare_server.federation.home import CoordinatorHome
 from sonoshare_server.release.draw import SHARD_IMAGES
-from sonoshare_shared.documents import ReleasePlan
-from sonoshare_shared.model.adapter import AFFINE, adapter_bytes, adapter_digest, adapter_state
-from sonoshare_shared.model.base import load_base
+from sonoshare_shared.protocol.documents import ReleasePlan
+from sonoshare_shared.science.model.adapter import AFFINE, adapter_bytes, adapter_digest, adapter_state
+from sonoshare_shared.science.model.base import load_base
 
 SHARDS = 3
 IMAGES = SHARDS * SHARD_IMAGES - 5

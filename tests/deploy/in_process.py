@@ -20,11 +20,11 @@ from sonoshare_server.federation.rounds import Coordinator
 from sonoshare_server.federation.statements import collect_signatures, collect_statements
 from sonoshare_server.release.pipeline import Pipeline
 from sonoshare_server.studies import draft_study
-from sonoshare_shared.documents import AuditPlan, Task
-from sonoshare_shared.envelope import Envelope
-from sonoshare_shared.keys import PublicKey
-from sonoshare_shared.labels import LABELS_FILE
-from sonoshare_shared.phantom.dicom_study import write_studies
+from sonoshare_shared.protocol.documents import AuditPlan, Task
+from sonoshare_shared.protocol.envelope import Envelope
+from sonoshare_shared.protocol.keys import PublicKey
+from sonoshare_shared.science.labels import LABELS_FILE
+from sonoshare_shared.science.phantom.dicom_study import write_studies
 
 HOSPITALS = ("north", "south")
 PATIENTS = 44

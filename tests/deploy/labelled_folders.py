@@ -3,9 +3,9 @@
 import csv
 from pathlib import Path
 
-from sonoshare_shared.imaging import save_png
-from sonoshare_shared.labels import LABELS_FILE
-from sonoshare_shared.phantom import simulate
+from sonoshare_shared.science.imaging import save_png
+from sonoshare_shared.science.labels import LABELS_FILE
+from sonoshare_shared.science.phantom import simulate
 
 SIDE = 32
 CLASSES = ("benign", "malignant")

@@ -6,7 +6,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from sonoshare_deploy import coordinator
-from sonoshare_shared.keys import SigningKey
+from sonoshare_shared.protocol.keys import SigningKey
 
 
 def node_key() -> str:

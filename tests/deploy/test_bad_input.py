@@ -11,13 +11,13 @@ from tests.deploy.labelled_folders import SIDE, pictures
 
 from sonoshare_server.federation.home import CoordinatorHome
 from sonoshare_shared.errors import InputError, ModelError
-from sonoshare_shared.model import phantom_cache
-from sonoshare_shared.model.adapter import adapter_bytes, adapter_digest, adapter_from_bytes
-from sonoshare_shared.model.base import base_path, load_base
-from sonoshare_shared.model.conditions import Condition
-from sonoshare_shared.model.sampler import refine
-from sonoshare_shared.model.tensors import read_tensors, write_tensors
-from sonoshare_shared.phantom import simulate
+from sonoshare_shared.science.model import phantom_cache
+from sonoshare_shared.science.model.adapter import adapter_bytes, adapter_digest, adapter_from_bytes
+from sonoshare_shared.science.model.base import base_path, load_base
+from sonoshare_shared.science.model.conditions import Condition
+from sonoshare_shared.science.model.sampler import refine
+from sonoshare_shared.science.model.tensors import read_tensors, write_tensors
+from sonoshare_shared.science.phantom import simulate
 
 
 def refused(*arguments: object) -> str:

@@ -16,8 +16,8 @@ from sonoshare_client.own_eyes import exact_auc
 from sonoshare_deploy.cli.audit import command
 from sonoshare_deploy.cli.hospital_look import look
 from sonoshare_shared.errors import InputError
-from sonoshare_shared.imaging import save_png
-from sonoshare_shared.phantom import simulate
+from sonoshare_shared.science.imaging import save_png
+from sonoshare_shared.science.phantom import simulate
 
 TRAINED, HELD_OUT, SYNTHETIC = 60, 40, 40
 

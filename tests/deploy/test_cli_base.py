@@ -15,15 +15,15 @@ from tests.deploy.labelled_folders import SIDE, pictures
 
 from sonoshare_deploy.cli.base import command
 from sonoshare_shared import durable
-from sonoshare_shared.canonical import sha256_file
 from sonoshare_shared.errors import InputError, ModelError
-from sonoshare_shared.imaging import save_png
-from sonoshare_shared.labels import LABELS_FILE
-from sonoshare_shared.model import phantom_cache
-from sonoshare_shared.model.base import base_origin, base_path
-from sonoshare_shared.model.base_pictures import TrainSettings, training_batch
-from sonoshare_shared.model.conditions import ABSENT
-from sonoshare_shared.model.public_images import read_public_images
+from sonoshare_shared.protocol.canonical import sha256_file
+from sonoshare_shared.science.imaging import save_png
+from sonoshare_shared.science.labels import LABELS_FILE
+from sonoshare_shared.science.model import phantom_cache
+from sonoshare_shared.science.model.base import base_origin, base_path
+from sonoshare_shared.science.model.base_pictures import TrainSettings, training_batch
+from sonoshare_shared.science.model.conditions import ABSENT
+from sonoshare_shared.science.model.public_images import read_public_images
 
 
 def last_line(output: str) -> dict[str, object]:

@@ -14,13 +14,13 @@ from sonoshare_deploy.coordinator import Consortium
 from sonoshare_deploy.provision import create_coordinator
 from sonoshare_server import studies
 from sonoshare_server.federation.home import CoordinatorHome
-from sonoshare_shared.calibration.ballot import require_ballot_for
-from sonoshare_shared.canonical import sha256_file
 from sonoshare_shared.errors import InputError, ModelError
-from sonoshare_shared.keys import SigningKey
-from sonoshare_shared.model.adapter import adapter_digest, read_adapter
-from sonoshare_shared.model.base import IMPORTED, base_path, import_base
-from sonoshare_shared.model.tensors import read_tensors, write_tensors
+from sonoshare_shared.protocol.canonical import sha256_file
+from sonoshare_shared.protocol.keys import SigningKey
+from sonoshare_shared.science.calibration.ballot import require_ballot_for
+from sonoshare_shared.science.model.adapter import adapter_digest, read_adapter
+from sonoshare_shared.science.model.base import IMPORTED, base_path, import_base
+from sonoshare_shared.science.model.tensors import read_tensors, write_tensors
 
 torch.set_num_threads(1)
 

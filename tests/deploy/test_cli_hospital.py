@@ -18,11 +18,11 @@ from sonoshare_deploy.cli.main import cli
 from sonoshare_deploy.provision import create_coordinator
 from sonoshare_deploy.terms import audit_policy
 from sonoshare_privacy.budget import ChargeRequest
-from sonoshare_shared.documents.charge import PureDP
 from sonoshare_shared.errors import LedgerError, VerificationError
-from sonoshare_shared.imaging import save_png
-from sonoshare_shared.phantom import simulate
-from sonoshare_shared.phantom.dicom_study import write_studies
+from sonoshare_shared.protocol.documents.charge import PureDP
+from sonoshare_shared.science.imaging import save_png
+from sonoshare_shared.science.phantom import simulate
+from sonoshare_shared.science.phantom.dicom_study import write_studies
 
 
 def sonoshare(*arguments, stdin=""):

@@ -6,9 +6,9 @@ import pytest
 from click.testing import CliRunner
 
 from sonoshare_deploy.cli.evaluate import command
-from sonoshare_shared.imaging import save_png
-from sonoshare_shared.labels import LABELS_FILE
-from sonoshare_shared.phantom import simulate
+from sonoshare_shared.science.imaging import save_png
+from sonoshare_shared.science.labels import LABELS_FILE
+from sonoshare_shared.science.phantom import simulate
 
 
 def folder_of_phantoms(folder: Path, n: int, seed: int) -> Path:

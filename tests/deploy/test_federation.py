@@ -15,10 +15,10 @@ from sonoshare_client.policy_file import policy_text
 from sonoshare_deploy.cli.hospital_look import look
 from sonoshare_server.federation import rounds
 from sonoshare_server.release.pipeline import facts_for
-from sonoshare_shared.canonical import sha256_hex
-from sonoshare_shared.documents.exchange import Reply, TrainRequest, decode_frame, encode_frame, model_entry
 from sonoshare_shared.errors import FederationError, InputError, LedgerError, RefusedError
-from sonoshare_shared.release.verify import verify_release
+from sonoshare_shared.protocol.canonical import sha256_hex
+from sonoshare_shared.protocol.documents.exchange import Reply, TrainRequest, decode_frame, encode_frame, model_entry
+from sonoshare_shared.protocol.release.verify import verify_release
 
 
 @pytest.fixture(scope="session")

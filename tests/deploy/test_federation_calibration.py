@@ -15,13 +15,13 @@ from sonoshare_server.federation import rounds
 from sonoshare_server.federation.calibration import collect_votes, stored_votes, votes_evidence
 from sonoshare_server.release.draw import outcome_of, phantoms_of
 from sonoshare_server.release.pipeline import facts_for
-from sonoshare_shared.calibration.ballot import Ballot
-from sonoshare_shared.documents.exchange import VOTES_PAYLOAD_TYPE, CalibrationVotes
-from sonoshare_shared.envelope import Envelope
 from sonoshare_shared.errors import FederationError, VerificationError
-from sonoshare_shared.evaluation import features
-from sonoshare_shared.release import layout
-from sonoshare_shared.release.verify import verify_release
+from sonoshare_shared.protocol.documents.exchange import VOTES_PAYLOAD_TYPE, CalibrationVotes
+from sonoshare_shared.protocol.envelope import Envelope
+from sonoshare_shared.protocol.release import layout
+from sonoshare_shared.protocol.release.verify import verify_release
+from sonoshare_shared.science.calibration.ballot import Ballot
+from sonoshare_shared.science.evaluation import features
 
 
 @pytest.fixture(scope="module")

@@ -8,8 +8,8 @@ from tests.deploy.in_process import HOSPITALS, build, graded, pipeline
 
 from sonoshare_server.federation import rounds
 from sonoshare_server.release.pipeline import facts_for
-from sonoshare_shared.release.verify import verify_release
-from sonoshare_shared.tasks.files import read_task
+from sonoshare_shared.protocol.release.verify import verify_release
+from sonoshare_shared.science.tasks.files import read_task
 
 
 def test_a_birads_study_of_four_classes_runs_to_a_verdict_and_a_release(archives, tmp_path):

@@ -10,13 +10,13 @@ from sonoshare_deploy import terms
 from sonoshare_server.federation import rounds
 from sonoshare_server.release.build import Samples, build_candidate
 from sonoshare_server.release.pipeline import Pipeline, facts_for
-from sonoshare_shared.documents.plan import VetoPlan
 from sonoshare_shared.errors import FederationError, VerificationError
-from sonoshare_shared.phantom import simulate
-from sonoshare_shared.release import layout
-from sonoshare_shared.release.candidate import Candidate
-from sonoshare_shared.release.verify import verify_release
-from sonoshare_shared.release.veto import vetoed_images
+from sonoshare_shared.protocol.documents.plan import VetoPlan
+from sonoshare_shared.protocol.release import layout
+from sonoshare_shared.protocol.release.candidate import Candidate
+from sonoshare_shared.protocol.release.verify import verify_release
+from sonoshare_shared.protocol.release.veto import vetoed_images
+from sonoshare_shared.science.phantom import simulate
 
 # Two hospitals' noises hide one vote, or invent one, with a chance of 1.2e-5 each: 2e-4 for the 16 clusters here.
 VETO = VetoPlan(epsilon=12.0, threshold=1)

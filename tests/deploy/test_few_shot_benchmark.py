@@ -9,9 +9,9 @@ from benchmarks._few_shot_work import QUESTIONS, WAYS, Arm, FewShot, Settings
 from benchmarks._utility_adapters import Training
 from benchmarks.few_shot import labelled_by
 
-from sonoshare_shared.evaluation.labelled import LabelledImages
-from sonoshare_shared.evaluation.units import Units
-from sonoshare_shared.phantom import simulate
+from sonoshare_shared.science.evaluation.labelled import LabelledImages
+from sonoshare_shared.science.evaluation.units import Units
+from sonoshare_shared.science.phantom import simulate
 
 torch.set_num_threads(1)
 SETTINGS = Settings(

@@ -23,9 +23,9 @@ from sonoshare_server.release.build import Samples
 from sonoshare_server.release.draw import Outcome, draw_shard
 from sonoshare_server.release.leases import Lease, Leases
 from sonoshare_shared import durable
-from sonoshare_shared.documents import StudyPlan
 from sonoshare_shared.errors import InputError
-from sonoshare_shared.model.network import ConditionedUNet
+from sonoshare_shared.protocol.documents import StudyPlan
+from sonoshare_shared.science.model.network import ConditionedUNet
 
 # Kills itself, with no chance to tidy up, as it begins its second shard.
 KILLED = """

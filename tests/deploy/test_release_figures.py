@@ -12,7 +12,7 @@ from sonoshare_server.release.facts import Measurement
 from sonoshare_server.release.figures import read_measurements
 from sonoshare_server.release.reports import figure_bars
 from sonoshare_shared.errors import InputError
-from sonoshare_shared.labels import read_labels
+from sonoshare_shared.science.labels import read_labels
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,7 @@
 import numpy as np
 from benchmarks.scaling import numbers, pooled
 
-from sonoshare_shared.evaluation.scaling import Scores, curves
+from sonoshare_shared.science.evaluation.scaling import Scores, curves
 
 
 def fold(scale, sizes=(10, 20), shares=(0.1,)):

@@ -4,11 +4,11 @@ import pytest
 import torch
 from benchmarks.targets import TARGETS, objective
 
-from sonoshare_shared.model.conditions import Condition
-from sonoshare_shared.model.diffusion import add_noise, scales, velocity
-from sonoshare_shared.model.loss import denoising_loss
-from sonoshare_shared.model.network import ConditionedUNet
-from sonoshare_shared.model.profiles import profile_named
+from sonoshare_shared.science.model.conditions import Condition
+from sonoshare_shared.science.model.diffusion import add_noise, scales, velocity
+from sonoshare_shared.science.model.loss import denoising_loss
+from sonoshare_shared.science.model.network import ConditionedUNet
+from sonoshare_shared.science.model.profiles import profile_named
 
 
 @pytest.mark.parametrize("name", TARGETS)

@@ -9,9 +9,9 @@ from benchmarks.utility import compute, figures, within_fold_ranks
 from tests.small_ballot import small_ballot
 
 from sonoshare_shared.errors import InputError
-from sonoshare_shared.evaluation.auc import auc
-from sonoshare_shared.evaluation.labelled import LabelledImages
-from sonoshare_shared.phantom import simulate
+from sonoshare_shared.science.evaluation.auc import auc
+from sonoshare_shared.science.evaluation.labelled import LabelledImages
+from sonoshare_shared.science.phantom import simulate
 
 torch.set_num_threads(1)
 TRAINING = Training(profile="tiny", rate=1.0, steps=3)

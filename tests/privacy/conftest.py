@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from sonoshare_privacy import Budget, Budgets, Ledger
-from sonoshare_shared.documents.plan import Mechanism
-from sonoshare_shared.keys import SigningKey
+from sonoshare_shared.protocol.documents.plan import Mechanism
+from sonoshare_shared.protocol.keys import SigningKey
 
 torch.set_num_threads(1)
 BUDGETS = Budgets(study=Budget(20.0, 1e-5), lifetime=Budget(40.0, 1e-5))

@@ -15,9 +15,9 @@ from sonoshare_privacy.audits.reference import (
     shipped_file,
 )
 from sonoshare_shared.errors import InputError
-from sonoshare_shared.imaging import load_png, to_grid
-from sonoshare_shared.labels import read_labels
-from sonoshare_shared.phantom import simulate
+from sonoshare_shared.science.imaging import load_png, to_grid
+from sonoshare_shared.science.labels import read_labels
+from sonoshare_shared.science.phantom import simulate
 
 SIZE = 64
 

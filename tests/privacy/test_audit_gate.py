@@ -5,8 +5,8 @@ import pytest
 from sonoshare_privacy.audits import gate
 from sonoshare_privacy.audits.gate import Cohort, DetectorRates, Finding
 from sonoshare_privacy.audits.histograms import NoisyHistogram, PublicBins, SplitHistogram
-from sonoshare_shared.documents import AuditPlan
 from sonoshare_shared.errors import InputError
+from sonoshare_shared.protocol.documents import AuditPlan
 
 PLAN = AuditPlan(
     held_out_fraction=0.3, epsilon_copies=0.5, epsilon_membership=0.5, tolerated_share=0.1, tolerated_auc=0.7

@@ -8,7 +8,7 @@ import pytest
 from sonoshare_privacy.audits.gate import Finding, combine, judge_weights
 from sonoshare_privacy.audits.mechanism import check_mechanism
 from sonoshare_privacy.canaries import AMPLITUDE, CanaryRecord
-from sonoshare_shared.documents.plan import Mechanism
+from sonoshare_shared.protocol.documents.plan import Mechanism
 
 MECHANISM = Mechanism(rate=0.25, noise_multiplier=1.0, clip_norm=0.5, draws=1, delta=1e-5)
 PASSED, FAILED = (Finding(verdict, ("why",)) for verdict in ("PASS", "FAIL"))

@@ -9,8 +9,8 @@ import pytest
 from sonoshare_privacy.audits import gate, membership
 from sonoshare_privacy.audits.gate import Cohort
 from sonoshare_privacy.audits.rates import binned_auc, private_auc
-from sonoshare_shared.documents import AuditPlan
-from sonoshare_shared.phantom import simulate
+from sonoshare_shared.protocol.documents import AuditPlan
+from sonoshare_shared.science.phantom import simulate
 
 
 def seeded(seed):

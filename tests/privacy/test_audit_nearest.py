@@ -10,7 +10,7 @@ from sonoshare_privacy.audits.edits import EDITS
 from sonoshare_privacy.audits.histograms import PublicBins
 from sonoshare_privacy.audits.nearest import BytePictures, first_pass_limits, looks_for
 from sonoshare_privacy.audits.reference import reference_images
-from sonoshare_shared.phantom import simulate
+from sonoshare_shared.science.phantom import simulate
 
 SIZE, LOOKS = 64, 4
 

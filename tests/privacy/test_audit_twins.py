@@ -7,9 +7,9 @@ from sonoshare_privacy.audits import twins
 from sonoshare_privacy.audits.edits import EDITS
 from sonoshare_privacy.audits.twins import find_twins
 from sonoshare_shared.errors import InputError
-from sonoshare_shared.imaging import load_png, to_grid
-from sonoshare_shared.labels import read_labels
-from sonoshare_shared.phantom import simulate
+from sonoshare_shared.science.imaging import load_png, to_grid
+from sonoshare_shared.science.labels import read_labels
+from sonoshare_shared.science.phantom import simulate
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

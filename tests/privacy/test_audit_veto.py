@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from sonoshare_privacy.audits.veto import Clusters, flags, operating
-from sonoshare_shared.phantom import simulate
+from sonoshare_shared.science.phantom import simulate
 
 THRESHOLD = 0.7
 CLUSTERS = (0, 1, 1, 2)

@@ -10,8 +10,8 @@ import sonoshare_privacy.gradients.engine as gradients_module
 from sonoshare_privacy import Budget, Budgets, Canaries, PatientDP
 from sonoshare_privacy.canaries import AMPLITUDE, CanaryRecord, advisable_count, claim, conformance, joined, lower_bound
 from sonoshare_privacy.gradients.buffer import clip_factors
-from sonoshare_shared.documents.plan import Mechanism
 from sonoshare_shared.errors import InputError
+from sonoshare_shared.protocol.documents.plan import Mechanism
 
 PATIENTS, STEPS = 200, 80
 MECHANISM = Mechanism(rate=0.1, noise_multiplier=1.0, clip_norm=0.5, draws=1, delta=1e-5)

@@ -14,8 +14,8 @@ from sonoshare_privacy.accounting import SampledGaussian, epsilon
 from sonoshare_privacy.gradients import PatientGradients
 from sonoshare_privacy.noise import add_gaussian_integers
 from sonoshare_privacy.optimiser import NoisyAdam
-from sonoshare_shared.documents.plan import Mechanism
 from sonoshare_shared.errors import BudgetError, InputError, LedgerError, ModelError
+from sonoshare_shared.protocol.documents.plan import Mechanism
 
 
 def training(cohort, ledger, mechanism, **settings):

@@ -15,9 +15,9 @@ import pytest
 from sonoshare_privacy.accounting import PureDP, SampledGaussian, epsilon
 from sonoshare_privacy.budget import Budget, Budgets, ChargeRequest
 from sonoshare_privacy.ledger import Ledger
-from sonoshare_shared.documents.charge import LedgerExport
 from sonoshare_shared.errors import BudgetError, IntegrityError, LedgerError, PolicyError
-from sonoshare_shared.keys import SigningKey
+from sonoshare_shared.protocol.documents.charge import LedgerExport
+from sonoshare_shared.protocol.keys import SigningKey
 
 TRAINING = SampledGaussian(0.25, 4.0, 10)
 

@@ -12,8 +12,8 @@ from tests.shared.consortium import NOW, RELEASE, Consortium
 from sonoshare_server.catalogue.app import create_app, open_store, serving
 from sonoshare_server.catalogue.settings import CatalogueSettings
 from sonoshare_server.catalogue.store import ReleaseStore
-from sonoshare_shared.canonical import sha256_file
-from sonoshare_shared.release import evidence, layout
+from sonoshare_shared.protocol.canonical import sha256_file
+from sonoshare_shared.protocol.release import evidence, layout
 
 UNPUBLISHED = "breast-2026-9"
 OTHER = "breast-2026-2"

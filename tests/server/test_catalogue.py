@@ -11,10 +11,10 @@ from tests.shared.consortium import NOW, RELEASE, Consortium, make_plan
 
 from sonoshare_server.catalogue.app import create_app, open_store, serving
 from sonoshare_server.catalogue.files import requested_range
-from sonoshare_shared.canonical import sha256_hex
-from sonoshare_shared.envelope import Envelope
 from sonoshare_shared.errors import FederationError, InputError, RefusedError, VerificationError
-from sonoshare_shared.release import evidence, layout
+from sonoshare_shared.protocol.canonical import sha256_hex
+from sonoshare_shared.protocol.envelope import Envelope
+from sonoshare_shared.protocol.release import evidence, layout
 
 FILES = f"/api/v1/releases/{RELEASE}/files"
 IMAGE = f"{FILES}/images/000000.png"

@@ -16,10 +16,10 @@ from sonoshare_deploy.cli import fetch as fetch_command
 from sonoshare_deploy.cli import releases as releases_command
 from sonoshare_deploy.cli import verify as verify_command
 from sonoshare_shared.errors import FederationError, InputError, IntegrityError, RefusedError, VerificationError
-from sonoshare_shared.release import layout
-from sonoshare_shared.release.fetch import fetch_release
-from sonoshare_shared.release.remote import connected, fresh_log, list_releases, require_server
-from sonoshare_shared.release.verify import verify_release
+from sonoshare_shared.protocol.release import layout
+from sonoshare_shared.protocol.release.fetch import fetch_release
+from sonoshare_shared.protocol.release.remote import connected, fresh_log, list_releases, require_server
+from sonoshare_shared.protocol.release.verify import verify_release
 
 
 @pytest.fixture(scope="module")

@@ -19,8 +19,8 @@ from sonoshare_server.release.facts import Facts, Measurement
 from sonoshare_server.release.folder import appearing, put
 from sonoshare_server.release.reports import flatten, interval_bars
 from sonoshare_shared.errors import InputError, IntegrityError, VerificationError
-from sonoshare_shared.release import evidence, layout
-from sonoshare_shared.release.verify import verify_release
+from sonoshare_shared.protocol.release import evidence, layout
+from sonoshare_shared.protocol.release.verify import verify_release
 
 
 @pytest.fixture(scope="module")

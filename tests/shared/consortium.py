@@ -12,8 +12,8 @@ import numpy as np
 
 from sonoshare_server.release.build import Samples, build_candidate, finalise, seal
 from sonoshare_server.release.facts import Facts, Measurement
-from sonoshare_shared.canonical import sha256_hex
-from sonoshare_shared.documents import (
+from sonoshare_shared.protocol.canonical import sha256_hex
+from sonoshare_shared.protocol.documents import (
     AuditPlan,
     AuditPredicate,
     AuditStatement,
@@ -27,14 +27,14 @@ from sonoshare_shared.documents import (
     Subject,
     Task,
 )
-from sonoshare_shared.documents.roster import ROSTER_PAYLOAD_TYPE
-from sonoshare_shared.documents.statement import STATEMENT_PAYLOAD_TYPE
-from sonoshare_shared.envelope import Envelope
-from sonoshare_shared.keys import SigningKey
-from sonoshare_shared.release import evidence
-from sonoshare_shared.release.candidate import Candidate
-from sonoshare_shared.release.statements import sign_manifest
-from sonoshare_shared.translog import TransparencyLog
+from sonoshare_shared.protocol.documents.roster import ROSTER_PAYLOAD_TYPE
+from sonoshare_shared.protocol.documents.statement import STATEMENT_PAYLOAD_TYPE
+from sonoshare_shared.protocol.envelope import Envelope
+from sonoshare_shared.protocol.keys import SigningKey
+from sonoshare_shared.protocol.release import evidence
+from sonoshare_shared.protocol.release.candidate import Candidate
+from sonoshare_shared.protocol.release.statements import sign_manifest
+from sonoshare_shared.protocol.translog import TransparencyLog
 
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 RELEASE = "breast-2026-1"

@@ -10,11 +10,11 @@ from hypothesis.extra.numpy import arrays
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from tests.small_ballot import CLUSTERS, SIZE, small_ballot
 
-from sonoshare_shared.calibration.ballot import ballot_from, make_ballot, require_ballot_for, shipped_ballot
-from sonoshare_shared.calibration.choice import calibrated_phantoms, chances_of, shares_of, typicality
 from sonoshare_shared.errors import InputError, ModelError
-from sonoshare_shared.phantom import simulate
-from sonoshare_shared.tasks.files import read_task
+from sonoshare_shared.science.calibration.ballot import ballot_from, make_ballot, require_ballot_for, shipped_ballot
+from sonoshare_shared.science.calibration.choice import calibrated_phantoms, chances_of, shares_of, typicality
+from sonoshare_shared.science.phantom import simulate
+from sonoshare_shared.science.tasks.files import read_task
 
 TASK = read_task("diagnosis")
 

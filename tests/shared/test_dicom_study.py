@@ -6,9 +6,9 @@ import pydicom
 import pytest
 
 from sonoshare_shared.errors import InputError
-from sonoshare_shared.imaging import load_png
-from sonoshare_shared.labels import LabelTable, read_labels
-from sonoshare_shared.phantom.dicom_study import write_studies
+from sonoshare_shared.science.imaging import load_png
+from sonoshare_shared.science.labels import LabelTable, read_labels
+from sonoshare_shared.science.phantom.dicom_study import write_studies
 
 PATIENTS = 14
 

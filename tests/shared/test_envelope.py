@@ -2,9 +2,9 @@
 
 import pytest
 
-from sonoshare_shared.envelope import Envelope, pre_authentication_encoding
 from sonoshare_shared.errors import InputError, IntegrityError, VerificationError
-from sonoshare_shared.keys import PublicKey, SigningKey
+from sonoshare_shared.protocol.envelope import Envelope, pre_authentication_encoding
+from sonoshare_shared.protocol.keys import PublicKey, SigningKey
 
 KIND = "application/x-test"
 

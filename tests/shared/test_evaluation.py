@@ -6,8 +6,8 @@ import torch
 from sklearn.metrics import roc_auc_score
 
 from sonoshare_shared.errors import InputError
-from sonoshare_shared.evaluation import classifier, described, distances, features, subgroups
-from sonoshare_shared.evaluation.auc import (
+from sonoshare_shared.science.evaluation import classifier, described, distances, features, subgroups
+from sonoshare_shared.science.evaluation.auc import (
     auc,
     delong,
     delong_covariance,
@@ -16,9 +16,9 @@ from sonoshare_shared.evaluation.auc import (
     sensitivity_at,
     thresholds,
 )
-from sonoshare_shared.evaluation.labelled import LabelledImages
-from sonoshare_shared.evaluation.tstr import half_of_patients, tstr
-from sonoshare_shared.phantom import simulate
+from sonoshare_shared.science.evaluation.labelled import LabelledImages
+from sonoshare_shared.science.evaluation.tstr import half_of_patients, tstr
+from sonoshare_shared.science.phantom import simulate
 
 
 @pytest.fixture(autouse=True)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from sonoshare_shared.errors import InputError
-from sonoshare_shared.imaging import box_fractions, box_of_mask, load_png, mask_to_grid, save_png, to_grid
+from sonoshare_shared.science.imaging import box_fractions, box_of_mask, load_png, mask_to_grid, save_png, to_grid
 
 
 def test_to_grid_averages_over_area() -> None:

@@ -8,10 +8,10 @@ import pytest
 from PIL import Image
 
 from sonoshare_shared.errors import InputError
-from sonoshare_shared.evaluation.labelled import load_labelled, read_picture
-from sonoshare_shared.imaging import save_png
-from sonoshare_shared.labels import read_labels
-from sonoshare_shared.phantom.dicom_study import write_studies
+from sonoshare_shared.science.evaluation.labelled import load_labelled, read_picture
+from sonoshare_shared.science.imaging import save_png
+from sonoshare_shared.science.labels import read_labels
+from sonoshare_shared.science.phantom.dicom_study import write_studies
 
 
 def test_load_labelled_reads_png_and_dicom_alike(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from sonoshare_shared.errors import InputError
-from sonoshare_shared.labels import LabelRow, read_labels
+from sonoshare_shared.science.labels import LabelRow, read_labels
 
 
 def folder_with(tmp_path: Path, text: str, *pictures: str) -> Path:
@@ -129,7 +129,5 @@ def test_busbra_as_it_is(busbra: Path) -> None:
 
 
 def test_reading_labels_needs_no_torch_and_no_numpy() -> None:
-    code = (
-        "import sys; import sonoshare_shared.labels; sys.exit(1 if {'torch', 'numpy', 'PIL'} & set(sys.modules) else 0)"
-    )
+    code = "import sys; import sonoshare_shared.science.labels; sys.exit(1 if {'torch', 'numpy', 'PIL'} & set(sys.modules) else 0)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -2,8 +2,8 @@
 
 import pytest
 
-from sonoshare_shared import merkle
 from sonoshare_shared.errors import InputError
+from sonoshare_shared.protocol import merkle
 
 # The eight leaves of the Certificate Transparency reference tests, and the roots of their prefixes.
 LEAVES = [

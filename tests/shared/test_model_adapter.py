@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from sonoshare_shared.canonical import sha256_file
 from sonoshare_shared.errors import ModelError
-from sonoshare_shared.model.adapter import (
+from sonoshare_shared.protocol.canonical import sha256_file
+from sonoshare_shared.science.model.adapter import (
     adapter_bytes,
     adapter_digest,
     adapter_from_bytes,
@@ -19,8 +19,8 @@ from sonoshare_shared.model.adapter import (
     save_adapter,
     trained_parameters,
 )
-from sonoshare_shared.model.network import ConditionedUNet
-from sonoshare_shared.model.profiles import PROFILES
+from sonoshare_shared.science.model.network import ConditionedUNet
+from sonoshare_shared.science.model.profiles import PROFILES
 
 
 @pytest.fixture

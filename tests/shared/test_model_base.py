@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from sonoshare_shared.canonical import sha256_file
 from sonoshare_shared.errors import InputError, ModelError
-from sonoshare_shared.model import phantom_cache
-from sonoshare_shared.model.base import (
+from sonoshare_shared.protocol.canonical import sha256_file
+from sonoshare_shared.science.model import phantom_cache
+from sonoshare_shared.science.model.base import (
     IMPORTED,
     base_origin,
     base_path,
@@ -20,16 +20,21 @@ from sonoshare_shared.model.base import (
     load_base,
     load_pinned_base,
 )
-from sonoshare_shared.model.base_pictures import SIMULATED_SCANNER_SLOT, TrainSettings, condition_of, training_batch
-from sonoshare_shared.model.conditions import Condition
-from sonoshare_shared.model.loss import denoising_loss
-from sonoshare_shared.model.network import ConditionedUNet
-from sonoshare_shared.model.phantom_cache import cached_phantoms, simulate_set
-from sonoshare_shared.model.pretrain import BaseTraining, train_base
-from sonoshare_shared.model.profiles import PROFILES
-from sonoshare_shared.model.sampler import SamplerSettings, refine, sample
-from sonoshare_shared.model.tensors import read_tensors, write_tensors
-from sonoshare_shared.phantom import simulate
+from sonoshare_shared.science.model.base_pictures import (
+    SIMULATED_SCANNER_SLOT,
+    TrainSettings,
+    condition_of,
+    training_batch,
+)
+from sonoshare_shared.science.model.conditions import Condition
+from sonoshare_shared.science.model.loss import denoising_loss
+from sonoshare_shared.science.model.network import ConditionedUNet
+from sonoshare_shared.science.model.phantom_cache import cached_phantoms, simulate_set
+from sonoshare_shared.science.model.pretrain import BaseTraining, train_base
+from sonoshare_shared.science.model.profiles import PROFILES
+from sonoshare_shared.science.model.sampler import SamplerSettings, refine, sample
+from sonoshare_shared.science.model.tensors import read_tensors, write_tensors
+from sonoshare_shared.science.phantom import simulate
 
 TINY = PROFILES["tiny"]
 SETTINGS = TrainSettings(phantoms=20, batch_size=4, warm_up=2)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from sonoshare_shared.errors import ModelError
-from sonoshare_shared.model.adapter import (
+from sonoshare_shared.science.model.adapter import (
     adapter_bytes,
     adapter_digest,
     adapter_state,
@@ -16,10 +16,10 @@ from sonoshare_shared.model.adapter import (
     save_adapter,
     trained_parameters,
 )
-from sonoshare_shared.model.conditions import Condition
-from sonoshare_shared.model.lora import LowRank, has_low_rank, merge_low_rank
-from sonoshare_shared.model.network import ConditionedUNet, require_known_modules
-from sonoshare_shared.model.profiles import PROFILES
+from sonoshare_shared.science.model.conditions import Condition
+from sonoshare_shared.science.model.lora import LowRank, has_low_rank, merge_low_rank
+from sonoshare_shared.science.model.network import ConditionedUNet, require_known_modules
+from sonoshare_shared.science.model.profiles import PROFILES
 
 torch.set_num_threads(1)
 

@@ -5,11 +5,11 @@ import torch
 from torch import nn
 
 from sonoshare_shared.errors import ModelError
-from sonoshare_shared.model.conditions import Condition, box_channels
-from sonoshare_shared.model.diffusion import add_noise, denormalise, normalise, stratified_times, velocity
-from sonoshare_shared.model.loss import denoising_loss
-from sonoshare_shared.model.network import ConditionedUNet, require_known_modules
-from sonoshare_shared.model.profiles import PROFILES, profile_named
+from sonoshare_shared.science.model.conditions import Condition, box_channels
+from sonoshare_shared.science.model.diffusion import add_noise, denormalise, normalise, stratified_times, velocity
+from sonoshare_shared.science.model.loss import denoising_loss
+from sonoshare_shared.science.model.network import ConditionedUNet, require_known_modules
+from sonoshare_shared.science.model.profiles import PROFILES, profile_named
 
 TINY = PROFILES["tiny"]
 

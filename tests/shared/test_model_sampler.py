@@ -5,10 +5,10 @@ import pytest
 import torch
 
 from sonoshare_shared.errors import InputError, ModelError
-from sonoshare_shared.model.conditions import Condition
-from sonoshare_shared.model.network import ConditionedUNet
-from sonoshare_shared.model.profiles import PROFILES
-from sonoshare_shared.model.sampler import (
+from sonoshare_shared.science.model.conditions import Condition
+from sonoshare_shared.science.model.network import ConditionedUNet
+from sonoshare_shared.science.model.profiles import PROFILES
+from sonoshare_shared.science.model.sampler import (
     NOISE,
     PHANTOM,
     Guidance,
@@ -16,7 +16,7 @@ from sonoshare_shared.model.sampler import (
     refine,
     sample,
 )
-from sonoshare_shared.phantom import simulate
+from sonoshare_shared.science.phantom import simulate
 
 COUNT = 7
 

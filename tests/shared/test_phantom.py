@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from sonoshare_shared.errors import InputError
-from sonoshare_shared.phantom import SCANNER_STYLES, PhantomBatch, simulate
+from sonoshare_shared.science.phantom import SCANNER_STYLES, PhantomBatch, simulate
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,7 @@
 import pytest
 from pydantic import ValidationError
 
-from sonoshare_shared.documents import ReleasePlan
+from sonoshare_shared.protocol.documents import ReleasePlan
 
 
 def test_a_plan_has_no_more_steps_than_its_start_time_holds():

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from sonoshare_shared.errors import InputError
-from sonoshare_shared.evaluation.readers import Ratings, compare_readers, read_ratings
+from sonoshare_shared.science.evaluation.readers import Ratings, compare_readers, read_ratings
 
 
 def study(rng: np.random.Generator, gain: float = 0.0, readers: int = 4, cases: int = 60) -> Ratings:

@@ -14,20 +14,20 @@ from pathlib import Path
 import pytest
 from tests.shared.consortium import NOW, RELEASE, Consortium
 
-from sonoshare_shared.canonical import canonical_bytes, sha256_file
-from sonoshare_shared.documents import HospitalEntry, ReleaseManifest
-from sonoshare_shared.documents.release import MANIFEST_PAYLOAD_TYPE
-from sonoshare_shared.documents.roster import ROSTER_PAYLOAD_TYPE
-from sonoshare_shared.documents.statement import STATEMENT_PAYLOAD_TYPE
-from sonoshare_shared.envelope import Envelope
 from sonoshare_shared.errors import VerificationError
-from sonoshare_shared.keys import SigningKey
-from sonoshare_shared.release import evidence, layout
-from sonoshare_shared.release.candidate import Candidate, require_candidate_minus
-from sonoshare_shared.release.paths import require_distinct_paths, require_safe_path
-from sonoshare_shared.release.statements import sign_manifest
-from sonoshare_shared.release.verify import Verified, open_roster, verify_release
-from sonoshare_shared.translog import TransparencyLog
+from sonoshare_shared.protocol.canonical import canonical_bytes, sha256_file
+from sonoshare_shared.protocol.documents import HospitalEntry, ReleaseManifest
+from sonoshare_shared.protocol.documents.release import MANIFEST_PAYLOAD_TYPE
+from sonoshare_shared.protocol.documents.roster import ROSTER_PAYLOAD_TYPE
+from sonoshare_shared.protocol.documents.statement import STATEMENT_PAYLOAD_TYPE
+from sonoshare_shared.protocol.envelope import Envelope
+from sonoshare_shared.protocol.keys import SigningKey
+from sonoshare_shared.protocol.release import evidence, layout
+from sonoshare_shared.protocol.release.candidate import Candidate, require_candidate_minus
+from sonoshare_shared.protocol.release.paths import require_distinct_paths, require_safe_path
+from sonoshare_shared.protocol.release.statements import sign_manifest
+from sonoshare_shared.protocol.release.verify import Verified, open_roster, verify_release
+from sonoshare_shared.protocol.translog import TransparencyLog
 
 
 @pytest.fixture(scope="module")
@@ -112,7 +112,7 @@ def test_case_63_no_socket_is_opened(built, folder, monkeypatch):
 
 
 def test_verification_imports_neither_torch_nor_numpy():
-    code = "import sys, sonoshare_shared.release.verify, sonoshare_shared.release.fetch;"
+    code = "import sys, sonoshare_shared.protocol.release.verify, sonoshare_shared.protocol.release.fetch;"
     code += "sys.exit(bool({'torch', 'numpy', 'fastapi'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 

@@ -8,10 +8,18 @@ import pytest
 import torch
 
 from sonoshare_shared.errors import InputError
-from sonoshare_shared.evaluation.labelled import LabelledImages
-from sonoshare_shared.evaluation.scaling import Scaling, curves, draw_scaling, filled_up, pinned, score_scaling, thinned
-from sonoshare_shared.evaluation.units import Units
-from sonoshare_shared.phantom import simulate
+from sonoshare_shared.science.evaluation.labelled import LabelledImages
+from sonoshare_shared.science.evaluation.scaling import (
+    Scaling,
+    curves,
+    draw_scaling,
+    filled_up,
+    pinned,
+    score_scaling,
+    thinned,
+)
+from sonoshare_shared.science.evaluation.units import Units
+from sonoshare_shared.science.phantom import simulate
 
 SIZES, SHARES = (4, 20, 9999), (0.001, 0.2)
 

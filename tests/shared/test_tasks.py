@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from sonoshare_shared.documents import Task
 from sonoshare_shared.errors import InputError, IntegrityError
-from sonoshare_shared.model.base import load_base
-from sonoshare_shared.phantom import simulate
-from sonoshare_shared.tasks.files import FOLDER, read_task, shipped_tasks, with_scanners
-from sonoshare_shared.tasks.phantoms import pathology_shares, start_at_task, task_phantoms
+from sonoshare_shared.protocol.documents import Task
+from sonoshare_shared.science.model.base import load_base
+from sonoshare_shared.science.phantom import simulate
+from sonoshare_shared.science.tasks.files import FOLDER, read_task, shipped_tasks, with_scanners
+from sonoshare_shared.science.tasks.phantoms import pathology_shares, start_at_task, task_phantoms
 
 torch.set_num_threads(1)
 

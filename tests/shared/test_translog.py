@@ -5,8 +5,8 @@ from datetime import UTC, datetime
 import pytest
 
 from sonoshare_shared.errors import IntegrityError, VerificationError
-from sonoshare_shared.keys import SigningKey
-from sonoshare_shared.translog import TransparencyLog, require_extension, verified_head
+from sonoshare_shared.protocol.keys import SigningKey
+from sonoshare_shared.protocol.translog import TransparencyLog, require_extension, verified_head
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 

@@ -7,9 +7,9 @@ import torch
 from numpy.typing import NDArray
 
 from sonoshare_client.dataset import PatientArrays
-from sonoshare_shared.model.conditions import Condition
-from sonoshare_shared.model.loss import denoising_loss
-from sonoshare_shared.model.network import ConditionedUNet
+from sonoshare_shared.science.model.conditions import Condition
+from sonoshare_shared.science.model.loss import denoising_loss
+from sonoshare_shared.science.model.network import ConditionedUNet
 
 _ABSENT = -1
 

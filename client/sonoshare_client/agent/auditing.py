@@ -20,14 +20,14 @@ from sonoshare_privacy.audits.gate import Cohort
 from sonoshare_privacy.audits.mechanism import MechanismCheck, check_mechanism
 from sonoshare_privacy.audits.nearest import BytePictures
 from sonoshare_privacy.canaries import joined
-from sonoshare_shared.documents import AuditPredicate, AuditStatement, Digests, StudyPlan, Subject
-from sonoshare_shared.documents.charge import SampledGaussian
-from sonoshare_shared.documents.exchange import AuditRequest
-from sonoshare_shared.documents.statement import STATEMENT_PAYLOAD_TYPE
 from sonoshare_shared.durable import write_atomically
-from sonoshare_shared.envelope import Envelope
 from sonoshare_shared.errors import IntegrityError
-from sonoshare_shared.release.transfer import CandidateFiles, unpack
+from sonoshare_shared.protocol.documents import AuditPredicate, AuditStatement, Digests, StudyPlan, Subject
+from sonoshare_shared.protocol.documents.charge import SampledGaussian
+from sonoshare_shared.protocol.documents.exchange import AuditRequest
+from sonoshare_shared.protocol.documents.statement import STATEMENT_PAYLOAD_TYPE
+from sonoshare_shared.protocol.envelope import Envelope
+from sonoshare_shared.protocol.release.transfer import CandidateFiles, unpack
 
 
 def audit_candidate(

@@ -16,15 +16,15 @@ from sonoshare_client.agent.node import Node
 from sonoshare_client.dataset import PatientArrays
 from sonoshare_privacy.budget import ChargeRequest
 from sonoshare_privacy.votes import draw_votes
-from sonoshare_shared.calibration.ballot import Ballot, ballot_from
-from sonoshare_shared.canonical import sha256_hex
-from sonoshare_shared.documents import StudyPlan
-from sonoshare_shared.documents.charge import PureDP
-from sonoshare_shared.documents.exchange import VOTES_PAYLOAD_TYPE, CalibrationVotes
-from sonoshare_shared.documents.plan import CalibrationPlan
-from sonoshare_shared.envelope import Envelope
 from sonoshare_shared.errors import IntegrityError, PolicyError
-from sonoshare_shared.model.profiles import profile_named
+from sonoshare_shared.protocol.canonical import sha256_hex
+from sonoshare_shared.protocol.documents import StudyPlan
+from sonoshare_shared.protocol.documents.charge import PureDP
+from sonoshare_shared.protocol.documents.exchange import VOTES_PAYLOAD_TYPE, CalibrationVotes
+from sonoshare_shared.protocol.documents.plan import CalibrationPlan
+from sonoshare_shared.protocol.envelope import Envelope
+from sonoshare_shared.science.calibration.ballot import Ballot, ballot_from
+from sonoshare_shared.science.model.profiles import profile_named
 
 PURPOSE = "calibration of"
 

@@ -17,9 +17,9 @@ from zipfile import BadZipFile
 import numpy as np
 
 from sonoshare_privacy.canaries import SECRET_BYTES, CanaryRecord
-from sonoshare_shared.documents import StudyPlan
 from sonoshare_shared.durable import write_atomically
 from sonoshare_shared.errors import IntegrityError
+from sonoshare_shared.protocol.documents import StudyPlan
 
 _PRIVATE: Final = 0o600
 _SECRET: Final = "secret"  # noqa: S105 - the name of a file

@@ -20,13 +20,13 @@ from sonoshare_client.ledger import open_ledger
 from sonoshare_client.policy import check_cohort
 from sonoshare_client.vault import Vault
 from sonoshare_privacy.ledger import Ledger
-from sonoshare_shared.documents import Roster, StudyPlan
 from sonoshare_shared.durable import write_atomically
 from sonoshare_shared.errors import RefusedError, SonoShareError
-from sonoshare_shared.keys import PublicKey, SigningKey
-from sonoshare_shared.model.adapter import adapter_from_bytes, load_adapter
-from sonoshare_shared.model.base import IMPORTED, load_pinned_base
-from sonoshare_shared.model.network import ConditionedUNet
+from sonoshare_shared.protocol.documents import Roster, StudyPlan
+from sonoshare_shared.protocol.keys import PublicKey, SigningKey
+from sonoshare_shared.science.model.adapter import adapter_from_bytes, load_adapter
+from sonoshare_shared.science.model.base import IMPORTED, load_pinned_base
+from sonoshare_shared.science.model.network import ConditionedUNet
 
 _log = logging.getLogger(__name__)
 

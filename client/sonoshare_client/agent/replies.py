@@ -8,9 +8,9 @@ request can never make a hospital train, audit or sign twice (CASES 31, 35, 40).
 import json
 from pathlib import Path
 
-from sonoshare_shared.canonical import sha256_hex
 from sonoshare_shared.durable import write_atomically
 from sonoshare_shared.errors import RefusedError
+from sonoshare_shared.protocol.canonical import sha256_hex
 
 
 class ReplyStore:

@@ -21,9 +21,10 @@ from sonoshare_client.agent.signing import sign_manifest
 from sonoshare_client.agent.training import train_round
 from sonoshare_client.agent.witness import checked_plan
 from sonoshare_client.policy import check_plan
-from sonoshare_shared.canonical import sha256_hex
-from sonoshare_shared.documents import StudyPlan
-from sonoshare_shared.documents.exchange import (
+from sonoshare_shared.errors import IntegrityError, PolicyError, SonoShareError
+from sonoshare_shared.protocol.canonical import sha256_hex
+from sonoshare_shared.protocol.documents import StudyPlan
+from sonoshare_shared.protocol.documents.exchange import (
     KEYS_REPLY_PAYLOAD_TYPE,
     AuditRequest,
     CalibrateRequest,
@@ -41,8 +42,7 @@ from sonoshare_shared.documents.exchange import (
     model_entry,
     plan_entry,
 )
-from sonoshare_shared.envelope import Envelope
-from sonoshare_shared.errors import IntegrityError, PolicyError, SonoShareError
+from sonoshare_shared.protocol.envelope import Envelope
 
 _REQUEST: Final[TypeAdapter[Request]] = TypeAdapter(Request)
 _log = logging.getLogger(__name__)

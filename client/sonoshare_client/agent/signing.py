@@ -9,14 +9,14 @@ from collections.abc import Sequence
 
 from sonoshare_client.agent.node import Node
 from sonoshare_client.kept_pictures import drop_pictures
-from sonoshare_shared.canonical import sha256_hex
-from sonoshare_shared.documents import AuditStatement, ReleaseManifest, StudyPlan
-from sonoshare_shared.documents.release import MANIFEST_PAYLOAD_TYPE
-from sonoshare_shared.documents.statement import STATEMENT_PAYLOAD_TYPE
-from sonoshare_shared.envelope import Envelope
 from sonoshare_shared.errors import IntegrityError, RefusedError
-from sonoshare_shared.release.candidate import Candidate, require_candidate_minus
-from sonoshare_shared.release.veto import vetoed_images
+from sonoshare_shared.protocol.canonical import sha256_hex
+from sonoshare_shared.protocol.documents import AuditStatement, ReleaseManifest, StudyPlan
+from sonoshare_shared.protocol.documents.release import MANIFEST_PAYLOAD_TYPE
+from sonoshare_shared.protocol.documents.statement import STATEMENT_PAYLOAD_TYPE
+from sonoshare_shared.protocol.envelope import Envelope
+from sonoshare_shared.protocol.release.candidate import Candidate, require_candidate_minus
+from sonoshare_shared.protocol.release.veto import vetoed_images
 
 
 def sign_manifest(node: Node, data: bytes, statements: Sequence[Envelope] = ()) -> Envelope:

@@ -19,17 +19,17 @@ from sonoshare_privacy.canaries import Canaries
 from sonoshare_privacy.engine import PatientDP
 from sonoshare_privacy.gradients.engine import Batch, Loss
 from sonoshare_privacy.optimiser import Optimiser
-from sonoshare_shared.canonical import sha256_hex
-from sonoshare_shared.documents import StudyPlan
-from sonoshare_shared.documents.exchange import TRAIN_REPLY_PAYLOAD_TYPE, TrainReply, TrainRequest
-from sonoshare_shared.envelope import Envelope
 from sonoshare_shared.errors import PolicyError
-from sonoshare_shared.model.adapter import adapter_bytes, adapter_state, trained_parameters
-from sonoshare_shared.model.conditions import Condition
-from sonoshare_shared.model.diffusion import stratified_times
-from sonoshare_shared.model.loss import denoising_loss
-from sonoshare_shared.model.network import ConditionedUNet
-from sonoshare_shared.phantom import simulate
+from sonoshare_shared.protocol.canonical import sha256_hex
+from sonoshare_shared.protocol.documents import StudyPlan
+from sonoshare_shared.protocol.documents.exchange import TRAIN_REPLY_PAYLOAD_TYPE, TrainReply, TrainRequest
+from sonoshare_shared.protocol.envelope import Envelope
+from sonoshare_shared.science.model.adapter import adapter_bytes, adapter_state, trained_parameters
+from sonoshare_shared.science.model.conditions import Condition
+from sonoshare_shared.science.model.diffusion import stratified_times
+from sonoshare_shared.science.model.loss import denoising_loss
+from sonoshare_shared.science.model.network import ConditionedUNet
+from sonoshare_shared.science.phantom import simulate
 
 FINAL_FRACTION: Final = 0.1
 ROWS_AT_ONCE: Final = 32

@@ -8,16 +8,16 @@ is acted on, so that a server cannot show one log now and another later.
 from datetime import UTC, datetime
 from pathlib import Path
 
-from sonoshare_shared import merkle
-from sonoshare_shared.canonical import canonical_bytes
-from sonoshare_shared.documents import LogHead, Roster, StudyPlan
-from sonoshare_shared.documents.exchange import LogEvidence
-from sonoshare_shared.documents.plan import PLAN_PAYLOAD_TYPE
-from sonoshare_shared.documents.roster import ROSTER_PAYLOAD_TYPE
-from sonoshare_shared.envelope import Envelope
 from sonoshare_shared.errors import InputError, IntegrityError, RefusedError
-from sonoshare_shared.keys import PublicKey
-from sonoshare_shared.translog import require_extension, verified_head
+from sonoshare_shared.protocol import merkle
+from sonoshare_shared.protocol.canonical import canonical_bytes
+from sonoshare_shared.protocol.documents import LogHead, Roster, StudyPlan
+from sonoshare_shared.protocol.documents.exchange import LogEvidence
+from sonoshare_shared.protocol.documents.plan import PLAN_PAYLOAD_TYPE
+from sonoshare_shared.protocol.documents.roster import ROSTER_PAYLOAD_TYPE
+from sonoshare_shared.protocol.envelope import Envelope
+from sonoshare_shared.protocol.keys import PublicKey
+from sonoshare_shared.protocol.translog import require_extension, verified_head
 
 ROSTER_FILE = "roster.dsse.json"
 ROOT_KEY_FILE = "root.pub"

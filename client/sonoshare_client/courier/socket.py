@@ -5,8 +5,8 @@ import struct
 from pathlib import Path
 from typing import Final
 
-from sonoshare_shared.documents.exchange import MAX_FRAME_BYTES
 from sonoshare_shared.errors import FederationError
+from sonoshare_shared.protocol.documents.exchange import MAX_FRAME_BYTES
 
 _LENGTH: Final = struct.Struct(">Q")
 _BLOCK_BYTES: Final = 1 << 20

@@ -47,7 +47,7 @@ from sonoshare_client.intake.devices import kept_device
 from sonoshare_client.intake.limits import Limits
 from sonoshare_client.intake.reasons import Reason, Refused
 from sonoshare_client.stored_image import Box
-from sonoshare_shared.imaging import eight_bits, luma
+from sonoshare_shared.science.imaging import eight_bits, luma
 
 # Values are what they are; pydicom's warnings would quote them.
 config.settings.reading_validation_mode = config.IGNORE

@@ -23,7 +23,7 @@ from sonoshare_client.intake.twins import compare_new
 from sonoshare_client.vault import TwinRecord, Vault
 from sonoshare_client.vault_writer import Added, VaultWriter
 from sonoshare_shared.errors import InputError
-from sonoshare_shared.labels import LabelRow, LabelTable, read_labels
+from sonoshare_shared.science.labels import LabelRow, LabelTable, read_labels
 
 Progress = Callable[[int, int], None]
 """Called with the number of pictures done and in all."""

@@ -10,7 +10,7 @@ from PIL import Image
 
 from sonoshare_client.intake.limits import Limits
 from sonoshare_client.intake.reasons import Reason, Refused
-from sonoshare_shared.imaging import DEEP_MODES, GREY_MODES, Levels, grey_levels, lesion_pixels
+from sonoshare_shared.science.imaging import DEEP_MODES, GREY_MODES, Levels, grey_levels, lesion_pixels
 
 _MODES: Final = (*GREY_MODES, *DEEP_MODES, "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")
 

@@ -18,7 +18,7 @@ from sonoshare_client.vault import ImageRef, TwinRecord, Vault
 from sonoshare_client.vault_writer import VaultWriter
 from sonoshare_privacy.audits.twins import find_twins
 from sonoshare_shared.errors import InputError
-from sonoshare_shared.imaging import to_grid
+from sonoshare_shared.science.imaging import to_grid
 
 GRID_PX: Final = 64
 _PICTURE_PX: Final = 384

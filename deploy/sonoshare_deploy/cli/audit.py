@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from sonoshare_client.auditor import AuditOutcome
     from sonoshare_client.payment import Payment
     from sonoshare_privacy.audits.gate import Cohort
-    from sonoshare_shared.documents import AuditPlan
+    from sonoshare_shared.protocol.documents import AuditPlan
 
 EPSILON = 1.0
 TOLERATED_SHARE = 0.1
@@ -107,7 +107,7 @@ def command(
     # Imported here: `audit --help` needs none of it.
     from sonoshare_client.audit_folder import read_folder_audit  # noqa: PLC0415
     from sonoshare_privacy.audits.gate import Cohort  # noqa: PLC0415
-    from sonoshare_shared.documents import AuditPlan  # noqa: PLC0415
+    from sonoshare_shared.protocol.documents import AuditPlan  # noqa: PLC0415
 
     if own_eyes is not None and own_eyes.is_file():
         raise InputError(f"{own_eyes.name} exists", remedy="give the name of a new file or folder")

@@ -59,12 +59,12 @@ def train(
     """Train a base model, or go on training it; the base file is usable at every checkpoint."""
     import torch  # noqa: PLC0415 - takes seconds
 
-    from sonoshare_shared.canonical import sha256_file  # noqa: PLC0415
-    from sonoshare_shared.model.base_card import write_card  # noqa: PLC0415
-    from sonoshare_shared.model.base_pictures import TrainSettings  # noqa: PLC0415
-    from sonoshare_shared.model.pretrain import Progress, checkpoint_path, train_base  # noqa: PLC0415
-    from sonoshare_shared.model.profiles import profile_named  # noqa: PLC0415
-    from sonoshare_shared.model.public_images import read_public_images  # noqa: PLC0415
+    from sonoshare_shared.protocol.canonical import sha256_file  # noqa: PLC0415
+    from sonoshare_shared.science.model.base_card import write_card  # noqa: PLC0415
+    from sonoshare_shared.science.model.base_pictures import TrainSettings  # noqa: PLC0415
+    from sonoshare_shared.science.model.pretrain import Progress, checkpoint_path, train_base  # noqa: PLC0415
+    from sonoshare_shared.science.model.profiles import profile_named  # noqa: PLC0415
+    from sonoshare_shared.science.model.public_images import read_public_images  # noqa: PLC0415
 
     if (seconds is None) == (steps is None):
         raise InputError("how long to train is not clear", remedy="give either --seconds or --steps")
@@ -115,7 +115,7 @@ def train(
 @json_option
 def import_(*, source: Path, profile: str, home: Path, as_json: bool) -> None:
     """Check a base file of the consortium's own and keep it under its digest, which a study pins."""
-    from sonoshare_shared.model.base import IMPORTED, import_base, imported_base  # noqa: PLC0415
+    from sonoshare_shared.science.model.base import IMPORTED, import_base, imported_base  # noqa: PLC0415
 
     digest = import_base(source, profile, home / IMPORTED)
     emit({"profile": profile, "digest": digest, "base": str(imported_base(home / IMPORTED, digest))}, as_json)
@@ -132,8 +132,8 @@ def import_(*, source: Path, profile: str, home: Path, as_json: bool) -> None:
 @json_option
 def info(*, profile: str, path: Path | None, as_json: bool) -> None:
     """Check a base file and show its digest, size and origin."""
-    from sonoshare_shared.model.adapter import AFFINE, FULL, LORA, prepare, trained_parameters  # noqa: PLC0415
-    from sonoshare_shared.model.base import base_origin, base_path, load_base  # noqa: PLC0415
+    from sonoshare_shared.science.model.adapter import AFFINE, FULL, LORA, prepare, trained_parameters  # noqa: PLC0415
+    from sonoshare_shared.science.model.base import base_origin, base_path, load_base  # noqa: PLC0415
 
     model, digest = load_base(profile, path)
     sizes = {}

@@ -35,7 +35,7 @@ def init(home: Path, consortium: str, hosts: tuple[str, ...], as_json: bool, **a
     from sonoshare_deploy.coordinator import Consortium  # noqa: PLC0415 - keeps --help fast, here and below
     from sonoshare_deploy.provision import CA_CERTIFICATE, create_coordinator  # noqa: PLC0415
     from sonoshare_deploy.terms import audit_policy  # noqa: PLC0415
-    from sonoshare_shared.documents.plan import VetoPlan  # noqa: PLC0415
+    from sonoshare_shared.protocol.documents.plan import VetoPlan  # noqa: PLC0415
 
     epsilon = audit["epsilon_veto"]
     veto = None if epsilon is None else VetoPlan(epsilon=epsilon, threshold=audit["veto_threshold"])
@@ -122,11 +122,11 @@ def ballot(*, task: str, profile: str, clusters: int, phantoms: int, seed: int, 
     """Make what patients vote on: kinds of simulated phantoms of a task. No patient is read."""
     from rich.progress import Progress  # noqa: PLC0415
 
-    from sonoshare_shared.calibration.ballot import make_ballot  # noqa: PLC0415
     from sonoshare_shared.durable import write_atomically  # noqa: PLC0415
     from sonoshare_shared.errors import InputError  # noqa: PLC0415
-    from sonoshare_shared.model.profiles import profile_named  # noqa: PLC0415
-    from sonoshare_shared.tasks.files import read_task  # noqa: PLC0415
+    from sonoshare_shared.science.calibration.ballot import make_ballot  # noqa: PLC0415
+    from sonoshare_shared.science.model.profiles import profile_named  # noqa: PLC0415
+    from sonoshare_shared.science.tasks.files import read_task  # noqa: PLC0415
 
     if out.exists():
         raise InputError(f"{out.name} exists", remedy="give the name of a new file")
@@ -206,8 +206,8 @@ def create(
     from sonoshare_deploy.terms import parse_cohorts, study_terms  # noqa: PLC0415
     from sonoshare_server.federation.home import CoordinatorHome  # noqa: PLC0415
     from sonoshare_server.studies import draft_study  # noqa: PLC0415
-    from sonoshare_shared.model.base import IMPORTED, imported_base  # noqa: PLC0415
-    from sonoshare_shared.tasks.files import read_task, with_scanners  # noqa: PLC0415
+    from sonoshare_shared.science.model.base import IMPORTED, imported_base  # noqa: PLC0415
+    from sonoshare_shared.science.tasks.files import read_task, with_scanners  # noqa: PLC0415
 
     asked = with_scanners(read_task(task), scanners)
     audit, patients = Consortium.read(home).audit, parse_cohorts(cohorts)

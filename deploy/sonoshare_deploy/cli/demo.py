@@ -10,7 +10,7 @@ from sonoshare_deploy.cli.output import emit, json_option, progress_console
 from sonoshare_deploy.cli.parameters import FiniteRange
 
 if TYPE_CHECKING:
-    from sonoshare_shared.documents.plan import Profile
+    from sonoshare_shared.protocol.documents.plan import Profile
 
 ANY_PORT = 0
 
@@ -55,7 +55,7 @@ def command(
     from sonoshare_deploy.demo.result import demo_result, print_result  # noqa: PLC0415
     from sonoshare_deploy.demo.utility import utility_of  # noqa: PLC0415
     from sonoshare_deploy.processes import Supervisor, end_on_signals, wait_until_interrupted  # noqa: PLC0415
-    from sonoshare_shared.labels import read_labels  # noqa: PLC0415
+    from sonoshare_shared.science.labels import read_labels  # noqa: PLC0415
 
     # Whatever ends the demonstration, no process is left behind.
     end_on_signals()

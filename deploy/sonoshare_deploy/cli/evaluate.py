@@ -10,7 +10,7 @@ from rich.console import Console
 from sonoshare_deploy.cli.output import emit, json_option, progress_console
 
 if TYPE_CHECKING:
-    from sonoshare_shared.evaluation.labelled import LabelledImages
+    from sonoshare_shared.science.evaluation.labelled import LabelledImages
 
 GRID_PX = 64
 Number = TypeVar("Number", int, float)
@@ -60,9 +60,9 @@ def _read_sets(
 ) -> "tuple[LabelledImages, LabelledImages, LabelledImages]":
     """Synthetic, test and training images."""
     # Imported here: seconds to import, and other verbs do without.
-    from sonoshare_shared.evaluation.labelled import load_labelled  # noqa: PLC0415
-    from sonoshare_shared.evaluation.tstr import half_of_patients  # noqa: PLC0415
-    from sonoshare_shared.labels import read_labels  # noqa: PLC0415
+    from sonoshare_shared.science.evaluation.labelled import load_labelled  # noqa: PLC0415
+    from sonoshare_shared.science.evaluation.tstr import half_of_patients  # noqa: PLC0415
+    from sonoshare_shared.science.labels import read_labels  # noqa: PLC0415
 
     names = tuple(name.strip() for name in classes.split(","))
     progress = progress_console()
@@ -94,7 +94,7 @@ def tstr(
     as_json: bool,
 ) -> None:
     """Train on synthetic (and on real, on both, and on one after the other), test on real."""
-    from sonoshare_shared.evaluation import tstr as measure  # noqa: PLC0415
+    from sonoshare_shared.science.evaluation import tstr as measure  # noqa: PLC0415
 
     made, test, known = _read_sets(synthetic, real, train, size, classes)
     progress_console().print(f"training {5 * seeds} classifiers of {steps} steps")
@@ -151,8 +151,8 @@ def scaling(
     as_json: bool,
 ) -> None:
     """How much synthetic data is worth having: over its amount, and over how rare the positive class is."""
-    from sonoshare_shared.evaluation import scaling as measure  # noqa: PLC0415
-    from sonoshare_shared.evaluation.units import Units  # noqa: PLC0415
+    from sonoshare_shared.science.evaluation import scaling as measure  # noqa: PLC0415
+    from sonoshare_shared.science.evaluation.units import Units  # noqa: PLC0415
 
     amounts = _numbers(sizes, "--sizes", int)
     rarities = [number / 100 for number in _numbers(shares, "--shares", float)]
@@ -181,6 +181,6 @@ def _numbers(text: str, option: str, kind: type[Number]) -> list[Number]:
 @json_option
 def readers(*, ratings: Path, as_json: bool) -> None:
     """Compare treatments over readers and cases (columns reader,treatment,case,truth,rating)."""
-    from sonoshare_shared.evaluation.readers import compare_readers, read_ratings  # noqa: PLC0415
+    from sonoshare_shared.science.evaluation.readers import compare_readers, read_ratings  # noqa: PLC0415
 
     emit(compare_readers(read_ratings(ratings)).as_json(), as_json)

@@ -38,7 +38,7 @@ def command(
     # Imported here: `fetch --help` needs none of it.
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn  # noqa: PLC0415
 
-    from sonoshare_shared.release.fetch import fetch_release  # noqa: PLC0415
+    from sonoshare_shared.protocol.release.fetch import fetch_release  # noqa: PLC0415
 
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     with Progress(*columns, console=progress_console(), disable=as_json, transient=True) as bar:

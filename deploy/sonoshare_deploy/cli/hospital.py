@@ -78,7 +78,7 @@ def ingest(*, source: Path, home_path: Path, labels: Path | None, task: str | No
 
     from sonoshare_client.home import NodeHome  # noqa: PLC0415
     from sonoshare_client.intake.ingest import ingest as take_in  # noqa: PLC0415
-    from sonoshare_shared.tasks.files import read_task  # noqa: PLC0415
+    from sonoshare_shared.science.tasks.files import read_task  # noqa: PLC0415
 
     classes = None if task is None else read_task(task).classes
     home = NodeHome.open(home_path)

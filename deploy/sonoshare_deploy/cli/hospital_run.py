@@ -28,8 +28,8 @@ def enrol(home_path: Path, roster: Path, root_key: str, *, as_json: bool) -> Non
     """Pin the consortium: from now on only its roster, coordinator and log are believed."""
     from sonoshare_client.agent import witness  # noqa: PLC0415 - keeps --help fast, here and below
     from sonoshare_client.home import NodeHome  # noqa: PLC0415
-    from sonoshare_shared.envelope import Envelope  # noqa: PLC0415
-    from sonoshare_shared.keys import PublicKey  # noqa: PLC0415
+    from sonoshare_shared.protocol.envelope import Envelope  # noqa: PLC0415
+    from sonoshare_shared.protocol.keys import PublicKey  # noqa: PLC0415
 
     home = NodeHome.open(home_path)
     pinned = witness.enrol(home.state_path, Envelope.load(roster), PublicKey.from_hex(root_key))

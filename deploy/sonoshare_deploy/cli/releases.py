@@ -18,7 +18,7 @@ DEFAULT_SERVER = "http://127.0.0.1:8080"
 def command(server: str, as_json: bool) -> int:
     """List the releases of a catalogue."""
     # Imported here: `releases --help` needs none of it.
-    from sonoshare_shared.release.remote import connected, list_releases  # noqa: PLC0415
+    from sonoshare_shared.protocol.release.remote import connected, list_releases  # noqa: PLC0415
 
     with connected(server) as client:
         releases = list_releases(client)

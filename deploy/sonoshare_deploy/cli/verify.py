@@ -12,9 +12,9 @@ from sonoshare_deploy.cli.output import emit, json_option
 from sonoshare_shared.errors import IntegrityError, VerificationError
 
 if TYPE_CHECKING:
-    from sonoshare_shared.documents.charge import LedgerExport
-    from sonoshare_shared.envelope import Envelope
-    from sonoshare_shared.release.evidence import LogView
+    from sonoshare_shared.protocol.documents.charge import LedgerExport
+    from sonoshare_shared.protocol.envelope import Envelope
+    from sonoshare_shared.protocol.release.evidence import LogView
 
 Human = Callable[[Console], None]
 
@@ -61,8 +61,8 @@ def check(
         InputError: the root key is not a key.
     """
     # Imported here: `verify --help` needs none of it.
-    from sonoshare_shared.keys import PublicKey  # noqa: PLC0415
-    from sonoshare_shared.release.verify import verify_release  # noqa: PLC0415
+    from sonoshare_shared.protocol.keys import PublicKey  # noqa: PLC0415
+    from sonoshare_shared.protocol.release.verify import verify_release  # noqa: PLC0415
 
     verified = verify_release(
         folder,
@@ -107,8 +107,8 @@ def check_ledger(path: Path, roster_file: Path, *, root: str | None) -> tuple[di
     Raises:
         VerificationError: cause ``ledger`` or ``roster``.
     """
-    from sonoshare_shared.keys import PublicKey  # noqa: PLC0415
-    from sonoshare_shared.release.verify import open_roster  # noqa: PLC0415
+    from sonoshare_shared.protocol.keys import PublicKey  # noqa: PLC0415
+    from sonoshare_shared.protocol.release.verify import open_roster  # noqa: PLC0415
 
     roster = open_roster(_read_roster(roster_file), PublicKey.from_hex(root) if root else None)
     export = _read_export(path)
@@ -140,7 +140,7 @@ def check_ledger(path: Path, roster_file: Path, *, root: str | None) -> tuple[di
 
 
 def _read_export(path: Path) -> "LedgerExport":
-    from sonoshare_shared.documents.charge import LedgerExport  # noqa: PLC0415
+    from sonoshare_shared.protocol.documents.charge import LedgerExport  # noqa: PLC0415
 
     try:
         return LedgerExport.from_bytes(path.read_bytes())
@@ -151,7 +151,7 @@ def _read_export(path: Path) -> "LedgerExport":
 
 
 def _read_roster(path: Path) -> "Envelope":
-    from sonoshare_shared.envelope import Envelope  # noqa: PLC0415
+    from sonoshare_shared.protocol.envelope import Envelope  # noqa: PLC0415
 
     try:
         return Envelope.load(path)
@@ -165,8 +165,8 @@ def _is_stale(known_until: object) -> bool:
 
 def _read_log(path: Path) -> "LogView | Envelope":
     """A whole log, or the signed head alone."""
-    from sonoshare_shared.envelope import Envelope  # noqa: PLC0415
-    from sonoshare_shared.release.evidence import LogView  # noqa: PLC0415
+    from sonoshare_shared.protocol.envelope import Envelope  # noqa: PLC0415
+    from sonoshare_shared.protocol.release.evidence import LogView  # noqa: PLC0415
 
     try:
         data = path.read_bytes()

@@ -32,13 +32,13 @@ from sonoshare_server.federation.home import CoordinatorHome, Study
 from sonoshare_server.federation.statements import candidate_folder
 from sonoshare_server.release.pipeline import facts_for
 from sonoshare_server.studies import draft_study
-from sonoshare_shared.documents import AuditStatement
-from sonoshare_shared.documents.plan import Profile
-from sonoshare_shared.envelope import Envelope
 from sonoshare_shared.errors import InputError, RefusedError
-from sonoshare_shared.keys import PublicKey
-from sonoshare_shared.labels import read_labels
-from sonoshare_shared.model.profiles import profile_named
+from sonoshare_shared.protocol.documents import AuditStatement
+from sonoshare_shared.protocol.documents.plan import Profile
+from sonoshare_shared.protocol.envelope import Envelope
+from sonoshare_shared.protocol.keys import PublicKey
+from sonoshare_shared.science.labels import read_labels
+from sonoshare_shared.science.model.profiles import profile_named
 
 STUDY: Final = "demo"
 RELEASE: Final = "demo-1"

@@ -6,8 +6,8 @@ from typing import Final
 
 from sonoshare_deploy.demo.cohorts import Cohort, cohort_of
 from sonoshare_deploy.demo.workers import worker_pool
-from sonoshare_shared.labels import read_labels
-from sonoshare_shared.phantom.dicom_study import write_studies
+from sonoshare_shared.science.labels import read_labels
+from sonoshare_shared.science.phantom.dicom_study import write_studies
 
 PATIENTS_EACH: Final = 220
 SEED: Final = 7

@@ -9,7 +9,7 @@ from rich.table import Table
 from sonoshare_client.ledger import open_ledger
 from sonoshare_deploy.demo.journey import RELEASE, STUDY, Journey
 from sonoshare_deploy.demo.memory import PeakMemory
-from sonoshare_shared.documents import AuditStatement
+from sonoshare_shared.protocol.documents import AuditStatement
 
 
 def demo_result(journey: Journey, utility: dict[str, Any], peak: PeakMemory) -> dict[str, Any]:

@@ -17,12 +17,12 @@ from sonoshare_client.home import NodeHome
 from sonoshare_client.vault import Vault
 from sonoshare_deploy.demo.workers import worker_pool
 from sonoshare_server.release.draw import phantoms_of
-from sonoshare_shared.documents import StudyPlan, Task
-from sonoshare_shared.evaluation.auc import patient_bootstrap
-from sonoshare_shared.evaluation.classifier import fit
-from sonoshare_shared.evaluation.labelled import load_labelled
-from sonoshare_shared.labels import LabelTable
-from sonoshare_shared.model.profiles import profile_named
+from sonoshare_shared.protocol.documents import StudyPlan, Task
+from sonoshare_shared.science.evaluation.auc import patient_bootstrap
+from sonoshare_shared.science.evaluation.classifier import fit
+from sonoshare_shared.science.evaluation.labelled import load_labelled
+from sonoshare_shared.science.labels import LabelTable
+from sonoshare_shared.science.model.profiles import profile_named
 
 SEED: Final = 0
 STEPS: Final = 250  # of the classifier: enough for one figure in a demonstration

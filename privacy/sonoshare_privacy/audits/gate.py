@@ -31,9 +31,9 @@ from sonoshare_privacy.audits.rates import (
     resolution,
     smallest_detectable_auc,
 )
-from sonoshare_shared.documents import AuditPlan
-from sonoshare_shared.documents.statement import Verdict
 from sonoshare_shared.errors import InputError
+from sonoshare_shared.protocol.documents import AuditPlan
+from sonoshare_shared.protocol.documents.statement import Verdict
 
 MEMBERSHIP_BINS: Final = 4
 """Quartiles of a rough private look (membership.py)."""

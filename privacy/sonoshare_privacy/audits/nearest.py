@@ -34,7 +34,7 @@ from sonoshare_privacy.audits.correlation import (
     posed_windows,
 )
 from sonoshare_privacy.audits.search import best_matches, products
-from sonoshare_shared.canonical import sha256_hex
+from sonoshare_shared.protocol.canonical import sha256_hex
 
 SHARD: Final = 16_384
 """Candidates whose features are held at a time."""

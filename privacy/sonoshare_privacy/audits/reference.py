@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sonoshare_shared.model.tensors import read_tensors, write_tensors
-from sonoshare_shared.phantom import simulate
+from sonoshare_shared.science.model.tensors import read_tensors, write_tensors
+from sonoshare_shared.science.phantom import simulate
 
 REFERENCE_SEED: Final = 2**53 + 20_261_101
 """Beyond every seed a release plan can name, so that no candidate was refined from a reference phantom."""

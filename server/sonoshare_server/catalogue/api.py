@@ -19,8 +19,8 @@ from sonoshare_server.catalogue.files import file_response
 from sonoshare_server.catalogue.settings import CatalogueSettings
 from sonoshare_server.catalogue.store import ReleaseStore, StoredRelease
 from sonoshare_server.catalogue.tokens import Grant, TokenStore
-from sonoshare_shared.documents.plan import Identifier
-from sonoshare_shared.release import layout
+from sonoshare_shared.protocol.documents.plan import Identifier
+from sonoshare_shared.protocol.release import layout
 
 ReleaseId = Annotated[Identifier, Path(description="identifier of a release")]
 

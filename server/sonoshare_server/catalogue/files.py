@@ -16,8 +16,8 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from sonoshare_server.catalogue.store import StoredFile
-from sonoshare_shared.release import layout
-from sonoshare_shared.release.paths import open_regular
+from sonoshare_shared.protocol.release import layout
+from sonoshare_shared.protocol.release.paths import open_regular
 
 _WHOLE_BYTES: Final = 512 << 10
 _BLOCK_BYTES: Final = 1 << 20

@@ -6,8 +6,8 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final
 
-from sonoshare_shared.envelope import Envelope
-from sonoshare_shared.release.evidence import LogView
+from sonoshare_shared.protocol.envelope import Envelope
+from sonoshare_shared.protocol.release.evidence import LogView
 
 AGREEMENT_TEXT: Final = """\
 The images of this release are synthetic. They were drawn from a model that was trained inside hospitals under

@@ -15,20 +15,20 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 from sonoshare_server.catalogue.database import Database
-from sonoshare_shared.canonical import sha256_hex
-from sonoshare_shared.documents import Roster, StudyPlan
-from sonoshare_shared.envelope import Envelope
 from sonoshare_shared.errors import InputError, IntegrityError, RefusedError, VerificationError
-from sonoshare_shared.keys import PublicKey
-from sonoshare_shared.release import layout
-from sonoshare_shared.release.evidence import (
+from sonoshare_shared.protocol.canonical import sha256_hex
+from sonoshare_shared.protocol.documents import Roster, StudyPlan
+from sonoshare_shared.protocol.envelope import Envelope
+from sonoshare_shared.protocol.keys import PublicKey
+from sonoshare_shared.protocol.release import layout
+from sonoshare_shared.protocol.release.evidence import (
     REVOCATION_PAYLOAD_TYPE,
     LogView,
     Revocation,
     revocation_entry,
 )
-from sonoshare_shared.release.verify import Verified, verify_release
-from sonoshare_shared.translog import TransparencyLog
+from sonoshare_shared.protocol.release.verify import Verified, verify_release
+from sonoshare_shared.protocol.translog import TransparencyLog
 
 State = Literal["published", "unpublished", "revoked"]
 COORDINATOR = "coordinator"

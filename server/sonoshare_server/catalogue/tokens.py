@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from sonoshare_server.catalogue.database import Database
-from sonoshare_shared.canonical import sha256_hex
+from sonoshare_shared.protocol.canonical import sha256_hex
 
 PREFIX: Final = "sonoshare_"
 _RANDOM_BYTES: Final = 32

@@ -8,11 +8,11 @@ A hospital votes once a plan and answers the same request with the same bytes, s
 from sonoshare_server.federation.home import Study, Witness
 from sonoshare_server.federation.rounds import Coordinator, introduce
 from sonoshare_server.federation.statements import answer_of, store_envelope, stored_envelopes
-from sonoshare_shared.documents.exchange import CalibrateRequest, CalibrationVotes, encode_frame, plan_entry
-from sonoshare_shared.envelope import Envelope
 from sonoshare_shared.errors import FederationError, InputError, SonoShareError
-from sonoshare_shared.release import layout
-from sonoshare_shared.release.votes import VotesEvidence, votes_of
+from sonoshare_shared.protocol.documents.exchange import CalibrateRequest, CalibrationVotes, encode_frame, plan_entry
+from sonoshare_shared.protocol.envelope import Envelope
+from sonoshare_shared.protocol.release import layout
+from sonoshare_shared.protocol.release.votes import VotesEvidence, votes_of
 
 CALIBRATE_DEADLINE_SECONDS = 1800.0
 

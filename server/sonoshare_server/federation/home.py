@@ -18,16 +18,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from sonoshare_shared.canonical import sha256_hex
-from sonoshare_shared.documents import Roster, StudyPlan
-from sonoshare_shared.documents.plan import PLAN_PAYLOAD_TYPE
-from sonoshare_shared.documents.roster import ROSTER_PAYLOAD_TYPE
 from sonoshare_shared.durable import write_atomically
-from sonoshare_shared.envelope import Envelope
 from sonoshare_shared.errors import FederationError, InputError
-from sonoshare_shared.keys import PublicKey, SigningKey
-from sonoshare_shared.release import layout
-from sonoshare_shared.translog import TransparencyLog
+from sonoshare_shared.protocol.canonical import sha256_hex
+from sonoshare_shared.protocol.documents import Roster, StudyPlan
+from sonoshare_shared.protocol.documents.plan import PLAN_PAYLOAD_TYPE
+from sonoshare_shared.protocol.documents.roster import ROSTER_PAYLOAD_TYPE
+from sonoshare_shared.protocol.envelope import Envelope
+from sonoshare_shared.protocol.keys import PublicKey, SigningKey
+from sonoshare_shared.protocol.release import layout
+from sonoshare_shared.protocol.translog import TransparencyLog
 
 EVENTS: Final = "events.jsonl"
 

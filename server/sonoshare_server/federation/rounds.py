@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from sonoshare_server.federation.aggregate import Tensors, aggregate, check_update, read_tensors
 from sonoshare_server.federation.fleet import Fleet
 from sonoshare_server.federation.home import CoordinatorHome, Study, Witness
-from sonoshare_shared.canonical import sha256_hex
-from sonoshare_shared.documents import Roster
-from sonoshare_shared.documents.exchange import (
+from sonoshare_shared.errors import FederationError, IntegrityError, SonoShareError
+from sonoshare_shared.protocol.canonical import sha256_hex
+from sonoshare_shared.protocol.documents import Roster
+from sonoshare_shared.protocol.documents.exchange import (
     KEYS_REPLY_PAYLOAD_TYPE,
     TRAIN_REPLY_PAYLOAD_TYPE,
     KeysReply,
@@ -25,9 +26,8 @@ from sonoshare_shared.documents.exchange import (
     model_entry,
     plan_entry,
 )
-from sonoshare_shared.errors import FederationError, IntegrityError, SonoShareError
-from sonoshare_shared.keys import PublicKey
-from sonoshare_shared.translog import TransparencyLog
+from sonoshare_shared.protocol.keys import PublicKey
+from sonoshare_shared.protocol.translog import TransparencyLog
 
 KEYS_DEADLINE_SECONDS = 60.0
 

@@ -13,23 +13,23 @@ from typing import Final
 
 from sonoshare_server.federation.home import Study, Witness
 from sonoshare_server.federation.rounds import Coordinator, identity_key, introduce
-from sonoshare_shared.canonical import sha256_hex
-from sonoshare_shared.documents import AuditStatement, StudyPlan
-from sonoshare_shared.documents.exchange import (
+from sonoshare_shared.durable import write_atomically
+from sonoshare_shared.errors import FederationError, IntegrityError, SonoShareError
+from sonoshare_shared.protocol.canonical import sha256_hex
+from sonoshare_shared.protocol.documents import AuditStatement, StudyPlan
+from sonoshare_shared.protocol.documents.exchange import (
     AuditRequest,
     SignRequest,
     accepted,
     candidate_entry,
     encode_frame,
 )
-from sonoshare_shared.documents.release import MANIFEST_PAYLOAD_TYPE
-from sonoshare_shared.documents.statement import STATEMENT_PAYLOAD_TYPE
-from sonoshare_shared.durable import write_atomically
-from sonoshare_shared.envelope import Envelope
-from sonoshare_shared.errors import FederationError, IntegrityError, SonoShareError
-from sonoshare_shared.keys import PublicKey
-from sonoshare_shared.release import layout
-from sonoshare_shared.release.transfer import pack
+from sonoshare_shared.protocol.documents.release import MANIFEST_PAYLOAD_TYPE
+from sonoshare_shared.protocol.documents.statement import STATEMENT_PAYLOAD_TYPE
+from sonoshare_shared.protocol.envelope import Envelope
+from sonoshare_shared.protocol.keys import PublicKey
+from sonoshare_shared.protocol.release import layout
+from sonoshare_shared.protocol.release.transfer import pack
 
 AUDIT_DEADLINE_SECONDS: Final = 3600.0
 SIGN_DEADLINE_SECONDS: Final = 300.0

@@ -24,8 +24,9 @@ from sonoshare_server.release.contact_sheet import COLUMNS, contact_sheet
 from sonoshare_server.release.describe import Description
 from sonoshare_server.release.facts import Facts
 from sonoshare_server.release.folder import appearing, put
-from sonoshare_shared.canonical import sha256_file, sha256_hex
-from sonoshare_shared.documents import (
+from sonoshare_shared.errors import InputError, IntegrityError, VerificationError
+from sonoshare_shared.protocol.canonical import sha256_file, sha256_hex
+from sonoshare_shared.protocol.documents import (
     AuditStatement,
     FileEntry,
     HospitalBudget,
@@ -34,16 +35,15 @@ from sonoshare_shared.documents import (
     Roster,
     StudyPlan,
 )
-from sonoshare_shared.documents.statement import STATEMENT_PAYLOAD_TYPE
-from sonoshare_shared.envelope import Envelope
-from sonoshare_shared.errors import InputError, IntegrityError, VerificationError
-from sonoshare_shared.release import layout
-from sonoshare_shared.release.candidate import Candidate, CandidateImage
-from sonoshare_shared.release.evidence import LogProof
-from sonoshare_shared.release.paths import files_in
-from sonoshare_shared.release.statements import require_manifest_signature, require_passes, statement_of
-from sonoshare_shared.release.verify import open_roster
-from sonoshare_shared.release.votes import VotesEvidence
+from sonoshare_shared.protocol.documents.statement import STATEMENT_PAYLOAD_TYPE
+from sonoshare_shared.protocol.envelope import Envelope
+from sonoshare_shared.protocol.release import layout
+from sonoshare_shared.protocol.release.candidate import Candidate, CandidateImage
+from sonoshare_shared.protocol.release.evidence import LogProof
+from sonoshare_shared.protocol.release.paths import files_in
+from sonoshare_shared.protocol.release.statements import require_manifest_signature, require_passes, statement_of
+from sonoshare_shared.protocol.release.verify import open_roster
+from sonoshare_shared.protocol.release.votes import VotesEvidence
 
 
 @dataclass(frozen=True)

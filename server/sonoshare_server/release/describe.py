@@ -9,9 +9,9 @@ from functools import cached_property
 from typing import Any, Final
 
 from sonoshare_server.release.facts import DATA_LICENCE, Facts
-from sonoshare_shared.documents import PrivacyStatement, StudyPlan
-from sonoshare_shared.release import layout
-from sonoshare_shared.release.candidate import Candidate, CandidateImage
+from sonoshare_shared.protocol.documents import PrivacyStatement, StudyPlan
+from sonoshare_shared.protocol.release import layout
+from sonoshare_shared.protocol.release.candidate import Candidate, CandidateImage
 
 _LICENCE_TEXT: Final = """\
 SonoShare data licence, version 1.0 ({licence})

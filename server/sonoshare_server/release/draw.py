@@ -16,19 +16,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sonoshare_server.release.build import Samples
-from sonoshare_shared.calibration.ballot import Ballot, ballot_from, require_ballot_for
-from sonoshare_shared.calibration.choice import calibrated_phantoms, chances_of, shares_of
-from sonoshare_shared.canonical import sha256_hex
-from sonoshare_shared.documents import Roster, StudyPlan
-from sonoshare_shared.model.adapter import adapter_from_bytes, load_adapter
-from sonoshare_shared.model.base import load_pinned_base
-from sonoshare_shared.model.conditions import Condition
-from sonoshare_shared.model.network import ConditionedUNet
-from sonoshare_shared.model.profiles import profile_named
-from sonoshare_shared.model.sampler import Guidance, SamplerSettings, sample
-from sonoshare_shared.phantom import PhantomBatch
-from sonoshare_shared.release.votes import VotesEvidence, require_votes
-from sonoshare_shared.tasks.phantoms import task_phantoms
+from sonoshare_shared.protocol.canonical import sha256_hex
+from sonoshare_shared.protocol.documents import Roster, StudyPlan
+from sonoshare_shared.protocol.release.votes import VotesEvidence, require_votes
+from sonoshare_shared.science.calibration.ballot import Ballot, ballot_from, require_ballot_for
+from sonoshare_shared.science.calibration.choice import calibrated_phantoms, chances_of, shares_of
+from sonoshare_shared.science.model.adapter import adapter_from_bytes, load_adapter
+from sonoshare_shared.science.model.base import load_pinned_base
+from sonoshare_shared.science.model.conditions import Condition
+from sonoshare_shared.science.model.network import ConditionedUNet
+from sonoshare_shared.science.model.profiles import profile_named
+from sonoshare_shared.science.model.sampler import Guidance, SamplerSettings, sample
+from sonoshare_shared.science.phantom import PhantomBatch
+from sonoshare_shared.science.tasks.phantoms import task_phantoms
 
 SHARD_IMAGES: Final = 32
 """Images of one shard, which are drawn in one batch."""

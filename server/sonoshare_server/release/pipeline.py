@@ -21,16 +21,16 @@ from sonoshare_server.release.draw import Outcome, outcome_of
 from sonoshare_server.release.facts import Facts
 from sonoshare_server.release.leases import LEASE_SECONDS
 from sonoshare_server.release.workers import Progress, draw_candidate
-from sonoshare_shared.documents import AuditStatement
-from sonoshare_shared.documents.release import ReleaseManifest
-from sonoshare_shared.documents.statement import STATEMENT_PAYLOAD_TYPE
-from sonoshare_shared.envelope import Envelope
 from sonoshare_shared.errors import FederationError, InputError, RefusedError
-from sonoshare_shared.model.base import IMPORTED
-from sonoshare_shared.release import layout
-from sonoshare_shared.release.candidate import Candidate
-from sonoshare_shared.release.evidence import LogProof, append_release
-from sonoshare_shared.release.veto import vetoed_images
+from sonoshare_shared.protocol.documents import AuditStatement
+from sonoshare_shared.protocol.documents.release import ReleaseManifest
+from sonoshare_shared.protocol.documents.statement import STATEMENT_PAYLOAD_TYPE
+from sonoshare_shared.protocol.envelope import Envelope
+from sonoshare_shared.protocol.release import layout
+from sonoshare_shared.protocol.release.candidate import Candidate
+from sonoshare_shared.protocol.release.evidence import LogProof, append_release
+from sonoshare_shared.protocol.release.veto import vetoed_images
+from sonoshare_shared.science.model.base import IMPORTED
 
 Action = Literal["calibrate", "audit", "sign"]
 Act = Callable[[Action, str], None]

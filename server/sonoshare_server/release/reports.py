@@ -14,8 +14,8 @@ import jinja2
 
 from sonoshare_server.release.describe import Description
 from sonoshare_server.release.facts import Measurement
-from sonoshare_shared.documents import AuditStatement
-from sonoshare_shared.release import layout
+from sonoshare_shared.protocol.documents import AuditStatement
+from sonoshare_shared.protocol.release import layout
 
 _EPSILON_SCALE: Final = 10.0
 POINTS: Final = ("auc", "rate", "value")

@@ -14,9 +14,9 @@ import numpy as np
 import torch
 
 from sonoshare_server.release.build import Samples, to_uint8
-from sonoshare_shared.canonical import sha256_hex
 from sonoshare_shared.errors import InputError, ModelError
-from sonoshare_shared.model.tensors import State, read_metadata, read_tensors, tensor_bytes, write_tensors
+from sonoshare_shared.protocol.canonical import sha256_hex
+from sonoshare_shared.science.model.tensors import State, read_metadata, read_tensors, tensor_bytes, write_tensors
 
 PINNED: Final = "drawing.json"
 DIGEST: Final = "sha256"

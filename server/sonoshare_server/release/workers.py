@@ -26,11 +26,11 @@ from sonoshare_server.release.build import build_candidate
 from sonoshare_server.release.draw import SHARD_IMAGES, Outcome, draw_shard, shards_of, study_model
 from sonoshare_server.release.leases import LEASE_SECONDS, Leases
 from sonoshare_server.release.shards import Shards
-from sonoshare_shared.documents import StudyPlan
 from sonoshare_shared.errors import InputError, ModelError
-from sonoshare_shared.model.network import ConditionedUNet
-from sonoshare_shared.release import layout
-from sonoshare_shared.tasks.phantoms import pathology_shares
+from sonoshare_shared.protocol.documents import StudyPlan
+from sonoshare_shared.protocol.release import layout
+from sonoshare_shared.science.model.network import ConditionedUNet
+from sonoshare_shared.science.tasks.phantoms import pathology_shares
 
 Progress = Callable[[int, int], None]
 POLL_SECONDS: Final = 0.5

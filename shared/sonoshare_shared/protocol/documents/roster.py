@@ -1,0 +1,70 @@
+"""Who belongs to the consortium. Signed by the consortium root; hospitals and researchers pin it.
+
+A roster in which one key stands twice, under whatever ids, is refused: a key counts once.
+"""
+
+from datetime import datetime
+from typing import Annotated, Literal, Self
+
+from pydantic import AwareDatetime, Field, model_validator
+
+from sonoshare_shared.protocol.documents.base import Document
+from sonoshare_shared.protocol.documents.plan import HexDigest, Identifier
+from sonoshare_shared.protocol.keys import PublicKey
+
+ROSTER_PAYLOAD_TYPE = "application/vnd.sonoshare.roster+json"
+
+
+class HospitalEntry(Document):
+    """One hospital: its id, its Ed25519 identity key (hex), and its Flower node key (OpenSSH text)."""
+
+    id: Identifier
+    identity_key: HexDigest
+    node_key: str
+
+    @property
+    def key(self) -> PublicKey:
+        """The identity key."""
+        return PublicKey.from_hex(self.identity_key)
+
+
+class Roster(Document):
+    """The consortium's hospitals and its two other keys.
+
+    Attributes:
+        consortium: identifier of the consortium.
+        version: grows by one with every change.
+        expires: after this moment no new release may rest on the roster.
+        root_key: key that signs the roster (hex); pinned out of band.
+        coordinator_key: key that signs plans and log heads (hex).
+        hospitals: the members; every one of them must sign a release.
+        audit_policy: sha256 of the audit policy in force.
+    """
+
+    schema_: Literal["sonoshare/roster/v1"] = Field(default="sonoshare/roster/v1", alias="schema")
+    consortium: Identifier
+    version: Annotated[int, Field(ge=1)]
+    expires: AwareDatetime
+    root_key: HexDigest
+    coordinator_key: HexDigest
+    hospitals: Annotated[tuple[HospitalEntry, ...], Field(min_length=1)]
+    audit_policy: HexDigest
+
+    @model_validator(mode="after")
+    def _keys_count_once(self) -> Self:
+        ids = [hospital.id for hospital in self.hospitals]
+        keys = [hospital.identity_key for hospital in self.hospitals]
+        nodes = [hospital.node_key for hospital in self.hospitals]
+        if len(set(ids)) != len(ids):
+            raise ValueError("a hospital stands twice in the roster")
+        if len({*keys, self.root_key, self.coordinator_key}) != len(keys) + 2 or len(set(nodes)) != len(nodes):
+            raise ValueError("one key stands twice in the roster")
+        return self
+
+    def hospital(self, hospital_id: str) -> HospitalEntry | None:
+        """The entry of a hospital, or None."""
+        return next((entry for entry in self.hospitals if entry.id == hospital_id), None)
+
+    def expired(self, now: datetime) -> bool:
+        """Whether no new release may rest on this roster."""
+        return now >= self.expires

@@ -1,0 +1,248 @@
+"""Download a release: resumable, checksummed, in bounded memory, and visible only once it is verified.
+
+Files are collected in ``OUT.part``; each is written to ``NAME.part`` and renamed when its sha256 is right. A fetch
+that was cut goes on where it stopped, within a file too (``Range`` with ``If-Range``). When all files are there the
+caller's check runs over the folder, and only then does it become ``OUT``: what stands at ``OUT`` was verified.
+"""
+
+import hashlib
+import os
+import shutil
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, Self, TypeVar
+
+import httpx
+
+from sonoshare_shared.errors import FederationError, InputError, IntegrityError
+from sonoshare_shared.protocol.canonical import sha256_file
+from sonoshare_shared.protocol.release.paths import require_distinct_paths
+from sonoshare_shared.protocol.release.remote import ListedFile, connected, file_url, list_files, require_success
+
+Checked = TypeVar("Checked")
+Progress = Callable[[int, int], None]
+
+CONNECTIONS: Final = 4
+ATTEMPTS_WITHOUT_PROGRESS: Final = 4
+_BLOCK_BYTES: Final = 256 << 10
+_RESERVE_BYTES: Final = 64 << 20
+"""Disk space that must remain free besides the release itself."""
+
+
+class _StoppedError(Exception):
+    """Another file's failure, or Ctrl-C, stopped this one."""
+
+
+@dataclass
+class _Job:
+    """One fetch: shared by its threads."""
+
+    client: httpx.Client
+    release: str
+    folder: Path
+    pause: Callable[[float], None]
+    progress: Progress | None
+    total: int
+    done: int = 0
+    stopped: threading.Event = field(default_factory=threading.Event)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def advance(self, count: int) -> None:
+        """Count bytes that are on the disk (negative: bytes that were given up)."""
+        with self.lock:
+            self.done += count
+            if self.progress is not None:
+                self.progress(self.done, self.total)
+
+
+def fetch_release(
+    server: str,
+    release: str,
+    out: Path,
+    check: Callable[[Path], Checked],
+    *,
+    token: str | None = None,
+    transport: httpx.BaseTransport | None = None,
+    progress: Progress | None = None,
+    pause: Callable[[float], None] = time.sleep,
+) -> Checked:
+    """Download a release and give it its name when ``check`` has passed.
+
+    Args:
+        server: address of the catalogue; https, or http to this machine.
+        release: identifier.
+        out: folder to make; absent or empty.
+        check: verifies the downloaded folder and raises if it must not be used.
+        token: of the data-use agreement.
+        transport: for tests.
+        progress: called with bytes on the disk and bytes in all.
+        pause: waits between attempts; for tests.
+
+    Returns:
+        What ``check`` returned.
+
+    Raises:
+        InputError: the folder, address or release cannot be used, or the disk is too small.
+        RefusedError: no valid token.
+        FederationError: the catalogue cannot be reached or answers nonsense.
+        IntegrityError: a file is not what the catalogue lists, or ``check`` raised it.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise InputError(f"{out.name} already exists", remedy="choose another --out, or verify what is there")
+    folder = out.with_name(out.name + ".part")
+    with connected(server, token, transport) as client:
+        listing = list_files(client, release)
+        require_distinct_paths(file.path for file in listing.files)
+        folder.mkdir(parents=True, exist_ok=True)
+        if folder.is_symlink():
+            raise InputError(f"{folder.name} is a link", remedy="remove it")
+        total = sum(file.size for file in listing.files)
+        _require_space(folder, total)
+        job = _Job(client, listing.release, folder, pause, progress, total)
+        _remove_strangers(folder, {file.path for file in listing.files})
+        _download(job, listing.files)
+    checked = check(folder)
+    if out.exists():
+        out.rmdir()
+    folder.replace(out)
+    return checked
+
+
+def _require_space(folder: Path, total: int) -> None:
+    here = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    if shutil.disk_usage(folder).free < total - here + _RESERVE_BYTES:
+        raise InputError(
+            f"the release needs {total >> 20} MiB and the disk is nearly full", remedy="choose another --out"
+        )
+
+
+def _remove_strangers(folder: Path, listed: set[str]) -> None:
+    """Remove what an earlier fetch of other contents left, and every link."""
+    for parent, folders, names in os.walk(folder):
+        for name in [*names, *(name for name in folders if (Path(parent) / name).is_symlink())]:
+            path = Path(parent) / name
+            if path.is_symlink() or path.relative_to(folder).as_posix().removesuffix(".part") not in listed:
+                path.unlink()
+
+
+def _download(job: _Job, files: tuple[ListedFile, ...]) -> None:
+    with ThreadPoolExecutor(CONNECTIONS, "fetch") as pool:
+        futures = [pool.submit(_one, job, file) for file in files]
+        try:
+            wait(futures, return_when=FIRST_EXCEPTION)
+        finally:
+            # On the first error, or Ctrl-C, the others stop at their next block.
+            if any(not future.done() or future.exception() is not None for future in futures):
+                job.stopped.set()
+            pool.shutdown(cancel_futures=True)
+    errors = [future.exception() for future in futures if not future.cancelled()]
+    for error in errors:
+        if error is not None and not isinstance(error, _StoppedError):
+            raise error
+
+
+def _one(job: _Job, file: ListedFile) -> None:
+    target = job.folder / file.path
+    if target.is_file() and target.stat().st_size == file.size and sha256_file(target) == file.sha256:
+        job.advance(file.size)
+        return
+    target.parent.mkdir(parents=True, exist_ok=True)
+    path = target.with_name(target.name + ".part")
+    for _ in range(2):  # a part that another content left behind is given up once
+        with _Part(path, job) as part:
+            _fill(job, file, part)
+            if part.digest.hexdigest() == file.sha256:
+                path.replace(target)
+                return
+            part.restart()
+    path.unlink()
+    raise IntegrityError(
+        f"{file.path} is not the file that the catalogue lists", remedy="tell the catalogue's operator"
+    )
+
+
+class _Part:
+    """The bytes of one file so far, on the disk, and their digest."""
+
+    def __init__(self, path: Path, job: _Job) -> None:
+        self._job = job
+        self._stream = path.open("a+b")
+        self.digest = hashlib.sha256()
+        self.size = 0
+        self._stream.seek(0)
+        while block := self._stream.read(_BLOCK_BYTES):
+            self.digest.update(block)
+            self.size += len(block)
+        job.advance(self.size)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stream.close()
+
+    def append(self, block: bytes) -> None:
+        """Write a block at the end."""
+        self._stream.write(block)
+        self.digest.update(block)
+        self.size += len(block)
+        self._job.advance(len(block))
+
+    def flush(self) -> None:
+        """Hand what was written to the operating system."""
+        self._stream.flush()
+
+    def restart(self) -> None:
+        """Forget everything."""
+        self._stream.truncate(0)
+        self._job.advance(-self.size)
+        self.digest, self.size = hashlib.sha256(), 0
+
+
+def _fill(job: _Job, file: ListedFile, part: _Part) -> None:
+    """Append until the part has the file's size, over several connections if need be."""
+    if part.size > file.size:
+        part.restart()
+    failures = 0
+    # An empty file needs no request: its digest is known.
+    while part.size < file.size:
+        before = part.size
+        try:
+            _receive(job, file, part)
+        except httpx.TransportError as error:
+            failures = failures + 1 if part.size <= before else 1
+            if failures >= ATTEMPTS_WITHOUT_PROGRESS:
+                raise FederationError(
+                    f"the connection was lost at {file.path}: {error}", remedy="run the same command again to go on"
+                ) from error
+            job.pause(min(8.0, 0.25 * 2**failures))
+
+
+def _receive(job: _Job, file: ListedFile, part: _Part) -> None:
+    """One request; appends what comes to the part.
+
+    Raises:
+        httpx.TransportError: the connection was cut; what came is in the part.
+    """
+    start = part.size
+    headers = {"Range": f"bytes={start}-", "If-Range": f'"{file.sha256}"'} if start else {}
+    with job.client.stream("GET", file_url(job.release, file.path), headers=headers) as response:
+        require_success(response, f"{job.release}/{file.path}")
+        if start and response.headers.get("Content-Range") != f"bytes {start}-{file.size - 1}/{file.size}":
+            part.restart()  # the whole file comes: what we hold is of another content
+        try:
+            # Without a block size, which would hold bytes back and lose them when the connection is cut.
+            for block in response.iter_raw():
+                if job.stopped.is_set():
+                    raise _StoppedError
+                if part.size + len(block) > file.size:
+                    raise IntegrityError(f"{file.path} is longer than listed", remedy="tell the catalogue's operator")
+                part.append(block)
+        finally:
+            part.flush()
+    if part.size < file.size:
+        raise httpx.RemoteProtocolError("the answer ended early")

@@ -1,0 +1,117 @@
+"""What the hospitals said: audit statements over the candidate, and signatures over the manifest.
+
+Bytes in, verified values out; no files are touched here. Rules R8 to R12 of ``release.verify``.
+"""
+
+import base64
+
+from sonoshare_shared.errors import IntegrityError, VerificationError
+from sonoshare_shared.protocol.documents.release import MANIFEST_PAYLOAD_TYPE, ReleaseManifest
+from sonoshare_shared.protocol.documents.roster import HospitalEntry, Roster
+from sonoshare_shared.protocol.documents.statement import STATEMENT_PAYLOAD_TYPE, AuditStatement
+from sonoshare_shared.protocol.envelope import Envelope
+from sonoshare_shared.protocol.keys import SigningKey
+from sonoshare_shared.protocol.release import layout
+
+_SLACK = 1e-9
+"""Difference of two epsilons that is rounding and no promise."""
+
+
+def sign_manifest(manifest: ReleaseManifest, key: SigningKey) -> Envelope:
+    """A hospital's signature over the exact bytes of a manifest."""
+    return Envelope.sign(MANIFEST_PAYLOAD_TYPE, manifest.canonical(), key)
+
+
+def statement_of(path: str, data: bytes, manifest: ReleaseManifest, roster: Roster) -> AuditStatement:
+    """Verify one attestation and return what it says (rule R8).
+
+    Args:
+        path: ``attestations/<hospital>.dsse.json``.
+        data: the envelope.
+        manifest: the release it must be about.
+        roster: who may speak.
+
+    Raises:
+        VerificationError: cause ``envelope``, ``payload-type``, ``signature`` or ``statement``.
+    """
+    name = path.removeprefix(f"{layout.ATTESTATIONS}/").removesuffix(layout.ENVELOPE_SUFFIX)
+    hospital = roster.hospital(name)
+    if hospital is None or path != layout.attestation_path(name):
+        raise VerificationError("statement", f"{path} is of no hospital of the roster")
+    payload = Envelope.from_bytes(data).verify(hospital.key, STATEMENT_PAYLOAD_TYPE)
+    try:
+        statement = AuditStatement.from_bytes(payload)
+    except IntegrityError as error:
+        raise VerificationError("statement", f"{path}: {error.message}") from error
+    predicate = statement.predicate
+    expected = (hospital.id, manifest.study, manifest.release, manifest.candidate_digest, roster.audit_policy)
+    subject = statement.subject[0].name
+    if (predicate.hospital, predicate.study, subject, statement.candidate, predicate.policy_digest) != expected:
+        raise VerificationError("statement", f"{path} is about another hospital, study, candidate or audit policy")
+    if roster.expired(predicate.time):
+        raise VerificationError("roster-expired", f"{path} was made after the roster had expired")
+    return statement
+
+
+def require_passes(statements: tuple[AuditStatement, ...], roster: Roster) -> None:
+    """Every hospital says PASS and none says anything else (rules R9 and R10).
+
+    Raises:
+        VerificationError: cause ``verdict`` or ``quorum``.
+    """
+    for statement in statements:
+        if statement.predicate.verdict != "PASS":
+            raise VerificationError(
+                "verdict",
+                f"{statement.predicate.hospital} says {statement.predicate.verdict}",
+                remedy="do not use this release",
+            )
+    passed = {statement.predicate.hospital for statement in statements}
+    if missing := [hospital.id for hospital in roster.hospitals if hospital.id not in passed]:
+        raise VerificationError("quorum", f"{missing[0]} has not passed the release")
+
+
+def require_promise(manifest: ReleaseManifest, statements: tuple[AuditStatement, ...], roster: Roster) -> None:
+    """The manifest promises no less epsilon and delta than the hospitals signed that they spent (rule R11).
+
+    Raises:
+        VerificationError: cause ``privacy``.
+    """
+    stated = {budget.hospital: budget for budget in manifest.privacy.hospitals}
+    if stated.keys() != {hospital.id for hospital in roster.hospitals}:
+        raise VerificationError("privacy", "the privacy statement is not about the hospitals of the roster")
+    for statement in statements:
+        spent, budget = statement.predicate, stated[statement.predicate.hospital]
+        if min(budget.epsilon, manifest.privacy.epsilon) < spent.spent_epsilon - _SLACK:
+            raise VerificationError("privacy", f"the manifest states less epsilon than {spent.hospital} spent")
+        if min(budget.delta, manifest.privacy.delta) < spent.spent_delta * (1 - _SLACK):
+            raise VerificationError("privacy", f"the manifest states less delta than {spent.hospital} spent")
+
+
+def require_manifest_signature(data: bytes, manifest: bytes, hospital: HospitalEntry) -> None:
+    """The envelope is this hospital's signature over these manifest bytes, and nothing else is in it (rule R12).
+
+    A signature file is in no manifest, so its bytes are pinned here: one signature, the hospital's own key as hint,
+    and the one way in which the envelope is written.
+
+    Raises:
+        VerificationError: cause ``envelope``, ``payload-type`` or ``signature``.
+    """
+    envelope = Envelope.from_bytes(data)
+    if envelope.verify(hospital.key, MANIFEST_PAYLOAD_TYPE) != manifest:
+        raise VerificationError("signature", f"{hospital.id} signed another manifest")
+    require_plain_envelope(envelope, hospital.identity_key)
+    if envelope.to_bytes() != data:
+        raise VerificationError("envelope", f"the signature of {hospital.id} is not written as envelopes are")
+
+
+def require_plain_envelope(envelope: Envelope, key: str) -> None:
+    """Refuse an envelope with a second signature, another key's hint, or base64 with stray bits.
+
+    Raises:
+        VerificationError: cause ``envelope``.
+    """
+    texts = [envelope.payload, *(signature.sig for signature in envelope.signatures)]
+    plain = all(base64.b64encode(base64.b64decode(text)).decode() == text for text in texts)
+    if not plain or [signature.keyid for signature in envelope.signatures] != [key]:
+        raise VerificationError("envelope", "an envelope holds more than the one signature expected")

@@ -1,0 +1,115 @@
+"""The transparency log: an append-only RFC 9162 tree in one file, with signed heads.
+
+Each entry is one line of canonical JSON ``{"kind": ..., "digest": ..., ...}``: plans, model digests of each round,
+candidates, releases and revocations. The coordinator signs heads; hospitals witness them and refuse a log that is
+not an extension of what they have seen. An append is durable (fsync) before its index is returned. Opening only
+reads: a torn last line (a crash in the middle of a write, or a write under way) is passed over, and cut off by the
+next append. One process appends at a time; an append after another process's is refused until the log is opened again.
+"""
+
+import os
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+
+from sonoshare_shared.errors import IntegrityError
+from sonoshare_shared.protocol import merkle
+from sonoshare_shared.protocol.canonical import canonical_bytes
+from sonoshare_shared.protocol.documents.release import LOG_HEAD_PAYLOAD_TYPE, LogHead
+from sonoshare_shared.protocol.envelope import Envelope
+from sonoshare_shared.protocol.keys import PublicKey, SigningKey
+
+
+class TransparencyLog:
+    """A log in one file.
+
+    Args:
+        path: the file; made when absent.
+        key: the coordinator's key, which signs heads.
+        clock: gives the time of a head.
+    """
+
+    def __init__(self, path: Path, key: SigningKey, clock: Callable[[], datetime]) -> None:
+        self._path, self._key, self._clock = path, key, clock
+        self._entries, self._length = _read_entries(path)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    @property
+    def entries(self) -> tuple[bytes, ...]:
+        """All entries, oldest first."""
+        return tuple(self._entries)
+
+    def append(self, entry: dict[str, object]) -> int:
+        """Append an entry durably and return its index.
+
+        Raises:
+            IntegrityError: another process has appended since the log was opened.
+        """
+        line = canonical_bytes(entry)
+        with self._path.open("r+b") as file:
+            file.seek(self._length)
+            if b"\n" in file.read():
+                raise IntegrityError("the log has grown since it was opened", remedy="open it again")
+            file.truncate(self._length)
+            file.seek(self._length)
+            file.write(line + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+        self._entries.append(line)
+        self._length += len(line) + 1
+        return len(self._entries) - 1
+
+    def index_of(self, entry: dict[str, object]) -> int | None:
+        """Index of the first entry equal to ``entry``, or None."""
+        line = canonical_bytes(entry)
+        return self._entries.index(line) if line in self._entries else None
+
+    def head(self) -> Envelope:
+        """A freshly signed head of the whole log."""
+        head = LogHead(size=len(self._entries), root=merkle.root(self._entries).hex(), time=self._clock())
+        return Envelope.sign(LOG_HEAD_PAYLOAD_TYPE, head.canonical(), self._key)
+
+    def inclusion_proof(self, index: int) -> list[str]:
+        """Inclusion proof (hex) of entry ``index`` in the whole log."""
+        return [digest.hex() for digest in merkle.inclusion_proof(self._entries, index)]
+
+    def consistency_proof(self, first: int) -> list[str]:
+        """Proof (hex) that the tree of the first ``first`` entries is a prefix of the log."""
+        return [digest.hex() for digest in merkle.consistency_proof(self._entries, first)]
+
+
+def verified_head(envelope: Envelope, coordinator: PublicKey) -> LogHead:
+    """Check the signature of a head and return it."""
+    return LogHead.from_bytes(envelope.verify(coordinator, LOG_HEAD_PAYLOAD_TYPE))
+
+
+def require_extension(old: LogHead, new: LogHead, proof: list[str]) -> None:
+    """Refuse a head that is not an extension of one seen before.
+
+    Raises:
+        IntegrityError: entries were removed, rewritten, or the log was forked.
+    """
+    try:
+        nodes = [bytes.fromhex(node) for node in proof]
+    except ValueError as error:
+        raise IntegrityError("consistency proof is not hexadecimal") from error
+    if old.size == 0:
+        return
+    consistent = merkle.verify_consistency(old.size, new.size, bytes.fromhex(old.root), bytes.fromhex(new.root), nodes)
+    if not consistent:
+        raise IntegrityError(
+            "the log is not an extension of the one seen before",
+            remedy="tell the other hospitals: it was forked",
+        )
+
+
+def _read_entries(path: Path) -> tuple[list[bytes], int]:
+    """Whole entries of a log file, which is made when absent, and their length in bytes."""
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    data = path.read_bytes()
+    whole = data.rfind(b"\n") + 1
+    return data[:whole].splitlines(), whole
