@@ -21,8 +21,8 @@ from sonoshare_client.agent.training import ROWS_AT_ONCE, PatientDraws, loss_of,
 from sonoshare_client.dataset import PatientArrays
 from sonoshare_privacy import Budget, Budgets, Ledger, PatientDP
 from sonoshare_privacy.accounting import PureDP, noise_multiplier_for
-from sonoshare_privacy.gradients.selfcheck import concatenate
 from sonoshare_privacy.optimiser import NoisyAdam, Optimiser
+from sonoshare_privacy.patient_gradients.selfcheck import concatenate
 from sonoshare_server.federation.aggregate import aggregate, read_tensors
 from sonoshare_server.studies import phantom_clip_norm
 from sonoshare_shared.protocol.documents.plan import Mechanism, Task, Trained

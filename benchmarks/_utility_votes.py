@@ -1,7 +1,7 @@
 """Votes on phantoms in the utility benchmark: what each patient of BUS-BRA votes for, and the noisy counts.
 
-The mechanism is the real one (`sonoshare_privacy.votes`, exact noise from the system); the benchmark has no ledger to
-charge, and its epsilons are those named by its arms.
+The mechanism is the real one (`sonoshare_privacy.mechanisms.votes`, exact noise from the system); the benchmark
+has no ledger to charge, and its epsilons are those named by its arms.
 """
 
 import secrets
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sonoshare_deploy.terms import SHARPNESS
-from sonoshare_privacy.votes import draw_votes
+from sonoshare_privacy.mechanisms.votes import draw_votes
 from sonoshare_shared.science.calibration.ballot import Ballot
 from sonoshare_shared.science.evaluation.labelled import LabelledImages
 

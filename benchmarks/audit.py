@@ -42,8 +42,8 @@ from sonoshare_privacy.audits.correlation import (
 )
 from sonoshare_privacy.audits.edits import EDITS
 from sonoshare_privacy.audits.gate import Cohort
-from sonoshare_privacy.audits.histograms import PublicBins, draw_split
 from sonoshare_privacy.audits.reference import reference_images
+from sonoshare_privacy.mechanisms.histograms import PublicBins, draw_split
 from sonoshare_shared.protocol.documents import AuditPlan
 from sonoshare_shared.science.imaging import load_png, to_grid
 from sonoshare_shared.science.labels import read_labels

@@ -25,13 +25,13 @@ from typing import Any
 import torch
 from torch import nn
 
-import sonoshare_privacy.engine as engine_module
-import sonoshare_privacy.gradients.engine as gradients_module
+import sonoshare_privacy.patient_dp as engine_module
+import sonoshare_privacy.patient_gradients.per_patient as gradients_module
 from sonoshare_privacy import Budget, Budgets, Canaries, Ledger, PatientDP
 from sonoshare_privacy.accounting import noise_multiplier_for
 from sonoshare_privacy.canaries import CanaryRecord, claim, conformance, lower_bound
-from sonoshare_privacy.noise import gaussian_integers
-from sonoshare_privacy.sampling import poisson_sample
+from sonoshare_privacy.mechanisms.gaussian import gaussian_integers
+from sonoshare_privacy.mechanisms.sampling import poisson_sample
 from sonoshare_shared.protocol.documents.plan import Mechanism
 from sonoshare_shared.protocol.keys import SigningKey
 

@@ -5,9 +5,9 @@ from typing import Any
 
 from sonoshare_privacy.audits import copies, gate, membership
 from sonoshare_privacy.audits.gate import Cohort, Finding
-from sonoshare_privacy.audits.histograms import SplitHistogram
 from sonoshare_privacy.audits.nearest import SHARD
 from sonoshare_privacy.audits.rates import Interval, private_rate
+from sonoshare_privacy.mechanisms.histograms import SplitHistogram
 from sonoshare_shared.protocol.documents import AuditPlan
 
 

@@ -33,12 +33,12 @@ from sonoshare_client.audit_figures import (
 from sonoshare_client.payment import Payment
 from sonoshare_privacy.audits import copies, gate, membership, veto
 from sonoshare_privacy.audits.gate import Cohort, Finding
-from sonoshare_privacy.audits.geometric import SYSTEM_RANDOM, RandomBelow
-from sonoshare_privacy.audits.histograms import PublicBins, SplitHistogram, draw_split
 from sonoshare_privacy.audits.mechanism import MechanismCheck
 from sonoshare_privacy.audits.nearest import Pictures, looks_for
 from sonoshare_privacy.audits.reference import reference_images
-from sonoshare_privacy.votes import draw_votes
+from sonoshare_privacy.mechanisms.geometric import SYSTEM_RANDOM, RandomBelow
+from sonoshare_privacy.mechanisms.histograms import PublicBins, SplitHistogram, draw_split
+from sonoshare_privacy.mechanisms.votes import draw_votes
 from sonoshare_shared.errors import InputError
 from sonoshare_shared.protocol.documents import AuditPlan
 from sonoshare_shared.protocol.documents.charge import PureDP

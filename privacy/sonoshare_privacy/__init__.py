@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from sonoshare_privacy.budget import Budget, Budgets, ChargeRequest
     from sonoshare_privacy.canaries import Canaries
-    from sonoshare_privacy.engine import Outcome, PatientDP
     from sonoshare_privacy.ledger import Ledger
     from sonoshare_privacy.optimiser import Optimiser
+    from sonoshare_privacy.patient_dp import Outcome, PatientDP
 
 __all__ = ["Budget", "Budgets", "Canaries", "ChargeRequest", "Ledger", "Optimiser", "Outcome", "PatientDP"]
 
@@ -24,8 +24,8 @@ _HOMES: Final = {
     "ChargeRequest": "budget",
     "Ledger": "ledger",
     "Optimiser": "optimiser",
-    "Outcome": "engine",
-    "PatientDP": "engine",
+    "Outcome": "patient_dp",
+    "PatientDP": "patient_dp",
 }
 
 

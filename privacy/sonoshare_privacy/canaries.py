@@ -33,8 +33,8 @@ from numpy.typing import NDArray
 from scipy.stats import binom
 
 from sonoshare_privacy.accounting import SampledGaussian, epsilon
-from sonoshare_privacy.gradients.engine import LOSS_SHARE
-from sonoshare_privacy.noise import Grid
+from sonoshare_privacy.mechanisms.gaussian import Grid
+from sonoshare_privacy.patient_gradients.per_patient import LOSS_SHARE
 from sonoshare_shared.errors import InputError
 from sonoshare_shared.protocol.documents.plan import Mechanism
 

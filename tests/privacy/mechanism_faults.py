@@ -2,10 +2,10 @@
 
 import torch
 
-import sonoshare_privacy.engine as engine_module
-import sonoshare_privacy.gradients.engine as gradients_module
-from sonoshare_privacy.noise import gaussian_integers
-from sonoshare_privacy.sampling import poisson_sample
+import sonoshare_privacy.patient_dp as engine_module
+import sonoshare_privacy.patient_gradients.per_patient as gradients_module
+from sonoshare_privacy.mechanisms.gaussian import gaussian_integers
+from sonoshare_privacy.mechanisms.sampling import poisson_sample
 
 
 def scaled_noise(part):

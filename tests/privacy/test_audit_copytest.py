@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sonoshare_privacy.audits import geometric
 from sonoshare_privacy.audits.copytest import CopyTest, count_law
+from sonoshare_privacy.mechanisms import geometric
 from sonoshare_shared.errors import InputError
 
 

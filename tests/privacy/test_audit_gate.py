@@ -4,7 +4,7 @@ import pytest
 
 from sonoshare_privacy.audits import gate
 from sonoshare_privacy.audits.gate import Cohort, DetectorRates, Finding
-from sonoshare_privacy.audits.histograms import NoisyHistogram, PublicBins, SplitHistogram
+from sonoshare_privacy.mechanisms.histograms import NoisyHistogram, PublicBins, SplitHistogram
 from sonoshare_shared.errors import InputError
 from sonoshare_shared.protocol.documents import AuditPlan
 

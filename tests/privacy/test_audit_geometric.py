@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy.stats import chisquare
 
-from sonoshare_privacy.audits import geometric
+from sonoshare_privacy.mechanisms import geometric
 from sonoshare_shared.errors import InputError
 
 

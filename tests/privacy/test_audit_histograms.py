@@ -7,9 +7,9 @@ from itertools import product
 import numpy as np
 import pytest
 
-from sonoshare_privacy.audits import geometric
-from sonoshare_privacy.audits.histograms import NoisyHistogram, PublicBins, draw_split
 from sonoshare_privacy.audits.membership import noisy_quantiles
+from sonoshare_privacy.mechanisms import geometric
+from sonoshare_privacy.mechanisms.histograms import NoisyHistogram, PublicBins, draw_split
 from sonoshare_shared.errors import InputError
 
 

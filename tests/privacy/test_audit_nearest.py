@@ -7,9 +7,9 @@ import pytest
 
 from sonoshare_privacy.audits import copies, nearest
 from sonoshare_privacy.audits.edits import EDITS
-from sonoshare_privacy.audits.histograms import PublicBins
 from sonoshare_privacy.audits.nearest import BytePictures, first_pass_limits, looks_for
 from sonoshare_privacy.audits.reference import reference_images
+from sonoshare_privacy.mechanisms.histograms import PublicBins
 from sonoshare_shared.science.phantom import simulate
 
 SIZE, LOOKS = 64, 4

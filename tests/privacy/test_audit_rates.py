@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from sonoshare_privacy.audits.histograms import NoisyHistogram, PublicBins, SplitHistogram
 from sonoshare_privacy.audits.rates import (
     binned_auc,
     noise_quantile,
@@ -15,6 +14,7 @@ from sonoshare_privacy.audits.rates import (
     resolution,
     smallest_detectable_auc,
 )
+from sonoshare_privacy.mechanisms.histograms import NoisyHistogram, PublicBins, SplitHistogram
 
 BINS = PublicBins((-1.0, 0.0, 1.0))
 

@@ -6,10 +6,10 @@ import torch
 from tests.privacy.mechanism_faults import FAULTS
 from torch import nn
 
-import sonoshare_privacy.gradients.engine as gradients_module
+import sonoshare_privacy.patient_gradients.per_patient as gradients_module
 from sonoshare_privacy import Budget, Budgets, Canaries, PatientDP
 from sonoshare_privacy.canaries import AMPLITUDE, CanaryRecord, advisable_count, claim, conformance, joined, lower_bound
-from sonoshare_privacy.gradients.buffer import clip_factors
+from sonoshare_privacy.patient_gradients.buffer import clip_factors
 from sonoshare_shared.errors import InputError
 from sonoshare_shared.protocol.documents.plan import Mechanism
 

@@ -9,9 +9,9 @@ import pytest
 import torch
 from scipy import stats
 
-from sonoshare_privacy import noise, sampling
-from sonoshare_privacy.noise import Grid, gaussian_integers
-from sonoshare_privacy.sampling import poisson_sample, training_generator
+from sonoshare_privacy.mechanisms import gaussian, sampling
+from sonoshare_privacy.mechanisms.gaussian import Grid, gaussian_integers
+from sonoshare_privacy.mechanisms.sampling import poisson_sample, training_generator
 from sonoshare_shared.errors import InputError
 
 # Randomness is what is tested: false alarms below 1e-6 per assertion.
@@ -45,7 +45,7 @@ def test_case_45_low_bits_are_uniform():
 
 
 def test_case_45_never_the_same_in_two_processes():
-    code = "from sonoshare_privacy.noise import gaussian_integers as g; print(g(4, 2.0**50).tolist())"
+    code = "from sonoshare_privacy.mechanisms.gaussian import gaussian_integers as g; print(g(4, 2.0**50).tolist())"
     outputs = {subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout for _ in range(2)}
     outputs.add(str(gaussian_integers(4, 2.0**50).tolist()).encode())
     outputs.add(str(gaussian_integers(4, 2.0**50).tolist()).encode())
@@ -53,7 +53,7 @@ def test_case_45_never_the_same_in_two_processes():
 
 
 def test_case_45_there_is_no_seed_to_give():
-    for function in (gaussian_integers, poisson_sample, noise.random_words, training_generator):
+    for function in (gaussian_integers, poisson_sample, gaussian.random_words, training_generator):
         assert not {"seed", "key", "rng"} & set(inspect.signature(function).parameters)
     torch.manual_seed(0)
     first = gaussian_integers(4, 2.0**50)

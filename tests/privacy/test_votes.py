@@ -6,7 +6,7 @@ import random
 import numpy as np
 import pytest
 
-from sonoshare_privacy.votes import ABSTAINS, draw_votes
+from sonoshare_privacy.mechanisms.votes import ABSTAINS, draw_votes
 from sonoshare_shared.errors import InputError
 
 OPTIONS = 3

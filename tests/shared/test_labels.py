@@ -129,5 +129,6 @@ def test_busbra_as_it_is(busbra: Path) -> None:
 
 
 def test_reading_labels_needs_no_torch_and_no_numpy() -> None:
-    code = "import sys; import sonoshare_shared.science.labels; sys.exit(1 if {'torch', 'numpy', 'PIL'} & set(sys.modules) else 0)"
+    heavy = "{'torch', 'numpy', 'PIL'}"
+    code = f"import sys; import sonoshare_shared.science.labels; sys.exit(1 if {heavy} & set(sys.modules) else 0)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from sonoshare_client.agent.node import Node
 from sonoshare_client.dataset import PatientArrays
 from sonoshare_privacy.budget import ChargeRequest
-from sonoshare_privacy.votes import draw_votes
+from sonoshare_privacy.mechanisms.votes import draw_votes
 from sonoshare_shared.errors import IntegrityError, PolicyError
 from sonoshare_shared.protocol.canonical import sha256_hex
 from sonoshare_shared.protocol.documents import StudyPlan

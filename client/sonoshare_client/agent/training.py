@@ -16,9 +16,9 @@ from torch import Tensor
 from sonoshare_client.agent.node import Node
 from sonoshare_client.dataset import PatientArrays
 from sonoshare_privacy.canaries import Canaries
-from sonoshare_privacy.engine import PatientDP
-from sonoshare_privacy.gradients.engine import Batch, Loss
 from sonoshare_privacy.optimiser import Optimiser
+from sonoshare_privacy.patient_dp import PatientDP
+from sonoshare_privacy.patient_gradients.per_patient import Batch, Loss
 from sonoshare_shared.errors import PolicyError
 from sonoshare_shared.protocol.canonical import sha256_hex
 from sonoshare_shared.protocol.documents import StudyPlan

@@ -31,9 +31,9 @@ from numpy.typing import NDArray
 from sonoshare_privacy.audits.correlation import COARSER, best_correlations, paired_correlations
 from sonoshare_privacy.audits.edits import EDITS
 from sonoshare_privacy.audits.gate import DetectorRates
-from sonoshare_privacy.audits.histograms import PublicBins
 from sonoshare_privacy.audits.nearest import Pictures, first_pass_limits, nearest
 from sonoshare_privacy.audits.reference import REFERENCE_SEED
+from sonoshare_privacy.mechanisms.histograms import PublicBins
 from sonoshare_shared.errors import InputError
 
 FALSE_RATE: Final = 0.003

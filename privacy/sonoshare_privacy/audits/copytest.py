@@ -30,7 +30,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import binom
 
-from sonoshare_privacy.audits import geometric
+from sonoshare_privacy.mechanisms import geometric
 from sonoshare_shared.errors import InputError
 
 POWER: Final = 0.8

@@ -23,7 +23,6 @@ from dataclasses import dataclass
 from typing import Final
 
 from sonoshare_privacy.audits.copytest import CopyTest
-from sonoshare_privacy.audits.histograms import NoisyHistogram, SplitHistogram
 from sonoshare_privacy.audits.rates import (
     Interval,
     noise_quantile,
@@ -31,6 +30,7 @@ from sonoshare_privacy.audits.rates import (
     resolution,
     smallest_detectable_auc,
 )
+from sonoshare_privacy.mechanisms.histograms import NoisyHistogram, SplitHistogram
 from sonoshare_shared.errors import InputError
 from sonoshare_shared.protocol.documents import AuditPlan
 from sonoshare_shared.protocol.documents.statement import Verdict

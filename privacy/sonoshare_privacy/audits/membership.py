@@ -27,8 +27,8 @@ from typing import Final, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from sonoshare_privacy.audits.geometric import SYSTEM_RANDOM, RandomBelow, variance
-from sonoshare_privacy.audits.histograms import (
+from sonoshare_privacy.mechanisms.geometric import SYSTEM_RANDOM, RandomBelow, variance
+from sonoshare_privacy.mechanisms.histograms import (
     NoisyHistogram,
     PublicBins,
     SplitHistogram,

@@ -27,8 +27,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import beta, norm
 
-from sonoshare_privacy.audits import geometric
-from sonoshare_privacy.audits.histograms import NoisyHistogram, SplitHistogram
+from sonoshare_privacy.mechanisms import geometric
+from sonoshare_privacy.mechanisms.histograms import NoisyHistogram, SplitHistogram
 
 _BISECTIONS: Final = 40
 _TAIL_ALLOWANCE: Final = 1.05

@@ -1,7 +1,7 @@
 """One row of numbers per patient: the flat buffer, its norms, and the clipped sum over integers.
 
 Shapes: P patients of a chunk, D trained numbers. The buffer is [P, D] in the parameters' dtype (float32 or
-float64); norms are float64; the clipped sum is int64 in units of a `sonoshare_privacy.noise.Grid`'s step.
+float64); norms are float64; the clipped sum is int64 in units of a `sonoshare_privacy.mechanisms.gaussian.Grid`'s step.
 
 Why integers: each patient's clipped contribution is rounded to the grid *before* it is added, and integers below
 2**53 add exactly in float64. So a patient's influence on the sum is their own rounded vector and nothing else, in

@@ -17,7 +17,7 @@ from typing import Final
 import torch
 from torch import nn
 
-from sonoshare_privacy.gradients.engine import Batch, Loss, PatientGradients
+from sonoshare_privacy.patient_gradients.per_patient import Batch, Loss, PatientGradients
 from sonoshare_shared.errors import ModelError
 
 _TOLERANCE: Final = {torch.float32: 2e-4, torch.float64: 1e-9}

@@ -21,7 +21,7 @@ import torch
 from torch import nn
 from torch.nn import Parameter
 
-from sonoshare_privacy.gradients.buffer import (
+from sonoshare_privacy.patient_gradients.buffer import (
     MOST_PATIENTS,
     NORM_SLACK,
     ClipMode,
@@ -30,7 +30,7 @@ from sonoshare_privacy.gradients.buffer import (
     clip_factors,
     row_norms,
 )
-from sonoshare_privacy.gradients.leaves import leaf_kind, per_patient_forward
+from sonoshare_privacy.patient_gradients.leaves import leaf_kind, per_patient_forward
 from sonoshare_shared.errors import ModelError
 
 Batch = Mapping[str, torch.Tensor]

@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812  the field's name
 from torch import nn
 
-from sonoshare_privacy.gradients.buffer import PatientBuffer
+from sonoshare_privacy.patient_gradients.buffer import PatientBuffer
 from sonoshare_shared.errors import ModelError
 
 _convolution_backward = torch.ops.aten.convolution_backward

@@ -4,8 +4,8 @@ Neighbouring relation: two cohorts are neighbours if one has one patient (with a
 
 What `PatientDP.train` releases, and nothing else: for each step, one vector of integers, the sum over a Poisson
 sample of patients of each patient's clipped and rounded contribution, plus Gaussian noise (see
-`sonoshare_privacy.noise`). Model, losses and optimiser state are functions of these vectors and of public constants.
-The release is (epsilon, delta)-DP with the epsilon that `sonoshare_privacy.accounting.epsilon` gives for
+`sonoshare_privacy.mechanisms.gaussian`). Model, losses and optimiser state are functions of these vectors and
+of public constants. The release is (epsilon, delta)-DP with the epsilon that `sonoshare_privacy.accounting.epsilon` gives for
 ``SampledGaussian(rate, noise_multiplier, steps)``, which is what is charged.
 
 What cannot be done with it: take a step before its charge is on disk; take more steps than were charged; train
@@ -28,13 +28,13 @@ from torch.nn import Parameter
 from sonoshare_privacy.accounting import SampledGaussian
 from sonoshare_privacy.budget import ChargeRequest, Reservation
 from sonoshare_privacy.canaries import Canaries, CanaryRecord, Planted
-from sonoshare_privacy.gradients.engine import LOSS_CAP, LOSS_SHARE, Batch, Loss, PatientGradients
-from sonoshare_privacy.gradients.selfcheck import check_against_patient_loop, concatenate
 from sonoshare_privacy.ledger import Ledger
-from sonoshare_privacy.noise import Grid, add_gaussian_integers
+from sonoshare_privacy.mechanisms.gaussian import Grid, add_gaussian_integers
+from sonoshare_privacy.mechanisms.sampling import poisson_sample, training_generator
 from sonoshare_privacy.optimiser import NoisyAdam, Optimiser, OptimiserState
+from sonoshare_privacy.patient_gradients.per_patient import LOSS_CAP, LOSS_SHARE, Batch, Loss, PatientGradients
+from sonoshare_privacy.patient_gradients.selfcheck import check_against_patient_loop, concatenate
 from sonoshare_privacy.ranks import Ranks
-from sonoshare_privacy.sampling import poisson_sample, training_generator
 from sonoshare_shared.errors import InputError, LedgerError
 from sonoshare_shared.protocol.documents.plan import Mechanism
 

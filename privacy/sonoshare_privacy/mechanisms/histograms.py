@@ -21,8 +21,8 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from sonoshare_privacy.audits import geometric
-from sonoshare_privacy.audits.geometric import SYSTEM_RANDOM, RandomBelow
+from sonoshare_privacy.mechanisms import geometric
+from sonoshare_privacy.mechanisms.geometric import SYSTEM_RANDOM, RandomBelow
 from sonoshare_shared.errors import InputError
 
 
