@@ -18,7 +18,7 @@ import torch
 from torch.nn import Parameter
 
 from sonoshare_client.agent.training import ROWS_AT_ONCE, PatientDraws, loss_of, probe, round_optimiser
-from sonoshare_client.dataset import PatientArrays
+from sonoshare_client.vault.dataset import PatientArrays
 from sonoshare_privacy import Budget, Budgets, Ledger, PatientDP
 from sonoshare_privacy.accounting import PureDP, noise_multiplier_for
 from sonoshare_privacy.optimiser import NoisyAdam, Optimiser

@@ -34,7 +34,7 @@ from numpy.typing import NDArray
 from benchmarks import audit_scale
 from benchmarks._parts import print_figures
 from benchmarks.audit_controls import Memoriser
-from sonoshare_client.own_eyes import exact_auc
+from sonoshare_client.own_eyes.view import exact_auc
 from sonoshare_privacy.audits import copies, gate, membership
 from sonoshare_privacy.audits.copytest import CopyTest
 from sonoshare_privacy.audits.correlation import (

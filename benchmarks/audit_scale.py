@@ -38,8 +38,8 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from benchmarks._parts import print_figures
-from sonoshare_client.auditor import audit_release
-from sonoshare_client.payment import NoLedger
+from sonoshare_client.audit.auditor import audit_release
+from sonoshare_client.audit.payment import NoLedger
 from sonoshare_privacy.audits import copies, nearest
 from sonoshare_privacy.audits.correlation import IMAGES_PER_BLOCK, candidate_windows, posed_windows
 from sonoshare_privacy.audits.edits import EDITS

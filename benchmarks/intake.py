@@ -29,8 +29,8 @@ import psutil
 from PIL import Image
 from pydicom import dcmread
 
-from sonoshare_client.home import NodeHome
 from sonoshare_client.intake.ingest import ingest_table
+from sonoshare_client.node.home import NodeHome
 from sonoshare_shared.science.labels import LabelTable, read_labels
 from sonoshare_shared.science.phantom.dicom_study import write_studies
 

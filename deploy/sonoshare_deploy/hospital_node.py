@@ -18,7 +18,7 @@ from sonoshare_client.agent.node import Node
 from sonoshare_client.agent.server import AgentServer
 from sonoshare_client.agent.service import Agent
 from sonoshare_client.courier.supernode import Connection, command, environment
-from sonoshare_client.home import NodeHome
+from sonoshare_client.node.home import NodeHome
 from sonoshare_deploy.processes import Supervisor, wait_until_interrupted
 from sonoshare_shared.errors import FederationError
 

@@ -5,8 +5,8 @@ Neighbouring relation: two cohorts are neighbours if one has one patient (with a
 What `PatientDP.train` releases, and nothing else: for each step, one vector of integers, the sum over a Poisson
 sample of patients of each patient's clipped and rounded contribution, plus Gaussian noise (see
 `sonoshare_privacy.mechanisms.gaussian`). Model, losses and optimiser state are functions of these vectors and
-of public constants. The release is (epsilon, delta)-DP with the epsilon that `sonoshare_privacy.accounting.epsilon` gives for
-``SampledGaussian(rate, noise_multiplier, steps)``, which is what is charged.
+of public constants. The release is (epsilon, delta)-DP with the epsilon that `sonoshare_privacy.accounting.epsilon`
+gives for ``SampledGaussian(rate, noise_multiplier, steps)``, which is what is charged.
 
 What cannot be done with it: take a step before its charge is on disk; take more steps than were charged; train
 without noise or with noise that repeats; divide by anything that depends on the patients; skip an empty sample.

@@ -11,8 +11,8 @@ from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.sequence import Sequence
 from pydicom.uid import ExplicitVRLittleEndian, UltrasoundImageStorage, generate_uid
 
-from sonoshare_client.home import NodeHome
-from sonoshare_client.vault import Vault
+from sonoshare_client.node.home import NodeHome
+from sonoshare_client.vault.store import Vault
 
 ROWS, COLUMNS = 96, 128
 REGION = (16, 8, 111, 87)  # x0, y0, x1, y1, the last pixel included

@@ -10,11 +10,11 @@ from datetime import UTC, datetime, timedelta
 import psutil
 import pytest
 
-from sonoshare_client.agent import witness
 from sonoshare_client.agent.replies import ReplyStore
 from sonoshare_client.agent.server import AgentServer
-from sonoshare_client.courier.socket import ask_agent, receive_frame, send_frame
 from sonoshare_client.courier.supernode import environment
+from sonoshare_client.node import witness
+from sonoshare_client.node.socket import ask_agent, receive_frame, send_frame
 from sonoshare_shared.errors import (
     FederationError,
     InputError,

@@ -9,8 +9,8 @@ from functools import lru_cache
 import numpy as np
 import pytest
 
-from sonoshare_client.auditor import audit_release
-from sonoshare_client.payment import LedgerPayment, NoLedger
+from sonoshare_client.audit.auditor import audit_release
+from sonoshare_client.audit.payment import LedgerPayment, NoLedger
 from sonoshare_privacy.audits import copies, nearest
 from sonoshare_privacy.audits.edits import EDITS
 from sonoshare_privacy.audits.gate import Cohort

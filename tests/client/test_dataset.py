@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from tests.client.crafted import make_node, speckle
 
-from sonoshare_client.dataset import grid
-from sonoshare_client.stored_image import StoredImage
-from sonoshare_client.vault import Vault
+from sonoshare_client.vault.dataset import grid
+from sonoshare_client.vault.store import Vault
+from sonoshare_client.vault.stored_image import StoredImage
 from sonoshare_shared.errors import InputError
 from sonoshare_shared.protocol.documents import Task
 

@@ -108,7 +108,7 @@ def test_case_18_kill_of_the_parent_leaves_whole_images_and_a_rerun_completes(tm
     home, folder = make_node(tmp_path / "home"), tmp_path / "in"
     archive(folder, 80)
     script = (
-        "import sys; from pathlib import Path; from sonoshare_client.home import NodeHome\n"
+        "import sys; from pathlib import Path; from sonoshare_client.node.home import NodeHome\n"
         "from sonoshare_client.intake.ingest import ingest\n"
         "ingest(NodeHome.open(Path(sys.argv[1])), Path(sys.argv[2]),"
         " progress=lambda done, total: print(done, flush=True))\n"

@@ -35,7 +35,7 @@ from tests.client.crafted import (
 
 from sonoshare_client.intake.ingest import ingest
 from sonoshare_client.intake.reasons import Reason
-from sonoshare_client.policy import IntakeRules, Policy
+from sonoshare_client.node.policy import IntakeRules, Policy
 
 X0, Y0, X1, Y1 = REGION
 

@@ -21,8 +21,8 @@ from tests.client.crafted import (
 from sonoshare_client.intake.ingest import ingest, ingest_table
 from sonoshare_client.intake.limits import Limits
 from sonoshare_client.intake.reasons import Reason
-from sonoshare_client.review import write_review
-from sonoshare_client.vault import Vault
+from sonoshare_client.own_eyes.review import write_review
+from sonoshare_client.vault.store import Vault
 from sonoshare_shared.errors import InputError
 from sonoshare_shared.science.labels import LabelTable, read_labels
 from sonoshare_shared.science.phantom.dicom_study import write_studies

@@ -5,9 +5,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from sonoshare_client.home import NodeHome
-from sonoshare_client.kept_pictures import drop_pictures, keep_pictures, kept_pictures
-from sonoshare_client.private_folder import private_folder
+from sonoshare_client.node.home import NodeHome
+from sonoshare_client.node.private_folder import private_folder
+from sonoshare_client.own_eyes.kept_pictures import drop_pictures, keep_pictures, kept_pictures
 from sonoshare_shared.errors import InputError
 
 

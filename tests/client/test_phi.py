@@ -28,7 +28,7 @@ from tests.client.crafted import (
     write_labels,
 )
 
-from sonoshare_client.vault import Vault
+from sonoshare_client.vault.store import Vault
 from sonoshare_deploy.cli.hospital import command
 
 X0, Y0, X1, Y1 = REGION

@@ -5,8 +5,8 @@ import math
 import pytest
 from pydantic import ValidationError
 
-from sonoshare_client.home import NodeHome
-from sonoshare_client.policy import (
+from sonoshare_client.node.home import NodeHome
+from sonoshare_client.node.policy import (
     AuditRules,
     BudgetRules,
     CohortRules,
@@ -21,7 +21,7 @@ from sonoshare_client.policy import (
     study_epsilon,
     training_epsilon,
 )
-from sonoshare_client.policy_file import policy_text
+from sonoshare_client.node.policy_file import policy_text
 from sonoshare_shared.errors import InputError, PolicyError
 from sonoshare_shared.protocol.documents import AuditPlan, Mechanism, ReleasePlan, StudyPlan, Task
 from sonoshare_shared.protocol.documents.plan import PLAN_PAYLOAD_TYPE, VetoPlan

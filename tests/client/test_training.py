@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from sonoshare_client.agent.training import PatientDraws, loss_of, patient_rows, probe, round_optimiser
-from sonoshare_client.dataset import PatientArrays
+from sonoshare_client.vault.dataset import PatientArrays
 from sonoshare_privacy.patient_gradients.per_patient import PatientGradients
 from sonoshare_privacy.patient_gradients.selfcheck import check_against_patient_loop
 from sonoshare_shared.errors import ModelError

@@ -6,8 +6,8 @@ from tests.client.crafted import make_node, write_labels
 
 from sonoshare_client.intake.ingest import EARLIER, ingest
 from sonoshare_client.intake.twins import compare_new, draw_pair, require_compared
-from sonoshare_client.stored_image import StoredImage
-from sonoshare_client.vault import Vault
+from sonoshare_client.vault.store import Vault
+from sonoshare_client.vault.stored_image import StoredImage
 from sonoshare_shared.errors import InputError
 from sonoshare_shared.science.imaging import save_png
 from sonoshare_shared.science.phantom import simulate

@@ -11,13 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.client.crafted import assert_sound, make_node, speckle
 
-from sonoshare_client import vault_writer
-from sonoshare_client.policy import CohortRules, Policy
-from sonoshare_client.policy_file import policy_text
-from sonoshare_client.sealed import VaultKeys
-from sonoshare_client.stored_image import StoredImage, from_bytes, to_bytes
-from sonoshare_client.vault import ImageRef, Vault
-from sonoshare_client.vault_writer import BATCH, Added
+from sonoshare_client.node.policy import CohortRules, Policy
+from sonoshare_client.node.policy_file import policy_text
+from sonoshare_client.node.sealed import VaultKeys
+from sonoshare_client.vault import writer as vault_writer
+from sonoshare_client.vault.store import ImageRef, Vault
+from sonoshare_client.vault.stored_image import StoredImage, from_bytes, to_bytes
+from sonoshare_client.vault.writer import BATCH, Added
 from sonoshare_shared.errors import InputError, IntegrityError
 
 KEYS, OTHER_KEYS = VaultKeys(bytes(range(32))), VaultKeys(bytes(32))

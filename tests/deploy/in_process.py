@@ -6,12 +6,12 @@ import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sonoshare_client.agent import witness
 from sonoshare_client.agent.node import Node
 from sonoshare_client.agent.service import Agent
-from sonoshare_client.home import NodeHome
 from sonoshare_client.intake.ingest import ingest
-from sonoshare_client.policy import AuditRules, BudgetRules, CohortRules, Policy
+from sonoshare_client.node import witness
+from sonoshare_client.node.home import NodeHome
+from sonoshare_client.node.policy import AuditRules, BudgetRules, CohortRules, Policy
 from sonoshare_deploy import coordinator, terms
 from sonoshare_deploy.provision import create_coordinator
 from sonoshare_server.federation.calibration import collect_votes

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from sonoshare_client.home import NodeHome
 from sonoshare_client.intake.ingest import ingest
-from sonoshare_client.overview import ledger_overview
-from sonoshare_client.own_eyes import exact_auc
+from sonoshare_client.node.home import NodeHome
+from sonoshare_client.own_eyes.overview import ledger_overview
+from sonoshare_client.own_eyes.view import exact_auc
 from sonoshare_deploy.cli.audit import command
 from sonoshare_deploy.cli.hospital_look import look
 from sonoshare_shared.errors import InputError

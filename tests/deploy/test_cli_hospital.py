@@ -11,8 +11,8 @@ from click.testing import CliRunner
 from tests.deploy import command
 
 from sonoshare_client.agent.node import Node
-from sonoshare_client.home import NodeHome
-from sonoshare_client.ledger import open_ledger
+from sonoshare_client.node.home import NodeHome
+from sonoshare_client.node.ledger import open_ledger
 from sonoshare_deploy import coordinator
 from sonoshare_deploy.cli.main import cli
 from sonoshare_deploy.provision import create_coordinator

@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from PIL import Image
 from rich.console import Console
 
-from sonoshare_client.vault import Vault
+from sonoshare_client.vault.store import Vault
 from sonoshare_deploy.cli.main import cli
 from sonoshare_deploy.demo.cohorts import cohorts_of, nominal_cohort, scanners_of
 from sonoshare_deploy.demo.display import Display

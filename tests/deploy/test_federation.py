@@ -10,8 +10,8 @@ from click.testing import CliRunner
 from safetensors.numpy import load, save
 from tests.deploy.in_process import HOSPITALS, build, copied, pipeline, policy
 
-from sonoshare_client.payment import AUDIT_PURPOSE
-from sonoshare_client.policy_file import policy_text
+from sonoshare_client.audit.payment import AUDIT_PURPOSE
+from sonoshare_client.node.policy_file import policy_text
 from sonoshare_deploy.cli.hospital_look import look
 from sonoshare_server.federation import rounds
 from sonoshare_server.release.pipeline import facts_for

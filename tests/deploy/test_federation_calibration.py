@@ -10,7 +10,7 @@ from tests.deploy.in_process import HOSPITALS, build, copied, pipeline, policy
 from tests.small_ballot import SIZE, small_ballot
 
 from sonoshare_client.agent import calibrating
-from sonoshare_client.policy_file import policy_text
+from sonoshare_client.node.policy_file import policy_text
 from sonoshare_server.federation import rounds
 from sonoshare_server.federation.calibration import collect_votes, stored_votes, votes_evidence
 from sonoshare_server.release.draw import outcome_of, phantoms_of

@@ -13,9 +13,9 @@ from PIL import Image, UnidentifiedImageError
 
 from sonoshare_client.agent.attack import ModelAttack
 from sonoshare_client.agent.node import Node
-from sonoshare_client.auditor import AuditOutcome, audit_release
-from sonoshare_client.kept_pictures import keep_pictures
-from sonoshare_client.payment import LedgerPayment
+from sonoshare_client.audit.auditor import AuditOutcome, audit_release
+from sonoshare_client.audit.payment import LedgerPayment
+from sonoshare_client.own_eyes.kept_pictures import keep_pictures
 from sonoshare_privacy.audits.gate import Cohort
 from sonoshare_privacy.audits.mechanism import MechanismCheck, check_mechanism
 from sonoshare_privacy.audits.nearest import BytePictures

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sonoshare_client.agent.node import Node
-from sonoshare_client.dataset import PatientArrays
+from sonoshare_client.vault.dataset import PatientArrays
 from sonoshare_privacy.budget import ChargeRequest
 from sonoshare_privacy.mechanisms.votes import draw_votes
 from sonoshare_shared.errors import IntegrityError, PolicyError

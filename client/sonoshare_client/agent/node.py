@@ -12,13 +12,13 @@ from pathlib import Path
 from sonoshare_client.agent.canary_store import CanaryStore
 from sonoshare_client.agent.events import EventLog
 from sonoshare_client.agent.replies import ReplyStore
-from sonoshare_client.agent.witness import LogWitness, pinned_roster
-from sonoshare_client.dataset import TrainingSet, grid
-from sonoshare_client.home import NodeHome
 from sonoshare_client.intake.twins import require_compared
-from sonoshare_client.ledger import open_ledger
-from sonoshare_client.policy import check_cohort
-from sonoshare_client.vault import Vault
+from sonoshare_client.node.home import NodeHome
+from sonoshare_client.node.ledger import open_ledger
+from sonoshare_client.node.policy import check_cohort
+from sonoshare_client.node.witness import LogWitness, pinned_roster
+from sonoshare_client.vault.dataset import TrainingSet, grid
+from sonoshare_client.vault.store import Vault
 from sonoshare_privacy.ledger import Ledger
 from sonoshare_shared.durable import write_atomically
 from sonoshare_shared.errors import RefusedError, SonoShareError

@@ -8,7 +8,7 @@ import socketserver
 from pathlib import Path
 
 from sonoshare_client.agent.service import Agent
-from sonoshare_client.courier.socket import receive_frame, send_frame
+from sonoshare_client.node.socket import receive_frame, send_frame
 from sonoshare_shared.errors import SonoShareError
 
 _log = logging.getLogger(__name__)

@@ -19,8 +19,8 @@ from sonoshare_client.agent.calibrating import vote
 from sonoshare_client.agent.node import Node
 from sonoshare_client.agent.signing import sign_manifest
 from sonoshare_client.agent.training import train_round
-from sonoshare_client.agent.witness import checked_plan
-from sonoshare_client.policy import check_plan
+from sonoshare_client.node.policy import check_plan
+from sonoshare_client.node.witness import checked_plan
 from sonoshare_shared.errors import IntegrityError, PolicyError, SonoShareError
 from sonoshare_shared.protocol.canonical import sha256_hex
 from sonoshare_shared.protocol.documents import StudyPlan

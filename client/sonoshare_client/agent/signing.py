@@ -8,7 +8,7 @@ less epsilon than its ledger says.
 from collections.abc import Sequence
 
 from sonoshare_client.agent.node import Node
-from sonoshare_client.kept_pictures import drop_pictures
+from sonoshare_client.own_eyes.kept_pictures import drop_pictures
 from sonoshare_shared.errors import IntegrityError, RefusedError
 from sonoshare_shared.protocol.canonical import sha256_hex
 from sonoshare_shared.protocol.documents import AuditStatement, ReleaseManifest, StudyPlan

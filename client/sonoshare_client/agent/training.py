@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from sonoshare_client.agent.node import Node
-from sonoshare_client.dataset import PatientArrays
+from sonoshare_client.vault.dataset import PatientArrays
 from sonoshare_privacy.canaries import Canaries
 from sonoshare_privacy.optimiser import Optimiser
 from sonoshare_privacy.patient_dp import PatientDP

@@ -16,7 +16,7 @@ from typing import Final
 from flwr.app import ConfigRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
-from sonoshare_client.courier.socket import ask_agent
+from sonoshare_client.node.socket import ask_agent
 
 SOCKET_VARIABLE: Final = "SONOSHARE_AGENT_SOCKET"
 AGENT_TIMEOUT_SECONDS: Final = 24 * 3600.0

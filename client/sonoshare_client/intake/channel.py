@@ -18,7 +18,7 @@ import numpy as np
 
 from sonoshare_client.intake.limits import Limits
 from sonoshare_client.intake.reasons import Reason
-from sonoshare_client.stored_image import Box, StoredImage
+from sonoshare_client.vault.stored_image import Box, StoredImage
 
 _LENGTH: Final = struct.Struct(">I")
 MAXIMUM_HEADER: Final = 1 << 16

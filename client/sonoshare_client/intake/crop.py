@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sonoshare_client.intake.reasons import Reason, Refused
-from sonoshare_client.stored_image import Box
+from sonoshare_client.vault.stored_image import Box
 from sonoshare_shared.errors import InputError
 from sonoshare_shared.science.imaging import box_fractions, box_of_mask
 

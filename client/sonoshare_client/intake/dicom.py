@@ -46,7 +46,7 @@ from sonoshare_client.intake.crop import Region
 from sonoshare_client.intake.devices import kept_device
 from sonoshare_client.intake.limits import Limits
 from sonoshare_client.intake.reasons import Reason, Refused
-from sonoshare_client.stored_image import Box
+from sonoshare_client.vault.stored_image import Box
 from sonoshare_shared.science.imaging import eight_bits, luma
 
 # Values are what they are; pydicom's warnings would quote them.

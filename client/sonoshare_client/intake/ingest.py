@@ -14,14 +14,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
-from sonoshare_client.home import NodeHome
 from sonoshare_client.intake.channel import DEVICE_TEXT, Question, Taken
 from sonoshare_client.intake.limits import DEFAULT_LIMITS, Limits
 from sonoshare_client.intake.pool import CHILD, FileTask, Pool
 from sonoshare_client.intake.reasons import Reason
 from sonoshare_client.intake.twins import compare_new
-from sonoshare_client.vault import TwinRecord, Vault
-from sonoshare_client.vault_writer import Added, VaultWriter
+from sonoshare_client.node.home import NodeHome
+from sonoshare_client.vault.store import TwinRecord, Vault
+from sonoshare_client.vault.writer import Added, VaultWriter
 from sonoshare_shared.errors import InputError
 from sonoshare_shared.science.labels import LabelRow, LabelTable, read_labels
 

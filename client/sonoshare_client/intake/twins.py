@@ -14,8 +14,8 @@ from typing import Final
 import numpy as np
 from PIL import Image
 
-from sonoshare_client.vault import ImageRef, TwinRecord, Vault
-from sonoshare_client.vault_writer import VaultWriter
+from sonoshare_client.vault.store import ImageRef, TwinRecord, Vault
+from sonoshare_client.vault.writer import VaultWriter
 from sonoshare_privacy.audits.twins import find_twins
 from sonoshare_shared.errors import InputError
 from sonoshare_shared.science.imaging import to_grid

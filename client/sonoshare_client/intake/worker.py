@@ -24,7 +24,7 @@ from sonoshare_client.intake.dicom import pick_region, read_dicom
 from sonoshare_client.intake.limits import Limits
 from sonoshare_client.intake.pictures import read_mask, read_picture
 from sonoshare_client.intake.reasons import Reason, Refused
-from sonoshare_client.stored_image import StoredImage
+from sonoshare_client.vault.stored_image import StoredImage
 
 _MAGIC_BYTES: Final = 132
 _DICOM_NAMES: Final = (".dcm", ".dicom")

@@ -17,9 +17,9 @@ from sonoshare_deploy.cli.parameters import FiniteRange
 from sonoshare_shared.errors import InputError
 
 if TYPE_CHECKING:
-    from sonoshare_client.audit_folder import FolderAudit
-    from sonoshare_client.auditor import AuditOutcome
-    from sonoshare_client.payment import Payment
+    from sonoshare_client.audit.auditor import AuditOutcome
+    from sonoshare_client.audit.folder import FolderAudit
+    from sonoshare_client.audit.payment import Payment
     from sonoshare_privacy.audits.gate import Cohort
     from sonoshare_shared.protocol.documents import AuditPlan
 
@@ -105,7 +105,7 @@ def command(
     is differentially private for one patient with all of their images.
     """
     # Imported here: `audit --help` needs none of it.
-    from sonoshare_client.audit_folder import read_folder_audit  # noqa: PLC0415
+    from sonoshare_client.audit.folder import read_folder_audit  # noqa: PLC0415
     from sonoshare_privacy.audits.gate import Cohort  # noqa: PLC0415
     from sonoshare_shared.protocol.documents import AuditPlan  # noqa: PLC0415
 
@@ -136,12 +136,12 @@ def command(
 
 def _payment(home: Path | None, nominal: "Cohort", audit: "FolderAudit") -> "Payment":
     """The ledger of a hospital node, or none."""
-    from sonoshare_client.payment import LedgerPayment, NoLedger  # noqa: PLC0415
+    from sonoshare_client.audit.payment import LedgerPayment, NoLedger  # noqa: PLC0415
 
     if home is None:
         return NoLedger()
-    from sonoshare_client.home import NodeHome  # noqa: PLC0415
-    from sonoshare_client.ledger import open_ledger  # noqa: PLC0415
+    from sonoshare_client.node.home import NodeHome  # noqa: PLC0415
+    from sonoshare_client.node.ledger import open_ledger  # noqa: PLC0415
 
     node = NodeHome.open(home)
     ledger = open_ledger(node, node.identity(), lambda: datetime.now(UTC))
@@ -190,7 +190,7 @@ def _operating_points(plan: "AuditPlan", nominal: "Cohort", outcome: "AuditOutco
 
 
 def _write_own_eyes(path: Path, audit: "FolderAudit", title: str, threshold: float) -> None:
-    from sonoshare_client.own_eyes import WARNING, write_view  # noqa: PLC0415
+    from sonoshare_client.own_eyes.view import WARNING, write_view  # noqa: PLC0415
 
     if path.suffix.lower() != ".csv":
         write_view(path, audit.true_view(title, threshold))

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from sonoshare_client.intake.ingest import IngestReport
-    from sonoshare_client.overview import LedgerOverview
+    from sonoshare_client.own_eyes.overview import LedgerOverview
 
 home_option = click.option(
     "--home",
@@ -45,8 +45,8 @@ def command() -> None:
 @json_option
 def init(home_path: Path, hospital_id: str, patients: int | None, vault_key: Path | None, *, as_json: bool) -> None:
     """Make the node's folder: keys, an empty vault, and the policy to edit."""
-    from sonoshare_client.home import NodeHome  # noqa: PLC0415 - keeps --help fast, here and below
-    from sonoshare_client.policy import policy_for  # noqa: PLC0415
+    from sonoshare_client.node.home import NodeHome  # noqa: PLC0415 - keeps --help fast, here and below
+    from sonoshare_client.node.policy import policy_for  # noqa: PLC0415
 
     home = NodeHome.create(home_path, hospital_id, policy=policy_for(patients), vault_key=vault_key)
     result = {
@@ -76,8 +76,8 @@ def ingest(*, source: Path, home_path: Path, labels: Path | None, task: str | No
     """Take the pictures of SOURCE into the vault."""
     from rich.progress import Progress  # noqa: PLC0415
 
-    from sonoshare_client.home import NodeHome  # noqa: PLC0415
     from sonoshare_client.intake.ingest import ingest as take_in  # noqa: PLC0415
+    from sonoshare_client.node.home import NodeHome  # noqa: PLC0415
     from sonoshare_shared.science.tasks.files import read_task  # noqa: PLC0415
 
     classes = None if task is None else read_task(task).classes
@@ -123,9 +123,9 @@ def _print_report(console: "Console", report: "IngestReport") -> None:
 @json_option
 def review(home_path: Path, out: Path, *, as_json: bool) -> None:
     """Write what the vault keeps of each image, for the hospital's own eyes."""
-    from sonoshare_client.home import NodeHome  # noqa: PLC0415
-    from sonoshare_client.review import write_review  # noqa: PLC0415
-    from sonoshare_client.vault import Vault  # noqa: PLC0415
+    from sonoshare_client.node.home import NodeHome  # noqa: PLC0415
+    from sonoshare_client.own_eyes.review import write_review  # noqa: PLC0415
+    from sonoshare_client.vault.store import Vault  # noqa: PLC0415
 
     with Vault(NodeHome.open(home_path)) as vault:
         images = write_review(vault, out)
@@ -147,8 +147,8 @@ def review(home_path: Path, out: Path, *, as_json: bool) -> None:
 @json_option
 def forget(home_path: Path, patients: Any, *, as_json: bool) -> None:
     """Remove patients from the vault. What was learnt from them stays; the ledger has paid for it."""
-    from sonoshare_client.home import NodeHome  # noqa: PLC0415
-    from sonoshare_client.vault import Vault  # noqa: PLC0415
+    from sonoshare_client.node.home import NodeHome  # noqa: PLC0415
+    from sonoshare_client.vault.store import Vault  # noqa: PLC0415
 
     asked: dict[str, int] = {}
     for number, line in enumerate(patients, start=1):
@@ -175,7 +175,7 @@ def policy() -> None:
 @json_option
 def show_policy(home_path: Path, *, as_json: bool) -> None:
     """Check policy.toml and print the rules in force."""
-    from sonoshare_client.home import NodeHome  # noqa: PLC0415
+    from sonoshare_client.node.home import NodeHome  # noqa: PLC0415
 
     rules = NodeHome.open(home_path).policy()
     values = rules.model_dump(mode="json")
@@ -195,8 +195,8 @@ def show_policy(home_path: Path, *, as_json: bool) -> None:
 @json_option
 def check_policy(plan_file: Path, home_path: Path, *, as_json: bool) -> None:
     """Hold the study plan in PLAN_FILE against the rules; exit 1 and name the rule it breaks."""
-    from sonoshare_client.home import NodeHome  # noqa: PLC0415
-    from sonoshare_client.policy import check_plan, read_plan, training_epsilon  # noqa: PLC0415
+    from sonoshare_client.node.home import NodeHome  # noqa: PLC0415
+    from sonoshare_client.node.policy import check_plan, read_plan, training_epsilon  # noqa: PLC0415
 
     home = NodeHome.open(home_path)
     rules, plan = home.policy(), read_plan(plan_file)
@@ -233,8 +233,8 @@ def check_policy(plan_file: Path, home_path: Path, *, as_json: bool) -> None:
 @json_option
 def ledger(home_path: Path, *, plot: Path | None, export_file: Path | None, as_json: bool) -> None:
     """Print what was spent, on what, and whether the record is whole; exit 1 if it is not."""
-    from sonoshare_client.home import NodeHome  # noqa: PLC0415
-    from sonoshare_client.overview import draw_ledger_overview, export_ledger, ledger_overview  # noqa: PLC0415
+    from sonoshare_client.node.home import NodeHome  # noqa: PLC0415
+    from sonoshare_client.own_eyes.overview import draw_ledger_overview, export_ledger, ledger_overview  # noqa: PLC0415
 
     home = NodeHome.open(home_path)
     overview = ledger_overview(home, lambda: datetime.now(UTC))
@@ -285,8 +285,8 @@ def _print_ledger(console: "Console", overview: "LedgerOverview") -> None:
 @json_option
 def status(home_path: Path, *, as_json: bool) -> None:
     """Print what the vault holds, what is left of the budget, and whether the agent answers."""
-    from sonoshare_client.home import NodeHome  # noqa: PLC0415
-    from sonoshare_client.overview import node_overview  # noqa: PLC0415
+    from sonoshare_client.node.home import NodeHome  # noqa: PLC0415
+    from sonoshare_client.own_eyes.overview import node_overview  # noqa: PLC0415
 
     overview = node_overview(NodeHome.open(home_path), lambda: datetime.now(UTC))
     record = overview.ledger

@@ -29,11 +29,11 @@ def look(synthetic: Path | None, study: str | None, home_path: Path, out: Path, 
 
     Nothing is charged, because nothing leaves. Never send the folder, and never decide about a release by it.
     """
-    from sonoshare_client.home import NodeHome  # noqa: PLC0415 - keeps --help fast, here and below
-    from sonoshare_client.kept_pictures import kept_pictures  # noqa: PLC0415
-    from sonoshare_client.own_eyes import WARNING, write_view  # noqa: PLC0415
-    from sonoshare_client.vault import Vault  # noqa: PLC0415
-    from sonoshare_client.vault_view import vault_view  # noqa: PLC0415
+    from sonoshare_client.node.home import NodeHome  # noqa: PLC0415 - keeps --help fast, here and below
+    from sonoshare_client.own_eyes.kept_pictures import kept_pictures  # noqa: PLC0415
+    from sonoshare_client.own_eyes.vault_view import vault_view  # noqa: PLC0415
+    from sonoshare_client.own_eyes.view import WARNING, write_view  # noqa: PLC0415
+    from sonoshare_client.vault.store import Vault  # noqa: PLC0415
 
     if (synthetic is None) == (study is None):
         raise click.UsageError("name either a folder of synthetic images or --study")

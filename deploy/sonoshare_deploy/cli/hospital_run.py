@@ -26,8 +26,8 @@ home_option = click.option(
 @json_option
 def enrol(home_path: Path, roster: Path, root_key: str, *, as_json: bool) -> None:
     """Pin the consortium: from now on only its roster, coordinator and log are believed."""
-    from sonoshare_client.agent import witness  # noqa: PLC0415 - keeps --help fast, here and below
-    from sonoshare_client.home import NodeHome  # noqa: PLC0415
+    from sonoshare_client.node import witness  # noqa: PLC0415 - keeps --help fast, here and below
+    from sonoshare_client.node.home import NodeHome  # noqa: PLC0415
     from sonoshare_shared.protocol.envelope import Envelope  # noqa: PLC0415
     from sonoshare_shared.protocol.keys import PublicKey  # noqa: PLC0415
 
@@ -62,7 +62,7 @@ def start(
 ) -> None:
     """Run agent and courier until interrupted."""
     from sonoshare_client.courier.supernode import Connection  # noqa: PLC0415
-    from sonoshare_client.home import NodeHome  # noqa: PLC0415
+    from sonoshare_client.node.home import NodeHome  # noqa: PLC0415
     from sonoshare_deploy.addresses import LOOPBACK, endpoint, require_free  # noqa: PLC0415
     from sonoshare_deploy.hospital_node import run_node  # noqa: PLC0415
     from sonoshare_deploy.processes import hold_leash  # noqa: PLC0415

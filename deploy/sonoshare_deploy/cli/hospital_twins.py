@@ -31,9 +31,9 @@ def twins(home_path: Path, out: Path | None, apart: tuple[int, ...], *, as_json:
     (--out). Two people: say so with --two-people. One person: 'hospital forget' the later identifier, give both rows
     one patient in labels.csv, and ingest again.
     """
-    from sonoshare_client.home import NodeHome  # noqa: PLC0415 - keeps --help fast, here and below
     from sonoshare_client.intake.twins import compare_new, draw_pair  # noqa: PLC0415
-    from sonoshare_client.vault import Vault  # noqa: PLC0415
+    from sonoshare_client.node.home import NodeHome  # noqa: PLC0415 - keeps --help fast, here and below
+    from sonoshare_client.vault.store import Vault  # noqa: PLC0415
 
     with Vault(NodeHome.open(home_path)) as vault:
         with vault.writing() as writer:

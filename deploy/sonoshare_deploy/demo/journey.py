@@ -15,10 +15,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from sonoshare_client.agent import witness
-from sonoshare_client.home import NodeHome
 from sonoshare_client.intake.ingest import Quarantined, ingest_table
-from sonoshare_client.policy import AuditRules, BudgetRules, CohortRules, Policy
+from sonoshare_client.node import witness
+from sonoshare_client.node.home import NodeHome
+from sonoshare_client.node.policy import AuditRules, BudgetRules, CohortRules, Policy
 from sonoshare_deploy import coordinator, terms
 from sonoshare_deploy.addresses import LOOPBACK, Addresses, free_ports, require_free
 from sonoshare_deploy.coordinator_service import publish_release, wait_until_ready

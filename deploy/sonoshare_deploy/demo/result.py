@@ -6,7 +6,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from sonoshare_client.ledger import open_ledger
+from sonoshare_client.node.ledger import open_ledger
 from sonoshare_deploy.demo.journey import RELEASE, STUDY, Journey
 from sonoshare_deploy.demo.memory import PeakMemory
 from sonoshare_shared.protocol.documents import AuditStatement

@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sonoshare_client.dataset import PatientArrays, grid
-from sonoshare_client.home import NodeHome
-from sonoshare_client.vault import Vault
+from sonoshare_client.node.home import NodeHome
+from sonoshare_client.vault.dataset import PatientArrays, grid
+from sonoshare_client.vault.store import Vault
 from sonoshare_deploy.demo.workers import worker_pool
 from sonoshare_server.release.draw import phantoms_of
 from sonoshare_shared.protocol.documents import StudyPlan, Task

@@ -5,8 +5,9 @@ flag one cluster only: that of the candidate nearest to any of their images, if 
 threshold. The counts of all clusters get two-sided geometric noise; clusters whose noisy sum over the hospitals
 reaches the plan's threshold are dropped, whatever the patients' true flags are.
 
-Privacy: one patient changes one count by one, so the noisy counts of `sonoshare_privacy.mechanisms.votes` are epsilon-DP
-(add or remove one patient); sums, threshold and what is dropped are post-processing. It is charged as an event of its own.
+Privacy: one patient changes one count by one, so the noisy counts of `sonoshare_privacy.mechanisms.votes` are
+epsilon-DP (add or remove one patient); sums, threshold and what is dropped are post-processing. It is charged as an
+event of its own.
 
 Each hospital adds its own noise (there is no masked sum in the project), and the noisy counts are summed *before* the
 threshold. Dropping whatever one hospital alone wants would compound the losses; ``operating`` gives both chances,

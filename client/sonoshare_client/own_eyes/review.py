@@ -7,8 +7,8 @@ nothing but these attributes is kept. The folder is patient data, in the clear: 
 import json
 from pathlib import Path
 
-from sonoshare_client.private_folder import private_folder
-from sonoshare_client.vault import Vault
+from sonoshare_client.node.private_folder import private_folder
+from sonoshare_client.vault.store import Vault
 from sonoshare_shared.science.imaging import save_png
 
 ATTRIBUTES_FILE = "attributes.json"

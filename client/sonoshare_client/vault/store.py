@@ -22,10 +22,10 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Final, Self
 
-from sonoshare_client.home import NodeHome
-from sonoshare_client.sealed import VaultKeys, read_key_file
-from sonoshare_client.stored_image import StoredImage, attributes_of, from_bytes
-from sonoshare_client.vault_writer import BlobFolder, VaultWriter, place_of
+from sonoshare_client.node.home import NodeHome
+from sonoshare_client.node.sealed import VaultKeys, read_key_file
+from sonoshare_client.vault.stored_image import StoredImage, attributes_of, from_bytes
+from sonoshare_client.vault.writer import BlobFolder, VaultWriter, place_of
 from sonoshare_shared.errors import InputError
 
 _SCHEMA: Final = """

@@ -11,8 +11,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from sonoshare_client.stored_image import StoredImage
-from sonoshare_client.vault import PatientRecord, Vault
+from sonoshare_client.vault.store import PatientRecord, Vault
+from sonoshare_client.vault.stored_image import StoredImage
 from sonoshare_shared.errors import InputError
 from sonoshare_shared.protocol.documents import Task
 from sonoshare_shared.science.imaging import mask_to_grid, to_grid

@@ -17,8 +17,8 @@ from enum import Enum
 from pathlib import Path
 from typing import Final
 
-from sonoshare_client.sealed import VaultKeys
-from sonoshare_client.stored_image import StoredImage, pixel_content, to_bytes
+from sonoshare_client.node.sealed import VaultKeys
+from sonoshare_client.vault.stored_image import StoredImage, pixel_content, to_bytes
 from sonoshare_shared.errors import InputError, IntegrityError
 
 BATCH: Final = 32

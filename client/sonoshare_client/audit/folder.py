@@ -17,9 +17,9 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from sonoshare_client.auditor import AuditOutcome, audit_release
-from sonoshare_client.own_eyes import MOST_PAIRS, ShownPair, TrueView
-from sonoshare_client.payment import Payment
+from sonoshare_client.audit.auditor import AuditOutcome, audit_release
+from sonoshare_client.audit.payment import Payment
+from sonoshare_client.own_eyes.view import MOST_PAIRS, ShownPair, TrueView
 from sonoshare_privacy.audits.copies import Nearest, patient_nearest
 from sonoshare_privacy.audits.gate import Cohort
 from sonoshare_privacy.audits.nearest import BytePictures, looks_for
@@ -75,7 +75,7 @@ class FolderAudit:
     def run(
         self, plan: AuditPlan, cohort: Cohort | None, payment: Payment, epsilon_baseline: float = 0.0
     ) -> AuditOutcome:
-        """Audit; see :func:`sonoshare_client.auditor.audit_release`."""
+        """Audit; see :func:`sonoshare_client.audit.auditor.audit_release`."""
         nominal = cohort or self.cohort
         return audit_release(
             self.candidates,
@@ -97,7 +97,7 @@ class FolderAudit:
             yield patient.name, patient.paths[own], self.paths[synthetic], float(score)
 
     def true_view(self, title: str, threshold: float) -> TrueView:
-        """What the hospital's own eyes may see. NOT private; see :mod:`sonoshare_client.own_eyes`."""
+        """What the hospital's own eyes may see. NOT private; see :mod:`sonoshare_client.own_eyes.view`."""
         held_out = self._nearest(self.held_out)
         rows = sorted(self.nearest(), key=lambda row: -row[3])
         pairs = tuple(

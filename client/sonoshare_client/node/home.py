@@ -24,11 +24,11 @@ from typing import Final
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from sonoshare_client.ledger import make_ledger
-from sonoshare_client.policy import Policy, read_policy
-from sonoshare_client.policy_file import policy_text
-from sonoshare_client.private_folder import private_folder
-from sonoshare_client.sealed import make_key_file
+from sonoshare_client.node.ledger import make_ledger
+from sonoshare_client.node.policy import Policy, read_policy
+from sonoshare_client.node.policy_file import policy_text
+from sonoshare_client.node.private_folder import private_folder
+from sonoshare_client.node.sealed import make_key_file
 from sonoshare_shared.errors import InputError
 from sonoshare_shared.protocol.documents.plan import IDENTIFIER
 from sonoshare_shared.protocol.keys import SigningKey

@@ -12,9 +12,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final
 
-from sonoshare_client.home import NodeHome
-from sonoshare_client.ledger import open_ledger
-from sonoshare_client.vault import Vault
+from sonoshare_client.node.home import NodeHome
+from sonoshare_client.node.ledger import open_ledger
+from sonoshare_client.vault.store import Vault
 from sonoshare_privacy.budget import Budget, Spent
 from sonoshare_shared.durable import write_atomically
 from sonoshare_shared.errors import InputError, LedgerError

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sonoshare_client.audit_figures import (
+from sonoshare_client.audit.figures import (
     interval_figures,
     public_figures,
     rough_figures,
@@ -30,7 +30,7 @@ from sonoshare_client.audit_figures import (
     strict_rate,
     verdict_figures,
 )
-from sonoshare_client.payment import Payment
+from sonoshare_client.audit.payment import Payment
 from sonoshare_privacy.audits import copies, gate, membership, veto
 from sonoshare_privacy.audits.gate import Cohort, Finding
 from sonoshare_privacy.audits.mechanism import MechanismCheck

@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from typing import Any, Final
 
-from sonoshare_client.policy import Policy
+from sonoshare_client.node.policy import Policy
 
 _OPENING: Final = """\
 # The rules of this hospital. The node reads them before every answer to the federation; nothing that a

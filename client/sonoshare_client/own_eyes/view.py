@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from sonoshare_client.private_folder import private_folder
+from sonoshare_client.node.private_folder import private_folder
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -10,8 +10,8 @@ them: a loss of power may cost them, and they are not part of any verdict.
 import shutil
 from pathlib import Path
 
-from sonoshare_client.home import NodeHome
-from sonoshare_client.private_folder import private_folder
+from sonoshare_client.node.home import NodeHome
+from sonoshare_client.node.private_folder import private_folder
 from sonoshare_shared.errors import InputError
 from sonoshare_shared.protocol.release.transfer import CandidateFiles
 

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import numpy as np
 
-from sonoshare_client.audit_folder import GRID_PX, byte_pictures, synthetic_paths
-from sonoshare_client.own_eyes import MOST_PAIRS, ShownPair, TrueView
-from sonoshare_client.vault import PatientRecord, Vault
+from sonoshare_client.audit.folder import GRID_PX, byte_pictures, synthetic_paths
+from sonoshare_client.own_eyes.view import MOST_PAIRS, ShownPair, TrueView
+from sonoshare_client.vault.store import PatientRecord, Vault
 from sonoshare_privacy.audits import copies
 from sonoshare_privacy.audits.nearest import looks_for
 from sonoshare_privacy.audits.reference import reference_images

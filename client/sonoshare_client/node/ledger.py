@@ -8,14 +8,14 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sonoshare_client.policy import Policy
+from sonoshare_client.node.policy import Policy
 from sonoshare_privacy.budget import Budget, Budgets
 from sonoshare_privacy.ledger import Ledger
 from sonoshare_shared.errors import LedgerError
 from sonoshare_shared.protocol.keys import SigningKey
 
 if TYPE_CHECKING:
-    from sonoshare_client.home import NodeHome
+    from sonoshare_client.node.home import NodeHome
 
 
 def make_ledger(path: Path, key: SigningKey, hospital: str, policy: Policy, clock: Callable[[], datetime]) -> None:

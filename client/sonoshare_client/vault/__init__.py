@@ -1,0 +1,1 @@
+"""The vault: sealed, de-identified images under keyed pseudonyms, and the arrays that training and audits take."""
