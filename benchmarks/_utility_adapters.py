@@ -23,8 +23,8 @@ from sonoshare_privacy import Budget, Budgets, Ledger, PatientDP
 from sonoshare_privacy.accounting import PureDP, noise_multiplier_for
 from sonoshare_privacy.optimiser import NoisyAdam, Optimiser
 from sonoshare_privacy.patient_gradients.selfcheck import concatenate
+from sonoshare_server.consortium.studies import phantom_clip_norm
 from sonoshare_server.federation.aggregate import aggregate, read_tensors
-from sonoshare_server.studies import phantom_clip_norm
 from sonoshare_shared.protocol.documents.plan import Mechanism, Task, Trained
 from sonoshare_shared.protocol.keys import SigningKey
 from sonoshare_shared.science.evaluation.labelled import LabelledImages

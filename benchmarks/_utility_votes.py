@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sonoshare_deploy.terms import SHARPNESS
 from sonoshare_privacy.mechanisms.votes import draw_votes
+from sonoshare_server.consortium.terms import SHARPNESS
 from sonoshare_shared.science.calibration.ballot import Ballot
 from sonoshare_shared.science.evaluation.labelled import LabelledImages
 

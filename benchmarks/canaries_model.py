@@ -29,7 +29,7 @@ from sonoshare_privacy import Budget, Budgets, Canaries, Ledger, PatientDP
 from sonoshare_privacy.accounting import noise_multiplier_for
 from sonoshare_privacy.audits.mechanism import MechanismCheck, check_mechanism
 from sonoshare_privacy.canaries import SECRET_BYTES, CanaryRecord, advisable_count, joined
-from sonoshare_server.studies import phantom_clip_norm
+from sonoshare_server.consortium.studies import phantom_clip_norm
 from sonoshare_shared.protocol.documents.plan import Mechanism
 from sonoshare_shared.protocol.keys import SigningKey
 from sonoshare_shared.science.model.adapter import trained_parameters

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from sonoshare_deploy.terms import SHARPNESS, START_TIME
+from sonoshare_server.consortium.terms import SHARPNESS, START_TIME
 from sonoshare_shared.errors import InputError
 from sonoshare_shared.science.calibration.ballot import shipped_ballot
 from sonoshare_shared.science.calibration.choice import calibrated_phantoms, chances_of, shares_of

@@ -5,9 +5,9 @@ from tests.deploy.in_process import archives_in
 from tests.deploy.members import admit
 from tests.shared.consortium import make_plan
 
-from sonoshare_deploy import terms
 from sonoshare_deploy.coordinator import Consortium
 from sonoshare_deploy.provision import create_coordinator
+from sonoshare_server.consortium import terms
 from sonoshare_server.federation.home import CoordinatorHome
 from sonoshare_server.release.draw import SHARD_IMAGES
 from sonoshare_shared.protocol.documents import ReleasePlan

@@ -12,14 +12,15 @@ from sonoshare_client.intake.ingest import ingest
 from sonoshare_client.node import witness
 from sonoshare_client.node.home import NodeHome
 from sonoshare_client.node.policy import AuditRules, BudgetRules, CohortRules, Policy
-from sonoshare_deploy import coordinator, terms
+from sonoshare_deploy import coordinator
 from sonoshare_deploy.provision import create_coordinator
+from sonoshare_server.consortium import terms
+from sonoshare_server.consortium.studies import draft_study
 from sonoshare_server.federation.calibration import collect_votes
 from sonoshare_server.federation.home import CoordinatorHome, Study
 from sonoshare_server.federation.rounds import Coordinator
 from sonoshare_server.federation.statements import collect_signatures, collect_statements
 from sonoshare_server.release.pipeline import Pipeline
-from sonoshare_server.studies import draft_study
 from sonoshare_shared.protocol.documents import AuditPlan, Task
 from sonoshare_shared.protocol.envelope import Envelope
 from sonoshare_shared.protocol.keys import PublicKey

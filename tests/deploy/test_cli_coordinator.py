@@ -8,11 +8,11 @@ import torch
 from click.testing import CliRunner
 from tests.deploy.members import admit, node_key
 
-from sonoshare_deploy import coordinator, terms
+from sonoshare_deploy import coordinator
 from sonoshare_deploy.cli.coordinator import command
 from sonoshare_deploy.coordinator import Consortium
 from sonoshare_deploy.provision import create_coordinator
-from sonoshare_server import studies
+from sonoshare_server.consortium import studies, terms
 from sonoshare_server.federation.home import CoordinatorHome
 from sonoshare_shared.errors import InputError, ModelError
 from sonoshare_shared.protocol.canonical import sha256_file

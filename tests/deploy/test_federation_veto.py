@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from tests.deploy.in_process import HOSPITALS, build, copied, pipeline
 
-from sonoshare_deploy import terms
+from sonoshare_server.consortium import terms
 from sonoshare_server.federation import rounds
 from sonoshare_server.release.build import Samples, build_candidate
 from sonoshare_server.release.pipeline import Pipeline, facts_for

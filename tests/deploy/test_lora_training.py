@@ -5,7 +5,7 @@ from sonoshare_privacy.gradients import PatientGradients
 
 from sonoshare_client.agent.training import loss_of, probe
 from sonoshare_privacy.patient_gradients.selfcheck import check_against_patient_loop
-from sonoshare_server.studies import phantom_clip_norm
+from sonoshare_server.consortium.studies import phantom_clip_norm
 from sonoshare_shared.science.model.adapter import prepare, trained_parameters
 from sonoshare_shared.science.model.base import load_base
 

@@ -34,7 +34,7 @@ def init(home: Path, consortium: str, hosts: tuple[str, ...], as_json: bool, **a
     """Make keys, certificates and the audit policy."""
     from sonoshare_deploy.coordinator import Consortium  # noqa: PLC0415 - keeps --help fast, here and below
     from sonoshare_deploy.provision import CA_CERTIFICATE, create_coordinator  # noqa: PLC0415
-    from sonoshare_deploy.terms import audit_policy  # noqa: PLC0415
+    from sonoshare_server.consortium.terms import audit_policy  # noqa: PLC0415
     from sonoshare_shared.protocol.documents.plan import VetoPlan  # noqa: PLC0415
 
     epsilon = audit["epsilon_veto"]
@@ -203,9 +203,9 @@ def create(
 ) -> None:
     """Work out a study's plan, sign it, and store it."""
     from sonoshare_deploy.coordinator import Consortium, require_members  # noqa: PLC0415
-    from sonoshare_deploy.terms import parse_cohorts, study_terms  # noqa: PLC0415
+    from sonoshare_server.consortium.studies import draft_study  # noqa: PLC0415
+    from sonoshare_server.consortium.terms import parse_cohorts, study_terms  # noqa: PLC0415
     from sonoshare_server.federation.home import CoordinatorHome  # noqa: PLC0415
-    from sonoshare_server.studies import draft_study  # noqa: PLC0415
     from sonoshare_shared.science.model.base import IMPORTED, imported_base  # noqa: PLC0415
     from sonoshare_shared.science.tasks.files import read_task, with_scanners  # noqa: PLC0415
 

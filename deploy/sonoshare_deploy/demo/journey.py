@@ -19,7 +19,7 @@ from sonoshare_client.intake.ingest import Quarantined, ingest_table
 from sonoshare_client.node import witness
 from sonoshare_client.node.home import NodeHome
 from sonoshare_client.node.policy import AuditRules, BudgetRules, CohortRules, Policy
-from sonoshare_deploy import coordinator, terms
+from sonoshare_deploy import coordinator
 from sonoshare_deploy.addresses import LOOPBACK, Addresses, free_ports, require_free
 from sonoshare_deploy.coordinator_service import publish_release, wait_until_ready
 from sonoshare_deploy.demo.cohorts import HELD_OUT_FRACTION, Cohort, cohorts_of, scanners_of
@@ -28,10 +28,11 @@ from sonoshare_deploy.demo.phantoms import simulated_cohorts
 from sonoshare_deploy.demo.researcher import download_and_verify
 from sonoshare_deploy.processes import Supervisor
 from sonoshare_deploy.provision import CA_CERTIFICATE, create_coordinator
+from sonoshare_server.consortium import terms
+from sonoshare_server.consortium.studies import draft_study
 from sonoshare_server.federation.home import CoordinatorHome, Study
 from sonoshare_server.federation.statements import candidate_folder
 from sonoshare_server.release.pipeline import facts_for
-from sonoshare_server.studies import draft_study
 from sonoshare_shared.errors import InputError, RefusedError
 from sonoshare_shared.protocol.documents import AuditStatement
 from sonoshare_shared.protocol.documents.plan import Profile

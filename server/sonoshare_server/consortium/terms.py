@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from sonoshare_server.studies import StudyTerms
+from sonoshare_server.consortium.studies import StudyTerms
 from sonoshare_shared.errors import InputError
 from sonoshare_shared.protocol.documents import AuditPlan, ReleasePlan, Task
 from sonoshare_shared.protocol.documents.base import values_given
