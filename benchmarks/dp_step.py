@@ -34,12 +34,12 @@ from collections.abc import Callable, Iterator
 from statistics import median
 
 import torch
-from sonoshare_privacy.gradients import PatientGradients
 from torch import nn
 from torch.nn import Parameter
 
 from sonoshare_privacy.mechanisms.gaussian import Grid, add_gaussian_integers, gaussian_integers
 from sonoshare_privacy.optimiser import NoisyAdam, Optimiser
+from sonoshare_privacy.patient_gradients import PatientGradients
 from sonoshare_privacy.patient_gradients.buffer import NORM_SLACK, clip_factors, row_norms
 from sonoshare_privacy.patient_gradients.per_patient import LOSS_SHARE
 

@@ -1,9 +1,9 @@
 """Low-rank adapters under DP: the engine's rules hold on the very model, and a charged training moves only them."""
 
 import torch
-from sonoshare_privacy.gradients import PatientGradients
 
 from sonoshare_client.agent.training import loss_of, probe
+from sonoshare_privacy.patient_gradients import PatientGradients
 from sonoshare_privacy.patient_gradients.selfcheck import check_against_patient_loop
 from sonoshare_server.consortium.studies import phantom_clip_norm
 from sonoshare_shared.science.model.adapter import prepare, trained_parameters

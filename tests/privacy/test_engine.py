@@ -6,7 +6,6 @@ import os
 
 import pytest
 import torch
-from sonoshare_privacy.gradients import PatientGradients
 from torch import distributed, nn
 
 import sonoshare_privacy.patient_dp as engine_module
@@ -14,6 +13,7 @@ from sonoshare_privacy import Budget, Budgets, Optimiser, PatientDP
 from sonoshare_privacy.accounting import SampledGaussian, epsilon
 from sonoshare_privacy.mechanisms.gaussian import add_gaussian_integers
 from sonoshare_privacy.optimiser import NoisyAdam
+from sonoshare_privacy.patient_gradients import PatientGradients
 from sonoshare_shared.errors import BudgetError, InputError, LedgerError, ModelError
 from sonoshare_shared.protocol.documents.plan import Mechanism
 

@@ -4,10 +4,10 @@ import warnings
 
 import pytest
 import torch
-from sonoshare_privacy.gradients import PatientGradients, check_against_patient_loop
 from torch import nn
 
 from sonoshare_privacy.mechanisms.gaussian import Grid
+from sonoshare_privacy.patient_gradients import PatientGradients, check_against_patient_loop
 from sonoshare_privacy.patient_gradients.buffer import add_rounded_sum, clip_factors, row_norms
 from sonoshare_privacy.patient_gradients.per_patient import LOSS_SHARE
 from sonoshare_shared.errors import ModelError
