@@ -9,9 +9,9 @@ coordinator.
 import json
 import socket
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Final
 
+from sonoshare_server.paths import CoordinatorPaths
 from sonoshare_shared.durable import write_atomically
 from sonoshare_shared.errors import InputError
 
@@ -32,29 +32,29 @@ class Addresses:
     control: str
     catalogue: str
 
-    def write(self, home: Path) -> None:
+    def write(self, home: CoordinatorPaths) -> None:
         """Store beside the coordinator's keys."""
-        write_atomically(home / "addresses.json", json.dumps(asdict(self)).encode())
+        write_atomically(home.addresses_path, json.dumps(asdict(self)).encode())
 
     @staticmethod
-    def forget(home: Path) -> None:
+    def forget(home: CoordinatorPaths) -> None:
         """Remove what was stored: the coordinator does not run."""
-        (home / "addresses.json").unlink(missing_ok=True)
+        home.addresses_path.unlink(missing_ok=True)
 
     @staticmethod
-    def running(home: Path) -> bool:
+    def running(home: CoordinatorPaths) -> bool:
         """Whether a coordinator runs over this folder (or was killed over it)."""
-        return (home / "addresses.json").exists()
+        return home.addresses_path.exists()
 
     @classmethod
-    def read(cls, home: Path) -> "Addresses":
+    def read(cls, home: CoordinatorPaths) -> "Addresses":
         """Read what ``coordinator start`` wrote.
 
         Raises:
             InputError: it was never started.
         """
         try:
-            return cls(**json.loads((home / "addresses.json").read_text()))
+            return cls(**json.loads(home.addresses_path.read_text()))
         except FileNotFoundError as error:
             raise InputError("this coordinator is not running", remedy="run: sonoshare coordinator start") from error
 

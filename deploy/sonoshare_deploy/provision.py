@@ -1,4 +1,4 @@
-"""Provisioning a coordinator: keys, certificates, the roster, and the list of admitted nodes.
+"""Provisioning a coordinator: a new folder with keys and certificates.
 
 Private keys are made where they stay: the coordinator's keys in its folder, each hospital's in the hospital's. What
 travels is public: identity keys, node keys, the authority's certificate and the signed roster. The consortium's root
@@ -6,7 +6,6 @@ key signs the roster and nothing else; it lies in ``root/`` and should be taken 
 """
 
 import ipaddress
-import json
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -17,98 +16,49 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from sonoshare_shared.durable import write_atomically
+from sonoshare_server.federation.home import CoordinatorHome
+from sonoshare_server.paths import CoordinatorPaths
 from sonoshare_shared.errors import InputError
-from sonoshare_shared.protocol.documents import HospitalEntry, Roster
-from sonoshare_shared.protocol.documents.roster import ROSTER_PAYLOAD_TYPE
-from sonoshare_shared.protocol.envelope import Envelope
-from sonoshare_shared.protocol.keys import PublicKey, SigningKey
+from sonoshare_shared.protocol.keys import SigningKey
 
 AUTHORITY_DAYS: Final = 3650
 CERTIFICATE_DAYS: Final = 90
-ROSTER_DAYS: Final = 365
-
-CA_CERTIFICATE: Final = "pki/ca.crt"
-SERVER_CERTIFICATE: Final = "pki/server.pem"
-SERVER_KEY: Final = "pki/server.key"
 
 
-def create_coordinator(home: Path, hosts: Iterable[str]) -> None:
+def create_coordinator(path: Path, hosts: Iterable[str]) -> CoordinatorHome:
     """Make a coordinator's folder: root key, coordinator key, and TLS certificate for the given host names.
 
     Raises:
         InputError: the folder is in use.
     """
-    if home.exists() and any(home.iterdir()):
-        raise InputError(f"{home} is not empty", remedy="choose another folder for the coordinator")
-    (home / "root").mkdir(parents=True, mode=0o700)
-    (home / "pki").mkdir(mode=0o700)
-    (home / "releases").mkdir()
+    if path.exists() and any(path.iterdir()):
+        raise InputError(f"{path} is not empty", remedy="choose another folder for the coordinator")
+    home = CoordinatorPaths(path)
+    home.root_key_path.parent.mkdir(parents=True, mode=0o700)
+    home.authority_path.parent.mkdir(mode=0o700)
+    home.releases.mkdir()
     root = SigningKey.generate()
-    root.save(home / "root" / "root.key")
-    (home / "root.pub").write_text(root.public.hex + "\n")
+    root.save(home.root_key_path)
+    home.root_public_path.write_text(root.public.hex + "\n")
     _issue_certificates(home, list(hosts))
-    (home / "nodes.json").write_text("{}")
+    home.nodes_path.write_text("{}")
     # The coordinator's key comes last: a folder without it is not taken for a coordinator's.
-    SigningKey.generate().save(home / "coordinator.key")
+    SigningKey.generate().save(home.key_path)
+    return CoordinatorHome(path)
 
 
-def sign_roster(home: Path, consortium: str, hospitals: Iterable[HospitalEntry], audit_policy: str) -> Roster:
-    """Sign a new roster, one version above the last.
-
-    Raises:
-        InputError: the root key is not on this machine.
-    """
-    root = SigningKey.load(home / "root" / "root.key")
-    coordinator = SigningKey.load(home / "coordinator.key")
-    path = home / "roster.dsse.json"
-    version = _version(path, root.public) + 1
-    roster = Roster(
-        consortium=consortium,
-        version=version,
-        expires=datetime.now(UTC).replace(microsecond=0) + timedelta(days=ROSTER_DAYS),
-        root_key=root.public.hex,
-        coordinator_key=coordinator.public.hex,
-        hospitals=tuple(sorted(hospitals, key=lambda entry: entry.id)),
-        audit_policy=audit_policy,
-    )
-    write_atomically(path, Envelope.sign(ROSTER_PAYLOAD_TYPE, roster.canonical(), root).to_bytes())
-    return roster
-
-
-def record_node(home: Path, hospital: str, node_id: int) -> None:
-    """Remember the Flower node id of a hospital's courier."""
-    path = home / "nodes.json"
-    nodes = {**json.loads(path.read_text()), hospital: node_id}
-    write_atomically(path, json.dumps(nodes).encode())
-
-
-def forget_node(home: Path, hospital: str) -> None:
-    """Forget the node id of a hospital that is no member any more."""
-    path = home / "nodes.json"
-    nodes = json.loads(path.read_text())
-    nodes.pop(hospital, None)
-    write_atomically(path, json.dumps(nodes).encode())
-
-
-def _version(path: Path, root: PublicKey) -> int:
-    if not path.exists():
-        return 0
-    return Roster.from_bytes(Envelope.load(path).verify(root, ROSTER_PAYLOAD_TYPE)).version
-
-
-def _issue_certificates(home: Path, hosts: list[str]) -> None:
+def _issue_certificates(home: CoordinatorPaths, hosts: list[str]) -> None:
     authority_key, server_key = ec.generate_private_key(ec.SECP384R1()), ec.generate_private_key(ec.SECP256R1())
     authority = _authority(authority_key)
     certificate = _certificate(authority, authority_key, server_key, hosts)
-    (home / CA_CERTIFICATE).write_bytes(authority.public_bytes(serialization.Encoding.PEM))
-    (home / SERVER_CERTIFICATE).write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-    for name, key in (("pki/ca.key", authority_key), (SERVER_KEY, server_key)):
+    home.authority_path.write_bytes(authority.public_bytes(serialization.Encoding.PEM))
+    home.certificate_path.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    for path, key in ((home.authority_key_path, authority_key), (home.certificate_key_path, server_key)):
         pem = key.private_bytes(
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         )
-        (home / name).touch(mode=0o600)
-        (home / name).write_bytes(pem)
+        path.touch(mode=0o600)
+        path.write_bytes(pem)
 
 
 def _authority(key: ec.EllipticCurvePrivateKey) -> x509.Certificate:

@@ -32,7 +32,7 @@ def draw_release(steps: Pipeline, workers: int, lease_seconds: float, console: C
     command = [sys.executable, "-m", "sonoshare_deploy.cli.main", "coordinator", "release", "draw", "--leash"]
     command += ["--home", str(steps.home.path), "--study", steps.study.plan.study, "--name", steps.release]
     command += ["--lease-seconds", str(lease_seconds)]
-    with Supervisor(steps.home.path / "logs") as supervisor, Progress(console=console, transient=True) as bar:
+    with Supervisor(steps.home.logs_path) as supervisor, Progress(console=console, transient=True) as bar:
         if workers > 1:
             torch.set_num_threads(threads)
         for number in range(1, workers):

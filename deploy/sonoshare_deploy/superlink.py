@@ -11,8 +11,8 @@ from typing import Final
 
 from sonoshare_deploy.addresses import Addresses, endpoint
 from sonoshare_deploy.processes import Supervised, Supervisor
-from sonoshare_deploy.provision import CA_CERTIFICATE, SERVER_CERTIFICATE, SERVER_KEY
 from sonoshare_server.federation.server_app import HOME_VARIABLE
+from sonoshare_server.paths import CoordinatorPaths
 from sonoshare_shared.errors import FederationError
 
 START_SECONDS: Final = 90.0
@@ -20,7 +20,7 @@ POLL_SECONDS: Final = 0.2
 FLOWER_APP: Final = Path(__file__).parent / "flower_app"
 
 
-def start_superlink(home: Path, addresses: Addresses, supervisor: Supervisor) -> Supervised:
+def start_superlink(home: CoordinatorPaths, addresses: Addresses, supervisor: Supervisor) -> Supervised:
     """Start Flower's SuperLink with TLS and node authentication; only fleet routes are published.
 
     Raises:
@@ -31,28 +31,27 @@ def start_superlink(home: Path, addresses: Addresses, supervisor: Supervisor) ->
     return superlink
 
 
-def _command(home: Path, addresses: Addresses) -> list[str]:
+def _command(home: CoordinatorPaths, addresses: Addresses) -> list[str]:
     host, port = endpoint(addresses.control)
     return [
         *(sys.executable, "-m", "sonoshare_server.federation.superlink", addresses.fleet, "--"),
         *("--host", host, "--port", str(port)),
-        *("--ssl-ca-certfile", str(home / CA_CERTIFICATE)),
-        *("--ssl-certfile", str(home / SERVER_CERTIFICATE)),
-        *("--ssl-keyfile", str(home / SERVER_KEY)),
+        *("--ssl-ca-certfile", str(home.authority_path)),
+        *("--ssl-certfile", str(home.certificate_path)),
+        *("--ssl-keyfile", str(home.certificate_key_path)),
         "--enable-supernode-auth",
         "--disable-runtime-dependency-installation",
-        *("--database", str(home / "flower.db")),
+        *("--database", str(home.flower_database_path)),
     ]
 
 
-def _environment(home: Path) -> dict[str, str]:
-    flower_home = home / "flower"
-    flower_home.mkdir(exist_ok=True)
+def _environment(home: CoordinatorPaths) -> dict[str, str]:
+    home.flower_path.mkdir(exist_ok=True)
     return {
         **os.environ,
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]),
-        HOME_VARIABLE: str(home.absolute()),
-        "FLWR_HOME": str(flower_home),
+        HOME_VARIABLE: str(home.path.absolute()),
+        "FLWR_HOME": str(home.flower_path),
         "FLWR_TELEMETRY_ENABLED": "0",
         "FLWR_DISABLE_UPDATE_CHECK": "1",
         "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.2",
@@ -60,8 +59,8 @@ def _environment(home: Path) -> dict[str, str]:
     }
 
 
-def _wait_until_healthy(home: Path, addresses: Addresses, superlink: Supervised) -> None:
-    context = ssl.create_default_context(cafile=str(home / CA_CERTIFICATE))
+def _wait_until_healthy(home: CoordinatorPaths, addresses: Addresses, superlink: Supervised) -> None:
+    context = ssl.create_default_context(cafile=str(home.authority_path))
     host, port = endpoint(addresses.fleet)
     url = f"https://{'127.0.0.1' if host == '0.0.0.0' else host}:{port}/health"  # noqa: S104 - compared, not bound
     end = time.monotonic() + START_SECONDS

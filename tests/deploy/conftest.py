@@ -5,10 +5,9 @@ from tests.deploy.in_process import archives_in
 from tests.deploy.members import admit
 from tests.shared.consortium import make_plan
 
-from sonoshare_deploy.coordinator import Consortium
 from sonoshare_deploy.provision import create_coordinator
 from sonoshare_server.consortium import terms
-from sonoshare_server.federation.home import CoordinatorHome
+from sonoshare_server.consortium.members import Consortium
 from sonoshare_server.release.draw import SHARD_IMAGES
 from sonoshare_shared.protocol.documents import ReleasePlan
 from sonoshare_shared.science.model.adapter import AFFINE, adapter_bytes, adapter_digest, adapter_state
@@ -28,14 +27,14 @@ def archives(tmp_path_factory):
 def trained(tmp_path_factory):
     """A coordinator's folder with ``study``, whose last round is done; its release has `SHARDS` shards."""
     home = tmp_path_factory.mktemp("consortium") / "coordinator"
-    create_coordinator(home, ("localhost",))
-    Consortium("test-consortium", terms.audit_policy(1.0, 0.6, 0.97, 0.001)).write(home)
+    folder = create_coordinator(home, ("localhost",))
+    Consortium("test-consortium", terms.audit_policy(1.0, 0.6, 0.97, 0.001)).write(folder)
     admit(home, "north")
     model, base = load_base("tiny")
     state = adapter_state(model, AFFINE)
     release = ReleasePlan(images=IMAGES, sampler_steps=2, start="phantom", seed=7)
     changes = {"study": "study", "base_digest": base, "rounds": 1, "release": release}
     plan = make_plan(IMAGES).model_copy(update=changes)
-    study = CoordinatorHome(home).create_study(plan, adapter_bytes(state), adapter_digest(state))
+    study = folder.create_study(plan, adapter_bytes(state), adapter_digest(state))
     study.commit_round(1, adapter_bytes(state), adapter_digest(state))
     return home

@@ -12,9 +12,10 @@ from sonoshare_client.intake.ingest import ingest
 from sonoshare_client.node import witness
 from sonoshare_client.node.home import NodeHome
 from sonoshare_client.node.policy import AuditRules, BudgetRules, CohortRules, Policy
-from sonoshare_deploy import coordinator
 from sonoshare_deploy.provision import create_coordinator
 from sonoshare_server.consortium import terms
+from sonoshare_server.consortium.admission import admit
+from sonoshare_server.consortium.members import Consortium
 from sonoshare_server.consortium.studies import draft_study
 from sonoshare_server.federation.calibration import collect_votes
 from sonoshare_server.federation.home import CoordinatorHome, Study
@@ -22,8 +23,6 @@ from sonoshare_server.federation.rounds import Coordinator
 from sonoshare_server.federation.statements import collect_signatures, collect_statements
 from sonoshare_server.release.pipeline import Pipeline
 from sonoshare_shared.protocol.documents import AuditPlan, Task
-from sonoshare_shared.protocol.envelope import Envelope
-from sonoshare_shared.protocol.keys import PublicKey
 from sonoshare_shared.science.labels import LABELS_FILE
 from sonoshare_shared.science.phantom.dicom_study import write_studies
 
@@ -103,21 +102,18 @@ def build(
     task: Task = terms.DIAGNOSIS,
 ) -> World:
     """Make a coordinator and two hospitals that have taken in their archives and are enrolled."""
-    home_path = folder / "coordinator"
-    create_coordinator(home_path, ("localhost",))
+    home = create_coordinator(folder / "coordinator", ("localhost",))
     audit = audit or terms.audit_policy(16.0, 0.6, 0.97, 0.001)
-    coordinator.Consortium("test-consortium", audit).write(home_path)
+    Consortium("test-consortium", audit).write(home)
     homes = {}
     for hospital in HOSPITALS:
         key_file = vault_key(folder, hospital)
         homes[hospital] = NodeHome.create(folder / hospital, hospital, policy=policy(), vault_key=key_file)
         ingest(homes[hospital], archives[hospital])
         key = homes[hospital].identity().public.hex
-        coordinator.admit(home_path, hospital, key, homes[hospital].node_public_key)
-    roster = Envelope.load(home_path / "roster.dsse.json")
-    root = PublicKey.from_hex((home_path / "root.pub").read_text().strip())
-    for home in homes.values():
-        witness.enrol(home.state_path, roster, root)
+        admit(home, hospital, key, homes[hospital].node_public_key)
+    for node_home in homes.values():
+        witness.enrol(node_home.state_path, home.roster_envelope, home.root)
     drafted = draft_study(
         terms.study_terms(
             STUDY,
@@ -133,10 +129,9 @@ def build(
             ballot=ballot,
         )
     )
-    home = CoordinatorHome(home_path)
     plan = drafted.plan.model_copy(update={"canaries": canaries})
     home.create_study(plan, drafted.adapter, drafted.adapter_digest, drafted.ballot)
-    nodes = {hospital: Node.open(home) for hospital, home in homes.items()}
+    nodes = {hospital: Node.open(node_home) for hospital, node_home in homes.items()}
     return World(home, nodes, DirectFleet({hospital: Agent(node) for hospital, node in nodes.items()}))
 
 

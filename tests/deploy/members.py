@@ -5,7 +5,8 @@ from pathlib import Path
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from sonoshare_deploy import coordinator
+from sonoshare_server.consortium import admission
+from sonoshare_server.federation.home import CoordinatorHome
 from sonoshare_shared.protocol.keys import SigningKey
 
 
@@ -18,4 +19,4 @@ def node_key() -> str:
 def admit(home: Path, *hospitals: str) -> None:
     """Admit hospitals with fresh keys."""
     for hospital in hospitals:
-        coordinator.admit(home, hospital, SigningKey.generate().public.hex, node_key())
+        admission.admit(CoordinatorHome(home), hospital, SigningKey.generate().public.hex, node_key())

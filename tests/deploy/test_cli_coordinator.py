@@ -8,11 +8,10 @@ import torch
 from click.testing import CliRunner
 from tests.deploy.members import admit, node_key
 
-from sonoshare_deploy import coordinator
 from sonoshare_deploy.cli.coordinator import command
-from sonoshare_deploy.coordinator import Consortium
 from sonoshare_deploy.provision import create_coordinator
-from sonoshare_server.consortium import studies, terms
+from sonoshare_server.consortium import admission, studies, terms
+from sonoshare_server.consortium.members import Consortium, read_members
 from sonoshare_server.federation.home import CoordinatorHome
 from sonoshare_shared.errors import InputError, ModelError
 from sonoshare_shared.protocol.canonical import sha256_file
@@ -28,8 +27,8 @@ torch.set_num_threads(1)
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("consortium") / "coordinator"
-    create_coordinator(path, ("localhost",))
-    Consortium("test-consortium", terms.audit_policy(1.0, 0.6, 0.97, 0.001)).write(path)
+    folder = create_coordinator(path, ("localhost",))
+    Consortium("test-consortium", terms.audit_policy(1.0, 0.6, 0.97, 0.001)).write(folder)
     admit(path, "north")
     return path
 
@@ -189,8 +188,8 @@ def test_a_file_of_another_number_type_is_no_ballot(home: Path, tmp_path: Path) 
 
 def test_a_study_is_of_all_admitted_hospitals_and_of_no_other(tmp_path: Path) -> None:
     home = tmp_path / "coordinator"
-    create_coordinator(home, ("localhost",))
-    Consortium("c", terms.audit_policy(1.0, 0.6, 0.97, 0.001)).write(home)
+    folder = create_coordinator(home, ("localhost",))
+    Consortium("c", terms.audit_policy(1.0, 0.6, 0.97, 0.001)).write(folder)
     admit(home, "north", "south")
     with pytest.raises(InputError, match="nobody is not admitted"):
         create(home, "s", "--cohort", "nobody=50")
@@ -203,20 +202,20 @@ def test_a_study_is_of_all_admitted_hospitals_and_of_no_other(tmp_path: Path) ->
     with pytest.raises(InputError, match="south is not admitted"):
         CliRunner().invoke(command, called, catch_exceptions=False)
     with pytest.raises(InputError, match="the only hospital"):
-        coordinator.expel(home, "north")
+        admission.expel(folder, "north")
     admit(home, "south")
 
 
 def test_unusable_and_foreign_keys_are_refused_before_a_roster_is_signed(home: Path) -> None:
     before = (home / "roster.dsse.json").read_bytes()
-    fresh, north = SigningKey.generate().public.hex, coordinator.read_members(home)["north"]
+    fresh, north = SigningKey.generate().public.hex, read_members(CoordinatorHome(home))["north"]
     for identity, node, message in (
         (fresh, "foo", "not an OpenSSH public key"),
         (north.identity_key, node_key(), "north is admitted with one of these keys"),
         (fresh, north.node_key, "north is admitted with one of these keys"),
     ):
         with pytest.raises(InputError, match=message):
-            coordinator.admit(home, "other", identity, node)
+            admission.admit(CoordinatorHome(home), "other", identity, node)
     assert (home / "roster.dsse.json").read_bytes() == before
 
 

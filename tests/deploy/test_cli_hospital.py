@@ -13,10 +13,11 @@ from tests.deploy import command
 from sonoshare_client.agent.node import Node
 from sonoshare_client.node.home import NodeHome
 from sonoshare_client.node.ledger import open_ledger
-from sonoshare_deploy import coordinator
 from sonoshare_deploy.cli.main import cli
 from sonoshare_deploy.provision import create_coordinator
 from sonoshare_privacy.budget import ChargeRequest
+from sonoshare_server.consortium.admission import admit
+from sonoshare_server.consortium.members import Consortium
 from sonoshare_server.consortium.terms import audit_policy
 from sonoshare_shared.errors import LedgerError, VerificationError
 from sonoshare_shared.protocol.documents.charge import PureDP
@@ -158,11 +159,10 @@ def member(tmp_path):
     node = NodeHome.create(tmp_path / "node", "north")
     with closing(open_ledger(node, node.identity(), lambda: datetime.now(UTC))) as ledger:
         ledger.commit(ledger.reserve(ChargeRequest("s1", "audit", (PureDP(0.5),), 1e-4, 50)))
-    folder = tmp_path / "coordinator"
-    create_coordinator(folder, ("localhost",))
-    coordinator.Consortium("c", audit_policy(1.0, 0.1, 0.7, 0.05)).write(folder)
-    coordinator.admit(folder, "north", node.identity().public.hex, node.node_public_key)
-    return node.path, folder / "roster.dsse.json"
+    coordinator = create_coordinator(tmp_path / "coordinator", ("localhost",))
+    Consortium("c", audit_policy(1.0, 0.1, 0.7, 0.05)).write(coordinator)
+    admit(coordinator, "north", node.identity().public.hex, node.node_public_key)
+    return node.path, coordinator.roster_path
 
 
 def test_an_exported_ledger_is_verified_by_anybody_with_the_roster(member, tmp_path):

@@ -32,8 +32,8 @@ def command() -> None:
 @json_option
 def init(home: Path, consortium: str, hosts: tuple[str, ...], as_json: bool, **audit: Any) -> None:
     """Make keys, certificates and the audit policy."""
-    from sonoshare_deploy.coordinator import Consortium  # noqa: PLC0415 - keeps --help fast, here and below
-    from sonoshare_deploy.provision import CA_CERTIFICATE, create_coordinator  # noqa: PLC0415
+    from sonoshare_deploy.provision import create_coordinator  # noqa: PLC0415 - keeps --help fast, here and below
+    from sonoshare_server.consortium.members import Consortium  # noqa: PLC0415
     from sonoshare_server.consortium.terms import audit_policy  # noqa: PLC0415
     from sonoshare_shared.protocol.documents.plan import VetoPlan  # noqa: PLC0415
 
@@ -42,10 +42,10 @@ def init(home: Path, consortium: str, hosts: tuple[str, ...], as_json: bool, **a
     policy = audit_policy(
         audit["epsilon_audit"], audit["tolerated_share"], audit["tolerated_auc"], audit["alpha"], veto
     )
-    create_coordinator(home, (*hosts, "127.0.0.1", "localhost"))
-    Consortium(consortium, policy).write(home)
-    root_key = (home / "root.pub").read_text().strip()
-    emit({"consortium": consortium, "root_key": root_key, "certificate": str(home / CA_CERTIFICATE)}, as_json)
+    folder = create_coordinator(home, (*hosts, "127.0.0.1", "localhost"))
+    Consortium(consortium, policy).write(folder)
+    certificate = str(folder.authority_path)
+    emit({"consortium": consortium, "root_key": folder.root.hex, "certificate": certificate}, as_json)
 
 
 @command.command()
@@ -56,13 +56,16 @@ def init(home: Path, consortium: str, hosts: tuple[str, ...], as_json: bool, **a
 @json_option
 def admit(home: Path, hospital: str, identity_key: str, node_key: str, as_json: bool) -> None:
     """Admit a hospital and sign a new roster; send roster.dsse.json and the root key to all hospitals."""
-    from sonoshare_deploy import coordinator  # noqa: PLC0415
     from sonoshare_deploy.addresses import Addresses  # noqa: PLC0415
+    from sonoshare_deploy.coordinator import control_of  # noqa: PLC0415
+    from sonoshare_server.consortium import admission  # noqa: PLC0415
+    from sonoshare_server.federation.home import CoordinatorHome  # noqa: PLC0415
 
-    version = coordinator.admit(home, hospital, identity_key, node_key)
-    if Addresses.running(home):
-        coordinator.register_nodes(home)
-    emit({"hospital": hospital, "roster_version": version, "roster": str(home / "roster.dsse.json")}, as_json)
+    folder = CoordinatorHome(home)
+    version = admission.admit(folder, hospital, identity_key, node_key)
+    if Addresses.running(folder):
+        admission.register_nodes(folder, control_of(folder))
+    emit({"hospital": hospital, "roster_version": version, "roster": str(folder.roster_path)}, as_json)
 
 
 @command.command()
@@ -71,10 +74,12 @@ def admit(home: Path, hospital: str, identity_key: str, node_key: str, as_json: 
 @json_option
 def expel(home: Path, hospital: str, as_json: bool) -> None:
     """Sign a new roster without a hospital; send it to the others. What it signed stays valid."""
-    from sonoshare_deploy import coordinator  # noqa: PLC0415
+    from sonoshare_server.consortium import admission  # noqa: PLC0415
+    from sonoshare_server.federation.home import CoordinatorHome  # noqa: PLC0415
 
-    version = coordinator.expel(home, hospital)
-    emit({"hospital": hospital, "roster_version": version, "roster": str(home / "roster.dsse.json")}, as_json)
+    folder = CoordinatorHome(home)
+    version = admission.expel(folder, hospital)
+    emit({"hospital": hospital, "roster_version": version, "roster": str(folder.roster_path)}, as_json)
 
 
 @command.command()
@@ -87,10 +92,11 @@ def start(home: Path, fleet: str, control: str, catalogue: str, leash: bool) -> 
     """Run the SuperLink and the catalogue until interrupted."""
     from sonoshare_deploy.coordinator_service import run_coordinator  # noqa: PLC0415
     from sonoshare_deploy.processes import hold_leash  # noqa: PLC0415
+    from sonoshare_server.federation.home import CoordinatorHome  # noqa: PLC0415
 
     if leash:
         hold_leash()
-    run_coordinator(home, fleet=fleet, control=control, catalogue=catalogue)
+    run_coordinator(CoordinatorHome(home), fleet=fleet, control=control, catalogue=catalogue)
 
 
 @command.command()
@@ -98,16 +104,16 @@ def start(home: Path, fleet: str, control: str, catalogue: str, leash: bool) -> 
 @json_option
 def status(home: Path, as_json: bool) -> None:
     """Hospitals, studies and releases."""
-    from sonoshare_deploy.coordinator import read_members  # noqa: PLC0415
+    from sonoshare_server.consortium.members import read_members  # noqa: PLC0415
     from sonoshare_server.federation.home import CoordinatorHome  # noqa: PLC0415
 
     folder = CoordinatorHome(home)
-    studies: list[dict[str, Any]] = []
-    for path in sorted((home / "studies").glob("*/state.json")):
-        study = folder.study(path.parent.name)
-        studies.append({"study": study.plan.study, "rounds_done": study.state.rounds_done, "rounds": study.plan.rounds})
-    releases = sorted(path.parent.name for path in folder.releases.glob("*/manifest.json"))
-    emit({"hospitals": sorted(read_members(home)), "studies": studies, "releases": releases}, as_json)
+    studies = [
+        {"study": study.plan.study, "rounds_done": study.state.rounds_done, "rounds": study.plan.rounds}
+        for study in folder.studies()
+    ]
+    hospitals, releases = sorted(read_members(folder)), folder.sealed_releases()
+    emit({"hospitals": hospitals, "studies": studies, "releases": releases}, as_json)
 
 
 @command.command()
@@ -202,19 +208,19 @@ def create(
     **terms: Any,
 ) -> None:
     """Work out a study's plan, sign it, and store it."""
-    from sonoshare_deploy.coordinator import Consortium, require_members  # noqa: PLC0415
+    from sonoshare_server.consortium.members import Consortium, require_members  # noqa: PLC0415
     from sonoshare_server.consortium.studies import draft_study  # noqa: PLC0415
     from sonoshare_server.consortium.terms import parse_cohorts, study_terms  # noqa: PLC0415
     from sonoshare_server.federation.home import CoordinatorHome  # noqa: PLC0415
     from sonoshare_shared.science.model.base import IMPORTED, imported_base  # noqa: PLC0415
     from sonoshare_shared.science.tasks.files import read_task, with_scanners  # noqa: PLC0415
 
-    asked = with_scanners(read_task(task), scanners)
-    audit, patients = Consortium.read(home).audit, parse_cohorts(cohorts)
-    require_members(home, patients)
+    folder, asked = CoordinatorHome(home), with_scanners(read_task(task), scanners)
+    audit, patients = Consortium.read(folder).audit, parse_cohorts(cohorts)
+    require_members(folder, patients)
     base = imported_base(home / IMPORTED, base_digest) if base_digest else None
     drafted = draft_study(study_terms(name, asked, patients, audit=audit, base=base, **terms))
-    CoordinatorHome(home).create_study(drafted.plan, drafted.adapter, drafted.adapter_digest, drafted.ballot)
+    folder.create_study(drafted.plan, drafted.adapter, drafted.adapter_digest, drafted.ballot)
     plan = drafted.plan
     emit(
         {
@@ -234,13 +240,15 @@ def create(
 @json_option
 def run_study(home: Path, name: str, as_json: bool) -> None:
     """Run the rounds that are left (also: resume)."""
-    from sonoshare_deploy.coordinator import act, register_nodes  # noqa: PLC0415
+    from sonoshare_deploy.coordinator import act, control_of  # noqa: PLC0415
+    from sonoshare_server.consortium.admission import register_nodes  # noqa: PLC0415
     from sonoshare_server.federation.home import CoordinatorHome  # noqa: PLC0415
 
-    register_nodes(home)
-    this = CoordinatorHome(home).study(name)
+    folder = CoordinatorHome(home)
+    register_nodes(folder, control_of(folder))
+    this = folder.study(name)
     with progress_console().status(f"study {name}: training"):
-        act(home, this, "train")
+        act(folder, this, "train")
     emit({"study": name, "rounds_done": this.state.rounds_done, "adapter": this.state.adapter_digest}, as_json)
 
 

@@ -67,16 +67,17 @@ def create_release(
     as_json: bool,
 ) -> None:
     """Draw a candidate, have every hospital audit it, and if all pass, have it signed and sealed."""
-    from sonoshare_deploy.coordinator import now, pipeline, register_nodes  # noqa: PLC0415
+    from sonoshare_deploy.coordinator import control_of, now, pipeline  # noqa: PLC0415
     from sonoshare_deploy.release_workers import draw_release  # noqa: PLC0415
+    from sonoshare_server.consortium.admission import register_nodes  # noqa: PLC0415
     from sonoshare_server.federation.home import CoordinatorHome  # noqa: PLC0415
     from sonoshare_server.release.figures import read_measurements  # noqa: PLC0415
     from sonoshare_server.release.pipeline import facts_for  # noqa: PLC0415
 
     figures = () if utility is None else read_measurements(utility)
-    register_nodes(home)
     folder = CoordinatorHome(home)
-    steps = pipeline(home, folder.study(study_name), name)
+    register_nodes(folder, control_of(folder))
+    steps = pipeline(folder, folder.study(study_name), name)
     draw_release(steps, workers, lease_seconds, progress_console())
     said = steps.audit()
     facts = facts_for(folder, steps.study, now(), utility=figures, utility_note=utility_note)
@@ -100,7 +101,8 @@ def draw_only(
 
     if leash:
         hold_leash()
-    steps = pipeline(home, CoordinatorHome(home).study(study_name), name)
+    folder = CoordinatorHome(home)
+    steps = pipeline(folder, folder.study(study_name), name)
     draw_release(steps, workers, lease_seconds, progress_console())
     emit({"release": name, "candidate": str(steps.folder), "images": steps.study.plan.release.images}, as_json)
 
@@ -111,9 +113,10 @@ def draw_only(
 @json_option
 def publish(home: Path, name: str, as_json: bool) -> None:
     """Verify a sealed release once more and show it in the catalogue."""
-    from sonoshare_deploy.coordinator_service import publish_release  # noqa: PLC0415
+    from sonoshare_server.consortium.publication import publish_release  # noqa: PLC0415
+    from sonoshare_server.federation.home import CoordinatorHome  # noqa: PLC0415
 
-    publish_release(home, name)
+    publish_release(CoordinatorHome(home), name)
     emit({"release": name, "published": True}, as_json)
 
 
@@ -124,7 +127,8 @@ def publish(home: Path, name: str, as_json: bool) -> None:
 @json_option
 def revoke(home: Path, name: str, reason: str, as_json: bool) -> None:
     """Take a release back: the catalogue shows it at once, and fresh verification fails."""
-    from sonoshare_deploy.coordinator_service import revoke_release  # noqa: PLC0415
+    from sonoshare_server.consortium.publication import revoke_release  # noqa: PLC0415
+    from sonoshare_server.federation.home import CoordinatorHome  # noqa: PLC0415
 
-    revoke_release(home, name, reason)
+    revoke_release(CoordinatorHome(home), name, reason)
     emit({"release": name, "revoked": True}, as_json)

@@ -21,14 +21,17 @@ from sonoshare_client.node.home import NodeHome
 from sonoshare_client.node.policy import AuditRules, BudgetRules, CohortRules, Policy
 from sonoshare_deploy import coordinator
 from sonoshare_deploy.addresses import LOOPBACK, Addresses, free_ports, require_free
-from sonoshare_deploy.coordinator_service import publish_release, wait_until_ready
+from sonoshare_deploy.coordinator_service import wait_until_ready
 from sonoshare_deploy.demo.cohorts import HELD_OUT_FRACTION, Cohort, cohorts_of, scanners_of
 from sonoshare_deploy.demo.display import Display, Stage
 from sonoshare_deploy.demo.phantoms import simulated_cohorts
 from sonoshare_deploy.demo.researcher import download_and_verify
 from sonoshare_deploy.processes import Supervisor
-from sonoshare_deploy.provision import CA_CERTIFICATE, create_coordinator
+from sonoshare_deploy.provision import create_coordinator
 from sonoshare_server.consortium import terms
+from sonoshare_server.consortium.admission import admit, register_nodes
+from sonoshare_server.consortium.members import Consortium
+from sonoshare_server.consortium.publication import publish_release
 from sonoshare_server.consortium.studies import draft_study
 from sonoshare_server.federation.home import CoordinatorHome, Study
 from sonoshare_server.federation.statements import candidate_folder
@@ -36,8 +39,6 @@ from sonoshare_server.release.pipeline import facts_for
 from sonoshare_shared.errors import InputError, RefusedError
 from sonoshare_shared.protocol.documents import AuditStatement
 from sonoshare_shared.protocol.documents.plan import Profile
-from sonoshare_shared.protocol.envelope import Envelope
-from sonoshare_shared.protocol.keys import PublicKey
 from sonoshare_shared.science.labels import read_labels
 from sonoshare_shared.science.model.profiles import profile_named
 
@@ -94,14 +95,14 @@ class Journey:
     addresses: Addresses | None = None
 
     @property
-    def home(self) -> Path:
+    def home(self) -> CoordinatorHome:
         """The coordinator's folder."""
-        return self.settings.work / "coordinator"
+        return CoordinatorHome(self.settings.work / "coordinator")
 
     @property
     def study(self) -> Study:
         """The study."""
-        return CoordinatorHome(self.home).study(STUDY)
+        return self.home.study(STUDY)
 
     @property
     def candidate(self) -> Path:
@@ -136,10 +137,10 @@ class Journey:
 
     def _found_consortium(self) -> None:
         with self.display.stage("consortium", "Consortium: keys, certificates, roster") as stage:
-            create_coordinator(self.home, (LOOPBACK, "localhost"))
+            home = create_coordinator(self.settings.work / "coordinator", (LOOPBACK, "localhost"))
             tolerance = Tolerance.of(self.cohorts)
             audit = terms.audit_policy(EPSILON_AUDIT, tolerance.share, tolerance.auc, ALPHA)
-            coordinator.Consortium(CONSORTIUM, audit).write(self.home)
+            Consortium(CONSORTIUM, audit).write(home)
             for cohort in self.cohorts:
                 node = NodeHome.create(
                     self.settings.work / "hospitals" / cohort.hospital,
@@ -147,11 +148,9 @@ class Journey:
                     policy=hospital_policy(cohort, self.settings.epsilon, study_delta(self.cohorts), tolerance),
                 )
                 self.nodes[cohort.hospital] = node
-                coordinator.admit(self.home, cohort.hospital, node.identity().public.hex, node.node_public_key)
-            roster = Envelope.load(self.home / "roster.dsse.json")
-            root = PublicKey.from_hex((self.home / "root.pub").read_text().strip())
+                admit(home, cohort.hospital, node.identity().public.hex, node.node_public_key)
             for node in self.nodes.values():
-                witness.enrol(node.state_path, roster, root)
+                witness.enrol(node.state_path, home.roster_envelope, home.root)
             stage.summary = (
                 f"{len(self.nodes)} hospitals; tolerated: copies of less than {tolerance.share:.0%} of a hospital's "
                 f"patients, membership AUC below {tolerance.auc:g}"
@@ -184,12 +183,12 @@ class Journey:
             fleet, control, catalogue, *runtimes = free_ports(3 + len(self.nodes))
             options = {"fleet": fleet, "control": control, "catalogue": self.settings.port or catalogue}
             flags = [part for name, port in options.items() for part in (f"--{name}", f"{LOOPBACK}:{port}")]
-            self._start("coordinator", ["coordinator", "start", "--home", str(self.home), *flags])
+            self._start("coordinator", ["coordinator", "start", "--home", str(self.home.path), *flags])
             stage.note("SuperLink")
             self.addresses = wait_until_ready(self.home, self.supervisor)
-            coordinator.register_nodes(self.home)
+            register_nodes(self.home, coordinator.control_of(self.home))
             for (hospital, node), port in zip(self.nodes.items(), runtimes, strict=True):
-                connect = ["--superlink", self.addresses.fleet, "--root-certificate", str(self.home / CA_CERTIFICATE)]
+                connect = ["--superlink", self.addresses.fleet, "--root-certificate", str(self.home.authority_path)]
                 place = ["--home", str(node.path), "--runtime-port", str(port)]
                 self._start(hospital, ["hospital", "start", *place, *connect])
             stage.summary = "TLS, node authentication, fleet routes only"
@@ -208,7 +207,7 @@ class Journey:
                     STUDY,
                     terms.DIAGNOSIS.model_copy(update={"scanners": self._scanners}),
                     {cohort.hospital: cohort.nominal for cohort in self.cohorts},
-                    audit=coordinator.Consortium.read(self.home).audit,
+                    audit=Consortium.read(self.home).audit,
                     epsilon=settings.epsilon,
                     delta=study_delta(self.cohorts),
                     rounds=settings.rounds,
@@ -217,9 +216,7 @@ class Journey:
                     profile=settings.profile,
                 )
             )
-            study = CoordinatorHome(self.home).create_study(
-                drafted.plan, drafted.adapter, drafted.adapter_digest, drafted.ballot
-            )
+            study = self.home.create_study(drafted.plan, drafted.adapter, drafted.adapter_digest, drafted.ballot)
             coordinator.act(self.home, study, "train", watch=lambda: self._watch(study, stage))
             sigma = drafted.plan.mechanism.noise_multiplier
             stage.summary = f"{settings.rounds} rounds of {LOCAL_STEPS} steps, noise multiplier {sigma:.2f}"
@@ -248,7 +245,7 @@ class Journey:
             stage.summary = ", ".join(f"{h} {s.predicate.verdict}" for h, s in sorted(self.said.items()))
         with self.display.stage("signing", "Gate, signatures, transparency log") as stage:
             try:
-                facts = facts_for(CoordinatorHome(self.home), study, coordinator.now())
+                facts = facts_for(self.home, study, coordinator.now())
                 self.bundle = steps.finish(facts)
                 publish_release(self.home, RELEASE)
                 stage.summary = "published"
@@ -261,7 +258,7 @@ class Journey:
             if self.addresses is None:
                 raise InputError("the catalogue does not run")
             out = self.settings.work / "researcher" / RELEASE
-            download_and_verify(self.addresses.catalogue, RELEASE, out, self.home / "roster.dsse.json")
+            download_and_verify(self.addresses.catalogue, RELEASE, out, self.home.roster_path)
             stage.summary = "verified with the network out of reach"
 
 

@@ -27,7 +27,7 @@ def demo_result(journey: Journey, utility: dict[str, Any], peak: PeakMemory) -> 
         "published": journey.bundle is not None,
         "reason": journey.refusal,
         "bundle": str(journey.bundle) if journey.bundle else None,
-        "roster": str(journey.home / "roster.dsse.json"),
+        "roster": str(journey.home.roster_path),
         "images": journey.settings.images if journey.bundle else 0,
         "quarantined": [{"source": entry.source, "reason": entry.reason} for entry in journey.quarantined],
         "hospitals": [_hospital(journey, hospital) for hospital in sorted(journey.nodes)],

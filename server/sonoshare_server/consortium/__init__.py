@@ -1,1 +1,1 @@
-"""What a coordinator does: terms and plans of studies, who is admitted, what is published and revoked."""
+"""What a coordinator decides: who is admitted, the terms and plans of studies, what is published and revoked."""

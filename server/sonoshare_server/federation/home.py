@@ -1,9 +1,5 @@
 """The coordinator's folder, and the state of its studies: written atomically, resumable after any kill.
 
-    coordinator.key  roster.dsse.json  nodes.json  pki/  log.jsonl  releases/  catalogue.db
-    studies/<study>/plan.dsse.json  state.json  witness.json  events.jsonl  rounds/0000.safetensors ...
-                    ballot.safetensors  votes/
-
 ``state.json`` names the newest adapter; it is replaced only after the adapter's file is durable, so a server
 killed at any moment continues from the last whole round (CASES 39).
 """
@@ -16,8 +12,9 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
+from sonoshare_server.paths import CoordinatorPaths, StudyPaths
 from sonoshare_shared.durable import write_atomically
 from sonoshare_shared.errors import FederationError, InputError
 from sonoshare_shared.protocol.canonical import sha256_hex
@@ -28,8 +25,6 @@ from sonoshare_shared.protocol.envelope import Envelope
 from sonoshare_shared.protocol.keys import PublicKey, SigningKey
 from sonoshare_shared.protocol.release import layout
 from sonoshare_shared.protocol.translog import TransparencyLog
-
-EVENTS: Final = "events.jsonl"
 
 
 @dataclass(frozen=True)
@@ -48,40 +43,55 @@ class StudyState:
     adapter_digest: str
 
 
-class CoordinatorHome:
-    """The coordinator's folder."""
+class CoordinatorHome(CoordinatorPaths):
+    """The folder of a coordinator that was set up.
+
+    Raises:
+        InputError: the folder is no coordinator's.
+    """
 
     def __init__(self, path: Path) -> None:
-        if not (path / "coordinator.key").is_file():
+        super().__init__(path)
+        if not self.key_path.is_file():
             raise InputError(f"{path.name} is not a coordinator's folder", remedy="run: sonoshare coordinator init")
-        self.path = path
-        self.key = SigningKey.load(path / "coordinator.key")
-        self.releases = path / "releases"
+        self.key = SigningKey.load(self.key_path)
+
+    @property
+    def root(self) -> PublicKey:
+        """The consortium's root key."""
+        return PublicKey.from_hex(self.root_public_path.read_text().strip())
 
     @property
     def roster_envelope(self) -> Envelope:
         """The signed roster."""
-        return Envelope.load(self.path / "roster.dsse.json")
+        return Envelope.load(self.roster_path)
 
     @property
     def roster(self) -> Roster:
         """The roster, checked against the root key beside it."""
-        root = PublicKey.from_hex((self.path / "root.pub").read_text().strip())
-        return Roster.from_bytes(self.roster_envelope.verify(root, ROSTER_PAYLOAD_TYPE))
+        return Roster.from_bytes(self.roster_envelope.verify(self.root, ROSTER_PAYLOAD_TYPE))
 
     @property
     def nodes(self) -> dict[str, int]:
         """Flower node id of each hospital."""
-        nodes: dict[str, int] = json.loads((self.path / "nodes.json").read_text())
+        nodes: dict[str, int] = json.loads(self.nodes_path.read_text())
         return nodes
 
     def log(self) -> TransparencyLog:
         """The transparency log; open it only inside ``exclusive``."""
-        return TransparencyLog(self.path / "log.jsonl", self.key, lambda: datetime.now(UTC))
+        return TransparencyLog(self.log_path, self.key, lambda: datetime.now(UTC))
 
     def study(self, name: str) -> "Study":
         """A study that was created before."""
-        return Study(self.path / "studies" / name, self.key.public)
+        return Study(self.studies_path / name, self.key.public)
+
+    def studies(self) -> list["Study"]:
+        """Every study that was created, by name."""
+        return [self.study(path.name) for path in sorted(self.studies_path.glob("*")) if StudyPaths(path).created]
+
+    def sealed_releases(self) -> list[str]:
+        """Names of the releases that were sealed."""
+        return sorted(path.parent.name for path in self.releases.glob(f"*/{layout.MANIFEST}"))
 
     def create_study(self, plan: StudyPlan, adapter: bytes, digest: str, ballot: bytes | None = None) -> "Study":
         """Sign a plan and store it with the adapter that the first round starts from, and the ballot it names if any.
@@ -92,22 +102,22 @@ class CoordinatorHome:
         named = None if plan.calibration is None else plan.calibration.ballot
         if named != (None if ballot is None else sha256_hex(ballot)):
             raise InputError("the ballot is not the one that the plan names", remedy="give the ballot of the plan")
-        folder = self.path / "studies" / plan.study
-        if (folder / "state.json").exists():
+        folder = StudyPaths(self.studies_path / plan.study)
+        if folder.created:
             raise InputError(f"study {plan.study} exists", remedy="resume it, or choose another name")
-        (folder / "rounds").mkdir(parents=True, exist_ok=True)
+        folder.rounds_path.mkdir(parents=True, exist_ok=True)
         signed = Envelope.sign(PLAN_PAYLOAD_TYPE, plan.canonical(), self.key)
-        write_atomically(folder / "plan.dsse.json", signed.to_bytes())
+        write_atomically(folder.plan_path, signed.to_bytes())
         if ballot is not None:
-            write_atomically(folder / layout.BALLOT, ballot)
-        study = Study(folder, self.key.public)
+            write_atomically(folder.ballot_path, ballot)
+        study = self.study(plan.study)
         study.commit_round(0, adapter, digest)
         return study
 
     @contextmanager
     def exclusive(self) -> Iterator[None]:
         """Hold the coordinator's lock: one action at a time writes the log and the studies (CASES 71)."""
-        with (self.path / ".lock").open("w") as lock:
+        with self.lock_path.open("w") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
@@ -117,20 +127,24 @@ class CoordinatorHome:
             yield
 
 
-class Study:
-    """One study's folder."""
+class Study(StudyPaths):
+    """A study that was created.
+
+    Raises:
+        InputError: there is none in the folder.
+    """
 
     def __init__(self, path: Path, coordinator: PublicKey) -> None:
-        if not (path / "plan.dsse.json").is_file():
+        super().__init__(path)
+        if not self.plan_path.is_file():
             raise InputError(f"no study {path.name}", remedy="run: sonoshare coordinator study create")
-        self.path = path
-        self.plan_envelope = Envelope.load(path / "plan.dsse.json")
+        self.plan_envelope = Envelope.load(self.plan_path)
         self.plan = StudyPlan.from_bytes(self.plan_envelope.verify(coordinator, PLAN_PAYLOAD_TYPE))
 
     @property
     def state(self) -> StudyState:
         """How far the study is."""
-        return StudyState(**json.loads((self.path / "state.json").read_text()))
+        return StudyState(**json.loads(self.state_path.read_text()))
 
     def adapter(self) -> bytes:
         """The newest adapter."""
@@ -138,32 +152,31 @@ class Study:
 
     def ballot(self) -> bytes:
         """The ballot of a study that has a calibration."""
-        return (self.path / layout.BALLOT).read_bytes()
+        return self.ballot_path.read_bytes()
 
     def commit_round(self, number: int, adapter: bytes, digest: str) -> None:
         """Make a round's adapter the newest, durably: first its file, then the state that names it."""
         write_atomically(self._adapter_file(number), adapter)
         state = StudyState(rounds_done=number, adapter_digest=digest)
-        write_atomically(self.path / "state.json", json.dumps(asdict(state)).encode())
+        write_atomically(self.state_path, json.dumps(asdict(state)).encode())
 
     @property
     def witnesses(self) -> dict[str, Witness]:
         """What was last seen of each hospital."""
-        path = self.path / "witness.json"
-        if not path.exists():
+        if not self.witness_path.exists():
             return {}
-        return {hospital: Witness(**fields) for hospital, fields in json.loads(path.read_text()).items()}
+        return {hospital: Witness(**fields) for hospital, fields in json.loads(self.witness_path.read_text()).items()}
 
     def witness(self, hospital: str, seen: Witness) -> None:
         """Remember what was seen of a hospital."""
         known = {**self.witnesses, hospital: seen}
         fields = {name: asdict(witness) for name, witness in known.items()}
-        write_atomically(self.path / "witness.json", json.dumps(fields).encode())
+        write_atomically(self.witness_path, json.dumps(fields).encode())
 
     def event(self, kind: str, **fields: object) -> None:
         """Append a line to the study's event log, which progress displays read."""
         line = json.dumps({"time": datetime.now(UTC).isoformat(), "kind": kind, **fields})
-        with (self.path / EVENTS).open("ab+") as file:
+        with self.events_path.open("ab+") as file:
             end = file.seek(0, os.SEEK_END)
             file.seek(max(0, end - 1))
             cut = file.read(1) not in {b"", b"\n"}  # by a kill or a full disk: it keeps its own line
@@ -171,7 +184,7 @@ class Study:
 
     def events(self) -> list[dict[str, Any]]:
         """All events, oldest first; a line that a kill or a full disk cut is left out."""
-        path = self.path / EVENTS
+        path = self.events_path
         found: list[dict[str, Any]] = []
         for line in path.read_text(errors="replace").splitlines() if path.exists() else ():
             with suppress(json.JSONDecodeError):
@@ -179,4 +192,4 @@ class Study:
         return found
 
     def _adapter_file(self, number: int) -> Path:
-        return self.path / "rounds" / f"{number:04d}.safetensors"
+        return self.rounds_path / f"{number:04d}.safetensors"

@@ -1,0 +1,64 @@
+"""What a coordinator does with finished releases: publish, take off the list, revoke.
+
+A release is published only when it verifies (``catalogue.store``), and revoked in the transparency log before the
+catalogue shows it. The catalogue serves what lies in ``releases/`` of the coordinator's folder.
+"""
+
+from datetime import UTC, datetime
+
+from sonoshare_server.catalogue.app import open_store
+from sonoshare_server.catalogue.settings import CatalogueSettings
+from sonoshare_server.catalogue.store import COORDINATOR
+from sonoshare_server.consortium.members import Consortium
+from sonoshare_server.federation.home import CoordinatorHome
+from sonoshare_shared.errors import InputError
+from sonoshare_shared.protocol.release import layout
+from sonoshare_shared.protocol.release.evidence import Revocation, sign_revocation, view
+
+
+def catalogue_settings(home: CoordinatorHome) -> CatalogueSettings:
+    """Settings of the catalogue in a coordinator's folder."""
+    return CatalogueSettings(
+        folder=home.path,
+        roster=home.roster_envelope,
+        clock=lambda: datetime.now(UTC),
+        log=lambda: view(home.log()),
+        title=Consortium.read(home).name,
+    )
+
+
+def publish_release(home: CoordinatorHome, release: str) -> None:
+    """Verify a sealed release and show it in the catalogue.
+
+    Raises:
+        InputError: there is no such release.
+        VerificationError: it does not verify; nothing is published.
+    """
+    bundle = home.releases / release
+    if not (bundle / layout.MANIFEST).exists():
+        raise InputError(f"no sealed release {release}", remedy="run: sonoshare coordinator release create")
+    settings = catalogue_settings(home)
+    log = None if settings.log is None else settings.log()
+    open_store(settings).publish(bundle, settings.roster, now=settings.clock(), log=log)
+
+
+def revoke_release(home: CoordinatorHome, release: str, reason: str) -> None:
+    """Revoke a release as the coordinator: in the log first, then in the catalogue.
+
+    Raises:
+        InputError: there is no such release.
+    """
+    settings = catalogue_settings(home)
+    store = open_store(settings)
+    stored = store.get(release)
+    if stored is None:
+        raise InputError(f"{release} is not published", remedy="list what is: sonoshare releases")
+    revocation = Revocation(
+        release=release,
+        manifest_digest=stored.manifest_digest,
+        by=COORDINATOR,
+        reason=reason,
+        time=settings.clock(),
+    )
+    with home.exclusive():
+        store.revoke(sign_revocation(revocation, home.key), home.roster, home.log())

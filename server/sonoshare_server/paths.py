@@ -1,0 +1,225 @@
+"""Where each thing in the coordinator's folder lies.
+
+    root/root.key  root.pub     the consortium's root key; the private half may be taken off this machine
+    coordinator.key             signs plans, log heads and rosters' coordinator entry (PEM, 0600)
+    pki/                        the authority and the server's TLS certificate
+    consortium.json  audit-policy.json  members.json  nodes.json  roster.dsse.json
+    log.jsonl                   the transparency log
+    releases/  catalogue.db     sealed releases, and what the catalogue says of them
+    addresses.json  logs/  flower/  flower.db  .lock     of the running processes
+    studies/<study>/plan.dsse.json  state.json  witness.json  events.jsonl  rounds/0000.safetensors ...
+                    ballot.safetensors  votes/
+                    candidates/<release>/  candidates/.<release>.drawing/
+
+No other module spells one of these names: whoever needs a path asks here, or the home (``federation.home``) that opens
+the folder and inherits them.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from sonoshare_shared.protocol.release import layout
+
+
+class CoordinatorPaths:
+    """Where each thing in a coordinator's folder lies, whether it is there yet or not."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @property
+    def root_key_path(self) -> Path:
+        """The root's private key; not there while it is kept elsewhere."""
+        return self.path / "root" / "root.key"
+
+    @property
+    def root_public_path(self) -> Path:
+        """The root's public key, one line of hexadecimal."""
+        return self.path / "root.pub"
+
+    @property
+    def key_path(self) -> Path:
+        """The coordinator's private key."""
+        return self.path / "coordinator.key"
+
+    @property
+    def authority_path(self) -> Path:
+        """Certificate of the authority that signed the server's certificate (PEM)."""
+        return self.path / "pki" / "ca.crt"
+
+    @property
+    def authority_key_path(self) -> Path:
+        """Private key of the authority (PEM)."""
+        return self.path / "pki" / "ca.key"
+
+    @property
+    def certificate_path(self) -> Path:
+        """The server's TLS certificate (PEM)."""
+        return self.path / "pki" / "server.pem"
+
+    @property
+    def certificate_key_path(self) -> Path:
+        """Private key of the server's TLS certificate (PEM)."""
+        return self.path / "pki" / "server.key"
+
+    @property
+    def consortium_path(self) -> Path:
+        """The consortium's name."""
+        return self.path / "consortium.json"
+
+    @property
+    def audit_policy_path(self) -> Path:
+        """The consortium's audit policy."""
+        return self.path / "audit-policy.json"
+
+    @property
+    def members_path(self) -> Path:
+        """Admitted hospitals and their keys."""
+        return self.path / "members.json"
+
+    @property
+    def roster_path(self) -> Path:
+        """The signed roster."""
+        return self.path / "roster.dsse.json"
+
+    @property
+    def nodes_path(self) -> Path:
+        """Flower node ids by hospital."""
+        return self.path / "nodes.json"
+
+    @property
+    def log_path(self) -> Path:
+        """The transparency log."""
+        return self.path / "log.jsonl"
+
+    @property
+    def studies_path(self) -> Path:
+        """A folder for each study."""
+        return self.path / "studies"
+
+    @property
+    def releases(self) -> Path:
+        """A folder for each sealed release."""
+        return self.path / "releases"
+
+    @property
+    def catalogue_path(self) -> Path:
+        """The catalogue's database."""
+        return self.path / "catalogue.db"
+
+    @property
+    def addresses_path(self) -> Path:
+        """Where the running coordinator listens."""
+        return self.path / "addresses.json"
+
+    @property
+    def logs_path(self) -> Path:
+        """Output of the processes that were started."""
+        return self.path / "logs"
+
+    @property
+    def flower_path(self) -> Path:
+        """Flower's own folder."""
+        return self.path / "flower"
+
+    @property
+    def flower_database_path(self) -> Path:
+        """The SuperLink's database."""
+        return self.path / "flower.db"
+
+    @property
+    def lock_path(self) -> Path:
+        """Locked while an action runs."""
+        return self.path / ".lock"
+
+
+class StudyPaths:
+    """Where each thing in a study's folder lies, whether it is there yet or not."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @property
+    def created(self) -> bool:
+        """Whether the study was created to its end."""
+        return self.state_path.exists()
+
+    @property
+    def plan_path(self) -> Path:
+        """The signed plan."""
+        return self.path / "plan.dsse.json"
+
+    @property
+    def state_path(self) -> Path:
+        """How far the study is."""
+        return self.path / "state.json"
+
+    @property
+    def witness_path(self) -> Path:
+        """What was last seen of each hospital."""
+        return self.path / "witness.json"
+
+    @property
+    def events_path(self) -> Path:
+        """The study's event log."""
+        return self.path / "events.jsonl"
+
+    @property
+    def rounds_path(self) -> Path:
+        """Adapters by round."""
+        return self.path / "rounds"
+
+    @property
+    def ballot_path(self) -> Path:
+        """The ballot of a study that has a calibration."""
+        return self.path / layout.BALLOT
+
+    @property
+    def votes_path(self) -> Path:
+        """Signed votes by hospital."""
+        return self.path / layout.VOTES
+
+    @property
+    def candidates_path(self) -> Path:
+        """A folder for each candidate."""
+        return self.path / "candidates"
+
+    def candidate(self, release: str) -> "CandidatePaths":
+        """A candidate's folder."""
+        return CandidatePaths(self.candidates_path / release)
+
+
+@dataclass(frozen=True)
+class CandidatePaths:
+    """Where each thing in a candidate's folder lies, whether it is there yet or not.
+
+    Attributes:
+        path: the folder; images and masks lie in it as in a release.
+    """
+
+    path: Path
+
+    @property
+    def listing_path(self) -> Path:
+        """What hospitals audit: every image with its digest."""
+        return self.path / layout.CANDIDATE
+
+    @property
+    def statements_path(self) -> Path:
+        """Signed audit statements by hospital."""
+        return self.path / "statements"
+
+    @property
+    def draft_path(self) -> Path:
+        """The release as it will be, before it is signed."""
+        return self.path / "draft"
+
+    @property
+    def manifest_path(self) -> Path:
+        """The draft's manifest."""
+        return self.draft_path / layout.MANIFEST
+
+    @property
+    def signatures_path(self) -> Path:
+        """Signatures over the draft's manifest by hospital."""
+        return self.path / layout.SIGNATURES
