@@ -168,7 +168,7 @@ class _Hospital:
             key=SigningKey.generate(),
             hospital="benchmark",
             clock=lambda: datetime.now(UTC),
-            budgets=Budgets(study=limit, lifetime=limit),
+            budgets=lambda: Budgets(study=limit, lifetime=limit),
         )
 
     def train(self, model: ConditionedUNet, steps: int, optimiser: Optimiser) -> None:

@@ -103,7 +103,7 @@ def train(seed: int, mechanism: Mechanism, fault: str, folder: Path) -> CanaryRe
         key=SigningKey.generate(),
         hospital="alpha",
         clock=lambda: datetime.now(UTC),
-        budgets=Budgets(study=Budget(100.0, DELTA), lifetime=Budget(100.0, DELTA)),
+        budgets=lambda: Budgets(study=Budget(100.0, DELTA), lifetime=Budget(100.0, DELTA)),
     )
     dp = PatientDP(
         model=model,

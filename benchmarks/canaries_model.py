@@ -66,7 +66,7 @@ def train(patients: Sequence[PatientArrays], mechanism: Mechanism, count: int, f
         key=SigningKey.generate(),
         hospital="alpha",
         clock=lambda: datetime.now(UTC),
-        budgets=budgets,
+        budgets=lambda: budgets,
     )
     dp = PatientDP(
         model=model,

@@ -36,7 +36,7 @@ MOST_SECONDS = 0.05  # of life after the ledger is open
 def open_ledger(path: Path, key: SigningKey) -> Ledger:
     """A ledger whose budget is not what is measured."""
     budgets = Budgets(study=Budget(1e6, DELTA), lifetime=Budget(1e6, DELTA))
-    return Ledger(path, key=key, hospital="alpha", clock=lambda: datetime.now(UTC), budgets=budgets)
+    return Ledger(path, key=key, hospital="alpha", clock=lambda: datetime.now(UTC), budgets=lambda: budgets)
 
 
 def charge_speed(folder: Path, charges: int) -> dict[str, float]:

@@ -10,9 +10,13 @@ Rules, each with a test:
 3. One winner. Reserving happens inside BEGIN IMMEDIATE after reading whatever other processes have appended.
 4. Budgets. Epsilon of the *whole* composition is recomputed by the accountant of record at every reserve, once over
    the study at the study budget's delta, once over the hospital's life at the lifetime budget's delta. Deltas of
-   1 / nominal cohort or more are refused.
+   1 / nominal cohort or more are refused. The limits are asked for at each decision, so one that was lowered since
+   counts; limits that cannot be read refuse.
 5. Rollback is noticed from outside: heads that servers and peers have witnessed must be in this chain
    (`Ledger.require_not_older_than`). A restored backup, a copied database and a fresh one all fail it.
+6. Heads tell nothing. An entry says the day and no more, and holds 128 random bits: how long a training took, and so
+   how many patients it had, can neither be read off an entry nor found by trying entries against a head.
+7. Bytes first. Digests, chain and signatures are over the bytes in the file, whatever fields charges gain later.
 
 Neighbouring relation of every number: add or remove one patient with all of their images.
 
@@ -31,27 +35,40 @@ from typing import Any, Final
 
 from sonoshare_privacy.accounting import Event, epsilon, merged
 from sonoshare_privacy.budget import Budget, Budgets, ChargeRequest, Reservation, Spent, within
-from sonoshare_shared.errors import IntegrityError, LedgerError, PolicyError
-from sonoshare_shared.protocol.documents.charge import NO_PREVIOUS, Charge, LedgerExport, SignedCharge, verify_chain
+from sonoshare_shared.database import Versions, bring_up
+from sonoshare_shared.errors import IntegrityError, LedgerError, NewerVersionError, PolicyError
+from sonoshare_shared.protocol.documents.base import public_day
+from sonoshare_shared.protocol.documents.charge import (
+    NO_PREVIOUS,
+    Charge,
+    ExportedCharge,
+    LedgerExport,
+    SignedCharge,
+    verify_chain,
+)
 from sonoshare_shared.protocol.keys import SigningKey
 
 __all__ = ["Budget", "Budgets", "ChargeRequest", "Clock", "Ledger", "Reservation", "Spent"]
 
 Clock = Callable[[], datetime]
+BudgetSource = Callable[[], Budgets]
+"""Gives the hospital's limits as they stand now; what it raises, refuses the charge."""
 
+_SALT_BYTES: Final = 16
 _BUSY_SECONDS: Final = 60.0
-_TRIGGERS: Final = {"entries_update", "entries_delete", "entries_order"}
-_SCHEMA: Final = """
-CREATE TABLE IF NOT EXISTS entries (
-    sequence INTEGER PRIMARY KEY, digest TEXT NOT NULL UNIQUE, body BLOB NOT NULL, signature TEXT NOT NULL) STRICT;
-CREATE TRIGGER IF NOT EXISTS entries_update BEFORE UPDATE ON entries
-    BEGIN SELECT RAISE(ABORT, 'the ledger is append-only'); END;
-CREATE TRIGGER IF NOT EXISTS entries_delete BEFORE DELETE ON entries
-    BEGIN SELECT RAISE(ABORT, 'the ledger is append-only'); END;
-CREATE TRIGGER IF NOT EXISTS entries_order BEFORE INSERT ON entries
-    WHEN NEW.sequence <> COALESCE((SELECT MAX(sequence) FROM entries), -1) + 1
-    BEGIN SELECT RAISE(ABORT, 'the ledger is append-only'); END;
-"""
+_TRIGGERS: Final = {
+    "entries_update": "BEFORE UPDATE ON entries",
+    "entries_delete": "BEFORE DELETE ON entries",
+    "entries_order": "BEFORE INSERT ON entries "
+    "WHEN NEW.sequence <> COALESCE((SELECT MAX(sequence) FROM entries), -1) + 1",
+}
+_VERSIONS: Final[Versions] = (
+    (
+        """CREATE TABLE IF NOT EXISTS entries (
+            sequence INTEGER PRIMARY KEY, digest TEXT NOT NULL UNIQUE, body BLOB NOT NULL, signature TEXT NOT NULL
+        ) STRICT""",
+    ),
+)
 
 
 class Ledger:
@@ -62,14 +79,15 @@ class Ledger:
         key: the hospital's identity key.
         hospital: identifier.
         clock: returns the time in UTC.
-        budgets: the hospital's limits.
+        budgets: gives the hospital's limits; asked at each decision.
 
     Raises:
-        LedgerError: the file is not an intact ledger of this hospital and key, or cannot be written.
+        LedgerError: the file is not an intact ledger of this hospital and key, of a newer version of SonoShare, or
+            cannot be written.
     """
 
-    def __init__(self, path: Path, *, key: SigningKey, hospital: str, clock: Clock, budgets: Budgets) -> None:
-        self.path, self.hospital, self.budgets = path, hospital, budgets
+    def __init__(self, path: Path, *, key: SigningKey, hospital: str, clock: Clock, budgets: BudgetSource) -> None:
+        self.path, self.hospital, self._budgets = path, hospital, budgets
         self._key, self._public, self._clock = key, key.public, clock
         self._lock = threading.RLock()
         self._entries: list[SignedCharge] = []
@@ -81,11 +99,16 @@ class Ledger:
         try:
             with self._writing():
                 if not self._entries:
-                    self._append(Charge(**self._next("opened"), nonce=secrets.token_hex(16)))
+                    self._append(Charge(**self._next("opened")))
             self._require_triggers()
         except BaseException:
             self._database.close()
             raise
+
+    @property
+    def budgets(self) -> Budgets:
+        """The hospital's limits as they stand now."""
+        return self._budgets()
 
     def close(self) -> None:
         """Close the file."""
@@ -98,9 +121,12 @@ class Ledger:
             PolicyError: a delta is not below 1 / nominal cohort, or there is nothing to charge.
             BudgetError: the study's or the lifetime budget would be exceeded; nothing was written.
             LedgerError: the ledger is not intact or cannot be written; treat the charge as made.
+            SonoShareError: the limits cannot be read; nothing was written.
         """
-        self._check(request)
         with self._writing():
+            # Read once others' entries are: limits and what they are compared with are of the same moment.
+            budgets = self.budgets
+            _check(request, budgets)
             study = merged((*self._events.get(request.study, ()), *request.events))
             life = merged((*(event for events in self._events.values() for event in events), *request.events))
             charge = Charge(
@@ -110,8 +136,8 @@ class Ledger:
                 events=request.events,
                 delta=request.delta,
                 nominal_cohort=request.nominal_cohort,
-                epsilon_study=within(study, self.budgets.study, f"study {request.study}"),
-                epsilon_lifetime=within(life, self.budgets.lifetime, "the hospital's lifetime"),
+                epsilon_study=within(study, budgets.study, f"study {request.study}"),
+                epsilon_lifetime=within(life, budgets.lifetime, "the hospital's lifetime"),
             )
             return Reservation(charge, self._append(charge))
 
@@ -156,8 +182,10 @@ class Ledger:
             delta: at which; by default the budget's.
             study: of one study; by default of the hospital's life.
         """
-        budget = self.budgets.lifetime if study is None else self.budgets.study
-        at = budget.delta if delta is None else delta
+        at = delta
+        if at is None:
+            budgets = self.budgets
+            at = (budgets.lifetime if study is None else budgets.study).delta
         with self._reading():
             lists = self._events.values() if study is None else [self._events.get(study, ())]
             events = merged([event for events in lists for event in events])
@@ -216,7 +244,9 @@ class Ledger:
                 hospital=self.hospital,
                 public_key=self._public.hex,
                 head=self._digests[-1],
-                entries=tuple(self._entries),
+                entries=tuple(
+                    ExportedCharge(body=entry.body.decode(), signature=entry.signature) for entry in self._entries
+                ),
             )
         return document.model_dump(mode="json", by_alias=True)
 
@@ -226,9 +256,13 @@ class Ledger:
             mode = database.execute("PRAGMA journal_mode=WAL").fetchone()[0]
             database.execute("PRAGMA synchronous=FULL")
             database.execute("PRAGMA trusted_schema=OFF")
-            database.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} COMMIT;")
+            bring_up(database, _VERSIONS, "the ledger")
+            _make_triggers(database)
         except sqlite3.Error as error:
             raise _unusable(error) from error
+        except IntegrityError as error:
+            database.close()
+            raise LedgerError(error.message, remedy=error.remedy) from error
         if mode != "wal":
             database.close()
             raise LedgerError("the ledger's file system has no write-ahead log", remedy="use a local disk")
@@ -284,6 +318,8 @@ class Ledger:
         try:
             for row in rows:
                 previous = self._read_entry(row, previous)
+        except NewerVersionError as error:
+            raise LedgerError(f"the ledger cannot be read: {error.message}", remedy=error.remedy) from error
         except (IntegrityError, ValueError) as error:
             raise LedgerError(
                 f"the ledger is not intact: {error}", remedy="stop, keep the file, and tell the data-protection officer"
@@ -292,7 +328,7 @@ class Ledger:
     def _read_entry(self, row: tuple[int, str, bytes, str], previous: str) -> str:
         """Check one row against the chain, remember it, and return its digest."""
         sequence, digest, body, signature = row
-        signed = SignedCharge(charge=Charge.from_bytes(body), signature=signature)
+        signed = SignedCharge.read(body, signature)
         start = len(self._entries)
         found = verify_chain([signed], self._public, self.hospital, start=start, previous=previous)
         if found != digest or sequence != start:
@@ -302,7 +338,7 @@ class Ledger:
 
     def _require_triggers(self) -> None:
         rows = self._database.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall()
-        if {name for (name,) in rows} != _TRIGGERS:
+        if {name for (name,) in rows} != _TRIGGERS.keys():
             raise LedgerError("the ledger's triggers were changed", remedy="tell the data-protection officer")
 
     def _next(self, kind: str) -> dict[str, Any]:
@@ -310,15 +346,16 @@ class Ledger:
             "hospital": self.hospital,
             "sequence": len(self._entries),
             "kind": kind,
-            "time": self._clock().isoformat(timespec="milliseconds"),
+            "time": public_day(self._clock()).date().isoformat(),
             "previous": self._digests[-1] if self._digests else NO_PREVIOUS,
+            "nonce": secrets.token_hex(_SALT_BYTES),
         }
 
     def _append(self, charge: Charge) -> str:
         body, digest = charge.canonical(), charge.digest()
         signature = self._key.sign(body).hex()
         self._database.execute("INSERT INTO entries VALUES (?, ?, ?, ?)", (charge.sequence, digest, body, signature))
-        self._remember(SignedCharge(charge=charge, signature=signature), digest)
+        self._remember(SignedCharge(body, signature, charge), digest)
         return digest
 
     def _remember(self, signed: SignedCharge, digest: str) -> None:
@@ -340,15 +377,22 @@ class Ledger:
         """The bound that the study's last entry states."""
         return next(s.charge.epsilon_study for s in reversed(self._entries) if s.charge.study == study)
 
-    def _check(self, request: ChargeRequest) -> None:
-        if not request.events:
-            raise PolicyError("nothing to charge", remedy="name the mechanisms that will run")
-        for delta in (request.delta, self.budgets.study.delta, self.budgets.lifetime.delta):
-            if request.nominal_cohort < 1 or not 0 < delta * request.nominal_cohort < 1:
-                raise PolicyError(
-                    f"delta {delta:g} is not below 1 / {request.nominal_cohort} patients",
-                    remedy="lower delta in the plan or in policy.toml",
-                )
+
+def _check(request: ChargeRequest, budgets: Budgets) -> None:
+    if not request.events:
+        raise PolicyError("nothing to charge", remedy="name the mechanisms that will run")
+    for delta in (request.delta, budgets.study.delta, budgets.lifetime.delta):
+        if request.nominal_cohort < 1 or not 0 < delta * request.nominal_cohort < 1:
+            raise PolicyError(
+                f"delta {delta:g} is not below 1 / {request.nominal_cohort} patients",
+                remedy="lower delta in the plan or in policy.toml",
+            )
+
+
+def _make_triggers(database: sqlite3.Connection) -> None:
+    for name, when in _TRIGGERS.items():
+        refuse = "BEGIN SELECT RAISE(ABORT, 'the ledger is append-only'); END"
+        database.execute(f"CREATE TRIGGER IF NOT EXISTS {name} {when} {refuse}")
 
 
 def _unusable(error: sqlite3.Error) -> LedgerError:

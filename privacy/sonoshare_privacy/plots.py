@@ -1,7 +1,7 @@
 """Pictures of budgets: a plan before it runs, and a ledger's epsilon over time. Neither shows anything private."""
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 
 from sonoshare_privacy.accounting import Event, epsilon, merged
@@ -14,14 +14,20 @@ _BLUE, _ORANGE, _GREY = "#1f5a99", "#d9822b", "#888888"
 
 
 def epsilon_over_time(entries: Sequence[SignedCharge], delta: float) -> list[tuple[datetime, float]]:
-    """Epsilon of record of everything reserved, after each reservation, at ``delta``."""
+    """Epsilon of record of everything reserved, after each reservation, at ``delta``; entries say the day."""
     events: tuple[Event, ...] = ()
     points = []
     for entry in entries:
         if entry.charge.kind == "reserved":
             events = merged((*events, *entry.charge.events))
-            points.append((datetime.fromisoformat(entry.charge.time), epsilon(events, delta)))
+            points.append((_moment(entry.charge.time), epsilon(events, delta)))
     return points
+
+
+def _moment(text: str) -> datetime:
+    """A day, or in old entries a moment, UTC."""
+    moment = datetime.fromisoformat(text)
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def draw_plan(plan: Plan, path: Path) -> None:
@@ -59,7 +65,7 @@ def draw_ledger(entries: Sequence[SignedCharge], budget: Budget, path: Path) -> 
         times, values = zip(*points, strict=True)
         axes.step(times, values, where="post", color=_BLUE, marker=".", label="spent")
     axes.axhline(budget.epsilon, color=_ORANGE, linestyle="--", label="lifetime budget")
-    axes.set(xlabel="time (UTC)", ylabel=f"epsilon at delta {budget.delta:g}", ylim=(0, None))
+    axes.set(xlabel="day (UTC)", ylabel=f"epsilon at delta {budget.delta:g}", ylim=(0, None))
     axes.legend(frameon=False)
     figure.autofmt_xdate()
     figure.savefig(path, dpi=130)

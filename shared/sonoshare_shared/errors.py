@@ -7,6 +7,7 @@ no pixel, no identifier from a record, no file name given by a hospital's archiv
     SonoShareError
     ├── InputError            the user's files or arguments are not usable
     ├── IntegrityError        bytes, hashes or signatures do not match
+    │   ├── NewerVersionError a document or database was made by a newer version of SonoShare
     │   └── VerificationError a release or statement is not verified; ``cause`` is a stable machine-readable word
     ├── RefusedError          a rule of the hospital, the plan or the gate says no
     │   ├── PolicyError       the plan breaks the hospital's policy
@@ -42,6 +43,10 @@ class IntegrityError(SonoShareError):
     """Bytes, hashes or signatures do not match."""
 
 
+class NewerVersionError(IntegrityError):
+    """A document or database holds what only a newer version of SonoShare understands."""
+
+
 class VerificationError(IntegrityError):
     """A release or statement is not verified.
 
@@ -54,6 +59,20 @@ class VerificationError(IntegrityError):
     def __init__(self, cause: str, message: str, *, remedy: str = "") -> None:
         super().__init__(message, remedy=remedy)
         self.cause = cause
+
+    @classmethod
+    def because(cls, cause: str, error: IntegrityError, place: str = "") -> "VerificationError":
+        """What is wrong with a document, as a reason why nothing that rests on it is verified.
+
+        Args:
+            cause: the word, unless the error has one of its own; ``version`` where the document is of a newer version.
+            error: what is wrong.
+            place: which document, for the message.
+        """
+        if isinstance(error, VerificationError):
+            return error
+        word = "version" if isinstance(error, NewerVersionError) else cause
+        return cls(word, f"{place}{error.message}", remedy=error.remedy)
 
 
 class RefusedError(SonoShareError):

@@ -255,7 +255,7 @@ def open_ledger(folder, epsilon=3.0):
         key=key,
         hospital="north",
         clock=lambda: datetime(2026, 11, 22, tzinfo=UTC),
-        budgets=Budgets(study=budget, lifetime=budget),
+        budgets=lambda: Budgets(study=budget, lifetime=budget),
     )
 
 

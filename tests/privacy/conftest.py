@@ -80,8 +80,9 @@ def open_ledger(tmp_path, key):
     opened = []
 
     def open_it(name="ledger.db", budgets=BUDGETS, hospital="alpha", signing=key):
+        source = budgets if callable(budgets) else lambda: budgets
         ledger = Ledger(
-            tmp_path / name, key=signing, hospital=hospital, clock=lambda: datetime.now(UTC), budgets=budgets
+            tmp_path / name, key=signing, hospital=hospital, clock=lambda: datetime.now(UTC), budgets=source
         )
         opened.append(ledger)
         return ledger

@@ -42,8 +42,8 @@ from sonoshare_privacy.mechanisms.votes import draw_votes
 from sonoshare_shared.errors import InputError
 from sonoshare_shared.protocol.documents import AuditPlan
 from sonoshare_shared.protocol.documents.charge import PureDP
+from sonoshare_shared.protocol.documents.figures import Verdict
 from sonoshare_shared.protocol.documents.plan import VetoPlan
-from sonoshare_shared.protocol.documents.statement import Verdict
 
 LOSS: Final = "denoising loss"
 MECHANISM: Final = "mechanism"

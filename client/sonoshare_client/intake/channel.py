@@ -19,10 +19,10 @@ import numpy as np
 from sonoshare_client.intake.limits import Limits
 from sonoshare_client.intake.reasons import Reason
 from sonoshare_client.vault.stored_image import Box, StoredImage
+from sonoshare_shared.protocol.canonical import is_digest
 
 _LENGTH: Final = struct.Struct(">I")
 MAXIMUM_HEADER: Final = 1 << 16
-_HEX_DIGEST: Final = re.compile(r"^[0-9a-f]{64}$")
 DEVICE_TEXT: Final = re.compile(r"^[A-Za-z0-9 @._/+()-]{0,64}$")
 
 
@@ -152,7 +152,7 @@ def _fields(header: dict[str, Any], limits: Limits) -> tuple[tuple[int, int], Bo
     device, instance = header["device"], header["instance"]
     if not isinstance(device, str) or not DEVICE_TEXT.match(device):
         raise ValueError("device")
-    if instance is not None and not _HEX_DIGEST.match(instance):
+    if instance is not None and not is_digest(instance):
         raise ValueError("instance")
     return (height, width), box, device, None if instance is None else bytes.fromhex(instance), header["mask"]
 

@@ -30,7 +30,7 @@ from sonoshare_client.node.policy_file import policy_text
 from sonoshare_client.node.private_folder import private_folder
 from sonoshare_client.node.sealed import make_key_file
 from sonoshare_shared.errors import InputError
-from sonoshare_shared.protocol.documents.plan import IDENTIFIER
+from sonoshare_shared.protocol.documents.base import IDENTIFIER
 from sonoshare_shared.protocol.keys import SigningKey
 
 _HOME_FILE: Final = "home.toml"

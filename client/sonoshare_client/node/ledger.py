@@ -1,6 +1,8 @@
 """Making a hospital's ledger, once, and opening it under the budgets of its own policy.
 
-A ledger that is gone is never made anew in passing: a fresh one would say that nothing was spent.
+A ledger that is gone is never made anew in passing: a fresh one would say that nothing was spent. The budgets are read
+from ``policy.toml`` at each decision: an edit counts for the next charge of a node that runs, and a policy that cannot
+be read refuses it.
 """
 
 from collections.abc import Callable
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
 
 def make_ledger(path: Path, key: SigningKey, hospital: str, policy: Policy, clock: Callable[[], datetime]) -> None:
     """Make the empty ledger of a new node."""
-    Ledger(path, key=key, hospital=hospital, clock=clock, budgets=_budgets(policy)).close()
+    Ledger(path, key=key, hospital=hospital, clock=clock, budgets=lambda: _budgets(policy)).close()
 
 
 def open_ledger(home: "NodeHome", key: SigningKey, clock: Callable[[], datetime]) -> Ledger:
@@ -33,7 +35,6 @@ def open_ledger(home: "NodeHome", key: SigningKey, clock: Callable[[], datetime]
 
     Raises:
         LedgerError: the ledger is missing, not intact, or not this hospital's.
-        InputError: the policy cannot be read.
     """
     path = home.ledger_path
     if not path.exists() or path.stat().st_size == 0:
@@ -41,7 +42,7 @@ def open_ledger(home: "NodeHome", key: SigningKey, clock: Callable[[], datetime]
             f"{path.name} is missing, and with it the record of what was spent",
             remedy="put back its newest copy; without one this node must not train or audit again",
         )
-    return Ledger(path, key=key, hospital=home.hospital, clock=clock, budgets=_budgets(home.policy()))
+    return Ledger(path, key=key, hospital=home.hospital, clock=clock, budgets=lambda: _budgets(home.policy()))
 
 
 def _budgets(policy: Policy) -> Budgets:

@@ -21,12 +21,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from sonoshare_shared.errors import InputError, IntegrityError, PolicyError
 from sonoshare_shared.protocol.canonical import canonical_bytes, sha256_hex
 from sonoshare_shared.protocol.documents import StudyPlan
+from sonoshare_shared.protocol.documents.base import HexDigest
 from sonoshare_shared.protocol.documents.plan import Trained
 
 _ROUNDING = 1e-9  # the same delta, written once as 1 / (10 N) and once as 0.1 / N, is the same
 
 Epsilon = Annotated[float, Field(gt=0, le=100, allow_inf_nan=False)]
-HexDigest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Device = Annotated[str, Field(min_length=1, max_length=64)]
 
 

@@ -261,11 +261,11 @@ def _print_ledger(console: "Console", overview: "LedgerOverview") -> None:
 
     if overview.spent is None:
         return
-    table = Table("entry", "time", "kind", "study", "purpose", "epsilon of study", "of life")
+    table = Table("entry", "day (UTC)", "kind", "study", "purpose", "epsilon of study", "of life")
     for charge in overview.entries:
         table.add_row(
             str(charge.sequence),
-            charge.time[:19],
+            charge.time[:10],
             charge.kind,
             charge.study,
             charge.purpose,

@@ -14,7 +14,7 @@ class _Identifier(click.ParamType[str]):
 
     def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """The name itself; a usage error where it is none."""
-        from sonoshare_shared.protocol.documents.plan import IDENTIFIER  # noqa: PLC0415 - keeps --help fast
+        from sonoshare_shared.protocol.documents.base import IDENTIFIER  # noqa: PLC0415 - keeps --help fast
 
         if not re.fullmatch(IDENTIFIER, value):
             self.fail(f"'{value}' is not of lowercase letters, digits and hyphens (at most 63).", param, ctx)

@@ -91,7 +91,7 @@ def check(
         console.print(
             f"  epsilon {manifest.privacy.epsilon:.3f} at delta {manifest.privacy.delta:.1e}, for one patient"
         )
-        console.print(f"  in the transparency log since {verified.logged_at:%Y-%m-%d %H:%M} UTC")
+        console.print(f"  in the transparency log since {verified.logged_at:%Y-%m-%d} (UTC)")
         looked = f"none known until {known:%Y-%m-%d %H:%M} UTC" if known else "not looked for (give --log-head)"
         console.print(f"  revocations: {looked}")
 
@@ -116,10 +116,9 @@ def check_ledger(path: Path, roster_file: Path, *, root: str | None) -> tuple[di
     if hospital is None:
         raise VerificationError("ledger", f"the roster names no hospital {export.hospital}")
     try:
-        export.verify(hospital.key)
+        last = export.verify(hospital.key)[-1]
     except IntegrityError as error:
-        raise VerificationError("ledger", error.message, remedy="ask the hospital for a fresh export") from error
-    last = export.entries[-1].charge
+        raise VerificationError.because("ledger", error) from error
     result: dict[str, object] = {
         "verified": True,
         "cause": None,
@@ -133,7 +132,7 @@ def check_ledger(path: Path, roster_file: Path, *, root: str | None) -> tuple[di
         console.print(
             f"[green]verified[/green] ledger of {export.hospital}: {len(export.entries)} entries in one chain"
         )
-        console.print(f"  epsilon of its life: at most {last.epsilon_lifetime:.3f}, as of {last.time[:16]}")
+        console.print(f"  epsilon of its life: at most {last.epsilon_lifetime:.3f}, as of {last.time[:10]}")
         console.print(f"  head {export.head}", highlight=False, soft_wrap=True)
 
     return result, human
@@ -147,7 +146,7 @@ def _read_export(path: Path) -> "LedgerExport":
     except OSError as error:
         raise VerificationError("ledger", f"cannot read {path.name}") from error
     except IntegrityError as error:
-        raise VerificationError("ledger", error.message, remedy="ask the hospital for a fresh export") from error
+        raise VerificationError.because("ledger", error) from error
 
 
 def _read_roster(path: Path) -> "Envelope":

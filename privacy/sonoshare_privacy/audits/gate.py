@@ -33,7 +33,7 @@ from sonoshare_privacy.audits.rates import (
 from sonoshare_privacy.mechanisms.histograms import NoisyHistogram, SplitHistogram
 from sonoshare_shared.errors import InputError
 from sonoshare_shared.protocol.documents import AuditPlan
-from sonoshare_shared.protocol.documents.statement import Verdict
+from sonoshare_shared.protocol.documents.figures import Verdict
 
 MEMBERSHIP_BINS: Final = 4
 """Quartiles of a rough private look (membership.py)."""

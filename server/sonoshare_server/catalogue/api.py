@@ -19,7 +19,7 @@ from sonoshare_server.catalogue.files import file_response
 from sonoshare_server.catalogue.settings import CatalogueSettings
 from sonoshare_server.catalogue.store import ReleaseStore, StoredRelease
 from sonoshare_server.catalogue.tokens import Grant, TokenStore
-from sonoshare_shared.protocol.documents.plan import Identifier
+from sonoshare_shared.protocol.documents.base import Identifier
 from sonoshare_shared.protocol.release import layout
 
 ReleaseId = Annotated[Identifier, Path(description="identifier of a release")]

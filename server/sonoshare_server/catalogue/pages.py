@@ -15,7 +15,7 @@ from starlette.responses import HTMLResponse, Response
 from sonoshare_server.catalogue.api import Catalogue, Refusal
 from sonoshare_server.catalogue.documents import Acceptance
 from sonoshare_server.release.reports import epsilon_bars, epsilon_scale, figure_bars
-from sonoshare_shared.protocol.documents.plan import Identifier
+from sonoshare_shared.protocol.documents.base import Identifier
 from sonoshare_shared.protocol.release import layout
 
 ReleaseId = Annotated[Identifier, Path()]

@@ -18,8 +18,7 @@ from sonoshare_server.federation.home import CoordinatorHome
 from sonoshare_shared.durable import write_atomically
 from sonoshare_shared.errors import InputError
 from sonoshare_shared.protocol.documents import HospitalEntry, Roster
-from sonoshare_shared.protocol.documents.base import values_given
-from sonoshare_shared.protocol.documents.plan import Identifier
+from sonoshare_shared.protocol.documents.base import Identifier, values_given
 from sonoshare_shared.protocol.documents.roster import ROSTER_PAYLOAD_TYPE
 from sonoshare_shared.protocol.envelope import Envelope
 from sonoshare_shared.protocol.keys import PublicKey, SigningKey

@@ -12,22 +12,23 @@ record is whole; epsilon is recomputed from the events by ``sonoshare_privacy.ac
 """
 
 from collections.abc import Iterable
-from typing import Annotated, Final, Literal
+from dataclasses import dataclass
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import ConfigDict, Field
-from pydantic.dataclasses import dataclass
+from pydantic.dataclasses import dataclass as checked
 
-from sonoshare_shared.errors import IntegrityError
-from sonoshare_shared.protocol.canonical import sha256_hex
-from sonoshare_shared.protocol.documents.base import Document
-from sonoshare_shared.protocol.documents.plan import HexDigest, Identifier
+from sonoshare_shared.errors import InputError, IntegrityError
+from sonoshare_shared.protocol.canonical import canonical_bytes, parsed_json, require_canonical, sha256_hex
+from sonoshare_shared.protocol.documents.base import Document, HexDigest, Identifier
 from sonoshare_shared.protocol.keys import PublicKey
 
 NO_PREVIOUS: Final = "0" * 64
+_FIRST_EXPORT: Final = "sonoshare/ledger/v1"
 _EVENT = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 
-@dataclass(frozen=True, config=_EVENT)
+@checked(frozen=True, config=_EVENT)
 class SampledGaussian:
     """Steps of the Poisson-sampled Gaussian mechanism.
 
@@ -43,7 +44,7 @@ class SampledGaussian:
     mechanism: Literal["sampled-gaussian"] = "sampled-gaussian"
 
 
-@dataclass(frozen=True, config=_EVENT)
+@checked(frozen=True, config=_EVENT)
 class PureDP:
     """One release by a pure epsilon-DP mechanism (geometric, Laplace, randomised response).
 
@@ -74,9 +75,11 @@ class Charge(Document):
         epsilon_study: upper bound, at the study budget's delta, of everything of this study up to here.
         epsilon_lifetime: upper bound, at the lifetime budget's delta, of everything up to here.
         reservation: digest of the reservation that a commit closes; empty otherwise.
-        time: UTC, ISO 8601.
+        time: the day, UTC, ISO 8601. Old entries say the millisecond; the time between two of them told how long a
+            training took, and so how many patients it had.
         previous: digest of the entry before, 64 zeros for the first.
-        nonce: random characters of entry 0, so that no two ledgers are the same.
+        nonce: random characters, so that nobody who sees a head can find the entry by trying. Old entries, but the
+            first of a ledger, have none.
     """
 
     schema_: Literal["sonoshare/charge/v1"] = Field(default="sonoshare/charge/v1", alias="schema")
@@ -96,10 +99,35 @@ class Charge(Document):
     nonce: Annotated[str, Field(max_length=64)] = ""
 
 
-class SignedCharge(Document):
-    """A charge with the hospital's Ed25519 signature (128 hexadecimal characters) over its canonical bytes."""
+@dataclass(frozen=True)
+class SignedCharge:
+    """An entry as it was signed.
 
+    Attributes:
+        body: exactly the bytes that were signed; digest and chain are over these.
+        signature: the hospital's Ed25519 signature over ``body``, 128 hexadecimal characters.
+        charge: what the bytes say.
+    """
+
+    body: bytes
+    signature: str
     charge: Charge
+
+    @classmethod
+    def read(cls, body: bytes, signature: str) -> Self:
+        """Parse an entry; its signature is checked by `verify_chain`.
+
+        Raises:
+            NewerVersionError: it holds what only a newer version of SonoShare knows.
+            IntegrityError: the bytes are not a charge.
+        """
+        return cls(body, signature, Charge.from_bytes(body))
+
+
+class ExportedCharge(Document):
+    """An entry of an export: the bytes that were signed, as the text that they are, and the signature over them."""
+
+    body: str
     signature: Annotated[str, Field(pattern=r"^[0-9a-f]{128}$")]
 
 
@@ -113,14 +141,34 @@ class LedgerExport(Document):
         entries: all entries in order.
     """
 
-    schema_: Literal["sonoshare/ledger/v1"] = Field(default="sonoshare/ledger/v1", alias="schema")
+    schema_: Literal["sonoshare/ledger/v2"] = Field(default="sonoshare/ledger/v2", alias="schema")
     hospital: Identifier
     public_key: HexDigest
     head: HexDigest
-    entries: Annotated[tuple[SignedCharge, ...], Field(min_length=1)]
+    entries: Annotated[tuple[ExportedCharge, ...], Field(min_length=1)]
 
-    def verify(self, key: PublicKey) -> None:
-        """Check that the record is whole and the hospital's own.
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Self:
+        """Parse an export; one of version 1, whose entries are JSON objects and not text, is brought to version 2.
+
+        Raises:
+            NewerVersionError: it holds what only a newer version of SonoShare knows.
+            IntegrityError: the bytes are not an export.
+        """
+        try:
+            said = parsed_json(data)
+            if isinstance(said, dict) and said.get("schema") == _FIRST_EXPORT:
+                data = canonical_bytes(_second(said))
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError, InputError) as error:
+            raise IntegrityError("not a valid LedgerExport", remedy="check its version and source") from error
+        return super().from_bytes(data)
+
+    def charges(self) -> tuple[SignedCharge, ...]:
+        """All entries in order; nothing of them is checked before `verify`."""
+        return tuple(SignedCharge.read(entry.body.encode(), entry.signature) for entry in self.entries)
+
+    def verify(self, key: PublicKey) -> tuple[Charge, ...]:
+        """Check that the record is whole and the hospital's own, and return what it says.
 
         Args:
             key: the hospital's identity key, from the roster and not from this document.
@@ -130,9 +178,21 @@ class LedgerExport(Document):
         """
         if self.public_key != key.hex:
             raise IntegrityError("the ledger names another key", remedy="take the key from the roster")
-        head = verify_chain(self.entries, key, self.hospital)
-        if head != self.head:
+        charges = self.charges()
+        if verify_chain(charges, key, self.hospital) != self.head:
             raise IntegrityError("the ledger's head is not its last entry", remedy="export it again")
+        return tuple(signed.charge for signed in charges)
+
+
+def _second(export: dict[str, Any]) -> dict[str, Any]:
+    """An export of version 1 as one of version 2: what was signed is the canonical form of each entry's object."""
+    if any(entry.keys() != {"charge", "signature"} for entry in export["entries"]):
+        raise ValueError("an entry of version 1 is a charge and a signature")
+    entries = [
+        {"body": canonical_bytes(entry["charge"]).decode(), "signature": entry["signature"]}
+        for entry in export["entries"]
+    ]
+    return {**export, "schema": "sonoshare/ledger/v2", "entries": entries}
 
 
 def verify_chain(
@@ -159,10 +219,10 @@ def verify_chain(
             raise IntegrityError(f"ledger entry {sequence} does not follow the one before")
         if (charge.kind == "opened") != (sequence == 0):
             raise IntegrityError(f"ledger entry {sequence} opens the ledger in the wrong place")
-        data = charge.canonical()
+        require_canonical(signed.body, f"ledger entry {sequence}")
         try:
-            key.verify(bytes.fromhex(signed.signature), data)
-        except IntegrityError as error:
+            key.verify(bytes.fromhex(signed.signature), signed.body)
+        except (IntegrityError, ValueError) as error:
             raise IntegrityError(f"ledger entry {sequence} is not signed by the hospital") from error
-        previous = sha256_hex(data)
+        previous = sha256_hex(signed.body)
     return previous

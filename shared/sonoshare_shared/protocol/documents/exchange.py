@@ -20,8 +20,7 @@ from pydantic import Field
 
 from sonoshare_shared.errors import FederationError, IntegrityError
 from sonoshare_shared.protocol.canonical import canonical_bytes
-from sonoshare_shared.protocol.documents.base import Document
-from sonoshare_shared.protocol.documents.plan import HexDigest, Identifier
+from sonoshare_shared.protocol.documents.base import Document, HexDigest, Identifier
 from sonoshare_shared.protocol.envelope import Envelope
 
 KEYS_REPLY_PAYLOAD_TYPE: Final = "application/vnd.sonoshare.keys-reply+json"

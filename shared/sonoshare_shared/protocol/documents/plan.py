@@ -6,15 +6,12 @@ steps, divisor and weights are constants of the plan, never functions of a priva
 """
 
 import math
-from typing import Annotated, Final, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from sonoshare_shared.protocol.documents.base import Document
+from sonoshare_shared.protocol.documents.base import Document, HexDigest, Identifier
 
-IDENTIFIER: Final = r"^[a-z0-9][a-z0-9-]{0,62}$"
-Identifier = Annotated[str, Field(pattern=IDENTIFIER)]
-HexDigest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Share = Annotated[float, Field(gt=0, le=1)]
 Profile = Literal["tiny", "small", "large"]

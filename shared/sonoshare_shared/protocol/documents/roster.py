@@ -8,8 +8,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AwareDatetime, Field, model_validator
 
-from sonoshare_shared.protocol.documents.base import Document
-from sonoshare_shared.protocol.documents.plan import HexDigest, Identifier
+from sonoshare_shared.protocol.documents.base import Document, HexDigest, Identifier
 from sonoshare_shared.protocol.keys import PublicKey
 
 ROSTER_PAYLOAD_TYPE = "application/vnd.sonoshare.roster+json"

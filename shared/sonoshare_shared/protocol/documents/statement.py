@@ -1,22 +1,20 @@
 """A hospital's audit statement about one candidate release: in-toto Statement v1, signed in a DSSE envelope.
 
-The figures are the private ones only (noisy, charged); nothing in a statement is computed from patients without
-a charge in the hospital's ledger. The subject is the digest of the candidate, so a verdict cannot be moved to
-another release.
+The figures (``figures.py``) are the private ones only (noisy, charged); nothing in a statement is computed from
+patients without a charge in the hospital's ledger. The subject is the digest of the candidate, so a verdict cannot be
+moved to another release.
 """
 
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import AwareDatetime, Field
 
-from sonoshare_shared.protocol.documents.base import Document
-from sonoshare_shared.protocol.documents.plan import HexDigest, Identifier
+from sonoshare_shared.protocol.documents.base import Document, HexDigest, Identifier, added
+from sonoshare_shared.protocol.documents.figures import AuditFigures, Verdict
 
 STATEMENT_PAYLOAD_TYPE = "application/vnd.in-toto+json"
 STATEMENT_TYPE: Final = "https://in-toto.io/Statement/v1"
 AUDIT_PREDICATE_TYPE: Final = "https://sonoshare.org/audit/v1"
-
-Verdict = Literal["PASS", "FAIL", "INCONCLUSIVE"]
 
 
 class Digests(Document):
@@ -50,13 +48,14 @@ class AuditPredicate(Document):
         ledger_head: head of the hospital's ledger after the charge.
         spent_epsilon: epsilon of all charges of this study, training and audits composed, at spent_delta.
         spent_delta: the delta of spent_epsilon.
-        time: when.
+        time: the day (midnight UTC) on which the audit was asked for. Old statements say the second.
+        adapter_digest: of the adapter whose images were audited and whose losses were attacked; None in old ones.
     """
 
     hospital: Identifier
     study: Identifier
     verdict: Verdict
-    figures: dict[str, Any]
+    figures: AuditFigures
     reasons: tuple[str, ...]
     verdict_weights: Verdict = "INCONCLUSIVE"
     reasons_weights: tuple[str, ...] = ()
@@ -68,6 +67,7 @@ class AuditPredicate(Document):
     spent_epsilon: Annotated[float, Field(ge=0)]
     spent_delta: Annotated[float, Field(ge=0, lt=1)]
     time: AwareDatetime
+    adapter_digest: HexDigest | None = added()
 
 
 class AuditStatement(Document):

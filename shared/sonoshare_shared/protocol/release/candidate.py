@@ -13,8 +13,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from sonoshare_shared.errors import VerificationError
-from sonoshare_shared.protocol.documents.base import Document
-from sonoshare_shared.protocol.documents.plan import HexDigest, Identifier
+from sonoshare_shared.protocol.documents.base import Document, HexDigest, Identifier
 from sonoshare_shared.protocol.documents.release import ReleaseManifest
 from sonoshare_shared.protocol.release import layout
 

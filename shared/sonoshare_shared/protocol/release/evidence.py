@@ -13,15 +13,15 @@ from typing import Annotated, Literal
 
 from pydantic import AwareDatetime, Field
 
-from sonoshare_shared.errors import IntegrityError, VerificationError
+from sonoshare_shared.errors import IntegrityError, NewerVersionError, VerificationError
 from sonoshare_shared.protocol import merkle
 from sonoshare_shared.protocol.canonical import canonical_bytes
-from sonoshare_shared.protocol.documents.base import Document
-from sonoshare_shared.protocol.documents.plan import HexDigest, Identifier
+from sonoshare_shared.protocol.documents.base import Document, HexDigest, Identifier, public_day
 from sonoshare_shared.protocol.documents.release import LOG_HEAD_PAYLOAD_TYPE, LogHead
 from sonoshare_shared.protocol.envelope import Envelope
 from sonoshare_shared.protocol.keys import PublicKey, SigningKey
 from sonoshare_shared.protocol.release.statements import require_plain_envelope
+from sonoshare_shared.protocol.signed import Signed
 from sonoshare_shared.protocol.translog import TransparencyLog
 
 REVOCATION_PAYLOAD_TYPE = "application/vnd.sonoshare.revocation+json"
@@ -58,7 +58,7 @@ class Revocation(Document):
         manifest_digest: sha256 of its manifest.
         by: hospital id, or ``coordinator``.
         reason: in words, for the public.
-        time: when.
+        time: when; signed to the day.
     """
 
     schema_: Literal["sonoshare/revocation/v1"] = Field(default="sonoshare/revocation/v1", alias="schema")
@@ -86,8 +86,12 @@ def revocation_entry(revocation: Revocation, signed: Envelope) -> dict[str, obje
 
 
 def sign_revocation(revocation: Revocation, key: SigningKey) -> Envelope:
-    """Sign a revocation with the key of the hospital (or coordinator) that takes the release back."""
-    return Envelope.sign(REVOCATION_PAYLOAD_TYPE, revocation.canonical(), key)
+    """Sign a revocation with the key of the hospital (or coordinator) that takes the release back.
+
+    What is signed says the day only: when exactly somebody withdrew consent is nobody's business.
+    """
+    public = revocation.model_copy(update={"time": public_day(revocation.time)})
+    return Envelope.sign(REVOCATION_PAYLOAD_TYPE, public.canonical(), key)
 
 
 def append_release(log: TransparencyLog, release: str, manifest_digest: str) -> LogProof:
@@ -174,8 +178,10 @@ def _require_no_revocation(entries: list[bytes], manifest_digest: str) -> None:
 
 def _head(envelope: Envelope, coordinator: PublicKey) -> LogHead:
     try:
-        head = LogHead.from_bytes(envelope.verify(coordinator, LOG_HEAD_PAYLOAD_TYPE))
+        head = Signed.opened(LogHead, envelope, coordinator, LOG_HEAD_PAYLOAD_TYPE).document
         require_plain_envelope(envelope, coordinator.hex)
+    except NewerVersionError as error:
+        raise VerificationError.because("log-proof", error, "the log's head: ") from error
     except IntegrityError as error:
         raise VerificationError("log-proof", "the log's head is not signed by the coordinator") from error
     return head

@@ -14,7 +14,7 @@ import httpx
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from sonoshare_shared.errors import FederationError, InputError, RefusedError
-from sonoshare_shared.protocol.documents.plan import HexDigest, Identifier
+from sonoshare_shared.protocol.documents.base import HexDigest, Identifier
 from sonoshare_shared.protocol.release.evidence import LogView
 
 MAX_ANSWER_BYTES: Final = 256 << 20

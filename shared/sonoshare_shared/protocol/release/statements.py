@@ -12,6 +12,7 @@ from sonoshare_shared.protocol.documents.statement import STATEMENT_PAYLOAD_TYPE
 from sonoshare_shared.protocol.envelope import Envelope
 from sonoshare_shared.protocol.keys import SigningKey
 from sonoshare_shared.protocol.release import layout
+from sonoshare_shared.protocol.signed import Signed
 
 _SLACK = 1e-9
 """Difference of two epsilons that is rounding and no promise."""
@@ -38,16 +39,18 @@ def statement_of(path: str, data: bytes, manifest: ReleaseManifest, roster: Rost
     hospital = roster.hospital(name)
     if hospital is None or path != layout.attestation_path(name):
         raise VerificationError("statement", f"{path} is of no hospital of the roster")
-    payload = Envelope.from_bytes(data).verify(hospital.key, STATEMENT_PAYLOAD_TYPE)
+    envelope = Envelope.from_bytes(data)
     try:
-        statement = AuditStatement.from_bytes(payload)
+        statement = Signed.opened(AuditStatement, envelope, hospital.key, STATEMENT_PAYLOAD_TYPE).document
     except IntegrityError as error:
-        raise VerificationError("statement", f"{path}: {error.message}") from error
+        raise VerificationError.because("statement", error, f"{path}: ") from error
     predicate = statement.predicate
     expected = (hospital.id, manifest.study, manifest.release, manifest.candidate_digest, roster.audit_policy)
     subject = statement.subject[0].name
     if (predicate.hospital, predicate.study, subject, statement.candidate, predicate.policy_digest) != expected:
         raise VerificationError("statement", f"{path} is about another hospital, study, candidate or audit policy")
+    if predicate.adapter_digest not in {None, manifest.model_digest}:
+        raise VerificationError("statement", f"{path} is about images of another adapter")
     if roster.expired(predicate.time):
         raise VerificationError("roster-expired", f"{path} was made after the roster had expired")
     return statement

@@ -19,7 +19,8 @@ What was said
       digests the manifest names, and the plan's audit policy is the roster's. ``candidate`` ``plan``
       Where the plan has a veto, the released images are the candidate minus what the signed votes drop. ``candidate``
   R8  Each attestation is an audit statement, under its payload and predicate type, signed by the hospital that its
-      file name and its predicate name, about this candidate, study and audit policy.
+      file name and its predicate name, about this candidate, study and audit policy, and about images of the
+      manifest's adapter where it names one.
       ``payload-type`` ``envelope`` ``signature`` ``statement``
   R9  No hospital says FAIL or INCONCLUSIVE. ``verdict``
   R10 Every hospital of the release's roster says PASS. ``quorum``
@@ -34,6 +35,8 @@ The log
   R14 A fresh log, when one is given, extends that log and holds no revocation of the release.
       ``log-proof`` ``revoked``
 
+A document that only a newer version of SonoShare understands is refused, whatever it is: ``version``
+
 No network is used, and nothing of the release is run or decoded as an image. Not promised: that the images are
 good, or (without a fresh log) that the release has not been revoked since.
 """
@@ -47,8 +50,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from sonoshare_shared.errors import IntegrityError, VerificationError
-from sonoshare_shared.protocol.canonical import sha256_hex
+from sonoshare_shared.errors import IntegrityError, NewerVersionError, VerificationError
+from sonoshare_shared.protocol.canonical import require_canonical
 from sonoshare_shared.protocol.documents.plan import StudyPlan
 from sonoshare_shared.protocol.documents.release import LogHead, ReleaseManifest
 from sonoshare_shared.protocol.documents.roster import ROSTER_PAYLOAD_TYPE, Roster
@@ -66,6 +69,7 @@ from sonoshare_shared.protocol.release.statements import (
 )
 from sonoshare_shared.protocol.release.veto import vetoed_images
 from sonoshare_shared.protocol.release.votes import VotesEvidence, require_votes
+from sonoshare_shared.protocol.signed import Signed
 
 MAX_DOCUMENT_BYTES = 256 << 20
 _BLOCK_BYTES = 1 << 20
@@ -102,12 +106,15 @@ def open_roster(envelope: Envelope, root: PublicKey | None = None) -> Roster:
         root: the consortium's root key, pinned out of band.
 
     Raises:
-        VerificationError: cause ``roster``.
+        VerificationError: cause ``roster``, or ``version``.
     """
     try:
         # The key is read from the payload that it must then verify: a roster speaks for its own root key only.
-        roster = Roster.from_bytes(base64.b64decode(envelope.payload, validate=True))
-        envelope.verify(PublicKey.from_hex(roster.root_key), ROSTER_PAYLOAD_TYPE)
+        said = Roster.from_bytes(base64.b64decode(envelope.payload, validate=True))
+        key = PublicKey.from_hex(said.root_key)
+        roster = Signed.opened(Roster, envelope, key, ROSTER_PAYLOAD_TYPE).document
+    except NewerVersionError as error:
+        raise VerificationError.because("roster", error) from error
     except (IntegrityError, binascii.Error) as error:
         raise VerificationError("roster", f"not a signed roster: {error}") from error
     if root is not None and root.hex != roster.root_key:
@@ -137,7 +144,7 @@ def verify_release(
     """
     found = files_in(folder)
     manifest_bytes, manifest = _read_manifest(folder)
-    digest = sha256_hex(manifest_bytes)
+    digest = manifest.digest()
     _require_files(folder, found, manifest, digest)
     trusted = open_roster(roster, root)
     if trusted.expired(now):
@@ -178,10 +185,9 @@ def _read_manifest(folder: Path) -> tuple[bytes, ReleaseManifest]:
     data = read_regular(folder, layout.MANIFEST, MAX_DOCUMENT_BYTES)
     try:
         manifest = ReleaseManifest.from_bytes(data)
+        require_canonical(data, layout.MANIFEST)
     except IntegrityError as error:
-        raise VerificationError("manifest", error.message) from error
-    if manifest.canonical() != data:
-        raise VerificationError("manifest", "manifest.json is not in its canonical form")
+        raise VerificationError.because("manifest", error) from error
     listed = {entry.path for entry in manifest.files}
     require_distinct_paths(listed)
     if missing := sorted(set(layout.REQUIRED) - listed):
@@ -254,17 +260,17 @@ def _require_candidate_and_plan(folder: Path, manifest: ReleaseManifest, roster:
     try:
         plan = StudyPlan.from_bytes(plan_bytes)
     except IntegrityError as error:
-        raise VerificationError("plan", error.message) from error
+        raise VerificationError.because("plan", error) from error
     same = (plan.study, plan.task.name) == (manifest.study, manifest.task)
-    if sha256_hex(plan_bytes) != manifest.plan_digest or not same:
+    if plan.digest() != manifest.plan_digest or not same:
         raise VerificationError("plan", "plan.json is not the plan that the manifest names")
-    if plan.audit.digest() != roster.audit_policy:
+    if plan.digest_of("audit") != roster.audit_policy:
         raise VerificationError("plan", "the plan's audit policy is not the one that the roster names")
     try:
         candidate = Candidate.from_bytes(candidate_bytes)
     except IntegrityError as error:
-        raise VerificationError("candidate", error.message) from error
-    require_from_candidate(manifest, candidate, sha256_hex(candidate_bytes))
+        raise VerificationError.because("candidate", error) from error
+    require_from_candidate(manifest, candidate, candidate.digest())
     return plan, candidate
 
 
@@ -294,10 +300,9 @@ def _require_log(
     data = read_regular(folder, layout.LOG_PROOF, MAX_DOCUMENT_BYTES)
     try:
         proof = LogProof.from_bytes(data)
+        require_canonical(data, layout.LOG_PROOF)
     except IntegrityError as error:
-        raise VerificationError("log-proof", error.message) from error
-    if proof.canonical() != data:
-        raise VerificationError("log-proof", "log-proof.json is not in its canonical form")
+        raise VerificationError.because("log-proof", error) from error
     head = require_logged(proof, *entry, PublicKey.from_hex(governing.coordinator_key))
     if governing.expired(head.time):
         raise VerificationError("roster-expired", "the release was logged after its roster had expired")

@@ -12,6 +12,7 @@ from sonoshare_shared.protocol.documents import Roster, StudyPlan
 from sonoshare_shared.protocol.documents.exchange import VOTES_PAYLOAD_TYPE, CalibrationVotes
 from sonoshare_shared.protocol.envelope import Envelope
 from sonoshare_shared.protocol.release import layout
+from sonoshare_shared.protocol.signed import Signed
 
 
 @dataclass(frozen=True)
@@ -66,11 +67,10 @@ def votes_of(hospital: str, envelope: Envelope, plan: StudyPlan, roster: Roster)
     entry, terms = roster.hospital(hospital), plan.calibration
     if entry is None or terms is None:
         raise VerificationError("calibration", f"{hospital} has no vote under this plan and roster")
-    payload = envelope.verify(entry.key, VOTES_PAYLOAD_TYPE)
     try:
-        votes = CalibrationVotes.from_bytes(payload)
+        votes = Signed.opened(CalibrationVotes, envelope, entry.key, VOTES_PAYLOAD_TYPE).document
     except IntegrityError as error:
-        raise VerificationError("calibration", f"votes of {hospital}: {error.message}") from error
+        raise VerificationError.because("calibration", error, f"votes of {hospital}: ") from error
     expected = (hospital, plan.study, plan.digest(), terms.ballot, terms.epsilon)
     if (votes.hospital, votes.study, votes.plan_digest, votes.ballot, votes.epsilon) != expected:
         raise VerificationError("calibration", f"{hospital} voted under another plan, ballot or price")

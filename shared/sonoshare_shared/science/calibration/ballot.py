@@ -23,8 +23,7 @@ from pydantic import Field
 from sonoshare_shared.errors import InputError, IntegrityError, ModelError
 from sonoshare_shared.protocol.canonical import canonical_bytes, sha256_hex
 from sonoshare_shared.protocol.documents import Task
-from sonoshare_shared.protocol.documents.base import Document, values_given
-from sonoshare_shared.protocol.documents.plan import HexDigest
+from sonoshare_shared.protocol.documents.base import Document, HexDigest, values_given
 from sonoshare_shared.science.calibration.views import LESION, VIEWS, directions, projected, seen
 from sonoshare_shared.science.evaluation import features
 from sonoshare_shared.science.model.tensors import tensor_bytes, tensors_from

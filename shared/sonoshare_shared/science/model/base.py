@@ -5,7 +5,6 @@ hospital trains only on the base whose digest the plan names.
 """
 
 import json
-import re
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ import torch
 
 from sonoshare_shared.durable import write_atomically
 from sonoshare_shared.errors import ModelError
-from sonoshare_shared.protocol.canonical import sha256_file, sha256_hex
+from sonoshare_shared.protocol.canonical import is_digest, sha256_file, sha256_hex
 from sonoshare_shared.science.model.network import ConditionedUNet, require_known_modules
 from sonoshare_shared.science.model.profiles import Profile, profile_named
 from sonoshare_shared.science.model.tensors import read_metadata, read_tensors, require_same_layout
@@ -121,7 +120,7 @@ def imported_base(folder: Path, digest: str) -> Path:
 
 
 def _imported(folder: Path, digest: str) -> Path:
-    if not re.fullmatch(r"[0-9a-f]{64}", digest):
+    if not is_digest(digest):
         raise ModelError("a digest is 64 hexadecimal characters", remedy="take it from: sonoshare base info")
     return folder / f"{digest}.safetensors"
 

@@ -1,0 +1,167 @@
+"""Documents and databases of version 1 verify with today's code, and for ever."""
+
+import json
+import shutil
+import socket
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from tests.deploy.command import sonoshare
+
+from sonoshare_shared.protocol import merkle
+from sonoshare_shared.protocol.canonical import canonical_bytes, parsed_json, sha256_file, sha256_hex
+from sonoshare_shared.protocol.documents import AuditPlan, AuditStatement, LogHead, ReleaseManifest, StudyPlan, Task
+from sonoshare_shared.protocol.documents.charge import LedgerExport
+from sonoshare_shared.protocol.documents.exchange import (
+    KEYS_REPLY_PAYLOAD_TYPE,
+    TRAIN_REPLY_PAYLOAD_TYPE,
+    KeysReply,
+    TrainReply,
+)
+from sonoshare_shared.protocol.documents.plan import PLAN_PAYLOAD_TYPE
+from sonoshare_shared.protocol.documents.statement import STATEMENT_PAYLOAD_TYPE
+from sonoshare_shared.protocol.envelope import Envelope
+from sonoshare_shared.protocol.keys import PublicKey
+from sonoshare_shared.protocol.release import layout
+from sonoshare_shared.protocol.release.candidate import Candidate
+from sonoshare_shared.protocol.release.evidence import REVOCATION_PAYLOAD_TYPE, LogView, Revocation
+from sonoshare_shared.protocol.release.verify import open_roster, verify_release
+from sonoshare_shared.protocol.signed import Signed
+from sonoshare_shared.protocol.translog import require_extension, verified_head
+
+V1 = Path(__file__).parent / "v1"
+ROSTER = V1 / "roster.dsse.json"
+THEN = datetime(2026, 11, 29, tzinfo=UTC)
+HEADS = {
+    "north": "ba15f5a3a8cf155b6c95d07627a4125540553cded237f1762a716c5360bedd05",
+    "south": json.loads((V1 / "ledger-south.json").read_text())["head"],
+}
+
+
+@pytest.fixture(autouse=True)
+def _no_network(monkeypatch):
+    def refused(*_arguments, **_fields):
+        raise AssertionError("verification opened a socket")
+
+    monkeypatch.setattr(socket, "socket", refused)
+
+
+@pytest.fixture
+def roster():
+    return open_roster(Envelope.load(ROSTER))
+
+
+@pytest.fixture
+def coordinator(roster):
+    return PublicKey.from_hex(roster.coordinator_key)
+
+
+def test_the_command_verifies_the_release_with_the_network_off():
+    run = sonoshare("verify", V1 / "release", "--roster", ROSTER, "--log-head", V1 / "log.json", "--json")
+    assert run.returncode == 0, run.stderr
+    said = json.loads(run.stdout.splitlines()[-1])
+    assert (said["verified"], said["hospitals"]) == (True, ["north", "south"])
+    assert said["manifest_digest"] == sha256_file(V1 / "release" / layout.MANIFEST)
+
+
+def test_the_command_sees_the_revocation():
+    run = sonoshare("verify", V1 / "release", "--roster", ROSTER, "--log-head", V1 / "log-revoked.json", "--json")
+    assert run.returncode == 1
+    assert json.loads(run.stdout.splitlines()[-1])["cause"] == "revoked"
+
+
+def test_a_changed_file_of_the_old_release_is_still_refused(tmp_path):
+    shutil.copytree(V1 / "release", tmp_path / "release")
+    with (tmp_path / "release" / layout.PLAN).open("ab") as file:
+        file.write(b" ")
+    run = sonoshare("verify", tmp_path / "release", "--roster", ROSTER, "--json")
+    assert json.loads(run.stdout.splitlines()[-1])["cause"] == "file-size"
+
+
+@pytest.mark.parametrize("hospital", ["north", "south"])
+def test_the_command_verifies_exported_ledgers(hospital):
+    run = sonoshare("verify", V1 / f"ledger-{hospital}.json", "--roster", ROSTER, "--json")
+    assert run.returncode == 0, run.stderr
+    assert json.loads(run.stdout.splitlines()[-1])["head"] == HEADS[hospital]
+
+
+@pytest.mark.parametrize("change", ['"purpose": "training round 1"', '"sequence": 3'])
+def test_an_old_export_that_was_changed_is_refused(tmp_path, change):
+    text = (V1 / "ledger-north.json").read_text()
+    assert text.count(change) >= 1
+    path = tmp_path / "ledger.json"
+    path.write_text(text.replace(change, change.replace("1", "2").replace("3", "4")))
+    run = sonoshare("verify", path, "--roster", ROSTER, "--json")
+    assert json.loads(run.stdout.splitlines()[-1])["cause"] == "ledger"
+
+
+def test_a_field_more_in_an_old_export_is_refused(tmp_path, roster):
+    value = json.loads((V1 / "ledger-north.json").read_text())
+    value["entries"][1]["remark"] = "nothing"
+    path = tmp_path / "ledger.json"
+    path.write_text(json.dumps(value))
+    assert sonoshare("verify", path, "--roster", ROSTER).returncode == 1
+
+
+def test_signed_documents_are_what_they_were(roster, coordinator):
+    plan = Signed.opened(StudyPlan, Envelope.load(V1 / "plan.dsse.json"), coordinator, PLAN_PAYLOAD_TYPE)
+    manifest = ReleaseManifest.from_bytes((V1 / "release" / layout.MANIFEST).read_bytes())
+    candidate = Candidate.from_bytes((V1 / "release" / layout.CANDIDATE).read_bytes())
+    assert plan.digest == manifest.plan_digest == candidate.plan_digest == plan.document.digest()
+    assert candidate.digest() == manifest.candidate_digest
+    assert plan.document.digest_of("audit") == roster.audit_policy
+    assert AuditPlan.from_bytes((V1 / "audit-policy.json").read_bytes()).digest() == roster.audit_policy
+    assert Task.from_bytes((V1 / "task.json").read_bytes()).digest() == plan.document.digest_of("task")
+    keys = {entry.id: entry.key for entry in roster.hospitals} | {"coordinator": coordinator}
+    revocation = Signed.opened(
+        Revocation, Envelope.load(V1 / "revocation.dsse.json"), keys["coordinator"], REVOCATION_PAYLOAD_TYPE
+    )
+    assert revocation.document.manifest_digest == manifest.digest()
+    for kind, name, payload_type in (
+        (KeysReply, "keys-reply", KEYS_REPLY_PAYLOAD_TYPE),
+        (TrainReply, "train-reply", TRAIN_REPLY_PAYLOAD_TYPE),
+    ):
+        reply = Signed.opened(kind, Envelope.load(V1 / f"{name}.dsse.json"), keys["north"], payload_type)
+        assert reply.document.hospital == "north"
+
+
+@pytest.mark.parametrize("name", ["release/attestations/north", "release/attestations/south", "north/blind"])
+def test_figures_of_statements_come_back_as_they_were_signed(roster, name):
+    key = roster.hospital("south" if name.endswith("south") else "north").key
+    said = Signed.opened(AuditStatement, Envelope.load(V1 / f"{name}.dsse.json"), key, STATEMENT_PAYLOAD_TYPE)
+    figures = said.document.predicate.figures
+    assert figures.copies.threshold == 0.66
+    assert said.document.predicate.adapter_digest is None
+    # Typed figures have the JSON that the untyped ones had, to the byte.
+    assert canonical_bytes(figures.model_dump(mode="json", by_alias=True)) == canonical_bytes(
+        parsed_json(said.data)["predicate"]["figures"]
+    )
+
+
+def test_the_log_still_extends_itself(coordinator):
+    older, newer = (LogView.from_bytes((V1 / f"{name}.json").read_bytes()) for name in ("log", "log-revoked"))
+    proof = json.loads((V1 / "log-consistency.json").read_text())
+    old, new = (verified_head(view.head, coordinator) for view in (older, newer))
+    assert new.size == old.size + 1
+    assert newer.entries[: old.size] == older.entries
+    prefix = LogHead(size=proof["first"], root=_root(older.entries[: proof["first"]]), time=THEN)
+    require_extension(prefix, old, proof["consistency"])
+
+
+def test_the_functions_accept_it_at_any_later_day():
+    for now in (THEN, datetime(2100, 1, 1, tzinfo=UTC)):
+        verified = verify_release(V1 / "release", Envelope.load(ROSTER), now=now)
+        assert verified.manifest.release == "r1"
+
+
+def test_an_old_export_brought_to_the_new_version_keeps_the_signed_bytes(roster):
+    export = LedgerExport.from_bytes((V1 / "ledger-north.json").read_bytes())
+    charges = export.verify(roster.hospital("north").key)
+    assert sha256_hex(export.entries[-1].body.encode()) == charges[-1].digest() == HEADS["north"]
+    again = LedgerExport.from_bytes(export.canonical())
+    assert again == export
+
+
+def _root(entries):
+    return merkle.root([entry.encode() for entry in entries]).hex()
