@@ -121,8 +121,8 @@ def main() -> None:
                 verdicts[fault].append("INCONCLUSIVE" if check.finding is None else check.finding.verdict)
                 print(fault, len(verdicts[fault]), verdicts[fault][-1], file=sys.stderr, flush=True)
                 if fault == SOUND:
-                    proved.append(check.figures["epsilon_proved"])
-                    claimed = check.figures["epsilon_claimed"]
+                    proved.append(check.figures.epsilon_proved)
+                    claimed = check.figures.epsilon_claimed
     sound = verdicts.pop(SOUND)
     result = {
         "runs": options.runs,

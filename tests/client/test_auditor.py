@@ -113,7 +113,7 @@ def test_honest_candidates_pass(world):
     assert outcome.verdict == "PASS", outcome.reasons
     assert outcome.epsilon == 2.0
     assert outcome.smallest_detectable_leak <= 10
-    json.dumps(outcome.figures)
+    json.dumps(outcome.figures.model_dump(mode="json"), allow_nan=False)
 
 
 @pytest.mark.parametrize("name", ["exact", "flip", "crop90", "jpeg30"])
@@ -125,8 +125,8 @@ def test_case_64_planted_copies_fail(world, name):
         candidates[place] = edit.apply(world[1][place].images[0], candidates[-1], rng)
     outcome = audit(world, candidates)
     assert outcome.verdict == "FAIL", outcome.reasons
-    assert outcome.figures["copies"]["interval"][0] > 0.1
-    assert outcome.figures["copies"]["patients_flagged"] >= 20
+    assert outcome.figures.copies.interval[0] > 0.1
+    assert outcome.figures.copies.patients_flagged >= 20
 
 
 def test_a_large_release_is_audited_in_two_stages(world, monkeypatch):
@@ -138,11 +138,11 @@ def test_a_large_release_is_audited_in_two_stages(world, monkeypatch):
     candidates[:30] = [one.images[0] for one in world[1][:30]]
     outcome = audit(world, candidates)
     assert outcome.verdict == "FAIL", outcome.reasons
-    assert outcome.figures["copies"]["patients_flagged"] >= 20
-    assert outcome.figures["copies"]["search"].startswith("the 5 best of every")
+    assert outcome.figures.copies.patients_flagged >= 20
+    assert outcome.figures.copies.search.startswith("the 5 best of every")
     till = Till()
     few = audit_release(candidates, world[1][:9], [], plan=PLAN, cohort=COHORT, payment=till, below=till.below)
-    assert few.figures["copies"]["search"] == outcome.figures["copies"]["search"]  # by nominal numbers, not true ones
+    assert few.figures.copies.search == outcome.figures.copies.search  # by nominal numbers, not true ones
 
 
 def test_case_65_too_few_patients_are_inconclusive_and_free(world):
@@ -154,8 +154,8 @@ def test_case_65_too_few_patients_are_inconclusive_and_free(world):
     assert outcome.epsilon == 0.0
     assert till.happened == []
     assert "nothing charged" in outcome.reasons[-1]
-    assert outcome.figures["copies"]["patients_flagged"] is None
-    assert outcome.figures["membership"]["auc"] is None
+    assert outcome.figures.copies.patients_flagged is None
+    assert outcome.figures.membership.auc is None
 
 
 def test_a_nominal_cohort_that_is_not_there_does_not_pass(world, calibrated):
@@ -175,8 +175,8 @@ def test_a_nominal_cohort_that_is_not_there_does_not_pass(world, calibrated):
 def test_a_model_that_knows_its_patients_fails_although_its_images_do_not(world, calibrated):
     outcome = audit(world, attack=Tell(world[1], 2.0))
     assert outcome.verdict == "FAIL"
-    assert outcome.figures["membership"]["auc"] > 0.9
-    assert outcome.figures["images_attack"]["auc"] < 0.75
+    assert outcome.figures.membership.auc > 0.9
+    assert outcome.figures.images_attack.auc < 0.75
 
 
 def test_the_charge_is_durable_before_the_first_draw_and_committed_before_the_figures(world, calibrated):
@@ -240,7 +240,7 @@ def test_a_split_that_is_not_random_is_noticed_and_no_membership_figure_believed
 
 def test_figures_hold_no_true_count(world, calibrated):
     """Different noise, same patients: nothing but noisy figures and public constants differs or stays."""
-    first, second = (audit(world, below=seeded(seed)).figures for seed in (1, 2))
+    first, second = (audit(world, below=seeded(seed)).figures.model_dump(mode="json") for seed in (1, 2))
     assert first["copies"]["histograms"] != second["copies"]["histograms"]
     assert "100" not in json.dumps({k: v for k, v in first["membership"].items() if k != "histograms"})
     public = {"epsilon", "threshold", "declared_recall", "recall_by_edit", "critical_count", "operating_points"}

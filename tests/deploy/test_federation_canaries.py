@@ -50,7 +50,7 @@ def test_case_50_a_sound_study_passes_over_rounds_and_restarts_and_a_faulty_one_
     assert len(store.records()) == 2
     for check in checks(world):
         assert check.finding.verdict == "PASS", check.words
-        assert check.figures["steps"] == check.figures["steps_charged"] == 12
+        assert check.figures.steps == check.figures.steps_charged == 12
 
     # South's training ran without noise: its record as that would have left it.
     south = world.nodes["south"].canaries(world.study.plan)
@@ -61,7 +61,7 @@ def test_case_50_a_sound_study_passes_over_rounds_and_restarts_and_a_faulty_one_
     said = steps.audit()
     assert said["north"].predicate.verdict == "PASS", said["north"].predicate.reasons
     assert said["north"].predicate.verdict_weights == "PASS"
-    assert said["north"].predicate.figures["verdicts"]["by_attack"]["mechanism"] == "PASS"
+    assert said["north"].predicate.figures.verdicts.by_attack["mechanism"] == "PASS"
     assert (said["south"].predicate.verdict, said["south"].predicate.verdict_weights) == ("FAIL", "FAIL")
     assert any("not the one that was charged" in reason for reason in said["south"].predicate.reasons)
 

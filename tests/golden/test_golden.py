@@ -3,12 +3,19 @@
 import json
 import shutil
 import socket
+import sqlite3
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from tests.deploy.command import sonoshare
 
+from sonoshare_client.node.home import NodeHome
+from sonoshare_client.vault.store import Vault
+from sonoshare_server.catalogue.database import Database
+from sonoshare_server.catalogue.store import ReleaseStore
+from sonoshare_shared.errors import NewerVersionError
 from sonoshare_shared.protocol import merkle
 from sonoshare_shared.protocol.canonical import canonical_bytes, parsed_json, sha256_file, sha256_hex
 from sonoshare_shared.protocol.documents import AuditPlan, AuditStatement, LogHead, ReleaseManifest, StudyPlan, Task
@@ -165,3 +172,53 @@ def test_an_old_export_brought_to_the_new_version_keeps_the_signed_bytes(roster)
 
 def _root(entries):
     return merkle.root([entry.encode() for entry in entries]).hex()
+
+
+def test_an_old_vault_opens_and_holds_the_patients_it_held(tmp_path):
+    shutil.copytree(V1 / "vault-node", tmp_path / "node")
+    home = NodeHome.open(tmp_path / "node")
+    with Vault(home) as vault:
+        held = vault.patients()
+        expected = json.loads((V1 / "vault-node" / "expected.json").read_text())
+        assert [
+            {"pseudonym": patient.pseudonym, "held_out": patient.held_out, "images": len(patient.images)}
+            for patient in held
+        ] == expected
+        assert all(vault.load(image).pixels.size for patient in held for image in patient.images)
+    assert _version(tmp_path / "node" / "vault" / "index.db") == 1
+
+
+def test_an_old_catalogue_opens_and_shows_its_release(tmp_path):
+    shutil.copy(V1 / "catalogue.db", tmp_path / "catalogue.db")
+    database = Database(tmp_path / "catalogue.db")
+    stored = ReleaseStore(database).get("r1")
+    database.close()
+    assert stored.state == "published"
+    assert stored.manifest_digest == sha256_file(V1 / "release" / layout.MANIFEST)
+    assert stored.summary["images"] == 16
+    assert _version(tmp_path / "catalogue.db") == 1
+
+
+def test_an_old_release_is_published_by_todays_catalogue(tmp_path):
+    database = Database(tmp_path / "catalogue.db")
+    store = ReleaseStore(database)
+    store.publish(V1 / "release", Envelope.load(ROSTER), now=THEN)
+    hospitals = store.get("r1").summary["hospitals"]
+    database.close()
+    assert [hospital["verdict"] for hospital in hospitals] == ["PASS", "PASS"]
+
+
+@pytest.mark.parametrize("name", ["index", "catalogue"])
+def test_a_database_of_a_newer_version_is_refused_in_one_line(tmp_path, name):
+    shutil.copytree(V1 / "vault-node", tmp_path / "node")
+    shutil.copy(V1 / "catalogue.db", tmp_path / "catalogue.db")
+    path = tmp_path / "node" / "vault" / "index.db" if name == "index" else tmp_path / "catalogue.db"
+    with closing(sqlite3.connect(path)) as database:
+        database.execute("PRAGMA user_version = 2")
+    with pytest.raises(NewerVersionError, match="written by a newer version of SonoShare: version 2, known here 1"):
+        Vault(NodeHome.open(tmp_path / "node")) if name == "index" else Database(path)
+
+
+def _version(path):
+    with closing(sqlite3.connect(path)) as database:
+        return database.execute("PRAGMA user_version").fetchone()[0]

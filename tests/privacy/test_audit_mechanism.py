@@ -26,9 +26,9 @@ def test_a_conforming_training_passes_with_its_figures():
     check = check_mechanism(record(), planned=66, steps=24)
     assert check.finding.verdict == "PASS"
     assert "66 canaries over 24 of 24 steps" in check.words[0]
-    assert check.figures["epsilon_proved"] <= check.figures["epsilon_claimed"]
-    assert {"coins", "scores"}.isdisjoint(check.figures)
-    json.dumps(check.figures)
+    assert check.figures.epsilon_proved <= check.figures.epsilon_claimed
+    assert {"coins", "scores"}.isdisjoint(check.figures.model_dump())
+    json.dumps(check.figures.model_dump(), allow_nan=False)
 
 
 def test_case_50_a_training_that_does_not_conform_fails_in_words():

@@ -27,6 +27,13 @@ from sonoshare_shared.protocol.documents import (
     Subject,
     Task,
 )
+from sonoshare_shared.protocol.documents.figures import (
+    AuditFigures,
+    CopyFigures,
+    MembershipFigures,
+    NominalCohort,
+    VerdictFigures,
+)
 from sonoshare_shared.protocol.documents.roster import ROSTER_PAYLOAD_TYPE
 from sonoshare_shared.protocol.documents.statement import STATEMENT_PAYLOAD_TYPE
 from sonoshare_shared.protocol.envelope import Envelope
@@ -87,6 +94,31 @@ def make_samples(images: int = 12, start: int = 0, size: int = SIZE) -> Samples:
     )
 
 
+def figures() -> AuditFigures:
+    """Figures of an audit that saw nothing to object to."""
+    return AuditFigures(
+        nominal_cohort=NominalCohort(trained=100, held_out=43),
+        alpha=0.05,
+        copies=CopyFigures(
+            epsilon=0.5,
+            threshold=0.66,
+            declared_recall=0.85,
+            declared_false_rate=0.003,
+            recall_by_edit={"exact": 1.0},
+            blind_spots=("speckle",),
+            search="every pair",
+            critical_count=7,
+            tolerated_patients=10,
+            operating_points=(),
+            patients_flagged=1.0,
+            rate=0.01,
+            interval=(0.0, 0.05),
+        ),
+        membership=MembershipFigures(attack="denoising loss", auc=0.52, interval=(0.43, 0.61)),
+        verdicts=VerdictFigures(release_images="PASS", release_weights="PASS", by_attack={"copies": "PASS"}),
+    )
+
+
 @dataclass
 class Consortium:
     """Keys and choices of everybody; change a field, then ``release``."""
@@ -136,10 +168,7 @@ class Consortium:
             "hospital": hospital,
             "study": candidate.study,
             "verdict": "PASS",
-            "figures": {
-                "copies": {"rate": 0.01, "interval": [0.0, 0.05]},
-                "membership": {"auc": 0.52, "interval": [0.43, 0.61]},
-            },
+            "figures": figures(),
             "reasons": ["upper bounds are under the tolerated figures"],
             "smallest_detectable_leak": 7,
             "epsilon": 1.0,

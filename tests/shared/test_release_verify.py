@@ -327,7 +327,7 @@ MANIFEST_FAULTS = {
         lambda v: v.update(files=[e for e in v["files"] if e["path"] != layout.PRIVACY_JSON]),
         "manifest",
     ),
-    "unknown field": (lambda v: v.update(status="published"), "manifest"),
+    "unknown field": (lambda v: v.update(status="published"), "version"),
 }
 
 

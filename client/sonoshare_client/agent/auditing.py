@@ -23,6 +23,7 @@ from sonoshare_privacy.canaries import joined
 from sonoshare_shared.durable import write_atomically
 from sonoshare_shared.errors import IntegrityError
 from sonoshare_shared.protocol.documents import AuditPredicate, AuditStatement, Digests, StudyPlan, Subject
+from sonoshare_shared.protocol.documents.base import public_day
 from sonoshare_shared.protocol.documents.charge import SampledGaussian
 from sonoshare_shared.protocol.documents.exchange import AuditRequest
 from sonoshare_shared.protocol.documents.statement import STATEMENT_PAYLOAD_TYPE
@@ -40,7 +41,7 @@ def audit_candidate(
         plan: checked plan.
         request: checked request.
         payload: the candidate with its adapter and files.
-        now: time of the statement.
+        now: when the audit was asked for; the statement says the day.
 
     Returns:
         The signed statement, the one of before if this candidate has one; no payload.
@@ -120,18 +121,19 @@ def _statement(
         hospital=node.hospital,
         study=plan.study,
         verdict=outcome.verdict,
-        figures=dict(outcome.figures),
+        figures=outcome.figures,
         reasons=outcome.reasons,
         verdict_weights=outcome.weights.verdict,
         reasons_weights=tuple(reason for reason in outcome.weights.reasons if reason not in outcome.reasons),
         veto_votes=outcome.votes,
         smallest_detectable_leak=outcome.smallest_detectable_leak,
         epsilon=outcome.epsilon,
-        policy_digest=plan.audit.digest(),
+        policy_digest=plan.digest_of("audit"),
         ledger_head=node.ledger.head(),
         spent_epsilon=spent.epsilon,
         spent_delta=spent.delta,
-        time=now.replace(microsecond=0),
+        time=public_day(now),
+        adapter_digest=files.candidate.model_digest,
     )
     subject = Subject(name=files.candidate.release, digest=Digests(sha256=files.digest))
     return AuditStatement(subject=(subject,), predicate=predicate)

@@ -14,7 +14,7 @@ relation: add or remove one patient with all of their images; trained and held-o
 Does not promise: constant running time (it grows with the number of images and stays inside the hospital).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
@@ -23,11 +23,10 @@ import torch
 from numpy.typing import NDArray
 
 from sonoshare_client.audit.figures import (
-    interval_figures,
-    public_figures,
-    rough_figures,
-    split_figures,
-    strict_rate,
+    attack_figures,
+    copy_figures,
+    membership_figures,
+    rough_look,
     verdict_figures,
 )
 from sonoshare_client.audit.payment import Payment
@@ -42,7 +41,15 @@ from sonoshare_privacy.mechanisms.votes import draw_votes
 from sonoshare_shared.errors import InputError
 from sonoshare_shared.protocol.documents import AuditPlan
 from sonoshare_shared.protocol.documents.charge import PureDP
-from sonoshare_shared.protocol.documents.figures import Verdict
+from sonoshare_shared.protocol.documents.figures import (
+    AttackFigures,
+    AuditFigures,
+    NominalCohort,
+    RoughLook,
+    Verdict,
+    VerdictFigures,
+    VetoFigures,
+)
 from sonoshare_shared.protocol.documents.plan import VetoPlan
 
 LOSS: Final = "denoising loss"
@@ -77,7 +84,7 @@ class AuditOutcome:
     Args:
         verdict: on the release of the images.
         weights: on the release of the model itself, with its reasons; never better than ``verdict``.
-        figures: private figures with intervals, JSON-able.
+        figures: private figures with intervals.
         reasons: the verdict in words.
         smallest_detectable_leak: copied patients that would have been seen with probability 0.8; None if not even all.
         epsilon: what was charged (pure), 0 where the audit could not have seen anything.
@@ -86,7 +93,7 @@ class AuditOutcome:
 
     verdict: Verdict
     weights: Finding
-    figures: Mapping[str, Any]
+    figures: AuditFigures
     reasons: tuple[str, ...]
     smallest_detectable_leak: int | None
     epsilon: float
@@ -126,7 +133,12 @@ class _Audit:
     findings: dict[str, Finding] = field(default_factory=dict)
     others: dict[str, Finding] = field(default_factory=dict)
     votes: tuple[int, ...] = ()
-    figures: dict[str, Any] = field(default_factory=dict)
+    copy_split: SplitHistogram | None = None
+    membership: AttackFigures | None = None
+    rough: RoughLook | None = None
+    images_attack: AttackFigures | None = None
+    baseline: AttackFigures | None = None
+    veto: VetoFigures | None = None
 
     def draw_and_judge(
         self, scored: _Scored, epsilon_baseline: float, clusters: Sequence[int], below: RandomBelow
@@ -141,31 +153,28 @@ class _Audit:
             of = scored.loss
             drawn = membership.draw_attack(of.trained, of.held_out, of.bins, plan.epsilon_membership, below)
             self.judge_membership(LOSS, drawn.split, decides=True, distrust=distrust)
-            self.figures["membership"]["rough_look"] = rough_figures(drawn)
-        self.figures["membership"] |= strict_rate(split, plan.alpha)
+            self.rough = rough_look(drawn)
         if scored.flagged is not None:
             self.draw_votes(scored.flagged, max(clusters) + 1, below)
 
     def judge_mechanism(self) -> None:
         """Take over what the canaries say; it is free, and stands whether or not patients are measured."""
-        if self.mechanism is None:
-            return
-        self.figures["mechanism"] = self.mechanism.figures
-        if self.mechanism.finding is not None:
+        if self.mechanism is not None and self.mechanism.finding is not None:
             self.findings[MECHANISM] = self.mechanism.finding
 
     def outcome(self, smallest: int | None, epsilon: float) -> AuditOutcome:
         """Both verdicts, from everything judged so far."""
         images = gate.combine(list(self.findings.values()))
         weights = gate.judge_weights(images, model=LOSS in self.findings, mechanism=MECHANISM in self.findings)
-        self.figures["verdicts"] = {
-            "release_images": images.verdict,
-            "release_weights": weights.verdict,
-            "by_attack": verdict_figures(self.findings | self.others),
-        }
+        verdicts = VerdictFigures(
+            release_images=images.verdict,
+            release_weights=weights.verdict,
+            by_attack=verdict_figures(self.findings | self.others),
+        )
         unchecked = self.mechanism.words if self.mechanism and self.mechanism.finding is None else ()
         reasons = (*images.reasons, *unchecked)
-        return AuditOutcome(images.verdict, weights, self.figures, reasons, smallest, epsilon, self.votes)
+        figures = self._figures(verdicts)
+        return AuditOutcome(images.verdict, weights, figures, reasons, smallest, epsilon, self.votes)
 
     def judge_baseline(self, blind: _Scores | None, epsilon: float, below: RandomBelow) -> Finding | None:
         """Draw the blind baseline, if it is run; a finding means that no membership figure can be believed."""
@@ -173,45 +182,47 @@ class _Audit:
             return None
         drawn = membership.draw_attack(blind.trained, blind.held_out, blind.bins, epsilon, below)
         finding, auc = gate.judge_baseline(drawn.split)
-        self.figures["blind_baseline"] = {
-            **interval_figures(auc),
-            "histograms": split_figures(drawn.split),
-            "rough_look": rough_figures(drawn),
-        }
+        self.baseline = attack_figures(None, auc, drawn.split, rough_look(drawn))
         return finding
 
     def draw_votes(self, flagged: NDArray[np.int64], clusters: int, below: RandomBelow) -> None:
         """Draw every cluster's noisy count, once; the charge is durable by now. No verdict rests on it."""
         plan = _veto_of(self.plan)
         self.votes = draw_votes(flagged, clusters, plan.epsilon, below)
-        self.figures["veto"] = {"epsilon": plan.epsilon, "threshold": plan.threshold, "clusters": clusters}
+        self.veto = VetoFigures(epsilon=plan.epsilon, threshold=plan.threshold, clusters=clusters)
 
     def judge_copies(self, split: SplitHistogram) -> None:
         """Judge the copy counts."""
         test = gate.copy_test(self.plan, self.cohort, self.detector.rates)
         tolerated = gate.tolerated_patients(self.plan, self.cohort)
         self.findings["copies"] = gate.judge_copies(test, tolerated, split, self.cohort.held_out)
-        count = split.trained.counts[-1]
-        interval = [test.lower_bound(count) / test.patients, test.upper_bound(count) / test.patients]
-        self.figures["copies"] |= {
-            "patients_flagged": test.estimate(count),
-            "rate": test.estimate(count) / test.patients,
-            "interval": interval,
-            "noisy_count": count,
-            "histograms": split_figures(split),
-        }
+        self.copy_split = split
 
     def judge_membership(self, name: str, split: SplitHistogram, *, decides: bool, distrust: Finding | None) -> None:
         """Judge one membership attack; ``distrust`` takes the place of its finding."""
         finding, auc = gate.judge_auc(f"membership ({name})", split, self.plan, self.cohort)
         finding = distrust or finding
         (self.findings if decides or finding.verdict == "FAIL" else self.others)[name] = finding
-        place = self.figures.setdefault("membership" if decides else "images_attack", {})
-        place |= {
-            "attack": name,
-            **interval_figures(auc),
-            "histograms": split_figures(split),
-        }
+        found = attack_figures(name, auc, split)
+        if decides:
+            self.membership = found
+        else:
+            self.images_attack = found
+
+    def _figures(self, verdicts: VerdictFigures) -> AuditFigures:
+        """Everything drawn so far, and the public constants that it is judged by."""
+        plan, cohort = self.plan, self.cohort
+        return AuditFigures(
+            nominal_cohort=NominalCohort(trained=cohort.trained, held_out=cohort.held_out),
+            alpha=plan.alpha,
+            copies=copy_figures(plan, cohort, self.detector, self.copy_split),
+            membership=membership_figures(self.membership, self.rough, self.copy_split, plan.alpha),
+            images_attack=self.images_attack,
+            blind_baseline=self.baseline,
+            mechanism=None if self.mechanism is None else self.mechanism.figures,
+            veto=self.veto,
+            verdicts=verdicts,
+        )
 
 
 def audit_release(
@@ -263,7 +274,7 @@ def audit_release(
         candidates, reference, device, looks_for(len(candidates), cohort.trained + cohort.held_out)
     )
     epsilon_fine = membership.fine_epsilon(plan.epsilon_membership) if attack else None
-    audit = _Audit(plan, cohort, detector, mechanism, figures=public_figures(plan, cohort, detector))
+    audit = _Audit(plan, cohort, detector, mechanism)
     audit.judge_mechanism()
     smallest = gate.copy_test(plan, cohort, detector.rates).smallest_detectable()
     blind = gate.foresee(plan, cohort, detector.rates, membership_epsilon=epsilon_fine)

@@ -26,27 +26,30 @@ from sonoshare_client.node.home import NodeHome
 from sonoshare_client.node.sealed import VaultKeys, read_key_file
 from sonoshare_client.vault.stored_image import StoredImage, attributes_of, from_bytes
 from sonoshare_client.vault.writer import BlobFolder, VaultWriter, place_of
-from sonoshare_shared.errors import InputError
+from sonoshare_shared.database import Versions, bring_up
+from sonoshare_shared.errors import InputError, NewerVersionError
 
-_SCHEMA: Final = """
-CREATE TABLE IF NOT EXISTS constant (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
-CREATE TABLE IF NOT EXISTS image (
-    number INTEGER PRIMARY KEY AUTOINCREMENT,
-    blob TEXT NOT NULL UNIQUE,
-    pseudonym TEXT NOT NULL,
-    picture TEXT NOT NULL UNIQUE,
-    instance TEXT UNIQUE
-) STRICT;
-CREATE INDEX IF NOT EXISTS image_of_patient ON image (pseudonym);
-CREATE TABLE IF NOT EXISTS twin (
-    number INTEGER PRIMARY KEY AUTOINCREMENT,
-    first TEXT NOT NULL REFERENCES image (blob),
-    second TEXT NOT NULL REFERENCES image (blob),
-    score REAL NOT NULL,
-    two_people INTEGER NOT NULL DEFAULT 0,
-    UNIQUE (first, second)
-) STRICT;
-"""
+_VERSIONS: Final[Versions] = (
+    (
+        "CREATE TABLE IF NOT EXISTS constant (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT",
+        """CREATE TABLE IF NOT EXISTS image (
+            number INTEGER PRIMARY KEY AUTOINCREMENT,
+            blob TEXT NOT NULL UNIQUE,
+            pseudonym TEXT NOT NULL,
+            picture TEXT NOT NULL UNIQUE,
+            instance TEXT UNIQUE
+        ) STRICT""",
+        "CREATE INDEX IF NOT EXISTS image_of_patient ON image (pseudonym)",
+        """CREATE TABLE IF NOT EXISTS twin (
+            number INTEGER PRIMARY KEY AUTOINCREMENT,
+            first TEXT NOT NULL REFERENCES image (blob),
+            second TEXT NOT NULL REFERENCES image (blob),
+            score REAL NOT NULL,
+            two_people INTEGER NOT NULL DEFAULT 0,
+            UNIQUE (first, second)
+        ) STRICT""",
+    ),
+)
 _WAIT_SECONDS: Final = 30.0
 
 
@@ -106,6 +109,7 @@ class Vault:
     Raises:
         InputError: no key, no room, a damaged index, or the policy's held-out fraction is not the one the vault was
             made with.
+        NewerVersionError: the index was written by a newer version of SonoShare.
     """
 
     def __init__(self, home: NodeHome) -> None:
@@ -120,7 +124,10 @@ class Vault:
             # FULL: a committed row outlives a power cut. secure_delete: a forgotten row leaves no bytes.
             self._db.execute("PRAGMA synchronous = FULL")
             self._db.execute("PRAGMA secure_delete = ON")
-            self._db.executescript(_SCHEMA)
+            bring_up(self._db, _VERSIONS, "the vault's index")
+        except NewerVersionError:
+            self._db.close()
+            raise
         except (OSError, sqlite3.OperationalError) as error:
             raise InputError(
                 "the vault cannot be opened", remedy="check free space, and that this user owns the folder"

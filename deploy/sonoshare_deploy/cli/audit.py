@@ -129,7 +129,7 @@ def command(
     if explain:
         result["explain"] = _operating_points(plan, nominal, outcome)
     if own_eyes is not None:
-        _write_own_eyes(own_eyes, audit, f"Audit of {synthetic.name}", outcome.figures["copies"]["threshold"])
+        _write_own_eyes(own_eyes, audit, f"Audit of {synthetic.name}", outcome.figures.copies.threshold)
     emit(result, as_json, lambda console: _show(console, result))
     return int(gate and outcome.verdict != "PASS")
 
@@ -157,14 +157,14 @@ def _payment(home: Path | None, nominal: "Cohort", audit: "FolderAudit") -> "Pay
 
 def _result(outcome: "AuditOutcome", *, cohort_is_public: bool, seconds: float) -> dict[str, Any]:
     notes = ["no model was given: the loss attack, the stronger one, was not run"]
-    if "blind_baseline" not in outcome.figures:
+    if outcome.figures.blind_baseline is None:
         notes.append("membership figures rest on lists that were split at random; --epsilon-baseline checks it")
     if cohort_is_public:
         notes.append("the lengths of both lists were taken to be public; --cohort keeps them private")
     return {
         "verdict": outcome.verdict,
         "verdict_weights": outcome.weights.verdict,
-        **outcome.figures,
+        **outcome.figures.model_dump(mode="json", by_alias=True),
         "smallest_detectable_leak": outcome.smallest_detectable_leak,
         "reasons": list(outcome.reasons),
         "reasons_weights": [reason for reason in outcome.weights.reasons if reason not in outcome.reasons],
@@ -178,8 +178,8 @@ def _operating_points(plan: "AuditPlan", nominal: "Cohort", outcome: "AuditOutco
     """Exact chances of the copy test's outcomes over true leaks from none to all."""
     from sonoshare_privacy.audits.gate import DetectorRates, copy_test, tolerated_patients  # noqa: PLC0415
 
-    figures = outcome.figures["copies"]
-    rates = DetectorRates(figures["declared_recall"], figures["declared_false_rate"])
+    figures = outcome.figures.copies
+    rates = DetectorRates(figures.declared_recall, figures.declared_false_rate)
     test, tolerated = copy_test(plan, nominal, rates), tolerated_patients(plan, nominal)
     shares = (0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.37, 1.0)
     leaks = sorted({*(round(share * nominal.trained) for share in shares), tolerated})

@@ -10,10 +10,11 @@ has no finding: that nothing was checked is said in words, and passes nothing by
 """
 
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from sonoshare_privacy.audits.gate import Finding
 from sonoshare_privacy.canaries import CanaryRecord, Conformance, claim, conformance, lower_bound
+from sonoshare_shared.protocol.documents.figures import MechanismFigures
 
 MUST_SEE: Final = 0.75
 """Noise below this part of the stated one must be noticed, or the check says that it could not tell."""
@@ -28,12 +29,12 @@ class MechanismCheck:
     Args:
         finding: verdict and reasons; None where the plan has no canaries.
         words: the reasons, also where there is no finding.
-        figures: JSON-able.
+        figures: measured and claimed, as they are signed.
     """
 
     finding: Finding | None
     words: tuple[str, ...]
-    figures: dict[str, Any]
+    figures: MechanismFigures
 
 
 def check_mechanism(record: CanaryRecord | None, *, planned: int, steps: int) -> MechanismCheck:
@@ -46,12 +47,12 @@ def check_mechanism(record: CanaryRecord | None, *, planned: int, steps: int) ->
     """
     if planned == 0:
         words = "mechanism: this plan has no canaries, so that the training conforms to it was not checked"
-        return MechanismCheck(None, (words,), {"checked": False, "canaries": 0})
+        return MechanismCheck(None, (words,), MechanismFigures(checked=False, canaries=0))
     if record is None or min(record.coins.sum(), (~record.coins).sum()) < _FEWEST_ON_A_SIDE:
         return _too_little(planned, 0, steps, None)
     seen, found = len(record.scores), conformance(record)
     proved, claimed = lower_bound(record), claim(record.mechanism, seen)
-    figures = _figures(planned, seen, steps, found) | {"epsilon_proved": proved, "epsilon_claimed": claimed}
+    figures = _figures(planned, seen, steps, found, proved=proved, claimed=claimed)
     words = (
         f"mechanism: {planned} canaries over {seen} of {steps} steps: noise {found.noise:.2f} of the stated (below "
         f"{found.smallest_noise:.2f} would have been noticed), rate times contribution {found.rate:.2f} of the stated; "
@@ -67,7 +68,7 @@ def check_mechanism(record: CanaryRecord | None, *, planned: int, steps: int) ->
     return _judged(Finding("PASS", (words,)), figures)
 
 
-def _judged(finding: Finding, figures: dict[str, Any]) -> MechanismCheck:
+def _judged(finding: Finding, figures: MechanismFigures) -> MechanismCheck:
     return MechanismCheck(finding, finding.reasons, figures)
 
 
@@ -79,13 +80,24 @@ def _too_little(planned: int, seen: int, steps: int, found: Conformance | None) 
     return _judged(Finding("INCONCLUSIVE", (words,)), _figures(planned, seen, steps, found))
 
 
-def _figures(planned: int, seen: int, steps: int, found: Conformance | None) -> dict[str, Any]:
-    figures: dict[str, Any] = {"checked": found is not None, "canaries": planned, "steps": seen, "steps_charged": steps}
-    if found is not None:
-        figures |= {
-            "faults": list(found.faults),
-            "noise": found.noise,
-            "smallest_noise_seen": found.smallest_noise,
-            "rate": found.rate,
-        }
-    return figures
+def _figures(
+    planned: int,
+    seen: int,
+    steps: int,
+    found: Conformance | None,
+    *,
+    proved: float | None = None,
+    claimed: float | None = None,
+) -> MechanismFigures:
+    return MechanismFigures(
+        checked=found is not None,
+        canaries=planned,
+        steps=seen,
+        steps_charged=steps,
+        faults=None if found is None else found.faults,
+        noise=None if found is None else found.noise,
+        smallest_noise_seen=None if found is None else found.smallest_noise,
+        rate=None if found is None else found.rate,
+        epsilon_proved=proved,
+        epsilon_claimed=claimed,
+    )

@@ -11,35 +11,46 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-_SCHEMA: Final = """
-CREATE TABLE IF NOT EXISTS releases (
-    release TEXT PRIMARY KEY,
-    sequence INTEGER NOT NULL,
-    manifest_digest TEXT NOT NULL,
-    bundle TEXT NOT NULL,
-    state TEXT NOT NULL CHECK (state IN ('published', 'unpublished', 'revoked')),
-    reason TEXT NOT NULL DEFAULT '',
-    published TEXT NOT NULL,
-    changed TEXT NOT NULL,
-    summary TEXT NOT NULL
-) STRICT;
-CREATE TABLE IF NOT EXISTS tokens (
-    digest TEXT PRIMARY KEY,
-    release TEXT NOT NULL,
-    name TEXT NOT NULL,
-    email TEXT NOT NULL,
-    purpose TEXT NOT NULL,
-    agreement TEXT NOT NULL,
-    granted TEXT NOT NULL,
-    expires TEXT NOT NULL,
-    revoked TEXT
-) STRICT;
-"""
+from sonoshare_shared.database import Versions, bring_up
+
+_VERSIONS: Final[Versions] = (
+    (
+        """CREATE TABLE IF NOT EXISTS releases (
+            release TEXT PRIMARY KEY,
+            sequence INTEGER NOT NULL,
+            manifest_digest TEXT NOT NULL,
+            bundle TEXT NOT NULL,
+            state TEXT NOT NULL CHECK (state IN ('published', 'unpublished', 'revoked')),
+            reason TEXT NOT NULL DEFAULT '',
+            published TEXT NOT NULL,
+            changed TEXT NOT NULL,
+            summary TEXT NOT NULL
+        ) STRICT""",
+        """CREATE TABLE IF NOT EXISTS tokens (
+            digest TEXT PRIMARY KEY,
+            release TEXT NOT NULL,
+            name TEXT NOT NULL,
+            email TEXT NOT NULL,
+            purpose TEXT NOT NULL,
+            agreement TEXT NOT NULL,
+            granted TEXT NOT NULL,
+            expires TEXT NOT NULL,
+            revoked TEXT
+        ) STRICT""",
+    ),
+)
 _BUSY_SECONDS: Final = 10.0
 
 
 class Database:
-    """An open catalogue database, usable from several threads."""
+    """An open catalogue database, usable from several threads.
+
+    Args:
+        path: the file; it and its folder are made when absent.
+
+    Raises:
+        NewerVersionError: it was written by a newer version of SonoShare.
+    """
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -49,7 +60,11 @@ class Database:
         self._connection.row_factory = sqlite3.Row
         self._connection.execute("PRAGMA journal_mode = WAL")
         self._connection.execute("PRAGMA synchronous = FULL")
-        self._connection.executescript(_SCHEMA)
+        try:
+            bring_up(self._connection, _VERSIONS, "the catalogue's database")
+        except BaseException:
+            self._connection.close()
+            raise
 
     def rows(self, query: str, *values: object) -> list[sqlite3.Row]:
         """All rows of a query."""

@@ -18,6 +18,7 @@ from sonoshare_server.catalogue.database import Database
 from sonoshare_shared.errors import InputError, IntegrityError, RefusedError, VerificationError
 from sonoshare_shared.protocol.canonical import sha256_hex
 from sonoshare_shared.protocol.documents import Roster, StudyPlan
+from sonoshare_shared.protocol.documents.reports import PrivacyReport, UtilityReport
 from sonoshare_shared.protocol.envelope import Envelope
 from sonoshare_shared.protocol.keys import PublicKey
 from sonoshare_shared.protocol.release import layout
@@ -192,10 +193,10 @@ def _verified_revocation(signed: Envelope, roster: Roster) -> Revocation:
 
 def _summary(bundle: Path, verified: Verified, now: datetime) -> dict[str, Any]:
     manifest = verified.manifest
-    privacy = json.loads((bundle / layout.PRIVACY_JSON).read_bytes())
-    utility = json.loads((bundle / layout.UTILITY_JSON).read_bytes())
+    privacy = PrivacyReport.from_bytes((bundle / layout.PRIVACY_JSON).read_bytes())
+    utility = UtilityReport.from_bytes((bundle / layout.UTILITY_JSON).read_bytes())
     plan = StudyPlan.from_bytes((bundle / layout.PLAN).read_bytes())
-    verdicts = {h["id"]: (h["verdict"], h["smallest_detectable_leak"]) for h in privacy["hospitals"]}
+    verdicts = {said.id: (said.verdict, said.smallest_detectable_leak) for said in privacy.hospitals}
     listed = [{"path": e.path, "size": e.size, "sha256": e.sha256} for e in manifest.files]
     attached = layout.attached_paths(tuple(hospital.id for hospital in verified.roster.hospitals))
     for path in attached:
@@ -211,7 +212,7 @@ def _summary(bundle: Path, verified: Verified, now: datetime) -> dict[str, Any]:
         "published": now.isoformat(),
         "images": sum(manifest.counts.values()),
         "counts": manifest.counts,
-        "scanners": utility["scanners"],
+        "scanners": utility.scanners,
         "size_bytes": sum(int(cast("int", entry["size"])) for entry in listed),
         "manifest_digest": verified.manifest_digest,
         "privacy": {
@@ -229,7 +230,7 @@ def _summary(bundle: Path, verified: Verified, now: datetime) -> dict[str, Any]:
             }
             for budget in manifest.privacy.hospitals
         ],
-        "utility": {"measured": utility["measured"], "note": utility["note"], "figures": utility["figures"]},
+        "utility": utility.model_dump(mode="json", include={"measured", "note", "figures"}),
         "licence": manifest.licence,
         "duo": list(manifest.duo),
         "files": sorted(listed, key=lambda entry: str(entry["path"])),

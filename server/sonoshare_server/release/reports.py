@@ -14,7 +14,14 @@ import jinja2
 
 from sonoshare_server.release.describe import Description
 from sonoshare_server.release.facts import Measurement
-from sonoshare_shared.protocol.documents import AuditStatement
+from sonoshare_shared.protocol.documents import AuditStatement, Document
+from sonoshare_shared.protocol.documents.reports import (
+    PrivacyReport,
+    ReportedHospital,
+    ReportedImages,
+    UtilityFigure,
+    UtilityReport,
+)
 from sonoshare_shared.protocol.release import layout
 
 _EPSILON_SCALE: Final = 10.0
@@ -52,23 +59,24 @@ class Bar:
 
 def privacy_report(description: Description, said: tuple[AuditStatement, ...]) -> dict[str, bytes]:
     """Both forms of the privacy report, by path."""
-    value = privacy_figures(description, said)
+    report = privacy_figures(description, said)
+    hospitals = report.model_dump(mode="json", by_alias=True)["hospitals"]
     page = _ENVIRONMENT.get_template("privacy.html.j2").render(
-        r=value,
-        bars=epsilon_bars(value["hospitals"]),
-        epsilon_scale=epsilon_scale(value["hospitals"]),
-        figures={hospital["id"]: flatten(hospital["figures"]) for hospital in value["hospitals"]},
-        intervals={hospital["id"]: interval_bars(hospital["figures"]) for hospital in value["hospitals"]},
+        r=report,
+        bars=epsilon_bars(hospitals),
+        epsilon_scale=epsilon_scale(hospitals),
+        figures={hospital["id"]: flatten(hospital["figures"]) for hospital in hospitals},
+        intervals={hospital["id"]: interval_bars(hospital["figures"]) for hospital in hospitals},
     )
-    return {layout.PRIVACY_JSON: _json(value), layout.PRIVACY_HTML: page.encode()}
+    return {layout.PRIVACY_JSON: _json(report), layout.PRIVACY_HTML: page.encode()}
 
 
 def utility_report(description: Description) -> dict[str, bytes]:
     """Both forms of the utility report, by path."""
-    value = utility_figures(description)
-    bars = figure_bars(value["figures"])
-    page = _ENVIRONMENT.get_template("utility.html.j2").render(r=value, bars=bars)
-    return {layout.UTILITY_JSON: _json(value), layout.UTILITY_HTML: page.encode()}
+    report = utility_figures(description)
+    bars = [_bar(measurement) for measurement in description.facts.utility]
+    page = _ENVIRONMENT.get_template("utility.html.j2").render(r=report, bars=bars)
+    return {layout.UTILITY_JSON: _json(report), layout.UTILITY_HTML: page.encode()}
 
 
 def datasheet(description: Description, said: tuple[AuditStatement, ...]) -> bytes:
@@ -78,43 +86,39 @@ def datasheet(description: Description, said: tuple[AuditStatement, ...]) -> byt
     return template.render(d=description, privacy=privacy, utility=utility, layout=layout).encode()
 
 
-def privacy_figures(description: Description, said: tuple[AuditStatement, ...]) -> dict[str, Any]:
+def privacy_figures(description: Description, said: tuple[AuditStatement, ...]) -> PrivacyReport:
     """What the statements and the plan say about patients."""
     plan, privacy = description.plan, description.privacy
-    return {
-        "schema": "sonoshare/privacy-report/v1",
-        "release": description.candidate.release,
-        "study": plan.study,
-        "neighbouring": privacy.neighbouring,
-        "epsilon": privacy.epsilon,
-        "delta": privacy.delta,
-        "mechanism": plan.mechanism.model_dump(mode="json"),
-        "steps": plan.steps,
-        "audit": plan.audit.model_dump(mode="json"),
-        "calibration": None if plan.calibration is None else plan.calibration.model_dump(mode="json"),
-        "images": {
-            "audited": len(description.candidate.images),
-            "vetoed": description.vetoed,
-            "released": len(description.kept),
-        },
-        "hospitals": [_hospital(statement) for statement in sorted(said, key=lambda s: s.predicate.hospital)],
-        "not_promised": list(NOT_PROMISED),
-    }
+    return PrivacyReport(
+        release=description.candidate.release,
+        study=plan.study,
+        neighbouring=privacy.neighbouring,
+        epsilon=privacy.epsilon,
+        delta=privacy.delta,
+        mechanism=plan.mechanism,
+        steps=plan.steps,
+        audit=plan.audit,
+        calibration=plan.calibration,
+        images=ReportedImages(
+            audited=len(description.candidate.images), vetoed=description.vetoed, released=len(description.kept)
+        ),
+        hospitals=tuple(_hospital(statement) for statement in sorted(said, key=lambda s: s.predicate.hospital)),
+        not_promised=NOT_PROMISED,
+    )
 
 
-def utility_figures(description: Description) -> dict[str, Any]:
+def utility_figures(description: Description) -> UtilityReport:
     """The figures handed in, or ``measured: false``."""
-    return {
-        "schema": "sonoshare/utility-report/v1",
-        "release": description.candidate.release,
-        "task": description.plan.task.name,
-        "question": description.plan.task.question,
-        "measured": bool(description.facts.utility),
-        "note": description.facts.utility_note,
-        "figures": [asdict(measurement) for measurement in description.facts.utility],
-        "counts": description.counts,
-        "scanners": description.scanners,
-    }
+    return UtilityReport(
+        release=description.candidate.release,
+        task=description.plan.task.name,
+        question=description.plan.task.question,
+        measured=bool(description.facts.utility),
+        note=description.facts.utility_note,
+        figures=tuple(UtilityFigure(**asdict(measurement)) for measurement in description.facts.utility),
+        counts=description.counts,
+        scanners=description.scanners,
+    )
 
 
 def flatten(figures: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
@@ -186,23 +190,23 @@ def _bar(m: Measurement) -> Bar:
     )
 
 
-def _hospital(statement: AuditStatement) -> dict[str, Any]:
+def _hospital(statement: AuditStatement) -> ReportedHospital:
     said = statement.predicate
-    return {
-        "id": said.hospital,
-        "verdict": said.verdict,
-        "verdict_weights": said.verdict_weights,
-        "reasons_weights": list(said.reasons_weights),
-        "epsilon": said.spent_epsilon,
-        "delta": said.spent_delta,
-        "audit_epsilon": said.epsilon,
-        "smallest_detectable_leak": said.smallest_detectable_leak,
-        "reasons": list(said.reasons),
-        "figures": said.figures,
-        "policy_digest": said.policy_digest,
-        "ledger_head": said.ledger_head,
-        "time": said.time.isoformat(),
-    }
+    return ReportedHospital(
+        id=said.hospital,
+        verdict=said.verdict,
+        verdict_weights=said.verdict_weights,
+        reasons_weights=said.reasons_weights,
+        epsilon=said.spent_epsilon,
+        delta=said.spent_delta,
+        audit_epsilon=said.epsilon,
+        smallest_detectable_leak=said.smallest_detectable_leak,
+        reasons=said.reasons,
+        figures=said.figures,
+        policy_digest=said.policy_digest,
+        ledger_head=said.ledger_head,
+        time=said.time,
+    )
 
 
 def _is_fraction(value: object) -> bool:
@@ -219,5 +223,6 @@ def _text(value: object) -> str:
     return str(value)
 
 
-def _json(value: dict[str, Any]) -> bytes:
+def _json(report: Document) -> bytes:
+    value = report.model_dump(mode="json", by_alias=True)
     return json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False).encode() + b"\n"
