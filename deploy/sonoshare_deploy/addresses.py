@@ -6,14 +6,13 @@ The file is there for as long as ``coordinator start`` runs, and is read by the 
 coordinator.
 """
 
-import json
 import socket
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Final
 
 from sonoshare_server.paths import CoordinatorPaths
-from sonoshare_shared.durable import write_atomically
 from sonoshare_shared.errors import InputError
+from sonoshare_shared.state import read_state, write_state
 
 LOOPBACK: Final = "127.0.0.1"
 
@@ -34,7 +33,7 @@ class Addresses:
 
     def write(self, home: CoordinatorPaths) -> None:
         """Store beside the coordinator's keys."""
-        write_atomically(home.addresses_path, json.dumps(asdict(self)).encode())
+        write_state(home.addresses_path, self)
 
     @staticmethod
     def forget(home: CoordinatorPaths) -> None:
@@ -54,7 +53,7 @@ class Addresses:
             InputError: it was never started.
         """
         try:
-            return cls(**json.loads(home.addresses_path.read_text()))
+            return read_state(home.addresses_path, cls, remedy="stop the coordinator and start it again")
         except FileNotFoundError as error:
             raise InputError("this coordinator is not running", remedy="run: sonoshare coordinator start") from error
 

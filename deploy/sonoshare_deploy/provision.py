@@ -18,32 +18,34 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from sonoshare_server.federation.home import CoordinatorHome
 from sonoshare_server.paths import CoordinatorPaths
+from sonoshare_shared.durable import appearing, create
 from sonoshare_shared.errors import InputError
 from sonoshare_shared.protocol.keys import SigningKey
+from sonoshare_shared.state import write_state
 
 AUTHORITY_DAYS: Final = 3650
 CERTIFICATE_DAYS: Final = 90
 
 
 def create_coordinator(path: Path, hosts: Iterable[str]) -> CoordinatorHome:
-    """Make a coordinator's folder: root key, coordinator key, and TLS certificate for the given host names.
+    """Make a coordinator's folder, whole or not at all: keys, and a TLS certificate for the given host names.
 
     Raises:
         InputError: the folder is in use.
     """
     if path.exists() and any(path.iterdir()):
         raise InputError(f"{path} is not empty", remedy="choose another folder for the coordinator")
-    home = CoordinatorPaths(path)
-    home.root_key_path.parent.mkdir(parents=True, mode=0o700)
-    home.authority_path.parent.mkdir(mode=0o700)
-    home.releases.mkdir()
-    root = SigningKey.generate()
-    root.save(home.root_key_path)
-    home.root_public_path.write_text(root.public.hex + "\n")
-    _issue_certificates(home, list(hosts))
-    home.nodes_path.write_text("{}")
-    # The coordinator's key comes last: a folder without it is not taken for a coordinator's.
-    SigningKey.generate().save(home.key_path)
+    with appearing(path, durable=True) as folder:
+        home = CoordinatorPaths(folder)
+        home.root_key_path.parent.mkdir(mode=0o700)
+        home.authority_path.parent.mkdir(mode=0o700)
+        home.releases.mkdir()
+        root = SigningKey.generate()
+        root.save(home.root_key_path)
+        create(home.root_public_path, f"{root.public.hex}\n".encode())
+        _issue_certificates(home, list(hosts))
+        write_state(home.nodes_path, {})
+        SigningKey.generate().save(home.key_path)
     return CoordinatorHome(path)
 
 
@@ -51,14 +53,13 @@ def _issue_certificates(home: CoordinatorPaths, hosts: list[str]) -> None:
     authority_key, server_key = ec.generate_private_key(ec.SECP384R1()), ec.generate_private_key(ec.SECP256R1())
     authority = _authority(authority_key)
     certificate = _certificate(authority, authority_key, server_key, hosts)
-    home.authority_path.write_bytes(authority.public_bytes(serialization.Encoding.PEM))
-    home.certificate_path.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    create(home.authority_path, authority.public_bytes(serialization.Encoding.PEM))
+    create(home.certificate_path, certificate.public_bytes(serialization.Encoding.PEM))
     for path, key in ((home.authority_key_path, authority_key), (home.certificate_key_path, server_key)):
         pem = key.private_bytes(
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         )
-        path.touch(mode=0o600)
-        path.write_bytes(pem)
+        create(path, pem, mode=0o600)
 
 
 def _authority(key: ec.EllipticCurvePrivateKey) -> x509.Certificate:

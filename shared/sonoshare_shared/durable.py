@@ -1,27 +1,160 @@
-"""Files that are there whole or not at all, whatever is killed and whenever.
+"""Files and folders that are there whole or not at all, whatever is killed and whenever.
 
-Promise: a reader sees the old bytes or the new ones, never a part; once the call returns, bytes and name are on the
-disk.
+Every write of the project goes through here; ``tests/shared/test_durable.py`` looks for others.
+
+| call | a reader sees | after a crash of the machine |
+|---|---|---|
+| ``write_atomically`` | the old bytes or the new ones | the same |
+| ``create`` | no file or all of it; one of several makers wins | the same |
+| ``append_at`` | the old bytes, or more of them | a torn tail at most, which the next append cuts off |
+| ``append_line`` | whole lines; a line that was cut keeps its own line | what was not yet on the disk is lost |
+| ``appearing`` | no folder or all of it | the same where ``durable``, else files may be empty |
+
+Promise: once a call returns, bytes and name are on the disk (``append_line`` alone leaves that to the system).
 Not promised: order between writers of the same file.
 """
 
+import errno
 import os
+import shutil
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
+
+from sonoshare_shared.errors import InputError
+
+_FLUSHES_AT_ONCE: Final = 16
+_NO_LINKS: Final = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS)
 
 
-def write_atomically(path: Path, data: bytes, *, mode: int = 0o666) -> None:
-    """Write a file whole and durably.
+def write_atomically(path: Path, data: bytes, *, mode: int = 0o666, writer: str = "part") -> None:
+    """Write a file whole and durably, in the place of an older one.
 
     Args:
         path: the file; its folder exists.
         data: its new content.
         mode: permissions, less those that the process masks.
+        writer: end of the name under which it is written first; one's own where several may write the same file.
 
     Raises:
         OSError: it could not be written; the old file is as it was.
     """
-    partial = path.with_name(path.name + ".part")
-    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
+    _written(path, data, mode, writer).replace(path)
+    _flush(path.parent)
+
+
+def create(path: Path, data: bytes, *, mode: int = 0o666, writer: str = "part") -> None:
+    """Write a new file whole and durably; an existing one is never touched.
+
+    Args:
+        path: the file; its folder exists.
+        data: its content.
+        mode: permissions, less those that the process masks.
+        writer: as for ``write_atomically``.
+
+    Raises:
+        FileExistsError: there is one already, made before or at the same moment by another.
+        OSError: it could not be written.
+    """
+    if path.exists():
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
+    part = _written(path, data, mode, writer)
+    try:
+        os.link(part, path)
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        # A file system without hard links, such as a memory stick's: nobody else makes files there.
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+    _flush(path.parent)
+
+
+def append_at(path: Path, length: int, data: bytes) -> None:
+    """Append to the first ``length`` bytes of a file, durably; what stands behind them is cut off.
+
+    Raises:
+        OSError: it could not be written; the first ``length`` bytes are as they were.
+    """
+    with path.open("r+b") as file:
+        file.truncate(length)
+        file.seek(length)
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def append_line(path: Path, line: bytes) -> None:
+    """Append a line to a file that is for people's eyes; made when absent.
+
+    Raises:
+        OSError: it could not be written; what was there is as it was.
+    """
+    with path.open("ab+") as file:
+        end = file.seek(0, os.SEEK_END)
+        file.seek(max(0, end - 1))
+        cut = file.read(1) not in {b"", b"\n"}  # by a kill or a full disk: it keeps its own line
+        file.write(b"\n" * cut + line + b"\n")
+
+
+@contextmanager
+def appearing(destination: Path, *, durable: bool = False, mode: int = 0o777) -> Iterator[Path]:
+    """Give a folder to build in; when the block ends without an error it becomes ``destination``.
+
+    What a crash leaves beside it (``.NAME.building``) is removed by the next attempt.
+
+    Args:
+        destination: the final place; absent or an empty folder.
+        durable: flush every file before the folder appears; for what cannot be made again.
+        mode: permissions of the folder, less those that the process masks.
+
+    Raises:
+        InputError: there is already something at the destination.
+    """
+    if destination.exists() and (not destination.is_dir() or any(destination.iterdir())):
+        raise InputError(f"{destination.name} already exists", remedy="choose another folder or remove it")
+    building = destination.parent / f".{destination.name}.building"
+    shutil.rmtree(building, ignore_errors=True)
+    destination.parent.mkdir(parents=True, exist_ok=True)
+    building.mkdir(mode=mode)
+    try:
+        yield building
+        appear(building, destination, durable=durable)
+    except BaseException:
+        shutil.rmtree(building, ignore_errors=True)
+        raise
+
+
+def appear(building: Path, destination: Path, *, durable: bool = False) -> None:
+    """Give a finished file or folder its final name; an empty folder of that name gives way."""
+    if durable:
+        _make_durable(building)
+    building.replace(destination)
+    _flush(destination.parent)
+
+
+def put(folder: Path, path: str, data: bytes) -> None:
+    """Write one new file of a folder that is being built."""
+    target = folder / path
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with target.open("xb") as file:
+        file.write(data)
+
+
+def put_again(folder: Path, path: str, source: Path) -> None:
+    """Put a file that is there already into a folder that is being built: a second name, no second copy."""
+    target = folder / path
+    target.parent.mkdir(parents=True, exist_ok=True)
+    os.link(source, target)
+
+
+def _written(path: Path, data: bytes, mode: int, writer: str) -> Path:
+    """A file beside ``path`` with its new content, on the disk."""
+    part = path.with_name(f"{path.name}.{writer}")
+    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(data)
@@ -29,11 +162,24 @@ def write_atomically(path: Path, data: bytes, *, mode: int = 0o666) -> None:
             os.fsync(file.fileno())
     except OSError:
         # On a full disk the part would keep the very room that the user is asked to make.
-        partial.unlink(missing_ok=True)
+        part.unlink(missing_ok=True)
         raise
-    partial.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
+    return part
+
+
+def _make_durable(folder: Path) -> None:
+    walk = list(os.walk(folder))
+    files = [Path(parent) / name for parent, _, names in walk for name in names]
+    # Flushes that wait together share one commit of the file system's journal: some thirty times faster than in turn.
+    with ThreadPoolExecutor(_FLUSHES_AT_ONCE, "flush") as pool:
+        list(pool.map(_flush, files))
+    for parent, _, _ in reversed(walk):
+        _flush(Path(parent))
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
     try:
-        os.fsync(folder)
+        os.fsync(descriptor)
     finally:
-        os.close(folder)
+        os.close(descriptor)

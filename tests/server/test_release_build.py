@@ -16,8 +16,8 @@ from sonoshare_server.release import png
 from sonoshare_server.release.build import Samples, build_candidate
 from sonoshare_server.release.contact_sheet import contact_sheet
 from sonoshare_server.release.facts import Facts, Measurement
-from sonoshare_server.release.folder import appearing, put
 from sonoshare_server.release.reports import flatten, interval_bars
+from sonoshare_shared.durable import appearing, put
 from sonoshare_shared.errors import InputError, IntegrityError, VerificationError
 from sonoshare_shared.protocol.release import evidence, layout
 from sonoshare_shared.protocol.release.verify import verify_release

@@ -10,7 +10,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from sonoshare_client.agent.canary_store import CanaryStore
-from sonoshare_client.agent.events import EventLog
 from sonoshare_client.agent.replies import ReplyStore
 from sonoshare_client.intake.twins import require_compared
 from sonoshare_client.node.home import NodeHome
@@ -22,6 +21,7 @@ from sonoshare_client.vault.store import Vault
 from sonoshare_privacy.ledger import Ledger
 from sonoshare_shared.durable import write_atomically
 from sonoshare_shared.errors import RefusedError, SonoShareError
+from sonoshare_shared.events import EventLog
 from sonoshare_shared.protocol.documents import Roster, StudyPlan
 from sonoshare_shared.protocol.keys import PublicKey, SigningKey
 from sonoshare_shared.science.model.adapter import adapter_from_bytes, load_adapter

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from sonoshare_client.courier.client_app import SOCKET_VARIABLE
+from sonoshare_shared.durable import write_atomically
 
 _LAUNCHER: Final = """#!{python}
 from sonoshare_client.courier.client_app import main
@@ -50,8 +51,7 @@ def environment(socket_path: Path, flower_home: Path, launcher_folder: Path) -> 
     """The SuperNode's environment, with the hospital's own ``flwr-clientapp`` first on PATH."""
     launcher_folder.mkdir(parents=True, exist_ok=True)
     launcher = launcher_folder / "flwr-clientapp"
-    launcher.write_text(_LAUNCHER.format(python=sys.executable))
-    launcher.chmod(0o755)
+    write_atomically(launcher, _LAUNCHER.format(python=sys.executable).encode(), mode=0o755)
     flower_home.mkdir(parents=True, exist_ok=True)
     path = os.pathsep.join([str(launcher_folder), str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     return {

@@ -13,7 +13,6 @@
 The folder is made completely or not at all. Private keys are made here and never leave.
 """
 
-import os
 import re
 import tomllib
 from dataclasses import dataclass
@@ -29,6 +28,7 @@ from sonoshare_client.node.policy import Policy, read_policy
 from sonoshare_client.node.policy_file import policy_text
 from sonoshare_client.node.private_folder import private_folder
 from sonoshare_client.node.sealed import make_key_file
+from sonoshare_shared.durable import create, put
 from sonoshare_shared.errors import InputError
 from sonoshare_shared.protocol.documents.base import IDENTIFIER
 from sonoshare_shared.protocol.keys import SigningKey
@@ -70,7 +70,7 @@ class NodeHome:
             raise InputError(
                 "a hospital id has lowercase letters, digits and hyphens", remedy="choose one such as 'st-elsewhere'"
             )
-        with private_folder(path) as folder:
+        with private_folder(path, durable=True) as folder:
             _fill(folder, hospital_id, policy or Policy(), vault_key.absolute() if vault_key else None)
         return cls.open(path)
 
@@ -149,11 +149,11 @@ def _fill(folder: Path, hospital_id: str, policy: Policy, vault_key: Path | None
         make_key_file(vault_key)
     for name in ("vault", "statements", "state"):
         (folder / name).mkdir(mode=0o700)
-    (folder / "policy.toml").write_text(policy_text(policy), encoding="utf-8")
+    put(folder, "policy.toml", policy_text(policy).encode())
     make_ledger(folder / _LEDGER_FILE, identity, hospital_id, policy, lambda: datetime.now(UTC))
     key_place = str(vault_key) if vault_key else "vault.key"
     home = f'hospital = "{hospital_id}"\n# Relative to this folder, or absolute.\nvault_key = {_quoted(key_place)}\n'
-    (folder / _HOME_FILE).write_text(home, encoding="utf-8")
+    put(folder, _HOME_FILE, home.encode())
 
 
 def _quoted(text: str) -> str:
@@ -168,9 +168,7 @@ def _make_node_key(path: Path) -> None:
     pem = private.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption()
     )
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(pem)
+    create(path, pem, mode=0o600)
     public = private.public_key().public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)
     # No comment after the key: two hospitals' lines are equal exactly when their keys are.
-    path.with_suffix(".key.pub").write_text(public.decode("ascii") + "\n", encoding="ascii")
+    create(path.with_suffix(".key.pub"), public + b"\n")

@@ -22,6 +22,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
+from sonoshare_shared.durable import create
 from sonoshare_shared.errors import InputError, IntegrityError
 
 KEY_BYTES: Final = 32
@@ -36,11 +37,7 @@ def make_key_file(path: Path) -> None:
     Raises:
         FileExistsError: there is a key already.
     """
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(os.urandom(KEY_BYTES))
-        file.flush()
-        os.fsync(file.fileno())
+    create(path, os.urandom(KEY_BYTES), mode=0o600)
 
 
 def read_key_file(path: Path) -> bytes:

@@ -8,6 +8,7 @@ is acted on, so that a server cannot show one log now and another later.
 from datetime import UTC, datetime
 from pathlib import Path
 
+from sonoshare_shared.durable import write_atomically
 from sonoshare_shared.errors import InputError, IntegrityError, RefusedError
 from sonoshare_shared.protocol import merkle
 from sonoshare_shared.protocol.canonical import canonical_bytes
@@ -37,8 +38,9 @@ def enrol(folder: Path, roster: Envelope, root_key: PublicKey) -> Roster:
         if before.root_key != checked.root_key or checked.version < before.version:
             raise RefusedError("an older or foreign roster is not accepted", remedy="ask the consortium's root")
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    (folder / ROOT_KEY_FILE).write_text(root_key.hex + "\n")
-    (folder / ROSTER_FILE).write_bytes(roster.to_bytes())
+    # The roster last: until it is there, the hospital can be enrolled anew.
+    write_atomically(folder / ROOT_KEY_FILE, f"{root_key.hex}\n".encode())
+    write_atomically(folder / ROSTER_FILE, roster.to_bytes())
     return checked
 
 
@@ -48,12 +50,9 @@ def pinned_roster(folder: Path) -> Roster:
     Raises:
         InputError: the hospital is not enrolled.
     """
-    try:
-        root_key = PublicKey.from_hex((folder / ROOT_KEY_FILE).read_text().strip())
-    except FileNotFoundError as error:
-        raise InputError(
-            "this hospital is not enrolled in a consortium", remedy="run: sonoshare hospital enrol"
-        ) from error
+    if not (folder / ROOT_KEY_FILE).exists() or not (folder / ROSTER_FILE).exists():
+        raise InputError("this hospital is not enrolled in a consortium", remedy="run: sonoshare hospital enrol")
+    root_key = PublicKey.from_hex((folder / ROOT_KEY_FILE).read_text().strip())
     return _checked_roster(Envelope.load(folder / ROSTER_FILE), root_key)
 
 
@@ -108,9 +107,7 @@ class LogWitness:
                 "the log does not show what was sent to this hospital",
                 remedy="tell the other hospitals: the server may be showing different models",
             )
-        partial = self._path.with_suffix(".part")
-        partial.write_bytes(head.canonical())
-        partial.replace(self._path)
+        write_atomically(self._path, head.canonical())
         return head
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from sonoshare_client.node.home import NodeHome
 from sonoshare_client.node.private_folder import private_folder
+from sonoshare_shared.durable import put
 from sonoshare_shared.errors import InputError
 from sonoshare_shared.protocol.release.transfer import CandidateFiles
 
@@ -27,7 +28,7 @@ def keep_pictures(home: NodeHome, files: CandidateFiles) -> None:
     if not (study / files.digest).exists():
         with private_folder(study / files.digest) as folder:
             for listed, data in zip(files.candidate.images, files.images, strict=True):
-                (folder / f"{listed.index:06d}.png").write_bytes(data)
+                put(folder, f"{listed.index:06d}.png", data)
     for other in study.iterdir():
         if other.name != files.digest:
             shutil.rmtree(other, ignore_errors=True)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from sonoshare_client.node.private_folder import private_folder
 from sonoshare_client.vault.store import Vault
+from sonoshare_shared.durable import put
 from sonoshare_shared.science.imaging import save_png
 
 ATTRIBUTES_FILE = "attributes.json"
@@ -29,7 +30,7 @@ def write_review(vault: Vault, out: Path) -> int:
     """
     with private_folder(out) as folder:
         attributes = _write_images(vault, folder)
-        (folder / ATTRIBUTES_FILE).write_text(json.dumps(attributes, indent=1) + "\n", encoding="utf-8")
+        put(folder, ATTRIBUTES_FILE, json.dumps(attributes, indent=1).encode() + b"\n")
     return len(attributes)
 
 

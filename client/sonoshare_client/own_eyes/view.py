@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sonoshare_client.node.private_folder import private_folder
+from sonoshare_shared.durable import put
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -82,7 +83,7 @@ def write_view(out: Path, view: TrueView) -> None:
         figures = {"pairs.png": _pairs(view), "scores.png": _scores(view), "roc.png": _roc(view)}
         for name, figure in figures.items():
             figure.savefig(folder / name, dpi=_DOTS_PER_INCH)
-        (folder / "report.html").write_text(_page(view, folder), encoding="utf-8")
+        put(folder, "report.html", _page(view, folder).encode())
 
 
 def exact_auc(trained: NDArray[np.float64], held_out: NDArray[np.float64]) -> float:

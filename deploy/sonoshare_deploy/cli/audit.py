@@ -1,6 +1,7 @@
 """``sonoshare audit``: audit a folder of synthetic images, of any generator, against real ones."""
 
 import csv
+import io
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -14,6 +15,7 @@ from rich.table import Table
 
 from sonoshare_deploy.cli.output import emit, json_option, progress_console
 from sonoshare_deploy.cli.parameters import FiniteRange
+from sonoshare_shared.durable import write_atomically
 from sonoshare_shared.errors import InputError
 
 if TYPE_CHECKING:
@@ -196,11 +198,12 @@ def _write_own_eyes(path: Path, audit: "FolderAudit", title: str, threshold: flo
         write_view(path, audit.true_view(title, threshold))
         progress_console().print(f"{path.name}: {WARNING}")
         return
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["patient", "image", "synthetic", "score"])
-        rows = sorted(audit.nearest(), key=lambda row: -row[3])
-        writer.writerows([name, own, synthetic, f"{score:.3f}"] for name, own, synthetic, score in rows)
+    text = io.StringIO(newline="")
+    writer = csv.writer(text)
+    writer.writerow(["patient", "image", "synthetic", "score"])
+    rows = sorted(audit.nearest(), key=lambda row: -row[3])
+    writer.writerows([name, own, synthetic, f"{score:.3f}"] for name, own, synthetic, score in rows)
+    write_atomically(path, text.getvalue().encode(), mode=0o600)
     progress_console().print(f"{path.name}: {WARNING}")
 
 

@@ -7,7 +7,6 @@ courier is registered with the SuperLink once, under the node key that it was ad
 gives it is what frames are later addressed to, never an id that a reply claims.
 """
 
-import json
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Final, Protocol
@@ -22,6 +21,7 @@ from sonoshare_shared.protocol.documents.base import Identifier, values_given
 from sonoshare_shared.protocol.documents.roster import ROSTER_PAYLOAD_TYPE
 from sonoshare_shared.protocol.envelope import Envelope
 from sonoshare_shared.protocol.keys import PublicKey, SigningKey
+from sonoshare_shared.state import write_state
 
 ROSTER_DAYS: Final = 365
 
@@ -75,7 +75,7 @@ def expel(home: CoordinatorHome, hospital: Identifier) -> int:
     if len(members) == 1:
         raise InputError(f"{hospital} is the only hospital", remedy="admit another one first")
     version = _sign_members(home, {name: entry for name, entry in members.items() if name != hospital})
-    _write_nodes(home, {name: node for name, node in home.nodes.items() if name != hospital})
+    write_state(home.nodes_path, {name: node for name, node in home.nodes.items() if name != hospital})
     return version
 
 
@@ -84,7 +84,7 @@ def register_nodes(home: CoordinatorHome, registry: NodeRegistry) -> None:
     for hospital, entry in read_members(home).items():
         known = home.nodes
         if hospital not in known:
-            _write_nodes(home, {**known, hospital: registry.register(hospital, entry.node_key)})
+            write_state(home.nodes_path, {**known, hospital: registry.register(hospital, entry.node_key)})
 
 
 def _sign_members(home: CoordinatorHome, members: Mapping[str, HospitalEntry]) -> int:
@@ -107,7 +107,3 @@ def _version(home: CoordinatorHome, root: PublicKey) -> int:
     if not home.roster_path.exists():
         return 0
     return Roster.from_bytes(home.roster_envelope.verify(root, ROSTER_PAYLOAD_TYPE)).version
-
-
-def _write_nodes(home: CoordinatorHome, nodes: Mapping[str, int]) -> None:
-    write_atomically(home.nodes_path, json.dumps(nodes).encode())

@@ -5,7 +5,6 @@
 Reading alone; who is admitted is changed in ``admission``.
 """
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -13,6 +12,14 @@ from sonoshare_server.paths import CoordinatorPaths
 from sonoshare_shared.durable import write_atomically
 from sonoshare_shared.errors import InputError
 from sonoshare_shared.protocol.documents import AuditPlan, HospitalEntry
+from sonoshare_shared.state import read_state, write_state
+
+
+@dataclass(frozen=True)
+class _Named:
+    """What ``consortium.json`` holds."""
+
+    name: str
 
 
 @dataclass(frozen=True)
@@ -24,7 +31,7 @@ class Consortium:
 
     def write(self, home: CoordinatorPaths) -> None:
         """Store both."""
-        write_atomically(home.consortium_path, json.dumps({"name": self.name}).encode())
+        write_state(home.consortium_path, _Named(self.name))
         write_atomically(home.audit_policy_path, self.audit.canonical())
 
     @classmethod
@@ -35,8 +42,8 @@ class Consortium:
             InputError: the folder is no coordinator's.
         """
         try:
-            name = str(json.loads(home.consortium_path.read_text())["name"])
-            return cls(name, AuditPlan.from_bytes(home.audit_policy_path.read_bytes()))
+            named = read_state(home.consortium_path, _Named, remedy="put back its newest copy")
+            return cls(named.name, AuditPlan.from_bytes(home.audit_policy_path.read_bytes()))
         except FileNotFoundError as error:
             raise InputError(
                 f"{home.path.name} is not a coordinator's folder", remedy="run: sonoshare coordinator init"
@@ -47,14 +54,13 @@ def read_members(home: CoordinatorPaths) -> dict[str, HospitalEntry]:
     """Admitted hospitals by id."""
     if not home.members_path.exists():
         return {}
-    entries = [HospitalEntry.model_validate(entry) for entry in json.loads(home.members_path.read_text())]
+    entries = read_state(home.members_path, list[HospitalEntry], remedy="put back its newest copy")
     return {entry.id: entry for entry in entries}
 
 
 def write_members(home: CoordinatorPaths, members: Mapping[str, HospitalEntry]) -> None:
     """Store who is admitted."""
-    listed = [member.model_dump(mode="json") for member in members.values()]
-    write_atomically(home.members_path, json.dumps(listed).encode())
+    write_state(home.members_path, list(members.values()))
 
 
 def require_members(home: CoordinatorPaths, hospitals: Iterable[str]) -> None:

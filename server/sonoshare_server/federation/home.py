@@ -4,19 +4,19 @@
 killed at any moment continues from the last whole round (CASES 39).
 """
 
-import fcntl
-import json
-import os
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from sonoshare_server.paths import CoordinatorPaths, StudyPaths
 from sonoshare_shared.durable import write_atomically
 from sonoshare_shared.errors import FederationError, InputError
+from sonoshare_shared.events import EventLog
 from sonoshare_shared.protocol.canonical import sha256_hex
 from sonoshare_shared.protocol.documents import Roster, StudyPlan
 from sonoshare_shared.protocol.documents.plan import PLAN_PAYLOAD_TYPE
@@ -25,6 +25,7 @@ from sonoshare_shared.protocol.envelope import Envelope
 from sonoshare_shared.protocol.keys import PublicKey, SigningKey
 from sonoshare_shared.protocol.release import layout
 from sonoshare_shared.protocol.translog import TransparencyLog
+from sonoshare_shared.state import read_state, write_state
 
 
 @dataclass(frozen=True)
@@ -74,8 +75,7 @@ class CoordinatorHome(CoordinatorPaths):
     @property
     def nodes(self) -> dict[str, int]:
         """Flower node id of each hospital."""
-        nodes: dict[str, int] = json.loads(self.nodes_path.read_text())
-        return nodes
+        return read_state(self.nodes_path, dict[str, int], remedy="put back its newest copy")
 
     def log(self) -> TransparencyLog:
         """The transparency log; open it only inside ``exclusive``."""
@@ -117,14 +117,17 @@ class CoordinatorHome(CoordinatorPaths):
     @contextmanager
     def exclusive(self) -> Iterator[None]:
         """Hold the coordinator's lock: one action at a time writes the log and the studies (CASES 71)."""
-        with self.lock_path.open("w") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise FederationError(
-                    "another action of this coordinator is running", remedy="wait for it, or stop it"
-                ) from error
+        lock = FileLock(self.lock_path, fallback_to_soft=False)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout as error:
+            raise FederationError(
+                "another action of this coordinator is running", remedy="wait for it, or stop it"
+            ) from error
+        try:
             yield
+        finally:
+            lock.release()
 
 
 class Study(StudyPaths):
@@ -144,7 +147,7 @@ class Study(StudyPaths):
     @property
     def state(self) -> StudyState:
         """How far the study is."""
-        return StudyState(**json.loads(self.state_path.read_text()))
+        return read_state(self.state_path, StudyState, remedy="put back the newest copy of the study's folder")
 
     def adapter(self) -> bytes:
         """The newest adapter."""
@@ -157,39 +160,26 @@ class Study(StudyPaths):
     def commit_round(self, number: int, adapter: bytes, digest: str) -> None:
         """Make a round's adapter the newest, durably: first its file, then the state that names it."""
         write_atomically(self._adapter_file(number), adapter)
-        state = StudyState(rounds_done=number, adapter_digest=digest)
-        write_atomically(self.state_path, json.dumps(asdict(state)).encode())
+        write_state(self.state_path, StudyState(rounds_done=number, adapter_digest=digest))
 
     @property
     def witnesses(self) -> dict[str, Witness]:
         """What was last seen of each hospital."""
         if not self.witness_path.exists():
             return {}
-        return {hospital: Witness(**fields) for hospital, fields in json.loads(self.witness_path.read_text()).items()}
+        return read_state(self.witness_path, dict[str, Witness], remedy="put back its newest copy")
 
     def witness(self, hospital: str, seen: Witness) -> None:
         """Remember what was seen of a hospital."""
-        known = {**self.witnesses, hospital: seen}
-        fields = {name: asdict(witness) for name, witness in known.items()}
-        write_atomically(self.witness_path, json.dumps(fields).encode())
+        write_state(self.witness_path, {**self.witnesses, hospital: seen})
 
     def event(self, kind: str, **fields: object) -> None:
         """Append a line to the study's event log, which progress displays read."""
-        line = json.dumps({"time": datetime.now(UTC).isoformat(), "kind": kind, **fields})
-        with self.events_path.open("ab+") as file:
-            end = file.seek(0, os.SEEK_END)
-            file.seek(max(0, end - 1))
-            cut = file.read(1) not in {b"", b"\n"}  # by a kill or a full disk: it keeps its own line
-            file.write(b"\n" * cut + line.encode() + b"\n")
+        EventLog(self.events_path).record(kind, **fields)
 
     def events(self) -> list[dict[str, Any]]:
         """All events, oldest first; a line that a kill or a full disk cut is left out."""
-        path = self.events_path
-        found: list[dict[str, Any]] = []
-        for line in path.read_text(errors="replace").splitlines() if path.exists() else ():
-            with suppress(json.JSONDecodeError):
-                found.append(json.loads(line))
-        return found
+        return EventLog(self.events_path).events()
 
     def _adapter_file(self, number: int) -> Path:
         return self.rounds_path / f"{number:04d}.safetensors"

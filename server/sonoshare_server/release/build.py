@@ -9,7 +9,6 @@ The same inputs give the same bytes and so the same manifest digest: nothing her
 Publication is not here: the catalogue verifies the sealed folder by itself (``catalogue.publish``).
 """
 
-import os
 import shutil
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
@@ -23,7 +22,7 @@ from sonoshare_server.release import describe, png, reports
 from sonoshare_server.release.contact_sheet import COLUMNS, contact_sheet
 from sonoshare_server.release.describe import Description
 from sonoshare_server.release.facts import Facts
-from sonoshare_server.release.folder import appearing, put
+from sonoshare_shared.durable import appearing, put, put_again
 from sonoshare_shared.errors import InputError, IntegrityError, VerificationError
 from sonoshare_shared.protocol.canonical import sha256_file, sha256_hex
 from sonoshare_shared.protocol.documents import (
@@ -196,8 +195,7 @@ def seal(draft: Path, destination: Path, *, signatures: Mapping[str, Envelope], 
         require_manifest_signature(signatures[hospital.id].to_bytes(), manifest, hospital)
     with appearing(destination, durable=True) as building:
         for path in files_in(draft):
-            (building / path).parent.mkdir(parents=True, exist_ok=True)
-            os.link(draft / path, building / path)
+            put_again(building, path, draft / path)
         for hospital in members.hospitals:
             put(building, layout.signature_path(hospital.id), signatures[hospital.id].to_bytes())
         put(building, layout.LOG_PROOF, log_proof.canonical())

@@ -5,7 +5,6 @@ says is removed and counts as missing. A folder belongs to one drawing (plan, ad
 """
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
@@ -14,9 +13,10 @@ import numpy as np
 import torch
 
 from sonoshare_server.release.build import Samples, to_uint8
+from sonoshare_shared.durable import create, write_atomically
 from sonoshare_shared.errors import InputError, ModelError
 from sonoshare_shared.protocol.canonical import sha256_hex
-from sonoshare_shared.science.model.tensors import State, read_metadata, read_tensors, tensor_bytes, write_tensors
+from sonoshare_shared.science.model.tensors import State, read_metadata, read_tensors, tensor_bytes
 
 PINNED: Final = "drawing.json"
 DIGEST: Final = "sha256"
@@ -67,11 +67,8 @@ class Shards:
             OSError: it could not be written; nothing is in its place.
         """
         state = _state(samples)
-        path = self._path(shard)
-        # A name of this worker's own: another may be writing the very same shard.
-        mine = path.with_name(f"{path.stem}.{self._writer}")
-        write_tensors(mine, state, {DIGEST: _digest(state)})
-        mine.replace(path)
+        # Under a name of this worker's own: another may be writing the very same shard.
+        write_atomically(self._path(shard), tensor_bytes(state, {DIGEST: _digest(state)}), writer=self._writer)
         self._sound.add(shard)
 
     def read(self, shard: int) -> Samples:
@@ -93,18 +90,14 @@ class Shards:
 
     def _require(self, pinned: str) -> None:
         path = self._folder / PINNED
-        mine = self._folder / f"{PINNED}.{self._writer}"
-        mine.write_text(pinned)
         try:
-            os.link(mine, path)  # whole and exclusive, as a lease is
+            create(path, pinned.encode(), writer=self._writer)
         except FileExistsError:
             if path.read_text() != pinned:
                 raise InputError(
                     "a drawing of this name was begun with another plan, adapter or version",
                     remedy=f"finish it as it was begun, or remove the folder {self._folder.name}",
                 ) from None
-        finally:
-            mine.unlink()
 
 
 def _state(samples: Samples) -> State:

@@ -4,7 +4,6 @@ A private key is made where it stays and leaves only as a PEM file (PKCS#8) that
 A public key is its 32 raw bytes: two keys are the same key exactly when these are equal.
 """
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
+from sonoshare_shared.durable import create
 from sonoshare_shared.errors import InputError, IntegrityError
 
 _RAW_KEY_BYTES = 32
@@ -89,11 +89,7 @@ class SigningKey:
         pem = self._private.private_bytes(
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         )
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(pem)
-            file.flush()
-            os.fsync(file.fileno())
+        create(path, pem, mode=0o600)
 
     def sign(self, data: bytes) -> bytes:
         """Sign bytes (64-byte signature)."""

@@ -7,11 +7,11 @@ reads: a torn last line (a crash in the middle of a write, or a write under way)
 next append. One process appends at a time; an append after another process's is refused until the log is opened again.
 """
 
-import os
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 
+from sonoshare_shared.durable import append_at, write_atomically
 from sonoshare_shared.errors import IntegrityError
 from sonoshare_shared.protocol import merkle
 from sonoshare_shared.protocol.canonical import canonical_bytes
@@ -48,15 +48,11 @@ class TransparencyLog:
             IntegrityError: another process has appended since the log was opened.
         """
         line = canonical_bytes(entry)
-        with self._path.open("r+b") as file:
+        with self._path.open("rb") as file:
             file.seek(self._length)
             if b"\n" in file.read():
                 raise IntegrityError("the log has grown since it was opened", remedy="open it again")
-            file.truncate(self._length)
-            file.seek(self._length)
-            file.write(line + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
+        append_at(self._path, self._length, line + b"\n")
         self._entries.append(line)
         self._length += len(line) + 1
         return len(self._entries) - 1
@@ -109,7 +105,7 @@ def _read_entries(path: Path) -> tuple[list[bytes], int]:
     """Whole entries of a log file, which is made when absent, and their length in bytes."""
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
+        write_atomically(path, b"")
     data = path.read_bytes()
     whole = data.rfind(b"\n") + 1
     return data[:whole].splitlines(), whole

@@ -18,6 +18,7 @@ from typing import Final, Self, TypeVar
 
 import httpx
 
+from sonoshare_shared.durable import appear
 from sonoshare_shared.errors import FederationError, InputError, IntegrityError
 from sonoshare_shared.protocol.canonical import sha256_file
 from sonoshare_shared.protocol.release.paths import require_distinct_paths
@@ -108,7 +109,7 @@ def fetch_release(
     checked = check(folder)
     if out.exists():
         out.rmdir()
-    folder.replace(out)
+    appear(folder, out, durable=True)
     return checked
 
 

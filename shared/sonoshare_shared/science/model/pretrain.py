@@ -21,6 +21,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from sonoshare_shared.durable import append_line
 from sonoshare_shared.errors import ModelError
 from sonoshare_shared.science.model.base_pictures import (
     CLASSES,
@@ -291,5 +292,4 @@ def adamw(parameters: Iterable[nn.Parameter], learning_rate: float) -> torch.opt
 
 
 def _log(path: Path, progress: Progress) -> None:
-    with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(asdict(progress)) + "\n")
+    append_line(path, json.dumps(asdict(progress)).encode())

@@ -15,6 +15,7 @@ Not promised: realism of the screen around the picture. Importing this module ne
 """
 
 import csv
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
@@ -28,6 +29,7 @@ from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.sequence import Sequence as DicomSequence
 from pydicom.uid import ExplicitVRLittleEndian, UltrasoundImageStorage, generate_uid
 
+from sonoshare_shared.durable import write_atomically
 from sonoshare_shared.errors import InputError
 from sonoshare_shared.science.imaging import save_png
 from sonoshare_shared.science.labels import LABELS_FILE, OPTIONAL, REQUIRED
@@ -292,8 +294,9 @@ def _scanner_weights(hospitals: Sequence[str], mix: Sequence[Sequence[float]] | 
 
 
 def _write_labels(path: Path, rows: Sequence[dict[str, str]]) -> Path:
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, fieldnames=[*REQUIRED, *OPTIONAL], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, fieldnames=[*REQUIRED, *OPTIONAL], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_atomically(path, text.getvalue().encode())
     return path
