@@ -1,114 +1,101 @@
-"""Leases on pieces of work in a folder that several processes share, on one machine or on several.
+"""Leases on pieces of work that several processes share: one owner at a time, taken over when it falls silent.
 
 Promises
-- Of the workers that ask for a piece at one time, one gets it: a lease is a file that is linked into place whole and
-  exclusively. It names its owner and when it expires, and a heartbeat puts that off while the owner lives.
-- An expired lease may be taken over. Whoever does creates the piece's *next* generation, exclusively again, and no
-  lease is ever removed by anybody but its owner, so two workers cannot take over the same lease.
+- Of the workers that ask for a piece at one time, one gets it. It holds it for as long as it lives: a heartbeat runs
+  while the piece is held.
+- The lease of a worker that was killed is free at once on the same machine, and after ``seconds`` on another, as is
+  that of a worker that hangs. Who waits does so by its own clock, from what it sees of the other's heartbeat: clocks
+  need not agree.
 
-Not promised: that nobody works on a piece beside the owner. Clocks of two machines may differ, and a process may be
-stopped for longer than its lease. So the work must give the same bytes whoever does it, and be put in place whole:
-then a second worker costs time and nothing else. Clocks should agree to within a fraction of a lease.
+Not promised: that nobody works on a piece beside the owner. A process may be stopped for longer than its lease and then
+go on. So the work must give the same bytes whoever does it, and be put in place whole: then a second worker costs time
+and nothing else.
+
+``FileLeases`` are files in a folder that the workers share, on one machine or on several (``filelock``'s leases).
 """
 
-import json
-import os
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
+
+from filelock import LeaseSettingsMismatch, SoftFileLease, Timeout
+
+from sonoshare_shared.errors import InputError
 
 LEASE_SECONDS: Final = 60.0
 HEARTBEATS: Final = 4  # in the time of one lease
 
 
-@dataclass(frozen=True)
-class Lease:
-    """Who works on a piece, and until when; ``expires`` is in seconds since 1970."""
+class Leases(Protocol):
+    """One worker's view of the leases."""
 
-    owner: str
-    expires: float
+    def claim(self, work: str) -> bool:
+        """Ask for a piece of work; True where it is now this worker's, False where it is anybody's already."""
+
+    @contextmanager
+    def kept(self, work: str) -> Iterator[None]:
+        """Give a claimed lease back when the block ends."""
 
 
-class Leases:
-    """One worker's view of the leases in a folder.
+class FileLeases:
+    """Leases in a folder.
 
     Args:
         folder: shared by the workers; exists.
-        owner: name of this worker, usable in a file name, no other worker's.
-        seconds: how long a lease holds without a heartbeat.
-        clock: seconds since 1970.
+        seconds: how long a lease holds without a heartbeat; the same for all workers.
     """
 
-    def __init__(
-        self, folder: Path, owner: str, *, seconds: float = LEASE_SECONDS, clock: Callable[[], float] = time.time
-    ) -> None:
-        self._folder, self._owner, self._seconds, self._clock = folder, owner, seconds, clock
-        self._held: dict[str, Path] = {}
+    def __init__(self, folder: Path, *, seconds: float = LEASE_SECONDS) -> None:
+        self._folder, self._seconds = folder, seconds
+        # Kept from one question to the next: a lease remembers since when the other's heartbeat has stood still.
+        self._leases: dict[str, SoftFileLease] = {}
 
     def claim(self, work: str) -> bool:
-        """Ask for a piece of work; True where it is now this worker's.
+        """Ask for a piece of work.
 
         Raises:
+            InputError: another worker's leases hold for another time.
             OSError: the folder cannot be written.
         """
-        newest = max(self._folder.glob(f"{work}.*.lease"), default=None)
-        if newest is not None and self._read(newest).expires > self._clock():
+        lease = self._leases.setdefault(work, self._new(work))
+        if lease.is_locked:
             return False
-        generation = 0 if newest is None else int(newest.suffixes[-2][1:]) + 1
-        path = self._folder / f"{work}.{generation:06d}.lease"
-        mine = self._written(path)
+        self._clear_emptied(work)
         try:
-            os.link(mine, path)
-        except FileExistsError:
+            lease.acquire(timeout=0)
+        except Timeout:
             return False
-        finally:
-            mine.unlink()
-        self._held[work] = path
+        except LeaseSettingsMismatch as error:
+            raise InputError(
+                "another worker draws with other --lease-seconds", remedy="give all workers of a drawing the same"
+            ) from error
         return True
 
     @contextmanager
     def kept(self, work: str) -> Iterator[None]:
-        """Keep a claimed lease alive while the block runs, then give it back."""
-        over = threading.Event()
-
-        def beat() -> None:
-            while not over.wait(self._seconds / HEARTBEATS):
-                # A beat that fails (a full disk) costs at most the lease, never the work.
-                with suppress(OSError):
-                    self.renew(work)
-
-        heart = threading.Thread(target=beat, daemon=True, name=f"lease {work}")
-        heart.start()
+        """Give a claimed lease back when the block ends."""
         try:
             yield
         finally:
-            over.set()
-            heart.join()
-            self._held.pop(work).unlink(missing_ok=True)
+            self._leases.pop(work).release()
 
-    def renew(self, work: str) -> None:
-        """Put off the expiry of a lease that this worker holds.
+    def _clear_emptied(self, work: str) -> None:
+        """Remove a lease that a power cut has emptied: `filelock` takes it for one whose owner cannot be told."""
+        path = self._path(work)
+        with suppress(FileNotFoundError):
+            found = path.stat()
+            if found.st_size == 0 and time.time() - found.st_mtime > self._seconds:
+                path.unlink()
 
-        Raises:
-            OSError: it could not be written; the old expiry stands.
-        """
-        path = self._held[work]
-        self._written(path).replace(path)
+    def _path(self, work: str) -> Path:
+        return self._folder / f"{work}.lease"
 
-    def _written(self, path: Path) -> Path:
-        """A file with a fresh lease beside ``path``, for this worker alone."""
-        mine = path.with_name(f"{path.name}.{self._owner}")
-        mine.write_text(json.dumps(asdict(Lease(self._owner, self._clock() + self._seconds))))
-        return mine
-
-    @staticmethod
-    def _read(path: Path) -> Lease:
-        """The lease in a file; one that is gone or that a power cut has emptied has expired."""
-        try:
-            return Lease(**json.loads(path.read_text()))
-        except (FileNotFoundError, ValueError, TypeError):
-            return Lease("", 0.0)
+    def _new(self, work: str) -> SoftFileLease:
+        return SoftFileLease(
+            self._path(work),
+            lease_duration=self._seconds,
+            heartbeat_interval=self._seconds / HEARTBEATS,
+            thread_local=False,
+        )

@@ -3,12 +3,12 @@
 A worker takes shards by lease, one after another, until none is missing; then whoever gets the lease on it makes the
 candidate of them. All return when the candidate is there.
 
-    candidates/.<release>.drawing/drawing.json  shard-000000.safetensors ...  shard-000001.000000.lease ...
+    candidates/.<release>.drawing/drawing.json  shard-000000.safetensors ...  shard-000001.lease ...
     candidates/<release>/                        appears whole, and the folder above is gone
 
 Promises: the candidate's bytes do not depend on how many workers there were or which died when, as long as they run the
 same versions on the same kind of machine. Killed workers leave what they finished; whatever they held is taken over
-when its lease expires. What is written never shows half.
+as `leases` says. What is written never shows half.
 """
 
 import os
@@ -24,8 +24,9 @@ from typing import Final
 
 from sonoshare_server.release.build import build_candidate
 from sonoshare_server.release.draw import SHARD_IMAGES, Outcome, draw_shard, shards_of, study_model
-from sonoshare_server.release.leases import LEASE_SECONDS, Leases
+from sonoshare_server.release.leases import LEASE_SECONDS, FileLeases, Leases
 from sonoshare_server.release.shards import Shards
+from sonoshare_shared.durable import appear
 from sonoshare_shared.errors import InputError, ModelError
 from sonoshare_shared.protocol.documents import StudyPlan
 from sonoshare_shared.protocol.release import layout
@@ -86,7 +87,7 @@ def draw_candidate(
                 adapter_digest=adapter_digest,
                 release=release,
                 shards=Shards(drawing, count=shards_of(plan), size=SHARD_IMAGES, pinned=pinned, writer=name),
-                leases=Leases(drawing, name, seconds=lease_seconds),
+                leases=FileLeases(drawing, seconds=lease_seconds),
             ).work(progress)
         # Another worker may have finished and cleared the folder away under this one.
         except ModelError:
@@ -144,5 +145,5 @@ class _Worker:
             build_candidate(
                 self.assembled, batches, release=self.release, plan=self.plan, model_digest=self.adapter_digest
             )
-            self.assembled.replace(self.folder)
+            appear(self.assembled, self.folder)
         return True
