@@ -17,12 +17,13 @@ import numpy as np
 import torch
 from torch.nn import Parameter
 
-from sonoshare_client.agent.training import ROWS_AT_ONCE, PatientDraws, loss_of, probe, round_optimiser
+from sonoshare_client.agent.training import ROWS_AT_ONCE, PatientDraws, loss_of, probe
 from sonoshare_client.vault.dataset import PatientArrays
 from sonoshare_privacy import Budget, Budgets, Ledger, PatientDP
 from sonoshare_privacy.accounting import PureDP, noise_multiplier_for
 from sonoshare_privacy.optimiser import NoisyAdam, Optimiser
 from sonoshare_privacy.patient_gradients.selfcheck import concatenate
+from sonoshare_privacy.schedule import round_optimiser
 from sonoshare_server.consortium.studies import phantom_clip_norm
 from sonoshare_server.federation.aggregate import aggregate, read_tensors
 from sonoshare_shared.protocol.documents.plan import Mechanism, Task, Trained

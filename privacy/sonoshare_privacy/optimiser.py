@@ -18,7 +18,8 @@ from torch.nn import Parameter
 
 from sonoshare_shared.errors import InputError
 
-_TINY: Final = torch.finfo(torch.float32).tiny
+_SMALLEST_SIZE: Final = 1e-18
+"""Of a coordinate's gradients; the squares of smaller ones are lost in float32, and would bound no step."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,19 @@ class OptimiserState:
     step: int
     first: torch.Tensor
     second: torch.Tensor
+
+
+def rate_at(settings: Optimiser, taken: int, total: int) -> float:
+    """Learning rate of the step after ``taken`` of ``total`` steps, before Adam's bias correction."""
+    return settings.learning_rate * (1 - (1 - settings.final_fraction) * min(1.0, taken / total))
+
+
+def averaging_decay(settings: Optimiser, averaged: int) -> float:
+    """Share that the average of iterates keeps of itself when it takes in its next one, after ``averaged`` of them.
+
+    It starts short and lengthens, so that the first steps are not stuck at the start.
+    """
+    return min(settings.average, (1 + averaged) / (10 + averaged))
 
 
 class NoisyAdam:
@@ -105,7 +119,7 @@ class NoisyAdam:
     def step(self, gradient: torch.Tensor) -> None:
         """Take one step along a noised mean gradient, float [D] in the order of the parameters."""
         settings = self._settings
-        rate = settings.learning_rate * (1 - (1 - settings.final_fraction) * min(1.0, self._step / self._total))
+        rate = rate_at(settings, self._step, self._total)
         self._step += 1
         rate /= 1 - settings.momentum**self._step
         root = math.sqrt(1 - settings.second_moment**self._step)
@@ -114,17 +128,16 @@ class NoisyAdam:
             fresh = new.to(first)
             first.lerp_(fresh, 1 - settings.momentum)
             second.mul_(settings.second_moment).addcmul_(fresh, fresh, value=1 - settings.second_moment)
-            size = second.sqrt().clamp_min_(_TINY)
+            size = second.sqrt().clamp_min_(_SMALLEST_SIZE)
             parameter.addcdiv_(
                 first.view_as(parameter).to(parameter.dtype),
                 size.view_as(parameter).to(parameter.dtype),
                 value=-rate * scale * root,
             )
-        # An average that starts short and lengthens, so that the first steps are not stuck at the start.
-        decay = min(settings.average, (1 + self._averaged) / (10 + self._averaged))
+        decay = averaging_decay(settings, self._averaged)
         self._averaged += 1
         for average, parameter in zip(self._average, self._parameters, strict=True):
-            average.lerp_(parameter, 1 - decay if settings.average else 1.0)
+            average.lerp_(parameter, 1 - decay)
 
     @torch.no_grad()
     def finish(self) -> None:

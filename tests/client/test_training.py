@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from sonoshare_client.agent.training import PatientDraws, loss_of, patient_rows, probe, round_optimiser
+from sonoshare_client.agent.training import PatientDraws, loss_of, patient_rows, probe
 from sonoshare_client.vault.dataset import PatientArrays
 from sonoshare_privacy.patient_gradients.per_patient import PatientGradients
 from sonoshare_privacy.patient_gradients.selfcheck import check_against_patient_loop
+from sonoshare_privacy.schedule import round_optimiser
 from sonoshare_shared.errors import ModelError
 from sonoshare_shared.science.model.adapter import trained_parameters
 from sonoshare_shared.science.model.base import load_base

@@ -2,22 +2,34 @@
 
 import errno
 import shutil
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
 from safetensors.numpy import load, save
-from tests.deploy.in_process import HOSPITALS, build, copied, pipeline, policy
+from tests.deploy.in_process import HOSPITALS, World, build, copied, pipeline, policy
 
 from sonoshare_client.audit.payment import AUDIT_PURPOSE
 from sonoshare_client.node.policy_file import policy_text
 from sonoshare_deploy.cli.hospital_look import look
 from sonoshare_server.federation import rounds
+from sonoshare_server.federation.rounds import Coordinator
 from sonoshare_server.release.pipeline import facts_for
 from sonoshare_shared.errors import FederationError, InputError, LedgerError, RefusedError
 from sonoshare_shared.protocol.canonical import sha256_hex
-from sonoshare_shared.protocol.documents.exchange import Reply, TrainRequest, decode_frame, encode_frame, model_entry
+from sonoshare_shared.protocol.documents.exchange import (
+    TRAIN_REPLY_PAYLOAD_TYPE,
+    Reply,
+    TrainReply,
+    TrainRequest,
+    accepted,
+    decode_frame,
+    encode_frame,
+    model_entry,
+)
+from sonoshare_shared.protocol.envelope import Envelope
 from sonoshare_shared.protocol.release.verify import verify_release
 
 
@@ -169,6 +181,51 @@ def test_cases_31_and_32_an_unusable_reply_is_left_out_and_noted(world, kind):
         rounds.run_round(world.coordinator(), 2)
     assert events(world, "refused")[-1]["hospital"] == "south"
     assert world.study.state.rounds_done == 1
+
+
+@pytest.mark.parametrize("quorum", [1, 2])
+def test_case_33_an_update_scaled_up_is_refused_whole_and_the_round_goes_on_if_the_quorum_allows(world, quorum):
+    """One of two hospitals multiplies its update by a thousand million, and signs it."""
+    plan, adapter = world.study.plan, world.study.adapter()
+    plan = plan.model_copy(update={"study": f"quorum-{quorum}", "quorum": quorum})
+    study = world.home.create_study(plan, adapter, world.study.state.adapter_digest, None)
+    coordinator = Coordinator(world.home, study, Scaling(world, "south", 1e9), world.home.log())
+    if quorum == 2:
+        with pytest.raises(FederationError, match="1 of 2"):
+            rounds.run_round(coordinator, 1)
+    else:
+        rounds.run_round(coordinator, 1)
+        before, after = load(adapter), load(study.adapter())
+        assert max(np.abs(after[name] - before[name]).max() for name in before) < 1.0
+    (refused,) = [event for event in study.events() if event["kind"] == "refused"]
+    assert refused["hospital"] == "south"
+    assert "moves further than 2 steps" in refused["reason"]
+
+
+@dataclass
+class Scaling:
+    """A fleet in which one hospital multiplies its update."""
+
+    world: World
+    hospital: str
+    factor: float
+
+    def ask(self, requests, deadline_seconds):
+        answers = self.world.fleet.ask(requests, deadline_seconds)
+        key = self.world.nodes[self.hospital].key
+        return answers | {self.hospital: _scaled(answers[self.hospital], key, self.factor)}
+
+
+def _scaled(answer, key, factor):
+    """A hospital's answer with its update multiplied, signed by that hospital."""
+    envelope, payload = accepted(answer, "south")
+    reply = TrainReply.from_bytes(envelope.verify(key.public, TRAIN_REPLY_PAYLOAD_TYPE))
+    update = save({name: np.float32(factor) * tensor for name, tensor in load(payload).items()})
+    signed = Envelope.sign(
+        TRAIN_REPLY_PAYLOAD_TYPE, reply.model_copy(update={"update_digest": sha256_hex(update)}).canonical(), key
+    )
+    head, _ = decode_frame(answer)
+    return encode_frame(Reply.from_bytes(head).model_copy(update={"envelope": signed}), update)
 
 
 def test_case_51_a_ledger_restored_from_backup_is_refused(world):

@@ -16,9 +16,9 @@ from torch import Tensor
 from sonoshare_client.agent.node import Node
 from sonoshare_client.vault.dataset import PatientArrays
 from sonoshare_privacy.canaries import Canaries
-from sonoshare_privacy.optimiser import Optimiser
 from sonoshare_privacy.patient_dp import PatientDP
 from sonoshare_privacy.patient_gradients.per_patient import Batch, Loss
+from sonoshare_privacy.schedule import round_optimiser
 from sonoshare_shared.errors import PolicyError
 from sonoshare_shared.protocol.canonical import sha256_hex
 from sonoshare_shared.protocol.documents import StudyPlan
@@ -31,7 +31,6 @@ from sonoshare_shared.science.model.loss import denoising_loss
 from sonoshare_shared.science.model.network import ConditionedUNet
 from sonoshare_shared.science.phantom import simulate
 
-FINAL_FRACTION: Final = 0.1
 ROWS_AT_ONCE: Final = 32
 PROBE_PHANTOMS: Final = 2
 PROBE_SEED: Final = 20_261
@@ -108,16 +107,6 @@ def _canaries(node: Node, plan: StudyPlan, dimension: int) -> Canaries | None:
             f"{plan.canaries} canaries have no room in {dimension} trained numbers", remedy="ask for a plan with fewer"
         )
     return Canaries(count=plan.canaries, secret=node.canaries(plan).secret())
-
-
-def round_optimiser(learning_rate: float, rounds: int, number: int) -> Optimiser:
-    """The optimiser of round ``number``: its part of a learning rate that falls linearly over the whole study."""
-
-    def share(done: float) -> float:
-        return 1.0 - (1.0 - FINAL_FRACTION) * done
-
-    start, end = share((number - 1) / rounds), share(number / rounds)
-    return Optimiser(learning_rate=learning_rate * start, final_fraction=end / start)
 
 
 class PatientDraws:

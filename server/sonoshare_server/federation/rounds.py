@@ -7,6 +7,7 @@ its charge stands. Whatever is asked twice is answered with the same bytes, so a
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from sonoshare_privacy.schedule import round_optimiser
 from sonoshare_server.federation.aggregate import Tensors, aggregate, check_update, read_tensors
 from sonoshare_server.federation.fleet import Fleet
 from sonoshare_server.federation.home import CoordinatorHome, Study, Witness
@@ -138,14 +139,15 @@ def run_round(coordinator: Coordinator, number: int) -> None:
 def _usable_updates(
     coordinator: Coordinator, number: int, adapter: Tensors, replies: dict[str, bytes]
 ) -> dict[str, Tensors]:
-    roster = coordinator.home.roster
+    roster, plan = coordinator.home.roster, coordinator.study.plan
+    optimiser = round_optimiser(plan.learning_rate, plan.rounds, number)
     updates: dict[str, Tensors] = {}
     for hospital in _missing(coordinator.hospitals, replies):
         coordinator.study.event("missing", hospital=hospital, round=number)
     for hospital, answer in replies.items():
         try:
             reply, payload = _verified_update(coordinator, number, hospital, answer, roster)
-            updates[hospital] = check_update(payload, adapter)
+            updates[hospital] = check_update(payload, adapter, optimiser, plan.local_steps)
         except SonoShareError as error:
             coordinator.study.event("refused", hospital=hospital, round=number, reason=str(error))
             continue
