@@ -21,9 +21,9 @@ from sonoshare_shared.protocol.canonical import canonical_bytes, parsed_json, sh
 from sonoshare_shared.protocol.documents import AuditPlan, AuditStatement, LogHead, ReleaseManifest, StudyPlan, Task
 from sonoshare_shared.protocol.documents.charge import LedgerExport
 from sonoshare_shared.protocol.documents.exchange import (
-    KEYS_REPLY_PAYLOAD_TYPE,
-    TRAIN_REPLY_PAYLOAD_TYPE,
-    KeysReply,
+    TRAIN_REPLY_PAYLOAD_TYPE as TRAIN_REPLY,
+)
+from sonoshare_shared.protocol.documents.exchange import (
     TrainReply,
 )
 from sonoshare_shared.protocol.documents.plan import PLAN_PAYLOAD_TYPE
@@ -125,12 +125,10 @@ def test_signed_documents_are_what_they_were(roster, coordinator):
         Revocation, Envelope.load(V1 / "revocation.dsse.json"), keys["coordinator"], REVOCATION_PAYLOAD_TYPE
     )
     assert revocation.document.manifest_digest == manifest.digest()
-    for kind, name, payload_type in (
-        (KeysReply, "keys-reply", KEYS_REPLY_PAYLOAD_TYPE),
-        (TrainReply, "train-reply", TRAIN_REPLY_PAYLOAD_TYPE),
-    ):
-        reply = Signed.opened(kind, Envelope.load(V1 / f"{name}.dsse.json"), keys["north"], payload_type)
-        assert reply.document.hospital == "north"
+    reply = Signed.opened(TrainReply, Envelope.load(V1 / "train-reply.dsse.json"), keys["north"], TRAIN_REPLY)
+    assert (reply.document.hospital, reply.document.round) == ("north", 1)
+    # An introduction is asked for anew each time and kept by nobody; that it verifies is enough.
+    Envelope.load(V1 / "keys-reply.dsse.json").verify(keys["north"], "application/vnd.sonoshare.keys-reply+json")
 
 
 @pytest.mark.parametrize("name", ["release/attestations/north", "release/attestations/south", "north/blind"])

@@ -128,7 +128,7 @@ class Agent:
         node = self._node
         roster = node.roster()
         plan = checked_plan(envelope, roster, node.hospital)
-        if plan.audit.digest() != roster.audit_policy:
+        if plan.digest_of("audit") != roster.audit_policy:
             raise PolicyError("the plan's audits are not the consortium's", remedy="ask the coordinator")
         check_plan(plan, node.home.policy(), node.hospital)
         node.ledger.verify()

@@ -9,14 +9,15 @@ from collections.abc import Sequence
 
 from sonoshare_client.agent.node import Node
 from sonoshare_client.own_eyes.kept_pictures import drop_pictures
-from sonoshare_shared.errors import IntegrityError, RefusedError
-from sonoshare_shared.protocol.canonical import sha256_hex
+from sonoshare_shared.errors import RefusedError
+from sonoshare_shared.protocol.canonical import require_canonical, sha256_hex
 from sonoshare_shared.protocol.documents import AuditStatement, ReleaseManifest, StudyPlan
 from sonoshare_shared.protocol.documents.release import MANIFEST_PAYLOAD_TYPE
 from sonoshare_shared.protocol.documents.statement import STATEMENT_PAYLOAD_TYPE
 from sonoshare_shared.protocol.envelope import Envelope
 from sonoshare_shared.protocol.release.candidate import Candidate, require_candidate_minus
 from sonoshare_shared.protocol.release.veto import vetoed_images
+from sonoshare_shared.protocol.signed import Signed
 
 
 def sign_manifest(node: Node, data: bytes, statements: Sequence[Envelope] = ()) -> Envelope:
@@ -33,8 +34,7 @@ def sign_manifest(node: Node, data: bytes, statements: Sequence[Envelope] = ()) 
         VerificationError: the images are not the audited candidate's.
     """
     manifest = ReleaseManifest.from_bytes(data)
-    if manifest.canonical() != data:
-        raise IntegrityError("the manifest is not in its canonical form")
+    require_canonical(data, "the manifest")
     statement = AuditStatement.from_bytes(_own_statement(node, manifest))
     if statement.candidate != manifest.candidate_digest or statement.predicate.verdict != "PASS":
         raise RefusedError(
@@ -73,7 +73,7 @@ def _said(node: Node, hospital: str, envelope: Envelope) -> AuditStatement:
     entry = node.roster().hospital(hospital)
     if entry is None:
         raise RefusedError(f"{hospital} is not in the roster", remedy="ask the coordinator")
-    statement = AuditStatement.from_bytes(envelope.verify(entry.key, STATEMENT_PAYLOAD_TYPE))
+    statement = Signed.opened(AuditStatement, envelope, entry.key, STATEMENT_PAYLOAD_TYPE).document
     if statement.predicate.hospital != hospital:
         raise RefusedError(f"the statement of {hospital} speaks for another hospital", remedy="send its own")
     return statement

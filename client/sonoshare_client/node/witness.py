@@ -18,6 +18,7 @@ from sonoshare_shared.protocol.documents.plan import PLAN_PAYLOAD_TYPE
 from sonoshare_shared.protocol.documents.roster import ROSTER_PAYLOAD_TYPE
 from sonoshare_shared.protocol.envelope import Envelope
 from sonoshare_shared.protocol.keys import PublicKey
+from sonoshare_shared.protocol.signed import Signed
 from sonoshare_shared.protocol.translog import require_extension, verified_head
 
 ROSTER_FILE = "roster.dsse.json"
@@ -63,8 +64,8 @@ def checked_plan(plan: Envelope, roster: Roster, hospital: str) -> StudyPlan:
         VerificationError: not signed by the roster's coordinator.
         RefusedError: the roster has expired or this hospital is not in the plan.
     """
-    payload = plan.verify(PublicKey.from_hex(roster.coordinator_key), PLAN_PAYLOAD_TYPE)
-    checked = StudyPlan.from_bytes(payload)
+    coordinator = PublicKey.from_hex(roster.coordinator_key)
+    checked = Signed.opened(StudyPlan, plan, coordinator, PLAN_PAYLOAD_TYPE).document
     if roster.expired(datetime.now(UTC)):
         raise RefusedError("the roster has expired", remedy="ask the coordinator for a new one")
     if hospital not in checked.cohorts or roster.hospital(hospital) is None:
@@ -112,7 +113,7 @@ class LogWitness:
 
 
 def _checked_roster(roster: Envelope, root_key: PublicKey) -> Roster:
-    checked = Roster.from_bytes(roster.verify(root_key, ROSTER_PAYLOAD_TYPE))
+    checked = Signed.opened(Roster, roster, root_key, ROSTER_PAYLOAD_TYPE).document
     if checked.root_key != root_key.hex:
         raise RefusedError("the roster names another root key", remedy="ask the consortium's root")
     return checked

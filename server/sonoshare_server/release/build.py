@@ -43,6 +43,7 @@ from sonoshare_shared.protocol.release.paths import files_in
 from sonoshare_shared.protocol.release.statements import require_manifest_signature, require_passes, statement_of
 from sonoshare_shared.protocol.release.verify import open_roster
 from sonoshare_shared.protocol.release.votes import VotesEvidence
+from sonoshare_shared.protocol.signed import Signed
 
 
 @dataclass(frozen=True)
@@ -262,7 +263,7 @@ def _said(hospital: str, envelope: Envelope, roster: Roster) -> AuditStatement:
     entry = roster.hospital(hospital)
     if entry is None:
         raise VerificationError("statement", f"{hospital} is not in the roster")
-    return AuditStatement.from_bytes(envelope.verify(entry.key, STATEMENT_PAYLOAD_TYPE))
+    return Signed.opened(AuditStatement, envelope, entry.key, STATEMENT_PAYLOAD_TYPE).document
 
 
 def _promise(said: Mapping[str, AuditStatement]) -> PrivacyStatement:

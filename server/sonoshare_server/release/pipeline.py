@@ -23,6 +23,7 @@ from sonoshare_server.release.leases import LEASE_SECONDS
 from sonoshare_server.release.workers import Progress, draw_candidate
 from sonoshare_shared.errors import FederationError, InputError, RefusedError
 from sonoshare_shared.protocol.documents import AuditStatement
+from sonoshare_shared.protocol.documents.base import public_day
 from sonoshare_shared.protocol.documents.release import ReleaseManifest
 from sonoshare_shared.protocol.documents.statement import STATEMENT_PAYLOAD_TYPE
 from sonoshare_shared.protocol.envelope import Envelope
@@ -30,6 +31,7 @@ from sonoshare_shared.protocol.release import layout
 from sonoshare_shared.protocol.release.candidate import Candidate
 from sonoshare_shared.protocol.release.evidence import LogProof, append_release
 from sonoshare_shared.protocol.release.veto import vetoed_images
+from sonoshare_shared.protocol.signed import Signed
 from sonoshare_shared.science.model.base import IMPORTED
 
 Action = Literal["calibrate", "audit", "sign"]
@@ -113,8 +115,7 @@ class Pipeline:
         for hospital, envelope in self.statements().items():
             entry = roster.hospital(hospital)
             if entry is not None:
-                payload = envelope.verify(entry.key, STATEMENT_PAYLOAD_TYPE)
-                said[hospital] = AuditStatement.from_bytes(payload)
+                said[hospital] = Signed.opened(AuditStatement, envelope, entry.key, STATEMENT_PAYLOAD_TYPE).document
         return said
 
     def require_passes(self) -> None:
@@ -194,4 +195,6 @@ def facts_for(home: CoordinatorHome, study: Study, created: datetime, **known: o
     """Facts of a release that the coordinator's folder holds, and what the caller knows besides."""
     sequence = 1 + sum(1 for path in home.releases.iterdir() if (path / layout.MANIFEST).exists())
     title = f"Synthetic breast ultrasound: {study.plan.task.name}"
-    return Facts(sequence=sequence, created=created, consortium=home.roster.consortium, title=title, **known)  # type: ignore[arg-type]
+    # The day: when exactly the last hospital's audit had ended is nobody's business.
+    day = public_day(created)
+    return Facts(sequence=sequence, created=day, consortium=home.roster.consortium, title=title, **known)  # type: ignore[arg-type]

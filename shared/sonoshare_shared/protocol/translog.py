@@ -15,9 +15,11 @@ from sonoshare_shared.durable import append_at, write_atomically
 from sonoshare_shared.errors import IntegrityError
 from sonoshare_shared.protocol import merkle
 from sonoshare_shared.protocol.canonical import canonical_bytes
+from sonoshare_shared.protocol.documents.base import public_day
 from sonoshare_shared.protocol.documents.release import LOG_HEAD_PAYLOAD_TYPE, LogHead
 from sonoshare_shared.protocol.envelope import Envelope
 from sonoshare_shared.protocol.keys import PublicKey, SigningKey
+from sonoshare_shared.protocol.signed import Signed
 
 
 class TransparencyLog:
@@ -63,8 +65,8 @@ class TransparencyLog:
         return self._entries.index(line) if line in self._entries else None
 
     def head(self) -> Envelope:
-        """A freshly signed head of the whole log."""
-        head = LogHead(size=len(self._entries), root=merkle.root(self._entries).hex(), time=self._clock())
+        """A freshly signed head of the whole log; it says the day."""
+        head = LogHead(size=len(self._entries), root=merkle.root(self._entries).hex(), time=public_day(self._clock()))
         return Envelope.sign(LOG_HEAD_PAYLOAD_TYPE, head.canonical(), self._key)
 
     def inclusion_proof(self, index: int) -> list[str]:
@@ -78,7 +80,7 @@ class TransparencyLog:
 
 def verified_head(envelope: Envelope, coordinator: PublicKey) -> LogHead:
     """Check the signature of a head and return it."""
-    return LogHead.from_bytes(envelope.verify(coordinator, LOG_HEAD_PAYLOAD_TYPE))
+    return Signed.opened(LogHead, envelope, coordinator, LOG_HEAD_PAYLOAD_TYPE).document
 
 
 def require_extension(old: LogHead, new: LogHead, proof: list[str]) -> None:
