@@ -16,7 +16,7 @@ from sonoshare_shared.errors import InputError, IntegrityError
 
 HEX_DIGEST: Final = r"^[0-9a-f]{64}$"
 _CHUNK_BYTES = 1 << 20
-_LARGEST_INTEGER = 2**53
+_LARGEST_INTEGER = 2**53 - 1
 
 
 def canonical_bytes(value: object) -> bytes:
@@ -32,7 +32,7 @@ def canonical_bytes(value: object) -> bytes:
 
 
 def parsed_json(data: bytes) -> Any:
-    """The value of JSON bytes, with numbers as RFC 8785 means them: beyond 2**53 they are floats.
+    """The value of JSON bytes, with numbers as RFC 8785 means them: from 2**53 they are floats.
 
     Raises:
         ValueError: the bytes are not JSON.
