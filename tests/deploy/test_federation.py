@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from safetensors.numpy import load, save
-from tests.deploy.in_process import HOSPITALS, World, build, copied, pipeline, policy
+from tests.deploy.in_process import HOSPITALS, NOMINAL, World, build, copied, pipeline, policy
 
 from sonoshare_client.audit.payment import AUDIT_PURPOSE
 from sonoshare_client.node.policy_file import policy_text
 from sonoshare_deploy.cli.hospital_look import look
+from sonoshare_privacy.accounting import PureDP
+from sonoshare_privacy.budget import ChargeRequest
 from sonoshare_server.federation import rounds
 from sonoshare_server.federation.rounds import Coordinator
 from sonoshare_server.release.pipeline import facts_for
@@ -263,6 +265,30 @@ def test_a_policy_that_does_not_allow_the_plan_refuses_before_any_charge(world):
     assert len(node.ledger.entries()) == 1
 
 
+def test_a_lowered_lifetime_budget_counts_without_a_restart(world):
+    """The running agent of north has room for the round under the limits it was started with, and not under today's."""
+    node = world.nodes["north"]
+    elsewhere = ChargeRequest("elsewhere", "a release of another study", (PureDP(28.0),), 3e-3, NOMINAL)
+    node.ledger.reserve(elsewhere)
+    before = node.ledger.head()
+    node.home.policy_path.write_text(policy_text(policy(study_epsilon=30.5, lifetime_epsilon=30.5)))
+    with pytest.raises(FederationError):
+        rounds.train(world.coordinator())
+    refused = events(world, "refused")[-1]
+    assert refused["hospital"] == "north"
+    assert "the hospital's lifetime" in refused["reason"]
+    assert node.ledger.head() == before
+
+
+def test_a_policy_that_cannot_be_read_refuses_every_charge(world):
+    node = world.nodes["north"]
+    before = node.ledger.head()
+    node.home.policy_path.write_text("[budget]\nlifetime_epsilon = twenty\n")
+    with pytest.raises(InputError, match=r"policy\.toml"):
+        node.ledger.reserve(ChargeRequest("elsewhere", "anything", (PureDP(0.1),), 3e-3, NOMINAL))
+    assert node.ledger.head() == before
+
+
 def looked_at(world, hospital, out):
     """``sonoshare hospital look --study`` on a node."""
     arguments = ["--study", "study", "--home", str(world.nodes[hospital].home.path), "--out", str(out), "--json"]
@@ -279,9 +305,13 @@ def test_a_release_is_audited_signed_sealed_and_verified(world, tmp_path):
     assert {h: s.predicate.verdict for h, s in said.items()} == dict.fromkeys(HOSPITALS, "PASS"), [
         s.predicate.reasons for s in said.values()
     ]
-    bundle = steps.finish(facts_for(world.home, world.study, datetime(2026, 1, 2, tzinfo=UTC)))
+    bundle = steps.finish(facts_for(world.home, world.study, datetime(2026, 1, 2, 3, 4, 5, 6, tzinfo=UTC)))
     verified = verify_release(bundle, world.home.roster_envelope, now=datetime.now(UTC))
     assert verified.manifest.counts == {"benign": 8, "malignant": 8}
+    # Nothing public says more than the day, and the verdicts are bound to the adapter.
+    moments = [verified.logged_at, verified.manifest.created, *(s.predicate.time for s in said.values())]
+    assert {(m.hour, m.minute, m.second, m.microsecond) for m in moments} == {(0, 0, 0, 0)}
+    assert {s.predicate.adapter_digest for s in said.values()} == {verified.manifest.model_digest}
     for hospital in HOSPITALS:
         stated = next(b for b in verified.manifest.privacy.hospitals if b.hospital == hospital)
         assert stated.epsilon >= world.nodes[hospital].ledger.spent(stated.delta, study="study").epsilon - 1e-9
