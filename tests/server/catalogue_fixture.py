@@ -5,13 +5,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import httpx
 from tests.shared.consortium import NOW, RELEASE, Consortium
 
-from sonoshare_server.catalogue.app import create_app, open_store, serving
+from sonoshare_server.catalogue.app import create_app, serving
+from sonoshare_server.catalogue.publishing import publish
 from sonoshare_server.catalogue.settings import CatalogueSettings
-from sonoshare_server.catalogue.store import ReleaseStore
+from sonoshare_server.catalogue.storage import Storage, open_storage
 from sonoshare_shared.protocol.canonical import sha256_file
 from sonoshare_shared.protocol.release import evidence, layout
 
@@ -42,7 +44,7 @@ class Site:
 
     consortium: Consortium
     settings: CatalogueSettings
-    store: ReleaseStore
+    storage: Storage
     clock: Clock
     url: str = ""
     client: httpx.Client = field(default_factory=httpx.Client)
@@ -55,6 +57,10 @@ class Site:
     def bundle(self, release: str = RELEASE) -> Path:
         return self.consortium.folder / release
 
+    def publish(self, release: str, **options: Any) -> None:
+        options = {"now": NOW, "roster": self.settings.roster} | options
+        publish(self.storage.releases, self.storage.blobs, options.pop("bundle", self.bundle(release)), **options)
+
     def revocation(self, release: str, by: str = "south") -> evidence.Revocation:
         return evidence.Revocation(
             release=release,
@@ -66,22 +72,25 @@ class Site:
 
 
 @contextmanager
-def site(folder: Path, consortium: Consortium | None = None, title: str = "Simulated") -> Iterator[Site]:
-    """Build, publish and serve."""
+def site(
+    folder: Path, consortium: Consortium | None = None, title: str = "Simulated", storage: Storage | None = None
+) -> Iterator[Site]:
+    """Build, publish and serve; over database and folder, unless another storage is given."""
     consortium = consortium or Consortium(folder)
     clock = Clock()
     settings = CatalogueSettings(
-        folder=folder / "catalogue",
+        database=folder / "catalogue.db",
         roster=consortium.signed_roster(),
         clock=clock,
         log=lambda: evidence.view(consortium.log()),
         title=title,
         grants_per_minute=1000,
     )
-    store = open_store(settings)
+    running = Site(consortium, settings, storage or open_storage(settings), clock)
     for release in (RELEASE, OTHER, UNPUBLISHED):
         consortium.release(release)
-        store.publish(folder / release, settings.roster, now=NOW)
-    store.unpublish(UNPUBLISHED, now=NOW)
-    with serving(create_app(settings)) as url, httpx.Client(base_url=url, trust_env=False, timeout=10) as client:
-        yield Site(consortium, settings, store, clock, url, client)
+        running.publish(release)
+    running.storage.releases.hide(UNPUBLISHED, now=NOW)
+    app = create_app(settings, running.storage)
+    with serving(app) as running.url, httpx.Client(base_url=running.url, trust_env=False, timeout=10) as running.client:
+        yield running

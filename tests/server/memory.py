@@ -1,8 +1,23 @@
 """The server's storage in memory: behind the real protocols, and held to the same behaviour as files and database."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from sonoshare_server.catalogue.storage import Storage
+from sonoshare_server.catalogue.store import (
+    StoredRelease,
+    no_such_manifest,
+    not_published,
+    require_showable,
+    require_verified,
+)
+from sonoshare_server.catalogue.tokens import Grant, fresh_token
+from sonoshare_shared.errors import VerificationError
+from sonoshare_shared.protocol.release.paths import files_in, read_regular
+from sonoshare_shared.protocol.release.verify import Verified
 
 
 @dataclass
@@ -39,3 +54,78 @@ class MemoryLeases:
         finally:
             if self.table.get(work) is self:
                 del self.table[work]
+
+
+class MemoryReleases:
+    """Releases of a catalogue."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, StoredRelease] = {}
+
+    def releases(self) -> Mapping[str, StoredRelease]:
+        seen = [stored for stored in self._known.values() if stored.state != "unpublished"]
+        return {stored.release: stored for stored in sorted(seen, key=lambda s: (-s.sequence, s.release))}
+
+    def find(self, release: str) -> StoredRelease | None:
+        return self._known.get(release)
+
+    def show(self, verified: Verified, stored: StoredRelease, *, now: datetime) -> None:
+        require_verified(verified, stored)
+        known = self._known.get(stored.release)
+        if known is not None:
+            require_showable(stored, known.state, known.manifest_digest)
+        self._known[stored.release] = replace(stored, state="published", reason="")
+
+    def hide(self, release: str, *, now: datetime) -> None:
+        known = self._known.get(release)
+        if known is None or known.state != "published":
+            raise not_published(release)
+        self._known[release] = replace(known, state="unpublished")
+
+    def withdraw(self, release: str, manifest_digest: str, *, reason: str, now: datetime) -> None:
+        known = self._known.get(release)
+        if known is None or known.manifest_digest != manifest_digest:
+            raise no_such_manifest(release)
+        self._known[release] = replace(known, state="revoked", reason=reason)
+
+
+class MemoryBlobs:
+    """Files of releases, by place and path."""
+
+    def __init__(self) -> None:
+        self.files: dict[str, dict[str, bytes]] = {}
+
+    def keep(self, bundle: Path) -> str:
+        self.files[bundle.name] = {path: read_regular(bundle, path, size) for path, size in files_in(bundle).items()}
+        return bundle.name
+
+    def read(self, place: str, path: str, start: int, end: int) -> bytes:
+        if path not in self.files.get(place, {}):
+            raise VerificationError("file-missing", f"{path} is missing")
+        return self.files[place][path][start:end]
+
+
+class MemoryTokens:
+    """Tokens of a catalogue."""
+
+    def __init__(self) -> None:
+        self._granted: dict[str, Grant] = {}
+
+    def grant(
+        self, release: str, *, name: str, email: str, purpose: str, agreement: str, now: datetime, lifetime: timedelta
+    ) -> Grant:
+        grant = Grant(fresh_token(), release, now + lifetime)
+        self._granted[grant.token] = grant
+        return grant
+
+    def allows(self, token: str, release: str, *, now: datetime) -> bool:
+        grant = self._granted.get(token)
+        return grant is not None and grant.release == release and now < grant.expires
+
+    def revoke(self, token: str, *, now: datetime) -> bool:
+        return self._granted.pop(token, None) is not None
+
+
+def memory_storage() -> Storage:
+    """All that a catalogue keeps."""
+    return Storage(MemoryReleases(), MemoryBlobs(), MemoryTokens())

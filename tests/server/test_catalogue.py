@@ -3,14 +3,20 @@
 import random
 import socket
 import string
+from dataclasses import replace
 from datetime import timedelta
 
+import httpx
 import pytest
-from tests.server.catalogue_fixture import ACCEPTANCE, OTHER, UNPUBLISHED, site
+from tests.server.catalogue_fixture import ACCEPTANCE, OTHER, UNPUBLISHED, Site, site
+from tests.server.memory import memory_storage
 from tests.shared.consortium import NOW, RELEASE, Consortium, make_plan
 
-from sonoshare_server.catalogue.app import create_app, open_store, serving
+from sonoshare_server.catalogue.app import create_app, serving
 from sonoshare_server.catalogue.files import requested_range
+from sonoshare_server.catalogue.publishing import revoke
+from sonoshare_server.catalogue.storage import open_storage
+from sonoshare_server.catalogue.store import StoredFile
 from sonoshare_shared.errors import FederationError, InputError, RefusedError, VerificationError
 from sonoshare_shared.protocol.canonical import sha256_hex
 from sonoshare_shared.protocol.envelope import Envelope
@@ -23,6 +29,12 @@ IMAGE = f"{FILES}/images/000000.png"
 @pytest.fixture(scope="module")
 def served(tmp_path_factory):
     with site(tmp_path_factory.mktemp("catalogue")) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def in_memory(tmp_path_factory):
+    with site(tmp_path_factory.mktemp("catalogue"), storage=memory_storage()) as running:
         yield running
 
 
@@ -145,7 +157,9 @@ def test_case_26_revoked_token_does_not_open(served):
 
 def test_tokens_are_kept_as_digests_only(served):
     token = served.token()
-    for path in served.settings.folder.iterdir():
+    kept = list(served.settings.database.parent.glob("catalogue.db*"))
+    assert kept
+    for path in kept:
         assert token.encode() not in path.read_bytes()
 
 
@@ -165,7 +179,7 @@ def test_case_27_scripts_in_texts_are_escaped(tmp_path):
     with site(tmp_path, consortium, title=nasty) as running:
         revocation = running.revocation(OTHER)
         signed = evidence.sign_revocation(revocation, consortium.keys["south"])
-        running.store.revoke(signed, consortium.roster(), consortium.log())
+        revoke(running.storage.releases, signed, consortium.roster(), consortium.log())
         report = f"{FILES}/{layout.PRIVACY_HTML}", f"{FILES}/{layout.UTILITY_HTML}"
         form = {"name": nasty, "email": nasty, "purpose": nasty, "agreement_version": "1.0"}
         pages = [
@@ -226,10 +240,10 @@ RANGES = {
 
 
 @pytest.mark.parametrize("header", RANGES)
-def test_case_28_ranges(served, header):
+def test_case_28_ranges(in_memory, header):
     status, part = RANGES[header]
-    content = (served.bundle() / layout.DATASHEET).read_bytes()
-    answer = served.client.get(f"{FILES}/{layout.DATASHEET}", headers={"Range": header})
+    content = (in_memory.bundle() / layout.DATASHEET).read_bytes()
+    answer = in_memory.client.get(f"{FILES}/{layout.DATASHEET}", headers={"Range": header})
     assert answer.status_code == status
     assert answer.content == (b"" if part is None else content[part])
     assert len(answer.content) <= len(content)
@@ -257,17 +271,12 @@ def test_case_28_conditional_requests(served):
 def test_large_file_is_streamed_in_ranges(tmp_path):
     """A file of several blocks, and every range of it, comes out right."""
     assert requested_range("bytes=0-0", 0) == (0, 0)
-    consortium = Consortium(tmp_path)
-    with site(tmp_path, consortium) as running:
-        stored = running.store.get(RELEASE)
+    with site(tmp_path, storage=memory_storage()) as running:
         data = bytes(range(256)) * (3 << 12)
-        (running.bundle() / layout.DATASHEET).write_bytes(data)
-        summary = stored.files[layout.DATASHEET]
-        with running.store._database.writing() as connection:
-            connection.execute(
-                "UPDATE releases SET summary = replace(replace(summary, ?, ?), ?, ?) WHERE release = ?",
-                (summary.sha256, sha256_hex(data), f'"size": {summary.size}', f'"size": {len(data)}', RELEASE),
-            )
+        (place,) = [place for place in running.storage.blobs.files if place == RELEASE]
+        running.storage.blobs.files[place][layout.DATASHEET] = data
+        stored = running.storage.releases.find(RELEASE)
+        stored.files[layout.DATASHEET] = StoredFile(layout.DATASHEET, len(data), sha256_hex(data))
         assert running.client.get(f"{FILES}/{layout.DATASHEET}").content == data
         part = running.client.get(f"{FILES}/{layout.DATASHEET}", headers={"Range": "bytes=1000000-2999999"})
         assert part.content == data[1000000:3000000]
@@ -316,13 +325,13 @@ def test_case_56_publish_verifies_first(tmp_path):
         roster = consortium.signed_roster()
         (folder / "images/000000.png").write_bytes(b"x")
         with pytest.raises(VerificationError):
-            running.store.publish(folder, roster, now=NOW)
-        assert running.store.get(RELEASE) is not None  # the site's own, untouched
+            running.publish(RELEASE, bundle=folder, roster=roster)
+        assert running.storage.releases.find(RELEASE) is not None  # the site's own, untouched
         with pytest.raises(VerificationError) as caught:
-            running.store.publish(running.bundle(OTHER), roster, now=NOW)
+            running.publish(OTHER, roster=roster)
         assert caught.value.cause == "roster"
         with pytest.raises(VerificationError) as caught:
-            running.store.publish(running.bundle(OTHER), running.settings.roster, now=NOW + timedelta(days=500))
+            running.publish(OTHER, now=NOW + timedelta(days=500))
         assert caught.value.cause == "roster-expired"
 
 
@@ -333,7 +342,7 @@ def test_another_manifest_cannot_take_a_name(fresh, tmp_path):
     other.title = "another"
     folder = other.release()
     with pytest.raises(RefusedError):
-        fresh.store.publish(folder, fresh.settings.roster, now=NOW)
+        fresh.publish(RELEASE, bundle=folder)
 
 
 def test_revocation_is_seen_at_once_and_wins(fresh):
@@ -341,21 +350,21 @@ def test_revocation_is_seen_at_once_and_wins(fresh):
     consortium, roster = fresh.consortium, fresh.consortium.roster()
     forged = evidence.sign_revocation(fresh.revocation(RELEASE), consortium.keys["north"])
     with pytest.raises(VerificationError):
-        fresh.store.revoke(forged, roster, consortium.log())
+        revoke(fresh.storage.releases, forged, roster, consortium.log())
     by_coordinator = evidence.sign_revocation(fresh.revocation(OTHER, "coordinator"), consortium.coordinator)
-    fresh.store.revoke(by_coordinator, roster, consortium.log())
+    revoke(fresh.storage.releases, by_coordinator, roster, consortium.log())
     signed = evidence.sign_revocation(fresh.revocation(RELEASE), consortium.keys["south"])
-    fresh.store.revoke(signed, roster, consortium.log())
+    revoke(fresh.storage.releases, signed, roster, consortium.log())
     assert fresh.client.get(f"/api/v1/releases/{RELEASE}").json()["state"] == "revoked"
     assert fresh.client.get(IMAGE, headers=bearer(token)).status_code == 410
     assert fresh.client.get(f"{FILES}/{layout.PRIVACY_JSON}").status_code == 200
     assert fresh.client.post("/api/v1/agreements", json=ACCEPTANCE).status_code == 410
     assert fresh.client.get(f"/releases/{RELEASE}/agreement").status_code == 410
     with pytest.raises(RefusedError):
-        fresh.store.publish(fresh.bundle(), fresh.settings.roster, now=NOW)
+        fresh.publish(RELEASE)
     log = evidence.LogView.from_bytes(fresh.client.get("/api/v1/log").content)
     with pytest.raises(VerificationError) as caught:
-        fresh.store.publish(fresh.bundle(), fresh.settings.roster, now=NOW, log=log)
+        fresh.publish(RELEASE, log=log)
     assert caught.value.cause == "revoked"
 
 
@@ -363,13 +372,14 @@ def test_revocation_of_an_unknown_manifest(fresh):
     revocation = fresh.revocation(RELEASE).model_copy(update={"manifest_digest": "0" * 64})
     signed = evidence.sign_revocation(revocation, fresh.consortium.keys["south"])
     with pytest.raises(InputError):
-        fresh.store.revoke(signed, fresh.consortium.roster(), fresh.consortium.log())
+        revoke(fresh.storage.releases, signed, fresh.consortium.roster(), fresh.consortium.log())
 
 
 def test_another_process_publishes_and_the_running_catalogue_shows_it(fresh):
-    open_store(fresh.settings).publish(fresh.bundle(UNPUBLISHED), fresh.settings.roster, now=NOW)
+    other = Site(fresh.consortium, fresh.settings, open_storage(fresh.settings), fresh.clock)
+    other.publish(UNPUBLISHED)
     assert fresh.client.get(f"/api/v1/releases/{UNPUBLISHED}").status_code == 200
-    open_store(fresh.settings).unpublish(UNPUBLISHED, now=NOW)
+    other.storage.releases.hide(UNPUBLISHED, now=NOW)
     assert fresh.client.get(f"/api/v1/releases/{UNPUBLISHED}").status_code == 404
 
 
@@ -395,3 +405,20 @@ def test_damaged_file_is_not_served(fresh):
     answer = fresh.client.get(f"{FILES}/{layout.LICENCE}")
     assert answer.status_code == 503
     assert answer.json()["error"] == "file-missing"
+
+
+def test_a_catalogue_whose_folder_was_renamed_serves_as_before(tmp_path):
+    with site(tmp_path / "before") as running:
+        content = running.client.get(f"{FILES}/{layout.DATASHEET}").content
+    (tmp_path / "before").rename(tmp_path / "after")
+    settings = replace(running.settings, database=tmp_path / "after" / "catalogue.db")
+    with serving(create_app(settings)) as url:
+        answer = httpx.get(f"{url}{FILES}/{layout.DATASHEET}", trust_env=False)
+    assert (answer.status_code, answer.content) == (200, content)
+
+
+def test_a_release_that_lies_elsewhere_is_served_from_there(tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    consortium = Consortium(tmp_path / "elsewhere")
+    with site(tmp_path / "catalogue", consortium) as running:
+        assert running.client.get(f"{FILES}/{layout.DATASHEET}").status_code == 200

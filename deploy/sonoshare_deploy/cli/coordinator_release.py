@@ -123,6 +123,19 @@ def publish(home: Path, name: str, as_json: bool) -> None:
 @command.command()
 @home_option
 @click.option("--name", type=IDENTIFIER_NAME, required=True, help="Identifier of the release.")
+@json_option
+def unpublish(home: Path, name: str, as_json: bool) -> None:
+    """Take a release off the catalogue's list; nothing is said against it, and it can be published again."""
+    from sonoshare_server.consortium.publication import unpublish_release  # noqa: PLC0415
+    from sonoshare_server.federation.home import CoordinatorHome  # noqa: PLC0415
+
+    unpublish_release(CoordinatorHome(home), name)
+    emit({"release": name, "published": False}, as_json)
+
+
+@command.command()
+@home_option
+@click.option("--name", type=IDENTIFIER_NAME, required=True, help="Identifier of the release.")
 @click.option("--reason", required=True, help="In words, for the public.")
 @json_option
 def revoke(home: Path, name: str, reason: str, as_json: bool) -> None:

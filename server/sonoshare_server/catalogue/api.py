@@ -17,8 +17,9 @@ from starlette.concurrency import run_in_threadpool
 from sonoshare_server.catalogue import documents
 from sonoshare_server.catalogue.files import file_response
 from sonoshare_server.catalogue.settings import CatalogueSettings
-from sonoshare_server.catalogue.store import ReleaseStore, StoredRelease
-from sonoshare_server.catalogue.tokens import Grant, TokenStore
+from sonoshare_server.catalogue.storage import Storage
+from sonoshare_server.catalogue.store import StoredRelease
+from sonoshare_server.catalogue.tokens import Grant
 from sonoshare_shared.protocol.documents.base import Identifier
 from sonoshare_shared.protocol.release import layout
 
@@ -44,13 +45,12 @@ class Catalogue:
     """What the routes share."""
 
     settings: CatalogueSettings
-    store: ReleaseStore
-    tokens: TokenStore
+    storage: Storage
     granted: deque[datetime] = field(default_factory=deque)
 
     def release(self, release: str) -> StoredRelease:
         """A listed release, or a 404."""
-        found = self.store.get(release)
+        found = self.storage.releases.releases().get(release)
         if found is None:
             raise Refusal(404, "not-found", "no such release")
         return found
@@ -70,7 +70,7 @@ class Catalogue:
             )
         self.granted.append(now)
         return await run_in_threadpool(
-            self.tokens.grant,
+            self.storage.tokens.grant,
             acceptance.release,
             name=acceptance.name,
             email=acceptance.email,
@@ -83,7 +83,7 @@ class Catalogue:
     def require_token(self, request: Request, release: str) -> None:
         """Refuse unless the request carries a valid token for this release."""
         token = bearer(request)
-        if token is None or not self.tokens.allows(token, release, now=self.settings.clock()):
+        if token is None or not self.storage.tokens.allows(token, release, now=self.settings.clock()):
             raise Refusal(
                 401,
                 "token",
@@ -101,7 +101,7 @@ class Catalogue:
             if stored.state == "revoked":
                 raise Refusal(410, "revoked", "the release was revoked: its data are not given out any more")
             self.require_token(request, release)
-        return file_response(request, stored.bundle, file)
+        return file_response(request, self.storage.blobs, stored.place, file)
 
 
 def bearer(request: Request) -> str | None:
@@ -122,18 +122,18 @@ def _add_reading(router: APIRouter, catalogue: Catalogue) -> None:
     @router.get("/health", response_model=documents.Health)
     async def health() -> dict[str, str]:
         """Whether the catalogue answers and its database can be read."""
-        catalogue.store.releases()
+        catalogue.storage.releases.releases()
         return {"status": "ok"}
 
     @router.get("/releases", response_model=documents.ReleaseList)
     async def releases() -> dict[str, object]:
         """Releases, newest first; a revoked one stays listed as revoked."""
-        return {"releases": [stored.summary for stored in catalogue.store.releases().values()]}
+        return {"releases": [stored.as_seen() for stored in catalogue.storage.releases.releases().values()]}
 
     @router.get("/releases/{release}")
     async def one_release(release: ReleaseId) -> dict[str, object]:
         """One release: counts, privacy, utility, verdicts."""
-        return catalogue.release(release).summary
+        return catalogue.release(release).as_seen()
 
     @router.get("/releases/{release}/manifest")
     async def manifest(release: ReleaseId, request: Request) -> Response:
@@ -192,7 +192,7 @@ def _add_tokens(router: APIRouter, catalogue: Catalogue) -> None:
         """Revoke the token that the request carries."""
         token = bearer(request)
         known = token is not None and await run_in_threadpool(
-            catalogue.tokens.revoke, token, now=catalogue.settings.clock()
+            catalogue.storage.tokens.revoke, token, now=catalogue.settings.clock()
         )
         if not known:
             raise Refusal(401, "token", "no such token", {"WWW-Authenticate": 'Bearer realm="sonoshare"'})

@@ -19,28 +19,19 @@ from starlette.responses import JSONResponse, Response
 from starlette.staticfiles import StaticFiles
 
 from sonoshare_server.catalogue.api import Catalogue, Refusal, api_router
-from sonoshare_server.catalogue.database import Database
 from sonoshare_server.catalogue.pages import error_page, pages_router
 from sonoshare_server.catalogue.protection import Protection
 from sonoshare_server.catalogue.settings import CatalogueSettings
-from sonoshare_server.catalogue.store import ReleaseStore
-from sonoshare_server.catalogue.tokens import TokenStore
+from sonoshare_server.catalogue.storage import Storage, open_storage
 from sonoshare_shared.errors import FederationError, VerificationError
 
 LOOPBACK: Final = "127.0.0.1"
-DATABASE: Final = "catalogue.db"
 _START_SECONDS: Final = 15.0
 
 
-def open_store(settings: CatalogueSettings) -> ReleaseStore:
-    """The releases of a catalogue, to publish and revoke; a running catalogue sees the change at once."""
-    return ReleaseStore(Database(settings.folder / DATABASE))
-
-
-def create_app(settings: CatalogueSettings) -> FastAPI:
-    """The application over the settings' folder."""
-    database = Database(settings.folder / DATABASE)
-    catalogue = Catalogue(settings, ReleaseStore(database), TokenStore(database))
+def create_app(settings: CatalogueSettings, storage: Storage | None = None) -> FastAPI:
+    """The application over the settings' database, or over another storage."""
+    catalogue = Catalogue(settings, storage or open_storage(settings))
     app = FastAPI(
         title=f"{settings.title} catalogue",
         version="1",

@@ -6,18 +6,18 @@ so no request makes the answer larger than the file. The ETag is the sha256 of t
 """
 
 import base64
-import os
 import re
 from collections.abc import Iterator
-from pathlib import Path, PurePosixPath
+from dataclasses import dataclass
+from pathlib import PurePosixPath
 from typing import Final
 
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
+from sonoshare_server.catalogue.blobs import Blobs
 from sonoshare_server.catalogue.store import StoredFile
 from sonoshare_shared.protocol.release import layout
-from sonoshare_shared.protocol.release.paths import open_regular
 
 _WHOLE_BYTES: Final = 512 << 10
 _BLOCK_BYTES: Final = 1 << 20
@@ -37,7 +37,7 @@ _REPORT_POLICY: Final = (
 )
 
 
-def file_response(request: Request, bundle: Path, file: StoredFile) -> Response:
+def file_response(request: Request, blobs: Blobs, place: str, file: StoredFile) -> Response:
     """Answer GET or HEAD for a file.
 
     Raises:
@@ -62,13 +62,13 @@ def file_response(request: Request, bundle: Path, file: StoredFile) -> Response:
         wanted = None
     if wanted is None:
         headers["Content-Length"] = str(file.size)
-        return _answer(request, bundle, file, (0, file.size), headers, status=200)
+        return _answer(request, Part(blobs, place, file.path, 0, file.size), headers, status=200)
     start, end = wanted
     if start >= end:
         return Response(status_code=416, headers=headers | {"Content-Range": f"bytes */{file.size}"})
     headers["Content-Range"] = f"bytes {start}-{end - 1}/{file.size}"
     headers["Content-Length"] = str(end - start)
-    return _answer(request, bundle, file, wanted, headers, status=206)
+    return _answer(request, Part(blobs, place, file.path, start, end), headers, status=206)
 
 
 def requested_range(header: str | None, size: int) -> tuple[int, int] | None:
@@ -92,31 +92,35 @@ def _matches(header: str, etag: str) -> bool:
     return etag in tags or header.strip() == "*"
 
 
-def _answer(
-    request: Request, bundle: Path, file: StoredFile, span: tuple[int, int], headers: dict[str, str], *, status: int
-) -> Response:
-    if request.method == "HEAD":
-        return Response(status_code=status, headers=headers)
-    start, end = span
-    descriptor = open_regular(bundle, file.path)
-    try:
-        data = os.pread(descriptor, min(_WHOLE_BYTES, end - start), start)
-    finally:
-        os.close(descriptor)
-    if end - start <= _WHOLE_BYTES:
-        return Response(data, status, headers)
-    return StreamingResponse(_blocks(bundle, file, start, end), status, headers)
+@dataclass(frozen=True)
+class Part:
+    """Bytes ``start`` to ``end`` of a file of a release."""
 
+    blobs: Blobs
+    place: str
+    path: str
+    start: int
+    end: int
 
-def _blocks(bundle: Path, file: StoredFile, start: int, end: int) -> Iterator[bytes]:
-    # Opened here and not before: a client that leaves before the first block then leaves no open file behind.
-    descriptor = open_regular(bundle, file.path)
-    try:
-        while start < end:
-            block = os.pread(descriptor, min(_BLOCK_BYTES, end - start), start)
+    def first(self, count: int) -> bytes:
+        """The first bytes."""
+        return self.blobs.read(self.place, self.path, self.start, min(self.start + count, self.end))
+
+    def blocks(self) -> Iterator[bytes]:
+        """All bytes, in blocks; they end early where the file is shorter than it was."""
+        start = self.start
+        while start < self.end:
+            block = self.blobs.read(self.place, self.path, start, min(start + _BLOCK_BYTES, self.end))
             if not block:
                 return
             start += len(block)
             yield block
-    finally:
-        os.close(descriptor)
+
+
+def _answer(request: Request, part: Part, headers: dict[str, str], *, status: int) -> Response:
+    if request.method == "HEAD":
+        return Response(status_code=status, headers=headers)
+    data = part.first(_WHOLE_BYTES)
+    if part.end - part.start <= _WHOLE_BYTES:
+        return Response(data, status, headers)
+    return StreamingResponse(part.blocks(), status, headers)

@@ -4,6 +4,7 @@ Rendered on the server from the same summaries as the API; every text is escaped
 """
 
 import re
+from collections.abc import Mapping
 from typing import Annotated, Any, Final
 from urllib.parse import parse_qsl
 
@@ -42,7 +43,7 @@ def pages_router(catalogue: Catalogue) -> APIRouter:
 
     @router.get("/")
     async def index(request: Request) -> Response:
-        releases = [stored.summary for stored in catalogue.store.releases().values()]
+        releases = [stored.as_seen() for stored in catalogue.storage.releases.releases().values()]
         return _page("index", catalogue, request, releases=releases)
 
     @router.get("/releases/{release}")
@@ -52,7 +53,7 @@ def pages_router(catalogue: Catalogue) -> APIRouter:
             "release",
             catalogue,
             request,
-            r=stored.summary,
+            r=stored.as_seen(),
             privacy_bars=epsilon_bars(stored.summary["hospitals"]),
             epsilon_scale=epsilon_scale(stored.summary["hospitals"]),
             utility_bars=figure_bars(stored.summary["utility"]["figures"]),
@@ -95,7 +96,7 @@ def _open(catalogue: Catalogue, release: str) -> dict[str, Any]:
     stored = catalogue.release(release)
     if stored.state == "revoked":
         raise Refusal(410, "revoked", "the release was revoked")
-    return stored.summary
+    return stored.as_seen()
 
 
 def _page(name: str, catalogue: Catalogue, request: Request, status: int = 200, **values: Any) -> Response:
@@ -123,7 +124,7 @@ def _form(body: bytes) -> dict[str, str]:
         return {}
 
 
-def _documents(files: dict[str, Any]) -> list[tuple[str, str]]:
+def _documents(files: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Documents that a reader may want to open, with what they are."""
     named = [
         (layout.PRIVACY_HTML, "Privacy report"),

@@ -39,7 +39,7 @@ class CatalogueSettings:
     """Settings of one catalogue.
 
     Attributes:
-        folder: where its database lies; made when absent.
+        database: its database; made when absent. Releases below its folder are remembered from there.
         roster: the consortium's signed roster; shown for download, and what releases are verified against.
         clock: the present, aware.
         log: gives a fresh copy of the transparency log, or None where the catalogue serves none.
@@ -49,7 +49,7 @@ class CatalogueSettings:
         grants_per_minute: tokens handed out in any minute, to everybody together.
     """
 
-    folder: Path
+    database: Path
     roster: Envelope
     clock: Callable[[], datetime]
     log: Callable[[], LogView] | None = None

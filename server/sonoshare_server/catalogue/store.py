@@ -1,38 +1,27 @@
-"""Which releases are published. There is one way in: ``publish``, which verifies the folder first (promise P7).
+"""Which releases a catalogue knows, and in which state each is.
 
-    publish ──▶ published ──▶ unpublished ──▶ published …
-                    │              │
-                    └──▶ revoked ◀─┘          (for ever: a revoked manifest is never published again)
+    show ──▶ published ──▶ unpublished ──▶ published …
+                 │              │
+                 └──▶ revoked ◀─┘          (for ever: a revoked manifest is never shown again)
 
-The catalogue serves a release folder where it lies and never writes to it. What it says of a release was read from
-the verified folder when it was published.
+A store keeps what it is told in one step each, durably, and refuses what the picture does not allow, whoever asks at
+the same time. Whether a release may be shown is not its question: ``publishing`` asks ``verify_release`` first, and
+``show`` takes that answer.
+
+``ReleaseStore`` is what catalogue and coordinator need; ``SqlReleases`` keeps it in the catalogue's database.
 """
 
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from datetime import datetime
-from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal, Protocol
 
 from sonoshare_server.catalogue.database import Database
-from sonoshare_shared.errors import InputError, IntegrityError, RefusedError, VerificationError
-from sonoshare_shared.protocol.canonical import sha256_hex
-from sonoshare_shared.protocol.documents import Roster, StudyPlan
-from sonoshare_shared.protocol.documents.reports import PrivacyReport, UtilityReport
-from sonoshare_shared.protocol.envelope import Envelope
-from sonoshare_shared.protocol.keys import PublicKey
-from sonoshare_shared.protocol.release import layout
-from sonoshare_shared.protocol.release.evidence import (
-    REVOCATION_PAYLOAD_TYPE,
-    LogView,
-    Revocation,
-    revocation_entry,
-)
-from sonoshare_shared.protocol.release.verify import Verified, verify_release
-from sonoshare_shared.protocol.translog import TransparencyLog
+from sonoshare_shared.errors import InputError, RefusedError
+from sonoshare_shared.protocol.release.verify import Verified
 
 State = Literal["published", "unpublished", "revoked"]
-COORDINATOR = "coordinator"
 
 
 @dataclass(frozen=True)
@@ -50,33 +39,70 @@ class StoredRelease:
 
     Attributes:
         release: identifier.
+        sequence: number of the release among all of the consortium.
         state: published, unpublished or revoked.
         reason: why it was revoked.
-        bundle: its folder.
+        place: where its files are, in the words of the catalogue's ``Blobs``.
         manifest_digest: sha256 of its manifest.
         summary: what API and pages say of it.
         files: every file, by path.
     """
 
     release: str
+    sequence: int
     state: State
     reason: str
-    bundle: Path
+    place: str
     manifest_digest: str
-    summary: dict[str, Any]
-    files: dict[str, StoredFile]
+    summary: Mapping[str, Any]
+    files: Mapping[str, StoredFile]
+
+    def as_seen(self) -> dict[str, Any]:
+        """What API and pages say of it, its state included."""
+        return {**self.summary, "state": self.state, "reason": self.reason}
 
 
-class ReleaseStore:
-    """The releases of one catalogue, by identifier; newest first."""
+class ReleaseStore(Protocol):
+    """The releases of one catalogue."""
+
+    def releases(self) -> Mapping[str, StoredRelease]:
+        """Every release that the public may see, the published and the revoked, by identifier; newest first."""
+
+    def find(self, release: str) -> StoredRelease | None:
+        """A release in any state, or None."""
+
+    def show(self, verified: Verified, stored: StoredRelease, *, now: datetime) -> None:
+        """List a release that was verified.
+
+        Raises:
+            RefusedError: it was revoked, or another manifest has this identifier.
+        """
+
+    def hide(self, release: str, *, now: datetime) -> None:
+        """Take a published release off the list.
+
+        Raises:
+            InputError: it is not published.
+        """
+
+    def withdraw(self, release: str, manifest_digest: str, *, reason: str, now: datetime) -> None:
+        """Show a release as revoked, for ever.
+
+        Raises:
+            InputError: no such release with this manifest.
+        """
+
+
+class SqlReleases:
+    """Releases in the catalogue's database; what another process changes is seen at once."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
         self._version: tuple[int, int] | None = None
         self._releases: dict[str, StoredRelease] = {}
 
-    def releases(self) -> dict[str, StoredRelease]:
-        """Every release that the public may see: the published and the revoked."""
+    def releases(self) -> Mapping[str, StoredRelease]:
+        """Every release that the public may see."""
         version = self._database.version
         if version != self._version:
             rows = self._database.rows(
@@ -86,166 +112,90 @@ class ReleaseStore:
             self._version = version
         return self._releases
 
-    def get(self, release: str) -> StoredRelease | None:
-        """One of them, or None."""
-        return self.releases().get(release)
+    def find(self, release: str) -> StoredRelease | None:
+        """A release in any state, or None."""
+        rows = self._database.rows("SELECT * FROM releases WHERE release = ?", release)
+        return _stored(dict(rows[0])) if rows else None
 
-    def publish(
-        self,
-        bundle: Path,
-        roster: Envelope,
-        *,
-        now: datetime,
-        root: PublicKey | None = None,
-        log: LogView | None = None,
-    ) -> Verified:
-        """Verify a sealed release folder and list it.
-
-        Args:
-            bundle: the folder; the catalogue serves it from there.
-            roster: the consortium's signed roster.
-            now: the present.
-            root: pinned root key.
-            log: fresh log; a revocation in it wins.
-
-        Raises:
-            VerificationError: the release does not verify; nothing is published.
-            RefusedError: it was revoked, or another manifest has this identifier.
-        """
-        verified = verify_release(bundle, roster, now=now, root=root, log=log)
-        manifest, time = verified.manifest, now.isoformat()
-        if verified.roster.expired(now):
-            raise VerificationError("roster-expired", "the release rests on a roster that has expired")
-        summary = json.dumps(_summary(bundle.resolve(), verified, now))
+    def show(self, verified: Verified, stored: StoredRelease, *, now: datetime) -> None:
+        """List a release that was verified."""
+        require_verified(verified, stored)
         with self._database.writing() as connection:
             row = connection.execute(
-                "SELECT state, manifest_digest FROM releases WHERE release = ?", (manifest.release,)
+                "SELECT state, manifest_digest FROM releases WHERE release = ?", (stored.release,)
             ).fetchone()
-            if row is not None and row["state"] == "revoked":
-                raise RefusedError(
-                    f"{manifest.release} was revoked", remedy="make a new release under a new identifier"
-                )
-            if row is not None and row["manifest_digest"] != verified.manifest_digest:
-                raise RefusedError(f"another release is called {manifest.release}", remedy="choose another identifier")
+            if row is not None:
+                require_showable(stored, row["state"], row["manifest_digest"])
+            listed = [asdict(file) for file in stored.files.values()]
+            values = (stored.release, stored.sequence, stored.manifest_digest, stored.place)
             connection.execute(
                 "INSERT OR REPLACE INTO releases VALUES (?, ?, ?, ?, 'published', '', ?, ?, ?)",
-                (
-                    manifest.release,
-                    manifest.sequence,
-                    verified.manifest_digest,
-                    str(bundle.resolve()),
-                    time,
-                    time,
-                    summary,
-                ),
+                (*values, now.isoformat(), now.isoformat(), json.dumps({**stored.summary, "files": listed})),
             )
-        return verified
 
-    def unpublish(self, release: str, *, now: datetime) -> None:
-        """Take a published release off the list; it can be published again."""
+    def hide(self, release: str, *, now: datetime) -> None:
+        """Take a published release off the list."""
         with self._database.writing() as connection:
             done = connection.execute(
                 "UPDATE releases SET state = 'unpublished', changed = ? WHERE release = ? AND state = 'published'",
                 (now.isoformat(), release),
             )
             if done.rowcount != 1:
-                raise InputError(f"{release} is not published", remedy="list what is: sonoshare releases")
+                raise not_published(release)
 
-    def revoke(self, signed: Envelope, roster: Roster, log: TransparencyLog) -> Revocation:
-        """Accept a signed revocation: into the log first, then on the page.
-
-        Args:
-            signed: envelope of a ``Revocation`` by a hospital of the roster, or by the coordinator.
-            roster: who may revoke.
-            log: the transparency log.
-
-        Raises:
-            VerificationError: not signed by the one that it names.
-            InputError: no such release, or another manifest.
-        """
-        revocation = _verified_revocation(signed, roster)
-        rows = self._database.rows("SELECT manifest_digest FROM releases WHERE release = ?", revocation.release)
-        if not rows or rows[0]["manifest_digest"] != revocation.manifest_digest:
-            raise InputError(f"no release {revocation.release} with this manifest", remedy="check the manifest digest")
-        entry = revocation_entry(revocation, signed)
-        if log.index_of(entry) is None:
-            log.append(entry)
+    def withdraw(self, release: str, manifest_digest: str, *, reason: str, now: datetime) -> None:
+        """Show a release as revoked, for ever."""
         with self._database.writing() as connection:
-            connection.execute(
-                "UPDATE releases SET state = 'revoked', reason = ?, changed = ? WHERE release = ?",
-                (f"{revocation.by}: {revocation.reason}", revocation.time.isoformat(), revocation.release),
+            done = connection.execute(
+                "UPDATE releases SET state = 'revoked', reason = ?, changed = ?"
+                " WHERE release = ? AND manifest_digest = ?",
+                (reason, now.isoformat(), release, manifest_digest),
             )
-        return revocation
+            if done.rowcount != 1:
+                raise no_such_manifest(release)
 
 
-def _verified_revocation(signed: Envelope, roster: Roster) -> Revocation:
-    keys = {hospital.id: hospital.key for hospital in roster.hospitals}
-    keys[COORDINATOR] = PublicKey.from_hex(roster.coordinator_key)
-    for name, key in keys.items():
-        try:
-            revocation = Revocation.from_bytes(signed.verify(key, REVOCATION_PAYLOAD_TYPE))
-        except IntegrityError:
-            continue
-        if revocation.by == name:
-            return revocation
-    raise VerificationError("signature", "the revocation is not signed by the member that it names")
+def require_verified(verified: Verified, stored: StoredRelease) -> None:
+    """Check that what is to be shown is what was verified.
+
+    Raises:
+        RefusedError: it is another release or manifest.
+    """
+    if (verified.manifest.release, verified.manifest_digest) != (stored.release, stored.manifest_digest):
+        raise RefusedError(f"{stored.release} is not the release that was verified", remedy="verify it, then show it")
 
 
-def _summary(bundle: Path, verified: Verified, now: datetime) -> dict[str, Any]:
-    manifest = verified.manifest
-    privacy = PrivacyReport.from_bytes((bundle / layout.PRIVACY_JSON).read_bytes())
-    utility = UtilityReport.from_bytes((bundle / layout.UTILITY_JSON).read_bytes())
-    plan = StudyPlan.from_bytes((bundle / layout.PLAN).read_bytes())
-    verdicts = {said.id: (said.verdict, said.smallest_detectable_leak) for said in privacy.hospitals}
-    listed = [{"path": e.path, "size": e.size, "sha256": e.sha256} for e in manifest.files]
-    attached = layout.attached_paths(tuple(hospital.id for hospital in verified.roster.hospitals))
-    for path in attached:
-        data = (bundle / path).read_bytes()
-        listed.append({"path": path, "size": len(data), "sha256": sha256_hex(data)})
-    return {
-        "release": manifest.release,
-        "study": manifest.study,
-        "task": manifest.task,
-        "question": plan.task.question,
-        "sequence": manifest.sequence,
-        "created": manifest.created.isoformat(),
-        "published": now.isoformat(),
-        "images": sum(manifest.counts.values()),
-        "counts": manifest.counts,
-        "scanners": utility.scanners,
-        "size_bytes": sum(int(cast("int", entry["size"])) for entry in listed),
-        "manifest_digest": verified.manifest_digest,
-        "privacy": {
-            "epsilon": manifest.privacy.epsilon,
-            "delta": manifest.privacy.delta,
-            "neighbouring": manifest.privacy.neighbouring,
-        },
-        "hospitals": [
-            {
-                "id": budget.hospital,
-                "epsilon": budget.epsilon,
-                "delta": budget.delta,
-                "verdict": verdicts[budget.hospital][0],
-                "smallest_detectable_leak": verdicts[budget.hospital][1],
-            }
-            for budget in manifest.privacy.hospitals
-        ],
-        "utility": utility.model_dump(mode="json", include={"measured", "note", "figures"}),
-        "licence": manifest.licence,
-        "duo": list(manifest.duo),
-        "files": sorted(listed, key=lambda entry: str(entry["path"])),
-    }
+def require_showable(stored: StoredRelease, state: str, manifest_digest: str) -> None:
+    """Check a release that is to be shown against what is known under its identifier.
+
+    Raises:
+        RefusedError: it was revoked, or it is another release.
+    """
+    if state == "revoked":
+        raise RefusedError(f"{stored.release} was revoked", remedy="make a new release under a new identifier")
+    if manifest_digest != stored.manifest_digest:
+        raise RefusedError(f"another release is called {stored.release}", remedy="choose another identifier")
+
+
+def not_published(release: str) -> InputError:
+    """Why a release cannot be hidden."""
+    return InputError(f"{release} is not published", remedy="list what is: sonoshare releases")
+
+
+def no_such_manifest(release: str) -> InputError:
+    """Why a release cannot be revoked."""
+    return InputError(f"no release {release} with this manifest", remedy="check the manifest digest")
 
 
 def _stored(row: dict[str, Any]) -> StoredRelease:
     summary = json.loads(row["summary"])
-    files = {entry["path"]: StoredFile(**entry) for entry in summary.pop("files")}
     return StoredRelease(
         release=row["release"],
+        sequence=row["sequence"],
         state=row["state"],
         reason=row["reason"],
-        bundle=Path(row["bundle"]),
+        place=row["bundle"],
         manifest_digest=row["manifest_digest"],
-        summary=summary | {"state": row["state"], "reason": row["reason"]},
-        files=files,
+        files={entry["path"]: StoredFile(**entry) for entry in summary.pop("files")},
+        summary=summary,
     )

@@ -1,14 +1,14 @@
 """What a coordinator does with finished releases: publish, take off the list, revoke.
 
-A release is published only when it verifies (``catalogue.store``), and revoked in the transparency log before the
+A release is published only when it verifies (``catalogue.publishing``), and revoked in the transparency log before the
 catalogue shows it. The catalogue serves what lies in ``releases/`` of the coordinator's folder.
 """
 
 from datetime import UTC, datetime
 
-from sonoshare_server.catalogue.app import open_store
+from sonoshare_server.catalogue.publishing import COORDINATOR, publish, revoke
 from sonoshare_server.catalogue.settings import CatalogueSettings
-from sonoshare_server.catalogue.store import COORDINATOR
+from sonoshare_server.catalogue.storage import open_storage
 from sonoshare_server.consortium.members import Consortium
 from sonoshare_server.federation.home import CoordinatorHome
 from sonoshare_shared.errors import InputError
@@ -19,7 +19,7 @@ from sonoshare_shared.protocol.release.evidence import Revocation, sign_revocati
 def catalogue_settings(home: CoordinatorHome) -> CatalogueSettings:
     """Settings of the catalogue in a coordinator's folder."""
     return CatalogueSettings(
-        folder=home.path,
+        database=home.catalogue_path,
         roster=home.roster_envelope,
         clock=lambda: datetime.now(UTC),
         log=lambda: view(home.log()),
@@ -39,7 +39,18 @@ def publish_release(home: CoordinatorHome, release: str) -> None:
         raise InputError(f"no sealed release {release}", remedy="run: sonoshare coordinator release create")
     settings = catalogue_settings(home)
     log = None if settings.log is None else settings.log()
-    open_store(settings).publish(bundle, settings.roster, now=settings.clock(), log=log)
+    storage = open_storage(settings)
+    publish(storage.releases, storage.blobs, bundle, settings.roster, now=settings.clock(), log=log)
+
+
+def unpublish_release(home: CoordinatorHome, release: str) -> None:
+    """Take a release off the catalogue's list; it can be published again.
+
+    Raises:
+        InputError: it is not published.
+    """
+    settings = catalogue_settings(home)
+    open_storage(settings).releases.hide(release, now=settings.clock())
 
 
 def revoke_release(home: CoordinatorHome, release: str, reason: str) -> None:
@@ -49,8 +60,8 @@ def revoke_release(home: CoordinatorHome, release: str, reason: str) -> None:
         InputError: there is no such release.
     """
     settings = catalogue_settings(home)
-    store = open_store(settings)
-    stored = store.get(release)
+    releases = open_storage(settings).releases
+    stored = releases.releases().get(release)
     if stored is None:
         raise InputError(f"{release} is not published", remedy="list what is: sonoshare releases")
     revocation = Revocation(
@@ -61,4 +72,4 @@ def revoke_release(home: CoordinatorHome, release: str, reason: str) -> None:
         time=settings.clock(),
     )
     with home.exclusive():
-        store.revoke(sign_revocation(revocation, home.key), home.roster, home.log())
+        revoke(releases, sign_revocation(revocation, home.key), home.roster, home.log())

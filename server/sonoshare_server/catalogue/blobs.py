@@ -1,0 +1,53 @@
+"""The bytes of published releases: where they are kept, and how parts of them are read.
+
+A release is kept once, after it was verified, and its files never change. The catalogue remembers the *place* that
+``keep`` gave it and asks for parts of files there.
+
+``FolderBlobs`` serves a release from the folder where it lies and never writes to it. A place below the catalogue's own
+folder is remembered from there (``releases/breast-2026-1``), so that the whole folder can be renamed or moved; a place
+elsewhere is remembered in full.
+"""
+
+import os
+from pathlib import Path
+from typing import Protocol
+
+from sonoshare_shared.protocol.release.paths import open_regular
+
+
+class Blobs(Protocol):
+    """Files of releases."""
+
+    def keep(self, bundle: Path) -> str:
+        """Take in a verified release folder and return its place."""
+
+    def read(self, place: str, path: str, start: int, end: int) -> bytes:
+        """Bytes ``start`` to ``end`` (exclusive) of a file; fewer where the file is shorter.
+
+        Raises:
+            VerificationError: the file is gone, or is no plain file.
+        """
+
+
+class FolderBlobs:
+    """Releases in folders.
+
+    Args:
+        root: the catalogue's folder.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._root = root.absolute()
+
+    def keep(self, bundle: Path) -> str:
+        """The place of a release folder, which stays where it lies."""
+        folder, root = bundle.resolve(), self._root.resolve()
+        return folder.relative_to(root).as_posix() if folder.is_relative_to(root) else str(folder)
+
+    def read(self, place: str, path: str, start: int, end: int) -> bytes:
+        """A part of a file, without following a link."""
+        descriptor = open_regular(self._root / place, path)
+        try:
+            return os.pread(descriptor, end - start, start)
+        finally:
+            os.close(descriptor)

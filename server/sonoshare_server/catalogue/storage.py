@@ -1,0 +1,24 @@
+"""Where a catalogue keeps what it knows: releases, their files, and tokens."""
+
+from dataclasses import dataclass
+
+from sonoshare_server.catalogue.blobs import Blobs, FolderBlobs
+from sonoshare_server.catalogue.database import Database
+from sonoshare_server.catalogue.settings import CatalogueSettings
+from sonoshare_server.catalogue.store import ReleaseStore, SqlReleases
+from sonoshare_server.catalogue.tokens import SqlTokens, Tokens
+
+
+@dataclass(frozen=True)
+class Storage:
+    """The three seams of a catalogue."""
+
+    releases: ReleaseStore
+    blobs: Blobs
+    tokens: Tokens
+
+
+def open_storage(settings: CatalogueSettings) -> Storage:
+    """Database and folder of a catalogue; a running catalogue sees at once what is changed here."""
+    database = Database(settings.database)
+    return Storage(SqlReleases(database), FolderBlobs(settings.database.parent), SqlTokens(database))

@@ -1,0 +1,177 @@
+"""What a catalogue keeps: one suite for database and folder, and for what stands for them in memory."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from tests.server.memory import memory_storage
+from tests.shared.consortium import NOW, RELEASE, Consortium
+
+from sonoshare_server.catalogue.publishing import publish
+from sonoshare_server.catalogue.settings import CatalogueSettings
+from sonoshare_server.catalogue.storage import Storage, open_storage
+from sonoshare_server.catalogue.store import StoredRelease
+from sonoshare_shared.errors import InputError, RefusedError, VerificationError
+from sonoshare_shared.protocol.release import layout
+from sonoshare_shared.protocol.release.verify import Verified, verify_release
+
+OTHER = "breast-2026-2"
+DAY = timedelta(days=1)
+
+
+@pytest.fixture(scope="module")
+def consortium(tmp_path_factory: pytest.TempPathFactory) -> Consortium:
+    made = Consortium(tmp_path_factory.mktemp("consortium"))
+    for release in (RELEASE, OTHER):
+        made.release(release)
+    return made
+
+
+@dataclass
+class Kept:
+    """A storage with one published release, and how to publish another."""
+
+    consortium: Consortium
+    storage: Storage
+
+    def publish(self, release: str) -> Verified:
+        storage, roster = self.storage, self.consortium.signed_roster()
+        return publish(storage.releases, storage.blobs, self.consortium.folder / release, roster, now=NOW)
+
+    @property
+    def stored(self) -> StoredRelease:
+        found = self.storage.releases.find(RELEASE)
+        assert found is not None
+        return found
+
+
+def in_files(consortium: Consortium, folder: Path) -> Storage:
+    return open_storage(
+        CatalogueSettings(
+            database=folder / "catalogue.db", roster=consortium.signed_roster(), clock=lambda: consortium.now
+        )
+    )
+
+
+BACK_ENDS: dict[str, Callable[[Consortium, Path], Storage]] = {
+    "database and folder": in_files,
+    "memory": lambda _consortium, _folder: memory_storage(),
+}
+
+
+@pytest.fixture(params=BACK_ENDS)
+def kept(request: pytest.FixtureRequest, consortium: Consortium, tmp_path: Path) -> Kept:
+    made = Kept(consortium, BACK_ENDS[request.param](consortium, tmp_path))
+    made.publish(RELEASE)
+    return made
+
+
+def test_a_published_release_is_listed_with_what_was_verified(kept: Kept) -> None:
+    (listed,) = kept.storage.releases.releases().values()
+    assert (listed.release, listed.state, listed.reason) == (RELEASE, "published", "")
+    assert listed == kept.stored
+    assert listed.as_seen()["counts"] == {"benign": 6, "malignant": 5}
+    on_disk = {
+        p.relative_to(kept.consortium.folder / RELEASE).as_posix(): p.stat().st_size
+        for p in (kept.consortium.folder / RELEASE).rglob("*")
+        if p.is_file()
+    }
+    assert {file.path: file.size for file in listed.files.values()} == on_disk
+    assert kept.storage.releases.find(OTHER) is None
+
+
+def test_the_newest_release_stands_first_and_one_of_the_same_number_by_its_name(kept: Kept) -> None:
+    kept.publish(OTHER)
+    assert list(kept.storage.releases.releases()) == [RELEASE, OTHER]
+    verified = verify_release(kept.consortium.folder / OTHER, kept.consortium.signed_roster(), now=NOW)
+    newer = kept.storage.releases.find(OTHER)
+    assert newer is not None
+    kept.storage.releases.show(verified, replace(newer, sequence=newer.sequence + 1), now=NOW)
+    assert list(kept.storage.releases.releases()) == [OTHER, RELEASE]
+
+
+def test_what_is_hidden_is_not_listed_and_can_be_published_again(kept: Kept) -> None:
+    kept.storage.releases.hide(RELEASE, now=NOW)
+    assert kept.storage.releases.releases() == {}
+    assert kept.stored.state == "unpublished"
+    with pytest.raises(InputError, match="is not published"):
+        kept.storage.releases.hide(RELEASE, now=NOW)
+    with pytest.raises(InputError, match="is not published"):
+        kept.storage.releases.hide("never-was", now=NOW)
+    kept.publish(RELEASE)
+    assert set(kept.storage.releases.releases()) == {RELEASE}
+
+
+@pytest.mark.parametrize("hidden", [False, True])
+def test_what_is_revoked_stays_listed_as_revoked_for_ever(kept: Kept, hidden: bool) -> None:  # noqa: FBT001
+    releases = kept.storage.releases
+    if hidden:
+        releases.hide(RELEASE, now=NOW)
+    releases.withdraw(RELEASE, kept.stored.manifest_digest, reason="south: withdrawn", now=NOW)
+    assert (releases.releases()[RELEASE].state, kept.stored.reason) == ("revoked", "south: withdrawn")
+    with pytest.raises(RefusedError, match="was revoked"):
+        kept.publish(RELEASE)
+    with pytest.raises(InputError, match="is not published"):
+        releases.hide(RELEASE, now=NOW)
+    assert releases.releases()[RELEASE].as_seen()["state"] == "revoked"
+
+
+def test_only_the_very_manifest_is_revoked(kept: Kept) -> None:
+    for release, digest in ((RELEASE, "0" * 64), ("never-was", kept.stored.manifest_digest)):
+        with pytest.raises(InputError, match="with this manifest"):
+            kept.storage.releases.withdraw(release, digest, reason="x", now=NOW)
+    assert kept.stored.state == "published"
+
+
+def test_only_what_was_verified_is_shown_and_no_other_manifest_takes_its_name(kept: Kept) -> None:
+    verified = verify_release(kept.consortium.folder / RELEASE, kept.consortium.signed_roster(), now=NOW)
+    for changed in (replace(kept.stored, release=OTHER), replace(kept.stored, manifest_digest="0" * 64)):
+        with pytest.raises(RefusedError, match="not the release that was verified"):
+            kept.storage.releases.show(verified, changed, now=NOW)
+    other = replace(verified, manifest_digest="0" * 64)
+    with pytest.raises(RefusedError, match="another release is called"):
+        kept.storage.releases.show(other, replace(kept.stored, manifest_digest="0" * 64), now=NOW)
+
+
+def test_parts_of_files_are_read_and_what_is_not_there_is_refused(kept: Kept) -> None:
+    blobs, place = kept.storage.blobs, kept.stored.place
+    data = (kept.consortium.folder / RELEASE / layout.DATASHEET).read_bytes()
+    assert blobs.read(place, layout.DATASHEET, 0, len(data)) == data
+    assert blobs.read(place, layout.DATASHEET, 5, 9) == data[5:9]
+    assert blobs.read(place, layout.DATASHEET, len(data) - 2, len(data) + 100) == data[-2:]
+    assert blobs.read(place, layout.DATASHEET, len(data), len(data)) == b""
+    for wrong in ((place, "no-such-file"), ("no-such-place", layout.DATASHEET)):
+        with pytest.raises(VerificationError) as caught:
+            blobs.read(*wrong, 0, 1)
+        assert caught.value.cause == "file-missing"
+    assert blobs.keep(kept.consortium.folder / RELEASE) == place
+
+
+def test_a_token_opens_its_release_until_it_ends(kept: Kept) -> None:
+    tokens = kept.storage.tokens
+    asked = {"name": "Ada", "email": "a@example.org", "purpose": "teaching", "agreement": "1.0"}
+    grant = tokens.grant(RELEASE, **asked, now=NOW, lifetime=DAY)
+    another = tokens.grant(RELEASE, **asked, now=NOW, lifetime=DAY)
+    assert grant.token != another.token
+    assert grant.expires == NOW + DAY
+    assert tokens.allows(grant.token, RELEASE, now=NOW)
+    assert not tokens.allows(grant.token, OTHER, now=NOW)
+    assert not tokens.allows(grant.token, RELEASE, now=NOW + DAY)
+    for wrong in ("", "x", grant.token[:-1], grant.token.upper(), "a" * 5000, "\udce9"):
+        assert not tokens.allows(wrong, RELEASE, now=NOW)
+        assert not tokens.revoke(wrong, now=NOW)
+    assert tokens.revoke(grant.token, now=NOW)
+    assert not tokens.revoke(grant.token, now=NOW)
+    assert not tokens.allows(grant.token, RELEASE, now=NOW)
+    assert tokens.allows(another.token, RELEASE, now=NOW)
+
+
+def test_a_second_opening_of_the_same_files_sees_what_the_first_wrote(consortium: Consortium, tmp_path: Path) -> None:
+    one, two = (Kept(consortium, in_files(consortium, tmp_path)) for _ in range(2))
+    assert two.storage.releases.releases() == {}
+    one.publish(RELEASE)
+    assert set(two.storage.releases.releases()) == {RELEASE}
+    two.storage.releases.hide(RELEASE, now=NOW)
+    assert one.storage.releases.releases() == {}
