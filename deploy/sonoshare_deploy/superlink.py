@@ -1,13 +1,14 @@
 """Starting the SuperLink of a coordinator, and waiting until it answers."""
 
+import contextlib
 import os
 import ssl
 import sys
 import time
-import urllib.error
-import urllib.request
 from pathlib import Path
 from typing import Final
+
+import httpx
 
 from sonoshare_deploy.addresses import Addresses, endpoint
 from sonoshare_deploy.processes import Supervised, Supervisor
@@ -17,6 +18,7 @@ from sonoshare_shared.errors import FederationError
 
 START_SECONDS: Final = 90.0
 POLL_SECONDS: Final = 0.2
+ASK_SECONDS: Final = 2.0
 FLOWER_APP: Final = Path(__file__).parent / "flower_app"
 
 
@@ -67,10 +69,9 @@ def _wait_until_healthy(home: CoordinatorPaths, addresses: Addresses, superlink:
     while time.monotonic() < end:
         if not superlink.running:
             raise FederationError(f"the SuperLink ended: {superlink.last_line()}", remedy=f"see {superlink.log}")
-        try:
-            urllib.request.urlopen(url, context=context, timeout=2).close()
-        except OSError:
-            time.sleep(POLL_SECONDS)
-        else:
-            return
+        # Not through a proxy of the environment: it listens on this machine.
+        with contextlib.suppress(httpx.HTTPError):
+            if httpx.get(url, verify=context, timeout=ASK_SECONDS, trust_env=False).is_success:
+                return
+        time.sleep(POLL_SECONDS)
     raise FederationError("the SuperLink does not answer", remedy=f"see {superlink.log}")

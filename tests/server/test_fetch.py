@@ -11,6 +11,7 @@ import pytest
 from click.testing import CliRunner
 from tests.server.catalogue_fixture import OTHER, UNPUBLISHED, site
 from tests.shared.consortium import NOW, RELEASE
+from tests.shared.memory_source import MemorySource
 
 from sonoshare_deploy.cli import fetch as fetch_command
 from sonoshare_deploy.cli import releases as releases_command
@@ -18,7 +19,8 @@ from sonoshare_deploy.cli import verify as verify_command
 from sonoshare_shared.errors import FederationError, InputError, IntegrityError, RefusedError, VerificationError
 from sonoshare_shared.protocol.release import layout
 from sonoshare_shared.protocol.release.fetch import fetch_release
-from sonoshare_shared.protocol.release.remote import connected, fresh_log, list_releases, require_server
+from sonoshare_shared.protocol.release.remote import HttpSource, connected, list_releases, require_server
+from sonoshare_shared.protocol.release.sources import FolderSource
 from sonoshare_shared.protocol.release.verify import verify_release
 
 
@@ -78,14 +80,16 @@ class Wire(httpx.BaseTransport):
         self._inner.close()
 
 
-def fetch(served, out, *, release=RELEASE, **options):
-    options = {"token": served.token(release), "pause": lambda _: None} | options
+def fetch(served, out, *, transport=None, **options):
+    token = options.pop("token", served.token())
+    with connected(served.url, token, transport) as client:
+        return fetch_from(HttpSource(client), served, out, **options)
+
+
+def fetch_from(source, served, out, **options):
+    options = {"pause": lambda _: None} | options
     return fetch_release(
-        served.url,
-        release,
-        out,
-        lambda folder: verify_release(folder, served.settings.roster, now=NOW),
-        **options,
+        source, RELEASE, out, lambda folder: verify_release(folder, served.settings.roster, now=NOW), **options
     )
 
 
@@ -151,11 +155,69 @@ def test_what_an_earlier_fetch_left_is_cleared(served, tmp_path):
     assert not (tmp_path / "out/masks").is_symlink()
 
 
+def changed(served, path, data):
+    source = MemorySource.of(served.bundle())
+    listing = source.listing(RELEASE)
+    source.releases[RELEASE][path] = data(source.releases[RELEASE][path])
+    source.change = lambda _: listing
+    return source
+
+
 @pytest.mark.parametrize("change", [lambda body: body[:-1] + b"~", lambda body: body + b"more"])
 def test_changed_file_is_refused(served, tmp_path, change):
     with pytest.raises(IntegrityError):
-        fetch(served, tmp_path / "out", transport=Wire(layout.DATASHEET, change=change))
+        fetch_from(changed(served, layout.DATASHEET, change), served, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_file_that_ends_early_every_time_is_given_up(served, tmp_path):
+    with pytest.raises(FederationError, match="ended early"):
+        fetch_from(changed(served, layout.DATASHEET, lambda body: body[:-1]), served, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("kind", ["folder", "memory"])
+def test_a_release_is_fetched_from_any_source(served, tmp_path, kind):
+    folder = served.consortium.folder
+    source = FolderSource(folder) if kind == "folder" else MemorySource.of(served.bundle())
+    assert fetch_from(source, served, tmp_path / "out").manifest.release == RELEASE
+
+
+@pytest.mark.parametrize("cut", range(0, 8001, 500))
+def test_case_29_cut_anywhere_and_resumed_where_it_stopped(served, tmp_path, cut):
+    source = MemorySource.of(served.bundle())
+    source.cuts[layout.PRIVACY_HTML] = [cut]
+    fetch_from(source, served, tmp_path / "out")
+    assert [start for path, start in source.asked if path == layout.PRIVACY_HTML] == [0, cut]
+
+
+def _with_first(listing, **changes):
+    first, *others = listing.files
+    return listing.model_copy(update={"files": (first.model_copy(update=changes), *others)})
+
+
+def _with_clash(listing):
+    twin = listing.files[0].model_copy(update={"path": "manifest.JSON"})
+    return listing.model_copy(update={"files": (*listing.files, twin)})
+
+
+DISHONEST_LISTINGS = {
+    "path outside": (lambda listing: _with_first(listing, path="../../evil"), VerificationError),
+    "absolute path": (lambda listing: _with_first(listing, path="/evil"), VerificationError),
+    "clash of case": (_with_clash, VerificationError),
+    "more than any disk holds": (lambda listing: _with_first(listing, size=1 << 62), InputError),
+}
+
+
+@pytest.mark.parametrize("name", DISHONEST_LISTINGS)
+def test_case_20_dishonest_listing_is_refused(served, tmp_path, name):
+    change, error = DISHONEST_LISTINGS[name]
+    source = MemorySource.of(served.bundle())
+    source.change = change
+    with pytest.raises(error):
+        fetch_from(source, served, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    assert not (tmp_path.parent / "evil").exists()
 
 
 def _listing(edit):
@@ -167,33 +229,29 @@ def _listing(edit):
     return change
 
 
-BAD_LISTINGS = {
-    "path outside": (lambda v: v["files"][0].update(path="../../evil"), VerificationError),
-    "absolute path": (lambda v: v["files"][0].update(path="/evil"), VerificationError),
-    "clash of case": (lambda v: v["files"].append(v["files"][0] | {"path": "manifest.JSON"}), VerificationError),
-    "more than any disk holds": (lambda v: v["files"][0].update(size=1 << 62), InputError),
-    "another release": (lambda v: v.update(release="other"), FederationError),
-    "no files": (lambda v: v.update(files=[]), FederationError),
-    "negative size": (lambda v: v["files"][0].update(size=-1), FederationError),
-}
-
-
-@pytest.mark.parametrize("name", BAD_LISTINGS)
-def test_case_20_dishonest_listing_is_refused(served, tmp_path, name):
-    edit, error = BAD_LISTINGS[name]
-    with pytest.raises(error):
+@pytest.mark.parametrize(
+    "edit",
+    [
+        lambda v: v.update(release="other"),
+        lambda v: v.update(files=[]),
+        lambda v: v["files"][0].update(size=-1),
+        lambda v: v["files"][0].update(sha256="x"),
+        lambda v: v.pop("files"),
+    ],
+)
+def test_a_listing_that_is_none_is_refused(served, tmp_path, edit):
+    with pytest.raises(FederationError):
         fetch(served, tmp_path / "out", transport=Wire("/files", change=_listing(edit)))
     assert not (tmp_path / "out").exists()
-    assert not (tmp_path.parent / "evil").exists()
 
 
-def test_extra_file_in_the_listing_does_not_verify(served, tmp_path):
-    def twice(value):
-        entry = next(e for e in value["files"] if e["path"] == layout.DATASHEET)
-        value["files"] = [e for e in value["files"] if e is not entry]
-
+def test_a_file_that_the_listing_leaves_out_does_not_verify(served, tmp_path):
+    source = MemorySource.of(served.bundle())
+    source.change = lambda listing: listing.model_copy(
+        update={"files": tuple(file for file in listing.files if file.path != layout.DATASHEET)}
+    )
     with pytest.raises(VerificationError) as caught:
-        fetch(served, tmp_path / "out", transport=Wire("/files", change=_listing(twice)))
+        fetch_from(source, served, tmp_path / "out")
     assert caught.value.cause == "file-missing"
     assert not (tmp_path / "out").exists()
 
@@ -203,16 +261,14 @@ def test_refusals_are_clear(served, tmp_path):
         fetch(served, tmp_path / "out", token=None)
     with pytest.raises(RefusedError, match="token"):
         fetch(served, tmp_path / "out", token="wrong")
-    with pytest.raises(InputError):
-        fetch_release(served.url, UNPUBLISHED, tmp_path / "out", lambda _: None)
-    with pytest.raises(InputError):
-        fetch_release(served.url, "../x", tmp_path / "out", lambda _: None)
+    with connected(served.url) as client, pytest.raises(InputError):
+        fetch_release(HttpSource(client), UNPUBLISHED, tmp_path / "out", lambda _: None)
     (tmp_path / "full").mkdir()
     (tmp_path / "full/file").write_bytes(b"")
     with pytest.raises(InputError, match="exists"):
         fetch(served, tmp_path / "full")
-    with pytest.raises(FederationError, match="reach"):
-        fetch_release("http://127.0.0.1:9", RELEASE, tmp_path / "out", lambda _: None)
+    with connected("http://127.0.0.1:9") as client, pytest.raises(FederationError, match="reach"):
+        fetch_release(HttpSource(client), RELEASE, tmp_path / "out", lambda _: None)
 
 
 @pytest.mark.parametrize(
@@ -238,14 +294,13 @@ def test_https_and_loopback_are_accepted():
 
 def test_redirects_are_not_followed(tmp_path):
     wire = httpx.MockTransport(lambda _: httpx.Response(302, headers={"Location": "http://169.254.169.254/"}))
-    with pytest.raises(FederationError, match="302"):
-        fetch_release("https://example.org", RELEASE, tmp_path / "out", lambda _: None, token="t", transport=wire)
+    with connected("https://example.org", "t", wire) as client, pytest.raises(FederationError, match="302"):
+        fetch_release(HttpSource(client), RELEASE, tmp_path / "out", lambda _: None)
 
 
-def test_listing_and_log_of_the_client(served):
+def test_the_list_of_a_catalogues_releases(served):
     with connected(served.url) as client:
         assert {release["release"] for release in list_releases(client)} == {RELEASE, OTHER}
-        assert fresh_log(client).entries == tuple(e.decode() for e in served.consortium.log().entries)
 
 
 def test_answers_that_are_no_lists():
@@ -267,6 +322,9 @@ def test_commands_from_list_to_verify(served, tmp_path, monkeypatch):
     options = ["--server", served.url, "--token", served.token(), "--out", out, "--roster", str(roster), "--json"]
     fetched = _last_line(runner.invoke(fetch_command.command, [RELEASE, *options]))
     assert (fetched["verified"], fetched["cause"], fetched["roster_pinned"]) == (True, None, True)
+    sent = str(tmp_path / "sent")
+    copied = ["--server", str(served.consortium.folder), "--out", sent, "--roster", str(roster), "--json"]
+    assert _last_line(runner.invoke(fetch_command.command, [RELEASE, *copied]))["verified"] is True
     log = tmp_path / "log.json"
     log.write_bytes(served.client.get("/api/v1/log").content)
     arguments = [out, "--roster", str(roster), "--log-head", str(log)]

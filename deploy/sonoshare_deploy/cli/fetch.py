@@ -1,6 +1,9 @@
 """``sonoshare fetch``: download a release and verify it."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -9,12 +12,33 @@ from sonoshare_deploy.cli.releases import DEFAULT_SERVER
 from sonoshare_deploy.cli.verify import Human, check
 from sonoshare_shared.errors import VerificationError
 
+if TYPE_CHECKING:
+    from sonoshare_shared.protocol.release.sources import ReleaseSource
+
 BUNDLED_ROSTER = "roster.dsse.json"
+
+
+@contextmanager
+def _source(server: str, token: str | None) -> Iterator["ReleaseSource"]:
+    from sonoshare_shared.protocol.release.remote import HttpSource, connected  # noqa: PLC0415
+    from sonoshare_shared.protocol.release.sources import FolderSource  # noqa: PLC0415
+
+    if Path(server).is_dir():
+        yield FolderSource(Path(server))
+        return
+    with connected(server, token) as client:
+        yield HttpSource(client)
 
 
 @click.command()
 @click.argument("release")
-@click.option("--server", envvar="SONOSHARE_SERVER", default=DEFAULT_SERVER, show_default=True, help="The catalogue.")
+@click.option(
+    "--server",
+    envvar="SONOSHARE_SERVER",
+    default=DEFAULT_SERVER,
+    show_default=True,
+    help="The catalogue, or a folder of releases.",
+)
 @click.option("--token", envvar="SONOSHARE_TOKEN", help="Token of the data-use agreement.")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder to make.")
 @click.option("--roster", "roster_file", type=click.Path(path_type=Path), help="Signed roster you trust.")
@@ -48,14 +72,14 @@ def command(
             return check(folder, roster_file or folder / BUNDLED_ROSTER, log_head=None, root=root)
 
         try:
-            result, human = fetch_release(
-                server,
-                release,
-                out,
-                verified,
-                token=token,
-                progress=lambda done, total: bar.update(task, completed=done, total=total),
-            )
+            with _source(server, token) as source:
+                result, human = fetch_release(
+                    source,
+                    release,
+                    out,
+                    verified,
+                    progress=lambda done, total: bar.update(task, completed=done, total=total),
+                )
         except VerificationError as error:
             if as_json:
                 emit({"verified": False, "cause": error.cause, "message": error.message}, as_json)

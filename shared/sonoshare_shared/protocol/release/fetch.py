@@ -1,7 +1,7 @@
 """Download a release: resumable, checksummed, in bounded memory, and visible only once it is verified.
 
 Files are collected in ``OUT.part``; each is written to ``NAME.part`` and renamed when its sha256 is right. A fetch
-that was cut goes on where it stopped, within a file too (``Range`` with ``If-Range``). When all files are there the
+that was cut goes on where it stopped, within a file too. When all files are there the
 caller's check runs over the folder, and only then does it become ``OUT``: what stands at ``OUT`` was verified.
 """
 
@@ -16,13 +16,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Self, TypeVar
 
-import httpx
-
 from sonoshare_shared.durable import appear
-from sonoshare_shared.errors import FederationError, InputError, IntegrityError
+from sonoshare_shared.errors import InputError, IntegrityError
 from sonoshare_shared.protocol.canonical import sha256_file
 from sonoshare_shared.protocol.release.paths import require_distinct_paths
-from sonoshare_shared.protocol.release.remote import ListedFile, connected, file_url, list_files, require_success
+from sonoshare_shared.protocol.release.sources import ListedFile, ReleaseSource, TransferCutError
 
 Checked = TypeVar("Checked")
 Progress = Callable[[int, int], None]
@@ -42,7 +40,7 @@ class _StoppedError(Exception):
 class _Job:
     """One fetch: shared by its threads."""
 
-    client: httpx.Client
+    source: ReleaseSource
     release: str
     folder: Path
     pause: Callable[[float], None]
@@ -61,25 +59,21 @@ class _Job:
 
 
 def fetch_release(
-    server: str,
+    source: ReleaseSource,
     release: str,
     out: Path,
     check: Callable[[Path], Checked],
     *,
-    token: str | None = None,
-    transport: httpx.BaseTransport | None = None,
     progress: Progress | None = None,
     pause: Callable[[float], None] = time.sleep,
 ) -> Checked:
     """Download a release and give it its name when ``check`` has passed.
 
     Args:
-        server: address of the catalogue; https, or http to this machine.
+        source: where it is got from.
         release: identifier.
         out: folder to make; absent or empty.
         check: verifies the downloaded folder and raises if it must not be used.
-        token: of the data-use agreement.
-        transport: for tests.
         progress: called with bytes on the disk and bytes in all.
         pause: waits between attempts; for tests.
 
@@ -87,25 +81,24 @@ def fetch_release(
         What ``check`` returned.
 
     Raises:
-        InputError: the folder, address or release cannot be used, or the disk is too small.
+        InputError: the folder or release cannot be used, or the disk is too small.
         RefusedError: no valid token.
-        FederationError: the catalogue cannot be reached or answers nonsense.
-        IntegrityError: a file is not what the catalogue lists, or ``check`` raised it.
+        FederationError: the source cannot be reached or answers nonsense.
+        IntegrityError: a file is not what the source lists, or ``check`` raised it.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"{out.name} already exists", remedy="choose another --out, or verify what is there")
     folder = out.with_name(out.name + ".part")
-    with connected(server, token, transport) as client:
-        listing = list_files(client, release)
-        require_distinct_paths(file.path for file in listing.files)
-        folder.mkdir(parents=True, exist_ok=True)
-        if folder.is_symlink():
-            raise InputError(f"{folder.name} is a link", remedy="remove it")
-        total = sum(file.size for file in listing.files)
-        _require_space(folder, total)
-        job = _Job(client, listing.release, folder, pause, progress, total)
-        _remove_strangers(folder, {file.path for file in listing.files})
-        _download(job, listing.files)
+    listing = source.listing(release)
+    require_distinct_paths(file.path for file in listing.files)
+    folder.mkdir(parents=True, exist_ok=True)
+    if folder.is_symlink():
+        raise InputError(f"{folder.name} is a link", remedy="remove it")
+    total = sum(file.size for file in listing.files)
+    _require_space(folder, total)
+    job = _Job(source, listing.release, folder, pause, progress, total)
+    _remove_strangers(folder, {file.path for file in listing.files})
+    _download(job, listing.files)
     checked = check(folder)
     if out.exists():
         out.rmdir()
@@ -161,9 +154,7 @@ def _one(job: _Job, file: ListedFile) -> None:
                 return
             part.restart()
     path.unlink()
-    raise IntegrityError(
-        f"{file.path} is not the file that the catalogue lists", remedy="tell the catalogue's operator"
-    )
+    raise IntegrityError(f"{file.path} is not the file that is listed", remedy="tell the catalogue's operator")
 
 
 class _Part:
@@ -214,30 +205,24 @@ def _fill(job: _Job, file: ListedFile, part: _Part) -> None:
         before = part.size
         try:
             _receive(job, file, part)
-        except httpx.TransportError as error:
+        except TransferCutError:
             failures = failures + 1 if part.size <= before else 1
             if failures >= ATTEMPTS_WITHOUT_PROGRESS:
-                raise FederationError(
-                    f"the connection was lost at {file.path}: {error}", remedy="run the same command again to go on"
-                ) from error
+                raise
             job.pause(min(8.0, 0.25 * 2**failures))
 
 
 def _receive(job: _Job, file: ListedFile, part: _Part) -> None:
-    """One request; appends what comes to the part.
+    """Ask once; appends what comes to the part.
 
     Raises:
-        httpx.TransportError: the connection was cut; what came is in the part.
+        TransferCutError: it was cut; what came is in the part.
     """
-    start = part.size
-    headers = {"Range": f"bytes={start}-", "If-Range": f'"{file.sha256}"'} if start else {}
-    with job.client.stream("GET", file_url(job.release, file.path), headers=headers) as response:
-        require_success(response, f"{job.release}/{file.path}")
-        if start and response.headers.get("Content-Range") != f"bytes {start}-{file.size - 1}/{file.size}":
+    with job.source.reading(job.release, file, part.size) as reading:
+        if reading.start != part.size:
             part.restart()  # the whole file comes: what we hold is of another content
         try:
-            # Without a block size, which would hold bytes back and lose them when the connection is cut.
-            for block in response.iter_raw():
+            for block in reading.blocks:
                 if job.stopped.is_set():
                     raise _StoppedError
                 if part.size + len(block) > file.size:
@@ -246,4 +231,4 @@ def _receive(job: _Job, file: ListedFile, part: _Part) -> None:
         finally:
             part.flush()
     if part.size < file.size:
-        raise httpx.RemoteProtocolError("the answer ended early")
+        raise TransferCutError(f"{file.path} ended early", remedy="run the same command again to go on")

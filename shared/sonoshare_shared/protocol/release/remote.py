@@ -7,38 +7,23 @@ host. Nothing that a catalogue says is believed because it says so: ``release.ve
 import ipaddress
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Annotated, Any, Final
+from typing import Any, Final
 from urllib.parse import quote, urlsplit
 
 import httpx
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from sonoshare_shared.errors import FederationError, InputError, RefusedError
-from sonoshare_shared.protocol.documents.base import HexDigest, Identifier
-from sonoshare_shared.protocol.release.evidence import LogView
+from sonoshare_shared.protocol.release.sources import (
+    FileListing,
+    ListedFile,
+    Reading,
+    TransferCutError,
+    require_release_id,
+)
 
 MAX_ANSWER_BYTES: Final = 256 << 20
 _CONNECT_SECONDS, _READ_SECONDS = 10.0, 60.0
-_IDENTIFIER: Final = TypeAdapter(Identifier)
-
-
-class ListedFile(BaseModel):
-    """A file of a release as the catalogue lists it; fields we do not know are ignored."""
-
-    model_config = ConfigDict(frozen=True)
-
-    path: str
-    size: Annotated[int, Field(ge=0)]
-    sha256: HexDigest
-
-
-class FileListing(BaseModel):
-    """Every file of a release, the manifest and signatures included."""
-
-    model_config = ConfigDict(frozen=True)
-
-    release: Identifier
-    files: Annotated[tuple[ListedFile, ...], Field(min_length=1)]
 
 
 def require_server(server: str) -> str:
@@ -97,31 +82,55 @@ def list_releases(client: httpx.Client) -> list[dict[str, Any]]:
     return releases
 
 
-def list_files(client: httpx.Client, release: str) -> FileListing:
-    """Every file of a release."""
+class HttpSource:
+    """The releases of a catalogue.
+
+    Args:
+        client: connected to it, see `connected`.
+    """
+
+    def __init__(self, client: httpx.Client) -> None:
+        self._client = client
+
+    def listing(self, release: str) -> FileListing:
+        """Every file of a release."""
+        identifier = require_release_id(release)
+        try:
+            listing = FileListing.model_validate(_json(self._client, f"/api/v1/releases/{identifier}/files"))
+        except ValidationError as error:
+            raise FederationError(
+                "the catalogue's list of files is not valid", remedy="check the server address"
+            ) from error
+        if listing.release != identifier:
+            raise FederationError("the catalogue lists the files of another release", remedy="tell its operator")
+        return listing
+
+    @contextmanager
+    def reading(self, release: str, file: ListedFile, start: int) -> Iterator[Reading]:
+        """Bytes of a file from ``start`` on, or all of it where it is not the one that was listed."""
+        headers = {"Range": f"bytes={start}-", "If-Range": f'"{file.sha256}"'} if start else {}
+        url = f"/api/v1/releases/{release}/files/{quote(file.path)}"
+        with _cut(file), self._client.stream("GET", url, headers=headers) as response:
+            require_success(response, f"{release}/{file.path}")
+            wanted = f"bytes {start}-{file.size - 1}/{file.size}"
+            goes_on = bool(start) and response.headers.get("Content-Range") == wanted
+            yield Reading(start if goes_on else 0, _blocks(response, file))
+
+
+@contextmanager
+def _cut(file: ListedFile) -> Iterator[None]:
     try:
-        identifier = _IDENTIFIER.validate_python(release)
-    except ValidationError as error:
-        raise InputError(f"{release[:80]!r} is no release id", remedy="list them with: sonoshare releases") from error
-    try:
-        listing = FileListing.model_validate(_json(client, f"/api/v1/releases/{identifier}/files"))
-    except ValidationError as error:
-        raise FederationError(
-            "the catalogue's list of files is not valid", remedy="check the server address"
+        yield
+    except httpx.TransportError as error:
+        raise TransferCutError(
+            f"the connection was lost at {file.path}: {error}", remedy="run the same command again to go on"
         ) from error
-    if listing.release != identifier:
-        raise FederationError("the catalogue lists the files of another release", remedy="tell its operator")
-    return listing
 
 
-def fresh_log(client: httpx.Client) -> LogView:
-    """The catalogue's copy of the transparency log, not yet verified."""
-    return LogView.model_validate(_json(client, "/api/v1/log"))
-
-
-def file_url(release: str, path: str) -> str:
-    """Address of a file, relative to the server."""
-    return f"/api/v1/releases/{release}/files/{quote(path)}"
+def _blocks(response: httpx.Response, file: ListedFile) -> Iterator[bytes]:
+    # Without a block size, which would hold bytes back and lose them when the connection is cut.
+    with _cut(file):
+        yield from response.iter_raw()
 
 
 def require_success(response: httpx.Response, what: str) -> None:
