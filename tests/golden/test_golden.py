@@ -14,7 +14,9 @@ from tests.deploy.command import sonoshare
 from sonoshare_client.node.home import NodeHome
 from sonoshare_client.vault.store import Vault
 from sonoshare_server.catalogue.database import Database
-from sonoshare_server.catalogue.store import ReleaseStore
+from sonoshare_server.catalogue.publishing import publish
+from sonoshare_server.catalogue.settings import CatalogueSettings
+from sonoshare_server.catalogue.storage import Storage, open_storage
 from sonoshare_shared.errors import NewerVersionError
 from sonoshare_shared.protocol import merkle
 from sonoshare_shared.protocol.canonical import canonical_bytes, parsed_json, sha256_file, sha256_hex
@@ -188,32 +190,45 @@ def test_an_old_vault_opens_and_holds_the_patients_it_held(tmp_path):
 
 def test_an_old_catalogue_opens_and_shows_its_release(tmp_path):
     shutil.copy(V1 / "catalogue.db", tmp_path / "catalogue.db")
-    database = Database(tmp_path / "catalogue.db")
-    stored = ReleaseStore(database).get("r1")
-    database.close()
+    shutil.copytree(V1 / "release", tmp_path / "releases" / "r1")
+    storage = _catalogue(tmp_path)
+    stored = storage.releases.find("r1")
     assert stored.state == "published"
     assert stored.manifest_digest == sha256_file(V1 / "release" / layout.MANIFEST)
     assert stored.summary["images"] == 16
-    assert _version(tmp_path / "catalogue.db") == 1
+    assert _version(tmp_path / "catalogue.db") == 2
+    # It lay in a folder that is gone; now it is found where the catalogue lies, wherever that is.
+    manifest = (V1 / "release" / layout.MANIFEST).read_bytes()
+    assert storage.blobs.read(stored.place, layout.MANIFEST, 0, len(manifest)) == manifest
+
+
+def test_an_old_catalogue_still_finds_a_release_that_lay_elsewhere(tmp_path):
+    shutil.copy(V1 / "catalogue.db", tmp_path / "catalogue.db")
+    with closing(sqlite3.connect(tmp_path / "catalogue.db", isolation_level=None)) as database:
+        database.execute("UPDATE releases SET bundle = ?", (str(V1 / "release"),))
+    assert _catalogue(tmp_path).releases.find("r1").place == str(V1 / "release")
 
 
 def test_an_old_release_is_published_by_todays_catalogue(tmp_path):
-    database = Database(tmp_path / "catalogue.db")
-    store = ReleaseStore(database)
-    store.publish(V1 / "release", Envelope.load(ROSTER), now=THEN)
-    hospitals = store.get("r1").summary["hospitals"]
-    database.close()
+    storage = _catalogue(tmp_path)
+    publish(storage.releases, storage.blobs, V1 / "release", Envelope.load(ROSTER), now=THEN)
+    hospitals = storage.releases.find("r1").summary["hospitals"]
     assert [hospital["verdict"] for hospital in hospitals] == ["PASS", "PASS"]
 
 
-@pytest.mark.parametrize("name", ["index", "catalogue"])
-def test_a_database_of_a_newer_version_is_refused_in_one_line(tmp_path, name):
+def _catalogue(folder) -> Storage:
+    settings = CatalogueSettings(database=folder / "catalogue.db", roster=Envelope.load(ROSTER), clock=lambda: THEN)
+    return open_storage(settings)
+
+
+@pytest.mark.parametrize(("name", "known"), [("index", 1), ("catalogue", 2)])
+def test_a_database_of_a_newer_version_is_refused_in_one_line(tmp_path, name, known):
     shutil.copytree(V1 / "vault-node", tmp_path / "node")
     shutil.copy(V1 / "catalogue.db", tmp_path / "catalogue.db")
     path = tmp_path / "node" / "vault" / "index.db" if name == "index" else tmp_path / "catalogue.db"
     with closing(sqlite3.connect(path)) as database:
-        database.execute("PRAGMA user_version = 2")
-    with pytest.raises(NewerVersionError, match="written by a newer version of SonoShare: version 2, known here 1"):
+        database.execute(f"PRAGMA user_version = {known + 1}")
+    with pytest.raises(NewerVersionError, match=f"newer version of SonoShare: version {known + 1}, known here {known}"):
         Vault(NodeHome.open(tmp_path / "node")) if name == "index" else Database(path)
 
 

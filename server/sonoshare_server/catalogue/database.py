@@ -38,6 +38,9 @@ _VERSIONS: Final[Versions] = (
             revoked TEXT
         ) STRICT""",
     ),
+    # A release below the catalogue's folder is remembered from there, so that the folder can be renamed. Version 1
+    # remembered where the coordinator's folder lay when the release was published.
+    ("UPDATE releases SET bundle = 'releases/' || release WHERE bundle LIKE '%/releases/' || release",),
 )
 _BUSY_SECONDS: Final = 10.0
 
