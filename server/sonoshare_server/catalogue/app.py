@@ -50,16 +50,6 @@ def create_app(settings: CatalogueSettings, storage: Storage | None = None) -> F
     return app
 
 
-def serve(app: FastAPI, host: str = LOOPBACK, port: int = 8080) -> None:
-    """Serve until interrupted.
-
-    Raises:
-        FederationError: the port is in use or may not be used.
-    """
-    with _bound(host, port) as listener:
-        _server(app).run(sockets=[listener])
-
-
 @contextmanager
 def serving(app: FastAPI, host: str = LOOPBACK, port: int = 0) -> Iterator[str]:
     """Serve in a thread while the block runs, and give the address; port 0 takes a free one.

@@ -22,7 +22,6 @@ from sonoshare_shared.science.model.tensors import (
     require_same_layout,
     tensor_bytes,
     tensors_from,
-    write_tensors,
 )
 
 AFFINE = "affine"
@@ -115,7 +114,7 @@ def adapter_bytes(state: Mapping[str, Tensor]) -> bytes:
 
 
 def adapter_digest(state: Mapping[str, Tensor]) -> str:
-    """sha256 of the canonical bytes: the digest of the file that `save_adapter` writes."""
+    """sha256 of the canonical bytes: the digest of the adapter's file."""
     return sha256_hex(tensor_bytes(state))
 
 
@@ -126,11 +125,6 @@ def adapter_from_bytes(data: bytes) -> State:
         ModelError: not safetensors.
     """
     return tensors_from(data)
-
-
-def save_adapter(path: Path, state: Mapping[str, Tensor]) -> None:
-    """Write an adapter file, whole or not at all."""
-    write_tensors(path, state)
 
 
 def read_adapter(path: Path) -> State:

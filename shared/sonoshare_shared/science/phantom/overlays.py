@@ -4,8 +4,6 @@ The marks are meaningless glyphs of three by five cells, never letters that coul
 the class: a classifier gains nothing by reading them.
 """
 
-from dataclasses import replace
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -15,11 +13,6 @@ from sonoshare_shared.science.phantom.scanners import Overlay
 
 NO_OVERLAY = Overlay(logo=0.0, annotation=0.0, measurement=0.0, calipers=0.0, depth_ruler=0.0, grey_bar=0.0)
 """A clean picture."""
-
-
-def without_calipers(overlay: Overlay) -> Overlay:
-    """The same scanner when there is nothing to measure."""
-    return replace(overlay, calipers=0.0)
 
 
 def _glyphs(rng: np.random.Generator, count: int) -> NDArray[np.bool_]:
