@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
+from pydantic_core import to_json
 
 from sonoshare_shared.durable import write_atomically
 from sonoshare_shared.errors import IntegrityError
@@ -45,4 +46,4 @@ def write_state(path: Path, value: Any) -> None:
     Raises:
         OSError: it could not be written; the old file is as it was.
     """
-    write_atomically(path, TypeAdapter(type(value)).dump_json(value))
+    write_atomically(path, to_json(value))

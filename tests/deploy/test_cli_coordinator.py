@@ -1,11 +1,15 @@
 """`sonoshare coordinator study` as a user's script sees it: tasks by name or file, trained sets, pinned bases."""
 
 import json
+import os
+import shutil
+import signal
 from pathlib import Path
 
 import pytest
 import torch
 from click.testing import CliRunner
+from tests.deploy.command import sonoshare
 from tests.deploy.members import admit, node_key
 
 from sonoshare_deploy.cli.coordinator import command
@@ -13,7 +17,7 @@ from sonoshare_deploy.provision import create_coordinator
 from sonoshare_server.consortium import admission, studies, terms
 from sonoshare_server.consortium.members import Consortium, read_members
 from sonoshare_server.federation.home import CoordinatorHome
-from sonoshare_shared.errors import InputError, ModelError
+from sonoshare_shared.errors import FederationError, InputError, ModelError
 from sonoshare_shared.protocol.canonical import sha256_file
 from sonoshare_shared.protocol.keys import SigningKey
 from sonoshare_shared.science.calibration.ballot import require_ballot_for
@@ -238,3 +242,58 @@ def test_a_ballot_takes_no_other_files_place(tmp_path: Path) -> None:
 def test_what_is_not_a_number_is_a_usage_error(home: Path, option: str, value: str) -> None:
     called = ["study", "create", "--home", str(home), "--name", "x", "--cohort", "north=100", option, value]
     assert CliRunner().invoke(command, called).exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "called"),
+    [
+        ("members.json", ("status",)),
+        ("consortium.json", ("study", "create", "--name", "s", "--cohort", "north=100")),
+        ("addresses.json", ("study", "run", "--name", "usual")),
+        ("nodes.json", ("expel", "--id", "south")),
+        ("studies/usual/state.json", ("study", "status", "--name", "usual")),
+    ],
+)
+@pytest.mark.parametrize("content", ["", '{"nor', "[]", '{"other": "program"}'])
+def test_a_torn_or_foreign_file_is_one_line_with_a_remedy(
+    home: Path, tmp_path: Path, name: str, called: tuple[str, ...], content: str
+) -> None:
+    if name in {"members.json", "nodes.json"} and content == "[]":
+        return  # nobody is admitted
+    own = tmp_path / "coordinator"
+    shutil.copytree(home, own)
+    admit(own, "south")
+    if not (own / "studies" / "usual").exists():
+        create(own, "usual", "--cohort", "south=100")
+    (own / name).write_text(content)
+    run = sonoshare("coordinator", *called, "--home", own)
+    assert run.returncode == 1
+    (line,) = run.errors
+    assert Path(name).name in line
+    assert line.endswith(")")  # the remedy
+
+
+def test_a_release_that_is_not_published_cannot_be_taken_off_the_list(home: Path) -> None:
+    run = sonoshare("coordinator", "release", "unpublish", "--home", home, "--name", "r1")
+    assert run.errors == ["error: r1 is not published (list what is: sonoshare releases)"]
+
+
+def test_one_action_at_a_time_and_a_killed_one_holds_nothing(home: Path) -> None:
+    held, tell = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            with CoordinatorHome(home).exclusive():
+                os.write(tell, b"1")
+                signal.pause()
+        finally:
+            os._exit(0)
+    assert os.read(held, 1) == b"1"
+    with pytest.raises(FederationError, match="another action"), CoordinatorHome(home).exclusive():
+        pass
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    with CoordinatorHome(home).exclusive():
+        pass
+    with CoordinatorHome(home).exclusive():
+        pass

@@ -3,10 +3,12 @@
 import ast
 import errno
 import json
+import math
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.shared.killed import full_disk_after, killed_at
@@ -143,6 +145,14 @@ def test_state_comes_back_as_it_was_and_newer_fields_are_passed_over(tmp_path: P
     assert read_state(path, dict[str, Seen], remedy="") == {"a": Seen(3)}
     with pytest.raises(FileNotFoundError):
         read_state(tmp_path / "none.json", dict[str, Seen], remedy="")
+
+
+def test_figures_come_back_bit_for_bit_and_what_is_no_number_stays_none(tmp_path: Path) -> None:
+    figures = {"auc": 0.1 + 0.2, "missing": math.nan, "bound": math.inf, "counts": [1, 2]}
+    write_state(tmp_path / "unit.json", figures)
+    again = read_state(tmp_path / "unit.json", dict[str, Any], remedy="")
+    assert math.isnan(again.pop("missing"))
+    assert again == {name: value for name, value in figures.items() if name != "missing"}
 
 
 def test_an_event_that_was_cut_keeps_its_own_line_and_is_left_out(tmp_path: Path) -> None:

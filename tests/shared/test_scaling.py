@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from sonoshare_shared.errors import InputError
+from sonoshare_shared.errors import InputError, IntegrityError
 from sonoshare_shared.science.evaluation.labelled import LabelledImages
 from sonoshare_shared.science.evaluation.scaling import (
     Scaling,
@@ -104,6 +104,14 @@ def test_a_full_disk_at_the_first_write_leaves_a_folder_to_go_on_in(
             units.get("unit", lambda: {"figure": 1})
     assert [path.name for path in tmp_path.iterdir()] == ["settings.json"]
     assert units.get("unit", lambda: {"figure": 2}) == {"figure": 2}
+
+
+@pytest.mark.parametrize("name", ["settings.json", "unit.json"])
+def test_a_torn_file_of_a_work_folder_is_one_line_with_a_remedy(tmp_path: Path, name: str) -> None:
+    Units(tmp_path, {"steps": 2}).get("unit", lambda: {"figure": 1})
+    (tmp_path / name).write_text('{"ste')
+    with pytest.raises(IntegrityError, match=f"{name} is damaged"):
+        Units(tmp_path, {"steps": 2}).get("unit", lambda: {"figure": 1})
 
 
 def test_thinning_keeps_whole_patients_and_the_share(

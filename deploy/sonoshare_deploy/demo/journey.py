@@ -34,7 +34,6 @@ from sonoshare_server.consortium.members import Consortium
 from sonoshare_server.consortium.publication import publish_release
 from sonoshare_server.consortium.studies import draft_study
 from sonoshare_server.federation.home import CoordinatorHome, Study
-from sonoshare_server.federation.statements import candidate_folder
 from sonoshare_server.release.pipeline import facts_for
 from sonoshare_shared.errors import InputError, RefusedError
 from sonoshare_shared.protocol.documents import AuditStatement
@@ -107,7 +106,7 @@ class Journey:
     @property
     def candidate(self) -> Path:
         """Folder of the candidate that the hospitals audited."""
-        return candidate_folder(self.study, RELEASE)
+        return self.study.candidate(RELEASE).path
 
     def run(self) -> None:
         """Every stage in order; a refusal of the gate ends the journey without an exception."""

@@ -11,11 +11,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Final, Literal
+from typing import Literal
 
 from sonoshare_server.federation.calibration import votes_evidence
 from sonoshare_server.federation.home import CoordinatorHome, Study
-from sonoshare_server.federation.statements import DRAFT, candidate_folder, stored_envelopes
+from sonoshare_server.federation.statements import stored_envelopes
+from sonoshare_server.paths import CandidatePaths
 from sonoshare_server.release.build import finalise, seal
 from sonoshare_server.release.draw import Outcome, outcome_of
 from sonoshare_server.release.facts import Facts
@@ -27,7 +28,6 @@ from sonoshare_shared.protocol.documents.base import public_day
 from sonoshare_shared.protocol.documents.release import ReleaseManifest
 from sonoshare_shared.protocol.documents.statement import STATEMENT_PAYLOAD_TYPE
 from sonoshare_shared.protocol.envelope import Envelope
-from sonoshare_shared.protocol.release import layout
 from sonoshare_shared.protocol.release.candidate import Candidate
 from sonoshare_shared.protocol.release.evidence import LogProof, append_release
 from sonoshare_shared.protocol.release.veto import vetoed_images
@@ -36,7 +36,6 @@ from sonoshare_shared.science.model.base import IMPORTED
 
 Action = Literal["calibrate", "audit", "sign"]
 Act = Callable[[Action, str], None]
-STATEMENTS: Final = "statements"
 
 
 @dataclass(frozen=True)
@@ -56,9 +55,14 @@ class Pipeline:
     act: Act
 
     @property
+    def candidate(self) -> CandidatePaths:
+        """Where the candidate lies."""
+        return self.study.candidate(self.release)
+
+    @property
     def folder(self) -> Path:
         """Folder of the candidate."""
-        return candidate_folder(self.study, self.release)
+        return self.candidate.path
 
     def calibrate(self) -> Outcome | None:
         """Have every hospital vote on the phantoms, once; None where the plan has no calibration.
@@ -107,7 +111,7 @@ class Pipeline:
 
     def statements(self) -> dict[str, Envelope]:
         """Signed statements that came back."""
-        return stored_envelopes(self.folder / STATEMENTS, self.study.plan)
+        return stored_envelopes(self.candidate.statements_path, self.study.plan)
 
     def said(self) -> dict[str, AuditStatement]:
         """What the hospitals say, signatures checked."""
@@ -143,7 +147,7 @@ class Pipeline:
         destination = self.home.releases / self.release
         if destination.exists():
             return destination
-        draft = self.folder / DRAFT
+        draft = self.candidate.draft_path
         if not draft.exists():
             finalise(
                 self.folder,
@@ -156,16 +160,16 @@ class Pipeline:
                 votes=votes_evidence(self.study),
             )
         signatures = self._signatures()
-        manifest = ReleaseManifest.from_bytes((draft / layout.MANIFEST).read_bytes())
+        manifest = ReleaseManifest.from_bytes(self.candidate.manifest_path.read_bytes())
         seal(draft, destination, signatures=signatures, log_proof=self._logged(manifest))
         return destination
 
     def _vetoed(self) -> frozenset[int]:
-        candidate = Candidate.from_bytes((self.folder / layout.CANDIDATE).read_bytes())
+        candidate = Candidate.from_bytes(self.candidate.listing_path.read_bytes())
         return vetoed_images(candidate, self.study.plan.audit.veto, tuple(self.said().values()))
 
     def _signatures(self) -> Mapping[str, Envelope]:
-        folder = self.folder / layout.SIGNATURES
+        folder = self.candidate.signatures_path
         if len(stored_envelopes(folder, self.study.plan)) < len(self.study.plan.cohorts):
             self.act("sign", self.release)
         signatures = stored_envelopes(folder, self.study.plan)
@@ -193,7 +197,7 @@ def objections_to(study: Study, said: Mapping[str, AuditStatement]) -> list[str]
 
 def facts_for(home: CoordinatorHome, study: Study, created: datetime, **known: object) -> Facts:
     """Facts of a release that the coordinator's folder holds, and what the caller knows besides."""
-    sequence = 1 + sum(1 for path in home.releases.iterdir() if (path / layout.MANIFEST).exists())
+    sequence = 1 + len(home.sealed_releases())
     title = f"Synthetic breast ultrasound: {study.plan.task.name}"
     # The day: when exactly the last hospital's audit had ended is nobody's business.
     day = public_day(created)

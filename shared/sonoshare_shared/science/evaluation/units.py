@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from sonoshare_shared.durable import write_atomically
 from sonoshare_shared.errors import InputError
+from sonoshare_shared.state import read_state, write_state
 
 PINNED = "settings.json"
 
@@ -38,23 +38,22 @@ class Units:
     ) -> None:
         self.folder, self.computes, self._say = folder, compute, say
         folder.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(pinned)
         path = folder / PINNED
         if not path.exists():
-            write_atomically(path, text.encode())
-        elif json.loads(path.read_text()) != json.loads(text):
+            write_state(path, dict(pinned))
+        elif read_state(path, dict[str, Any], remedy="give an empty work folder") != json.loads(json.dumps(pinned)):
             raise InputError("the work folder holds figures of other settings", remedy="give an empty work folder")
 
     def get(self, name: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any] | None:
         """The unit of that name, made if need be; None where it is missing and this only reads."""
         path = self.folder / f"{name}.json"
         if path.exists():
-            return dict(json.loads(path.read_text()))
+            return read_state(path, dict[str, Any], remedy="remove it: it is made again")
         if not self.computes:
             return None
         self._say(name)
         value = make()
-        write_atomically(path, json.dumps(value).encode())
+        write_state(path, value)
         return value
 
     def file(self, name: str, make: Callable[[Path], None]) -> Path:
