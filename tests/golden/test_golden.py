@@ -1,4 +1,4 @@
-"""Documents and databases of version 1 verify with today's code, and for ever."""
+"""Documents and databases of earlier days verify with today's code, and for ever."""
 
 import json
 import shutil
@@ -35,11 +35,13 @@ from sonoshare_shared.protocol.keys import PublicKey
 from sonoshare_shared.protocol.release import layout
 from sonoshare_shared.protocol.release.candidate import Candidate
 from sonoshare_shared.protocol.release.evidence import REVOCATION_PAYLOAD_TYPE, LogView, Revocation
+from sonoshare_shared.protocol.release.statements import statement_of
 from sonoshare_shared.protocol.release.verify import open_roster, verify_release
 from sonoshare_shared.protocol.signed import Signed
 from sonoshare_shared.protocol.translog import require_extension, verified_head
 
 V1 = Path(__file__).parent / "v1"
+V2 = V1.with_name("v2")
 ROSTER = V1 / "roster.dsse.json"
 THEN = datetime(2026, 11, 29, tzinfo=UTC)
 HEADS = {
@@ -235,3 +237,21 @@ def test_a_database_of_a_newer_version_is_refused_in_one_line(tmp_path, name, kn
 def _version(path):
     with closing(sqlite3.connect(path)) as database:
         return database.execute("PRAGMA user_version").fetchone()[0]
+
+
+def test_a_ledger_of_both_versions_verifies():
+    """Entries with milliseconds and without salt, then entries that say the day and are salted, in one chain."""
+    run = sonoshare("verify", V2 / "ledger-north.json", "--roster", ROSTER, "--json")
+    assert run.returncode == 0, run.stderr
+    said = json.loads(run.stdout.splitlines()[-1])
+    export = LedgerExport.from_bytes((V2 / "ledger-north.json").read_bytes())
+    assert (said["entries"], said["head"]) == (11, export.head)
+    assert [len(signed.charge.time) for signed in export.charges()] == [29] * 7 + [10] * 4
+
+
+def test_a_verdict_that_names_its_adapter_verifies(roster):
+    data = (V2 / "attestation-north.dsse.json").read_bytes()
+    manifest = ReleaseManifest.from_bytes((V1 / "release" / layout.MANIFEST).read_bytes())
+    statement = statement_of(layout.attestation_path("north"), data, manifest, roster)
+    assert statement.predicate.adapter_digest == manifest.model_digest
+    assert statement.predicate.time == datetime(2026, 11, 28, tzinfo=UTC)
