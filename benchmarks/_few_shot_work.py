@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from benchmarks._utility_adapters import Training, patients_of, plain_adapter
 from benchmarks._utility_votes import Voting, voted
-from benchmarks._utility_work import Array, eight_bits, held_out_loss
+from benchmarks._utility_work import Array, held_out_loss
 from benchmarks.utility import within_fold_ranks
 from sonoshare_shared.durable import write_atomically
 from sonoshare_shared.errors import InputError
@@ -25,6 +25,7 @@ from sonoshare_shared.science.evaluation.auc import paired_difference, patient_b
 from sonoshare_shared.science.evaluation.classifier import STEPS, fit
 from sonoshare_shared.science.evaluation.labelled import LabelledImages
 from sonoshare_shared.science.evaluation.units import Units
+from sonoshare_shared.science.levels import eight_bits
 from sonoshare_shared.science.model.adapter import load_adapter
 from sonoshare_shared.science.model.base import load_base
 from sonoshare_shared.science.model.conditions import Condition

@@ -27,6 +27,7 @@ from sonoshare_shared.science.evaluation.classifier import STEPS, fit, fit_probe
 from sonoshare_shared.science.evaluation.described import crops
 from sonoshare_shared.science.evaluation.labelled import LabelledImages
 from sonoshare_shared.science.evaluation.units import Units
+from sonoshare_shared.science.levels import eight_bits
 from sonoshare_shared.science.model.adapter import load_adapter
 from sonoshare_shared.science.model.base import load_base
 from sonoshare_shared.science.model.conditions import Condition
@@ -327,7 +328,3 @@ def held_out_loss(model: ConditionedUNet, held_out: LabelledImages, seed: int) -
         }
         losses.append(loss(batch))
     return float(torch.cat(losses).double().mean())
-
-
-def eight_bits(images: NDArray[np.float32]) -> NDArray[np.uint8]:
-    return np.rint(images * 255).astype(np.uint8)

@@ -34,7 +34,6 @@ from numpy.typing import NDArray
 from benchmarks import audit_scale
 from benchmarks._parts import print_figures
 from benchmarks.audit_controls import Memoriser
-from sonoshare_client.own_eyes.view import exact_auc
 from sonoshare_privacy.audits import copies, gate, membership
 from sonoshare_privacy.audits.copytest import CopyTest
 from sonoshare_privacy.audits.correlation import (
@@ -45,9 +44,11 @@ from sonoshare_privacy.audits.gate import Cohort
 from sonoshare_privacy.audits.reference import reference_images
 from sonoshare_privacy.mechanisms.histograms import PublicBins, draw_split
 from sonoshare_shared.protocol.documents import AuditPlan
-from sonoshare_shared.science.imaging import load_png, to_grid
+from sonoshare_shared.science.evaluation.auc import auc_of_groups
+from sonoshare_shared.science.imaging import to_grid
 from sonoshare_shared.science.labels import read_labels
 from sonoshare_shared.science.phantom import simulate
+from sonoshare_shared.science.pictures.reading import read_file
 
 BUSBRA = Path(__file__).resolve().parents[1].parent / "shared" / "data" / "busbra"
 TWINS = {"56", "91", "44", "65"}  # two people, each under two identifiers in BUS-BRA
@@ -78,7 +79,7 @@ def load_patients(folder: Path) -> tuple[str, list[Images]]:
     groups: dict[str, list[Images]] = {}
     for row in read_labels(folder):
         if row.patient not in TWINS:
-            groups.setdefault(row.patient, []).append(to_grid(load_png(row.image), 128))
+            groups.setdefault(row.patient, []).append(to_grid(read_file(row.image).pixels, 128))
     patients = [np.stack(images) for images in groups.values()]
     order = np.random.default_rng(0).permutation(len(patients))
     return "BUS-BRA", [patients[i] for i in order]
@@ -176,7 +177,7 @@ def measure_models() -> dict[str, Any]:
             bins = membership.rough_bins(of_public)
             drawn = membership.draw_attack(of_trained, of_held_out, bins, PLAN.epsilon_membership)
             counted[gate.judge_auc(name, drawn.split, PLAN, Cohort(100, 100))[0].verdict] += 1
-        result[name] = {"auc": round(exact_auc(of_trained, of_held_out), 3), "verdicts": dict(counted)}
+        result[name] = {"auc": round(auc_of_groups(of_trained, of_held_out), 3), "verdicts": dict(counted)}
     return result
 
 

@@ -49,9 +49,11 @@ from sonoshare_privacy.audits.reference import reference_images
 from sonoshare_privacy.audits.search import best_matches, products
 from sonoshare_privacy.audits.twins import find_twins
 from sonoshare_shared.protocol.documents import AuditPlan
-from sonoshare_shared.science.imaging import load_png, to_grid
+from sonoshare_shared.science.imaging import to_grid
 from sonoshare_shared.science.labels import read_labels
+from sonoshare_shared.science.levels import eight_bits
 from sonoshare_shared.science.phantom import simulate
+from sonoshare_shared.science.pictures.reading import read_file
 
 BUSBRA = Path(__file__).resolve().parents[1].parent / "shared" / "data" / "busbra"
 MEMBERS, QUERIES, NUMBERS, REPEATS = 100_000, 10_000, 256, 3
@@ -76,7 +78,7 @@ def load_patients(folder: Path) -> list[Images]:
         return [images[i : i + 2] for i in range(0, 400, 2)]
     groups: dict[str, list[Images]] = {}
     for row in read_labels(folder):
-        groups.setdefault(row.patient, []).append(to_grid(load_png(row.image), SIZE))
+        groups.setdefault(row.patient, []).append(to_grid(read_file(row.image).pixels, SIZE))
     patients = [np.stack(images) for images in groups.values()]
     return [patients[i] for i in np.random.default_rng(0).permutation(len(patients))]
 
@@ -197,7 +199,7 @@ def measure_twins(folder: Path) -> dict[str, Any]:
     if not (folder / "bus_data.csv").is_file():
         return {"twins": None}
     rows = list(read_labels(folder))
-    images = np.stack([to_grid(load_png(row.image), SIZE) for row in rows])
+    images = np.stack([to_grid(read_file(row.image).pixels, SIZE) for row in rows])
     _, owners = np.unique([row.patient for row in rows], return_inverse=True)
     start = time.process_time()
     found = find_twins(images, owners, np.ones(len(images), np.bool_))
@@ -216,7 +218,7 @@ def unrelated(images: Images, count: int, seed: int) -> BytePictures:
         mixed = weight * one[:, :: rng.choice([1, -1])] + (1 - weight) * np.roll(other, rng.integers(SIZE), axis=1)
         top, left = rng.integers(0, crop + 1, size=2)
         part = mixed[top : top + SIZE - crop, left : left + SIZE - crop] ** rng.uniform(0.6, 1.6)
-        pixels[place] = np.rint(255 * to_grid(np.rint(255 * part).astype(np.uint8), SIZE))
+        pixels[place] = eight_bits(to_grid(eight_bits(part), SIZE))
     return BytePictures(pixels)
 
 
@@ -264,7 +266,7 @@ def measure_large(patients: Sequence[Images], candidates: int, most: int) -> dic
     copied = rng.choice(count, min(PLANTED, count // 2), replace=False)
     for at, place in enumerate(rng.choice(candidates, len(copied), replace=False)):
         copy = kinds[at % len(kinds)].apply(ours[copied[at]][0], others[at % len(others)], rng)
-        pictures.pixels[place] = np.rint(255 * copy)
+        pictures.pixels[place] = eight_bits(copy)
     looks = nearest.looks_for(candidates, count)
     reference, result = reference_images(SIZE), {}
 

@@ -20,13 +20,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from benchmarks._utility_work import PHANTOM_ONLY, TASK, Bench, Settings, eight_bits
+from benchmarks._utility_work import PHANTOM_ONLY, TASK, Bench, Settings
 from benchmarks.utility import BUSBRA, SIZE, WORK
 from sonoshare_shared.science.calibration.ballot import shipped_ballot
 from sonoshare_shared.science.evaluation import features
 from sonoshare_shared.science.evaluation.distances import frechet
 from sonoshare_shared.science.evaluation.labelled import load_labelled
 from sonoshare_shared.science.labels import read_labels
+from sonoshare_shared.science.levels import eight_bits
 from sonoshare_shared.science.model.base import load_base
 from sonoshare_shared.science.model.conditions import Condition
 from sonoshare_shared.science.model.network import ConditionedUNet

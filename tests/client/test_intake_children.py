@@ -16,9 +16,10 @@ from sonoshare_client.intake.channel import Question
 from sonoshare_client.intake.ingest import ingest, ingest_table
 from sonoshare_client.intake.limits import Limits
 from sonoshare_client.intake.pool import FileTask, Pool
-from sonoshare_client.intake.reasons import Reason
+from sonoshare_client.intake.reasons import SetAside
 from sonoshare_shared.errors import InputError
 from sonoshare_shared.science.labels import LabelRow, LabelTable, read_labels
+from sonoshare_shared.science.pictures.reasons import Reason
 
 FAKE = (sys.executable, "-P", str(Path(__file__).with_name("fake_worker.py")))
 QUICK = Limits(wall_seconds=2.0, cpu_seconds=1)
@@ -40,12 +41,12 @@ def test_case_04_a_child_that_dies_hangs_or_lies_costs_one_file(tmp_path):
     home, folder = make_node(tmp_path / "home"), tmp_path / "in"
     names = archive(folder, 6)
     bad = {
-        "abrt.dcm": (b"ABRT", Reason.CRASHED),
-        "hang.dcm": (b"HANG", Reason.TIMED_OUT),
-        "drip.dcm": (b"DRIP", Reason.TIMED_OUT),
-        "burn.dcm": (b"BURN", Reason.TIMED_OUT),
-        "junk.dcm": (b"JUNK", Reason.BAD_ANSWER),
-        "lies.dcm": (b"LIES", Reason.BAD_ANSWER),
+        "abrt.dcm": (b"ABRT", SetAside.CRASHED),
+        "hang.dcm": (b"HANG", SetAside.TIMED_OUT),
+        "drip.dcm": (b"DRIP", SetAside.TIMED_OUT),
+        "burn.dcm": (b"BURN", SetAside.TIMED_OUT),
+        "junk.dcm": (b"JUNK", SetAside.BAD_ANSWER),
+        "lies.dcm": (b"LIES", SetAside.BAD_ANSWER),
         "bomb.dcm": (b"BOMB", None),
     }
     order = []
@@ -68,7 +69,7 @@ def test_case_05_memory_of_a_child_is_bounded(tmp_path):
     (tmp_path / "bomb.dcm").write_bytes(b"BOMB")
     with Pool(1, str(tmp_path), QUICK, (), FAKE) as pool:
         answers = list(pool.answers([FileTask("bomb.dcm", None, Question(".dcm", None))]))
-    assert answers[0] in {Reason.MEMORY, Reason.CRASHED}
+    assert answers[0] in {Reason.MEMORY, SetAside.CRASHED}
 
 
 def test_killing_children_between_files_loses_no_file(tmp_path):

@@ -34,8 +34,9 @@ from tests.client.crafted import (
 )
 
 from sonoshare_client.intake.ingest import ingest
-from sonoshare_client.intake.reasons import Reason
+from sonoshare_client.intake.reasons import SetAside
 from sonoshare_client.node.policy import IntakeRules, Policy
+from sonoshare_shared.science.pictures.reasons import Reason
 
 X0, Y0, X1, Y1 = REGION
 
@@ -283,7 +284,7 @@ def test_case_12_same_instance_with_another_picture_is_a_conflict(tmp_path):
     write_labels(folder, [{"image": f"{name}.dcm", "patient": "P"} for name in "abc"])
     report = ingest(home, folder)
     assert (report.accepted, report.duplicates, report.conflicts) == (1, 1, 1)
-    assert [(entry.source, entry.reason) for entry in report.quarantined] == [("b.dcm", Reason.OTHER_PICTURE.value)]
+    assert [(entry.source, entry.reason) for entry in report.quarantined] == [("b.dcm", SetAside.OTHER_PICTURE.value)]
     assert np.array_equal(plain_vault(home)[0][1].pixels, speckle(1)[Y0 : Y1 + 1, X0 : X1 + 1])
 
 

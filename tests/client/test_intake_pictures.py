@@ -20,12 +20,13 @@ from tests.client.crafted import (
 
 from sonoshare_client.intake.ingest import ingest, ingest_table
 from sonoshare_client.intake.limits import Limits
-from sonoshare_client.intake.reasons import Reason
+from sonoshare_client.intake.reasons import SetAside
 from sonoshare_client.own_eyes.review import write_review
 from sonoshare_client.vault.store import Vault
 from sonoshare_shared.errors import InputError
 from sonoshare_shared.science.labels import LabelTable, read_labels
 from sonoshare_shared.science.phantom.dicom_study import write_studies
+from sonoshare_shared.science.pictures.reasons import Reason
 
 
 def disc(rows=ROWS, columns=COLUMNS, radius=15):
@@ -163,7 +164,7 @@ def test_labels_that_are_no_plain_text_and_unknown_classes_are_set_aside(home, t
         [{"image": "0.png", "label": "x" * 65}, {"image": "1.png", "label": "strange"}, {"image": "2.png"}],
     )
     report = ingest_table(home, read_labels(folder), classes=("benign", "malignant"))
-    assert reasons(report) == {"0.png": Reason.LABEL.value, "1.png": Reason.UNKNOWN_CLASS.value}
+    assert reasons(report) == {"0.png": SetAside.LABEL.value, "1.png": SetAside.UNKNOWN_CLASS.value}
     assert report.accepted == 1
 
 
@@ -181,7 +182,7 @@ def test_twins_under_two_patients_are_reported_before_any_training(home, tmp_pat
     )
     report = ingest(home, folder)
     assert (report.accepted, report.conflicts) == (1, 2)
-    assert reasons(report) == {"b.png": Reason.OTHER_PATIENT.value, "c.png": Reason.OTHER_CLASS.value}
+    assert reasons(report) == {"b.png": SetAside.OTHER_PATIENT.value, "c.png": SetAside.OTHER_CLASS.value}
 
 
 def test_a_second_intake_adds_only_what_is_new_and_counts_what_no_row_names(home, tmp_path):

@@ -31,7 +31,7 @@ def refused(*arguments: object) -> str:
 
 WRONG_ROWS = {
     "a label outside the task": ({"label": "cystic"}, "unknown class cystic"),
-    "a box outside the picture": ({"box": "20,4,30,8"}, "0.png: a box reaches outside its 32 by 32 picture"),
+    "a box outside the picture": ({"box": "20,4,30,8"}, "0.png: the box is empty or reaches outside the picture"),
     "a box of no size": ({"box": "4,4,0,8"}, "the box is empty"),
     "a picture that is not there": ({"image": "gone.png"}, "file gone.png does not exist"),
 }

@@ -12,7 +12,6 @@ from click.testing import CliRunner
 from sonoshare_client.intake.ingest import ingest
 from sonoshare_client.node.home import NodeHome
 from sonoshare_client.own_eyes.overview import ledger_overview
-from sonoshare_client.own_eyes.view import exact_auc
 from sonoshare_deploy.cli.audit import command
 from sonoshare_deploy.cli.hospital_look import look
 from sonoshare_shared.errors import InputError
@@ -177,8 +176,3 @@ def test_a_hospital_looks_at_a_release_beside_its_vault(world, tmp_path):
     trained = int(page.split(" of ", 1)[1].split(" trained", 1)[0])
     assert f"{trained} of {trained} trained patients" in page  # all of them were copied
     assert charged(home) == []
-
-
-def test_the_true_auc_counts_ties_as_half():
-    assert exact_auc(np.array([1.0, 2.0]), np.array([0.0, 1.0])) == 0.875
-    assert np.isnan(exact_auc(np.empty(0), np.ones(2)))

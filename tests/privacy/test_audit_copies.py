@@ -15,9 +15,10 @@ from sonoshare_privacy.audits.reference import (
     shipped_file,
 )
 from sonoshare_shared.errors import InputError
-from sonoshare_shared.science.imaging import load_png, to_grid
+from sonoshare_shared.science.imaging import to_grid
 from sonoshare_shared.science.labels import read_labels
 from sonoshare_shared.science.phantom import simulate
+from sonoshare_shared.science.pictures.reading import read_file
 
 SIZE = 64
 
@@ -148,7 +149,7 @@ def test_busbra_false_flags_and_recall(busbra):
     table = read_labels(busbra)
     names = [p for p in table.patients if p not in {"56", "91"}]  # one patient under two ids (docs/audits.md)
     chosen, others = set(names[:70]), set(names[70:190])
-    images = {row.image: to_grid(load_png(row.image), SIZE) for row in table if row.patient in chosen | others}
+    images = {row.image: to_grid(read_file(row.image).pixels, SIZE) for row in table if row.patient in chosen | others}
     groups = [np.stack([images[r.image] for r in table if r.patient == p]) for p in sorted(chosen)]
     candidates = np.stack([images[row.image] for row in table if row.patient in others])[:130]
     planted = candidates.copy()

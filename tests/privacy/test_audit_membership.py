@@ -8,8 +8,9 @@ import pytest
 
 from sonoshare_privacy.audits import gate, membership
 from sonoshare_privacy.audits.gate import Cohort
-from sonoshare_privacy.audits.rates import binned_auc, private_auc
+from sonoshare_privacy.audits.rates import private_auc
 from sonoshare_shared.protocol.documents import AuditPlan
+from sonoshare_shared.science.evaluation.auc import auc_of_counts, auc_of_groups
 from sonoshare_shared.science.phantom import simulate
 
 
@@ -63,14 +64,10 @@ def scores_of(model, patients):
     return [membership.loss_scores(group, model.losses, SIZE) for group in patients]
 
 
-def auc(trained, held_out):
-    return float((trained[:, None] > held_out[None]).mean() + (trained[:, None] == held_out[None]).mean() / 2)
-
-
 def test_loss_attack_sees_a_model_that_memorised(patients):
     model = Memoriser(np.concatenate(patients[0]))
     trained, held_out, public = scores_of(model, patients)
-    assert auc(trained, held_out) >= 0.9
+    assert auc_of_groups(trained, held_out) >= 0.9
     below = seeded(4)
     verdicts = []
     for _ in range(20):
@@ -83,7 +80,7 @@ def test_loss_attack_sees_a_model_that_memorised(patients):
 def test_loss_attack_sees_nothing_in_a_model_of_other_images(patients):
     model = Memoriser(simulate(100, seed=77, size=SIZE).images, blur=0.2)
     trained, held_out, public = scores_of(model, patients)
-    assert 0.4 <= auc(trained, held_out) <= 0.6
+    assert 0.4 <= auc_of_groups(trained, held_out) <= 0.6
     below = seeded(5)
     verdicts = []
     for _ in range(20):
@@ -115,13 +112,13 @@ def test_the_rough_look_places_bins_wherever_the_patients_are():
     counts = drawn.split.bins.counts(np.concatenate([trained, held_out]))
     assert max(counts) < 0.65 * 210
     interval = private_auc(drawn.split, 0.05)
-    assert interval.lower < auc(trained, held_out) < interval.upper
+    assert interval.lower < auc_of_groups(trained, held_out) < interval.upper
 
 
 def test_blind_baseline_sees_a_split_that_is_not_random():
     rough = [np.random.default_rng(i).random((2, 8, 8), dtype=np.float32) for i in range(40)]
     smooth = [0.1 * image for image in rough]
-    assert auc(membership.blind_scores(rough), membership.blind_scores(smooth)) == 1.0
+    assert auc_of_groups(membership.blind_scores(rough), membership.blind_scores(smooth)) == 1.0
     assert np.isfinite(membership.blind_scores([np.zeros((1, 8, 8), np.float32)])).all()
 
 
@@ -130,4 +127,4 @@ def test_binned_attack_keeps_most_of_its_power(patients):
     trained, held_out, public = scores_of(model, patients)
     drawn = membership.draw_attack(trained, held_out, membership.rough_bins(public), 50.0, seeded(3))
     x, y = (np.array(h.counts, dtype=float) for h in (drawn.split.trained, drawn.split.held_out))
-    assert binned_auc(x, y) >= auc(trained, held_out) - 0.06
+    assert auc_of_counts(x, y) >= auc_of_groups(trained, held_out) - 0.06

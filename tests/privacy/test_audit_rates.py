@@ -7,7 +7,6 @@ import pytest
 from scipy.stats import norm
 
 from sonoshare_privacy.audits.rates import (
-    binned_auc,
     noise_quantile,
     private_auc,
     private_rate,
@@ -15,6 +14,7 @@ from sonoshare_privacy.audits.rates import (
     smallest_detectable_auc,
 )
 from sonoshare_privacy.mechanisms.histograms import NoisyHistogram, PublicBins, SplitHistogram
+from sonoshare_shared.science.evaluation.auc import auc_of_counts
 
 BINS = PublicBins((-1.0, 0.0, 1.0))
 
@@ -43,7 +43,7 @@ def test_auc_interval_covers(n1, n0, epsilon, shift, spread):
     """Each bound errs at most about alpha; 600 draws, so up to 3 standard errors above .05 are allowed."""
     rng = np.random.default_rng(round(1000 * (shift + spread + epsilon)) + n1)
     p, q = binormal(shift, spread)
-    truth, draws = binned_auc(p, q), 600
+    truth, draws = auc_of_counts(p, q), 600
     x = rng.multinomial(n1, p, draws) + noise(rng, epsilon, (draws, 4))
     y = rng.multinomial(n0, q, draws) + noise(rng, epsilon, (draws, 4))
     intervals = [private_auc(split(a, b, epsilon), 0.05) for a, b in zip(x.tolist(), y.tolist(), strict=True)]
@@ -67,8 +67,8 @@ def test_too_few_patients_say_nothing():
 
 
 def test_auc_of_exact_counts():
-    assert binned_auc(np.array([0.0, 0.0, 10.0]), np.array([5.0, 5.0, 0.0])) == 1.0
-    assert binned_auc(np.array([4.0, 4.0]), np.array([4.0, 4.0])) == 0.5
+    assert auc_of_counts(np.array([0.0, 0.0, 10.0]), np.array([5.0, 5.0, 0.0])) == 1.0
+    assert auc_of_counts(np.array([4.0, 4.0]), np.array([4.0, 4.0])) == 0.5
 
 
 @pytest.mark.parametrize("epsilon", [0.5, 1.0])

@@ -7,9 +7,10 @@ from sonoshare_privacy.audits import twins
 from sonoshare_privacy.audits.edits import EDITS
 from sonoshare_privacy.audits.twins import find_twins
 from sonoshare_shared.errors import InputError
-from sonoshare_shared.science.imaging import load_png, to_grid
+from sonoshare_shared.science.imaging import to_grid
 from sonoshare_shared.science.labels import read_labels
 from sonoshare_shared.science.phantom import simulate
+from sonoshare_shared.science.pictures.reading import read_file
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -69,7 +70,7 @@ def test_more_pairs_raise_the_threshold():
 
 def test_the_twins_of_busbra_are_found(busbra):
     rows = [row for row in read_labels(busbra) if 40 <= int(row.patient) <= 95]
-    images = np.stack([to_grid(load_png(row.image), 64) for row in rows])
+    images = np.stack([to_grid(read_file(row.image).pixels, 64) for row in rows])
     names, owners = np.unique([row.patient for row in rows], return_inverse=True)
     found = find_twins(images, owners, all_new(images))
     pairs = {frozenset(names[owners[[one.first, one.second]]].tolist()) for one in found}

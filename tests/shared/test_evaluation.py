@@ -9,6 +9,8 @@ from sonoshare_shared.errors import InputError
 from sonoshare_shared.science.evaluation import classifier, described, distances, features, subgroups
 from sonoshare_shared.science.evaluation.auc import (
     auc,
+    auc_of_counts,
+    auc_of_groups,
     delong,
     delong_covariance,
     paired_difference,
@@ -51,6 +53,17 @@ def test_auc_is_the_mann_whitney_estimate_with_ties() -> None:
         scores = rng.integers(0, 6, 40).astype(float)  # many ties
         assert auc(labels, scores) == pytest.approx(roc_auc_score(labels, scores))
         assert delong(labels, scores).auc == pytest.approx(roc_auc_score(labels, scores))
+
+
+def test_every_form_of_the_auc_gives_the_same_area() -> None:
+    rng = np.random.default_rng(12)
+    positive, negative = rng.integers(2, 9, 40), rng.integers(0, 7, 25)
+    area = auc(np.repeat([1, 0], [40, 25]), np.concatenate([positive, negative]))
+    assert auc_of_groups(positive, negative) == area
+    counts = (np.bincount(group, minlength=9).astype(float) for group in (positive, negative))
+    assert auc_of_counts(*counts) == pytest.approx(area, abs=1e-12)
+    with pytest.raises(InputError):
+        auc_of_groups(positive, np.empty(0))
 
 
 def test_delong_variance_by_its_definition() -> None:

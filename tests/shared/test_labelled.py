@@ -8,10 +8,11 @@ import pytest
 from PIL import Image
 
 from sonoshare_shared.errors import InputError
-from sonoshare_shared.science.evaluation.labelled import load_labelled, read_picture
+from sonoshare_shared.science.evaluation.labelled import load_labelled
 from sonoshare_shared.science.imaging import save_png
 from sonoshare_shared.science.labels import read_labels
 from sonoshare_shared.science.phantom.dicom_study import write_studies
+from sonoshare_shared.science.pictures.reading import read_file
 
 
 def test_load_labelled_reads_png_and_dicom_alike(tmp_path: Path) -> None:
@@ -86,7 +87,7 @@ def test_lesion_is_what_is_not_zero_in_a_mask(masked: Path, level: int, dtype: t
 @pytest.mark.parametrize("shape", [(96, 128), (24, 32), (48, 65)])
 def test_a_mask_of_another_size_is_refused(masked: Path, shape: tuple[int, int]) -> None:
     save_png(masked / "m.png", np.ones(shape, np.bool_))
-    with pytest.raises(InputError, match=r"m\.png has another size"):
+    with pytest.raises(InputError, match=r"m\.png.* differ in size"):
         load_labelled(read_labels(masked), 32)
 
 
@@ -97,14 +98,14 @@ def test_a_mask_outside_the_ultrasound_region_is_refused(tmp_path: Path) -> None
     mask = np.asarray(Image.open(path)).copy()
     mask[0, 0] = 255
     save_png(path, mask)
-    with pytest.raises(InputError, match="outside the ultrasound region"):
+    with pytest.raises(InputError, match="reaches outside the ultrasound region"):
         load_labelled(table, 32)
 
 
 def test_sixteen_bits_lose_their_lower_half_and_nothing_else(tmp_path: Path) -> None:
     ramp = np.arange(0, 65536, 64, dtype=np.uint16).reshape(32, 32)
     Image.fromarray(ramp).save(tmp_path / "a.png")
-    assert np.array_equal(read_picture(tmp_path / "a.png").pixels, ramp >> 8)
+    assert np.array_equal(read_file(tmp_path / "a.png").pixels, ramp >> 8)
 
 
 @pytest.mark.parametrize(
@@ -114,7 +115,7 @@ def test_dicom_levels_follow_their_description(tmp_path: Path, colours: str, bit
     dataset = _monochrome(tmp_path, bits)
     dataset.PhotometricInterpretation = colours
     dataset.save_as(tmp_path / "x.dcm")
-    assert set(read_picture(tmp_path / "x.dcm").pixels.ravel().tolist()) == {wanted}
+    assert set(read_file(tmp_path / "x.dcm").pixels.ravel().tolist()) == {wanted}
 
 
 @pytest.mark.parametrize(("attribute", "value"), [("PhotometricInterpretation", "YBR_ICT"), ("PixelRepresentation", 1)])
@@ -123,28 +124,31 @@ def test_dicom_of_another_description_is_refused(tmp_path: Path, attribute: str,
     setattr(dataset, attribute, value)
     dataset.save_as(tmp_path / "x.dcm")
     with pytest.raises(InputError, match=r"x\.dcm"):
-        read_picture(tmp_path / "x.dcm")
+        read_file(tmp_path / "x.dcm")
 
 
-def test_an_empty_region_is_refused_by_name(tmp_path: Path) -> None:
+def test_an_object_without_a_usable_region_is_refused_by_name(tmp_path: Path) -> None:
     dataset = _monochrome(tmp_path, 8)
     region = pydicom.Dataset()
     region.RegionLocationMinX0 = None
-    dataset.SequenceOfUltrasoundRegions = [region]
-    dataset.save_as(tmp_path / "x.dcm")
-    with pytest.raises(InputError, match=r"x\.dcm cannot be read"):
-        read_picture(tmp_path / "x.dcm")
+    for regions in ([region], []):
+        dataset.SequenceOfUltrasoundRegions = regions
+        dataset.save_as(tmp_path / "x.dcm")
+        with pytest.raises(InputError, match=r"x\.dcm: no ultrasound region"):
+            read_file(tmp_path / "x.dcm")
 
 
 def _monochrome(folder: Path, bits: int) -> pydicom.FileDataset:
-    """A small object, half way between black and white, without regions."""
+    """A small object, half way between black and white, all of it one region."""
     table = read_labels(write_studies(folder / "studies", patients=1, seed=3, size=96))
     dataset = pydicom.dcmread(table.rows[0].image)
-    del dataset.SequenceOfUltrasoundRegions
     allocated = 8 if bits == 8 else 16
     dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 1, "MONOCHROME2"
     dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = allocated, bits, bits - 1
-    dataset.Rows, dataset.Columns = 16, 16
-    levels = np.full((16, 16), 1 << (bits - 1), np.uint8 if bits == 8 else np.uint16)
+    dataset.Rows, dataset.Columns = 32, 32
+    (region,) = dataset.SequenceOfUltrasoundRegions
+    region.RegionLocationMinX0 = region.RegionLocationMinY0 = 0
+    region.RegionLocationMaxX1 = region.RegionLocationMaxY1 = 31
+    levels = np.full((32, 32), 1 << (bits - 1), np.uint8 if bits == 8 else np.uint16)
     dataset.PixelData = levels.tobytes()
     return dataset

@@ -19,21 +19,55 @@ from numpy.typing import NDArray
 
 from sonoshare_client.audit.auditor import AuditOutcome, audit_release
 from sonoshare_client.audit.payment import Payment
-from sonoshare_client.own_eyes.view import MOST_PAIRS, ShownPair, TrueView
 from sonoshare_privacy.audits.copies import Nearest, patient_nearest
 from sonoshare_privacy.audits.gate import Cohort
 from sonoshare_privacy.audits.nearest import BytePictures, looks_for
 from sonoshare_shared.errors import InputError
 from sonoshare_shared.protocol.documents import AuditPlan
-from sonoshare_shared.science.evaluation.labelled import read_picture
+from sonoshare_shared.science.box import Box
 from sonoshare_shared.science.imaging import to_grid
-from sonoshare_shared.science.labels import RELEASE_FILE, LabelTable, read_labels
+from sonoshare_shared.science.labels import RELEASE_FILE, LabelRow, LabelTable, read_labels
+from sonoshare_shared.science.levels import eight_bits
+from sonoshare_shared.science.pictures.reading import START_BYTES, SUFFIXES, is_picture, read_file
 
 GRID_PX: Final = 64
 """Side at which images are compared (the copy detector itself works at 32 px)."""
 
-PICTURES: Final = (".png", ".jpg", ".jpeg", ".bmp", ".dcm", ".dicom")
 MASKS: Final = ("mask", "masks")
+_UNREAD: Final = (".bmp", ".gif", ".jp2", ".jpe", ".jfif", ".npy", ".pgm", ".tif", ".tiff", ".webp")
+"""Pictures of other formats: an audit that passed over them would say nothing about them."""
+
+
+@dataclass(frozen=True)
+class PictureFile:
+    """A picture and what says which part of it is kept; read as a hospital's intake reads it.
+
+    Attributes:
+        image: its path.
+        mask: path of its mask, or None.
+        box: lesion box in pixels, or None.
+    """
+
+    image: Path
+    mask: Path | None = None
+    box: Box | None = None
+
+    @classmethod
+    def of(cls, row: LabelRow) -> "PictureFile":
+        """The picture of a row of labels."""
+        return cls(row.image, row.mask, row.box)
+
+    def pixels(self) -> NDArray[np.uint8]:
+        """What is kept, uint8 [H, W].
+
+        Raises:
+            InputError: it cannot be read.
+        """
+        return read_file(self.image, self.mask, self.box).pixels
+
+    def on_grid(self) -> NDArray[np.float32]:
+        """The same on the grid of audits, float32 [S, S] in 0..1."""
+        return to_grid(self.pixels(), GRID_PX)
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,12 +77,12 @@ class ListedPatient:
     Args:
         name: identifier in the list; never leaves.
         images: float32 [k, S, S] in 0..1.
-        paths: their files.
+        files: where they were read from.
     """
 
     name: str
     images: NDArray[np.float32]
-    paths: tuple[Path, ...]
+    files: tuple[PictureFile, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,13 +90,13 @@ class FolderAudit:
     """What an audit of a folder reads.
 
     Args:
-        paths: files of the synthetic images.
+        files: of the synthetic images.
         candidates: pictures [n, S, S], at 8 bits.
         trained: patients that may have been trained on.
         held_out: patients that were not.
     """
 
-    paths: tuple[Path, ...]
+    files: tuple[PictureFile, ...]
     candidates: BytePictures
     trained: tuple[ListedPatient, ...]
     held_out: tuple[ListedPatient, ...]
@@ -87,26 +121,17 @@ class FolderAudit:
             epsilon_baseline=epsilon_baseline,
         )
 
-    def nearest(self) -> Iterator[tuple[str, Path, Path, float]]:
+    def nearest(self) -> Iterator[tuple[str, PictureFile, PictureFile, float]]:
         """Each trained patient's most alike pair: name, picture, synthetic picture, score.
 
         NOT private. For the eyes of those who hold the patients' images already; never to be passed on.
         """
-        found = self._nearest(self.trained)
+        found = self.most_alike(self.trained)
         for patient, own, synthetic, score in zip(self.trained, found.own, found.candidate, found.scores, strict=True):
-            yield patient.name, patient.paths[own], self.paths[synthetic], float(score)
+            yield patient.name, patient.files[own], self.files[synthetic], float(score)
 
-    def true_view(self, title: str, threshold: float) -> TrueView:
-        """What the hospital's own eyes may see. NOT private; see :mod:`sonoshare_client.own_eyes.view`."""
-        held_out = self._nearest(self.held_out)
-        rows = sorted(self.nearest(), key=lambda row: -row[3])
-        pairs = tuple(
-            ShownPair(score, name, synthetic.name, read_picture(own).pixels, read_picture(synthetic).pixels)
-            for name, own, synthetic, score in rows[:MOST_PAIRS]
-        )
-        return TrueView(title, pairs, np.array([row[3] for row in rows]), held_out.scores, threshold)
-
-    def _nearest(self, patients: Sequence[ListedPatient]) -> Nearest:
+    def most_alike(self, patients: Sequence[ListedPatient]) -> Nearest:
+        """Best score of each patient with any synthetic image. NOT private, see `nearest`."""
         looks = looks_for(len(self.candidates), len(self.trained) + len(self.held_out))
         return patient_nearest(self.candidates, [one.images for one in patients], looks=looks)
 
@@ -122,7 +147,7 @@ def read_folder_audit(folder: Path, train: Path, held_out: Path) -> FolderAudit:
     Raises:
         InputError: an empty folder, an unreadable picture, or a patient or picture in both lists.
     """
-    paths = synthetic_paths(folder)
+    files = synthetic_files(folder)
     trained, kept = read_labels(train), read_labels(held_out)
     if set(trained.patients) & set(kept.patients):
         raise InputError(
@@ -131,54 +156,62 @@ def read_folder_audit(folder: Path, train: Path, held_out: Path) -> FolderAudit:
     of_trained, of_kept = _patients(trained), _patients(kept)
     if _digests(of_trained) & _digests(of_kept):
         raise InputError("a picture is in both lists", remedy="one patient stands under two names: join them")
-    return FolderAudit(paths, byte_pictures(paths), of_trained, of_kept)
+    return FolderAudit(files, byte_pictures(files), of_trained, of_kept)
 
 
-def synthetic_paths(folder: Path) -> tuple[Path, ...]:
-    """Files of the synthetic images in a folder, sorted.
+def synthetic_files(folder: Path) -> tuple[PictureFile, ...]:
+    """The synthetic images of a folder, sorted by path; the content says what is a picture, besides the name.
 
     Raises:
-        InputError: the folder does not exist or holds no picture.
+        InputError: the folder does not exist, holds no picture, or holds one of a format that is not read.
     """
     if not folder.is_dir():
         raise InputError(f"{folder.name} is not a folder", remedy="name the folder that holds the synthetic images")
     if (folder / RELEASE_FILE).is_file():
-        return tuple(row.image for row in read_labels(folder))
-    found = sorted(
-        path
-        for path in folder.rglob("*")
-        if path.suffix.lower() in PICTURES
-        and path.is_file()
-        and not any(part.lower() in MASKS for part in path.relative_to(folder).parts[:-1])
-    )
+        return tuple(PictureFile.of(row) for row in read_labels(folder))
+    inside = sorted(path for path in folder.rglob("*") if path.is_file() and not _beside(path, folder))
+    unread = [path.name for path in inside if path.suffix.lower() in _UNREAD]
+    if unread:
+        raise InputError(f"{unread[0]} is of a format that is not read", remedy="convert it to PNG, or take it away")
+    found = tuple(PictureFile(path) for path in inside if path.suffix.lower() in SUFFIXES or _starts_as_picture(path))
     if not found:
         raise InputError(f"{folder.name} holds no picture", remedy="name the folder that holds the synthetic images")
-    return tuple(found)
+    return found
 
 
-def byte_pictures(paths: Sequence[Path]) -> BytePictures:
+def _beside(path: Path, folder: Path) -> bool:
+    """Whether a file lies in a folder of masks."""
+    return any(part.lower() in MASKS for part in path.relative_to(folder).parts[:-1])
+
+
+def _starts_as_picture(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            return is_picture(file.read(START_BYTES))
+    except OSError as error:
+        raise InputError(f"{path.name} cannot be read", remedy="check its permissions") from error
+
+
+def byte_pictures(files: Sequence[PictureFile]) -> BytePictures:
     """Pictures on the grid, rounded to 8 bits as a release's own are: 4 KB each.
 
     Raises:
         InputError: one of them cannot be read.
     """
-    pixels = np.empty((len(paths), GRID_PX, GRID_PX), np.uint8)
-    for place, path in enumerate(paths):
-        pixels[place] = np.rint(255 * _on_grid(path))
+    pixels = np.empty((len(files), GRID_PX, GRID_PX), np.uint8)
+    for place, file in enumerate(files):
+        pixels[place] = eight_bits(file.on_grid())
     return BytePictures(pixels)
 
 
 def _patients(table: LabelTable) -> tuple[ListedPatient, ...]:
-    files: dict[str, list[Path]] = {}
+    files: dict[str, list[PictureFile]] = {}
     for row in table:
-        files.setdefault(row.patient, []).append(row.image)
+        files.setdefault(row.patient, []).append(PictureFile.of(row))
     return tuple(
-        ListedPatient(name, np.stack([_on_grid(path) for path in paths]), tuple(paths)) for name, paths in files.items()
+        ListedPatient(name, np.stack([file.on_grid() for file in of_one]), tuple(of_one))
+        for name, of_one in files.items()
     )
-
-
-def _on_grid(path: Path) -> NDArray[np.float32]:
-    return to_grid(read_picture(path).pixels, GRID_PX)
 
 
 def _digests(patients: Sequence[ListedPatient]) -> set[bytes]:

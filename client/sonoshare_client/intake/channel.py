@@ -6,7 +6,6 @@ The parent trusts nothing that comes back: lengths are bounded before they are r
 """
 
 import json
-import math
 import re
 import socket
 import struct
@@ -17,9 +16,11 @@ from typing import Any, Final
 import numpy as np
 
 from sonoshare_client.intake.limits import Limits
-from sonoshare_client.intake.reasons import Reason
-from sonoshare_client.vault.stored_image import Box, StoredImage
+from sonoshare_client.vault.stored_image import StoredImage
+from sonoshare_shared.errors import InputError
 from sonoshare_shared.protocol.canonical import is_digest
+from sonoshare_shared.science.box import Box
+from sonoshare_shared.science.pictures.reasons import Reason
 
 _LENGTH: Final = struct.Struct(">I")
 MAXIMUM_HEADER: Final = 1 << 16
@@ -123,7 +124,7 @@ def receive_answer(channel: socket.socket, limits: Limits) -> Taken | Reason:
         if set(header) == {"refused"}:
             return Reason[header["refused"]]
         shape, box, device, instance, has_mask = _fields(header, limits)
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+    except (InputError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise ChannelError("not an answer") from error
     height, width = shape
     pixels = np.frombuffer(_receive(channel, height * width, deadline), np.uint8).reshape(shape)
@@ -145,9 +146,8 @@ def _fields(header: dict[str, Any], limits: Limits) -> tuple[tuple[int, int], Bo
         raise ValueError("shape")
     box: Box | None = None
     if header["box"] is not None:
-        x, y, w, h = (float(value) for value in header["box"])
-        box = (x, y, w, h)
-        if not all(math.isfinite(value) and 0 <= value <= 1 for value in box):
+        box = Box.of(header["box"])
+        if not all(0 <= value <= 1 for value in box):
             raise ValueError("box")
     device, instance = header["device"], header["instance"]
     if not isinstance(device, str) or not DEVICE_TEXT.match(device):

@@ -17,7 +17,7 @@ from typing import Final
 from sonoshare_client.intake.channel import DEVICE_TEXT, Question, Taken
 from sonoshare_client.intake.limits import DEFAULT_LIMITS, Limits
 from sonoshare_client.intake.pool import CHILD, FileTask, Pool
-from sonoshare_client.intake.reasons import Reason
+from sonoshare_client.intake.reasons import Cause, SetAside
 from sonoshare_client.intake.twins import compare_new
 from sonoshare_client.node.home import NodeHome
 from sonoshare_client.vault.store import TwinRecord, Vault
@@ -32,9 +32,9 @@ _CLASS_TEXT: Final = re.compile(r"^[A-Za-z0-9 ._/+()-]{1,64}$")
 EARLIER: Final = "earlier intake"
 _PICTURE_SUFFIXES: Final = ("", ".dcm", ".dicom", ".png", ".jpg", ".jpeg")
 _REASON_OF: Final = {
-    Added.OTHER_CLASS: Reason.OTHER_CLASS,
-    Added.OTHER_PATIENT: Reason.OTHER_PATIENT,
-    Added.OTHER_PICTURE: Reason.OTHER_PICTURE,
+    Added.OTHER_CLASS: SetAside.OTHER_CLASS,
+    Added.OTHER_PATIENT: SetAside.OTHER_PATIENT,
+    Added.OTHER_PICTURE: SetAside.OTHER_PICTURE,
 }
 
 
@@ -195,13 +195,13 @@ def ingest_table(
 
 def _set_aside(row: LabelRow, table: LabelTable, classes: Sequence[str] | None, tally: _Tally) -> bool:
     """Set a row aside for what its labels say."""
-    reason = None
+    reason: SetAside | None = None
     if not row.patient.strip():
-        reason = Reason.PATIENT
+        reason = SetAside.PATIENT
     elif not _CLASS_TEXT.match(row.label):
-        reason = Reason.LABEL
+        reason = SetAside.LABEL
     elif classes is not None and row.label not in classes:
-        reason = Reason.UNKNOWN_CLASS
+        reason = SetAside.UNKNOWN_CLASS
     if reason is not None:
         tally.quarantined.append(Quarantined(_relative(row.image, table), reason.value))
     return reason is not None
@@ -216,9 +216,9 @@ def _tasks(rows: Sequence[LabelRow], table: LabelTable) -> Iterator[FileTask]:
         )
 
 
-def _keep(row: LabelRow, answer: Taken | Reason, writer: VaultWriter, table: LabelTable, tally: _Tally) -> None:
+def _keep(row: LabelRow, answer: Taken | Cause, writer: VaultWriter, table: LabelTable, tally: _Tally) -> None:
     source = _relative(row.image, table)
-    if isinstance(answer, Reason):
+    if not isinstance(answer, Taken):
         tally.quarantined.append(Quarantined(source, answer.value))
         return
     image = replace(answer.image, label=row.label, device=_device(row.device) or answer.image.device)

@@ -6,7 +6,7 @@ import stat
 from typing import Final
 
 from sonoshare_client.intake.limits import Limits
-from sonoshare_client.intake.reasons import Reason, Refused
+from sonoshare_shared.science.pictures.reasons import Reason, Refused
 
 _REASON_OF_ERROR: Final = {
     errno.ENOENT: Reason.MISSING,

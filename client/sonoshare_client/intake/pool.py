@@ -32,8 +32,9 @@ from sonoshare_client.intake.channel import (
 )
 from sonoshare_client.intake.limits import Limits
 from sonoshare_client.intake.opening import open_checked
-from sonoshare_client.intake.reasons import Reason, Refused
+from sonoshare_client.intake.reasons import Cause, SetAside
 from sonoshare_shared.errors import InputError
+from sonoshare_shared.science.pictures.reasons import Refused
 
 CHILD: Final = (sys.executable, "-P", "-m", "sonoshare_client.intake.worker")
 _START_SECONDS: Final = 60.0
@@ -67,16 +68,16 @@ class Child:
     _process: subprocess.Popen[bytes] | None = field(default=None, init=False)
     _channel: socket.socket | None = field(default=None, init=False)
 
-    def ask(self, question: Question, descriptors: list[int]) -> Taken | Reason:
+    def ask(self, question: Question, descriptors: list[int]) -> Taken | Cause:
         """Ask about one file; a child that fails is gone afterwards.
 
         After a crash the file gets a second try by a fresh child, so that it is not blamed for what an earlier file,
         or the operating system, did to the first one.
         """
         answer = self._ask_once(question, descriptors)
-        return self._ask_once(question, descriptors) if answer is Reason.CRASHED else answer
+        return self._ask_once(question, descriptors) if answer is SetAside.CRASHED else answer
 
-    def _ask_once(self, question: Question, descriptors: list[int]) -> Taken | Reason:
+    def _ask_once(self, question: Question, descriptors: list[int]) -> Taken | Cause:
         channel = self._channel or self._start()
         for descriptor in descriptors:
             os.lseek(descriptor, 0, os.SEEK_SET)  # the child shares the offset
@@ -86,22 +87,22 @@ class Child:
             send_message(channel, message, descriptors)
             return receive_answer(channel, self.limits)
         except TimeoutError:
-            reason = Reason.TIMED_OUT
+            reason = SetAside.TIMED_OUT
         except (ChannelClosedError, OSError):
             reason = self._cause_of_death()
         except ChannelError:
-            reason = Reason.BAD_ANSWER
+            reason = SetAside.BAD_ANSWER
         self.stop()
         return reason
 
-    def _cause_of_death(self) -> Reason:
+    def _cause_of_death(self) -> SetAside:
         process = self._process
         if process is not None:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(timeout=1)
             if process.returncode == -signal.SIGXCPU:
-                return Reason.TIMED_OUT
-        return Reason.CRASHED
+                return SetAside.TIMED_OUT
+        return SetAside.CRASHED
 
     def kill(self) -> None:
         """Kill the child; whoever waits for its answer learns that it is gone."""
@@ -194,9 +195,9 @@ class Pool:
         for child in self._children:
             child.stop()
 
-    def answers(self, tasks: Iterable[FileTask]) -> Iterator[Taken | Reason]:
+    def answers(self, tasks: Iterable[FileTask]) -> Iterator[Taken | Cause]:
         """Answers in the order of the tasks."""
-        waiting: deque[Future[Taken | Reason]] = deque()
+        waiting: deque[Future[Taken | Cause]] = deque()
         for task in tasks:
             waiting.append(self._threads.submit(self._answer, task))
             if len(waiting) >= self._jobs * (1 + _IN_FLIGHT):
@@ -204,12 +205,12 @@ class Pool:
         while waiting:
             yield waiting.popleft().result()
 
-    def _answer(self, task: FileTask) -> Taken | Reason:
+    def _answer(self, task: FileTask) -> Taken | Cause:
         descriptors: list[int] = []
         child = self._idle.get()
         try:
             if self._closing.is_set():
-                return Reason.CRASHED  # nobody reads it
+                return SetAside.CRASHED  # nobody reads it
             descriptors.append(open_checked(self._folder, task.image, self._limits))
             if task.mask is not None:
                 descriptors.append(open_checked(self._folder, task.mask, self._limits))

@@ -1,22 +1,18 @@
-"""Why a file is set aside: a closed list.
+"""Why intake sets a file aside: a closed list.
 
-The child answers with a name from this list and never with a text of its own, so that no value of a header, no
-decoder's message and no file's content can reach a report, a log or a screen.
+A child answers with the name of a picture's `Reason` and never with a text of its own, so that no value of a header,
+no decoder's message and no file's content can reach a report, a log or a screen. What only the parent can know is a
+`SetAside`, which no child can answer.
 """
 
 from enum import Enum
 
+from sonoshare_shared.science.pictures.reasons import Reason
 
-class Reason(Enum):
-    """Name: what the hospital reads."""
 
-    # The parent's own.
-    MISSING = "the file is not there"
-    UNREADABLE = "the file may not be read"
-    OUTSIDE = "the path leaves the source folder"
-    NOT_A_FILE = "not an ordinary file"
-    EMPTY = "the file is empty"
-    TOO_LARGE = "the file is larger than intake accepts"
+class SetAside(Enum):
+    """The parent's own reasons. Name: what the hospital reads."""
+
     LABEL = "the class is empty, too long or not plain text"
     UNKNOWN_CLASS = "the class is not one of this task's"
     PATIENT = "the patient is empty"
@@ -26,44 +22,7 @@ class Reason(Enum):
     OTHER_CLASS = "the same picture is in the vault with another class; forget that patient first to correct it"
     OTHER_PATIENT = "the same picture is in the vault under another patient; give both rows one patient"
     OTHER_PICTURE = "the same SOP instance is in the vault with another picture; the first is kept"
-    # Of any picture.
-    UNKNOWN_FORMAT = "neither DICOM, PNG nor JPEG"
-    WRONG_NAME = "the name says one format, the content is another"
-    BROKEN = "the content is broken or cut short"
-    DIMENSIONS = "the dimensions are zero or larger than intake accepts"
-    MEMORY = "decoding needs more memory than intake allows"
-    ANIMATED = "more than one frame; cine loops are not taken in yet: export the frames that matter"
-    MODE = "a pixel format that is not a grey or colour picture"
-    # Of DICOM.
-    NOT_ULTRASOUND = "not an ultrasound image object"
-    DIRECTORY = "a DICOMDIR, not an image"
-    DEFLATED = "deflated transfer syntax; store it uncompressed"
-    SYNTAX = "a transfer syntax that is not accepted; store it uncompressed"
-    NESTING = "sequences nested too deeply"
-    NO_PIXELS = "no pixel data"
-    PIXEL_LENGTH = "the pixel data is shorter than the header says"
-    BITS = "bits allocated, stored and high bit do not fit together"
-    PHOTOMETRIC = "the photometric interpretation does not fit the samples"
-    PALETTE = "a palette image without a usable palette"
-    NO_REGION = "no ultrasound region: what is outside the picture cannot be told from it"
-    REGION_OUTSIDE = "the ultrasound region lies outside the picture"
-    REGION_SMALL = "the ultrasound region is too small"
-    SEVERAL_REGIONS = "several B-mode regions; a box or mask must say which"
-    COLOUR_FLOW = "a colour flow region over the picture; only B-mode is taken in"
-    # Of labels.
-    BOX = "the box is empty or reaches outside the picture or its ultrasound region"
-    MASK_UNREADABLE = "the mask cannot be read"
-    MASK_SIZE = "the mask and the picture differ in size"
-    MASK_OUTSIDE = "the mask reaches outside the ultrasound region"
 
 
-class Refused(Exception):  # noqa: N818 - it is an answer, not a fault
-    """Raised inside the child: this file is set aside.
-
-    Args:
-        reason: why.
-    """
-
-    def __init__(self, reason: Reason) -> None:
-        super().__init__(reason.name)
-        self.reason = reason
+Cause = Reason | SetAside
+"""Why a file is set aside."""

@@ -12,23 +12,17 @@ import resource
 import socket
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import BinaryIO, Final
 
-import numpy as np
-from numpy.typing import NDArray
-
 from sonoshare_client.intake.channel import Question, Taken, receive_message, send_message, send_refusal, send_taken
-from sonoshare_client.intake.crop import Region, cut, lesion_box
-from sonoshare_client.intake.dicom import pick_region, read_dicom
+from sonoshare_client.intake.devices import kept_device
 from sonoshare_client.intake.limits import Limits
-from sonoshare_client.intake.pictures import read_mask, read_picture
-from sonoshare_client.intake.reasons import Reason, Refused
 from sonoshare_client.vault.stored_image import StoredImage
+from sonoshare_shared.science.box import Box
+from sonoshare_shared.science.pictures import dicom as _dicom  # noqa: F401 - its decoders load before the limits hold
+from sonoshare_shared.science.pictures.reading import read_kept
+from sonoshare_shared.science.pictures.reasons import Reason, Refused
 
-_MAGIC_BYTES: Final = 132
-_DICOM_NAMES: Final = (".dcm", ".dicom")
-_PICTURE_NAMES: Final = (".png", ".jpg", ".jpeg")
 READY: Final = {"ready": True}
 
 
@@ -42,7 +36,7 @@ def main() -> None:
     while (received := receive_message(channel)) is not None:
         message, descriptors = received
         renew_processor_time(limits.cpu_seconds)
-        question = Question(str(message["suffix"]), tuple(message["box"]) if message["box"] else None)
+        question = Question(str(message["suffix"]), Box.of(message["box"]) if message["box"] else None)
         files: list[BinaryIO] = [os.fdopen(descriptor, "rb") for descriptor in descriptors]
         try:
             answer = answer_for(question, files, limits, devices)
@@ -64,63 +58,17 @@ def answer_for(question: Question, files: Sequence[BinaryIO], limits: Limits, de
         limits: bounds.
         devices: approved device texts.
     """
+    mask = files[1] if len(files) > 1 else None
     try:
-        return take(question, files[0], files[1] if len(files) > 1 else None, limits, devices)
+        kept = read_kept(files[0], mask, question.box, suffix=question.suffix, bounds=limits)
     except Refused as refusal:
         return refusal.reason
-    except MemoryError:
-        return Reason.MEMORY
-    except RecursionError:
-        return Reason.NESTING
-    except Exception:  # noqa: BLE001 - the edge of the process: decoders raise anything on broken content
-        return Reason.BROKEN
-
-
-def take(
-    question: Question, file: BinaryIO, mask_file: BinaryIO | None, limits: Limits, devices: Sequence[str]
-) -> Taken:
-    """Decode, crop, and keep only what is allowed.
-
-    Raises:
-        Refused: the file is set aside.
-    """
-    start = file.read(_MAGIC_BYTES)
-    file.seek(0)
-    mask = None if mask_file is None else _mask(mask_file, limits)
-    if start[128:] == b"DICM":
-        _check_name(question.suffix, _PICTURE_NAMES)
-        picture = read_dicom(file, limits, devices)
-        if mask is not None and mask.shape != picture.pixels.shape:
-            raise Refused(Reason.MASK_SIZE)
-        region = pick_region(picture.regions, lesion_box(question.box, mask))
-        taken = Taken(_image(picture.pixels, mask, question, region), picture.instance)
-        return replace(taken, image=replace(taken.image, device=picture.device))
-    if start.startswith((b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")):
-        _check_name(question.suffix, _DICOM_NAMES)
-        pixels = read_picture(file, limits)
-        height, width = pixels.shape
-        return Taken(_image(pixels, mask, question, Region(0, 0, width, height)), None)
-    raise Refused(Reason.UNKNOWN_FORMAT)
-
-
-def _check_name(suffix: str, others: Sequence[str]) -> None:
-    """The content decides what a file is; a name that says otherwise is a sign of a mix-up, for a person to look at."""
-    if suffix in others:
-        raise Refused(Reason.WRONG_NAME)
-
-
-def _mask(file: BinaryIO, limits: Limits) -> NDArray[np.uint8]:
-    try:
-        return read_mask(file, limits)
-    except Refused as refusal:
-        raise Refused(Reason.MASK_UNREADABLE) from refusal
-
-
-def _image(
-    pixels: NDArray[np.uint8], mask: NDArray[np.uint8] | None, question: Question, region: Region
-) -> StoredImage:
-    kept, kept_mask, box = cut(pixels, mask, question.box, region)
-    return StoredImage(pixels=kept, mask=kept_mask, box=box, label="", device="")
+    header = kept.header
+    device = "" if header is None else kept_device(header.manufacturer, header.model, devices)
+    return Taken(
+        StoredImage(pixels=kept.pixels, mask=kept.mask, box=kept.box, label="", device=device),
+        None if header is None else header.instance,
+    )
 
 
 def limit_process(limits: Limits) -> None:

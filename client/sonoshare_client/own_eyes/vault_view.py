@@ -4,13 +4,12 @@ from pathlib import Path
 
 import numpy as np
 
-from sonoshare_client.audit.folder import GRID_PX, byte_pictures, synthetic_paths
+from sonoshare_client.audit.folder import GRID_PX, byte_pictures, synthetic_files
 from sonoshare_client.own_eyes.view import MOST_PAIRS, ShownPair, TrueView
 from sonoshare_client.vault.store import PatientRecord, Vault
 from sonoshare_privacy.audits import copies
 from sonoshare_privacy.audits.nearest import looks_for
 from sonoshare_privacy.audits.reference import reference_images
-from sonoshare_shared.science.evaluation.labelled import read_picture
 from sonoshare_shared.science.imaging import to_grid
 
 
@@ -25,12 +24,12 @@ def vault_view(vault: Vault, folder: Path, name: str) -> TrueView:
     Raises:
         InputError: the folder holds no picture, or one that cannot be read.
     """
-    paths = synthetic_paths(folder)
-    candidates = byte_pictures(paths)
+    files = synthetic_files(folder)
+    candidates = byte_pictures(files)
     groups: dict[bool, list[PatientRecord]] = {False: [], True: []}
     for patient in vault.patients():
         groups[patient.held_out].append(patient)
-    looks = looks_for(len(paths), len(groups[False]) + len(groups[True]))
+    looks = looks_for(len(files), len(groups[False]) + len(groups[True]))
     threshold = copies.calibrate(candidates, reference_images(GRID_PX), looks=looks).threshold
     trained, held_out = (
         copies.patient_nearest(
@@ -44,9 +43,9 @@ def vault_view(vault: Vault, folder: Path, name: str) -> TrueView:
         ShownPair(
             score=float(trained.scores[place]),
             own_name=f"patient {groups[False][place].pseudonym[:8]}",
-            synthetic_name=paths[trained.candidate[place]].name,
+            synthetic_name=files[trained.candidate[place]].image.name,
             own=vault.load(groups[False][place].images[trained.own[place]]).pixels,
-            synthetic=read_picture(paths[trained.candidate[place]]).pixels,
+            synthetic=files[trained.candidate[place]].pixels(),
         )
         for place in np.argsort(-trained.scores)[:MOST_PAIRS]
     )

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from sonoshare_client.node.private_folder import private_folder
 from sonoshare_shared.durable import put
+from sonoshare_shared.science.evaluation.auc import auc_of_groups
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -86,15 +87,6 @@ def write_view(out: Path, view: TrueView) -> None:
         put(folder, "report.html", _page(view, folder).encode())
 
 
-def exact_auc(trained: NDArray[np.float64], held_out: NDArray[np.float64]) -> float:
-    """True AUC of trained against held-out patients, without bins and noise; NaN where a group is empty."""
-    if not len(trained) or not len(held_out):
-        return float("nan")
-    ranked = np.sort(held_out)
-    below, level = np.searchsorted(ranked, trained, "left"), np.searchsorted(ranked, trained, "right")
-    return float((below + level).mean() / (2 * len(held_out)))
-
-
 def _figure(width: float, height: float) -> "Figure":
     from matplotlib.figure import Figure  # noqa: PLC0415 - slow to import, and only for pictures
 
@@ -140,7 +132,7 @@ def _roc(view: TrueView) -> "Figure":
     if len(view.trained) and len(view.held_out):
         limits = np.sort(np.concatenate([view.trained, view.held_out, [np.inf]]))[::-1]
         shares = [[float((group >= limit).mean()) for limit in limits] for group in (view.held_out, view.trained)]
-        area = exact_auc(view.trained, view.held_out)
+        area = auc_of_groups(view.trained, view.held_out)
         axes.step(*shares, where="post", color=_BLUE, label=f"copy score, AUC {area:.2f}")
         axes.legend(frameon=False, loc="lower right")
     axes.set(xlabel="held-out patients flagged", ylabel="trained patients flagged", xlim=(0, 1), ylim=(0, 1))

@@ -8,15 +8,14 @@ No date, no identifier, no name, no text of a header. The bytes are
 import json
 import struct
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sonoshare_shared.errors import InputError, IntegrityError
-
-Box = tuple[float, float, float, float]
-MAXIMUM_SIDE: Final = 4096  # pixels; more than any ultrasound system draws
+from sonoshare_shared.science.box import Box
+from sonoshare_shared.science.pictures.bounds import DEFAULT_BOUNDS
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,8 +39,8 @@ class StoredImage:
     def __post_init__(self) -> None:
         if self.pixels.dtype != np.uint8 or self.pixels.ndim != 2 or not self.pixels.size:
             raise InputError("pixels must be uint8 [H, W]")
-        if max(self.pixels.shape) > MAXIMUM_SIDE:
-            raise InputError(f"a side is longer than {MAXIMUM_SIDE} pixels")
+        if max(self.pixels.shape) > DEFAULT_BOUNDS.side:
+            raise InputError(f"a side is longer than {DEFAULT_BOUNDS.side} pixels")
         if self.mask is not None and (self.mask.shape != self.pixels.shape or self.mask.dtype != np.uint8):
             raise InputError("the mask must be uint8 and of the size of the pixels")
 
@@ -105,9 +104,9 @@ def from_bytes(data: bytes) -> StoredImage:
         return StoredImage(
             pixels=pixels,
             mask=mask,
-            box=None if box is None else (float(box[0]), float(box[1]), float(box[2]), float(box[3])),
+            box=None if box is None else Box.of(box),
             label=str(attributes["label"]),
             device=str(attributes["device"]),
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (InputError, KeyError, TypeError, ValueError) as error:
         raise IntegrityError("a blob of the vault holds no image", remedy="restore the vault from backup") from error

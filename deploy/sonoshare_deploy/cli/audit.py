@@ -192,17 +192,18 @@ def _operating_points(plan: "AuditPlan", nominal: "Cohort", outcome: "AuditOutco
 
 
 def _write_own_eyes(path: Path, audit: "FolderAudit", title: str, threshold: float) -> None:
+    from sonoshare_client.own_eyes.folder_view import folder_view  # noqa: PLC0415
     from sonoshare_client.own_eyes.view import WARNING, write_view  # noqa: PLC0415
 
     if path.suffix.lower() != ".csv":
-        write_view(path, audit.true_view(title, threshold))
+        write_view(path, folder_view(audit, title, threshold))
         progress_console().print(f"{path.name}: {WARNING}")
         return
     text = io.StringIO(newline="")
     writer = csv.writer(text)
     writer.writerow(["patient", "image", "synthetic", "score"])
     rows = sorted(audit.nearest(), key=lambda row: -row[3])
-    writer.writerows([name, own, synthetic, f"{score:.3f}"] for name, own, synthetic, score in rows)
+    writer.writerows([name, own.image, synthetic.image, f"{score:.3f}"] for name, own, synthetic, score in rows)
     write_atomically(path, text.getvalue().encode(), mode=0o600)
     progress_console().print(f"{path.name}: {WARNING}")
 

@@ -17,6 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from sonoshare_shared.science.levels import eight_bits
+
 Picture = NDArray[np.float32]
 _Edit = Callable[[Picture, Picture, np.random.Generator], Picture]
 
@@ -53,7 +55,7 @@ def _flip(image: Picture, _: Picture, __: np.random.Generator) -> Picture:
 def _jpeg(quality: int) -> _Edit:
     def edit(image: Picture, _: Picture, __: np.random.Generator) -> Picture:
         buffer = io.BytesIO()
-        Image.fromarray(np.rint(image * 255).astype(np.uint8)).save(buffer, format="JPEG", quality=quality)
+        Image.fromarray(eight_bits(image)).save(buffer, format="JPEG", quality=quality)
         with Image.open(buffer) as picture:
             return _clip(np.asarray(picture, dtype=np.float32) / 255)
 

@@ -29,6 +29,7 @@ from scipy.stats import beta, norm
 
 from sonoshare_privacy.mechanisms import geometric
 from sonoshare_privacy.mechanisms.histograms import NoisyHistogram, SplitHistogram
+from sonoshare_shared.science.evaluation.auc import auc_of_counts
 
 _BISECTIONS: Final = 40
 _TAIL_ALLOWANCE: Final = 1.05
@@ -70,7 +71,7 @@ def private_auc(split: SplitHistogram, alpha: float) -> Interval:
     n1, n0 = float(x.sum()) - spread, float(y.sum()) - spread
     if min(n1, n0) < _MIN_TOTAL:
         return Interval(0.5, 0.0, 1.0)
-    raw = binned_auc(x, y)
+    raw = auc_of_counts(x, y)
     noise = _noise_variance(x, y, split.epsilon)
     z = _TAIL_ALLOWANCE * float(norm.isf(alpha))
 
@@ -79,12 +80,6 @@ def private_auc(split: SplitHistogram, alpha: float) -> Interval:
 
     estimate = min(1.0, max(0.0, raw))
     return Interval(estimate, _end(kept, estimate, 0.0), _end(kept, estimate, 1.0), clamped=estimate != raw)
-
-
-def binned_auc(trained: NDArray[np.float64], held_out: NDArray[np.float64]) -> float:
-    """P(trained > held out) + P(same bin) / 2 for (possibly noisy) counts; can leave [0, 1] with noise."""
-    below = np.cumsum(held_out) - held_out / 2
-    return float(trained @ below / (trained.sum() * held_out.sum()))
 
 
 def smallest_detectable_auc(trained: int, held_out: int, bins: int, epsilon: float, alpha: float) -> float:
@@ -169,7 +164,7 @@ def _noise_variance(x: NDArray[np.float64], y: NDArray[np.float64], epsilon: flo
     """Variance that the noise adds to the AUC, to first order, at clipped counts."""
     x, y = np.maximum(x, 0.0), np.maximum(y, 0.0)
     p, q = x / x.sum(), y / y.sum()
-    auc = binned_auc(x, y)
+    auc = auc_of_counts(x, y)
     of_x = (np.cumsum(q) - q / 2 - auc) / x.sum()
     of_y = (1 - np.cumsum(p) + p / 2 - auc) / y.sum()
     second = len(x) * geometric.variance(epsilon) / (12 * x.sum() ** 2 * y.sum() ** 2)

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from sonoshare_shared.science.levels import eight_bits
 from sonoshare_shared.science.model.tensors import read_tensors, write_tensors
 from sonoshare_shared.science.phantom import simulate
 
@@ -34,7 +35,7 @@ def reference_images(size: int) -> NDArray[np.float32]:
 
 def drawn(size: int) -> NDArray[np.uint8]:
     """The reference set as the simulator draws it, uint8 [128, size, size]."""
-    return np.rint(simulate(REFERENCE_IMAGES, seed=REFERENCE_SEED, size=size).images * 255).astype(np.uint8)
+    return eight_bits(simulate(REFERENCE_IMAGES, seed=REFERENCE_SEED, size=size).images)
 
 
 def shipped_file(size: int) -> Path:

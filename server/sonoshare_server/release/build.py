@@ -44,6 +44,7 @@ from sonoshare_shared.protocol.release.statements import require_manifest_signat
 from sonoshare_shared.protocol.release.verify import open_roster
 from sonoshare_shared.protocol.release.votes import VotesEvidence
 from sonoshare_shared.protocol.signed import Signed
+from sonoshare_shared.science.levels import eight_bits
 
 
 @dataclass(frozen=True)
@@ -213,7 +214,7 @@ def to_uint8(images: NDArray[np.floating] | NDArray[np.uint8]) -> NDArray[np.uin
         return np.asarray(images, np.uint8)
     if not np.isfinite(images).all():
         raise InputError("a sampled image holds NaN or infinity", remedy="check the model before sampling")
-    return np.rint(np.clip(images, 0, 1) * 255).astype(np.uint8)
+    return eight_bits(images)
 
 
 def _write_sample(

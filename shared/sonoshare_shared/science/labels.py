@@ -27,6 +27,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sonoshare_shared.errors import InputError
+from sonoshare_shared.science.box import Box
 
 LABELS_FILE = "labels.csv"
 RELEASE_FILE = "metadata.csv"
@@ -34,8 +35,6 @@ BUSBRA_FILE = "bus_data.csv"
 BUSBRA_FOLDS = "5-fold-cv.csv"
 REQUIRED = ("image", "patient", "label")
 OPTIONAL = ("device", "mask", "box", "hospital")
-
-Box = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True)
@@ -213,8 +212,7 @@ def _box(text: str, where: str) -> Box | None:
         raise InputError(f"{where}: column box is not x,y,w,h", remedy="give four numbers in pixels, or leave blank")
     if min(numbers[2:]) <= 0.0:
         raise InputError(f"{where}: the box is empty", remedy="give its width and height, or leave it blank")
-    x, y, w, h = numbers
-    return x, y, w, h
+    return Box.of(numbers)
 
 
 def _read_table(path: Path) -> LabelTable:

@@ -1,7 +1,10 @@
 """Area under the ROC curve with intervals.
 
+The only place where the area is computed, for readers, classifiers and attacks alike.
+
 Promises
-- :func:`auc` is the exact Mann-Whitney estimate, ties counting one half.
+- :func:`auc` is the exact Mann-Whitney estimate, ties counting one half; :func:`auc_of_groups` is the same for scores
+  that come as two groups, :func:`auc_of_counts` for scores that come as counts in ordered bins.
 - :func:`delong` adds DeLong's variance (DeLong et al., Biometrics 1988; fast form of Sun and Xu, IEEE SPL 2014). It
   treats *images* as independent: right for one image a patient.
 - :func:`patient_bootstrap` resamples *patients with all their images*: right for several images a patient, and for the
@@ -90,6 +93,25 @@ def auc_of_rows(positive: NDArray[np.bool_], table: Array) -> Array:
     ranks = rankdata(table, axis=1)
     area = (ranks[:, positive].sum(axis=1) - m * (m + 1) / 2.0) / (m * (positive.size - m))
     return np.asarray(area, dtype=np.float64)
+
+
+def auc_of_groups(positive: NDArray[np.generic], negative: NDArray[np.generic]) -> float:
+    """AUC of two groups of scores, [m] and [n], the positive ones expected to be larger.
+
+    Raises:
+        InputError: a group is empty, or a score is not finite.
+    """
+    labels = np.repeat([True, False], [len(positive), len(negative)])
+    return auc(labels, np.concatenate([positive, negative]))
+
+
+def auc_of_counts(positive: Array, negative: Array) -> float:
+    """AUC of scores in ordered bins, from the counts [bins] of each class; ties within a bin count one half.
+
+    Noise may have been added to the counts (their totals must be above 0): then the figure can leave 0..1.
+    """
+    below = np.cumsum(negative) - negative / 2
+    return float(positive @ below / (positive.sum() * negative.sum()))
 
 
 def sensitivity_at(specificity: float) -> Statistic:

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from sonoshare_shared.errors import InputError
+from sonoshare_shared.science.levels import eight_bits
 from sonoshare_shared.science.model.base_pictures import CLASSES, BasePictures, joined
 from sonoshare_shared.science.model.tensors import State, read_tensors, write_tensors
 from sonoshare_shared.science.phantom import SCANNER_STYLES, simulate
@@ -39,7 +40,7 @@ def simulate_set(count: int, *, seed: int, size: int, start_index: int = 0) -> B
     )
     return _with_masks(
         {
-            "images": torch.from_numpy(np.rint(batch.images * 255).astype(np.uint8)),
+            "images": torch.from_numpy(eight_bits(batch.images)),
             "masks": torch.from_numpy(batch.masks),
             "boxes": torch.from_numpy(batch.boxes),
             "labels": torch.from_numpy(batch.labels),

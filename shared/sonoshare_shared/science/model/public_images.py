@@ -11,12 +11,12 @@ table: the same files under other names have the same digest.
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from sonoshare_shared.protocol.canonical import canonical_bytes, sha256_file, sha256_hex
 from sonoshare_shared.science.evaluation.labelled import load_labelled
 from sonoshare_shared.science.labels import LabelTable, read_labels
+from sonoshare_shared.science.levels import eight_bits
 from sonoshare_shared.science.model.base_pictures import CLASSES, BasePictures
 from sonoshare_shared.science.model.conditions import ABSENT
 
@@ -49,7 +49,7 @@ def read_public_images(path: Path, size: int) -> PublicImages:
     table = read_labels(path, CLASSES)
     found = load_labelled(table, size, CLASSES)
     pictures = BasePictures(
-        images=torch.from_numpy(np.rint(found.images * 255).astype(np.uint8)),
+        images=torch.from_numpy(eight_bits(found.images)),
         masks=torch.from_numpy(found.masks),
         boxes=torch.from_numpy(found.boxes),
         labels=torch.from_numpy(found.labels),

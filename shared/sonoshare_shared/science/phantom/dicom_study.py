@@ -31,8 +31,9 @@ from pydicom.uid import ExplicitVRLittleEndian, UltrasoundImageStorage, generate
 
 from sonoshare_shared.durable import write_atomically
 from sonoshare_shared.errors import InputError
-from sonoshare_shared.science.imaging import save_png
+from sonoshare_shared.science.imaging import box_of_mask, save_png
 from sonoshare_shared.science.labels import LABELS_FILE, OPTIONAL, REQUIRED
+from sonoshare_shared.science.levels import eight_bits
 from sonoshare_shared.science.phantom.identities import Identity, invent_identity
 from sonoshare_shared.science.phantom.scanners import SCANNER_STYLES
 from sonoshare_shared.science.phantom.simulator import CLASSES, Phantom, Recipe, simulate_one
@@ -77,7 +78,7 @@ def _font() -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
 def _screen(phantom: Phantom, exam: _Exam, width: int) -> _Screen:
     """Place the picture on the machine's screen and write the patient's data around it."""
     height = round(width * phantom.size_mm[1] / phantom.size_mm[0])
-    grey = Image.fromarray(np.rint(phantom.image * 255.0).astype(np.uint8))
+    grey = Image.fromarray(eight_bits(phantom.image))
     shape = (HEADER_PX + height + FOOTER_PX, LEFT_PX + width + RIGHT_PX)
     screen = Image.new("L", (shape[1], shape[0]), 0)
     screen.paste(grey.resize((width, height), Image.Resampling.BICUBIC), (LEFT_PX, HEADER_PX))
@@ -185,10 +186,7 @@ def _object(exam: _Exam, screen: _Screen, size_mm: tuple[float, float], *, seed:
 
 def _mask_box(mask: NDArray[np.bool_]) -> str:
     """Bounding box ``x,y,w,h`` in pixels, blank for a normal picture."""
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    if rows.size == 0:
-        return ""
-    return f"{columns[0]},{rows[0]},{columns[-1] - columns[0] + 1},{rows[-1] - rows[0] + 1}"
+    return ",".join(f"{number:g}" for number in box_of_mask(mask) or ())
 
 
 def _write_view(folder: Path, exam: _Exam, *, seed: int, view: int, width: int) -> dict[str, str]:

@@ -21,6 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sonoshare_shared.errors import InputError
+from sonoshare_shared.science.box import NO_LESION, Box
+from sonoshare_shared.science.imaging import box_of_mask
 from sonoshare_shared.science.phantom.acoustics import draw_setting, scan
 from sonoshare_shared.science.phantom.anatomy import draw_frame, draw_tissue
 from sonoshare_shared.science.phantom.fields import Array, Grid
@@ -63,7 +65,7 @@ class Phantom:
 
     image: Array
     mask: NDArray[np.bool_]
-    box: tuple[float, float, float, float]
+    box: Box
     size_mm: tuple[float, float]
     lesion: LesionParameters | None
 
@@ -91,17 +93,9 @@ def _streams(seed: int, index: int, kind: int, scanner: int) -> tuple[np.random.
     return tuple(np.random.default_rng(np.random.SeedSequence(key)) for key in keys)
 
 
-def _box(mask: NDArray[np.bool_]) -> tuple[float, float, float, float]:
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    if rows.size == 0:
-        return (0.0, 0.0, 0.0, 0.0)
-    height, width = mask.shape
-    return (
-        float(columns[0] / width),
-        float(rows[0] / height),
-        float((columns[-1] - columns[0] + 1) / width),
-        float((rows[-1] - rows[0] + 1) / height),
-    )
+def _box(mask: NDArray[np.bool_]) -> Box:
+    box, (height, width) = box_of_mask(mask), mask.shape
+    return NO_LESION if box is None else box.fractions(width, height)
 
 
 def simulate_one(recipe: Recipe, *, seed: int, side: int = GRID_SIDE, overlays: bool = True) -> Phantom:

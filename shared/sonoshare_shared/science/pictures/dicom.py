@@ -1,4 +1,4 @@
-"""Child: DICOM ultrasound objects, by pydicom, gdcm and openjpeg.
+"""DICOM ultrasound objects, by pydicom, gdcm and openjpeg.
 
 Checked in this order, each before the next costs anything: SOP class and transfer syntax (from the file meta
 information, before the data set is read: a deflated one of 2 MB grows to gigabytes), dimensions and number of
@@ -6,11 +6,13 @@ frames, the sense of the pixel description, the length of native pixel data, the
 a pixel decoded.
 
 Of the data set only the attributes in ``_TAGS`` are read at all. What leaves this module is the grey picture, the
-region, an approved device name, and the digest of the SOP instance UID. Preamble, private, nested, overlay, curve
-and padding elements are never read; overlay bits above the stored bits are cleared.
+regions, the manufacturer's texts (of which intake keeps an approved name alone), and the digest of the SOP instance
+UID. Preamble, private, nested, overlay, curve and padding elements are never read; overlay bits above the stored bits
+are cleared.
 """
 
 import hashlib
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, BinaryIO, Final
@@ -42,15 +44,15 @@ from pydicom.uid import (
     UltrasoundMultiFrameImageStorage,
 )
 
-from sonoshare_client.intake.crop import Region
-from sonoshare_client.intake.devices import kept_device
-from sonoshare_client.intake.limits import Limits
-from sonoshare_client.intake.reasons import Reason, Refused
-from sonoshare_client.vault.stored_image import Box
-from sonoshare_shared.science.imaging import eight_bits, luma
+from sonoshare_shared.science.levels import leading_eight_bits, luma
+from sonoshare_shared.science.pictures.bounds import Bounds
+from sonoshare_shared.science.pictures.reasons import Reason, Refused
+from sonoshare_shared.science.pictures.region import Region
 
-# Values are what they are; pydicom's warnings would quote them.
+# Values are what they are; pydicom's warnings and its log would quote them.
 config.settings.reading_validation_mode = config.IGNORE
+logging.getLogger("pydicom").propagate = False
+logging.getLogger("pydicom").addHandler(logging.NullHandler())
 
 # Big endian is retired, and palettes in it come back with their bytes swapped: refused like any other syntax.
 _NATIVE: Final = frozenset({ImplicitVRLittleEndian, ExplicitVRLittleEndian})
@@ -120,23 +122,24 @@ class UltrasoundPicture:
     Attributes:
         pixels: uint8 [H, W], grey, the whole picture.
         regions: its B-mode regions, all inside the picture.
-        device: approved device name, or empty.
+        manufacturer: as written in the header; free text, never to be kept as it is.
+        model: likewise.
         instance: sha256 of the SOP instance UID.
     """
 
     pixels: NDArray[np.uint8]
     regions: tuple[Region, ...]
-    device: str
+    manufacturer: str
+    model: str
     instance: bytes
 
 
-def read_dicom(file: BinaryIO, limits: Limits, approved_devices: Sequence[str]) -> UltrasoundPicture:
+def read_dicom(file: BinaryIO, bounds: Bounds) -> UltrasoundPicture:
     """Read one ultrasound object.
 
     Args:
         file: the file, at its start.
-        limits: bounds on the dimensions.
-        approved_devices: ``manufacturer model`` texts that may be kept.
+        bounds: bounds on the dimensions.
 
     Raises:
         Refused: it is not an ultrasound picture that can be taken in.
@@ -147,30 +150,16 @@ def read_dicom(file: BinaryIO, limits: Limits, approved_devices: Sequence[str]) 
     dataset = dcmread(file, specific_tags=[Tag(name) for name in _TAGS])
     if dataset.get("SOPClassUID") not in _ULTRASOUND:
         raise Refused(Reason.NOT_ULTRASOUND)
-    _check_dimensions(dataset, limits)
+    _check_dimensions(dataset, bounds)
     _check_pixel_description(dataset, syntax)
-    regions = _regions(dataset, limits)
+    regions = _regions(dataset, bounds)
     return UltrasoundPicture(
         pixels=_grey(dataset, syntax),
         regions=regions,
-        device=kept_device(_text(dataset, "Manufacturer"), _text(dataset, "ManufacturerModelName"), approved_devices),
+        manufacturer=_text(dataset, "Manufacturer"),
+        model=_text(dataset, "ManufacturerModelName"),
         instance=hashlib.sha256(_text(dataset, "SOPInstanceUID").encode()).digest(),
     )
-
-
-def pick_region(regions: Sequence[Region], box: Box | None) -> Region:
-    """The region to keep: the only one, or the only one that holds the lesion box.
-
-    Args:
-        regions: B-mode regions of a picture.
-        box: lesion box in pixels of the whole picture, or None.
-    """
-    if len(regions) == 1:
-        return regions[0]
-    holding = [region for region in regions if box is not None and region.holds(box)]
-    if len(holding) != 1:
-        raise Refused(Reason.SEVERAL_REGIONS)
-    return holding[0]
 
 
 def _check_meta(file: BinaryIO) -> UID:
@@ -190,9 +179,9 @@ def _check_meta(file: BinaryIO) -> UID:
     return UID(syntax)
 
 
-def _check_dimensions(dataset: FileDataset, limits: Limits) -> None:
+def _check_dimensions(dataset: FileDataset, bounds: Bounds) -> None:
     rows, columns = _number(dataset, "Rows"), _number(dataset, "Columns")
-    if not (0 < rows <= limits.side and 0 < columns <= limits.side and rows * columns <= limits.pixels):
+    if not (0 < rows <= bounds.side and 0 < columns <= bounds.side and rows * columns <= bounds.pixels):
         raise Refused(Reason.DIMENSIONS)
     if "NumberOfFrames" in dataset and _number(dataset, "NumberOfFrames") != 1:
         raise Refused(Reason.ANIMATED)
@@ -229,7 +218,10 @@ def _has_palette(dataset: FileDataset) -> bool:
 
 
 def _grey(dataset: FileDataset, syntax: UID) -> NDArray[np.uint8]:
-    levels, _ = get_decoder(syntax).as_array(dataset, index=0, decoding_plugin=_PLUGINS.get(syntax, ""))
+    decoder, plugin = get_decoder(syntax), _PLUGINS.get(syntax, "")
+    if plugin and plugin not in decoder.available_plugins:
+        raise Refused(Reason.NO_DECODER)
+    levels, _ = decoder.as_array(dataset, index=0, decoding_plugin=plugin)
     if levels.shape[:2] != (dataset.Rows, dataset.Columns):
         raise Refused(Reason.BROKEN)
     photometric = _text(dataset, "PhotometricInterpretation")
@@ -238,24 +230,24 @@ def _grey(dataset: FileDataset, syntax: UID) -> NDArray[np.uint8]:
             levels = apply_color_lut(levels, dataset)
         except (ValueError, AttributeError, IndexError, NotImplementedError) as error:
             raise Refused(Reason.PALETTE) from error
-        eight = eight_bits(levels, levels.dtype.itemsize * 8)
+        eight = leading_eight_bits(levels, levels.dtype.itemsize * 8)
     else:
-        eight = eight_bits(levels, _number(dataset, "BitsStored"))
+        eight = leading_eight_bits(levels, _number(dataset, "BitsStored"))
     if eight.ndim == 3:
         return luma(eight)
     return 255 - eight if photometric == "MONOCHROME1" else eight
 
 
-def _regions(dataset: FileDataset, limits: Limits) -> tuple[Region, ...]:
+def _regions(dataset: FileDataset, bounds: Bounds) -> tuple[Region, ...]:
     rows, columns = _number(dataset, "Rows"), _number(dataset, "Columns")
     tissue, flow = [], []
     for item in dataset.get("SequenceOfUltrasoundRegions") or ():
         if item.get("RegionSpatialFormat") != _TWO_DIMENSIONAL:
             continue
         if item.get("RegionDataType") == _TISSUE:
-            tissue.append(_region(item, rows, columns, limits))
+            tissue.append(_region(item, rows, columns, bounds))
         elif item.get("RegionDataType") == _COLOUR_FLOW:
-            flow.append(_region(item, rows, columns, limits))
+            flow.append(_region(item, rows, columns, bounds))
     if not tissue:
         raise Refused(Reason.NO_REGION)
     if any(_overlap(a, b) for a in tissue for b in flow):
@@ -263,14 +255,14 @@ def _regions(dataset: FileDataset, limits: Limits) -> tuple[Region, ...]:
     return tuple(tissue)
 
 
-def _region(item: Any, rows: int, columns: int, limits: Limits) -> Region:
+def _region(item: Any, rows: int, columns: int, bounds: Bounds) -> Region:
     names = ("RegionLocationMinX0", "RegionLocationMinY0", "RegionLocationMaxX1", "RegionLocationMaxY1")
     left, top, last_column, last_row = (_number(item, name) for name in names)
     # The standard's corner is the last pixel; some systems write the first one beyond. More than that is a lie.
     if left < 0 or top < 0 or last_column > columns or last_row > rows:
         raise Refused(Reason.REGION_OUTSIDE)
     region = Region(left, top, min(last_column + 1, columns), min(last_row + 1, rows))
-    if min(region.width, region.height) < limits.region_side:
+    if min(region.width, region.height) < bounds.region_side:
         raise Refused(Reason.REGION_SMALL)
     return region
 

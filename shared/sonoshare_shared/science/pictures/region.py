@@ -1,14 +1,15 @@
-"""Child: cut a picture to its ultrasound region, and move box and mask with it."""
+"""Which ultrasound region of a picture is kept; the picture cut to it, and box and mask moved with it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sonoshare_client.intake.reasons import Reason, Refused
-from sonoshare_client.vault.stored_image import Box
 from sonoshare_shared.errors import InputError
-from sonoshare_shared.science.imaging import box_fractions, box_of_mask
+from sonoshare_shared.science.box import Box
+from sonoshare_shared.science.imaging import box_of_mask
+from sonoshare_shared.science.pictures.reasons import Reason, Refused
 
 
 @dataclass(frozen=True)
@@ -36,15 +37,24 @@ class Region:
         return x >= self.left - 1 and y >= self.top - 1 and x + w <= self.right + 1 and y + h <= self.bottom + 1
 
 
+def pick_region(regions: Sequence[Region], box: Box | None) -> Region:
+    """The region to keep: the only one, or the only one that holds the lesion box.
+
+    Args:
+        regions: B-mode regions of a picture.
+        box: lesion box in pixels of the whole picture, or None.
+    """
+    if len(regions) == 1:
+        return regions[0]
+    holding = [region for region in regions if box is not None and region.holds(box)]
+    if len(holding) != 1:
+        raise Refused(Reason.SEVERAL_REGIONS)
+    return holding[0]
+
+
 def lesion_box(box: Box | None, mask: NDArray[np.uint8] | None) -> Box | None:
     """The box to go by, in pixels: the given one, else the bounds of the mask, else None."""
-    if box is not None or mask is None:
-        return box
-    bounds = box_of_mask(mask)
-    if bounds is None:
-        return None
-    height, width = mask.shape
-    return bounds[0] * width, bounds[1] * height, bounds[2] * width, bounds[3] * height
+    return box_of_mask(mask) if box is None and mask is not None else box
 
 
 def cut(
@@ -76,9 +86,8 @@ def cut(
     given = lesion_box(box, mask)
     fractions: Box | None = None
     if given is not None:
-        moved = (given[0] - region.left, given[1] - region.top, given[2], given[3])
         try:
-            fractions = box_fractions(moved, region.width, region.height)
+            fractions = given.moved(-region.left, -region.top).fractions(region.width, region.height)
         except InputError as error:
             raise Refused(Reason.BOX) from error
     return np.ascontiguousarray(pixels[window]), kept_mask, fractions

@@ -1,0 +1,181 @@
+"""From a file, its mask and its box to what is kept of a picture.
+
+Promises
+- What is kept depends on the file, the mask and the box alone, and is the same whoever reads: a hospital's intake, an
+  audit, an evaluation. Content decides the format, never the name; a name that says otherwise is refused.
+- Of a DICOM object one B-mode region is kept: the only one, or the one that holds the lesion box (or the mask's
+  bounds). A PNG or JPEG is kept whole. Box and mask move with the picture.
+- Whatever a file does to a decoder ends as a `Reason`, as far as an exception tells.
+
+Not promised: that the process survives. Decoders are C code. Intake therefore reads in a child that may be killed;
+whoever reads in a process of their own reads before anything depends on it.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sonoshare_shared.errors import InputError
+from sonoshare_shared.science.box import Box
+from sonoshare_shared.science.pictures.bounds import DEFAULT_BOUNDS, Bounds
+from sonoshare_shared.science.pictures.raster import read_mask, read_raster
+from sonoshare_shared.science.pictures.reasons import Reason, Refused
+from sonoshare_shared.science.pictures.region import Region, cut, lesion_box, pick_region
+
+DICOM_SUFFIXES: Final = (".dcm", ".dicom")
+RASTER_SUFFIXES: Final = (".png", ".jpg", ".jpeg")
+SUFFIXES: Final = (*DICOM_SUFFIXES, *RASTER_SUFFIXES)
+"""Of files that are pictures by their names; DICOM objects often have none."""
+
+START_BYTES: Final = 132
+"""How much of a file tells what it claims to be."""
+_RASTER_MAGIC: Final = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")
+_DICOM_MAGIC: Final = b"DICM"
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a DICOM header says besides the picture; free text, never to be kept as it is.
+
+    Attributes:
+        manufacturer: (0008,0070).
+        model: (0008,1090).
+        instance: sha256 of the SOP instance UID.
+    """
+
+    manufacturer: str
+    model: str
+    instance: bytes
+
+
+@dataclass(frozen=True, eq=False)
+class KeptPicture:
+    """What is kept of a file.
+
+    Attributes:
+        pixels: uint8 [H, W], grey.
+        mask: uint8 [H, W], 1 inside the lesion, or None where no mask is given.
+        box: lesion box in fractions of what is kept, or None.
+        header: of a DICOM object.
+    """
+
+    pixels: NDArray[np.uint8]
+    mask: NDArray[np.uint8] | None
+    box: Box | None
+    header: Header | None = None
+
+
+def is_picture(start: bytes) -> bool:
+    """Whether a file that starts so claims to be one of the formats that are read (`START_BYTES` tell)."""
+    return start.startswith(_RASTER_MAGIC) or start[128:START_BYTES] == _DICOM_MAGIC
+
+
+def read_kept(
+    file: BinaryIO, mask_file: BinaryIO | None, box: Box | None, *, suffix: str = "", bounds: Bounds = DEFAULT_BOUNDS
+) -> KeptPicture:
+    """Read one picture.
+
+    Args:
+        file: DICOM, PNG or JPEG, at its start.
+        mask_file: PNG or JPEG of the whole picture's size, not zero in the lesion, or None.
+        box: lesion box in pixels of the whole picture, or None.
+        suffix: extension of the file's name, lowercase with its dot, or empty.
+        bounds: what the file may be.
+
+    Raises:
+        Refused: it cannot be read, or is not what may be kept.
+    """
+    try:
+        return _read(file, mask_file, box, suffix, bounds)
+    except (Refused, InputError):
+        raise
+    except MemoryError as error:
+        raise Refused(Reason.MEMORY) from error
+    except RecursionError as error:
+        raise Refused(Reason.NESTING) from error
+    except Exception as error:
+        raise Refused(Reason.BROKEN) from error
+
+
+def read_file(
+    path: Path, mask: Path | None = None, box: Box | None = None, *, bounds: Bounds = DEFAULT_BOUNDS
+) -> KeptPicture:
+    """Read one picture in this process.
+
+    Args:
+        path: DICOM, PNG or JPEG.
+        mask: its mask, or None.
+        box: lesion box in pixels of the whole picture, or None.
+        bounds: what the file may be.
+
+    Raises:
+        InputError: naming the file by the last part of its path, with the words of the `Reason`.
+    """
+    try:
+        with _opened(path, bounds) as file:
+            if mask is None:
+                return read_kept(file, None, box, suffix=path.suffix.lower(), bounds=bounds)
+            with _opened_mask(mask, bounds) as mask_file:
+                return read_kept(file, mask_file, box, suffix=path.suffix.lower(), bounds=bounds)
+    except Refused as refusal:
+        of_mask = "" if mask is None else f" (mask {mask.name})"
+        raise InputError(
+            f"{path.name}{of_mask}: {refusal.reason.value}", remedy="correct the file or its row, or leave it out"
+        ) from refusal
+
+
+def _opened(path: Path, bounds: Bounds) -> BinaryIO:
+    try:
+        if not path.is_file():
+            raise Refused(Reason.NOT_A_FILE if path.exists() else Reason.MISSING)
+        size = path.stat().st_size
+        if not 0 < size <= bounds.file_bytes:
+            raise Refused(Reason.TOO_LARGE if size else Reason.EMPTY)
+        return path.open("rb")
+    except OSError as error:
+        raise Refused(Reason.UNREADABLE) from error
+
+
+def _opened_mask(path: Path, bounds: Bounds) -> BinaryIO:
+    try:
+        return _opened(path, bounds)
+    except Refused as refusal:
+        raise Refused(Reason.MASK_UNREADABLE) from refusal
+
+
+def _read(file: BinaryIO, mask_file: BinaryIO | None, box: Box | None, suffix: str, bounds: Bounds) -> KeptPicture:
+    start = file.read(START_BYTES)
+    file.seek(0)
+    mask = None if mask_file is None else read_mask(mask_file, bounds)
+    if start[128:START_BYTES] == _DICOM_MAGIC:
+        _check_name(suffix, RASTER_SUFFIXES)
+        return _read_dicom(file, mask, box, bounds)
+    if start.startswith(_RASTER_MAGIC):
+        _check_name(suffix, DICOM_SUFFIXES)
+        pixels = read_raster(file, bounds)
+        height, width = pixels.shape
+        return KeptPicture(*cut(pixels, mask, box, Region(0, 0, width, height)))
+    raise Refused(Reason.UNKNOWN_FORMAT)
+
+
+def _read_dicom(file: BinaryIO, mask: NDArray[np.uint8] | None, box: Box | None, bounds: Bounds) -> KeptPicture:
+    try:
+        # An optional extra; and slow to import, for who reads other pictures alone.
+        from sonoshare_shared.science.pictures.dicom import read_dicom  # noqa: PLC0415
+    except ModuleNotFoundError as error:
+        raise InputError("DICOM needs the package pydicom", remedy="pip install 'sonoshare[client]'") from error
+    picture = read_dicom(file, bounds)
+    if mask is not None and mask.shape != picture.pixels.shape:
+        raise Refused(Reason.MASK_SIZE)
+    region = pick_region(picture.regions, lesion_box(box, mask))
+    header = Header(picture.manufacturer, picture.model, picture.instance)
+    return KeptPicture(*cut(picture.pixels, mask, box, region), header=header)
+
+
+def _check_name(suffix: str, others: tuple[str, ...]) -> None:
+    """The content decides what a file is; a name that says otherwise is a sign of a mix-up, for a person to look at."""
+    if suffix in others:
+        raise Refused(Reason.WRONG_NAME)

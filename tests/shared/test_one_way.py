@@ -1,0 +1,53 @@
+"""Things that the code base does in one place, and nowhere else."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+ROOMS = ("shared", "privacy", "client", "server", "deploy", "benchmarks")
+
+ONE_WAY = {
+    "a picture file is opened": (
+        r"Image\.open\(|dcmread\(|pixel_array",
+        {
+            "shared/sonoshare_shared/science/pictures/raster.py",
+            "shared/sonoshare_shared/science/pictures/dicom.py",
+            # Bytes of a message, which must be an 8-bit grey PNG of the announced size and nothing else.
+            "client/sonoshare_client/agent/auditing.py",
+            # A JPEG made and read in memory: one of the planted edits.
+            "privacy/sonoshare_privacy/audits/edits.py",
+            # The bare decoding that intake is compared with.
+            "benchmarks/intake.py",
+        },
+    ),
+    "levels become eight bits": (
+        r"(\*\s*255|255(\.0)?\s*\*)(?!.*np\.uint8\(255\))|_WHITE\)",
+        {"shared/sonoshare_shared/science/levels.py"},
+    ),
+    "an area under a curve is computed": (
+        r"roc_auc_score|mannwhitneyu|rankdata\(",
+        {"shared/sonoshare_shared/science/evaluation/auc.py"},
+    ),
+    "a box is a type": (
+        r"^Box\s*[:=]|class Box\b|tuple\[float, float, float, float\]",
+        {
+            "shared/sonoshare_shared/science/box.py",
+            # What a document holds is its own type.
+            "server/sonoshare_server/release/build.py",
+        },
+    ),
+}
+
+
+@pytest.mark.parametrize("what", ONE_WAY)
+def test_there_is_one_place_where(what: str) -> None:
+    pattern, places = ONE_WAY[what]
+    found = {
+        path.relative_to(ROOT).as_posix()
+        for room in ROOMS
+        for path in (ROOT / room).rglob("*.py")
+        if re.search(pattern, path.read_text(encoding="utf-8"), re.MULTILINE)
+    }
+    assert found == places
