@@ -5,9 +5,10 @@
     pki/                        the authority and the server's TLS certificate
     consortium.json  audit-policy.json  members.json  nodes.json  roster.dsse.json
     log.jsonl                   the transparency log
+    views/  evidence/           what each hospital last signed that it has seen, and proof that one signed falsely
     releases/  catalogue.db     sealed releases, and what the catalogue says of them
     addresses.json  logs/  flower/  flower.db  .lock     of the running processes
-    studies/<study>/plan.dsse.json  state.json  witness.json  events.jsonl  rounds/0000.safetensors ...
+    studies/<study>/plan.dsse.json  state.json  events.jsonl  rounds/0000.safetensors ...
                     ballot.safetensors  votes/
                     candidates/<release>/  candidates/.<release>.drawing/
 
@@ -93,6 +94,16 @@ class CoordinatorPaths:
         return self.path / "log.jsonl"
 
     @property
+    def views_path(self) -> Path:
+        """Each hospital's newest signed view, for all studies."""
+        return self.path / "views"
+
+    @property
+    def evidence_path(self) -> Path:
+        """Proof that a hospital signed what cannot be true."""
+        return self.path / "evidence"
+
+    @property
     def studies_path(self) -> Path:
         """A folder for each study."""
         return self.path / "studies"
@@ -153,11 +164,6 @@ class StudyPaths:
     def state_path(self) -> Path:
         """How far the study is."""
         return self.path / "state.json"
-
-    @property
-    def witness_path(self) -> Path:
-        """What was last seen of each hospital."""
-        return self.path / "witness.json"
 
     @property
     def events_path(self) -> Path:

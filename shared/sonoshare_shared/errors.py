@@ -8,11 +8,13 @@ no pixel, no identifier from a record, no file name given by a hospital's archiv
     ├── InputError            the user's files or arguments are not usable
     ├── IntegrityError        bytes, hashes or signatures do not match
     │   ├── NewerVersionError a document or database was made by a newer version of SonoShare
-    │   └── VerificationError a release or statement is not verified; ``cause`` is a stable machine-readable word
+    │   ├── VerificationError a release or statement is not verified; ``cause`` is a stable machine-readable word
+    │   └── MisconductError   somebody signed two things that cannot both be true; ``evidence`` proves it
     ├── RefusedError          a rule of the hospital, the plan or the gate says no
     │   ├── PolicyError       the plan breaks the hospital's policy
     │   ├── BudgetError       the charge would exceed the budget
-    │   └── LedgerError       the ledger is not intact, or older than a witnessed head
+    │   ├── LedgerError       the ledger is not intact, or older than a witnessed head
+    │   └── WitnessError      the log, or the other hospitals' views, do not show what they must show first
     ├── ModelError            an architecture, checkpoint or adapter cannot be used
     └── FederationError       a process or peer of the federation failed
 """
@@ -75,6 +77,20 @@ class VerificationError(IntegrityError):
         return cls(word, f"{place}{error.message}", remedy=error.remedy)
 
 
+class MisconductError(IntegrityError):
+    """Somebody signed two things that cannot both be true.
+
+    Args:
+        message: what was signed, one line.
+        evidence: the proof, as a file that anybody can check (``sonoshare_shared.protocol.misconduct``).
+        remedy: what the user can do about it.
+    """
+
+    def __init__(self, message: str, *, evidence: bytes, remedy: str = "") -> None:
+        super().__init__(message, remedy=remedy)
+        self.evidence = evidence
+
+
 class RefusedError(SonoShareError):
     """A rule of the hospital, the plan or the gate says no."""
 
@@ -89,6 +105,10 @@ class BudgetError(RefusedError):
 
 class LedgerError(RefusedError):
     """The ledger is not intact, or older than a head that others have witnessed."""
+
+
+class WitnessError(RefusedError):
+    """The log, or what the other hospitals sign that they have seen, does not show what it must show first."""
 
 
 class ModelError(SonoShareError):

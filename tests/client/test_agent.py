@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 import psutil
 import pytest
 
-from sonoshare_client.agent.replies import ReplyStore
+from sonoshare_client.agent.replies import ReplyStore, Result
 from sonoshare_client.agent.server import AgentServer
 from sonoshare_client.courier.supernode import environment
 from sonoshare_client.node import witness
@@ -29,11 +29,13 @@ from sonoshare_shared.protocol.envelope import Envelope
 from sonoshare_shared.protocol.keys import SigningKey
 
 
-def test_a_reply_is_given_again_and_a_taken_slot_refuses_another_request(tmp_path):
+def test_a_result_is_given_again_and_a_taken_slot_refuses_another_request(tmp_path):
     store = ReplyStore(tmp_path / "replies")
     assert store.find("train/s/1", "a") is None
-    store.store("train/s/1", "a", b"bytes\nwith lines")
-    assert ReplyStore(tmp_path / "replies").find("train/s/1", "a") == b"bytes\nwith lines"
+    result = Result(Envelope.sign("text", b"what was released", SigningKey.generate()), b"bytes\nwith lines")
+    store.store("train/s/1", "a", result)
+    assert ReplyStore(tmp_path / "replies").find("train/s/1", "a") == result
+    assert list(store.results()) == [result]
     with pytest.raises(RefusedError):
         store.find("train/s/1", "b")
     assert store.find("train/s/2", "b") is None
@@ -123,7 +125,7 @@ def test_a_frame_that_is_too_long_is_refused_before_it_is_read():
 def test_truncated_frames_are_refused(frame):
     with pytest.raises(IntegrityError):
         decode_frame(frame)
-    assert decode_frame(encode_frame(KeysRequest(), b"payload")) == (b'{"kind":"keys"}', b"payload")
+    assert decode_frame(encode_frame(KeysRequest(), b"payload")) == (KeysRequest().canonical(), b"payload")
 
 
 def test_case_37_the_courier_takes_the_place_of_flowers_program_and_unpacks_nothing(tmp_path):

@@ -2,6 +2,7 @@
 
 import csv
 import hashlib
+import json
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,11 +19,12 @@ from sonoshare_server.consortium.admission import admit
 from sonoshare_server.consortium.members import Consortium
 from sonoshare_server.consortium.studies import draft_study
 from sonoshare_server.federation.calibration import collect_votes
+from sonoshare_server.federation.coordinator import Coordinator
 from sonoshare_server.federation.home import CoordinatorHome, Study
-from sonoshare_server.federation.rounds import Coordinator
 from sonoshare_server.federation.statements import collect_signatures, collect_statements
 from sonoshare_server.release.pipeline import Pipeline
 from sonoshare_shared.protocol.documents import AuditPlan, Task
+from sonoshare_shared.protocol.documents.exchange import decode_frame
 from sonoshare_shared.science.labels import LABELS_FILE
 from sonoshare_shared.science.phantom.dicom_study import write_studies
 
@@ -34,17 +36,37 @@ STUDY = "study"
 
 @dataclass
 class DirectFleet:
-    """Frames go straight to the agents; ``lost`` hospitals do not answer, ``changed`` ones answer something else."""
+    """Frames go straight to the agents.
+
+    ``lost`` hospitals do not answer (requests of the kind ``lost_at``, if that is given), ``changed`` ones answer
+    something else than asked (but introduce themselves).
+    """
 
     agents: dict[str, Agent]
     lost: set[str] = field(default_factory=set)
+    lost_at: str | None = None
     changed: dict[str, bytes] = field(default_factory=dict)
     asked: list[tuple[str, bytes]] = field(default_factory=list)
 
     def ask(self, requests, deadline_seconds):
         self.asked += list(requests.items())
-        answers = {h: self.agents[h].answer(frame) for h, frame in requests.items() if h not in self.lost}
-        return {h: self.changed.get(h, answer) for h, answer in answers.items()}
+        return {h: self._answer(h, frame) for h, frame in requests.items() if not self._is_lost(h, frame)}
+
+    def kinds(self, hospital=None) -> list[str]:
+        """Kinds of the requests so far, of one hospital or of all."""
+        return [kind_of(frame) for asked, frame in self.asked if hospital in {None, asked}]
+
+    def _is_lost(self, hospital, frame):
+        return hospital in self.lost and self.lost_at in {None, kind_of(frame)}
+
+    def _answer(self, hospital, frame):
+        answer = self.agents[hospital].answer(frame)
+        return answer if kind_of(frame) == "keys" else self.changed.get(hospital, answer)
+
+
+def kind_of(frame: bytes) -> str:
+    """Kind of a request."""
+    return json.loads(decode_frame(frame)[0])["kind"]
 
 
 @dataclass

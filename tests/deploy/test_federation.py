@@ -1,7 +1,7 @@
 """Rounds, audits and signatures with real agents, called directly."""
 
+import base64
 import errno
-import shutil
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from safetensors.numpy import load, save
-from tests.deploy.in_process import HOSPITALS, NOMINAL, World, build, copied, pipeline, policy
+from tests.deploy.in_process import HOSPITALS, NOMINAL, World, build, copied, kind_of, pipeline, policy
 
 from sonoshare_client.audit.payment import AUDIT_PURPOSE
 from sonoshare_client.node.policy_file import policy_text
@@ -17,22 +17,25 @@ from sonoshare_deploy.cli.hospital_look import look
 from sonoshare_privacy.accounting import PureDP
 from sonoshare_privacy.budget import ChargeRequest
 from sonoshare_server.federation import rounds
-from sonoshare_server.federation.rounds import Coordinator
+from sonoshare_server.federation.coordinator import Coordinator
+from sonoshare_server.federation.introduction import introduce, settle
 from sonoshare_server.release.pipeline import facts_for
-from sonoshare_shared.errors import FederationError, InputError, LedgerError, RefusedError
+from sonoshare_shared.errors import FederationError, InputError, RefusedError
 from sonoshare_shared.protocol.canonical import sha256_hex
 from sonoshare_shared.protocol.documents.exchange import (
     TRAIN_REPLY_PAYLOAD_TYPE,
     Reply,
     TrainReply,
     TrainRequest,
-    accepted,
+    answer_in,
     decode_frame,
     encode_frame,
-    model_entry,
 )
+from sonoshare_shared.protocol.documents.view import VIEW_PAYLOAD_TYPE
 from sonoshare_shared.protocol.envelope import Envelope
+from sonoshare_shared.protocol.log_index import model_entry, plan_entry
 from sonoshare_shared.protocol.release.verify import verify_release
+from sonoshare_shared.protocol.views import verified_view
 
 
 @pytest.fixture(scope="session")
@@ -72,16 +75,28 @@ def test_a_study_trains_charges_and_logs_every_model(world):
         assert 0 < node.ledger.spent(study=plan.study).epsilon <= 30.0
 
 
-def test_cases_31_and_40_the_same_request_gets_the_same_bytes_and_no_second_charge(world):
+def test_cases_31_and_40_the_same_request_gets_the_same_result_and_no_second_charge(world):
     rounds.train(world.coordinator())
     hospital, frame = next((h, f) for h, f in world.fleet.asked if b'"train"' in f)
+    first = result_of(world.fleet.agents[hospital].answer(_again(world, hospital, frame)))
     spent = len(world.nodes[hospital].ledger.entries())
-    evidence_free = world.reopen(hospital)
-    first = world.fleet.agents[hospital].answer(_again(world, hospital, frame, 1))
-    second = world.fleet.agents[hospital].answer(_again(world, hospital, frame, 1))
+    restarted = world.reopen(hospital)
+    second = result_of(world.fleet.agents[hospital].answer(_again(world, hospital, frame)))
     assert first == second
-    assert reply_of(first).envelope is not None
-    assert len(evidence_free.ledger.entries()) == spent
+    assert len(restarted.ledger.entries()) == spent
+
+
+def test_a_result_is_stored_once_and_what_was_seen_is_signed_anew_each_time(world):
+    rounds.train(world.coordinator())
+    hospital, frame = next((h, f) for h, f in world.fleet.asked if b'"train"' in f)
+    roster, size = world.home.roster, len(world.home.log())
+    answer = answer_in(world.fleet.agents[hospital].answer(_again(world, hospital, frame)), hospital)
+    seen = verified_view(answer.view, hospital, roster)
+    # Round 1's result, with the log and the ledger of after round 2.
+    assert TrainReply.from_bytes(_payload(answer.envelope)).round == 1
+    assert seen.log_size == size
+    assert seen.ledger.head == world.nodes[hospital].ledger.head()
+    assert seen.view.result == sha256_hex(_payload(answer.envelope))
 
 
 def test_case_31_another_adapter_for_a_round_that_was_trained_is_refused(world):
@@ -90,18 +105,17 @@ def test_case_31_another_adapter_for_a_round_that_was_trained_is_refused(world):
     spent = len(world.nodes[hospital].ledger.entries())
     coordinator = world.coordinator()
     adapter = world.study.adapter()
-    index = coordinator.logged(model_entry(world.study.plan.study, 1, sha256_hex(adapter)))
-    answer = world.fleet.agents[hospital].answer(_train_frame(coordinator, hospital, adapter, 1, index))
-    assert reply_of(answer).refusal.error == "RefusedError"
+    with pytest.raises(InputError, match="another model"):
+        coordinator.logged(model_entry(world.study.plan.study, 1, sha256_hex(adapter)))
+    answer = world.fleet.agents[hospital].answer(_train_frame(coordinator, hospital, adapter, 1))
+    assert reply_of(answer).refusal.error == "IntegrityError"
     assert len(world.nodes[hospital].ledger.entries()) == spent
 
 
 def test_case_35_a_model_that_the_log_does_not_show_is_refused_before_any_charge(world):
-    coordinator = world.coordinator()
-    shown = coordinator.logged(model_entry(world.study.plan.study, 1, world.study.state.adapter_digest))
-
+    coordinator = first_step(world)
     other = save({name: tensor + 1 for name, tensor in load(world.study.adapter()).items()})
-    answer = world.fleet.agents["north"].answer(_train_frame(coordinator, "north", other, 1, shown))
+    answer = world.fleet.agents["north"].answer(_train_frame(coordinator, "north", other, 1))
     refusal = reply_of(answer).refusal
     assert refusal.error == "IntegrityError"
     assert "log" in refusal.message
@@ -115,14 +129,14 @@ def test_case_35_a_forked_log_is_refused(world):
     # The hospital has seen the first entries; the server now shows another history.
     log.write_bytes(b'{"digest":"x","kind":"plan","study":"forked"}\n' + b"".join(lines[1:]))
     coordinator = world.coordinator()
-    adapter = world.study.adapter()
-    index = coordinator.logged(model_entry(world.study.plan.study, 2, sha256_hex(adapter)))
-    answer = world.fleet.agents["north"].answer(_train_frame(coordinator, "north", adapter, 2, index))
+    answer = world.fleet.agents["north"].answer(_train_frame(coordinator, "north", world.study.adapter(), 2))
     assert reply_of(answer).refusal.error == "IntegrityError"
+    with pytest.raises(FederationError, match="no longer has"):
+        settle(coordinator, len(coordinator.log))
 
 
 def test_case_38_a_lost_hospital_leaves_the_round_open_and_the_study_resumes(world):
-    world.fleet.lost = {"south"}
+    world.fleet.lost, world.fleet.lost_at = {"south"}, "train"
     with pytest.raises(FederationError, match="1 of 2"):
         rounds.train(world.coordinator())
     charged = len(world.nodes["north"].ledger.entries())
@@ -130,9 +144,36 @@ def test_case_38_a_lost_hospital_leaves_the_round_open_and_the_study_resumes(wor
     world.fleet.lost = set()
     rounds.train(world.coordinator())
     assert world.study.state.rounds_done == 2
-    # The first round was trained once at north: its stored reply was given again.
+    # The first round was trained once at north: its stored result was given again.
     purposes = [s.charge.purpose for s in world.nodes["north"].ledger.entries() if s.charge.kind == "reserved"]
     assert purposes == ["training round 1", "training round 2"]
+
+
+def test_introductions_are_asked_for_only_where_something_is_missing(world):
+    rounds.train(world.coordinator())
+    # Twice at the start, to learn the challenges and to have them answered; the replies of a round serve the next.
+    assert world.fleet.kinds("north") == ["keys", "keys", "train", "train"]
+    steps = pipeline(world)
+    steps.draw(lambda done, total: None)
+    steps.audit()
+    assert world.fleet.kinds("north")[4:] == ["keys", "audit"]
+
+
+def test_a_hospital_that_was_started_again_is_introduced_and_asked_once_more_in_the_same_round(world):
+    coordinator = world.coordinator()
+    rounds.run_round(coordinator, 1)
+    world.reopen("north")
+    asked = len(world.fleet.asked)
+    rounds.run_round(coordinator, 2)
+    assert [(h, kind_of(frame)) for h, frame in world.fleet.asked[asked:]] == [
+        ("north", "train"),
+        ("south", "train"),
+        ("north", "keys"),
+        ("south", "keys"),
+        ("north", "train"),
+    ]
+    assert events(world, "refused") == []
+    assert {event["hospital"] for event in events(world, "update") if event["round"] == 2} == set(HOSPITALS)
 
 
 def test_a_line_of_the_event_log_that_was_cut_costs_itself_alone(world):
@@ -145,9 +186,7 @@ def test_a_line_of_the_event_log_that_was_cut_costs_itself_alone(world):
 
 
 def test_the_size_of_a_vault_is_asked_once_for_a_plan(world):
-    coordinator = world.coordinator()
-    rounds.introduce(coordinator)
-    rounds.run_round(coordinator, 1)
+    rounds.run_round(world.coordinator(), 1)
     for node in world.nodes.values():
         rules = node.home.policy()
         more = rules.cohort.model_copy(update={"minimum_trained": 10_000})
@@ -173,11 +212,9 @@ def test_case_39_a_server_killed_between_aggregate_and_commit_completes_once(wor
 
 @pytest.mark.parametrize("kind", ["garbage", "of another round"])
 def test_cases_31_and_32_an_unusable_reply_is_left_out_and_noted(world, kind):
-    coordinator = world.coordinator()
-    rounds.introduce(coordinator)
-    rounds.run_round(coordinator, 1)
+    rounds.run_round(world.coordinator(), 1)
     first = next(frame for hospital, frame in world.fleet.asked if hospital == "south" and b'"train"' in frame)
-    replayed = world.fleet.agents["south"].answer(_again(world, "south", first, 1))
+    replayed = world.fleet.agents["south"].answer(_again(world, "south", first))
     world.fleet.changed = {"south": b"\x00\x00\x00\x02{}" if kind == "garbage" else replayed}
     with pytest.raises(FederationError, match="1 of 2"):
         rounds.run_round(world.coordinator(), 2)
@@ -214,43 +251,23 @@ class Scaling:
 
     def ask(self, requests, deadline_seconds):
         answers = self.world.fleet.ask(requests, deadline_seconds)
-        key = self.world.nodes[self.hospital].key
-        return answers | {self.hospital: _scaled(answers[self.hospital], key, self.factor)}
+        if kind_of(next(iter(requests.values()))) == "train":
+            answers[self.hospital] = self._scaled(answers[self.hospital])
+        return answers
 
-
-def _scaled(answer, key, factor):
-    """A hospital's answer with its update multiplied, signed by that hospital."""
-    envelope, payload = accepted(answer, "south")
-    reply = TrainReply.from_bytes(envelope.verify(key.public, TRAIN_REPLY_PAYLOAD_TYPE))
-    update = save({name: np.float32(factor) * tensor for name, tensor in load(payload).items()})
-    signed = Envelope.sign(
-        TRAIN_REPLY_PAYLOAD_TYPE, reply.model_copy(update={"update_digest": sha256_hex(update)}).canonical(), key
-    )
-    head, _ = decode_frame(answer)
-    return encode_frame(Reply.from_bytes(head).model_copy(update={"envelope": signed}), update)
-
-
-def test_case_51_a_ledger_restored_from_backup_is_refused(world):
-    node = world.nodes["north"]
-    backup = world.home.path.parent / "backup"
-    backup.mkdir()
-    for file in node.home.path.glob("ledger.db*"):
-        shutil.copy(file, backup)
-    coordinator = world.coordinator()
-    rounds.train(coordinator)
-    node.ledger.close()
-    for file in node.home.path.glob("ledger.db*"):
-        file.unlink()
-    for file in backup.iterdir():
-        shutil.copy(file, node.home.path)
-    again = world.reopen("north")
-    adapter = world.study.adapter()
-    coordinator = world.coordinator()
-    index = coordinator.logged(model_entry("study", 2, sha256_hex(adapter)))
-    rounds.introduce(coordinator)
-    answer = world.fleet.agents["north"].answer(_train_frame(coordinator, "north", adapter, 2, index))
-    assert reply_of(answer).refusal.error == LedgerError.__name__
-    assert sum(s.charge.kind == "reserved" for s in again.ledger.entries()) == 0
+    def _scaled(self, frame):
+        """The hospital's answer with its update multiplied, all of it signed by that hospital."""
+        answer, key = answer_in(frame, self.hospital), self.world.nodes[self.hospital].key
+        update = save({name: np.float32(self.factor) * tensor for name, tensor in load(answer.payload).items()})
+        reply = TrainReply.from_bytes(answer.envelope.verify(key.public, TRAIN_REPLY_PAYLOAD_TYPE))
+        said = reply.model_copy(update={"update_digest": sha256_hex(update)})
+        view = verified_view(answer.view, self.hospital, self.world.home.roster).view
+        seen = view.model_copy(update={"result": said.digest()})
+        signed = Reply(
+            envelope=Envelope.sign(TRAIN_REPLY_PAYLOAD_TYPE, said.canonical(), key),
+            view=Envelope.sign(VIEW_PAYLOAD_TYPE, seen.canonical(), key),
+        )
+        return encode_frame(signed, update)
 
 
 def test_a_policy_that_does_not_allow_the_plan_refuses_before_any_charge(world):
@@ -358,25 +375,41 @@ def test_cases_56_and_65_without_a_pass_nothing_is_built_and_nothing_is_signed(w
     assert list(world.home.releases.iterdir()) == []
 
 
-def _train_frame(coordinator, hospital, adapter, number, index):
+def first_step(world):
+    """A coordinator that has logged the study and introduced everybody for its first round."""
+    coordinator, plan = world.coordinator(), world.study.plan
+    coordinator.logged(plan_entry(plan.study, plan.digest()))
+    settle(coordinator, coordinator.logged(model_entry(plan.study, 1, world.study.state.adapter_digest)))
+    return coordinator
+
+
+def _train_frame(coordinator, hospital, adapter, number):
     request = TrainRequest(
         plan=coordinator.study.plan_envelope,
         round=number,
         adapter_digest=sha256_hex(adapter),
-        evidence=coordinator.evidence(hospital, index),
-        ledger_witness=coordinator.witness_of(hospital),
+        shown=coordinator.shown(hospital),
     )
     return encode_frame(request, adapter)
 
 
-def _again(world, hospital, frame, number):
-    """The same training request with fresh log evidence, as a restarted server would send it."""
+def _again(world, hospital, frame):
+    """The same training request with fresh log and views, as a restarted server would send it."""
     header, adapter = decode_frame(frame)
     coordinator = world.coordinator()
-    rounds.introduce(coordinator)
-    index = coordinator.logged(model_entry("study", number, sha256_hex(adapter)))
-    assert TrainRequest.from_bytes(header).round == number
-    return _train_frame(coordinator, hospital, adapter, number, index)
+    introduce(coordinator, HOSPITALS)
+    introduce(coordinator, HOSPITALS)
+    return _train_frame(coordinator, hospital, adapter, TrainRequest.from_bytes(header).round)
+
+
+def result_of(frame):
+    """What was released, without what was seen."""
+    reply = answer_in(frame, "north")
+    return reply.envelope, reply.payload
+
+
+def _payload(envelope):
+    return base64.b64decode(envelope.payload)
 
 
 def test_a_vault_that_does_not_fit_is_refused_without_a_word_about_its_patients(world, monkeypatch):

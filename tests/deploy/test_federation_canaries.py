@@ -21,7 +21,6 @@ def pristine(tmp_path_factory, archives):
 
 def first_round(world):
     coordinator = world.coordinator()
-    rounds.introduce(coordinator)
     rounds.run_round(coordinator, 1)
 
 

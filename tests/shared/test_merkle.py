@@ -1,6 +1,8 @@
 """RFC 9162 tree: known answers, and every proof of every small tree."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from sonoshare_shared.errors import InputError
 from sonoshare_shared.protocol import merkle
@@ -64,3 +66,23 @@ def test_asking_for_what_is_not_there_is_an_error():
         merkle.inclusion_proof(LEAVES, 8)
     with pytest.raises(InputError):
         merkle.consistency_proof(LEAVES, 9)
+
+
+@given(st.lists(st.binary(max_size=4), max_size=70), st.data())
+def test_a_frontier_has_the_root_of_all_its_leaves_however_it_grew(leaves, data):
+    frontier, start = merkle.Frontier(), 0
+    while start < len(leaves):
+        end = data.draw(st.integers(start + 1, len(leaves)))
+        frontier, start = frontier.extended(leaves[start:end]), end
+        assert frontier.root() == merkle.root(leaves[:end])
+        assert len(frontier.peaks) == end.bit_count()
+    assert frontier.size == len(leaves)
+    assert frontier.root() == merkle.root(leaves)
+
+
+@given(st.lists(st.binary(max_size=4), min_size=1, max_size=40), st.data())
+def test_case_61_a_frontier_of_other_leaves_has_another_root(leaves, data):
+    place = data.draw(st.integers(0, len(leaves) - 1))
+    forked = [*leaves[:place], leaves[place] + b"x", *leaves[place + 1 :]]
+    assert merkle.Frontier().extended(forked).root() != merkle.root(leaves)
+    assert merkle.Frontier().extended(leaves[:place]).root() != merkle.root(leaves)

@@ -103,6 +103,6 @@ def _signed(node: Node, plan: StudyPlan, terms: CalibrationPlan, votes: tuple[in
         votes=votes,
         epsilon=terms.epsilon,
         ledger_head=node.ledger.head(),
-        log_size=node.log_witness().size,
+        log_size=node.log.size,
     )
     return Envelope.sign(VOTES_PAYLOAD_TYPE, document.canonical(), node.key)

@@ -5,17 +5,21 @@ so that a change of the hospital's rules takes effect at once.
 """
 
 import logging
+import secrets
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
 from sonoshare_client.agent.canary_store import CanaryStore
+from sonoshare_client.agent.ledger_heads import require_logged_heads, require_signed_heads
 from sonoshare_client.agent.replies import ReplyStore
 from sonoshare_client.intake.twins import require_compared
+from sonoshare_client.node.evidence import EvidenceFolder
 from sonoshare_client.node.home import NodeHome
 from sonoshare_client.node.ledger import open_ledger
+from sonoshare_client.node.log_copy import LogCopy
 from sonoshare_client.node.policy import check_cohort
-from sonoshare_client.node.witness import LogWitness, pinned_roster
+from sonoshare_client.node.witness import pinned_roster
 from sonoshare_client.vault.dataset import TrainingSet, grid
 from sonoshare_client.vault.store import Vault
 from sonoshare_privacy.ledger import Ledger
@@ -23,7 +27,8 @@ from sonoshare_shared.durable import write_atomically
 from sonoshare_shared.errors import RefusedError, SonoShareError
 from sonoshare_shared.events import EventLog
 from sonoshare_shared.protocol.documents import Roster, StudyPlan
-from sonoshare_shared.protocol.keys import PublicKey, SigningKey
+from sonoshare_shared.protocol.envelope import Envelope
+from sonoshare_shared.protocol.keys import SigningKey
 from sonoshare_shared.science.model.adapter import adapter_from_bytes, load_adapter
 from sonoshare_shared.science.model.base import IMPORTED, load_pinned_base
 from sonoshare_shared.science.model.network import ConditionedUNet
@@ -41,6 +46,10 @@ class Node:
         ledger: privacy ledger.
         replies: stored replies.
         events: the agent's own event log.
+        log: its copy of the transparency log.
+        evidence: evidence of misconduct that it holds.
+        challenge: random, made when the node was opened; views of other hospitals must answer it.
+        answered: challenges of other hospitals that this process has received, by hospital.
     """
 
     home: NodeHome
@@ -48,6 +57,10 @@ class Node:
     ledger: Ledger
     replies: ReplyStore
     events: EventLog
+    log: LogCopy
+    evidence: EvidenceFolder
+    challenge: str = field(default_factory=lambda: secrets.token_hex(32))
+    answered: dict[str, str] = field(default_factory=dict)
     _sets: dict[tuple[str, int], TrainingSet] = field(default_factory=dict)
 
     @classmethod
@@ -56,14 +69,27 @@ class Node:
 
         Raises:
             InputError: it is not enrolled, or its key or policy cannot be read.
-            LedgerError: the ledger is not intact.
+            LedgerError: the ledger is not intact, or older than a head of it that the node has signed or seen.
+            IntegrityError: the node's copy of the transparency log is damaged.
         """
         pinned_roster(home.state_path)
         key = home.identity()
         ledger = open_ledger(home, key, lambda: datetime.now(UTC))
         ledger.verify()
-        replies = ReplyStore(home.state_path / "replies")
-        return cls(home, key, ledger, replies, EventLog(home.state_path / "events.jsonl"))
+        state = home.state_path
+        replies, log = ReplyStore(state / "replies"), LogCopy.open(state)
+        require_logged_heads(ledger, log.index, key.public)
+        require_signed_heads(ledger, (result.envelope for result in replies.results()))
+        require_signed_heads(ledger, map(Envelope.load, sorted(home.statements_path.glob("*.dsse.json"))))
+        return cls(
+            home=home,
+            key=key,
+            ledger=ledger,
+            replies=replies,
+            events=EventLog(state / "events.jsonl"),
+            log=log,
+            evidence=EvidenceFolder(state / "evidence"),
+        )
 
     @property
     def hospital(self) -> str:
@@ -73,10 +99,6 @@ class Node:
     def roster(self) -> Roster:
         """The pinned roster."""
         return pinned_roster(self.home.state_path)
-
-    def log_witness(self) -> LogWitness:
-        """What has been seen of the transparency log."""
-        return LogWitness(self.home.state_path, PublicKey.from_hex(self.roster().coordinator_key))
 
     def record(self, kind: str, **fields: object) -> None:
         """Append to the agent's event log."""

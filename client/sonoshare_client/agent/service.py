@@ -1,7 +1,7 @@
 """What the agent answers, and in which order it does things: verify, record, act.
 
-For every request: the frame is parsed; the plan's signature, the log evidence, the ledger's witness and the
-hospital's own policy are checked; a reply that was given before is given again; only then is anything read from the
+For every request: the frame is parsed; the plan's signature, the hospital's own policy, the ledger, the log and the
+other hospitals' views are checked; a result that was given before is given again; only then is anything read from the
 vault. Refusals go back as the error's kind, message and remedy, which never hold anything of a patient. An error that
 is not one of ours goes back without its text, which might.
 """
@@ -17,32 +17,29 @@ from pydantic import TypeAdapter, ValidationError
 from sonoshare_client.agent.auditing import audit_candidate
 from sonoshare_client.agent.calibrating import vote
 from sonoshare_client.agent.node import Node
+from sonoshare_client.agent.replies import Result
 from sonoshare_client.agent.signing import sign_manifest
 from sonoshare_client.agent.training import train_round
+from sonoshare_client.agent.witnessing import introduced, require_shown, signed_view
 from sonoshare_client.node.policy import check_plan
 from sonoshare_client.node.witness import checked_plan
 from sonoshare_shared.errors import IntegrityError, PolicyError, SonoShareError
 from sonoshare_shared.protocol.canonical import sha256_hex
-from sonoshare_shared.protocol.documents import StudyPlan
+from sonoshare_shared.protocol.documents import ReleaseManifest, StudyPlan
 from sonoshare_shared.protocol.documents.exchange import (
-    KEYS_REPLY_PAYLOAD_TYPE,
     AuditRequest,
     CalibrateRequest,
-    KeysReply,
     KeysRequest,
-    LogEvidence,
     Refusal,
     Reply,
     Request,
     SignRequest,
     TrainRequest,
-    candidate_entry,
     decode_frame,
     encode_frame,
-    model_entry,
-    plan_entry,
 )
 from sonoshare_shared.protocol.envelope import Envelope
+from sonoshare_shared.protocol.log_index import Entry, candidate_entry, manifest_entry, model_entry, plan_entry
 
 _REQUEST: Final[TypeAdapter[Request]] = TypeAdapter(Request)
 _log = logging.getLogger(__name__)
@@ -77,7 +74,7 @@ class Agent:
     def _dispatch(self, request: Request, payload: bytes) -> bytes:
         match request:
             case KeysRequest():
-                return self._keys()
+                return self._keys(request)
             case TrainRequest():
                 return self._train(request, payload)
             case CalibrateRequest():
@@ -87,34 +84,31 @@ class Agent:
             case SignRequest():
                 return self._sign(request, payload)
 
-    def _keys(self) -> bytes:
-        node = self._node
-        reply = KeysReply(
-            hospital=node.hospital,
-            identity_key=node.key.public.hex,
-            ledger_head=node.ledger.head(),
-            log_size=node.log_witness().size,
-        )
-        return _answered(Envelope.sign(KEYS_REPLY_PAYLOAD_TYPE, reply.canonical(), node.key))
+    def _keys(self, request: KeysRequest) -> bytes:
+        return encode_frame(Reply(view=introduced(self._node, request)))
 
     def _train(self, request: TrainRequest, adapter: bytes) -> bytes:
-        plan = self._permitted(request.plan, request.ledger_witness)
+        plan = self._permitted(request.plan)
         if sha256_hex(adapter) != request.adapter_digest:
             raise IntegrityError("the adapter is not the one that was announced", remedy="send it again")
         if request.round > plan.rounds:
             raise PolicyError(f"the plan has {plan.rounds} rounds", remedy="ask for a new study")
-        self._shown(request.evidence, model_entry(plan.study, request.round, request.adapter_digest))
+        entry = model_entry(plan.study, request.round, request.adapter_digest)
+        # The model before this one is as much as the others can have seen without another exchange in every round.
+        before = model_entry(plan.study, max(1, request.round - 1), request.adapter_digest)
+        require_shown(self._node, request.shown, [_plan_entry(plan), entry], after=before)
         slot, identity = f"train/{plan.study}/{request.round}", f"{plan.digest()}/{request.adapter_digest}"
         return self._once(slot, identity, lambda: train_round(self._node, plan, request, adapter))
 
     def _calibrate(self, request: CalibrateRequest, ballot: bytes) -> bytes:
-        plan = self._permitted(request.plan, request.ledger_witness)
-        self._shown(request.evidence, plan_entry(plan.study, plan.digest()))
+        plan = self._permitted(request.plan)
+        require_shown(self._node, request.shown, [_plan_entry(plan)], after=_plan_entry(plan))
         return self._once(f"calibrate/{plan.study}", plan.digest(), lambda: vote(self._node, plan, ballot))
 
     def _audit(self, request: AuditRequest, payload: bytes) -> bytes:
-        plan = self._permitted(request.plan, request.ledger_witness)
-        self._shown(request.evidence, candidate_entry(plan.study, request.release, request.candidate_digest))
+        plan = self._permitted(request.plan)
+        entry = candidate_entry(plan.study, request.release, request.candidate_digest)
+        require_shown(self._node, request.shown, [_plan_entry(plan), entry], after=entry)
         slot, identity = f"audit/{plan.study}/{request.release}", request.candidate_digest
         now = datetime.now(UTC)
         return self._once(slot, identity, lambda: audit_candidate(self._node, plan, request, payload, now))
@@ -122,9 +116,12 @@ class Agent:
     def _sign(self, request: SignRequest, manifest: bytes) -> bytes:
         if sha256_hex(manifest) != request.manifest_digest:
             raise IntegrityError("the manifest is not the one that was announced", remedy="send it again")
-        return _answered(sign_manifest(self._node, manifest, request.statements))
+        said = ReleaseManifest.from_bytes(manifest)
+        entry = manifest_entry(said.study, said.release, request.manifest_digest)
+        require_shown(self._node, request.shown, [entry], after=entry)
+        return self._reply(Result(sign_manifest(self._node, manifest, request.statements)))
 
-    def _permitted(self, envelope: Envelope, ledger_witness: str | None) -> StudyPlan:
+    def _permitted(self, envelope: Envelope) -> StudyPlan:
         node = self._node
         roster = node.roster()
         plan = checked_plan(envelope, roster, node.hospital)
@@ -132,22 +129,21 @@ class Agent:
             raise PolicyError("the plan's audits are not the consortium's", remedy="ask the coordinator")
         check_plan(plan, node.home.policy(), node.hospital)
         node.ledger.verify()
-        if ledger_witness is not None:
-            node.ledger.require_not_older_than([ledger_witness])
         return plan
-
-    def _shown(self, evidence: LogEvidence, entry: dict[str, object]) -> None:
-        self._node.log_witness().require(evidence, entry)
 
     def _once(self, slot: str, identity: str, work: Callable[[], tuple[Envelope, bytes]]) -> bytes:
         stored = self._node.replies.find(slot, identity)
         if stored is not None:
             self._node.record("repeated", slot=slot)
-            return stored
-        envelope, payload = work()
-        reply = _answered(envelope, payload)
-        self._node.replies.store(slot, identity, reply)
-        return reply
+            return self._reply(stored)
+        result = Result(*work())
+        self._node.replies.store(slot, identity, result)
+        return self._reply(result)
+
+    def _reply(self, result: Result) -> bytes:
+        """A reply: what was released, and what this hospital has seen by now."""
+        view = signed_view(self._node, result.envelope)
+        return encode_frame(Reply(envelope=result.envelope, view=view), result.payload)
 
 
 def _parsed(header: bytes) -> Request:
@@ -157,8 +153,8 @@ def _parsed(header: bytes) -> Request:
         raise IntegrityError("not a request that this agent knows", remedy="check the peer's version") from error
 
 
-def _answered(envelope: Envelope, payload: bytes = b"") -> bytes:
-    return encode_frame(Reply(envelope=envelope), payload)
+def _plan_entry(plan: StudyPlan) -> Entry:
+    return plan_entry(plan.study, plan.digest())
 
 
 def _refused(error: str, message: str, remedy: str) -> bytes:

@@ -78,7 +78,6 @@ def train_round(node: Node, plan: StudyPlan, request: TrainRequest, adapter: byt
         steps=plan.local_steps,
         purpose=f"training round {request.round}",
         canaries=canaries,
-        witnessed=[] if request.ledger_witness is None else [request.ledger_witness],
     )
     if outcome.canaries is not None:
         node.canaries(plan).keep(request.round, outcome.canaries)
@@ -91,7 +90,7 @@ def train_round(node: Node, plan: StudyPlan, request: TrainRequest, adapter: byt
         adapter_digest=request.adapter_digest,
         update_digest=sha256_hex(update),
         ledger_head=node.ledger.head(),
-        log_size=node.log_witness().size,
+        log_size=node.log.size,
         losses=outcome.losses,
     )
     node.record("trained", round=request.round, rounds=plan.rounds)

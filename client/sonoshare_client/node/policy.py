@@ -110,6 +110,17 @@ class AuditRules(_Rules):
     maximum_alpha: Annotated[float, Field(gt=0, le=0.2)] = 0.05
 
 
+class FederationRules(_Rules):
+    """How the hospital takes part in exchanges.
+
+    Attributes:
+        peers: other hospitals of the roster that must be known to hold the same log before anything is charged; all
+            others, where there are fewer. 0 rests on this hospital's own memory alone.
+    """
+
+    peers: Annotated[int, Field(ge=0, le=1000)] = 1
+
+
 class IntakeRules(_Rules):
     """What intake may keep of a DICOM header.
 
@@ -128,6 +139,7 @@ class Policy(_Rules):
     cohort: CohortRules = CohortRules()
     training: TrainingRules = TrainingRules()
     audit: AuditRules = AuditRules()
+    federation: FederationRules = FederationRules()
     intake: IntakeRules = IntakeRules()
 
     @model_validator(mode="after")

@@ -52,6 +52,12 @@ _COMMENTS: Final[dict[str, tuple[str, dict[str, str]]]] = {
             "maximum_alpha": "Largest error probability of each bound.",
         },
     ),
+    "federation": (
+        "What the hospital must know of the others before anything is charged (docs/witness.md).",
+        {
+            "peers": "Other hospitals that must be known to hold the same log; all of them, if there are fewer.",
+        },
+    ),
     "intake": (
         "What intake may keep of a DICOM header.",
         {

@@ -1,29 +1,23 @@
-"""What this hospital has seen of the consortium: the pinned roster, and the newest log head.
+"""Which consortium this hospital has joined: the roster that it pinned, and what follows from it for a plan.
 
-A request is acted on only if its plan is signed by the coordinator of the pinned roster and the log shows the
-object that it names; the log must extend the one seen before (CASES 35, 61). The head is stored before the request
-is acted on, so that a server cannot show one log now and another later.
+A request is acted on only if its plan is signed by the coordinator of the pinned roster. What the hospital has seen of
+the consortium's log since is ``node.log_copy``.
 """
 
 from datetime import UTC, datetime
 from pathlib import Path
 
 from sonoshare_shared.durable import write_atomically
-from sonoshare_shared.errors import InputError, IntegrityError, RefusedError
-from sonoshare_shared.protocol import merkle
-from sonoshare_shared.protocol.canonical import canonical_bytes
-from sonoshare_shared.protocol.documents import LogHead, Roster, StudyPlan
-from sonoshare_shared.protocol.documents.exchange import LogEvidence
+from sonoshare_shared.errors import InputError, RefusedError
+from sonoshare_shared.protocol.documents import Roster, StudyPlan
 from sonoshare_shared.protocol.documents.plan import PLAN_PAYLOAD_TYPE
 from sonoshare_shared.protocol.documents.roster import ROSTER_PAYLOAD_TYPE
 from sonoshare_shared.protocol.envelope import Envelope
 from sonoshare_shared.protocol.keys import PublicKey
 from sonoshare_shared.protocol.signed import Signed
-from sonoshare_shared.protocol.translog import require_extension, verified_head
 
 ROSTER_FILE = "roster.dsse.json"
 ROOT_KEY_FILE = "root.pub"
-HEAD_FILE = "log-head.json"
 
 
 def enrol(folder: Path, roster: Envelope, root_key: PublicKey) -> Roster:
@@ -71,45 +65,6 @@ def checked_plan(plan: Envelope, roster: Roster, hospital: str) -> StudyPlan:
     if hospital not in checked.cohorts or roster.hospital(hospital) is None:
         raise RefusedError(f"{hospital} is not part of this study", remedy="ask the coordinator")
     return checked
-
-
-class LogWitness:
-    """The newest log head this hospital has seen, in one file."""
-
-    def __init__(self, folder: Path, coordinator: PublicKey) -> None:
-        self._path, self._coordinator = folder / HEAD_FILE, coordinator
-
-    @property
-    def head(self) -> LogHead | None:
-        """The newest head, or None before the first."""
-        return LogHead.from_bytes(self._path.read_bytes()) if self._path.exists() else None
-
-    @property
-    def size(self) -> int:
-        """Size of the log seen so far."""
-        return self.head.size if self.head else 0
-
-    def require(self, evidence: LogEvidence, entry: dict[str, object]) -> LogHead:
-        """Check that the log shows ``entry`` and extends what was seen; remember its head.
-
-        Raises:
-            IntegrityError: it does not.
-        """
-        head = verified_head(evidence.head, self._coordinator)
-        seen = self.head
-        if seen is not None:
-            if evidence.witnessed_size != seen.size:
-                raise IntegrityError("the log evidence starts elsewhere", remedy="ask for the hospital's keys again")
-            require_extension(seen, head, list(evidence.consistency))
-        proof = [bytes.fromhex(node) for node in evidence.inclusion]
-        root = bytes.fromhex(head.root)
-        if not merkle.verify_inclusion(canonical_bytes(entry), evidence.index, head.size, proof, root):
-            raise IntegrityError(
-                "the log does not show what was sent to this hospital",
-                remedy="tell the other hospitals: the server may be showing different models",
-            )
-        write_atomically(self._path, head.canonical())
-        return head
 
 
 def _checked_roster(roster: Envelope, root_key: PublicKey) -> Roster:

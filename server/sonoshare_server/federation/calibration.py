@@ -5,16 +5,29 @@
 A hospital votes once a plan and answers the same request with the same bytes, so a run that was killed is run again.
 """
 
-from sonoshare_server.federation.home import Study, Witness
-from sonoshare_server.federation.rounds import Coordinator, introduce
-from sonoshare_server.federation.statements import answer_of, store_envelope, stored_envelopes
-from sonoshare_shared.errors import FederationError, InputError, SonoShareError
-from sonoshare_shared.protocol.documents.exchange import CalibrateRequest, CalibrationVotes, encode_frame, plan_entry
+from dataclasses import dataclass
+
+from sonoshare_server.federation.coordinator import Coordinator
+from sonoshare_server.federation.exchange import Question, exchange
+from sonoshare_server.federation.home import Study
+from sonoshare_server.federation.statements import store_envelope, stored_envelopes
+from sonoshare_shared.errors import FederationError, InputError
+from sonoshare_shared.protocol.documents.exchange import Answer, CalibrateRequest, CalibrationVotes
+from sonoshare_shared.protocol.documents.view import Shown
 from sonoshare_shared.protocol.envelope import Envelope
+from sonoshare_shared.protocol.log_index import plan_entry
 from sonoshare_shared.protocol.release import layout
 from sonoshare_shared.protocol.release.votes import VotesEvidence, votes_of
 
 CALIBRATE_DEADLINE_SECONDS = 1800.0
+
+
+@dataclass(frozen=True)
+class Votes:
+    """A hospital's votes as it signed them, and what they say."""
+
+    envelope: Envelope
+    votes: CalibrationVotes
 
 
 def collect_votes(coordinator: Coordinator) -> None:
@@ -27,28 +40,29 @@ def collect_votes(coordinator: Coordinator) -> None:
     study, plan = coordinator.study, coordinator.study.plan
     if plan.calibration is None:
         raise InputError(f"study {plan.study} has no calibration", remedy="create one with --epsilon-calibration")
-    index = coordinator.logged(plan_entry(plan.study, plan.digest()))
-    introduce(coordinator)
-    requests = {
-        hospital: encode_frame(
-            CalibrateRequest(
-                plan=study.plan_envelope,
-                evidence=coordinator.evidence(hospital, index),
-                ledger_witness=coordinator.witness_of(hospital),
-            ),
-            study.ballot(),
-        )
-        for hospital in coordinator.hospitals
-    }
-    replies = coordinator.fleet.ask(requests, CALIBRATE_DEADLINE_SECONDS)
-    for hospital in coordinator.hospitals:
-        try:
-            votes = _stored(coordinator, hospital, replies)
-        except SonoShareError as error:
-            study.event("refused", hospital=hospital, reason=str(error))
-            continue
-        study.witness(hospital, Witness(log_size=votes.log_size, ledger_head=votes.ledger_head))
-        study.event("voted", hospital=hospital, epsilon=votes.epsilon)
+    entry, roster = plan_entry(plan.study, plan.digest()), coordinator.home.roster
+    coordinator.logged(entry)
+
+    def request(shown: Shown) -> CalibrateRequest:
+        return CalibrateRequest(plan=study.plan_envelope, shown=shown)
+
+    def verify(hospital: str, answer: Answer) -> Votes:
+        return Votes(answer.signed, votes_of(hospital, answer.signed, plan, roster))
+
+    def record(hospital: str, said: Votes) -> None:
+        store_envelope(study.path / layout.VOTES, hospital, said.envelope)
+        study.event("voted", hospital=hospital, epsilon=said.votes.epsilon)
+
+    question = Question(
+        request=request,
+        payload=study.ballot(),
+        after=entry,
+        deadline_seconds=CALIBRATE_DEADLINE_SECONDS,
+        verify=verify,
+        record=record,
+        about={},
+    )
+    exchange(coordinator, question)
     if missing := sorted(set(coordinator.hospitals) - set(stored_votes(study))):
         raise FederationError(f"{', '.join(missing)} did not vote", remedy="see the study's events, then resume it")
 
@@ -64,10 +78,3 @@ def votes_evidence(study: Study) -> VotesEvidence | None:
     if study.plan.calibration is None or set(votes) != set(study.plan.cohorts):
         return None
     return VotesEvidence(study.ballot(), votes)
-
-
-def _stored(coordinator: Coordinator, hospital: str, replies: dict[str, bytes]) -> CalibrationVotes:
-    envelope = answer_of(replies, hospital)
-    votes = votes_of(hospital, envelope, coordinator.study.plan, coordinator.home.roster)
-    store_envelope(coordinator.study.path / layout.VOTES, hospital, envelope)
-    return votes

@@ -46,9 +46,9 @@ class FlowerFleet:
             time.sleep(POLL_SECONDS)
 
     def ask(self, requests: Mapping[str, bytes], deadline_seconds: float) -> dict[str, bytes]:
-        """Send frames and collect replies; errors and silence are left out, never raised."""
+        """Send frames and collect replies; errors, silence and hospitals without a node are left out, never raised."""
         end = time.monotonic() + deadline_seconds
-        hospitals = list(requests)
+        hospitals = [hospital for hospital in requests if hospital in self._nodes]
         messages = [
             Message(
                 RecordDict({RECORD: ConfigRecord({FIELD: requests[hospital]})}),

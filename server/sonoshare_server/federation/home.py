@@ -29,14 +29,6 @@ from sonoshare_shared.state import read_state, write_state
 
 
 @dataclass(frozen=True)
-class Witness:
-    """What the coordinator last saw of a hospital: the log size it has witnessed, and its ledger's head."""
-
-    log_size: int = 0
-    ledger_head: str | None = None
-
-
-@dataclass(frozen=True)
 class StudyState:
     """How far a study is: rounds done, and the digest of the newest adapter."""
 
@@ -80,6 +72,21 @@ class CoordinatorHome(CoordinatorPaths):
     def log(self) -> TransparencyLog:
         """The transparency log; open it only inside ``exclusive``."""
         return TransparencyLog(self.log_path, self.key, lambda: datetime.now(UTC))
+
+    def views(self) -> dict[str, Envelope]:
+        """Newest signed view of each hospital, of the whole consortium: a view spans studies."""
+        paths = sorted(self.views_path.glob(f"*{layout.ENVELOPE_SUFFIX}"))
+        return {path.name.removesuffix(layout.ENVELOPE_SUFFIX): Envelope.load(path) for path in paths}
+
+    def keep_view(self, hospital: str, view: Envelope) -> None:
+        """Keep a hospital's newest view, after its check."""
+        self.views_path.mkdir(exist_ok=True)
+        write_atomically(self.views_path / f"{hospital}{layout.ENVELOPE_SUFFIX}", view.to_bytes())
+
+    def keep_evidence(self, evidence: bytes) -> None:
+        """Keep proof that a hospital signed what cannot be true."""
+        self.evidence_path.mkdir(exist_ok=True)
+        write_atomically(self.evidence_path / f"{sha256_hex(evidence)}.json", evidence)
 
     def study(self, name: str) -> "Study":
         """A study that was created before."""
@@ -161,17 +168,6 @@ class Study(StudyPaths):
         """Make a round's adapter the newest, durably: first its file, then the state that names it."""
         write_atomically(self._adapter_file(number), adapter)
         write_state(self.state_path, StudyState(rounds_done=number, adapter_digest=digest))
-
-    @property
-    def witnesses(self) -> dict[str, Witness]:
-        """What was last seen of each hospital."""
-        if not self.witness_path.exists():
-            return {}
-        return read_state(self.witness_path, dict[str, Witness], remedy="put back its newest copy")
-
-    def witness(self, hospital: str, seen: Witness) -> None:
-        """Remember what was seen of a hospital."""
-        write_state(self.witness_path, {**self.witnesses, hospital: seen})
 
     def event(self, kind: str, **fields: object) -> None:
         """Append a line to the study's event log, which progress displays read."""

@@ -8,32 +8,37 @@ no file; the gate counts the files.
     studies/<study>/candidates/<release>/draft/manifest.json  signatures/<hospital>.dsse.json
 """
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from sonoshare_server.federation.home import Study, Witness
-from sonoshare_server.federation.rounds import Coordinator, identity_key, introduce
+from sonoshare_server.federation.coordinator import Coordinator, identity_key
+from sonoshare_server.federation.exchange import Question, exchange
+from sonoshare_server.federation.home import Study
 from sonoshare_shared.durable import write_atomically
-from sonoshare_shared.errors import FederationError, IntegrityError, SonoShareError
+from sonoshare_shared.errors import IntegrityError
 from sonoshare_shared.protocol.canonical import sha256_hex
-from sonoshare_shared.protocol.documents import AuditStatement, StudyPlan
-from sonoshare_shared.protocol.documents.exchange import (
-    AuditRequest,
-    SignRequest,
-    accepted,
-    candidate_entry,
-    encode_frame,
-)
+from sonoshare_shared.protocol.documents import AuditStatement, Roster, StudyPlan
+from sonoshare_shared.protocol.documents.exchange import AuditRequest, SignRequest
 from sonoshare_shared.protocol.documents.release import MANIFEST_PAYLOAD_TYPE
 from sonoshare_shared.protocol.documents.statement import STATEMENT_PAYLOAD_TYPE
+from sonoshare_shared.protocol.documents.view import Shown
 from sonoshare_shared.protocol.envelope import Envelope
-from sonoshare_shared.protocol.keys import PublicKey
+from sonoshare_shared.protocol.log_index import candidate_entry, manifest_entry, plan_entry
 from sonoshare_shared.protocol.release import layout
 from sonoshare_shared.protocol.release.transfer import pack
 
 AUDIT_DEADLINE_SECONDS: Final = 3600.0
 SIGN_DEADLINE_SECONDS: Final = 300.0
 DRAFT: Final = "draft"
+
+
+@dataclass(frozen=True)
+class Statement:
+    """An audit statement as the hospital signed it, and what it says."""
+
+    envelope: Envelope
+    statement: AuditStatement
 
 
 def candidate_folder(study: Study, release: str) -> Path:
@@ -43,53 +48,85 @@ def candidate_folder(study: Study, release: str) -> Path:
 
 def collect_statements(coordinator: Coordinator, release: str) -> None:
     """Have every hospital audit a candidate, and store what they say."""
-    introduce(coordinator)
     study, folder = coordinator.study, candidate_folder(coordinator.study, release)
     candidate = (folder / layout.CANDIDATE).read_bytes()
-    digest = sha256_hex(candidate)
-    index = coordinator.logged(candidate_entry(study.plan.study, release, digest))
-    payload = pack(candidate, study.adapter(), lambda path: (folder / path).read_bytes())
-    requests = {
-        hospital: encode_frame(
-            AuditRequest(
-                plan=study.plan_envelope,
-                release=release,
-                candidate_digest=digest,
-                evidence=coordinator.evidence(hospital, index),
-                ledger_witness=coordinator.witness_of(hospital),
-            ),
-            payload,
-        )
-        for hospital in coordinator.hospitals
-    }
-    replies = coordinator.fleet.ask(requests, AUDIT_DEADLINE_SECONDS)
-    for hospital in coordinator.hospitals:
-        try:
-            envelope, statement = _verified_statement(coordinator, hospital, replies, digest)
-        except SonoShareError as error:
-            study.event("refused", hospital=hospital, release=release, reason=str(error))
-            continue
-        store_envelope(folder / "statements", hospital, envelope)
-        seen = study.witnesses.get(hospital, Witness()).log_size
-        study.witness(hospital, Witness(log_size=seen, ledger_head=statement.predicate.ledger_head))
-        study.event("audited", hospital=hospital, release=release, verdict=statement.predicate.verdict)
+    digest, roster = sha256_hex(candidate), coordinator.home.roster
+    entry = candidate_entry(study.plan.study, release, digest)
+    coordinator.logged(plan_entry(study.plan.study, study.plan.digest()))
+    coordinator.logged(entry)
+
+    def request(shown: Shown) -> AuditRequest:
+        return AuditRequest(plan=study.plan_envelope, release=release, candidate_digest=digest, shown=shown)
+
+    def record(hospital: str, said: Statement) -> None:
+        store_envelope(folder / "statements", hospital, said.envelope)
+        study.event("audited", hospital=hospital, release=release, verdict=said.statement.predicate.verdict)
+
+    question = Question(
+        request=request,
+        payload=pack(candidate, study.adapter(), lambda path: (folder / path).read_bytes()),
+        after=entry,
+        deadline_seconds=AUDIT_DEADLINE_SECONDS,
+        verify=lambda hospital, answer: verified_statement(hospital, answer.signed, roster, digest),
+        record=record,
+        about={"release": release},
+    )
+    exchange(coordinator, question)
 
 
 def collect_signatures(coordinator: Coordinator, release: str) -> None:
-    """Have every hospital check and sign the final manifest, and store the signatures."""
+    """Have every hospital check and sign the final manifest, and store the signatures.
+
+    The manifest stands in the log before anybody is asked to sign it, so that no hospital signs another one.
+    """
     study, folder = coordinator.study, candidate_folder(coordinator.study, release)
     manifest = (folder / DRAFT / layout.MANIFEST).read_bytes()
+    digest, roster = sha256_hex(manifest), coordinator.home.roster
     statements = () if study.plan.audit.veto is None else _said_by_all(folder, study.plan)
-    frame = encode_frame(SignRequest(manifest_digest=sha256_hex(manifest), statements=statements), manifest)
-    replies = coordinator.fleet.ask(dict.fromkeys(coordinator.hospitals, frame), SIGN_DEADLINE_SECONDS)
-    for hospital in coordinator.hospitals:
-        try:
-            envelope = _verified_signature(coordinator, hospital, replies, manifest)
-        except SonoShareError as error:
-            study.event("refused", hospital=hospital, release=release, reason=str(error))
-            continue
+    entry = manifest_entry(study.plan.study, release, digest)
+    coordinator.logged(entry)
+
+    def request(shown: Shown) -> SignRequest:
+        return SignRequest(manifest_digest=digest, statements=statements, shown=shown)
+
+    def record(hospital: str, envelope: Envelope) -> None:
         store_envelope(folder / layout.SIGNATURES, hospital, envelope)
         study.event("signed", hospital=hospital, release=release)
+
+    question = Question(
+        request=request,
+        payload=manifest,
+        after=entry,
+        deadline_seconds=SIGN_DEADLINE_SECONDS,
+        verify=lambda hospital, answer: verified_signature(hospital, answer.signed, roster, manifest),
+        record=record,
+        about={"release": release},
+    )
+    exchange(coordinator, question)
+
+
+def verified_statement(hospital: str, envelope: Envelope, roster: Roster, candidate: str) -> Statement:
+    """Check a hospital's audit statement about a candidate.
+
+    Raises:
+        IntegrityError: it is not signed by this hospital, or speaks about another candidate.
+    """
+    payload = envelope.verify(identity_key(roster, hospital), STATEMENT_PAYLOAD_TYPE)
+    statement = AuditStatement.from_bytes(payload)
+    if statement.candidate != candidate or statement.predicate.hospital != hospital:
+        raise IntegrityError(f"{hospital} spoke about another candidate")
+    return Statement(envelope, statement)
+
+
+def verified_signature(hospital: str, envelope: Envelope, roster: Roster, manifest: bytes) -> Envelope:
+    """Check a hospital's signature over a manifest.
+
+    Raises:
+        IntegrityError: it is not this hospital's, or over another manifest.
+    """
+    if envelope.verify(identity_key(roster, hospital), MANIFEST_PAYLOAD_TYPE) != manifest:
+        raise IntegrityError(f"{hospital} signed another manifest")
+    return envelope
 
 
 def _said_by_all(folder: Path, plan: StudyPlan) -> tuple[Envelope, ...]:
@@ -106,37 +143,3 @@ def store_envelope(folder: Path, hospital: str, envelope: Envelope) -> None:
     """Store what a hospital signed, where `stored_envelopes` finds it."""
     folder.mkdir(parents=True, exist_ok=True)
     write_atomically(folder / f"{hospital}{layout.ENVELOPE_SUFFIX}", envelope.to_bytes())
-
-
-def answer_of(replies: dict[str, bytes], hospital: str) -> Envelope:
-    """The envelope that a hospital answered with, not yet verified.
-
-    Raises:
-        FederationError: it did not answer, or it refused.
-    """
-    if hospital not in replies:
-        raise FederationError(f"{hospital} did not answer", remedy="see that its agent and courier run")
-    return accepted(replies[hospital], hospital)[0]
-
-
-def _key(coordinator: Coordinator, hospital: str) -> PublicKey:
-    return identity_key(coordinator.home.roster, hospital)
-
-
-def _verified_statement(
-    coordinator: Coordinator, hospital: str, replies: dict[str, bytes], digest: str
-) -> tuple[Envelope, AuditStatement]:
-    envelope = answer_of(replies, hospital)
-    statement = AuditStatement.from_bytes(envelope.verify(_key(coordinator, hospital), STATEMENT_PAYLOAD_TYPE))
-    if statement.candidate != digest or statement.predicate.hospital != hospital:
-        raise IntegrityError(f"{hospital} spoke about another candidate")
-    return envelope, statement
-
-
-def _verified_signature(
-    coordinator: Coordinator, hospital: str, replies: dict[str, bytes], manifest: bytes
-) -> Envelope:
-    envelope = answer_of(replies, hospital)
-    if envelope.verify(_key(coordinator, hospital), MANIFEST_PAYLOAD_TYPE) != manifest:
-        raise IntegrityError(f"{hospital} signed another manifest")
-    return envelope

@@ -4,12 +4,14 @@ Leaves are byte strings; a leaf hash is ``sha256(0x00 || leaf)`` and a node hash
 so that a leaf can never pass for a node. Inclusion proofs show that an entry is in a tree of a given size;
 consistency proofs show that a smaller tree is a prefix of a larger one (nothing was removed or rewritten).
 
-Functions over lists of leaves are for logs of up to some hundred thousand entries.
+Functions over lists of leaves are for logs of up to some hundred thousand entries. A ``Frontier`` grows leaf by leaf
+and keeps only the roots of its whole subtrees, at most one of each height.
 Source: RFC 9162, sections 2.1.1-2.1.5.
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 from sonoshare_shared.errors import InputError
 
@@ -40,6 +42,39 @@ def root(leaves: Sequence[bytes]) -> bytes:
     if not leaves:
         return hashlib.sha256(b"").digest()
     return _root([leaf_hash(leaf) for leaf in leaves])
+
+
+@dataclass(frozen=True)
+class Frontier:
+    """The right edge of a growing tree: all that is needed to add leaves and to know the root.
+
+    Attributes:
+        size: number of leaves.
+        peaks: roots of the perfect subtrees that the leaves fill, largest first: one for each bit set in ``size``.
+    """
+
+    size: int = 0
+    peaks: tuple[bytes, ...] = ()
+
+    def extended(self, leaves: Iterable[bytes]) -> "Frontier":
+        """The frontier after more leaves."""
+        size, peaks = self.size, list(self.peaks)
+        for leaf in leaves:
+            digest, full = leaf_hash(leaf), size
+            while full & 1:
+                digest, full = _node(peaks.pop(), digest), full >> 1
+            peaks.append(digest)
+            size += 1
+        return Frontier(size, tuple(peaks))
+
+    def root(self) -> bytes:
+        """Root of the tree, the same as ``root`` over all leaves."""
+        if not self.peaks:
+            return root([])
+        digest = self.peaks[-1]
+        for peak in reversed(self.peaks[:-1]):
+            digest = _node(peak, digest)
+        return digest
 
 
 def inclusion_proof(leaves: Sequence[bytes], index: int) -> list[bytes]:

@@ -1,24 +1,28 @@
 """The transparency log: an append-only RFC 9162 tree in one file, with signed heads.
 
-Each entry is one line of canonical JSON ``{"kind": ..., "digest": ..., ...}``: plans, model digests of each round,
-candidates, releases and revocations. The coordinator signs heads; hospitals witness them and refuse a log that is
-not an extension of what they have seen. An append is durable (fsync) before its index is returned. Opening only
-reads: a torn last line (a crash in the middle of a write, or a write under way) is passed over, and cut off by the
-next append. One process appends at a time; an append after another process's is refused until the log is opened again.
+Each entry is one line of canonical JSON ``{"kind": ..., ...}``: plans, model digests of each round, candidates,
+manifests, ledger heads of the hospitals, releases and revocations. The coordinator signs heads; hospitals hold a whole
+copy and refuse a log that is not an extension of it. An append is durable (fsync) before its index is returned, and an
+entry that would contradict one before it (``log_index``) is never appended. Opening only reads: a torn last line (a
+crash in the middle of a write, or a write under way) is passed over, and cut off by the next append. One process
+appends at a time; an append after another process's is refused until the log is opened again.
 """
 
 from collections.abc import Callable
 from datetime import datetime
+from functools import cached_property
 from pathlib import Path
 
 from sonoshare_shared.durable import append_at, write_atomically
-from sonoshare_shared.errors import IntegrityError
+from sonoshare_shared.errors import InputError, IntegrityError
 from sonoshare_shared.protocol import merkle
 from sonoshare_shared.protocol.canonical import canonical_bytes
 from sonoshare_shared.protocol.documents.base import public_day
 from sonoshare_shared.protocol.documents.release import LOG_HEAD_PAYLOAD_TYPE, LogHead
+from sonoshare_shared.protocol.documents.view import MAX_ENTRY_CHARACTERS, MAX_PART_ENTRIES, LogPart
 from sonoshare_shared.protocol.envelope import Envelope
 from sonoshare_shared.protocol.keys import PublicKey, SigningKey
+from sonoshare_shared.protocol.log_index import Entry, LogIndex
 from sonoshare_shared.protocol.signed import Signed
 
 
@@ -33,7 +37,7 @@ class TransparencyLog:
 
     def __init__(self, path: Path, key: SigningKey, clock: Callable[[], datetime]) -> None:
         self._path, self._key, self._clock = path, key, clock
-        self._entries, self._length = _read_entries(path)
+        self._entries, self._length = read_entries(path)
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -43,13 +47,28 @@ class TransparencyLog:
         """All entries, oldest first."""
         return tuple(self._entries)
 
-    def append(self, entry: dict[str, object]) -> int:
+    @cached_property
+    def index(self) -> LogIndex:
+        """What the entries say; kept up with every append."""
+        index = LogIndex()
+        for line in self._entries:
+            index.add(line)
+        return index
+
+    def append(self, entry: Entry) -> int:
         """Append an entry durably and return its index.
 
         Raises:
+            InputError: the log holds another entry for the same study, round, candidate or manifest; or it is too long.
             IntegrityError: another process has appended since the log was opened.
         """
         line = canonical_bytes(entry)
+        if self.index.conflicts(entry):
+            raise InputError(
+                f"the log shows another {entry['kind']} of this name", remedy="choose a new name: a log never forgets"
+            )
+        if len(line) > MAX_ENTRY_CHARACTERS:
+            raise InputError(f"an entry of the log has at most {MAX_ENTRY_CHARACTERS} bytes", remedy="say it shorter")
         with self._path.open("rb") as file:
             file.seek(self._length)
             if b"\n" in file.read():
@@ -57,17 +76,29 @@ class TransparencyLog:
         append_at(self._path, self._length, line + b"\n")
         self._entries.append(line)
         self._length += len(line) + 1
+        self.index.add(line)
         return len(self._entries) - 1
 
-    def index_of(self, entry: dict[str, object]) -> int | None:
+    def index_of(self, entry: Entry) -> int | None:
         """Index of the first entry equal to ``entry``, or None."""
         line = canonical_bytes(entry)
         return self._entries.index(line) if line in self._entries else None
 
-    def head(self) -> Envelope:
-        """A freshly signed head of the whole log; it says the day."""
-        head = LogHead(size=len(self._entries), root=merkle.root(self._entries).hex(), time=public_day(self._clock()))
+    def head(self, size: int | None = None) -> Envelope:
+        """A freshly signed head of the first ``size`` entries, or of the whole log; it says the day."""
+        size = len(self._entries) if size is None else size
+        head = LogHead(size=size, root=self.root(size).hex(), time=public_day(self._clock()))
         return Envelope.sign(LOG_HEAD_PAYLOAD_TYPE, head.canonical(), self._key)
+
+    def root(self, size: int) -> bytes:
+        """Root of the first ``size`` entries."""
+        return merkle.root(self._entries[:size])
+
+    def part(self, first: int, at_most: int = MAX_PART_ENTRIES) -> LogPart:
+        """The entries from index ``first`` on under a head that ends with the last of them."""
+        entries = self._entries[first : first + at_most]
+        head = self.head(first + len(entries))
+        return LogPart(first=first, entries=tuple(line.decode() for line in entries), head=head)
 
     def inclusion_proof(self, index: int) -> list[str]:
         """Inclusion proof (hex) of entry ``index`` in the whole log."""
@@ -103,7 +134,7 @@ def require_extension(old: LogHead, new: LogHead, proof: list[str]) -> None:
         )
 
 
-def _read_entries(path: Path) -> tuple[list[bytes], int]:
+def read_entries(path: Path) -> tuple[list[bytes], int]:
     """Whole entries of a log file, which is made when absent, and their length in bytes."""
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)

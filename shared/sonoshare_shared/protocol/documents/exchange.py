@@ -4,9 +4,12 @@ A request or reply travels as a *frame*: one of these documents, and a payload o
 its digest. Replies of hospitals are signed envelopes, checked against the identity key in the roster, so that
 nothing rests on the transport. A refusal names the kind of error and its remedy, never anything of a patient.
 
+Every reply that is no refusal carries a fresh ``HospitalView`` beside what was asked for: what was released is signed
+once and given again byte by byte, what the hospital has seen is signed anew (``documents.view``).
+
 | request | payload | reply | payload |
 |---|---|---|---|
-| ``KeysRequest`` | none | ``KeysReply`` | none |
+| ``KeysRequest`` | none | the view alone | none |
 | ``TrainRequest`` | adapter (safetensors) | ``TrainReply`` | update (safetensors) |
 | ``CalibrateRequest`` | ballot (see ``sonoshare_shared.science.calibration.ballot``) | ``CalibrationVotes`` | none |
 | ``AuditRequest`` | candidate (see ``sonoshare_shared.protocol.release.transfer``) | ``AuditStatement`` | none |
@@ -14,48 +17,33 @@ nothing rests on the transport. A refusal names the kind of error and its remedy
 """
 
 import struct
-from typing import Annotated, Any, Final, Literal
+from dataclasses import dataclass
+from typing import Annotated, Final, Literal
 
 from pydantic import Field
 
 from sonoshare_shared.errors import FederationError, IntegrityError
 from sonoshare_shared.protocol.canonical import canonical_bytes
 from sonoshare_shared.protocol.documents.base import Document, HexDigest, Identifier
+from sonoshare_shared.protocol.documents.view import MAX_HOSPITALS, LogPart, Shown
 from sonoshare_shared.protocol.envelope import Envelope
 
-KEYS_REPLY_PAYLOAD_TYPE: Final = "application/vnd.sonoshare.keys-reply+json"
 TRAIN_REPLY_PAYLOAD_TYPE: Final = "application/vnd.sonoshare.train-reply+json"
 VOTES_PAYLOAD_TYPE: Final = "application/vnd.sonoshare.calibration-votes+json"
 MAX_FRAME_BYTES: Final = 1 << 30
 
-# Entry kinds of the transparency log that hospitals check for.
-PLAN_ENTRY: Final = "plan"
-MODEL_ENTRY: Final = "model"
-CANDIDATE_ENTRY: Final = "candidate"
-
-
-class LogEvidence(Document):
-    """Proof that the log shows an entry and extends what the hospital has seen.
-
-    Attributes:
-        head: signed log head (envelope of ``LogHead``).
-        index: index of the entry.
-        inclusion: inclusion proof (hex).
-        witnessed_size: size of the log that the hospital said it has seen.
-        consistency: proof (hex) that the log of witnessed_size is a prefix of this one.
-    """
-
-    head: Envelope
-    index: Annotated[int, Field(ge=0)]
-    inclusion: tuple[HexDigest, ...]
-    witnessed_size: Annotated[int, Field(ge=0)]
-    consistency: tuple[HexDigest, ...]
-
 
 class KeysRequest(Document):
-    """Who are you, and what have you witnessed?"""
+    """Who are you, and what have you seen? An introduction: nothing is charged.
+
+    Attributes:
+        log: entries that the hospital does not hold yet; None asks for its view as it stands.
+        challenges: challenges of the other hospitals, for it to answer, by hospital.
+    """
 
     kind: Literal["keys"] = "keys"
+    log: LogPart | None = None
+    challenges: Annotated[dict[Identifier, HexDigest], Field(max_length=MAX_HOSPITALS)] = Field(default_factory=dict)
 
 
 class TrainRequest(Document):
@@ -65,16 +53,14 @@ class TrainRequest(Document):
         plan: signed study plan (envelope of ``StudyPlan``).
         round: number of the round, from 1.
         adapter_digest: digest of the global adapter in the payload.
-        evidence: that the log shows this adapter for this round.
-        ledger_witness: newest head of the hospital's ledger that the coordinator has seen, or None.
+        shown: the log, which shows this adapter for this round, and the other hospitals' views.
     """
 
     kind: Literal["train"] = "train"
     plan: Envelope
     round: Annotated[int, Field(ge=1)]
     adapter_digest: HexDigest
-    evidence: LogEvidence
-    ledger_witness: HexDigest | None
+    shown: Shown
 
 
 class CalibrateRequest(Document):
@@ -82,14 +68,12 @@ class CalibrateRequest(Document):
 
     Attributes:
         plan: signed study plan; its calibration names the ballot in the payload.
-        evidence: that the log shows the plan.
-        ledger_witness: newest head of the hospital's ledger that the coordinator has seen, or None.
+        shown: the log, which shows the plan, and the other hospitals' views.
     """
 
     kind: Literal["calibrate"] = "calibrate"
     plan: Envelope
-    evidence: LogEvidence
-    ledger_witness: HexDigest | None
+    shown: Shown
 
 
 class AuditRequest(Document):
@@ -99,16 +83,14 @@ class AuditRequest(Document):
         plan: signed study plan.
         release: identifier the candidate would have.
         candidate_digest: digest of the candidate in the payload.
-        evidence: that the log shows the candidate.
-        ledger_witness: newest head of the hospital's ledger that the coordinator has seen, or None.
+        shown: the log, which shows the candidate, and the other hospitals' views.
     """
 
     kind: Literal["audit"] = "audit"
     plan: Envelope
     release: Identifier
     candidate_digest: HexDigest
-    evidence: LogEvidence
-    ledger_witness: HexDigest | None
+    shown: Shown
 
 
 class SignRequest(Document):
@@ -118,25 +100,18 @@ class SignRequest(Document):
         manifest_digest: sha256 of the manifest bytes.
         statements: signed audit statements of the plan's hospitals in the order of their ids, where the plan has a
             veto whose votes must be counted.
+        shown: the log, which shows the manifest, and the other hospitals' views.
     """
 
     kind: Literal["sign"] = "sign"
     manifest_digest: HexDigest
+    shown: Shown
     statements: tuple[Envelope, ...] = ()
 
 
 Request = Annotated[
     KeysRequest | TrainRequest | CalibrateRequest | AuditRequest | SignRequest, Field(discriminator="kind")
 ]
-
-
-class KeysReply(Document):
-    """The hospital's identity and what it has witnessed; signed."""
-
-    hospital: Identifier
-    identity_key: HexDigest
-    ledger_head: HexDigest
-    log_size: Annotated[int, Field(ge=0)]
 
 
 class TrainReply(Document):
@@ -149,7 +124,7 @@ class TrainReply(Document):
         adapter_digest: the adapter it started from.
         update_digest: digest of the update in the payload.
         ledger_head: head of the ledger after the charge.
-        log_size: size of the log it has now witnessed.
+        log_size: size of the log that it held when it did this.
         losses: noisy mean losses of the steps; clipped and noised with the gradient, part of the same charge.
     """
 
@@ -174,7 +149,7 @@ class CalibrationVotes(Document):
         votes: noisy count of every option of the ballot.
         epsilon: what was charged for all of them.
         ledger_head: head of the ledger after the charge.
-        log_size: size of the log it has now witnessed.
+        log_size: size of the log that it held when it did this.
     """
 
     schema_: Literal["sonoshare/calibration-votes/v1"] = Field(default="sonoshare/calibration-votes/v1", alias="schema")
@@ -197,9 +172,10 @@ class Refusal(Document):
 
 
 class Reply(Document):
-    """What comes back in a frame: a signed envelope, or a refusal."""
+    """What comes back in a frame: what was asked for and a view, both signed; or a refusal."""
 
     envelope: Envelope | None = None
+    view: Envelope | None = None
     refusal: Refusal | None = None
 
 
@@ -223,33 +199,43 @@ def decode_frame(frame: bytes) -> tuple[bytes, bytes]:
     return frame[4 : 4 + length], frame[4 + length :]
 
 
-def model_entry(study: str, round_number: int, digest: str) -> dict[str, Any]:
-    """Log entry of the global adapter that a round starts from."""
-    return {"kind": MODEL_ENTRY, "study": study, "round": round_number, "digest": digest}
+@dataclass(frozen=True)
+class Answer:
+    """What a hospital answered, nothing of it verified yet.
+
+    Attributes:
+        envelope: what it signed once and gives again; None with an introduction.
+        view: what it has seen, signed for this answer.
+        payload: bytes beside them.
+    """
+
+    envelope: Envelope | None
+    view: Envelope
+    payload: bytes
+
+    @property
+    def signed(self) -> Envelope:
+        """The envelope.
+
+        Raises:
+            FederationError: there is none.
+        """
+        if self.envelope is None:
+            raise FederationError("the answer is empty", remedy="see the hospital's agent log")
+        return self.envelope
 
 
-def plan_entry(study: str, digest: str) -> dict[str, Any]:
-    """Log entry of a study plan."""
-    return {"kind": PLAN_ENTRY, "study": study, "digest": digest}
-
-
-def candidate_entry(study: str, release: str, digest: str) -> dict[str, Any]:
-    """Log entry of a candidate release."""
-    return {"kind": CANDIDATE_ENTRY, "study": study, "release": release, "digest": digest}
-
-
-def accepted(frame: bytes, hospital: str) -> tuple[Envelope, bytes]:
-    """Unpack a reply frame into its envelope (not yet verified) and payload.
+def answer_in(frame: bytes, hospital: str) -> Answer | Refusal:
+    """Unpack a reply frame.
 
     Raises:
-        FederationError: the hospital refused, or the reply is empty.
+        FederationError: the reply is empty.
         IntegrityError: the frame is not a reply.
     """
     header, payload = decode_frame(frame)
     reply = Reply.from_bytes(header)
     if reply.refusal is not None:
-        refusal = reply.refusal
-        raise FederationError(f"{hospital} refused: {refusal.message}", remedy=refusal.remedy)
-    if reply.envelope is None:
+        return reply.refusal
+    if reply.view is None:
         raise FederationError(f"{hospital} sent an empty reply", remedy="see the hospital's agent log")
-    return reply.envelope, payload
+    return Answer(reply.envelope, reply.view, payload)

@@ -1,0 +1,130 @@
+"""What every action of the coordinator needs, and what it knows of the hospitals: their newest signed views.
+
+Views are kept for the whole consortium, not for a study, in the coordinator's folder; their ledger heads go into the
+log. A hospital whose view is older than what the log shows of it has restored a backup: nothing more is sent to it.
+"""
+
+from dataclasses import dataclass, field
+
+from sonoshare_server.federation.fleet import Fleet
+from sonoshare_server.federation.home import CoordinatorHome, Study
+from sonoshare_shared.errors import FederationError, IntegrityError, MisconductError
+from sonoshare_shared.protocol.documents import Roster
+from sonoshare_shared.protocol.documents.view import Shown
+from sonoshare_shared.protocol.envelope import Envelope
+from sonoshare_shared.protocol.keys import PublicKey
+from sonoshare_shared.protocol.log_index import Entry, LogIndex, ledger_head_entry
+from sonoshare_shared.protocol.misconduct import ForkedLedger
+from sonoshare_shared.protocol.translog import TransparencyLog
+from sonoshare_shared.protocol.views import SeenView, verified_view
+
+
+@dataclass(frozen=True)
+class Coordinator:
+    """One action on one study: the coordinator's folder, the study, the hospitals and the open log.
+
+    Attributes:
+        home: the coordinator's folder.
+        study: the study.
+        fleet: the hospitals.
+        log: the open log.
+        absent: hospitals that did not answer when they were last asked in this action.
+        barred: hospitals that nothing more is sent to in this action.
+    """
+
+    home: CoordinatorHome
+    study: Study
+    fleet: Fleet
+    log: TransparencyLog
+    absent: set[str] = field(default_factory=set)
+    barred: set[str] = field(default_factory=set)
+
+    @property
+    def hospitals(self) -> tuple[str, ...]:
+        """Hospitals of the plan, in a fixed order."""
+        return tuple(sorted(self.study.plan.cohorts))
+
+    def logged(self, entry: Entry) -> int:
+        """Index of an entry in the log; it is appended if it is not there yet.
+
+        Raises:
+            InputError: the log shows another entry in its place.
+        """
+        index = self.log.index_of(entry)
+        return self.log.append(entry) if index is None else index
+
+    def views(self) -> dict[str, SeenView]:
+        """Newest view of every hospital of the roster that has one."""
+        roster, found = self.home.roster, {}
+        for hospital, envelope in self.home.views().items():
+            try:
+                found[hospital] = verified_view(envelope, hospital, roster)
+            except IntegrityError:
+                continue  # of a key or a hospital that has left the roster since
+        return found
+
+    def shown(self, hospital: str) -> Shown:
+        """What a hospital is shown with a request: the log from where it stands, and the others' views."""
+        views = self.views()
+        seen = views.pop(hospital, None)
+        part = self.log.part(0 if seen is None else seen.log_size)
+        return Shown(log=part, views={name: view.envelope for name, view in views.items()})
+
+    def keep(self, seen: SeenView) -> None:
+        """Keep a hospital's newest view, and log its ledger head.
+
+        Raises:
+            IntegrityError: the hospital's ledger is older than the log shows; as MisconductError, that is proved.
+        """
+        _require_not_older(seen, self.log.index)
+        self.home.keep_view(seen.view.hospital, seen.envelope)
+        newest = self.log.index.newest_head(seen.key)
+        if newest is None or newest.head.head != seen.ledger.head:
+            self.logged(ledger_head_entry(seen.ledger, seen.view.ledger))
+
+    def require_own_log(self, seen: SeenView) -> None:
+        """Check that this coordinator still has the log that a hospital was shown.
+
+        Raises:
+            FederationError: it has not: the whole action must stop, before another log is signed.
+        """
+        held = seen.log
+        if held is None or (held.size <= len(self.log) and self.log.root(held.size).hex() == held.root):
+            return
+        raise FederationError(
+            f"{seen.view.hospital} holds a log of {held.size} entries that this coordinator signed and no longer has",
+            remedy="an old log.jsonl was restored: bring back the newest (every hospital holds a copy)",
+        )
+
+
+def identity_key(roster: Roster, hospital: str) -> PublicKey:
+    """Identity key of a hospital of the roster.
+
+    Raises:
+        IntegrityError: the roster names no such hospital.
+    """
+    entry = roster.hospital(hospital)
+    if entry is None:
+        raise IntegrityError(f"{hospital} is not in the roster")
+    return entry.key
+
+
+def _require_not_older(seen: SeenView, index: LogIndex) -> None:
+    newest, hospital = index.newest_head(seen.key), seen.view.hospital
+    if newest is None or newest.head.head == seen.ledger.head:
+        return
+    remedy = f"a backup or copy was restored at {hospital}: it must bring back its newest ledger"
+    if seen.ledger.entries < newest.head.entries:
+        raise IntegrityError(
+            f"the ledger of {hospital} has {seen.ledger.entries} entries and had {newest.head.entries}", remedy=remedy
+        )
+    if seen.ledger.entries == newest.head.entries:
+        raise MisconductError(
+            f"{hospital} signed two different ledgers of {seen.ledger.entries} entries",
+            evidence=_forked(seen, newest.signed).canonical(),
+            remedy=remedy,
+        )
+
+
+def _forked(seen: SeenView, logged: Envelope) -> ForkedLedger:
+    return ForkedLedger(hospital=seen.view.hospital, one=logged, other=seen.view.ledger)

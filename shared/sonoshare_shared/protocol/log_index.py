@@ -1,0 +1,190 @@
+"""What the entries of a transparency log say, read entry by entry as the log grows.
+
+Some things may stand in a log once. Each has a *slot*: the plan of a study, the model of a round, the candidate and the
+manifest of a release. A second, different entry for a slot would let a server show one to one hospital and the other
+to another, so it is a fault of whoever signed the log. So is a ledger head that the key it names did not sign.
+The same entry twice is no fault, and entries of other kinds are passed over.
+
+A log with a fault is still read to its end: entries are what was signed, and reading on keeps everybody's index of it
+the same. The slot that the fault is about stays spoilt for ever (``LogIndex.find`` does not find it).
+"""
+
+import json
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+from sonoshare_shared.errors import InputError, IntegrityError
+from sonoshare_shared.protocol.canonical import canonical_bytes
+from sonoshare_shared.protocol.documents.view import LEDGER_HEAD_PAYLOAD_TYPE, LedgerHead
+from sonoshare_shared.protocol.envelope import Envelope
+from sonoshare_shared.protocol.keys import PublicKey
+
+PLAN_ENTRY: Final = "plan"
+MODEL_ENTRY: Final = "model"
+CANDIDATE_ENTRY: Final = "candidate"
+MANIFEST_ENTRY: Final = "manifest"
+LEDGER_HEAD_ENTRY: Final = "ledger-head"
+
+# kind -> the fields that name its slot
+_SLOT_FIELDS: Final[dict[str, tuple[str, ...]]] = {
+    PLAN_ENTRY: ("study",),
+    MODEL_ENTRY: ("study", "round"),
+    CANDIDATE_ENTRY: ("study", "release"),
+    MANIFEST_ENTRY: ("release",),
+}
+
+Entry = dict[str, Any]
+Slot = bytes
+
+
+def plan_entry(study: str, digest: str) -> Entry:
+    """Log entry of a study plan."""
+    return {"kind": PLAN_ENTRY, "study": study, "digest": digest}
+
+
+def model_entry(study: str, round_number: int, digest: str) -> Entry:
+    """Log entry of the global adapter that a round starts from."""
+    return {"kind": MODEL_ENTRY, "study": study, "round": round_number, "digest": digest}
+
+
+def candidate_entry(study: str, release: str, digest: str) -> Entry:
+    """Log entry of a candidate release."""
+    return {"kind": CANDIDATE_ENTRY, "study": study, "release": release, "digest": digest}
+
+
+def manifest_entry(study: str, release: str, digest: str) -> Entry:
+    """Log entry of a final manifest that the hospitals are asked to sign; it is published when they all have."""
+    return {"kind": MANIFEST_ENTRY, "study": study, "release": release, "digest": digest}
+
+
+def ledger_head_entry(head: LedgerHead, signed: Envelope) -> Entry:
+    """Log entry of a ledger head and its signed envelope."""
+    return {"kind": LEDGER_HEAD_ENTRY, "identity_key": head.identity_key, "signed": signed.model_dump(mode="json")}
+
+
+def slot_of(entry: Entry) -> Slot | None:
+    """What may stand once of this kind, or None if it may stand often."""
+    fields = _SLOT_FIELDS.get(str(entry.get("kind")))
+    return None if fields is None else canonical_bytes([entry["kind"], *(entry.get(field) for field in fields)])
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What no log may hold.
+
+    Attributes:
+        kind: two different entries for one slot, or a ledger head that its hospital did not sign.
+        position: index of the entry.
+        earlier: index of the entry that it contradicts; None for a ledger head.
+        words: what it is, in words.
+    """
+
+    kind: Literal["two-entries", "false-ledger-head"]
+    position: int
+    earlier: int | None
+    words: str
+
+
+@dataclass(frozen=True)
+class LoggedHead:
+    """A ledger head in the log: where it stands, what it says, and as its hospital signed it."""
+
+    position: int
+    head: LedgerHead
+    signed: Envelope
+
+
+class LogIndex:
+    """Entries of a log by what they say."""
+
+    def __init__(self) -> None:
+        self.size = 0
+        self._slots: dict[Slot, tuple[int, bytes]] = {}
+        self._spoilt: set[Slot] = set()
+        self._heads: dict[str, list[LoggedHead]] = {}
+
+    def add(self, line: bytes) -> Fault | None:
+        """Read the next entry; returns its fault, if it has one.
+
+        Raises:
+            IntegrityError: the line is not a JSON object in canonical form; it was not added.
+        """
+        entry = read_entry(line)
+        position, self.size = self.size, self.size + 1
+        if entry.get("kind") == LEDGER_HEAD_ENTRY:
+            return self._add_head(entry, position)
+        slot = slot_of(entry)
+        if slot is None:
+            return None
+        earlier, said = self._slots.setdefault(slot, (position, line))
+        if said == line:
+            return None
+        self._spoilt.add(slot)
+        return Fault("two-entries", position, earlier, f"two different entries for one {entry['kind']}")
+
+    def conflicts(self, entry: Entry) -> bool:
+        """Whether adding an entry would be a fault, because its slot is taken by another."""
+        slot = slot_of(entry)
+        return slot is not None and self._slots.get(slot, (0, canonical_bytes(entry)))[1] != canonical_bytes(entry)
+
+    def find(self, entry: Entry) -> int | None:
+        """Index of an entry that has a slot; None if the log does not show it, or shows another for the slot too."""
+        slot = slot_of(entry)
+        if slot is None or slot in self._spoilt or slot not in self._slots:
+            return None
+        position, line = self._slots[slot]
+        return position if line == canonical_bytes(entry) else None
+
+    def place(self, entry: Entry) -> int | None:
+        """Index of the first entry for the slot of ``entry``, whatever digest it names."""
+        slot = slot_of(entry)
+        return self._slots[slot][0] if slot in self._slots else None
+
+    def heads(self, key: PublicKey) -> tuple[LoggedHead, ...]:
+        """Ledger heads that a key has signed, in the order of the log."""
+        return tuple(self._heads.get(key.hex, ()))
+
+    def newest_head(self, key: PublicKey) -> LoggedHead | None:
+        """The one with the most entries."""
+        return max(self.heads(key), key=lambda logged: logged.head.entries, default=None)
+
+    def must_have_seen(self, key: PublicKey, step: int) -> int:
+        """Index that the others' views must reach before this hospital acts: the step, and its own older heads.
+
+        All of the hospital's ledger heads but the newest must be known to the others: then a server that shows them
+        nothing new can hide two charges of this hospital at most, whatever it asks for.
+        """
+        older = [logged.position for logged in self.heads(key)][:-1]
+        return max([step, *older])
+
+    def _add_head(self, entry: Entry, position: int) -> Fault | None:
+        try:
+            head, signed = _signed_head(entry)
+        except (IntegrityError, InputError, ValueError):
+            return Fault("false-ledger-head", position, None, "a ledger head that the key it names did not sign")
+        self._heads.setdefault(head.identity_key, []).append(LoggedHead(position, head, signed))
+        return None
+
+
+def read_entry(line: bytes) -> Entry:
+    """Parse an entry.
+
+    Raises:
+        IntegrityError: it is not a JSON object in canonical form.
+    """
+    try:
+        entry = json.loads(line)
+        if isinstance(entry, dict) and canonical_bytes(entry) == line:
+            return entry
+    except (ValueError, InputError, RecursionError) as error:
+        raise IntegrityError("an entry of the log is not canonical JSON") from error
+    raise IntegrityError("an entry of the log is not a JSON object in canonical form")
+
+
+def _signed_head(entry: Entry) -> tuple[LedgerHead, Envelope]:
+    key = PublicKey.from_hex(str(entry.get("identity_key")))
+    envelope = Envelope.model_validate(entry.get("signed"))
+    head = LedgerHead.from_bytes(envelope.verify(key, LEDGER_HEAD_PAYLOAD_TYPE))
+    if head.identity_key != key.hex:
+        raise IntegrityError("a ledger head names another key than the one that signed it")
+    return head, envelope

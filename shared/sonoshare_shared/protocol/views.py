@@ -1,0 +1,79 @@
+"""Checking what a hospital signs that it has seen: bytes in, checked values out, no input or output."""
+
+import base64
+import binascii
+from dataclasses import dataclass
+
+from sonoshare_shared.errors import IntegrityError
+from sonoshare_shared.protocol.canonical import sha256_hex
+from sonoshare_shared.protocol.documents import LogHead, Roster
+from sonoshare_shared.protocol.documents.view import (
+    LEDGER_HEAD_PAYLOAD_TYPE,
+    VIEW_PAYLOAD_TYPE,
+    HospitalView,
+    LedgerHead,
+)
+from sonoshare_shared.protocol.envelope import Envelope
+from sonoshare_shared.protocol.keys import PublicKey
+from sonoshare_shared.protocol.translog import verified_head
+
+
+@dataclass(frozen=True)
+class SeenView:
+    """A view whose signatures have been checked.
+
+    Attributes:
+        envelope: as the hospital signed it.
+        view: what it says.
+        ledger: the ledger head in it.
+        log: the log head in it; None if the hospital has seen none.
+    """
+
+    envelope: Envelope
+    view: HospitalView
+    ledger: LedgerHead
+    log: LogHead | None
+
+    @property
+    def log_size(self) -> int:
+        """Number of entries of the log that the hospital holds."""
+        return 0 if self.log is None else self.log.size
+
+    def answers(self, hospital: str, challenge: str) -> bool:
+        """Whether the view was signed after a hospital made this challenge."""
+        return self.view.answers.get(hospital) == challenge
+
+    @property
+    def key(self) -> PublicKey:
+        """The hospital's identity key."""
+        return PublicKey.from_hex(self.view.identity_key)
+
+
+def result_digest(envelope: Envelope) -> str:
+    """What a view names of the signed document that it goes with: sha256 of its payload.
+
+    Raises:
+        IntegrityError: the envelope's payload is not base64.
+    """
+    try:
+        return sha256_hex(base64.b64decode(envelope.payload, validate=True))
+    except binascii.Error as error:
+        raise IntegrityError("the envelope is not valid base64") from error
+
+
+def verified_view(envelope: Envelope, hospital: str, roster: Roster) -> SeenView:
+    """Check a view of a hospital of the roster.
+
+    Raises:
+        IntegrityError: it is not this hospital's, or what is in it was not signed by whom it should be.
+    """
+    entry = roster.hospital(hospital)
+    if entry is None:
+        raise IntegrityError(f"{hospital} is not in the roster", remedy="enrol with the newest roster")
+    view = HospitalView.from_bytes(envelope.verify(entry.key, VIEW_PAYLOAD_TYPE))
+    ledger = LedgerHead.from_bytes(view.ledger.verify(entry.key, LEDGER_HEAD_PAYLOAD_TYPE))
+    named = {(view.hospital, view.identity_key), (ledger.hospital, ledger.identity_key)}
+    if named != {(hospital, entry.key.hex)}:
+        raise IntegrityError(f"the view of {hospital} speaks for another hospital")
+    coordinator = PublicKey.from_hex(roster.coordinator_key)
+    return SeenView(envelope, view, ledger, None if view.log is None else verified_head(view.log, coordinator))
