@@ -1,7 +1,7 @@
 """Fixtures of the deploy room."""
 
 import pytest
-from tests.deploy.in_process import archives_in
+from tests.deploy.in_process import archives_in, build
 from tests.deploy.members import admit
 from tests.shared.consortium import make_plan
 
@@ -21,6 +21,12 @@ IMAGES = SHARDS * SHARD_IMAGES - 5
 def archives(tmp_path_factory):
     """A small simulated archive for each hospital, written once."""
     return archives_in(tmp_path_factory.mktemp("archives"))
+
+
+@pytest.fixture(scope="session")
+def pristine(tmp_path_factory, archives):
+    """A consortium before its first round; tests work on copies."""
+    return build(tmp_path_factory.mktemp("pristine"), archives)
 
 
 @pytest.fixture(scope="module")

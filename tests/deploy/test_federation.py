@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from safetensors.numpy import load, save
-from tests.deploy.in_process import HOSPITALS, NOMINAL, World, build, copied, kind_of, pipeline, policy
+from tests.deploy.in_process import HOSPITALS, NOMINAL, World, copied, kind_of, pipeline, policy
 
 from sonoshare_client.audit.payment import AUDIT_PURPOSE
 from sonoshare_client.node.policy_file import policy_text
@@ -36,12 +36,6 @@ from sonoshare_shared.protocol.envelope import Envelope
 from sonoshare_shared.protocol.log_index import model_entry, plan_entry
 from sonoshare_shared.protocol.release.verify import verify_release
 from sonoshare_shared.protocol.views import verified_view
-
-
-@pytest.fixture(scope="session")
-def pristine(tmp_path_factory, archives):
-    """A consortium before its first round; tests work on copies."""
-    return build(tmp_path_factory.mktemp("pristine"), archives)
 
 
 @pytest.fixture

@@ -148,5 +148,14 @@ def _take(coordinator: Coordinator, hospital: str, frame: bytes | None) -> None:
     except SonoShareError as error:
         coordinator.study.event("refused", hospital=hospital, reason=str(error))
         return
-    if keep(coordinator, seen) and seen.view.evidence is not None:
+    if not keep(coordinator, seen):
+        _tell(coordinator, seen)
+    elif seen.view.evidence is not None:
         coordinator.study.event("refused", hospital=hospital, reason=f"it holds evidence {seen.view.evidence[:12]}")
+
+
+def _tell(coordinator: Coordinator, seen: SeenView) -> None:
+    """Show a hospital whose ledger is older than it was what the log says of it, so that it stops by itself."""
+    hospital = seen.view.hospital
+    request = KeysRequest(log=coordinator.log.part(seen.log_size))
+    coordinator.fleet.ask({hospital: encode_frame(request)}, KEYS_DEADLINE_SECONDS)

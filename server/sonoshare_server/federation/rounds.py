@@ -36,6 +36,7 @@ class RoundStart:
         number: the round, from 1.
         adapter: the global adapter (safetensors).
         digest: its digest.
+        optimiser: the plan's, in this round.
         steps: local steps of the round.
     """
 
@@ -43,6 +44,7 @@ class RoundStart:
     number: int
     adapter: bytes
     digest: str
+    optimiser: Optimiser
     steps: int
 
 
@@ -67,7 +69,14 @@ def run_round(coordinator: Coordinator, number: int) -> None:
         FederationError: fewer usable updates than the quorum.
     """
     study, plan = coordinator.study, coordinator.study.plan
-    start = RoundStart(plan.study, number, study.adapter(), study.state.adapter_digest, plan.local_steps)
+    start = RoundStart(
+        study=plan.study,
+        number=number,
+        adapter=study.adapter(),
+        digest=study.state.adapter_digest,
+        optimiser=round_optimiser(plan.learning_rate, plan.rounds, number),
+        steps=plan.local_steps,
+    )
     coordinator.logged(plan_entry(plan.study, plan.digest()))
     coordinator.logged(model_entry(plan.study, number, start.digest))
     study.event("round", round=number, rounds=plan.rounds)
@@ -79,9 +88,7 @@ def run_round(coordinator: Coordinator, number: int) -> None:
     study.event("aggregated", round=number, hospitals=sorted(updates), scales=result.scales)
 
 
-def verified_update(
-    hospital: str, answer: Answer, *, roster: Roster, start: RoundStart, adapter: Tensors, optimiser: Optimiser
-) -> Update:
+def verified_update(hospital: str, answer: Answer, *, roster: Roster, start: RoundStart, adapter: Tensors) -> Update:
     """Check a hospital's answer in a round.
 
     Args:
@@ -90,7 +97,6 @@ def verified_update(
         roster: the consortium.
         start: what the round started from.
         adapter: the same adapter, read.
-        optimiser: the plan's, in this round.
 
     Raises:
         IntegrityError: it is not signed by this hospital, or answers for another round, study or adapter.
@@ -101,18 +107,18 @@ def verified_update(
     expected = (hospital, start.study, start.number, start.digest, sha256_hex(answer.payload))
     if (reply.hospital, reply.study, reply.round, reply.adapter_digest, reply.update_digest) != expected:
         raise IntegrityError(f"{hospital} answered for another round or study", remedy="a replayed update is refused")
-    return Update(reply, check_update(answer.payload, adapter, optimiser, start.steps))
+    return Update(reply, check_update(answer.payload, adapter, start.optimiser, start.steps))
 
 
 def _question(coordinator: Coordinator, start: RoundStart) -> Question[Update]:
     study, plan, roster = coordinator.study, coordinator.study.plan, coordinator.home.roster
-    adapter, optimiser = read_tensors(start.adapter), round_optimiser(plan.learning_rate, plan.rounds, start.number)
+    adapter = read_tensors(start.adapter)
 
     def request(shown: Shown) -> TrainRequest:
         return TrainRequest(plan=study.plan_envelope, round=start.number, adapter_digest=start.digest, shown=shown)
 
     def verify(hospital: str, answer: Answer) -> Update:
-        return verified_update(hospital, answer, roster=roster, start=start, adapter=adapter, optimiser=optimiser)
+        return verified_update(hospital, answer, roster=roster, start=start, adapter=adapter)
 
     def record(hospital: str, update: Update) -> None:
         study.event("update", hospital=hospital, round=start.number, losses=list(update.reply.losses))

@@ -18,8 +18,7 @@ from typing import Annotated, Final, Literal
 
 from pydantic import Field
 
-from sonoshare_shared.protocol.documents.base import Document
-from sonoshare_shared.protocol.documents.plan import HexDigest, Identifier
+from sonoshare_shared.protocol.documents.base import Document, HexDigest, Identifier
 from sonoshare_shared.protocol.envelope import Envelope
 
 LEDGER_HEAD_PAYLOAD_TYPE: Final = "application/vnd.sonoshare.ledger-head+json"
