@@ -4,6 +4,7 @@ import base64
 import errno
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partialmethod
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from sonoshare_client.node.policy_file import policy_text
 from sonoshare_deploy.cli.hospital_look import look
 from sonoshare_privacy.accounting import PureDP
 from sonoshare_privacy.budget import ChargeRequest
-from sonoshare_server.federation import rounds
+from sonoshare_server.federation import introduction, rounds
 from sonoshare_server.federation.coordinator import Coordinator
 from sonoshare_server.federation.introduction import introduce, settle
 from sonoshare_server.release.pipeline import facts_for
@@ -35,6 +36,7 @@ from sonoshare_shared.protocol.documents.view import VIEW_PAYLOAD_TYPE
 from sonoshare_shared.protocol.envelope import Envelope
 from sonoshare_shared.protocol.log_index import model_entry, plan_entry
 from sonoshare_shared.protocol.release.verify import verify_release
+from sonoshare_shared.protocol.translog import TransparencyLog
 from sonoshare_shared.protocol.views import verified_view
 
 
@@ -168,6 +170,16 @@ def test_a_hospital_that_was_started_again_is_introduced_and_asked_once_more_in_
     ]
     assert events(world, "refused") == []
     assert {event["hospital"] for event in events(world, "update") if event["round"] == 2} == set(HOSPITALS)
+
+
+def test_a_hospital_that_lacks_more_of_the_log_than_one_request_holds_is_brought_up_in_several(world, monkeypatch):
+    monkeypatch.setattr(introduction, "MAX_PART_ENTRIES", 3)
+    monkeypatch.setattr(TransparencyLog, "part", partialmethod(TransparencyLog.part, at_most=3))
+    coordinator = world.coordinator()
+    for number in range(10):
+        coordinator.log.append({"kind": "note", "number": number})
+    introduce(coordinator, HOSPITALS)
+    assert [node.log.size for node in world.nodes.values()] == [10, 10]
 
 
 def test_a_line_of_the_event_log_that_was_cut_costs_itself_alone(world):

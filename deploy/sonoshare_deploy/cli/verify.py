@@ -1,5 +1,6 @@
-"""``sonoshare verify``: check a release folder, or the export of a hospital's ledger, offline."""
+"""``sonoshare verify``: check a release folder, a hospital's exported ledger, or evidence of misconduct, offline."""
 
+import json
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -34,11 +35,13 @@ def command(path: Path, roster_file: Path, log_head: Path | None, root: str | No
     """Verify the release in DIR: files, statements, signatures and log proof. No network is used.
 
     DIR may also be a file, the export of a hospital's ledger (sonoshare hospital ledger --export): its order, chain and
-    signatures are verified with the key that the roster names. Exit status 1 names the cause.
+    signatures are verified with the key that the roster names. Or it is evidence that a hospital or the coordinator
+    keeps of somebody who signed what cannot be true: then it says who, and what. Exit status 1 names the cause.
     """
     try:
         if path.is_file():
-            result, verified = check_ledger(path, roster_file, root=root)
+            check_file = check_evidence if _is_evidence(path) else check_ledger
+            result, verified = check_file(path, roster_file, root=root)
         else:
             result, verified = check(path, roster_file, log_head=log_head, root=root)
     except VerificationError as error:
@@ -136,6 +139,37 @@ def check_ledger(path: Path, roster_file: Path, *, root: str | None) -> tuple[di
         console.print(f"  head {export.head}", highlight=False, soft_wrap=True)
 
     return result, human
+
+
+def check_evidence(path: Path, roster_file: Path, *, root: str | None) -> tuple[dict[str, object], Human]:
+    """Check whether a file proves that the coordinator or a hospital of the roster signed what cannot be true.
+
+    Raises:
+        VerificationError: cause ``evidence`` (it proves nothing) or ``roster``.
+    """
+    from sonoshare_shared.protocol.keys import PublicKey  # noqa: PLC0415
+    from sonoshare_shared.protocol.misconduct import verify_evidence  # noqa: PLC0415
+    from sonoshare_shared.protocol.release.verify import open_roster  # noqa: PLC0415
+
+    roster = open_roster(_read_roster(roster_file), PublicKey.from_hex(root) if root else None)
+    against, words = verify_evidence(path.read_bytes(), roster)
+    result: dict[str, object] = {"verified": True, "cause": None, "against": against, "what": words}
+
+    def human(console: Console) -> None:
+        console.print(f"[green]verified[/green] evidence against {against}: it {words}", highlight=False)
+
+    return result, human
+
+
+def _is_evidence(path: Path) -> bool:
+    """Whether a file says of itself that it is evidence; what it proves is checked apart."""
+    from sonoshare_shared.protocol.misconduct import SCHEMA_PREFIX  # noqa: PLC0415
+
+    try:
+        said = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(said, dict) and str(said.get("schema")).startswith(SCHEMA_PREFIX)
 
 
 def _read_export(path: Path) -> "LedgerExport":

@@ -4,6 +4,7 @@ Views are kept for the whole consortium, not for a study, in the coordinator's f
 log. A hospital whose view is older than what the log shows of it has restored a backup: nothing more is sent to it.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from sonoshare_server.federation.fleet import Fleet
@@ -63,12 +64,16 @@ class Coordinator:
                 continue  # of a key or a hospital that has left the roster since
         return found
 
-    def shown(self, hospital: str) -> Shown:
-        """What a hospital is shown with a request: the log from where it stands, and the others' views."""
-        views = self.views()
-        seen = views.pop(hospital, None)
-        part = self.log.part(0 if seen is None else seen.log_size)
-        return Shown(log=part, views={name: view.envelope for name, view in views.items()})
+    def shown(self, hospital: str, views: Mapping[str, SeenView] | None = None) -> Shown:
+        """What a hospital is shown with a request: the log from where it stands, and the others' views.
+
+        Args:
+            hospital: who is shown it.
+            views: the newest views, where they are in hand.
+        """
+        views = self.views() if views is None else views
+        part = self.log.part(views[hospital].log_size if hospital in views else 0)
+        return Shown(log=part, views={name: seen.envelope for name, seen in views.items() if name != hospital})
 
     def keep(self, seen: SeenView) -> None:
         """Keep a hospital's newest view, and log its ledger head.

@@ -85,8 +85,10 @@ def _ask(
 ) -> dict[str, Answer | Refusal | SonoShareError]:
     """One frame to each hospital; what came back, unpacked and not yet verified."""
     asked = [hospital for hospital in hospitals if hospital not in coordinator.barred]
+    views = coordinator.views()
     frames = {
-        hospital: encode_frame(question.request(coordinator.shown(hospital)), question.payload) for hospital in asked
+        hospital: encode_frame(question.request(coordinator.shown(hospital, views)), question.payload)
+        for hospital in asked
     }
     replies = coordinator.fleet.ask(frames, deadline_seconds)
     coordinator.absent.difference_update(replies)

@@ -6,7 +6,7 @@ not answered another's challenge. In a study's later rounds nothing is: the repl
 next. A hospital that does not answer is asked no more in this action until it answers something.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 from sonoshare_server.federation.coordinator import Coordinator
@@ -44,7 +44,7 @@ def settle(coordinator: Coordinator, step: int) -> None:
         introduce(coordinator, wanting)
 
 
-def lacks(hospital: str, askers: Iterable[str], views: dict[str, SeenView], index: LogIndex, step: int) -> bool:
+def lacks(hospital: str, askers: Iterable[str], views: Mapping[str, SeenView], index: LogIndex, step: int) -> bool:
     """Whether a hospital's view is missing, or does not show an asker what it must see.
 
     Args:
@@ -72,8 +72,9 @@ def introduce(coordinator: Coordinator, hospitals: Iterable[str]) -> None:
         pending = [hospital for hospital in pending if hospital not in coordinator.barred]
         if not pending:
             return
-        before = {hospital: seen.log_size for hospital, seen in coordinator.views().items()}
-        requests = {hospital: encode_frame(_introduction(coordinator, hospital)) for hospital in pending}
+        views = coordinator.views()
+        before = {hospital: seen.log_size for hospital, seen in views.items()}
+        requests = {hospital: encode_frame(_introduction(coordinator, hospital, views)) for hospital in pending}
         replies = coordinator.fleet.ask(requests, KEYS_DEADLINE_SECONDS)
         for hospital in pending:
             _take(coordinator, hospital, replies.get(hospital))
@@ -132,10 +133,9 @@ def keep(coordinator: Coordinator, seen: SeenView, **about: object) -> bool:
     return True
 
 
-def _introduction(coordinator: Coordinator, hospital: str) -> KeysRequest:
-    shown = coordinator.shown(hospital)
-    challenges = {name: seen.view.challenge for name, seen in coordinator.views().items() if name != hospital}
-    return KeysRequest(log=shown.log, challenges=challenges)
+def _introduction(coordinator: Coordinator, hospital: str, views: Mapping[str, SeenView]) -> KeysRequest:
+    challenges = {name: seen.view.challenge for name, seen in views.items() if name != hospital}
+    return KeysRequest(log=coordinator.shown(hospital, views).log, challenges=challenges)
 
 
 def _take(coordinator: Coordinator, hospital: str, frame: bytes | None) -> None:

@@ -9,15 +9,15 @@ A log with a fault is still read to its end: entries are what was signed, and re
 the same. The slot that the fault is about stays spoilt for ever (``LogIndex.find`` does not find it).
 """
 
-import json
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from sonoshare_shared.errors import InputError, IntegrityError
-from sonoshare_shared.protocol.canonical import canonical_bytes
+from sonoshare_shared.protocol.canonical import canonical_bytes, parsed_json, require_canonical
 from sonoshare_shared.protocol.documents.view import LEDGER_HEAD_PAYLOAD_TYPE, LedgerHead
 from sonoshare_shared.protocol.envelope import Envelope
 from sonoshare_shared.protocol.keys import PublicKey
+from sonoshare_shared.protocol.signed import Signed
 
 PLAN_ENTRY: Final = "plan"
 MODEL_ENTRY: Final = "model"
@@ -172,19 +172,17 @@ def read_entry(line: bytes) -> Entry:
     Raises:
         IntegrityError: it is not a JSON object in canonical form.
     """
-    try:
-        entry = json.loads(line)
-        if isinstance(entry, dict) and canonical_bytes(entry) == line:
-            return entry
-    except (ValueError, InputError, RecursionError) as error:
-        raise IntegrityError("an entry of the log is not canonical JSON") from error
-    raise IntegrityError("an entry of the log is not a JSON object in canonical form")
+    require_canonical(line, "an entry of the log")
+    entry = parsed_json(line)
+    if not isinstance(entry, dict):
+        raise IntegrityError("an entry of the log is not a JSON object in its canonical form")
+    return entry
 
 
 def _signed_head(entry: Entry) -> tuple[LedgerHead, Envelope]:
     key = PublicKey.from_hex(str(entry.get("identity_key")))
     envelope = Envelope.model_validate(entry.get("signed"))
-    head = LedgerHead.from_bytes(envelope.verify(key, LEDGER_HEAD_PAYLOAD_TYPE))
+    head = Signed.opened(LedgerHead, envelope, key, LEDGER_HEAD_PAYLOAD_TYPE).document
     if head.identity_key != key.hex:
         raise IntegrityError("a ledger head names another key than the one that signed it")
     return head, envelope

@@ -23,6 +23,7 @@ from sonoshare_shared.protocol.documents.view import LEDGER_HEAD_PAYLOAD_TYPE, L
 from sonoshare_shared.protocol.envelope import Envelope
 from sonoshare_shared.protocol.keys import PublicKey
 from sonoshare_shared.protocol.log_index import Fault, LogIndex
+from sonoshare_shared.protocol.signed import Signed
 from sonoshare_shared.protocol.translog import verified_head
 
 SCHEMA_PREFIX: Final = "sonoshare/evidence/"
@@ -109,8 +110,6 @@ def verify_evidence(data: bytes, roster: Roster) -> tuple[str, str]:
                 return "coordinator", _verify_faulty(found, PublicKey.from_hex(roster.coordinator_key))
             case ForkedLedger():
                 return found.hospital, _verify_forked(found, roster)
-    except VerificationError as error:
-        raise VerificationError(_CAUSE, error.message) from error
     except IntegrityError as error:
         raise VerificationError(_CAUSE, error.message) from error
 
@@ -142,7 +141,7 @@ def _verify_forked(evidence: ForkedLedger, roster: Roster) -> str:
     if entry is None:
         raise IntegrityError(f"the roster names no hospital {evidence.hospital!r}")
     one, other = (
-        LedgerHead.from_bytes(envelope.verify(entry.key, LEDGER_HEAD_PAYLOAD_TYPE))
+        Signed.opened(LedgerHead, envelope, entry.key, LEDGER_HEAD_PAYLOAD_TYPE).document
         for envelope in (evidence.one, evidence.other)
     )
     if one.entries != other.entries or one.head == other.head:

@@ -38,6 +38,7 @@ class TransparencyLog:
     def __init__(self, path: Path, key: SigningKey, clock: Callable[[], datetime]) -> None:
         self._path, self._key, self._clock = path, key, clock
         self._entries, self._length = read_entries(path)
+        self._roots: dict[int, bytes] = {}
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -92,7 +93,9 @@ class TransparencyLog:
 
     def root(self, size: int) -> bytes:
         """Root of the first ``size`` entries."""
-        return merkle.root(self._entries[:size])
+        if size not in self._roots:  # entries never change, so neither do the roots of what stands before them
+            self._roots[size] = merkle.root(self._entries[:size])
+        return self._roots[size]
 
     def part(self, first: int, at_most: int = MAX_PART_ENTRIES) -> LogPart:
         """The entries from index ``first`` on under a head that ends with the last of them."""

@@ -15,6 +15,7 @@ from sonoshare_shared.protocol.documents.view import (
 )
 from sonoshare_shared.protocol.envelope import Envelope
 from sonoshare_shared.protocol.keys import PublicKey
+from sonoshare_shared.protocol.signed import Signed
 from sonoshare_shared.protocol.translog import verified_head
 
 
@@ -70,8 +71,8 @@ def verified_view(envelope: Envelope, hospital: str, roster: Roster) -> SeenView
     entry = roster.hospital(hospital)
     if entry is None:
         raise IntegrityError(f"{hospital} is not in the roster", remedy="enrol with the newest roster")
-    view = HospitalView.from_bytes(envelope.verify(entry.key, VIEW_PAYLOAD_TYPE))
-    ledger = LedgerHead.from_bytes(view.ledger.verify(entry.key, LEDGER_HEAD_PAYLOAD_TYPE))
+    view = Signed.opened(HospitalView, envelope, entry.key, VIEW_PAYLOAD_TYPE).document
+    ledger = Signed.opened(LedgerHead, view.ledger, entry.key, LEDGER_HEAD_PAYLOAD_TYPE).document
     named = {(view.hospital, view.identity_key), (ledger.hospital, ledger.identity_key)}
     if named != {(hospital, entry.key.hex)}:
         raise IntegrityError(f"the view of {hospital} speaks for another hospital")
