@@ -155,6 +155,16 @@ def test_introductions_are_asked_for_only_where_something_is_missing(world):
     assert world.fleet.kinds("north")[4:] == ["keys", "audit"]
 
 
+def test_what_is_seen_adds_little_to_an_exchange(world):
+    rounds.run_round(world.coordinator(), 1)
+    views = world.home.views()
+    assert set(views) == set(HOSPITALS)
+    assert all(len(view.to_bytes()) < 4096 for view in views.values())
+    heads = [line for line in world.home.log().entries if b'"ledger-head"' in line]
+    assert len(heads) == 4  # each ledger when it was opened, and after the round
+    assert all(len(line) < 1024 for line in heads)
+
+
 def test_a_hospital_that_was_started_again_is_introduced_and_asked_once_more_in_the_same_round(world):
     coordinator = world.coordinator()
     rounds.run_round(coordinator, 1)
