@@ -135,11 +135,14 @@ def test_case_37_the_courier_takes_the_place_of_flowers_program_and_unpacks_noth
     assert "sonoshare_client.courier.client_app" in launcher
     check = """
 import sys
-from sonoshare_client.courier import client_app
+from sonoshare_client.courier import client_app, flower
 import flwr.supernode.cli, flwr.supernode.runtime.run_clientapp as runtime
-seen = {}
+flower.require_flower()
+flower.require_flower = lambda: None  # what is put in the programs' places below is not Flower's
+make, made, seen = flower.client_app, [], {}
+flower.client_app = lambda answer: made.append(make(answer)) or made[0]
 def program():
-    seen["loaded"] = runtime.get_load_client_app_fn("evil:app", None, True)("fab", "1", "hash") is client_app.app
+    seen["loaded"] = runtime.get_load_client_app_fn("evil:app", None, True)("fab", "1", "hash") is made[0]
     seen["unpacked"] = runtime.install_from_fab(b"evil archive", skip_prompt=True)
     seen["installed"] = runtime.install_app_dependencies("/nowhere")
 flwr.supernode.cli.flwr_clientapp = program
@@ -154,8 +157,9 @@ assert "torch" not in sys.modules, "the courier must start without torch"
 def test_the_courier_ends_with_its_parent_even_while_it_waits_for_a_lock():
     waiting = """
 import os, sys, threading
-from sonoshare_client.courier import client_app
+from sonoshare_client.courier import client_app, flower
 import flwr.supernode.cli
+flower.require_flower = lambda: None
 def program():
     print(os.getpid(), flush=True)
     held = threading.Lock()

@@ -2,6 +2,9 @@
 
 The SuperNode starts ``flwr-clientapp`` from its PATH for every message. A folder of the hospital's own stands first
 on that PATH, with a program of that name which runs only installed code (see ``client_app``).
+
+Run as ``python -m sonoshare_client.courier.supernode <flower-supernode arguments>``: checks that Flower is as expected,
+then becomes Flower's program.
 """
 
 import os
@@ -10,9 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from sonoshare_client.courier.client_app import SOCKET_VARIABLE
 from sonoshare_shared.durable import write_atomically
+from sonoshare_shared.errors import InputError
 
+SOCKET_VARIABLE: Final = "SONOSHARE_AGENT_SOCKET"
+"""Tells the ClientApp process where the agent listens."""
 _LAUNCHER: Final = """#!{python}
 from sonoshare_client.courier.client_app import main
 main()
@@ -39,7 +44,7 @@ class Connection:
 def command(connection: Connection) -> list[str]:
     """The SuperNode's command line."""
     return [
-        str(Path(sys.executable).with_name("flower-supernode")),
+        *(sys.executable, "-m", "sonoshare_client.courier.supernode"),
         *("--superlink", connection.superlink),
         *("--root-certificates", str(connection.root_certificate)),
         *("--auth-supernode-private-key", str(connection.node_key)),
@@ -64,3 +69,19 @@ def environment(socket_path: Path, flower_home: Path, launcher_folder: Path) -> 
         "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.2",
         "PYTHONUNBUFFERED": "1",
     }
+
+
+def main() -> None:
+    """Become Flower's SuperNode, or end with one line when Flower is not as expected."""
+    from sonoshare_client.courier.flower import require_flower  # noqa: PLC0415 - heavy, and not for who builds a command
+
+    try:
+        require_flower()
+    except InputError as error:
+        sys.exit(f"error: {error}")
+    program = str(Path(sys.executable).with_name("flower-supernode"))
+    os.execv(program, [program, *sys.argv[1:]])  # noqa: S606 - a fixed program, no shell
+
+
+if __name__ == "__main__":
+    main()

@@ -1,6 +1,5 @@
 """The coordinator's own use of Flower's control routes on loopback: register nodes, start runs, watch them."""
 
-import hashlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,19 +10,11 @@ import httpx
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_ssh_public_key
-from flwr.cli.build import build_fab_from_disk
-from flwr.common.serde import fab_to_proto, user_config_to_proto
-from flwr.proto.control_pb2 import ListRunsRequest, RegisterNodeRequest, StartRunRequest
-from flwr.supercore.control import ControlHttpClient
-from flwr.supercore.fab import Fab
-from flwr.supercore.interceptors import RuntimeVersionHttpInterceptor
-from flwr.supercore.primitives.asymmetric import public_key_to_bytes, uses_nist_ec_curve
 
+from sonoshare_server.federation.flower import COMPLETED, FINISHED, ControlRoutes, key_bytes
 from sonoshare_shared.errors import FederationError, InputError
 
 POLL_SECONDS: Final = 0.5
-FINISHED: Final = "finished"
-COMPLETED: Final = "completed"
 
 
 @dataclass(frozen=True)
@@ -41,15 +32,13 @@ class Control:
     Args:
         address: ``host:port`` of the private listener.
         root_certificate: PEM file of the authority that signed its certificate.
+
+    Raises:
+        InputError: Flower is not as expected.
     """
 
     def __init__(self, address: str, root_certificate: Path) -> None:
-        self._client = ControlHttpClient.from_server_address(
-            address,
-            insecure=False,
-            root_certificates=root_certificate.read_bytes(),
-            interceptors=[RuntimeVersionHttpInterceptor(component_name="flwr CLI")],
-        )
+        self._routes = ControlRoutes(address, root_certificate)
 
     def register(self, hospital: str, public_key: str) -> int:
         """Admit a hospital's courier by its node key (one line of OpenSSH text); returns its Flower node id.
@@ -57,19 +46,15 @@ class Control:
         Raises:
             InputError: the key is not on an elliptic curve that Flower accepts.
         """
-        request = RegisterNodeRequest(public_key=node_key_bytes(public_key), name=hospital)
-        return int(self._client.RegisterNode(request).node_id)
+        return int(self._routes.register(node_key_bytes(public_key), hospital).node_id)
 
     def start(self, app_folder: Path, config: dict[str, str]) -> int:
         """Start a run of the thin app with this run configuration; returns its id."""
-        archive = build_fab_from_disk(app_folder)
-        fab = fab_to_proto(Fab(hashlib.sha256(archive).hexdigest(), archive, {}))
-        request = StartRunRequest(fab=fab, override_config=user_config_to_proto(dict(config)))
-        return int(self._client.StartRun(request).run_id)
+        return int(self._routes.start(app_folder, config).run_id)
 
     def status(self, run_id: int) -> RunStatus:
         """How a run stands."""
-        status = self._client.ListRuns(ListRunsRequest(run_id=run_id)).run_dict[run_id].status
+        status = self._routes.list(run_id).run_dict[run_id].status
         return RunStatus(
             finished=status.status == FINISHED,
             succeeded=status.status == FINISHED and status.sub_status == COMPLETED,
@@ -106,6 +91,7 @@ def node_key_bytes(text: str) -> bytes:
         key = load_ssh_public_key(text.encode())
     except (ValueError, UnsupportedAlgorithm) as error:
         raise InputError("the node key is not an OpenSSH public key", remedy="send the hospital's node key") from error
-    if not isinstance(key, ec.EllipticCurvePublicKey) or not uses_nist_ec_curve(key):
+    stored = key_bytes(key) if isinstance(key, ec.EllipticCurvePublicKey) else None
+    if stored is None:
         raise InputError("the node key is not on a NIST elliptic curve", remedy="send the hospital's node key")
-    return bytes(public_key_to_bytes(key))
+    return stored

@@ -8,8 +8,7 @@ import time
 from collections.abc import Mapping
 from typing import Final, Protocol
 
-from flwr.app import ConfigRecord, Message, RecordDict
-from flwr.serverapp import Grid
+from sonoshare_server.federation.flower import ConfigRecord, Grid, Message, RecordDict
 
 POLL_SECONDS: Final = 0.3
 RECORD: Final = "frame"

@@ -9,12 +9,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from flwr.app import Context
-from flwr.serverapp import Grid, ServerApp
-
 from sonoshare_server.federation.calibration import collect_votes
 from sonoshare_server.federation.coordinator import Coordinator
 from sonoshare_server.federation.fleet import FlowerFleet
+from sonoshare_server.federation.flower import Context, Grid, ServerApp
 from sonoshare_server.federation.home import CoordinatorHome
 from sonoshare_server.federation.rounds import train
 from sonoshare_server.federation.statements import collect_signatures, collect_statements

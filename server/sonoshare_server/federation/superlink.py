@@ -14,7 +14,9 @@ from typing import Any, Final
 
 import uvicorn
 
-FLEET_PREFIX: Final = "/v1/fleet/"
+from sonoshare_server.federation.flower import FLEET_PREFIX, run_superlink
+from sonoshare_shared.errors import InputError
+
 HEALTH_PATH: Final = "/health"
 
 Scope = MutableMapping[str, Any]
@@ -40,7 +42,7 @@ class FleetOnly:
 
 
 def _is_fleet(path: str) -> bool:
-    return path.startswith(FLEET_PREFIX) and ".." not in path and "//" not in path
+    return path.startswith(f"{FLEET_PREFIX}/") and ".." not in path and "//" not in path
 
 
 def serve_publicly(host: str, port: int) -> None:
@@ -65,15 +67,16 @@ def serve_publicly(host: str, port: int) -> None:
 
 def main() -> None:
     """Start the SuperLink with both listeners."""
-    from flwr.superlink.cli import flower_superlink  # noqa: PLC0415 - heavy, and only here
-
     address, separator, *arguments = sys.argv[1:]
     if separator != "--":
         sys.exit("usage: superlink PUBLIC_HOST:PORT -- <flower-superlink arguments>")
     host, _, port = address.rpartition(":")
     serve_publicly(host, int(port))
     sys.argv = ["flower-superlink", *arguments]
-    flower_superlink()
+    try:
+        run_superlink()
+    except InputError as error:
+        sys.exit(f"error: {error}")
 
 
 if __name__ == "__main__":
