@@ -25,7 +25,7 @@ from sonoshare_shared.science.evaluation.auc import paired_difference, patient_b
 from sonoshare_shared.science.evaluation.classifier import STEPS, fit
 from sonoshare_shared.science.evaluation.labelled import LabelledImages
 from sonoshare_shared.science.evaluation.units import Units
-from sonoshare_shared.science.levels import eight_bits
+from sonoshare_shared.science.levels import eight_bits, fractions
 from sonoshare_shared.science.model.adapter import load_adapter
 from sonoshare_shared.science.model.base import load_base
 from sonoshare_shared.science.model.conditions import Condition
@@ -195,10 +195,10 @@ class FewShot:
         if voting is not None:
             chances = self.chances(fold, arm, voting)
             drawn = calibrated_phantoms(self.ballot(), chances, task, settings.images, seed=PHANTOM_SEED + seed)
-            return eight_bits(drawn.images).astype(np.float32) / 255, drawn.labels
+            return fractions(eight_bits(drawn.images)), drawn.labels
         phantoms = task_phantoms(task, settings.images, seed=PHANTOM_SEED + seed, size=self._size)
         if arm == FLOOR:
-            return eight_bits(phantoms.images).astype(np.float32) / 255, phantoms.labels
+            return fractions(eight_bits(phantoms.images)), phantoms.labels
         refined = refine(
             self.model(fold, arm.patients),
             phantoms.images,
@@ -208,7 +208,7 @@ class FewShot:
             start_time=settings.start_time,
             steps=settings.sampler_steps,
         )
-        return eight_bits(refined.images).astype(np.float32) / 255, phantoms.labels
+        return fractions(eight_bits(refined.images)), phantoms.labels
 
     def scores(self, fold: int, arm: Arm, seed: int) -> Array | None:
         """Scores of the fold's pictures by a classifier of synthetic ones."""

@@ -78,7 +78,7 @@ def patients_of(images: LabelledImages) -> list[PatientArrays]:
                 held_out=False,
                 images=images.images[rows],
                 masks=images.masks[rows],
-                has_mask=images.masks[rows].any(axis=(1, 2)),
+                has_mask=np.asarray(images.masks[rows].any(axis=(1, 2))),
                 boxes=images.boxes[rows],
                 labels=images.labels[rows],
                 scanners=np.full(len(rows), -1, np.int64),
@@ -207,9 +207,9 @@ def plain_adapter(patients: list[PatientArrays], training: Training, seed: int, 
         start_at_task(model, task)
     parameters = trained_parameters(model, training.trained)
     for parameter in model.parameters():
-        parameter.requires_grad_(requires_grad=False)
+        parameter.requires_grad_(False)
     for parameter in parameters.values():
-        parameter.requires_grad_(requires_grad=True)
+        parameter.requires_grad_(True)
     drawing = PatientDraws(patients, training.draws, DEVICE)
     random = np.random.default_rng(seed)
     generator = torch.Generator().manual_seed(seed)

@@ -27,7 +27,7 @@ from sonoshare_shared.science.evaluation.classifier import STEPS, fit, fit_probe
 from sonoshare_shared.science.evaluation.described import crops
 from sonoshare_shared.science.evaluation.labelled import LabelledImages
 from sonoshare_shared.science.evaluation.units import Units
-from sonoshare_shared.science.levels import eight_bits
+from sonoshare_shared.science.levels import eight_bits, fractions
 from sonoshare_shared.science.model.adapter import load_adapter
 from sonoshare_shared.science.model.base import load_base
 from sonoshare_shared.science.model.conditions import Condition
@@ -216,7 +216,7 @@ class Bench:
         """The synthetic set of an arm."""
         if arm == PHANTOM_ONLY:
             phantoms = self.phantoms(fold, arm, seed)
-            return Made(eight_bits(phantoms.images).astype(np.float32) / 255, phantoms.labels, phantoms.boxes)
+            return Made(fractions(eight_bits(phantoms.images)), phantoms.labels, phantoms.boxes)
 
         def make(path: Path) -> None:
             phantoms = self.phantoms(fold, arm, seed)
@@ -225,7 +225,7 @@ class Bench:
             write_tensors(path, {name: torch.from_numpy(part) for name, part in parts.items()})
 
         stored = read_tensors(self.units.file(f"set-{arm}-fold{fold}-seed{seed}.safetensors", make))
-        images = stored["images"].numpy().astype(np.float32) / 255
+        images = fractions(stored["images"].numpy())
         return Made(images, stored["labels"].numpy(), stored["boxes"].numpy())
 
     def _refined(self, phantoms: PhantomBatch, fold: int, arm: str, seed: int) -> NDArray[np.float32]:

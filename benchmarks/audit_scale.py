@@ -105,7 +105,7 @@ def peak_mib(part: Callable[[], object]) -> float:
     part()
     lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
     peak = next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
-    return round((1024 * peak - before) / 2**20, 1)
+    return float(round((1024 * peak - before) / 2**20, 1))
 
 
 def measure_search() -> dict[str, Any]:
@@ -268,18 +268,17 @@ def measure_large(patients: Sequence[Images], candidates: int, most: int) -> dic
         copy = kinds[at % len(kinds)].apply(ours[copied[at]][0], others[at % len(others)], rng)
         pictures.pixels[place] = eight_bits(copy)
     looks = nearest.looks_for(candidates, count)
-    reference, result = reference_images(SIZE), {}
+    reference, result = reference_images(SIZE), list[tuple[copies.CopyDetector, NDArray[np.float64]]]()
 
     def audit() -> None:
         detector = copies.calibrate(pictures, reference, looks=looks)
-        result["scores"] = copies.patient_nearest(pictures, ours, looks=looks).scores
-        result["detector"] = detector
+        result.append((detector, copies.patient_nearest(pictures, ours, looks=looks).scores))
 
     start = time.process_time()
     extra = peak_mib(audit)
     seconds = time.process_time() - start
-    detector = result["detector"]
-    flagged = result["scores"] >= detector.threshold
+    ((detector, scores),) = result
+    flagged = scores >= detector.threshold
     return {
         "large": {
             "candidates": candidates,
@@ -291,7 +290,7 @@ def measure_large(patients: Sequence[Images], candidates: int, most: int) -> dic
             "planted": len(copied),
             "planted_found": float(flagged[copied].mean()),
             "others_flagged": int(np.delete(flagged, copied).sum()),
-            "others_by_bin": detector.bins.counts(np.delete(result["scores"], copied)),
+            "others_by_bin": detector.bins.counts(np.delete(scores, copied)),
             "threshold": round(detector.threshold, 3),
             "declared_recall": round(detector.rates.recall, 4),
         }

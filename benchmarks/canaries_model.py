@@ -120,9 +120,10 @@ def main() -> None:
                     check = train(patients, mechanism, count, Path(folder))
                 verdicts[fault].append("INCONCLUSIVE" if check.finding is None else check.finding.verdict)
                 print(fault, len(verdicts[fault]), verdicts[fault][-1], file=sys.stderr, flush=True)
-                if fault == SOUND:
-                    proved.append(check.figures.epsilon_proved)
-                    claimed = check.figures.epsilon_claimed
+                figures = check.figures
+                if fault == SOUND and figures.epsilon_proved is not None and figures.epsilon_claimed is not None:
+                    proved.append(figures.epsilon_proved)
+                    claimed = figures.epsilon_claimed
     sound = verdicts.pop(SOUND)
     result = {
         "runs": options.runs,

@@ -41,7 +41,7 @@ from sonoshare_privacy.mechanisms.gaussian import Grid, add_gaussian_integers, g
 from sonoshare_privacy.optimiser import NoisyAdam, Optimiser
 from sonoshare_privacy.patient_gradients import PatientGradients
 from sonoshare_privacy.patient_gradients.buffer import NORM_SLACK, clip_factors, row_norms
-from sonoshare_privacy.patient_gradients.per_patient import LOSS_SHARE
+from sonoshare_privacy.patient_gradients.per_patient import LOSS_SHARE, Batch
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -54,7 +54,6 @@ MIB = 1 << 20
 SETTINGS = {"lora_k4": (True, 4), "lora_k1": (True, 1), "full_k4": (False, 4), "full_k1": (False, 1)}
 ADAPTED = ("to_q", "to_k", "to_v", "to_out.0", "conv1", "conv2", "conv_shortcut")
 RANK = 8
-Batch = dict[str, torch.Tensor]
 Step = Callable[[], object]
 
 
@@ -70,7 +69,8 @@ class LowRank(nn.Module):
             self.down = nn.Linear(base.in_features, RANK, bias=False)
             self.up = nn.Linear(RANK, base.out_features, bias=False)
         else:
-            self.down = nn.Conv2d(base.in_channels, RANK, base.kernel_size, base.stride, base.padding, bias=False)
+            shape = (base.kernel_size, base.stride, base.padding)
+            self.down = nn.Conv2d(base.in_channels, RANK, *shape, bias=False)  # type: ignore[arg-type] # all of two
             self.up = nn.Conv2d(RANK, base.out_channels, 1, bias=False)
         nn.init.normal_(self.up.weight, std=0.02)
 
@@ -149,7 +149,7 @@ def reference_step(adapter: bool, patients: int, draws: int) -> Step:  # noqa: F
 
     def step() -> None:
         adam.zero_grad()
-        loss(batch).mean().backward()
+        torch.autograd.backward(loss(batch).mean())
         adam.step()
 
     return step
@@ -187,12 +187,11 @@ def opacus_step(adapter: bool, patients: int, draws: int) -> Step:  # noqa: FBT0
 
     def step() -> None:
         adam.zero_grad()
-        loss(batch).sum().backward()
+        torch.autograd.backward(loss(batch).sum())
         grouped = []
         for parameter in parameters.values():
-            samples = parameter.grad_sample
+            samples = vars(parameter).pop("grad_sample")
             grouped.append(samples.view(patients, draws, *parameter.shape).mean(1) if draws > 1 else samples)
-            parameter.grad_sample = None
         norms = torch.stack([g.flatten(1).norm(dim=1) for g in grouped], 1).norm(dim=1)
         factors = (CLIP / (norms + 1e-12)).clamp(max=1.0)
         for parameter, g in zip(parameters.values(), grouped, strict=True):

@@ -27,7 +27,7 @@ from sonoshare_shared.science.evaluation import features
 from sonoshare_shared.science.evaluation.distances import frechet
 from sonoshare_shared.science.evaluation.labelled import load_labelled
 from sonoshare_shared.science.labels import read_labels
-from sonoshare_shared.science.levels import eight_bits
+from sonoshare_shared.science.levels import eight_bits, fractions
 from sonoshare_shared.science.model.base import load_base
 from sonoshare_shared.science.model.conditions import Condition
 from sonoshare_shared.science.model.network import ConditionedUNet
@@ -43,7 +43,7 @@ Features = NDArray[np.float64]
 
 def described(images: NDArray[np.float32]) -> Features:
     """Features of pictures as a release would store them."""
-    return np.asarray(features.pooled(eight_bits(images).astype(np.float32) / 255), dtype=np.float64)
+    return np.asarray(features.pooled(fractions(eight_bits(images))), dtype=np.float64)
 
 
 def refined(model: ConditionedUNet, phantoms: PhantomBatch, time: int) -> NDArray[np.float32]:

@@ -22,9 +22,9 @@ from sonoshare_shared.science.calibration.choice import calibrated_phantoms, cha
 from sonoshare_shared.science.imaging import save_png
 from sonoshare_shared.science.model.adapter import load_adapter, read_adapter
 from sonoshare_shared.science.model.base import load_base
+from sonoshare_shared.science.model.base_pictures import SIMULATED_SCANNER_SLOT
 from sonoshare_shared.science.model.conditions import Condition
 from sonoshare_shared.science.model.network import ConditionedUNet
-from sonoshare_shared.science.model.pretrain import SIMULATED_SCANNER_SLOT
 from sonoshare_shared.science.model.sampler import NOISE, PHANTOM, SamplerSettings, sample
 from sonoshare_shared.science.phantom import SCANNER_STYLES, PhantomBatch, simulate
 from sonoshare_shared.science.tasks.files import read_task

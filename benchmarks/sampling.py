@@ -23,6 +23,7 @@ import multiprocessing
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from statistics import median
 
@@ -84,7 +85,7 @@ def overheads(model: ConditionedUNet, repeats: int) -> dict[str, float]:
                 model(noise, t, rows)
 
     runs: dict[str, Callable[[], object]] = {
-        start: lambda start=start: draw(model, phantoms, start, TIMED_STEPS) for start in (NOISE, PHANTOM)
+        start: partial(draw, model, phantoms, start, TIMED_STEPS) for start in (NOISE, PHANTOM)
     }
     runs["bare"] = bare
     bare()
@@ -109,7 +110,7 @@ def outside(model: ConditionedUNet, repeats: int) -> dict[str, float]:
     for _ in range(repeats):
         for start, ratios in found.items():
             clock.clear()
-            whole = cpu_seconds(lambda start=start: draw(model, phantoms, start, TIMED_STEPS))
+            whole = cpu_seconds(partial(draw, model, phantoms, start, TIMED_STEPS))
             ratios.append(whole / sum(clock) - 1)
     for hook in hooks:
         hook.remove()

@@ -171,7 +171,7 @@ def distances(bench: Bench, folds: tuple[int, ...]) -> dict[str, float]:
     """Fréchet distance in EfficientNet-Lite0 features between held-out and synthetic pictures, equal parts of folds."""
     each = DISTANCE_IMAGES // len(folds)
 
-    def gathered(of: dict[int, Array]) -> Array:
+    def gathered(of: dict[int, NDArray[np.float32]]) -> Array:
         return np.asarray(features.pooled(np.concatenate([of[fold] for fold in folds])), dtype=np.float64)
 
     path = bench.work / f"frechet-{'-'.join(map(str, folds))}.json"

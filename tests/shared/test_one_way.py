@@ -51,3 +51,13 @@ def test_there_is_one_place_where(what: str) -> None:
         if re.search(pattern, path.read_text(encoding="utf-8"), re.MULTILINE)
     }
     assert found == places
+
+
+def test_no_module_of_a_hospital_opens_a_network_socket() -> None:
+    """Agent and courier meet on a Unix socket; only Flower, in the courier's process, talks to the network."""
+    pattern = re.compile(
+        r"AF_INET|TCPServer|UDPServer|HTTPServer|create_connection|create_server|urlopen|open_connection"
+    )
+    modules = list((ROOT / "client").rglob("*.py"))
+    assert len(modules) > 50
+    assert [path.name for path in modules if pattern.search(path.read_text(encoding="utf-8"))] == []

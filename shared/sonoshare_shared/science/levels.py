@@ -18,9 +18,14 @@ _LUMA: Final = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
 _WHITE: Final = 255
 
 
-def eight_bits(fractions: NDArray[Any]) -> NDArray[np.uint8]:
+def eight_bits(values: NDArray[Any]) -> NDArray[np.uint8]:
     """Levels in 0..1 (clipped), of any shape, rounded to the nearest of 256."""
-    return np.asarray(np.rint(np.clip(fractions, 0.0, 1.0) * _WHITE), dtype=np.uint8)
+    return np.asarray(np.rint(np.clip(values, 0.0, 1.0) * _WHITE), dtype=np.uint8)
+
+
+def fractions(levels: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Levels of eight bits, of any shape, in 0..1."""
+    return levels.astype(np.float32) / np.float32(_WHITE)
 
 
 def leading_eight_bits(levels: NDArray[Any], stored: int) -> NDArray[np.uint8]:
