@@ -2,8 +2,9 @@
 
 Rules, each with a test:
 
-1. Append only. Triggers refuse UPDATE and DELETE; entries are hash-chained and signed by the hospital's identity
-   key, so a file edited without the key is noticed at the next open, and by anybody who holds an export.
+1. Append only. Triggers (``ledger_file``) refuse UPDATE and DELETE; entries are hash-chained and signed by the
+   hospital's identity key, so a file edited without the key is noticed at the next open, and by anybody who holds an
+   export.
 2. Reserve, then commit. A reservation counts as spent from the moment `Ledger.reserve` returns: it is then on
    disk (WAL, synchronous=FULL). A crash between reserve and commit leaves it spent: over-counted, never under-counted.
    There is no release of a reservation.
@@ -35,7 +36,7 @@ from typing import Any, Final
 
 from sonoshare_privacy.accounting import Event, epsilon, merged
 from sonoshare_privacy.budget import Budget, Budgets, ChargeRequest, Reservation, Spent, within
-from sonoshare_shared.database import Versions, bring_up
+from sonoshare_privacy.ledger_file import open_ledger_file, require_triggers, unusable
 from sonoshare_shared.errors import IntegrityError, LedgerError, NewerVersionError, PolicyError
 from sonoshare_shared.protocol.documents.base import public_day
 from sonoshare_shared.protocol.documents.charge import (
@@ -55,20 +56,6 @@ BudgetSource = Callable[[], Budgets]
 """Gives the hospital's limits as they stand now; what it raises, refuses the charge."""
 
 _SALT_BYTES: Final = 16
-_BUSY_SECONDS: Final = 60.0
-_TRIGGERS: Final = {
-    "entries_update": "BEFORE UPDATE ON entries",
-    "entries_delete": "BEFORE DELETE ON entries",
-    "entries_order": "BEFORE INSERT ON entries "
-    "WHEN NEW.sequence <> COALESCE((SELECT MAX(sequence) FROM entries), -1) + 1",
-}
-_VERSIONS: Final[Versions] = (
-    (
-        """CREATE TABLE IF NOT EXISTS entries (
-            sequence INTEGER PRIMARY KEY, digest TEXT NOT NULL UNIQUE, body BLOB NOT NULL, signature TEXT NOT NULL
-        ) STRICT""",
-    ),
-)
 
 
 class Ledger:
@@ -95,12 +82,12 @@ class Ledger:
         self._positions: dict[str, int] = {}
         self._events: dict[str, tuple[Event, ...]] = {}
         self._committed: set[str] = set()
-        self._database = self._connect()
+        self._database = open_ledger_file(path)
         try:
             with self._writing():
                 if not self._entries:
                     self._append(Charge(**self._next("opened")))
-            self._require_triggers()
+            require_triggers(self._database)
         except BaseException:
             self._database.close()
             raise
@@ -216,7 +203,7 @@ class Ledger:
             known = self._digests
             self._forget()
             with self._reading():
-                self._require_triggers()
+                require_triggers(self._database)
                 if self._digests[: len(known)] != known:
                     raise LedgerError("the ledger is older than it was", remedy="restore the newest file")
 
@@ -250,24 +237,6 @@ class Ledger:
             )
         return document.model_dump(mode="json", by_alias=True)
 
-    def _connect(self) -> sqlite3.Connection:
-        try:
-            database = sqlite3.connect(self.path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
-            mode = database.execute("PRAGMA journal_mode=WAL").fetchone()[0]
-            database.execute("PRAGMA synchronous=FULL")
-            database.execute("PRAGMA trusted_schema=OFF")
-            bring_up(database, _VERSIONS, "the ledger")
-            _make_triggers(database)
-        except sqlite3.Error as error:
-            raise _unusable(error) from error
-        except IntegrityError as error:
-            database.close()
-            raise LedgerError(error.message, remedy=error.remedy) from error
-        if mode != "wal":
-            database.close()
-            raise LedgerError("the ledger's file system has no write-ahead log", remedy="use a local disk")
-        return database
-
     @contextmanager
     def _writing(self) -> Iterator[None]:
         """Hold the write lock, with every other process's entries read; all or nothing."""
@@ -281,7 +250,7 @@ class Ledger:
                 self._database.execute("COMMIT")
             except sqlite3.Error as error:
                 self._undo(known)
-                raise _unusable(error) from error
+                raise unusable(error) from error
             except BaseException:
                 self._undo(known)
                 raise
@@ -299,7 +268,7 @@ class Ledger:
             try:
                 self._refresh()
             except sqlite3.Error as error:
-                raise _unusable(error) from error
+                raise unusable(error) from error
             yield
 
     def _refresh(self) -> None:
@@ -335,11 +304,6 @@ class Ledger:
             raise IntegrityError(f"ledger entry {start} is misplaced")
         self._remember(signed, digest)
         return digest
-
-    def _require_triggers(self) -> None:
-        rows = self._database.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall()
-        if {name for (name,) in rows} != _TRIGGERS.keys():
-            raise LedgerError("the ledger's triggers were changed", remedy="tell the data-protection officer")
 
     def _next(self, kind: str) -> dict[str, Any]:
         return {
@@ -387,13 +351,3 @@ def _check(request: ChargeRequest, budgets: Budgets) -> None:
                 f"delta {delta:g} is not below 1 / {request.nominal_cohort} patients",
                 remedy="lower delta in the plan or in policy.toml",
             )
-
-
-def _make_triggers(database: sqlite3.Connection) -> None:
-    for name, when in _TRIGGERS.items():
-        refuse = "BEGIN SELECT RAISE(ABORT, 'the ledger is append-only'); END"
-        database.execute(f"CREATE TRIGGER IF NOT EXISTS {name} {when} {refuse}")
-
-
-def _unusable(error: sqlite3.Error) -> LedgerError:
-    return LedgerError(f"the ledger could not be written or read: {error}", remedy="free the disk and look at the file")
