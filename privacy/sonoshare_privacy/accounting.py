@@ -6,6 +6,11 @@ dots (Doroshenko et al., PoPETs 2022), which is pessimistic: the true epsilon is
 are Gaussian mechanisms whose composition has a closed form (Balle and Wang, ICML 2018; Dong, Roth and Su, 2022);
 alone they are evaluated by it, in a mix they enter the PLD as one Gaussian.
 
+The noise that is drawn is the discrete Gaussian within 16 deviations, the one that is accounted the Gaussian, rounded.
+The difference is counted: wherever Gaussian steps take part, epsilon is found at delta * (1 - `DELTA_SHARE`) and raised
+by `EPSILON_SLACK`. That covers 2**40 released numbers (coordinates times steps) at noise multipliers of 1/64 and more,
+as long as epsilon is below 48 and delta above 2**-47 (``docs/proofs/gaussian-noise.md``).
+
 Not promised: that the events are what ran. The engine and the ledger see to that.
 """
 
@@ -35,10 +40,14 @@ __all__ = [
 
 INTERVAL: Final = 1e-4  # of the privacy loss, in nats: the number of record
 COARSE_INTERVAL: Final = 1e-3  # for quick upper bounds; also pessimistic
+DELTA_SHARE: Final = 2.0**-30
+"""Part of delta that is kept for the difference between the drawn noise and the Gaussian."""
+EPSILON_SLACK: Final = 2.0**-30
+"""Of the same difference, in nats."""
 _MOST_BUCKETS: Final = 2e7  # beyond, the interval grows tenfold (a very loud release: epsilon in the hundreds)
 _RUNG_BITS: Final = 5  # significant bits of a step count rounded up: at most 1/16 more steps
 _SIGMA_TOLERANCE: Final = 1e-4  # relative
-_LEAST_SIGMA: Final = 1e-2  # below, there is hardly any noise at all
+_LEAST_SIGMA: Final = 1 / 64  # below, there is hardly any noise at all, and no grid
 _CALIBRATION_DIGITS: Final = 6
 
 
@@ -222,13 +231,15 @@ def _normal_form(events: Sequence[Event], *, round_up: bool = False) -> _Composi
 
 @lru_cache(maxsize=4096)
 def _epsilon(composition: _Composition, delta: float, interval: float) -> float:
-    gaussian_only = not composition.sampled and not composition.pure
-    if gaussian_only:
-        return _gaussian_epsilon(math.sqrt(composition.squared_mu), delta)
-    found = float(_pld(composition, _interval(composition, interval)).get_epsilon_for_delta(delta))
-    if composition.sampled or composition.squared_mu:
-        return max(0.0, found)
-    return max(0.0, min(found, composition.pure_total))
+    if not composition.sampled and not composition.squared_mu:
+        found = float(_pld(composition, _interval(composition, interval)).get_epsilon_for_delta(delta))
+        return max(0.0, min(found, composition.pure_total))
+    kept = delta * (1 - DELTA_SHARE)
+    if not composition.sampled and not composition.pure:
+        found = _gaussian_epsilon(math.sqrt(composition.squared_mu), kept)
+    else:
+        found = float(_pld(composition, _interval(composition, interval)).get_epsilon_for_delta(kept))
+    return max(0.0, found) + EPSILON_SLACK
 
 
 def _gaussian_epsilon(mu: float, delta: float) -> float:

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sonoshare_privacy.mechanisms.gaussian import random_words
+from sonoshare_privacy.mechanisms.keystream import random_words
 from sonoshare_shared.errors import InputError
 
 

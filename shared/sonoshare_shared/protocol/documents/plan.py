@@ -61,8 +61,8 @@ class Mechanism(Document):
     """
 
     rate: Annotated[float, Field(gt=0, le=1)]
-    noise_multiplier: Annotated[float, Field(gt=0)]
-    clip_norm: Annotated[float, Field(gt=0)]
+    noise_multiplier: Annotated[float, Field(ge=1 / 64, le=1e6)]
+    clip_norm: Annotated[float, Field(ge=1e-9, le=1e9)]
     draws: Annotated[int, Field(ge=1, le=256)]
     clip_mode: Literal["clip", "normalise"] = "clip"
     delta: Annotated[float, Field(gt=0, lt=1e-2)]
