@@ -22,7 +22,6 @@ from sonoshare_client.vault.dataset import PatientArrays
 from sonoshare_privacy import Budget, Budgets, Ledger, PatientDP
 from sonoshare_privacy.accounting import PureDP, noise_multiplier_for
 from sonoshare_privacy.optimiser import NoisyAdam, Optimiser
-from sonoshare_privacy.patient_gradients.selfcheck import concatenate
 from sonoshare_privacy.schedule import round_optimiser
 from sonoshare_server.consortium.studies import phantom_clip_norm
 from sonoshare_server.federation.aggregate import aggregate, read_tensors
@@ -185,7 +184,7 @@ class _Hospital:
             study="utility",
             optimiser=optimiser,
             probe=probe(model, training.draws),
-            memory_limit=_memory_limit(parameters, training.draws),
+            rows_at_once=ROWS_AT_ONCE,
         )
         drawing = PatientDraws(self.patients, training.draws, DEVICE)
         dp.train(
@@ -227,7 +226,8 @@ def _batches(
 ) -> Iterator[dict[str, torch.Tensor]]:
     at_once = max(1, ROWS_AT_ONCE // draws)
     for first in range(0, len(chosen), at_once):
-        yield concatenate([drawing.draw(index, generator) for index in chosen[first : first + at_once]])
+        drawn = [drawing.draw(index, generator) for index in chosen[first : first + at_once]]
+        yield {name: torch.cat([rows[name] for rows in drawn]) for name in drawn[0]}
 
 
 def _summed_gradient(
@@ -239,7 +239,3 @@ def _summed_gradient(
         gradients = torch.autograd.grad(loss(batch).sum(), list(parameters.values()))
         total += torch.cat([gradient.reshape(-1) for gradient in gradients])
     return total
-
-
-def _memory_limit(parameters: Mapping[str, Parameter], draws: int) -> int:
-    return max(1, ROWS_AT_ONCE // draws) * 4 * sum(p.numel() for p in parameters.values())

@@ -25,13 +25,14 @@ from typing import Any
 import torch
 from torch import nn
 
-import sonoshare_privacy.patient_dp as engine_module
 import sonoshare_privacy.patient_gradients.per_patient as gradients_module
+import sonoshare_privacy.step_release as release_module
 from sonoshare_privacy import Budget, Budgets, Canaries, Ledger, PatientDP
 from sonoshare_privacy.accounting import noise_multiplier_for
 from sonoshare_privacy.canaries import CanaryRecord, claim, conformance, lower_bound
 from sonoshare_privacy.mechanisms.gaussian import gaussian_integers
 from sonoshare_privacy.mechanisms.sampling import poisson_sample
+from sonoshare_privacy.patient_gradients.buffer import add_rounded_sum
 from sonoshare_shared.protocol.documents.plan import Mechanism
 from sonoshare_shared.protocol.keys import SigningKey
 
@@ -60,14 +61,20 @@ def repeated_noise() -> Callable[[torch.Tensor, float], None]:
     return add
 
 
+def unclipped(rows: torch.Tensor, factors: torch.Tensor, step: float, out: torch.Tensor) -> torch.Tensor:
+    """Neither the clip nor the measure that would refuse its absence."""
+    add_rounded_sum(rows, torch.ones_like(factors), step, out)
+    return torch.zeros_like(factors)
+
+
 FAULTS: dict[str, tuple[Any, str, Callable[[], Any]]] = {
-    "half_the_noise": (engine_module, "add_gaussian_integers", lambda: scaled_noise(0.5)),
-    "tenth_of_the_noise": (engine_module, "add_gaussian_integers", lambda: scaled_noise(0.1)),
-    "noise_divided_by_batch": (engine_module, "add_gaussian_integers", lambda: scaled_noise(1 / (RATE * PATIENTS))),
-    "no_noise": (engine_module, "add_gaussian_integers", lambda: scaled_noise(0.0)),
-    "no_clipping": (gradients_module, "clip_factors", lambda: lambda norms, *_: torch.ones_like(norms)),
-    "rate_understated": (engine_module, "poisson_sample", lambda: lambda n, q: poisson_sample(n, 4 * q)),
-    "repeated_noise": (engine_module, "add_gaussian_integers", repeated_noise),
+    "half_the_noise": (release_module, "add_gaussian_integers", lambda: scaled_noise(0.5)),
+    "tenth_of_the_noise": (release_module, "add_gaussian_integers", lambda: scaled_noise(0.1)),
+    "noise_divided_by_batch": (release_module, "add_gaussian_integers", lambda: scaled_noise(1 / (RATE * PATIENTS))),
+    "no_noise": (release_module, "add_gaussian_integers", lambda: scaled_noise(0.0)),
+    "no_clipping": (gradients_module, "add_rounded_sum", lambda: unclipped),
+    "rate_understated": (release_module, "poisson_sample", lambda: lambda n, q: poisson_sample(n, 4 * q)),
+    "repeated_noise": (release_module, "add_gaussian_integers", repeated_noise),
 }
 
 
@@ -112,6 +119,7 @@ def train(seed: int, mechanism: Mechanism, fault: str, folder: Path) -> CanaryRe
         divisor=RATE * PATIENTS,
         ledger=ledger,
         study="canaries",
+        probe=[{"x": torch.randn(1, 16)} for _ in range(2)],
     )
     with planted(fault):
         outcome = dp.train(

@@ -23,7 +23,7 @@ import numpy as np
 import torch
 
 from benchmarks.canaries import FAULTS, SOUND, planted
-from sonoshare_client.agent.training import PatientDraws, loss_of
+from sonoshare_client.agent.training import PatientDraws, loss_of, probe
 from sonoshare_client.vault.dataset import PatientArrays
 from sonoshare_privacy import Budget, Budgets, Canaries, Ledger, PatientDP
 from sonoshare_privacy.accounting import noise_multiplier_for
@@ -75,6 +75,7 @@ def train(patients: Sequence[PatientArrays], mechanism: Mechanism, count: int, f
         divisor=RATE * PATIENTS,
         ledger=ledger,
         study="canaries",
+        probe=probe(model, DRAWS),
     )
     canaries = Canaries(count=count, secret=secrets.token_bytes(SECRET_BYTES))
     drawing, records = PatientDraws(patients, DRAWS, torch.device("cpu")), list[CanaryRecord]()

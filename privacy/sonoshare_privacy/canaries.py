@@ -164,12 +164,12 @@ class Planted:
         """How many take part in this run."""
         return len(self._in)
 
-    def contributions(self, sampled: torch.Tensor, chunk: int, mechanism: Mechanism) -> Iterator[torch.Tensor]:
-        """Gradients before the clip of the sampled canaries, float32 [<= chunk, D], chunk by chunk."""
-        for part in torch.split(self._in[sampled], chunk):
+    def contributions(self, sampled: torch.Tensor, places: int, clip_norm: float) -> Iterator[torch.Tensor]:
+        """Gradients before the clip of the sampled canaries, float32 [<= places, D], chunk by chunk."""
+        for part in torch.split(self._in[sampled], places):
             if len(part):
                 rows = torch.zeros(len(part), self._dimension)
-                values = self._directions[part] * (self._canaries.strength * mechanism.clip_norm)
+                values = self._directions[part] * (self._canaries.strength * clip_norm)
                 yield rows.scatter_(1, self._places[part], values.float())
 
     def observe(self, released: torch.Tensor, grid: Grid) -> None:

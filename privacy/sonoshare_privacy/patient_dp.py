@@ -2,45 +2,37 @@
 
 Neighbouring relation: two cohorts are neighbours if one has one patient (with all of their images) more than the other.
 
-What `PatientDP.train` releases, and nothing else: for each step, one vector of integers, the sum over a Poisson
-sample of patients of each patient's clipped and rounded contribution, plus Gaussian noise (see
-`sonoshare_privacy.mechanisms.gaussian`). Model, losses and optimiser state are functions of these vectors and
-of public constants. The release is (epsilon, delta)-DP with the epsilon that `sonoshare_privacy.accounting.epsilon`
-gives for ``SampledGaussian(rate, noise_multiplier, steps)``, which is what is charged.
+What `PatientDP.train` releases, and nothing else: for each step, one vector of noised integers from
+`sonoshare_privacy.step_release`, which holds the promise and the paid steps. Model, losses and optimiser state are
+functions of these vectors and of public constants. The release is (epsilon, delta)-DP with the epsilon that
+`sonoshare_privacy.accounting.epsilon` gives for ``SampledGaussian(rate, noise_multiplier, steps)``, which is what is
+charged. This module only joins three parts: the engine's check on public rows, the step release, and the optimiser.
 
-What cannot be done with it: take a step before its charge is on disk; take more steps than were charged; train
-without noise or with noise that repeats; divide by anything that depends on the patients; skip an empty sample.
-
-What is assumed: ``draw`` and ``loss`` use patients' data only for the patient they are asked for; the constants of the
-mechanism, the divisor, the optimiser and the model's start are public (chosen without looking at these patients, or
-by releases that were charged); the hospital's machine is honest; the duration of a training is not observed.
+What cannot be done with it: train with a model that was not checked; divide by anything that depends on the patients;
+and all that the step release forbids.
 """
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
 
 import torch
 from torch import distributed, nn
 from torch.nn import Parameter
 
-from sonoshare_privacy.accounting import SampledGaussian
-from sonoshare_privacy.budget import ChargeRequest, Reservation
-from sonoshare_privacy.canaries import Canaries, CanaryRecord, Planted
+from sonoshare_privacy.budget import Reservation
+from sonoshare_privacy.canaries import Canaries, CanaryRecord
 from sonoshare_privacy.ledger import Ledger
-from sonoshare_privacy.mechanisms.gaussian import Grid, add_gaussian_integers
-from sonoshare_privacy.mechanisms.sampling import poisson_sample, training_generator
+from sonoshare_privacy.mechanisms.gaussian import Grid
 from sonoshare_privacy.optimiser import NoisyAdam, Optimiser, OptimiserState
-from sonoshare_privacy.patient_gradients.per_patient import LOSS_CAP, LOSS_SHARE, Batch, Loss, PatientGradients
-from sonoshare_privacy.patient_gradients.selfcheck import check_against_patient_loop, concatenate
+from sonoshare_privacy.patient_gradients.chunk import Batch
+from sonoshare_privacy.patient_gradients.per_patient import Loss, PatientGradients
+from sonoshare_privacy.patient_gradients.places import places_of_chunk
+from sonoshare_privacy.patient_gradients.selfcheck import PlacesDifferError, check_engine
 from sonoshare_privacy.ranks import Ranks
-from sonoshare_shared.errors import InputError, LedgerError
+from sonoshare_privacy.step_release import Draw, Patients, StepRelease
+from sonoshare_shared.errors import InputError
 from sonoshare_shared.protocol.documents.plan import Mechanism
-
-Draw = Callable[[int, torch.Generator], Batch]
-
-_PROBE_PATIENTS: Final = 2
 
 
 @dataclass(frozen=True)
@@ -61,18 +53,6 @@ class Outcome:
     canaries: CanaryRecord | None = field(default=None, repr=False)
 
 
-class _PaidSteps:
-    """The right to release a number of noised sums; made by a reservation, used up by releasing."""
-
-    def __init__(self, steps: int) -> None:
-        self._left = steps
-
-    def use(self) -> None:
-        if self._left < 1:
-            raise LedgerError("every charged step has been taken", remedy="reserve again")
-        self._left -= 1
-
-
 class PatientDP:
     """Patient-level DP training of a model's parameters. See the module's contract.
 
@@ -84,15 +64,17 @@ class PatientDP:
         ledger: the hospital's ledger; None only on ranks other than the first.
         study: whose budget is charged.
         optimiser: public constants of the post-processing.
-        probe: made-up draws (K rows each) of two patients or more, for the self-check before anything is charged;
-            without it the check runs on the first patients, after the charge.
-        memory_limit: bytes for per-patient gradients.
+        probe: public draws (K rows each) of two patients or more that show every kind of row patients have; for the
+            check before anything is charged, and the first of them to fill chunks.
+        memory_limit: bytes for per-patient gradients; public.
+        rows_at_once: most rows of one forward pass; public.
         autocast: dtype in which the forward computes (bfloat16 on GPUs); None keeps the parameters'.
         group: torch.distributed group over which the hospital's patients are shared out.
 
     Raises:
-        ModelError: the model cannot be trained privately by this engine, or the self-check on ``probe`` failed.
-        InputError: the divisor is not a public constant of the right size, or the ledger is missing.
+        ModelError: the model cannot be trained privately by this engine.
+        InputError: the divisor is not a public constant of the right size, a constant of the mechanism is out of range,
+            the probe is too small, or the ledger is missing.
     """
 
     def __init__(
@@ -104,9 +86,10 @@ class PatientDP:
         divisor: float,
         ledger: Ledger | None,
         study: str,
+        probe: Sequence[Batch],
         optimiser: Optimiser | None = None,
-        probe: Sequence[Batch] | None = None,
         memory_limit: int = 96 << 20,
+        rows_at_once: int = 64,
         autocast: torch.dtype | None = None,
         group: distributed.ProcessGroup | None = None,
     ) -> None:
@@ -116,36 +99,48 @@ class PatientDP:
         cohort = divisor / mechanism.rate
         if not (math.isfinite(cohort) and cohort >= 1):
             raise InputError("divisor must be rate times nominal cohort", remedy="take StudyPlan.divisor")
+        if len(probe) < 2:
+            raise InputError("there is no training without a check", remedy="give public draws of at least two")
         self.mechanism, self.study, self.divisor = mechanism, study, float(divisor)
         self.nominal_cohort = round(cohort)
         self.optimiser = optimiser or Optimiser()
-        self._ledger, self._autocast = ledger, autocast
-        self._gradients = PatientGradients(
-            model,
-            parameters,
-            draws=mechanism.draws,
-            clip_norm=mechanism.clip_norm,
-            clip_mode=mechanism.clip_mode,
-            memory_limit=memory_limit,
-            autocast=autocast,
+        self._model, self._parameters, self._ledger, self._autocast = model, dict(parameters), ledger, autocast
+        self._probe = tuple(probe)
+        numbers = sum(parameter.numel() * parameter.itemsize for parameter in self._parameters.values())
+        self._engine = self._engine_of(
+            places_of_chunk(
+                draws=mechanism.draws,
+                expected=self.divisor / self._ranks.size,
+                most=min(memory_limit // max(1, numbers), rows_at_once // mechanism.draws),
+            )
         )
-        self._grid = Grid(mechanism.clip_norm, mechanism.noise_multiplier, self._gradients.dimension + 1)
-        self._probe = probe
+        Grid(mechanism.clip_norm, mechanism.noise_multiplier, self.dimension + 1)  # refuses absurd constants
+
+    def _engine_of(self, places: int) -> PatientGradients:
+        return PatientGradients(
+            self._model,
+            self._parameters,
+            draws=self.mechanism.draws,
+            clip_norm=self.mechanism.clip_norm,
+            clip_mode=self.mechanism.clip_mode,
+            places=places,
+            autocast=self._autocast,
+        )
 
     @property
     def dimension(self) -> int:
         """Number of trained numbers."""
-        return self._gradients.dimension
+        return self._engine.dimension
 
     @property
     def patients_per_chunk(self) -> int:
-        """Patients that are computed together, from the memory limit."""
-        return self._gradients.chunk
+        """Patients that are computed together: a public constant of the whole training."""
+        return self._engine.places
 
     def train(
         self,
         *,
-        patients: int,
+        patients: int | Callable[[Reservation | None], int],
         draw: Draw,
         loss: Loss,
         steps: int,
@@ -158,10 +153,10 @@ class PatientDP:
         """Charge, then train; parameters are changed in place.
 
         Args:
-            patients: how many there are; private, stays inside.
-            draw: returns K rows of one patient, given the patient's index and a generator for all its random choices
-                (image, time, diffusion noise, augmentation). Tensors on the model's device.
-            loss: maps rows to one loss per row; deterministic, no row depends on another.
+            patients: how many there are; private, stays inside. A function is called with the charge once that is
+                durable, and opens the patients: what it meets can change no refusal that comes before the charge.
+            draw: see `sonoshare_privacy.step_release.Patients`.
+            loss: see there.
             steps: how many noised sums are released.
             purpose: in words, for the ledger.
             total_steps: of the whole study, for the learning rate; by default ``steps``.
@@ -173,78 +168,64 @@ class PatientDP:
             BudgetError: the budget does not allow it; nothing was read.
             PolicyError: delta is not below 1 / nominal cohort.
             LedgerError: the ledger is not intact, or older than a witnessed head.
-            ModelError: the self-check failed.
+            InputError: there are no steps, or the model has no room for the canaries.
+            ModelError: the check of the engine failed; nothing was charged.
+            ContributionError: a fault of software or machine was met in a step; the charge stands.
         """
-        if steps < 1 or patients < 0:
+        if steps < 1 or (isinstance(patients, int) and patients < 0):
             raise InputError("steps must be positive", remedy="correct the plan")
-        if self._probe is not None:
-            check_against_patient_loop(self._gradients, self._probe, loss)
-        charge = self._reserve(steps, purpose, witnessed)
-        paid = _PaidSteps(steps)
-        generator = training_generator(self._gradients.buffer.device)
-        if self._probe is None and patients >= _PROBE_PATIENTS:
-            first = [draw(index, generator) for index in range(_PROBE_PATIENTS)]
-            check_against_patient_loop(self._gradients, first, loss)
-        adam = NoisyAdam(self._gradients.parameters, self.optimiser, total_steps=total_steps or steps, state=state)
-        planted = canaries.plant(self._gradients.dimension) if canaries and self._ranks.first else None
-        losses = []
-        with self._gradients:
-            for _ in range(steps):
-                total = self._clipped_sum(patients, draw, loss, generator, planted)
-                released = self._release(total, paid)
-                if planted is not None:
-                    planted.observe(released, self._grid)
-                # float32 keeps 24 bits of a released number: far below its noise.
-                mean = torch.empty(len(released), dtype=torch.float32)
-                torch.mul(released, self._grid.step / self.divisor, out=mean)
-                losses.append(float(mean[-1]) * LOSS_CAP / (LOSS_SHARE * self.mechanism.clip_norm))
-                adam.step(mean[:-1].to(self._gradients.buffer.device))
-        adam.finish()
-        if charge is not None and self._ledger is not None:
-            self._ledger.commit(charge)
-        record = None if planted is None else planted.record(self.mechanism)
-        return Outcome(tuple(losses), charge, adam.state, record)
-
-    def _reserve(self, steps: int, purpose: str, witnessed: Iterable[str]) -> Reservation | None:
-        """Make the charge durable; ranks other than the first wait until it is."""
-        reservation = None
+        self._check(loss)
+        planted = canaries.plant(self.dimension) if canaries and self._ranks.first else None
         if self._ledger is not None and self._ranks.first:
             self._ledger.require_not_older_than(witnessed)
-            event = SampledGaussian(self.mechanism.rate, self.mechanism.noise_multiplier, steps)
-            reservation = self._ledger.reserve(
-                ChargeRequest(self.study, purpose, (event,), self.mechanism.delta, self.nominal_cohort)
-            )
-        self._ranks.indices(torch.zeros(1, dtype=torch.int64))
-        return reservation
+        release = StepRelease(
+            self._engine,
+            self.mechanism,
+            ledger=self._ledger,
+            study=self.study,
+            purpose=purpose,
+            steps=steps,
+            cohort=self.nominal_cohort,
+            ranks=self._ranks,
+        )
+        count = patients if isinstance(patients, int) else patients(release.charge)
+        whose = Patients(count, draw, loss, padding=self._probe[0], planted=planted)
+        adam = NoisyAdam(self._parameters, self.optimiser, total_steps=total_steps or steps, state=state)
+        losses = []
+        with self._engine:
+            for _ in range(steps):
+                released = release.next(whose)
+                if planted is not None:
+                    planted.observe(released.integers, released.grid)
+                losses.append(released.mean_loss(self.divisor))
+                adam.step(released.mean_gradient(self.divisor).to(self._engine.buffer.device))
+        adam.finish()
+        if release.charge is not None and self._ledger is not None:
+            self._ledger.commit(release.charge)
+        record = None if planted is None else planted.record(self.mechanism)
+        return Outcome(tuple(losses), release.charge, adam.state, record)
 
-    def _clipped_sum(
-        self, patients: int, draw: Draw, loss: Loss, generator: torch.Generator, planted: Planted | None
-    ) -> torch.Tensor:
-        """Exact integer sum of a fresh Poisson sample's contributions, int64 [D + 1] on the CPU; not private."""
-        pseudo = 0 if planted is None else planted.included
-        sample = None
-        if self._ranks.first:
-            sample = torch.from_numpy(poisson_sample(patients + pseudo, self.mechanism.rate))
-        chosen = self._ranks.indices(sample)
-        real = chosen[chosen < patients][self._ranks.rank :: self._ranks.size].tolist()
-        engine = self._gradients
-        total = torch.zeros(engine.dimension + 1, dtype=torch.int64, device=engine.buffer.device)
-        for chunk in engine.chunks(real):
-            batch = concatenate([draw(index, generator) for index in chunk])
-            engine.add_clipped(batch, loss, self._grid.step, total)
-        if planted is not None:
-            for rows in planted.contributions(chosen[chosen >= patients] - patients, engine.chunk, self.mechanism):
-                engine.add_rows(
-                    rows.to(total.device, engine.buffer.dtype),
-                    torch.zeros(len(rows), device=total.device),
-                    self._grid.step,
-                    total,
-                )
-        return self._ranks.add_up(total.cpu())
+    def _check(self, loss: Loss) -> None:
+        """Check the engine on public rows; where places differ on this machine, go on with one place a chunk."""
+        differ = 0
+        try:
+            check_engine(self._engine, self._probe, loss)
+        except PlacesDifferError:
+            if self._engine.places == 1:
+                raise
+            differ = 1
+        if self._ranks.largest(differ):
+            self._engine = self._engine_of(places=1)
+            check_engine(self._engine, self._probe, loss)
+        if self._ranks.size > 1:
+            self._ranks.require_same(self._sum_of_probe(loss))
 
-    def _release(self, total: torch.Tensor, paid: _PaidSteps) -> torch.Tensor:
-        """Add the step's noise, once; the only way out of this object for anything a patient has touched."""
-        paid.use()
-        if self._ranks.first:
-            add_gaussian_integers(total, self._grid.deviation)
-        return self._ranks.from_first(total)
+    def _sum_of_probe(self, loss: Loss) -> torch.Tensor:
+        """What the probe's patients contribute, int64 [D + 1]; public."""
+        grid = Grid(self.mechanism.clip_norm, self.mechanism.noise_multiplier, self.dimension + 1)
+        total = torch.zeros(self.dimension + 1, dtype=torch.int64, device=self._engine.buffer.device)
+        with self._engine:
+            for chunk in self._engine.chunks(range(len(self._probe))):
+                batches = [self._probe[index] for index in chunk]
+                self._engine.add_clipped(batches, self._probe[0], loss, grid, total)
+        return total.cpu()

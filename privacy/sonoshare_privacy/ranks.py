@@ -1,12 +1,16 @@
 """Several processes that train one hospital's patients together: patients are shared out, noise is added once.
 
 The first rank samples, charges and noises; the others compute clipped integer sums of the patients they are told.
-Integer sums add exactly, so the result does not depend on the number of ranks. All ranks belong to the hospital: what
-passes between them is not private.
+Integer sums add exactly, so the result does not depend on the number of ranks. Which rank computes a patient depends on
+who else was sampled; so all ranks must compute the same bits, which `require_same` finds out on public rows before a
+training (a rank with another processor or library is refused). All ranks belong to the hospital: what passes between
+them is not private.
 """
 
 import torch
 from torch import distributed
+
+from sonoshare_shared.errors import ModelError
 
 
 class Ranks:
@@ -25,6 +29,32 @@ class Ranks:
     def first(self) -> bool:
         """Whether this is the rank that samples, charges and noises."""
         return self.rank == 0
+
+    def wait_for_first(self) -> None:
+        """Return once the first rank has come here."""
+        self.indices(torch.zeros(1, dtype=torch.int64))
+
+    def largest(self, mine: int) -> int:
+        """The largest of all ranks' numbers, on every rank."""
+        value = torch.tensor([mine])
+        if self._group is not None:
+            distributed.all_reduce(value, distributed.ReduceOp.MAX, group=self._group)
+        return int(value)
+
+    def require_same(self, mine: torch.Tensor) -> None:
+        """Check that every rank holds the same int64 vector.
+
+        Raises:
+            ModelError: on every rank, if one differs.
+        """
+        if self._group is None:
+            return
+        first = self.from_first(mine.clone())
+        if self.largest(int(not torch.equal(first, mine))):
+            raise ModelError(
+                "the processes of this training do not compute the same numbers",
+                remedy="use the same processor, libraries and threads for all of them",
+            )
 
     def indices(self, mine: torch.Tensor | None) -> torch.Tensor:
         """The first rank's int64 vector, on every rank."""

@@ -16,6 +16,7 @@ no pixel, no identifier from a record, no file name given by a hospital's archiv
     │   ├── LedgerError       the ledger is not intact, or older than a witnessed head
     │   └── WitnessError      the log, or the other hospitals' views, do not show what they must show first
     ├── ModelError            an architecture, checkpoint or adapter cannot be used
+    │   └── ContributionError a patient's contribution is larger than the noise was made for
     └── FederationError       a process or peer of the federation failed
 """
 
@@ -113,6 +114,10 @@ class WitnessError(RefusedError):
 
 class ModelError(SonoShareError):
     """An architecture, checkpoint or adapter cannot be used."""
+
+
+class ContributionError(ModelError):
+    """A patient's contribution is larger than the noise was made for: a fault of software or machine, never of data."""
 
 
 class FederationError(SonoShareError):

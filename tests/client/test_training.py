@@ -8,8 +8,7 @@ import torch
 
 from sonoshare_client.agent.training import PatientDraws, loss_of, patient_rows, probe
 from sonoshare_client.vault.dataset import PatientArrays
-from sonoshare_privacy.patient_gradients.per_patient import PatientGradients
-from sonoshare_privacy.patient_gradients.selfcheck import check_against_patient_loop
+from sonoshare_privacy.patient_gradients import PatientGradients, check_engine
 from sonoshare_privacy.schedule import round_optimiser
 from sonoshare_shared.errors import ModelError
 from sonoshare_shared.science.model.adapter import trained_parameters
@@ -63,13 +62,15 @@ def test_the_self_check_passes_on_adapters_that_training_has_moved(profile, move
         for parameter in parameters.values():
             rms = parameter.square().mean().sqrt().clamp_min(0.02)
             parameter.add_(moved * rms * torch.randn(parameter.shape, generator=generator))
-    engine = PatientGradients(model, parameters, draws=2, clip_norm=1.0, clip_mode="clip")
-    check_against_patient_loop(engine, probe(model, 2), loss_of(model))
+    engine = PatientGradients(model, parameters, draws=2, clip_norm=1.0, clip_mode="clip", places=4)
+    check_engine(engine, probe(model, 2), loss_of(model))
 
 
 def test_the_self_check_still_refuses_a_leaf_whose_rule_is_slightly_wrong(monkeypatch):
     model, _ = load_base("tiny")
-    engine = PatientGradients(model, trained_parameters(model, "affine"), draws=2, clip_norm=1.0, clip_mode="clip")
+    engine = PatientGradients(
+        model, trained_parameters(model, "affine"), draws=2, clip_norm=1.0, clip_mode="clip", places=4
+    )
     right = engine.rows_of
 
     def wrong(batch, loss):
@@ -80,7 +81,7 @@ def test_the_self_check_still_refuses_a_leaf_whose_rule_is_slightly_wrong(monkey
 
     monkeypatch.setattr(engine, "rows_of", wrong)
     with pytest.raises(ModelError):
-        check_against_patient_loop(engine, probe(model, 2), loss_of(model))
+        check_engine(engine, probe(model, 2), loss_of(model))
 
 
 def test_the_learning_rate_falls_over_rounds_without_a_jump():

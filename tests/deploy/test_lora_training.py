@@ -3,8 +3,7 @@
 import torch
 
 from sonoshare_client.agent.training import loss_of, probe
-from sonoshare_privacy.patient_gradients import PatientGradients
-from sonoshare_privacy.patient_gradients.selfcheck import check_against_patient_loop
+from sonoshare_privacy.patient_gradients import PatientGradients, check_engine
 from sonoshare_server.consortium.studies import phantom_clip_norm
 from sonoshare_shared.science.model.adapter import prepare, trained_parameters
 from sonoshare_shared.science.model.base import load_base
@@ -20,8 +19,9 @@ def test_per_patient_gradients_of_low_rank_layers_are_right():
         for name, parameter in trained_parameters(model, "lora").items():
             if name.endswith(".up.weight"):
                 parameter.normal_(0, 0.05, generator=torch.Generator().manual_seed(len(name)))
-    engine = PatientGradients(model, trained_parameters(model, "lora"), draws=2, clip_norm=1.0, clip_mode="clip")
-    check_against_patient_loop(engine, probe(model, 2), loss_of(model))
+    parameters = trained_parameters(model, "lora")
+    engine = PatientGradients(model, parameters, draws=2, clip_norm=1.0, clip_mode="clip", places=8)
+    check_engine(engine, probe(model, 2), loss_of(model))
 
 
 def test_the_clip_norm_of_low_rank_layers_comes_from_phantoms():

@@ -47,6 +47,11 @@ class Cohort:
             "target": self.images[index].mean().repeat(self.draws),
         }
 
+    def probe(self):
+        """Draws of two made-up patients who are not in the cohort."""
+        other = Cohort(self.model, 2, self.draws, self.dtype)
+        return [other.draw(index, torch.Generator().manual_seed(index)) for index in range(2)]
+
     def loss(self, batch):
         return (self.model(batch["x"], batch["scanner"]) - batch["target"]).square()
 

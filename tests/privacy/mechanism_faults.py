@@ -2,10 +2,11 @@
 
 import torch
 
-import sonoshare_privacy.patient_dp as engine_module
 import sonoshare_privacy.patient_gradients.per_patient as gradients_module
+import sonoshare_privacy.step_release as release_module
 from sonoshare_privacy.mechanisms.gaussian import gaussian_integers
 from sonoshare_privacy.mechanisms.sampling import poisson_sample
+from sonoshare_privacy.patient_gradients.buffer import add_rounded_sum
 
 
 def scaled_noise(part):
@@ -21,12 +22,22 @@ def repeated_noise():
     return noise
 
 
+def unclipped():
+    """Neither the clip nor the measure that would refuse its absence."""
+
+    def add(rows, factors, step, out):
+        add_rounded_sum(rows, torch.ones_like(factors), step, out)
+        return torch.zeros_like(factors)
+
+    return add
+
+
 FAULTS = {
-    "half the noise": (engine_module, "add_gaussian_integers", lambda: scaled_noise(0.5)),
-    "a tenth of the noise": (engine_module, "add_gaussian_integers", lambda: scaled_noise(0.1)),
-    "noise divided by the batch": (engine_module, "add_gaussian_integers", lambda: scaled_noise(1 / 20)),
-    "no noise": (engine_module, "add_gaussian_integers", lambda: scaled_noise(0.0)),
-    "no clipping": (gradients_module, "clip_factors", lambda: lambda norms, *_: torch.ones_like(norms)),
-    "a rate four times the stated": (engine_module, "poisson_sample", lambda: lambda n, q: poisson_sample(n, 4 * q)),
-    "the same noise in every step": (engine_module, "add_gaussian_integers", repeated_noise),
+    "half the noise": (release_module, "add_gaussian_integers", lambda: scaled_noise(0.5)),
+    "a tenth of the noise": (release_module, "add_gaussian_integers", lambda: scaled_noise(0.1)),
+    "noise divided by the batch": (release_module, "add_gaussian_integers", lambda: scaled_noise(1 / 20)),
+    "no noise": (release_module, "add_gaussian_integers", lambda: scaled_noise(0.0)),
+    "no clipping": (gradients_module, "add_rounded_sum", unclipped),
+    "a rate four times the stated": (release_module, "poisson_sample", lambda: lambda n, q: poisson_sample(n, 4 * q)),
+    "the same noise in every step": (release_module, "add_gaussian_integers", repeated_noise),
 }

@@ -34,6 +34,7 @@ def train(open_ledger):
             divisor=MECHANISM.rate * PATIENTS,
             ledger=open_ledger(budgets=budgets),
             study="study-a",
+            probe=[{"x": torch.randn(1, 16)} for _ in range(2)],
         )
         return dp.train(
             patients=PATIENTS,
@@ -105,7 +106,7 @@ def test_canaries_need_room():
     with pytest.raises(InputError, match="trained numbers"):
         Canaries(count=200).plant(300)
     planted = Canaries(count=50, support=64).plant(1000)
-    rows = torch.cat(list(planted.contributions(torch.arange(planted.included), 7, MECHANISM)))
+    rows = torch.cat(list(planted.contributions(torch.arange(planted.included), 7, MECHANISM.clip_norm)))
     assert torch.allclose(rows.norm(dim=1), torch.tensor(50.0), rtol=1e-4)
     gram = rows @ rows.t()
     assert float((gram - torch.diag(torch.diag(gram))).abs().max()) == 0
@@ -116,7 +117,7 @@ def test_a_secret_fixes_directions_and_coins_over_rounds():
     one, again, other = (Canaries(count=64, secret=of).plant(4000) for of in (secret, secret, bytes(32)))
     assert one.included == again.included
     everybody = torch.arange(one.included)
-    rows = [torch.cat(list(planted.contributions(everybody, 100, MECHANISM))) for planted in (one, again)]
+    rows = [torch.cat(list(planted.contributions(everybody, 100, MECHANISM.clip_norm))) for planted in (one, again)]
     assert torch.equal(*rows)
     assert (one.included, rows[0].sum()) != (other.included, rows[1].sum().neg())
     assert "secret" not in repr(Canaries(secret=secret))

@@ -17,7 +17,8 @@ from sonoshare_client.agent.node import Node
 from sonoshare_client.vault.dataset import PatientArrays
 from sonoshare_privacy.canaries import Canaries
 from sonoshare_privacy.patient_dp import PatientDP
-from sonoshare_privacy.patient_gradients.per_patient import Batch, Loss
+from sonoshare_privacy.patient_gradients.chunk import Batch
+from sonoshare_privacy.patient_gradients.per_patient import Loss
 from sonoshare_privacy.schedule import round_optimiser
 from sonoshare_shared.errors import PolicyError
 from sonoshare_shared.protocol.canonical import sha256_hex
@@ -25,15 +26,17 @@ from sonoshare_shared.protocol.documents import StudyPlan
 from sonoshare_shared.protocol.documents.exchange import TRAIN_REPLY_PAYLOAD_TYPE, TrainReply, TrainRequest
 from sonoshare_shared.protocol.envelope import Envelope
 from sonoshare_shared.science.model.adapter import adapter_bytes, adapter_state, trained_parameters
-from sonoshare_shared.science.model.conditions import Condition
+from sonoshare_shared.science.model.conditions import ABSENT, Condition
 from sonoshare_shared.science.model.diffusion import stratified_times
 from sonoshare_shared.science.model.loss import denoising_loss
 from sonoshare_shared.science.model.network import ConditionedUNet
 from sonoshare_shared.science.phantom import simulate
 
 ROWS_AT_ONCE: Final = 32
-PROBE_PHANTOMS: Final = 2
+"""Activations, not gradients, fill the memory when few parameters are trained."""
 PROBE_SEED: Final = 20_261
+PROBE_KINDS: Final = ("whole", "scanner", "class", "box", "mask", "no lesion", "all")
+"""What is absent in each probe: nothing, one thing, the lesion itself, or everything."""
 
 
 def train_round(node: Node, plan: StudyPlan, request: TrainRequest, adapter: bytes) -> tuple[Envelope, bytes]:
@@ -66,8 +69,7 @@ def train_round(node: Node, plan: StudyPlan, request: TrainRequest, adapter: byt
         study=plan.study,
         optimiser=round_optimiser(plan.learning_rate, plan.rounds, request.round),
         probe=probe(model, plan.mechanism.draws),
-        # Activations, not gradients, fill the memory when few parameters are trained: bound the rows at once.
-        memory_limit=max(1, ROWS_AT_ONCE // plan.mechanism.draws) * 4 * sum(p.numel() for p in parameters.values()),
+        rows_at_once=ROWS_AT_ONCE,
     )
     drawing = PatientDraws(patients, plan.mechanism.draws, _device())
     canaries = _canaries(node, plan, dp.dimension)
@@ -169,25 +171,35 @@ def loss_of(model: ConditionedUNet) -> Loss:
 
 
 def probe(model: ConditionedUNet, draws: int) -> list[Batch]:
-    """Draws of two phantoms, for the engine's self-check on public images before anything is charged."""
-    phantoms = simulate(PROBE_PHANTOMS, seed=PROBE_SEED, size=model.profile.size)
-    device = next(model.parameters()).device
-    patients = [
-        PatientArrays(
-            pseudonym="",
-            held_out=False,
-            images=phantoms.images[[i]],
-            masks=phantoms.masks[[i]],
-            has_mask=np.ones(1, np.bool_),
-            boxes=phantoms.boxes[[i]],
-            labels=phantoms.labels[[i]],
-            scanners=phantoms.scanners[[i]],
-        )
-        for i in range(PROBE_PHANTOMS)
-    ]
-    drawing = PatientDraws(patients, draws, device)
+    """Draws of phantoms for the engine's check before anything is charged, one for each of `PROBE_KINDS`.
+
+    The first has everything and also fills the places of a chunk that no patient has.
+    """
+    kinds = len(PROBE_KINDS)
+    phantoms = simulate(kinds, seed=PROBE_SEED, size=model.profile.size)
     generator = torch.Generator().manual_seed(PROBE_SEED)
-    return [drawing.draw(i, generator) for i in range(PROBE_PHANTOMS)]
+    device = next(model.parameters()).device
+    patients = []
+    for i, absent in enumerate(PROBE_KINDS):
+
+        def lacks(what: str, absent: str = absent) -> bool:
+            return absent in {what, "all"}
+
+        box = np.full((1, 4), np.nan) if lacks("box") else phantoms.boxes[[i]]
+        patients.append(
+            PatientArrays(
+                pseudonym="",
+                held_out=False,
+                images=phantoms.images[[i]],
+                masks=phantoms.masks[[i]],
+                has_mask=np.full(1, not lacks("mask")),
+                boxes=np.zeros((1, 4), np.float32) if absent == "no lesion" else box.astype(np.float32),
+                labels=np.full(1, ABSENT) if lacks("class") else phantoms.labels[[i]],
+                scanners=np.full(1, ABSENT if lacks("scanner") else i % model.profile.scanner_slots),
+            )
+        )
+    drawing = PatientDraws(patients, draws, device)
+    return [drawing.draw(i, generator) for i in range(kinds)]
 
 
 def _device() -> torch.device:

@@ -2,18 +2,23 @@
 
 Neighbouring relation: add or remove one patient. The sum's L2 sensitivity is bounded by
 ``Grid(clip_norm, noise_multiplier, dimension + 1).sensitivity`` grid steps: each patient's contribution is a vector of
-the trained gradient (mean over that patient's K draws) and one loss coordinate, of joint norm at most C.
+the trained gradient (mean over that patient's K draws) and one loss coordinate, of joint norm at most C. The bound is
+proved (``docs/proofs/clip-and-round.md``) and every contribution is measured against it, as the integers that it is.
+
+A patient's contribution depends on that patient's rows alone (``docs/proofs/fixed-chunks.md``): every chunk has the
+same number of places, places without a patient hold public rows and are left out of the sum, and the start-up check
+compares what the very model gives in different places and different company, bit by bit.
 
 The gradient's share of C is sqrt(1 - s^2), the loss coordinate's is s (`LOSS_SHARE`): the loss is clipped to
 [0, `LOSS_CAP`] and scaled to [0, s C], so its noisy mean stays faithful however hard the gradient is clipped.
 
-Nothing here is private by itself: sums leave this room only through `sonoshare_privacy.PatientDP`, which noises
+Nothing here is private by itself: sums leave this room only through `sonoshare_privacy.step_release`, which noises
 and charges them.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from itertools import pairwise
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from types import TracebackType
 from typing import Final, Self
 
@@ -21,8 +26,8 @@ import torch
 from torch import nn
 from torch.nn import Parameter
 
+from sonoshare_privacy.mechanisms.gaussian import Grid
 from sonoshare_privacy.patient_gradients.buffer import (
-    MOST_PATIENTS,
     NORM_SLACK,
     ClipMode,
     PatientBuffer,
@@ -30,14 +35,15 @@ from sonoshare_privacy.patient_gradients.buffer import (
     clip_factors,
     row_norms,
 )
+from sonoshare_privacy.patient_gradients.chunk import Batch, fill_places
 from sonoshare_privacy.patient_gradients.leaves import leaf_kind, per_patient_forward
-from sonoshare_shared.errors import ModelError
+from sonoshare_shared.errors import ContributionError, ModelError
 
-Batch = Mapping[str, torch.Tensor]
 Loss = Callable[[Batch], torch.Tensor]
 
 LOSS_SHARE: Final = 0.2  # s: the gradient keeps 98 % of the clip norm
 LOSS_CAP: Final = 2.0  # twice the loss of a v-prediction that knows nothing
+_MEASURED: Final = 1e-10  # relative error, and more, with which the norm of a contribution's integers is measured
 
 _CROSS_PATIENT: Final = (nn.modules.batchnorm._BatchNorm,)  # noqa: SLF001  the base of all batch norms
 
@@ -51,7 +57,7 @@ class PatientGradients:
         draws: K, rows of the batch per patient.
         clip_norm: C, bound of a patient's joint contribution.
         clip_mode: ``clip`` or ``normalise``.
-        memory_limit: bytes that the buffer of per-patient gradients may take; sets the patients per chunk.
+        places: patients of a chunk; the same for every chunk of a training (`places_of_chunk`).
         autocast: dtype in which the loss's forward computes; None keeps the parameters'.
 
     Raises:
@@ -66,19 +72,23 @@ class PatientGradients:
         draws: int,
         clip_norm: float,
         clip_mode: ClipMode,
-        memory_limit: int = 96 << 20,
+        places: int,
         autocast: torch.dtype | None = None,
     ) -> None:
         self.model, self.parameters = model, dict(parameters)
         self.autocast = autocast
         self.draws, self.clip_norm, self.clip_mode = draws, clip_norm, clip_mode
-        self.buffer = PatientBuffer(self.parameters)
-        self.rows = 0
+        self.buffer = PatientBuffer(self.parameters, places)
+        self.rows = places * draws
         self.anchor = torch.zeros((), requires_grad=True, dtype=self.buffer.dtype, device=self.buffer.device)
-        per_patient = self.buffer.dimension * self.buffer.dtype.itemsize
-        self.chunk = max(1, min(MOST_PATIENTS, memory_limit // per_patient))
         self._leaves = self._admit()
         self._required: list[tuple[Parameter, bool]] = []
+        self._kernels = ExitStack()
+
+    @property
+    def places(self) -> int:
+        """Patients of a chunk."""
+        return self.buffer.patients
 
     @property
     def dimension(self) -> int:
@@ -86,10 +96,8 @@ class PatientGradients:
         return self.buffer.dimension
 
     def chunks(self, patients: Sequence[int]) -> list[Sequence[int]]:
-        """Split a sample into as few chunks as the memory limit allows, of nearly equal size."""
-        count = -(-len(patients) // self.chunk)
-        bounds = [len(patients) * index // max(1, count) for index in range(count + 1)]
-        return [patients[start:end] for start, end in pairwise(bounds)]
+        """Split a sample into chunks of at most `places` patients."""
+        return [patients[start : start + self.places] for start in range(0, len(patients), self.places)]
 
     def _admit(self) -> list[tuple[nn.Module, type[nn.Module]]]:
         leaves, covered = [], set()
@@ -118,6 +126,7 @@ class PatientGradients:
             parameter.requires_grad_(False)  # autograd must not compute the batch's weight gradient
         for module, kind in self._leaves:
             module.forward = per_patient_forward(module, kind, self)
+        self._kernels.enter_context(_kernels_by_shape(self.buffer.device))
         return self
 
     def __exit__(
@@ -127,31 +136,31 @@ class PatientGradients:
             vars(module).pop("forward", None)
         for parameter, required in self._required:
             parameter.requires_grad_(required)
+        self._kernels.close()
         self.buffer.free()
 
     def rows_of(self, batch: Batch, loss: Loss) -> tuple[torch.Tensor, torch.Tensor]:
-        """One forward and one backward over a chunk of patients.
+        """One forward and one backward over a whole chunk.
 
         Args:
-            batch: tensors whose first dimension is patients * K, ordered by patient.
-            loss: maps the batch to one loss per draw, [patients * K].
+            batch: tensors whose first dimension is places * K, ordered by place.
+            loss: maps the batch to one loss per draw, [places * K].
 
         Returns:
             Per-patient gradients [P, D] (a view that the next call overwrites) and mean losses, float64 [P].
 
         Raises:
-            ModelError: the batch or the loss does not have patients * K rows.
+            ModelError: the batch or the loss does not have places * K rows.
         """
-        count = next(iter(batch.values())).shape[0]
-        if count == 0 or count % self.draws or any(value.shape[0] != count for value in batch.values()):
-            raise ModelError("the batch is not patients times draws", remedy="give K rows per patient in every tensor")
-        self.rows = count
-        self.buffer.begin(count // self.draws)
+        if not batch or any(value.shape[0] != self.rows for value in batch.values()):
+            raise ModelError("the batch is not places times draws", remedy="give K rows per place in every tensor")
+        self.buffer.begin()
         with torch.enable_grad():
             losses = self.evaluate(batch, loss)
-            if losses.shape != (count,):
+            if losses.shape != (self.rows,):
                 raise ModelError(
-                    f"the loss has shape {tuple(losses.shape)} instead of ({count},)", remedy="return one loss per draw"
+                    f"the loss has shape {tuple(losses.shape)} instead of ({self.rows},)",
+                    remedy="return one loss per draw",
                 )
             if losses.requires_grad:
                 torch.autograd.backward(losses.sum() / self.draws)
@@ -164,24 +173,57 @@ class PatientGradients:
         with torch.autocast(device, dtype=self.autocast or torch.bfloat16, enabled=self.autocast is not None):
             return loss(batch)
 
-    def add_clipped(self, batch: Batch, loss: Loss, step: float, out: torch.Tensor) -> None:
-        """Add a chunk's clipped contributions to an integer sum.
+    def factors(self, rows: torch.Tensor) -> torch.Tensor:
+        """What each row [P, D] is multiplied with to be clipped, float64 [P]."""
+        bound = self.clip_norm * math.sqrt(1 - LOSS_SHARE**2)
+        return clip_factors(row_norms(rows), bound, self.clip_mode, NORM_SLACK[rows.dtype])
+
+    def add_clipped(self, patients: Sequence[Batch], padding: Batch, loss: Loss, grid: Grid, out: torch.Tensor) -> None:
+        """Add the clipped contributions of at most `places` patients to an integer sum.
 
         Args:
-            batch: see `rows_of`.
+            patients: K rows of each.
+            padding: K public rows, which fill the places that are left; nothing of them is added.
             loss: see `rows_of`.
-            step: of the grid.
+            grid: of this mechanism.
             out: int64 [D + 1] in grid steps on the model's device, the loss coordinate last; added to in place.
-        """
-        rows, losses = self.rows_of(batch, loss)
-        self.add_rows(rows, losses, step, out)
 
-    def add_rows(self, rows: torch.Tensor, losses: torch.Tensor, step: float, out: torch.Tensor) -> None:
-        """Clip contributions [P, D] and mean losses [P] and add them to an integer sum [D + 1]."""
-        norms = row_norms(rows)
-        bound = self.clip_norm * math.sqrt(1 - LOSS_SHARE**2)
-        factors = clip_factors(norms, bound, self.clip_mode, NORM_SLACK[rows.dtype])
-        add_rounded_sum(rows, factors, step, out[:-1])
-        usable = torch.where(torch.isfinite(losses), losses, LOSS_CAP).clamp(0.0, LOSS_CAP)
-        coordinate = usable * (LOSS_SHARE * self.clip_norm / LOSS_CAP / step)
-        out[-1] += coordinate.round().sum().to(torch.int64)
+        Raises:
+            ContributionError: a contribution is larger than the grid's sensitivity; discard ``out``.
+            ModelError: there are too many patients, their rows are not like the padding's, or the grid is another
+                mechanism's.
+        """
+        rows, losses = self.rows_of(fill_places(patients, padding, self.places), loss)
+        self.add_rows(rows, losses, grid, out, count=len(patients))
+
+    def add_rows(
+        self, rows: torch.Tensor, losses: torch.Tensor, grid: Grid, out: torch.Tensor, count: int | None = None
+    ) -> None:
+        """Clip contributions [P, D] and mean losses [P] and add the first ``count`` (all) to an integer sum [D + 1].
+
+        Raises:
+            ContributionError: a contribution, as integers, is larger than the grid's sensitivity; discard ``out``.
+            ModelError: the grid is another mechanism's.
+        """
+        if grid.clip_norm != self.clip_norm or grid.dimension != self.dimension + 1:
+            raise ModelError("the grid is not this mechanism's", remedy="make it from the same plan and model")
+        squares = add_rounded_sum(rows[:count], self.factors(rows)[:count], grid.step, out[:-1])
+        usable = torch.where(torch.isfinite(losses), losses, LOSS_CAP).clamp(0.0, LOSS_CAP)[:count]
+        coordinate = (usable * (LOSS_SHARE * self.clip_norm / LOSS_CAP / grid.step)).round_()
+        out[-1] += coordinate.sum().to(torch.int64)
+        squares += coordinate.square()
+        if not bool((squares.sqrt() <= grid.sensitivity * (1 - _MEASURED)).all()):
+            raise ContributionError(
+                "a contribution is larger than the noise was made for",
+                remedy="do not release this training; report the model and the machine",
+            )
+
+
+@contextmanager
+def _kernels_by_shape(device: torch.device) -> Iterator[None]:
+    """On a GPU, kernels are chosen by shape alone: not by trial runs, and none that adds in an arbitrary order."""
+    if device.type != "cuda":
+        yield
+        return
+    with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
+        yield

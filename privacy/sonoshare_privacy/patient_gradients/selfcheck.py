@@ -1,13 +1,20 @@
-"""Is this engine right on this very model? Compared with the plain loop before anything is trained.
+"""Is this engine right on this very model? Found out on public rows, before anything is charged or any patient read.
 
-Wrong per-patient gradients raise no exception: they only break the promise (Opacus 1.6 on channels-last strides
-gave zero gradients and contributions of 1.2 C). So the engine is compared, on the model and loss that will be
-trained, with one autograd pass per patient alone. The comparison also catches operations that mix patients, rows
-in another order, buffers that change, and losses that draw their own random numbers.
+Three questions, each answered for the model, loss, number of places and machine that will train:
 
-Rounding is not a wrong rule. By noise alone an adapter can bring a group norm to where float32 itself is unsure of a
-gradient (a nearly constant group); there the same comparison is made in float64, with the same rules, model and draws.
-It must then agree to 1e-9, and the float32 difference must stay below `_ROUNDING`; a wrong rule passes neither.
+1. *Rules*: is each row the gradient of that patient's loss? Compared with plain autograd on the same chunk, one
+   backward pass for each patient. Wrong per-patient gradients raise no exception: they only spoil the training, and in
+   engines that bound norms another way the promise (Opacus 1.6 on channels-last strides gave zero gradients and
+   contributions of 1.2 C). This also catches rows in another order, buffers that change, and losses that draw their own
+   random numbers. Both sides have one shape, so what separates them is rounding of weight gradients, 1e-6 as a rule.
+2. *Places*: is a patient's row the same, bit by bit, in whichever place and company? Each probe is computed in several
+   places, beside other probes and beside rows of NaN. If so, a chunk's sum is the sum of what its patients give
+   alone, and integers add exactly: nobody's contribution depends on who else was sampled.
+3. *Kernels*: question 2 again, with weights that are made up here (`_made_up`). Which arithmetic a place gets depends
+   on shapes, not on values; a base or adapter chosen so that probes hide a difference cannot hide it here.
+
+The probes should show every kind of row that patients have: conditions present, absent one by one, and all absent.
+Question 1 takes the first and the last, question 3 as many as fill a chunk.
 """
 
 from collections.abc import Iterator, Sequence
@@ -17,78 +24,131 @@ from typing import Final
 import torch
 from torch import nn
 
-from sonoshare_privacy.patient_gradients.per_patient import Batch, Loss, PatientGradients
+from sonoshare_privacy.patient_gradients.chunk import Batch, fill_places
+from sonoshare_privacy.patient_gradients.per_patient import Loss, PatientGradients
 from sonoshare_shared.errors import ModelError
 
 _TOLERANCE: Final = {torch.float32: 2e-4, torch.float64: 1e-9}
 _AUTOCAST_TOLERANCE: Final = 0.05  # bfloat16 keeps eight bits
 # A tensor's error is judged against its own norm plus this part of the whole gradient: where large terms cancel
-# (affine parameters of an adapted UNet whose gradient is a hundredth of the whole), float32 leaves an error of 2e-6 of
-# the whole between one patient alone and the same patient in a batch. A wrong rule errs by the tensor's own norm, which
-# is caught unless that is below 1e-5 of the whole.
+# (affine parameters of an adapted UNet whose gradient is a hundredth of the whole), rounding is of the whole's size.
+# A wrong rule errs by the tensor's own norm, which is caught unless that is below 1e-5 of the whole.
 _SMALL_TENSOR: Final = 0.05
-_ROUNDING: Final = 0.001
-"""Largest float32 error that a passed comparison in float64 explains; 5e-4 was seen, once in some tens of studies."""
+_MIXED: Final = 1e-3
+"""Relative difference between places from which it is no rounding: operations mix patients."""
+_SEED: Final = 20_262  # of the made-up weights
 
 
-def check_against_patient_loop(engine: PatientGradients, patients: Sequence[Batch], loss: Loss) -> None:
-    """Compare with one autograd pass per patient.
+class PlacesDifferError(ModelError):
+    """On this machine a row's last bits depend on its place in the chunk; with a single place they cannot."""
+
+
+def check_engine(engine: PatientGradients, probes: Sequence[Batch], loss: Loss) -> None:
+    """Answer the three questions.
 
     Args:
-        engine: an entered engine; entered and left here if it is not.
-        patients: at least two patients' draws, K rows each.
+        engine: an engine; entered and left here.
+        probes: at least two patients' draws, K public rows each, the first of which also serves as padding.
+        loss: the training loss.
+
+    Raises:
+        PlacesDifferError: last bits depend on the place.
+        ModelError: a gradient is wrong, patients are mixed or buffers change; the message names no number.
+    """
+    if len(probes) < 2:
+        raise ModelError("the self-check needs two patients", remedy="give draws of at least two")
+    state = {name: value.clone() for name, value in engine.model.named_buffers()}
+    check_rules(engine, (probes[0], probes[-1]), loss)  # a rule is the same for every kind of row
+    for name, value in engine.model.named_buffers():
+        if name not in state or not torch.equal(state[name], value):
+            raise ModelError(f"buffer {name} changes in a forward pass", remedy="remove running statistics")
+    check_places(engine, probes, loss)
+    with _made_up(engine.model):
+        check_places(engine, probes[: max(2, engine.places)], loss)
+
+
+def check_rules(engine: PatientGradients, patients: Sequence[Batch], loss: Loss) -> None:
+    """Compare rows and losses with plain autograd on the same chunks.
+
+    Args:
+        engine: an engine; entered and left here.
+        patients: draws, K rows each.
         loss: the training loss.
 
     Raises:
         ModelError: a gradient or loss differs; the message names the parameter and no number.
     """
-    if len(patients) < 2:
-        raise ModelError("the self-check needs two patients", remedy="give draws of at least two")
-    state = {name: value.clone() for name, value in engine.model.named_buffers()}
-    dtype = engine.buffer.dtype
-    try:
-        _check_once(engine, patients, loss, _AUTOCAST_TOLERANCE if engine.autocast is not None else _TOLERANCE[dtype])
-    except ModelError:
-        if engine.autocast is not None or dtype != torch.float32:
-            raise
-        _check_once(engine, patients, loss, _ROUNDING)
-        _check_in_double(engine, patients, loss)
-    for name, value in engine.model.named_buffers():
-        if name not in state or not torch.equal(state[name], value):
-            raise ModelError(f"buffer {name} changes in a forward pass", remedy="remove running statistics")
+    tolerance = _AUTOCAST_TOLERANCE if engine.autocast is not None else _TOLERANCE[engine.buffer.dtype]
+    for start in range(0, len(patients), engine.places):
+        part = patients[start : start + engine.places]
+        batch = fill_places(part, patients[0], engine.places)
+        references = _references(engine, batch, len(part), loss)
+        with engine:
+            _, losses = engine.rows_of(batch, loss)
+            _compare(engine, losses, references, tolerance)
 
 
-def _check_once(engine: PatientGradients, patients: Sequence[Batch], loss: Loss, tolerance: float) -> None:
-    references = [_reference(engine, batch, loss) for batch in patients]
+def check_places(engine: PatientGradients, probes: Sequence[Batch], loss: Loss) -> None:
+    """Compare every probe's row, loss and clip factor in several places and companies, bit by bit.
+
+    Raises:
+        PlacesDifferError: last bits differ.
+        ModelError: they differ by more than rounding, or are not finite.
+    """
+    places, kinds = engine.places, len(probes)
+    stranger = {name: torch.full_like(v, torch.nan) if v.is_floating_point() else v for name, v in probes[0].items()}
+    seen: dict[int, tuple[torch.Tensor, ...]] = {}
     with engine:
-        _, losses = engine.rows_of(concatenate(patients), loss)
-        _compare(engine, losses, references, tolerance)
+        for turn in range(2):
+            for first in range(0, kinds, places):
+                # Second turn: everybody one place further, and strangers whose numbers are all NaN in between.
+                here = {place: (first + place + turn) % kinds for place in range(places) if not (turn and place % 2)}
+                batch = [probes[here[place]] if place in here else stranger for place in range(places)]
+                rows, losses = engine.rows_of(fill_places(batch, probes[0], places), loss)
+                factors = engine.factors(rows)
+                for place, kind in here.items():
+                    _require_same(seen, kind, (rows[place], losses[place], factors[place]))
 
 
-def _check_in_double(engine: PatientGradients, patients: Sequence[Batch], loss: Loss) -> None:
-    """The same comparison with the model, the draws and the arithmetic in float64."""
-    with _doubled(engine.model):
-        twin = PatientGradients(
-            engine.model,
-            engine.parameters,
-            draws=engine.draws,
-            clip_norm=engine.clip_norm,
-            clip_mode=engine.clip_mode,
-        )
-        double = [
-            {name: value.double() if value.is_floating_point() else value for name, value in batch.items()}
-            for batch in patients
-        ]
-        _check_once(twin, double, loss, _TOLERANCE[torch.float64])
+def _require_same(seen: dict[int, tuple[torch.Tensor, ...]], kind: int, found: tuple[torch.Tensor, ...]) -> None:
+    before = seen.setdefault(kind, tuple(value.clone() for value in found))
+    if not all(bool(torch.isfinite(value).all()) for value in before):
+        raise ModelError("public draws have no finite gradient", remedy="use another base or adapter")
+    if all(torch.equal(one, other) for one, other in zip(before, found, strict=True)):
+        return
+    for one, other in zip(before, found, strict=True):
+        if not bool((one.double() - other.double()).norm() <= _MIXED * one.double().norm()):
+            raise ModelError(
+                "a patient's gradient depends on the others",
+                remedy="remove cross-patient operations; no row of a batch may depend on another",
+            )
+    raise PlacesDifferError(
+        "on this machine a gradient's last bits depend on its place", remedy="compute one patient at a time"
+    )
 
 
 @contextmanager
-def _doubled(model: nn.Module) -> Iterator[None]:
-    """Parameters and buffers in float64, the very same tensors as before afterwards."""
+def _made_up(model: nn.Module) -> Iterator[None]:
+    """Weights of ordinary size that nobody else chose: normal numbers, and about 1 for norms, by a fixed seed."""
+    generator = torch.Generator().manual_seed(_SEED)
+    with _restored(model):
+        for module in model.modules():
+            for name, parameter in module.named_parameters(recurse=False):
+                value = torch.randn(parameter.shape, generator=generator)
+                if parameter.dim() > 1:
+                    value /= max(1, parameter[0].numel()) ** 0.5
+                elif name == "weight":
+                    value = 1 + value / 8
+                parameter.data = torch.empty_like(parameter).copy_(value)
+        yield
+
+
+@contextmanager
+def _restored(model: nn.Module) -> Iterator[None]:
+    """Parameters and buffers may be replaced; afterwards they are the very same tensors as before."""
     parameters = [(parameter, parameter.data) for parameter in model.parameters()]
     buffers = [(module, dict(module._buffers)) for module in model.modules()]  # noqa: SLF001 (no public way back)
     try:
-        model.double()
         yield
     finally:
         for parameter, data in parameters:
@@ -97,39 +157,44 @@ def _doubled(model: nn.Module) -> Iterator[None]:
             module._buffers.update(kept)  # noqa: SLF001
 
 
-def concatenate(patients: Sequence[Batch]) -> dict[str, torch.Tensor]:
-    """Stack patients' draws in order: K rows of the first, K rows of the second..."""
-    return {name: torch.cat([batch[name] for batch in patients]) for name in patients[0]}
-
-
-def _reference(engine: PatientGradients, batch: Batch, loss: Loss) -> tuple[list[torch.Tensor], torch.Tensor]:
-    """Gradients of one patient's mean loss by plain autograd, in the order of the parameters."""
+def _references(
+    engine: PatientGradients, batch: Batch, count: int, loss: Loss
+) -> list[tuple[tuple[torch.Tensor, ...], torch.Tensor]]:
+    """Gradients of the first patients' mean losses by plain autograd, in the order of the parameters."""
     parameters = list(engine.parameters.values())
-    required = [parameter.requires_grad for parameter in parameters]
+    required = [(parameter, parameter.requires_grad) for parameter in engine.model.parameters()]
+    for parameter in engine.model.parameters():
+        parameter.requires_grad_(False)
     for parameter in parameters:
         parameter.requires_grad_(True)
     try:
         with torch.enable_grad():
-            value = engine.evaluate(batch, loss).sum() / engine.draws
-            found = torch.autograd.grad(value, parameters, allow_unused=True)
+            losses = engine.evaluate(batch, loss).view(engine.places, -1).mean(1)
+            return [
+                (
+                    torch.autograd.grad(
+                        value, parameters, retain_graph=True, allow_unused=True, materialize_grads=True
+                    ),
+                    value.detach().double(),
+                )
+                for value in losses[:count]
+            ]
     finally:
-        for parameter, flag in zip(parameters, required, strict=True):
+        for parameter, flag in required:
             parameter.requires_grad_(flag)
-    pairs = zip(found, parameters, strict=True)
-    return [torch.zeros_like(p) if gradient is None else gradient for gradient, p in pairs], value.detach().double()
 
 
 def _compare(
     engine: PatientGradients,
     losses: torch.Tensor,
-    references: Sequence[tuple[list[torch.Tensor], torch.Tensor]],
+    references: Sequence[tuple[tuple[torch.Tensor, ...], torch.Tensor]],
     tolerance: float,
 ) -> None:
     for patient, (gradients, value) in enumerate(references):
         if not bool((losses[patient] - value).abs() <= tolerance * (1 + value.abs())):
             raise ModelError(
-                "a patient's loss depends on the others or on chance",
-                remedy="remove dropout and cross-patient operations; draw random numbers outside the loss",
+                "a patient's loss depends on chance",
+                remedy="remove dropout; draw random numbers outside the loss",
             )
         whole = torch.stack([gradient.double().norm() for gradient in gradients]).norm()
         for (name, parameter), gradient in zip(engine.parameters.items(), gradients, strict=True):
