@@ -8,7 +8,8 @@ adapter, K = 1 or 4); in each, three steps alternate in this process on the same
 median of the repeats:
 
 - reference: forward, backward, Adam;
-- ours: chunks of patients by the default memory limit, clip, exact integer sum, cryptographic noise, Adam;
+- ours: chunks of one fixed size (that of an expected sample of as many patients), clip, exact integer sum,
+  cryptographic noise, Adam;
 - Opacus' hooks, repaired (``unfold2d`` gets a contiguous input, or gradients of attention blocks are wrong), per-draw
   gradients averaged by patient, clip, weighted sum, torch.randn, Adam.
 
@@ -16,6 +17,7 @@ Memory is the peak of resident memory above what it was before the step, each st
 JSON object as the last line of stdout:
 
 - ``<setting>_time``, ours over reference; bars 1.08 (lora_k4), 1.12 (lora_k1), 1.12 (full_k4), 1.25 (full_k1);
+- ``<setting>_padding``, rows computed over rows needed when the sample's size is Poisson with this mean;
 - ``<setting>_memory``, ours over reference; bars 1.0 (lora_k4), 1.2 (full_k4), 0.7 (full_k1);
 - ``opacus_speedup``, Opacus over ours, the worst of the settings (bar 1.35), and ``opacus_memory``, ours over Opacus,
   the worst (bar 0.8);
@@ -33,7 +35,9 @@ import warnings
 from collections.abc import Callable, Iterator
 from statistics import median
 
+import numpy as np
 import torch
+from scipy.stats import poisson
 from torch import nn
 from torch.nn import Parameter
 
@@ -41,7 +45,10 @@ from sonoshare_privacy.mechanisms.gaussian import Grid, add_gaussian_integers, g
 from sonoshare_privacy.optimiser import NoisyAdam, Optimiser
 from sonoshare_privacy.patient_gradients import PatientGradients
 from sonoshare_privacy.patient_gradients.buffer import NORM_SLACK, clip_factors, row_norms
-from sonoshare_privacy.patient_gradients.per_patient import LOSS_SHARE, Batch
+from sonoshare_privacy.patient_gradients.chunk import Batch
+from sonoshare_privacy.patient_gradients.per_patient import LOSS_SHARE
+from sonoshare_privacy.patient_gradients.places import places_of_chunk
+from sonoshare_privacy.step_release import NoisedSum
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -50,6 +57,7 @@ with warnings.catch_warnings():
     from opacus.grad_sample import GradSampleModule
 
 CLIP, SIGMA = 1.0, 2.0
+MEMORY_LIMIT, ROWS_AT_ONCE = 96 << 20, 64  # `PatientDP`'s defaults
 MIB = 1 << 20
 SETTINGS = {"lora_k4": (True, 4), "lora_k1": (True, 1), "full_k4": (False, 4), "full_k1": (False, 1)}
 ADAPTED = ("to_q", "to_k", "to_v", "to_out.0", "conv1", "conv2", "conv_shortcut")
@@ -155,11 +163,28 @@ def reference_step(adapter: bool, patients: int, draws: int) -> Step:  # noqa: F
     return step
 
 
+def places(parameters: dict[str, Parameter], expected: float, draws: int) -> int:
+    """Patients of a chunk, as `PatientDP` chooses them with its default limits."""
+    numbers = sum(parameter.numel() * parameter.itemsize for parameter in parameters.values())
+    return places_of_chunk(draws=draws, expected=expected, most=min(MEMORY_LIMIT // numbers, ROWS_AT_ONCE // draws))
+
+
+def padding(setting: str, expected: float) -> float:
+    """Rows computed per row needed when sample sizes are Poisson, on average; 1 would be no padding."""
+    adapter, draws = SETTINGS[setting]
+    size = places(build(adapter=adapter)[1], expected, draws)
+    counts = np.arange(int(expected + 20 * expected**0.5 + 20))
+    return float((poisson.pmf(counts, expected) * np.ceil(counts / size)).sum() * size / expected)
+
+
 def our_step(adapter: bool, patients: int, draws: int) -> Step:  # noqa: FBT001
     """What `PatientDP.train` does in a step, on a given batch."""
     model, parameters = build(adapter=adapter)
     batch, loss = make_batch(patients, draws), loss_of(model)
-    engine = PatientGradients(model, parameters, draws=draws, clip_norm=CLIP, clip_mode="clip")
+    each = [{name: rows[i * draws : (i + 1) * draws] for name, rows in batch.items()} for i in range(patients)]
+    engine = PatientGradients(
+        model, parameters, draws=draws, clip_norm=CLIP, clip_mode="clip", places=places(parameters, patients, draws)
+    )
     grid = Grid(CLIP, SIGMA, engine.dimension + 1)
     adam = NoisyAdam(parameters, Optimiser(learning_rate=1e-6), total_steps=100)
 
@@ -168,11 +193,9 @@ def our_step(adapter: bool, patients: int, draws: int) -> Step:  # noqa: FBT001
     def step() -> None:
         total = torch.zeros(engine.dimension + 1, dtype=torch.int64)
         for chunk in engine.chunks(range(patients)):
-            part = {name: value[chunk[0] * draws : (chunk[-1] + 1) * draws] for name, value in batch.items()}
-            engine.add_clipped(part, loss, grid.step, total)
+            engine.add_clipped([each[i] for i in chunk], each[0], loss, grid, total)
         add_gaussian_integers(total, grid.deviation)
-        mean = torch.empty(len(total), dtype=torch.float32)
-        adam.step(torch.mul(total, grid.step / patients, out=mean)[:-1])
+        adam.step(NoisedSum(total, grid).mean_gradient(patients))
 
     return step
 
@@ -277,7 +300,7 @@ def correctness() -> dict[str, float]:
     worst = 0.0
     for dtype, name in ((torch.float64, "float64_error"), (torch.float32, "float32_error")):
         model, parameters = build(adapter=False, size=16, dtype=dtype)
-        engine = PatientGradients(model, parameters, draws=draws, clip_norm=CLIP, clip_mode="clip")
+        engine = PatientGradients(model, parameters, draws=draws, clip_norm=CLIP, clip_mode="clip", places=patients)
         with engine:
             rows, _ = engine.rows_of(make_batch(patients, draws, 16, dtype), loss_of(model))
             factors = clip_factors(row_norms(rows), bound, "clip", NORM_SLACK[dtype])
@@ -323,6 +346,7 @@ def main() -> None:
         seconds = timed(settings.patients, settings.repeats)
     for setting in SETTINGS:
         result[f"{setting}_time"] = seconds[setting]["ours"] / seconds[setting]["reference"]
+        result[f"{setting}_padding"] = padding(setting, settings.patients)
         result[f"{setting}_memory"] = memory[setting]["ours"] / memory[setting]["reference"]
     result["opacus_speedup"] = min(values["opacus"] / values["ours"] for values in seconds.values())
     result["opacus_memory"] = max(values["ours"] / values["opacus"] for values in memory.values())
