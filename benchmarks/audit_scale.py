@@ -38,7 +38,7 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from benchmarks._parts import print_figures
-from sonoshare_client.audit.auditor import audit_release
+from sonoshare_client.audit.auditor import Audited, audit_release
 from sonoshare_client.audit.payment import NoLedger
 from sonoshare_privacy.audits import copies, nearest
 from sonoshare_privacy.audits.correlation import IMAGES_PER_BLOCK, candidate_windows, posed_windows
@@ -171,7 +171,13 @@ def measure_whole(patients: Sequence[Images]) -> dict[str, Any]:
 
     def audit() -> object:
         return audit_release(
-            synthetic, people[:700], people[700:], plan=PLAN, cohort=Cohort(700, 300), payment=NoLedger(), device="cpu"
+            synthetic,
+            lambda: Audited(people[:700], people[700:]),
+            size=SIZE,
+            plan=PLAN,
+            cohort=Cohort(700, 300),
+            payment=NoLedger(),
+            device="cpu",
         )
 
     def first() -> object:

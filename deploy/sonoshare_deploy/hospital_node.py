@@ -1,7 +1,11 @@
 """A running hospital node: the agent in this process, the courier (Flower's SuperNode) as a supervised child.
 
-The agent has no network; the courier has no vault key. They share a Unix socket and nothing else. To run them as
-different operating-system users, start each with its own ``--only`` on a socket path that both may reach.
+The agent has no network; the courier has no vault key. They share a Unix socket and nothing else. Whoever takes over
+the courier must not be able to read the vault's key: started as root, ``--courier-user`` runs it as another user
+(courier_place.py); else start each part under its own user with ``--only``, on a socket path that both may reach. As
+one user (the default) the network's side could read whatever the agent can.
+
+When the agent starts, it says in its own log how the vault stands: what it will never say to the federation.
 """
 
 import logging
@@ -10,27 +14,37 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final, Literal
 
 from sonoshare_client.agent.node import Node
 from sonoshare_client.agent.server import AgentServer
 from sonoshare_client.agent.service import Agent
+from sonoshare_client.agent.slots import SystemTiming
 from sonoshare_client.courier.supernode import Connection, command, environment
 from sonoshare_client.node.home import NodeHome
+from sonoshare_client.own_eyes.fit import vault_state
+from sonoshare_client.vault.store import Vault
+from sonoshare_deploy.courier_place import SOCKET_FILE, CourierPlace, CourierUser, own_place
 from sonoshare_deploy.processes import Supervisor, wait_until_interrupted
 from sonoshare_shared.errors import FederationError
 
 Part = Literal["agent", "courier", "both"]
-SOCKET_FILE: Final = "agent.sock"
 RESTART_SECONDS: Final = 5
 _log = logging.getLogger(__name__)
 # sun_path of a Unix socket has 108 bytes with its final zero.
 LONGEST_SOCKET_PATH: Final = 107
 
 
-def run_node(home: NodeHome, connection: Connection, *, only: Part = "both", socket: Path | None = None) -> None:
+def run_node(
+    home: NodeHome,
+    connection: Connection,
+    *,
+    only: Part = "both",
+    socket: Path | None = None,
+    courier: CourierUser | None = None,
+) -> None:
     """Run a node until it is interrupted.
 
     Args:
@@ -38,24 +52,30 @@ def run_node(home: NodeHome, connection: Connection, *, only: Part = "both", soc
         connection: where the courier connects.
         only: run only one of the two parts.
         socket: path of the agent's socket; in the node's state folder if absent.
+        courier: whom the courier runs as; None for the user of this process.
 
     Raises:
-        InputError: the hospital is not enrolled.
+        InputError: the hospital is not enrolled, or its vault cannot be opened.
         KeyboardInterrupt: when interrupted.
     """
-    with _socket_path(home, socket) as path, Supervisor(home.state_path / "logs") as supervisor:
+    with ExitStack() as stack:
+        place = stack.enter_context(
+            _shared_place(home, connection, socket) if courier is None else own_place(connection, courier)
+        )
+        supervisor = stack.enter_context(Supervisor(home.state_path / "logs"))
         if only != "courier":
-            _start_agent(home, path, group_access=only == "agent")
+            timing = SystemTiming()
+            stack.callback(timing.stop)
+            start_agent(home, place, timing, group_access=only == "agent")
         if only == "agent":
             wait_until_interrupted(supervisor)
-        _keep_courier_running(home, connection, path, supervisor)
+        _keep_courier_running(place, supervisor)
 
 
-def _keep_courier_running(home: NodeHome, connection: Connection, socket: Path, supervisor: Supervisor) -> None:
+def _keep_courier_running(place: CourierPlace, supervisor: Supervisor) -> None:
     """Start the courier, and start it again whenever it ends: it is turned away until the hospital is admitted."""
-    variables = environment(socket, home.state_path / "flower", home.state_path / "bin")
     while True:
-        supervisor.start("courier", command(connection), variables)
+        start_courier(place, supervisor, command(place.connection))
         try:
             wait_until_interrupted(supervisor)
         except FederationError as error:
@@ -64,12 +84,62 @@ def _keep_courier_running(home: NodeHome, connection: Connection, socket: Path, 
         time.sleep(RESTART_SECONDS)
 
 
-def _start_agent(home: NodeHome, socket: Path, *, group_access: bool) -> None:
+def start_courier(place: CourierPlace, supervisor: Supervisor, program: list[str]) -> None:
+    """Start the courier's program in its place, as its user."""
+    variables = environment(place.socket, place.flower, place.programs)
+    if place.user is None:
+        supervisor.start("courier", program, variables)
+        return
+    variables |= {"HOME": str(place.flower), "USER": place.user.name, "LOGNAME": place.user.name}
+    supervisor.start("courier", program, variables, user=place.user, folder=place.flower)
+
+
+def start_agent(home: NodeHome, place: CourierPlace, timing: SystemTiming, *, group_access: bool) -> None:
+    """Start answering on the socket, in a thread of this process.
+
+    Raises:
+        InputError: the hospital is not enrolled, or its vault cannot be opened.
+    """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     node = Node.open(home)
-    server = AgentServer(socket, Agent(node), group_access=group_access)
+    log_vault(home)
+    server = AgentServer(
+        place.socket,
+        Agent(node, timing),
+        group_access=group_access or place.user is not None,
+        group=None if place.user is None else place.user.gid,
+    )
+    _point_to(home.state_path / SOCKET_FILE, place.socket)
     threading.Thread(target=server.serve_forever, daemon=True, name="agent").start()
     _log.info("agent of %s answers", home.hospital)
+
+
+def _point_to(usual: Path, socket: Path) -> None:
+    """Let the node's own commands find the agent where they look for it, wherever its socket lies."""
+    if socket != usual:
+        usual.unlink(missing_ok=True)
+        usual.symlink_to(socket)
+
+
+def log_vault(home: NodeHome) -> None:
+    """Say in the node's own log what the vault holds and what is to be done about it; the agent itself never tells.
+
+    Raises:
+        InputError: the vault cannot be opened.
+    """
+    policy = home.policy()
+    with Vault(home) as vault:
+        state = vault_state(vault)
+    _log.info("vault: %d trained and %d held-out patients", state.trained, state.held_out)
+    for advice in state.advice(policy, policy.budget.delta):
+        _log.warning("vault: %s", advice)
+
+
+@contextmanager
+def _shared_place(home: NodeHome, connection: Connection, socket: Path | None) -> Iterator[CourierPlace]:
+    """The courier's place within the node's folder, for one user who runs both parts or starts them apart."""
+    with _socket_path(home, socket) as path:
+        yield CourierPlace(None, path, connection, home.state_path / "flower", home.state_path / "bin")
 
 
 @contextmanager

@@ -16,7 +16,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Self
+from typing import Final, Protocol, Self
 
 import psutil
 
@@ -24,6 +24,18 @@ from sonoshare_shared.errors import FederationError
 
 GRACE_SECONDS: Final = 8.0
 POLL_SECONDS: Final = 0.2
+
+
+class User(Protocol):
+    """An operating-system user."""
+
+    @property
+    def uid(self) -> int:
+        """User id."""
+
+    @property
+    def gid(self) -> int:
+        """Group id."""
 
 
 @dataclass(frozen=True)
@@ -62,8 +74,24 @@ class Supervisor:
     def __exit__(self, *_exception: object) -> None:
         self.stop()
 
-    def start(self, name: str, command: Sequence[str], environment: Mapping[str, str]) -> Supervised:
-        """Start a process; its output goes to ``<name>.log``."""
+    def start(
+        self,
+        name: str,
+        command: Sequence[str],
+        environment: Mapping[str, str],
+        *,
+        user: User | None = None,
+        folder: Path | None = None,
+    ) -> Supervised:
+        """Start a process; its output goes to ``<name>.log``.
+
+        Args:
+            name: of the process and its log.
+            command: the command line.
+            environment: all of its environment.
+            user: whom it runs as, with that user's own group alone; only root can name one.
+            folder: where it starts; this process's own if absent.
+        """
         self._logs.mkdir(parents=True, exist_ok=True)
         log = self._logs / f"{name}.log"
         with log.open("ab") as output:
@@ -74,6 +102,10 @@ class Supervisor:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
+                cwd=folder,
+                user=None if user is None else user.uid,
+                group=None if user is None else user.gid,
+                extra_groups=None if user is None else (),
             )
         supervised = Supervised(name, process, log)
         self._started.append(supervised)

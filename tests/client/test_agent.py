@@ -1,5 +1,6 @@
 """The agent's stored replies, pinned roster and socket, and the courier that runs no code from the server."""
 
+import contextlib
 import socket
 import struct
 import subprocess
@@ -80,17 +81,99 @@ def test_case_57_a_key_that_stands_twice_is_refused():
 
 
 class Echo:
+    """Answers a frame with its mirror image, and notices when it is asked twice at once."""
+
+    def __init__(self):
+        self.busy, self.twice = threading.Lock(), False
+
     def answer(self, frame):
+        if not self.busy.acquire(blocking=False):
+            self.twice = True
+            return b""
+        threading.Event().wait(0.02 if frame == b"slow" else 0)
+        self.busy.release()
         return frame[::-1]
 
 
 @pytest.fixture
-def served(tmp_path):
-    server = AgentServer(tmp_path / "a.sock", Echo())
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield tmp_path / "a.sock"
-    server.shutdown()
-    server.server_close()
+def serve(tmp_path):
+    """Starts a server with its limits; returns its socket and the agent behind it."""
+    started = []
+
+    def start(**limits):
+        agent = Echo()
+        server = AgentServer(tmp_path / "a.sock", agent, **limits)
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        started.append(server)
+        return tmp_path / "a.sock", agent
+
+    yield start
+    for server in started:
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.fixture
+def served(serve):
+    return serve()[0]
+
+
+def peer(path, start=b""):
+    connection = socket.socket(socket.AF_UNIX)
+    connection.settimeout(10)
+    connection.connect(str(path))
+    connection.sendall(start)
+    return connection
+
+
+@pytest.mark.parametrize("start", [b"", b"\0\0\0", struct.pack(">Q", 100) + b"short"])
+def test_a_peer_that_sends_a_little_and_waits_keeps_nobody_waiting(serve, start):
+    path, _ = serve()
+    with peer(path, start), peer(path, start):
+        assert ask_agent(path, b"ab", 5) == b"ba"
+
+
+def test_a_peer_that_is_too_slow_is_let_go_however_often_it_sends_a_byte(serve):
+    path, _ = serve(frame_seconds=0.2)
+    with peer(path, struct.pack(">Q", 1000)) as slow:
+        with pytest.raises(OSError):  # noqa: PT011 - closed, broken or reset, as the moment has it
+            for _ in range(400):
+                slow.sendall(b".")
+                threading.Event().wait(0.01)
+        assert ask_agent(path, b"ab", 5) == b"ba"
+
+
+def test_a_peer_that_does_not_take_its_answer_keeps_nobody_waiting(serve):
+    path, _ = serve(frame_seconds=30)
+    frame = bytes(8 << 20)
+    with peer(path, struct.pack(">Q", len(frame)) + frame):
+        assert ask_agent(path, b"ab", 5) == b"ba"
+
+
+def test_connections_are_bounded_and_free_again_when_a_peer_goes(serve):
+    path, _ = serve(most_connections=2)
+    with peer(path), peer(path):
+        threading.Event().wait(0.1)
+        with pytest.raises(FederationError):
+            ask_agent(path, b"ab", 5)
+    for _ in range(200):
+        with contextlib.suppress(FederationError):
+            assert ask_agent(path, b"ab", 5) == b"ba"
+            return
+        threading.Event().wait(0.01)
+    pytest.fail("the connections of peers that went away stay taken")
+
+
+def test_requests_that_come_together_are_answered_one_at_a_time(serve):
+    path, agent = serve()
+    answers = []
+    asking = [threading.Thread(target=lambda: answers.append(ask_agent(path, b"slow", 10))) for _ in range(8)]
+    for thread in asking:
+        thread.start()
+    for thread in asking:
+        thread.join()
+    assert answers == [b"wols"] * 8
+    assert not agent.twice
 
 
 def test_frames_cross_the_socket_whole(served):

@@ -9,7 +9,7 @@ from functools import lru_cache
 import numpy as np
 import pytest
 
-from sonoshare_client.audit.auditor import audit_release
+from sonoshare_client.audit.auditor import Audited, audit_release
 from sonoshare_client.audit.payment import LedgerPayment, NoLedger
 from sonoshare_privacy.audits import copies, nearest
 from sonoshare_privacy.audits.edits import EDITS
@@ -105,7 +105,11 @@ def _detector(candidates):
 
 def audit(world, candidates=None, **options):
     settings = {"plan": PLAN, "cohort": COHORT, "payment": NoLedger(), "below": seeded(8)} | options
-    return audit_release(world[0] if candidates is None else candidates, world[1], world[2], **settings)
+    return audited(world[0] if candidates is None else candidates, world[1], world[2], **settings)
+
+
+def audited(candidates, trained, held_out, **settings):
+    return audit_release(candidates, lambda: Audited(trained, held_out), size=SIZE, **settings)
 
 
 def test_honest_candidates_pass(world):
@@ -141,13 +145,13 @@ def test_a_large_release_is_audited_in_two_stages(world, monkeypatch):
     assert outcome.figures.copies.patients_flagged >= 20
     assert outcome.figures.copies.search.startswith("the 5 best of every")
     till = Till()
-    few = audit_release(candidates, world[1][:9], [], plan=PLAN, cohort=COHORT, payment=till, below=till.below)
+    few = audited(candidates, world[1][:9], [], plan=PLAN, cohort=COHORT, payment=till, below=till.below)
     assert few.figures.copies.search == outcome.figures.copies.search  # by nominal numbers, not true ones
 
 
 def test_case_65_too_few_patients_are_inconclusive_and_free(world):
     till = Till()
-    outcome = audit_release(
+    outcome = audited(
         world[0], world[1][:12], world[2][:5], plan=PLAN, cohort=Cohort(12, 5), payment=till, below=till.below
     )
     assert outcome.verdict == "INCONCLUSIVE"
@@ -160,7 +164,7 @@ def test_case_65_too_few_patients_are_inconclusive_and_free(world):
 
 def test_a_nominal_cohort_that_is_not_there_does_not_pass(world, calibrated):
     """Twelve patients under a nominal hundred: the noisy total gives it away."""
-    outcome = audit_release(
+    outcome = audited(
         world[0],
         world[1][:12],
         world[2][:5],
@@ -188,6 +192,25 @@ def test_the_charge_is_durable_before_the_first_draw_and_committed_before_the_fi
     assert [event.epsilon for event in till.events] == [1.0, 1.0]
 
 
+def test_patients_are_opened_after_the_charge_and_not_at_all_without_one(world, calibrated):
+    class Poor(Till):
+        def reserve(self, _events):
+            raise BudgetError("no budget left")
+
+    def opened(till):
+        till.happened.append("open")
+        return Audited(world[1], world[2])
+
+    till, poor = Till(), Poor()
+    audit_release(world[0], lambda: opened(till), size=SIZE, plan=PLAN, cohort=COHORT, payment=till, below=till.below)
+    assert till.happened[:3] == ["reserve", "open", "draw"]
+    with pytest.raises(BudgetError):
+        audit_release(world[0], lambda: opened(poor), size=SIZE, plan=PLAN, cohort=COHORT, payment=poor)
+    blind = audit_release(world[0], lambda: opened(poor), size=SIZE, plan=PLAN, cohort=Cohort(12, 5), payment=poor)
+    assert blind.verdict == "INCONCLUSIVE"
+    assert poor.happened == []
+
+
 def test_refused_charges_draw_nothing(world, calibrated):
     class Poor(Till):
         def reserve(self, _events):
@@ -202,7 +225,7 @@ def test_refused_charges_draw_nothing(world, calibrated):
 def test_without_patients_the_same_steps_run(world, calibrated):
     """That a hospital has none is as private as how many it has."""
     till = Till()
-    outcome = audit_release(world[0], [], [], plan=PLAN, cohort=COHORT, payment=till, below=till.below)
+    outcome = audited(world[0], [], [], plan=PLAN, cohort=COHORT, payment=till, below=till.below)
     assert outcome.verdict == "INCONCLUSIVE"
     assert till.happened[0] == "reserve"
 
@@ -219,7 +242,7 @@ def test_a_split_that_is_not_random_is_noticed_and_no_membership_figure_believed
     """Held-out patients from a blurring scanner: the loss attack must not be blamed on the model."""
     smooth = [Person(0.5 * one.images + 0.25) for one in world[2]]
     till = Till()
-    outcome = audit_release(
+    outcome = audited(
         world[0],
         world[1],
         smooth,

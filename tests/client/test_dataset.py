@@ -1,13 +1,15 @@
 """From the vault to arrays: grouped by patient, on the task's grid, depending on nothing but the patient."""
 
+from dataclasses import dataclass
+
 import numpy as np
 import pytest
 from tests.client.crafted import make_node, speckle
 
+from sonoshare_client.vault import dataset
 from sonoshare_client.vault.dataset import grid
 from sonoshare_client.vault.store import Vault
 from sonoshare_client.vault.stored_image import StoredImage
-from sonoshare_shared.errors import InputError
 from sonoshare_shared.protocol.documents import Task
 
 TASK = Task(
@@ -36,7 +38,7 @@ def image(seed, label="benign", device="GE Logiq 7", mask=None, box=None):
 def test_case_49_a_patient_with_many_images_is_one_entry(home):
     store(home, *[("Ann", image(seed)) for seed in range(40)], ("Bob", image(99, "malignant")))
     with Vault(home) as vault:
-        patients = grid(vault, TASK, 16).patients
+        patients = grid(vault, vault.patients(), TASK, 16).patients
         assert sorted(len(patient) for patient in patients) == [1, 40]
         assert [patient.pseudonym for patient in patients] == sorted(patient.pseudonym for patient in patients)
 
@@ -51,7 +53,7 @@ def test_arrays_have_the_promised_forms(home):
         ("Ann", image(3, "normal", "GE Logiq 7", np.zeros((50, 80), np.uint8))),
     )
     with Vault(home) as vault:
-        (ann,) = grid(vault, TASK, 32).patients
+        (ann,) = grid(vault, vault.patients(), TASK, 32).patients
     assert (ann.images.shape, ann.images.dtype) == ((3, 32, 32), np.float32)
     assert 0 <= ann.images.min() <= ann.images.max() <= 1
     assert (ann.masks.shape, ann.masks.dtype) == ((3, 32, 32), np.bool_)
@@ -69,10 +71,12 @@ def test_case_55_a_patients_arrays_do_not_depend_on_other_patients(home):
     store(home, ("Ann", image(1)))
     with Vault(home) as vault:
         pseudonym = vault.pseudonym("Ann")
-        alone = grid(vault, TASK, 16).patients[0]
+        alone = grid(vault, vault.patients(), TASK, 16).patients[0]
     store(home, *[(f"patient {seed}", image(seed, "malignant")) for seed in range(2, 12)])
     with Vault(home) as vault:
-        among = next(patient for patient in grid(vault, TASK, 16).patients if patient.pseudonym == pseudonym)
+        among = next(
+            patient for patient in grid(vault, vault.patients(), TASK, 16).patients if patient.pseudonym == pseudonym
+        )
     assert np.array_equal(alone.images, among.images)
     assert alone.held_out == among.held_out
 
@@ -80,7 +84,7 @@ def test_case_55_a_patients_arrays_do_not_depend_on_other_patients(home):
 def test_trained_and_held_out_are_disjoint_and_all(home):
     store(home, *[(f"patient {seed}", image(seed)) for seed in range(60)])
     with Vault(home) as vault:
-        patients = grid(vault, TASK, 8)
+        patients = grid(vault, vault.patients(), TASK, 8)
     trained, held_out = ({patient.pseudonym for patient in side} for side in (patients.trained, patients.held_out))
     assert trained
     assert held_out
@@ -88,11 +92,75 @@ def test_trained_and_held_out_are_disjoint_and_all(home):
     assert len(trained | held_out) == 60
 
 
-def test_unknown_classes_are_named_with_their_number_and_nobody_else(home):
-    store(home, ("Ann Secret", image(1, "maligant")), ("Ann Secret", image(2, "maligant")), ("Bob", image(3)))
-    with Vault(home) as vault, pytest.raises(InputError) as refused:
-        grid(vault, TASK, 16)
-    text = str(refused.value)
-    assert "'maligant' (2 images)" in text
-    assert "benign, malignant, normal" in text
-    assert "Secret" not in text
+def test_a_patient_with_an_unknown_class_takes_no_part_whichever_side_and_nobody_else_is_touched(home):
+    many = [(f"patient {seed}", image(seed)) for seed in range(30)]
+    strange = [(name, image(seed + 100, "cyst")) for seed, (name, _) in enumerate(many[:12])]
+    store(home, *many)
+    before = opened(home)
+    store(home, *strange)
+    after = opened(home)
+    with Vault(home) as vault:
+        gone = {vault.pseudonym(name) for name, _ in strange}
+        sides = {patient.held_out for patient in vault.patients() if patient.pseudonym in gone}
+    assert sides == {True, False}
+    assert set(after.images) == set(before.images) - gone
+    assert after.left_out == {"class 'cyst' is not of the task": 12}
+    assert all(np.array_equal(after.images[one], before.images[one]) for one in after.images)
+
+
+@dataclass(frozen=True)
+class Opened:
+    images: dict
+    left_out: dict
+
+
+def opened(home):
+    with Vault(home) as vault:
+        patients = grid(vault, vault.patients(), TASK, 16)
+    return Opened({one.pseudonym: one.images for one in patients.patients}, dict(patients.left_out))
+
+
+def damaged(home, vault, writer):
+    writer.add("X", image(99))
+    writer.flush()
+    (blob,) = (ref.blob for ref in vault.images() if ref.pseudonym == vault.pseudonym("X"))
+    (home.vault_path / "blobs" / blob).write_bytes(b"not sealed")
+
+
+def missing(home, vault, writer):
+    damaged(home, vault, writer)
+    (blob,) = (ref.blob for ref in vault.images() if ref.pseudonym == vault.pseudonym("X"))
+    (home.vault_path / "blobs" / blob).unlink()
+
+
+def too_large(home, vault, writer):
+    large = image(99)
+    object.__setattr__(large, "pixels", np.zeros((8, 5000), np.uint8))
+    writer.add("X", large)
+
+
+def with_a_box(box):
+    def add(home, vault, writer):
+        writer.add("X", image(99, box=box))
+
+    return add
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [damaged, missing, too_large, with_a_box((0.1, 0.1, float("nan"), 0.2)), with_a_box((0.1, 0.1, 1e30, 0.2))],
+)
+def test_whatever_is_wrong_with_a_patient_leaves_that_patient_out(home, spoil):
+    store(home, ("Ann", image(1)), ("Bob", image(2, "malignant")))
+    before = opened(home)
+    with Vault(home) as vault, vault.writing() as writer:
+        spoil(home, vault, writer)
+    after = opened(home)
+    assert set(after.images) == set(before.images)
+    assert sum(after.left_out.values()) == 1
+
+
+def test_of_a_patient_with_very_many_images_the_first_count(home, monkeypatch):
+    monkeypatch.setattr(dataset, "MOST_IMAGES", 5)
+    store(home, *[("Ann", image(seed)) for seed in range(9)], ("Bob", image(99)))
+    assert sorted(map(len, opened(home).images.values())) == [1, 5]

@@ -1,11 +1,11 @@
-"""Intake finds one person under two identifiers, and holds the later one back until somebody has decided."""
+"""Intake finds one person under two identifiers, and holds both back until somebody has decided."""
 
 import numpy as np
 import pytest
 from tests.client.crafted import make_node, write_labels
 
 from sonoshare_client.intake.ingest import EARLIER, ingest
-from sonoshare_client.intake.twins import compare_new, draw_pair, require_compared
+from sonoshare_client.intake.twins import compare_new, draw_pair
 from sonoshare_client.vault.store import Vault
 from sonoshare_client.vault.stored_image import StoredImage
 from sonoshare_shared.errors import InputError
@@ -42,11 +42,11 @@ def people(home):
         return {names[patient.pseudonym] for patient in vault.patients()}
 
 
-def test_the_later_patient_is_held_back_until_a_person_decides(home, folder):
+def test_both_of_a_pair_are_held_back_until_a_person_decides(home, folder):
     report = ingest(home, folder)
     assert [twin.sources for twin in report.twins] == [("ann.png", "bob.png")]
     assert report.twins[0].score > 0.7
-    assert people(home) == {"Ann", "Cora"}
+    assert people(home) == {"Cora"}
     with Vault(home) as vault, vault.writing() as writer:
         with pytest.raises(InputError, match="no pair 99"):
             writer.two_people(99)
@@ -73,7 +73,7 @@ def test_a_later_intake_is_compared_with_the_earlier_ones(home, folder):
     (folder / "labels.csv").write_text("".join([table[0], *table[3:]]))
     (twin,) = ingest(home, folder).twins
     assert twin.sources == (EARLIER, "bob.png")
-    assert people(home) == {"Ann", "Cora"}
+    assert people(home) == {"Cora"}
 
 
 def test_the_very_picture_of_another_patient_makes_the_rest_of_that_patient_suspicious(home, folder, pictures):
@@ -81,22 +81,21 @@ def test_the_very_picture_of_another_patient_makes_the_rest_of_that_patient_susp
     report = ingest(home, folder)
     assert report.conflicts == 1
     assert [twin.sources for twin in report.twins] == [("ann.png", "bob2.png")]
-    assert people(home) == {"Ann", "Cora"}
+    assert people(home) == {"Cora"}
 
 
-def test_an_interrupted_comparison_is_noticed_and_made_up_for(home, pictures):
-    grey = [np.rint(255 * picture).astype(np.uint8) for picture in (pictures[0], pictures[0] ** 0.7)]
+def test_who_was_never_compared_joins_no_study_until_an_interrupted_comparison_is_made_up_for(home, pictures):
+    grey = [np.rint(255 * picture).astype(np.uint8) for picture in (pictures[0], pictures[0] ** 0.7, pictures[1])]
     with Vault(home) as vault:
         with vault.writing() as writer:
-            for name, pixels in zip(("Ann", "Bob"), grey, strict=True):
+            for name, pixels in zip(("Ann", "Bob", "Cora"), grey, strict=True):
                 writer.add(name, StoredImage(pixels, None, None, "benign", ""))
-        with pytest.raises(InputError, match="never compared"):
-            require_compared(vault)
+        assert vault.enrolled("early", settle=False) == ()
         with vault.writing() as writer:
             compare_new(vault, writer)
-        require_compared(vault)
+        assert [one.pseudonym for one in vault.enrolled("later")] == [vault.pseudonym("Cora")]
         assert len(vault.twins()) == 1
-    assert people(home) == {"Ann"}
+    assert people(home) == {"Cora"}
 
 
 def test_pairs_are_drawn_for_the_hospitals_eyes(home, folder, tmp_path):

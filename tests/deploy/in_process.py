@@ -12,7 +12,9 @@ from sonoshare_client.agent.service import Agent
 from sonoshare_client.intake.ingest import ingest
 from sonoshare_client.node import witness
 from sonoshare_client.node.home import NodeHome
-from sonoshare_client.node.policy import AuditRules, BudgetRules, CohortRules, Policy
+from sonoshare_client.node.policy import AuditRules, BudgetRules, CohortRules, FederationRules, Policy
+from sonoshare_client.vault.dataset import TrainingSet, grid
+from sonoshare_client.vault.store import Vault
 from sonoshare_deploy.provision import create_coordinator
 from sonoshare_server.consortium import terms
 from sonoshare_server.consortium.admission import admit
@@ -101,6 +103,7 @@ def policy(**budget) -> Policy:
             maximum_tolerated_share=0.9,
             maximum_tolerated_auc=0.99,
         ),
+        federation=FederationRules(reply_slot_seconds=0),
     )
 
 
@@ -189,6 +192,13 @@ def copied(world: World, folder: Path) -> World:
     nodes = {hospital: Node.open(NodeHome.open(folder / hospital)) for hospital in HOSPITALS}
     fleet = DirectFleet({hospital: Agent(node) for hospital, node in nodes.items()})
     return World(CoordinatorHome(folder / "coordinator"), nodes, fleet)
+
+
+def patients_of(world: World, hospital: str, size: int) -> TrainingSet:
+    """A hospital's patients of the study, by its own eyes: the agent itself opens them under a charge only."""
+    plan = world.study.plan
+    with Vault(world.nodes[hospital].home) as vault:
+        return grid(vault, vault.enrolled(plan.study, settle=False), plan.task, size)
 
 
 def pipeline(world: World) -> Pipeline:

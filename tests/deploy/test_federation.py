@@ -201,16 +201,6 @@ def test_a_line_of_the_event_log_that_was_cut_costs_itself_alone(world):
     assert [event["kind"] for event in study.events()][-2:] == ["first", "second"]
 
 
-def test_the_size_of_a_vault_is_asked_once_for_a_plan(world):
-    rounds.run_round(world.coordinator(), 1)
-    for node in world.nodes.values():
-        rules = node.home.policy()
-        more = rules.cohort.model_copy(update={"minimum_trained": 10_000})
-        node.home.policy_path.write_text(policy_text(rules.model_copy(update={"cohort": more})))
-    rounds.run_round(world.coordinator(), 2)
-    assert world.study.state.rounds_done == 2
-
-
 def test_case_39_a_server_killed_between_aggregate_and_commit_completes_once(world, monkeypatch):
     def killed(*_args):
         raise KeyboardInterrupt
@@ -338,7 +328,12 @@ def test_a_release_is_audited_signed_sealed_and_verified(world, tmp_path):
     assert {h: s.predicate.verdict for h, s in said.items()} == dict.fromkeys(HOSPITALS, "PASS"), [
         s.predicate.reasons for s in said.values()
     ]
-    bundle = steps.finish(facts_for(world.home, world.study, datetime(2026, 1, 2, 3, 4, 5, 6, tzinfo=UTC)))
+    facts = facts_for(world.home, world.study, datetime(2026, 1, 2, 3, 4, 5, 6, tzinfo=UTC))
+    charged_since = copied(world, tmp_path / "charged since")
+    charged_since.nodes["north"].ledger.reserve(ChargeRequest("study", "another audit", (PureDP(5.0),), 3e-3, 30))
+    with pytest.raises(FederationError, match="north did not sign"):
+        pipeline(charged_since).finish(facts)
+    bundle = steps.finish(facts)
     verified = verify_release(bundle, world.home.roster_envelope, now=datetime.now(UTC))
     assert verified.manifest.counts == {"benign": 8, "malignant": 8}
     # Nothing public says more than the day, and the verdicts are bound to the adapter.
@@ -426,17 +421,3 @@ def result_of(frame):
 
 def _payload(envelope):
     return base64.b64decode(envelope.payload)
-
-
-def test_a_vault_that_does_not_fit_is_refused_without_a_word_about_its_patients(world, monkeypatch):
-    def strange(*_args):
-        raise InputError("the vault holds 'secret-class' (17 images)")
-
-    monkeypatch.setattr("sonoshare_client.agent.node.grid", strange)
-    with pytest.raises(FederationError):
-        rounds.train(world.coordinator())
-    for refusal in events(world, "refused"):
-        assert "secret-class" not in str(refusal)
-        assert "17" not in refusal["reason"]
-    assert events(world, "refused")
-    assert all(len(node.ledger.entries()) == 1 for node in world.nodes.values())

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import numpy as np
 import pytest
-from tests.deploy.in_process import HOSPITALS, build, copied, pipeline, policy
+from tests.deploy.in_process import HOSPITALS, build, copied, patients_of, pipeline, policy
 from tests.small_ballot import SIZE, small_ballot
 
 from sonoshare_client.agent import calibrating
@@ -87,7 +87,7 @@ def test_every_trained_patient_votes_once_and_no_held_out_one(world, monkeypatch
 
     monkeypatch.setattr(calibrating, "draw_votes", exact)
     collect_votes(world.coordinator())
-    trained = [len(world.nodes[h].patients(world.study.plan, SIZE).trained) for h in HOSPITALS]
+    trained = [len(patients_of(world, h, SIZE).trained) for h in HOSPITALS]
     assert list(counted.values()) == trained
     assert [sum(votes_in(world, h).votes) for h in HOSPITALS] == trained
 
@@ -101,7 +101,7 @@ def test_a_patient_votes_by_an_image_with_its_own_label_and_box(world, monkeypat
 
     monkeypatch.setattr(Ballot, "chosen", watched)
     collect_votes(world.coordinator())
-    patients = [p for h in HOSPITALS for p in world.nodes[h].patients(world.study.plan, SIZE).trained]
+    patients = [p for h in HOSPITALS for p in patients_of(world, h, SIZE).trained]
     assert len(asked) == len(patients)
     for (image, label, box), patient in zip(asked, patients, strict=True):
         rows = [row for row in range(len(patient)) if np.array_equal(patient.images[row], image[0])]

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 import numpy as np
 import pytest
-from tests.deploy.in_process import HOSPITALS, build, copied, pipeline
+from tests.deploy.in_process import HOSPITALS, build, copied, patients_of, pipeline
 
 from sonoshare_server.consortium import terms
 from sonoshare_server.federation import rounds
@@ -31,7 +31,7 @@ def audited(tmp_path_factory, archives):
     rounds.train(world.coordinator())
     phantoms = simulate(16, seed=91, size=32)
     images = phantoms.images.copy()
-    images[COPIED] = world.nodes["north"].patients(world.study.plan, 32).trained[0].images[0]
+    images[COPIED] = patients_of(world, "north", 32).trained[0].images[0]
     images[9] = images[COPIED][:, ::-1]
     samples = Samples(images, phantoms.masks, np.arange(16) % 2, np.full(16, -1), phantoms.boxes)
     build_candidate(

@@ -1,6 +1,7 @@
 """The model as the loss attack meets it: denoising losses of a patient's images under shared public draws."""
 
 from collections.abc import Sequence
+from typing import Final
 
 import numpy as np
 import torch
@@ -12,6 +13,8 @@ from sonoshare_shared.science.model.loss import denoising_loss
 from sonoshare_shared.science.model.network import ConditionedUNet
 
 _ABSENT = -1
+ROWS_AT_ONCE: Final = 64
+"""Images times draws of one patient that are computed together: a patient with many images takes no more memory."""
 
 
 class ModelAttack:
@@ -35,18 +38,21 @@ class ModelAttack:
             times: int64 [D].
             noise: float32 [D, S, S], the same for every image.
         """
-        images, draws = len(patient), len(times)
-        rows = np.repeat(np.arange(images), draws)
-        condition = Condition.of(patient.labels[rows], patient.scanners[rows], patient.boxes[rows])
-        values = denoising_loss(
-            self._model,
-            torch.from_numpy(patient.images[rows])[:, None],
-            None,
-            condition,
-            torch.from_numpy(np.tile(times, images)),
-            torch.from_numpy(np.tile(noise, (images, 1, 1)))[:, None],
-        )
-        losses: NDArray[np.float64] = values.double().numpy().reshape(images, draws)
+        draws = len(times)
+        rows, turns = np.repeat(np.arange(len(patient)), draws), np.tile(np.arange(draws), len(patient))
+        parts = []
+        for start in range(0, len(rows), ROWS_AT_ONCE):
+            row, turn = rows[start : start + ROWS_AT_ONCE], turns[start : start + ROWS_AT_ONCE]
+            values = denoising_loss(
+                self._model,
+                torch.from_numpy(patient.images[row])[:, None],
+                None,
+                Condition.of(patient.labels[row], patient.scanners[row], patient.boxes[row]),
+                torch.from_numpy(times[turn]),
+                torch.from_numpy(noise[turn])[:, None],
+            )
+            parts.append(values.double().numpy())
+        losses: NDArray[np.float64] = np.concatenate(parts).reshape(len(patient), draws)
         return losses
 
     def reference(self, images: NDArray[np.float32]) -> Sequence[PatientArrays]:

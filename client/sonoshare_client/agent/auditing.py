@@ -1,7 +1,8 @@
 """Auditing a candidate on this hospital's patients, and the signed statement about it.
 
-What can be written before the charge is written before it, and a statement that was signed is given again: a full disk
-or a kill costs an audit only between its charge and the one small file that holds what it found.
+Whatever can be refused is refused before the charge, by public things alone; the vault is opened after it. What can
+be written before the charge is written before it, and a statement that was signed is given again: a full disk or a
+kill costs an audit only between its charge and the one small file that holds what it found.
 """
 
 import io
@@ -13,7 +14,7 @@ from PIL import Image, UnidentifiedImageError
 
 from sonoshare_client.agent.attack import ModelAttack
 from sonoshare_client.agent.node import Node
-from sonoshare_client.audit.auditor import AuditOutcome, audit_release
+from sonoshare_client.audit.auditor import Audited, AuditOutcome, audit_release
 from sonoshare_client.audit.payment import LedgerPayment
 from sonoshare_client.own_eyes.kept_pictures import keep_pictures
 from sonoshare_privacy.audits.gate import Cohort
@@ -57,8 +58,6 @@ def audit_candidate(
     signed = node.statement_path(files.digest)
     if signed.exists():
         return Envelope.load(signed), b""
-    _keep_public(node, plan, files)
-    patients = node.patients(plan, candidate.size)
     nominal = plan.cohorts[node.hospital]
     payment = LedgerPayment(
         node.ledger,
@@ -68,10 +67,17 @@ def audit_candidate(
         nominal=nominal,
         max_candidates=plan.audit.max_candidates,
     )
+    payment.require_allowed()
+    _keep_public(node, plan, files)
+
+    def open_patients() -> Audited:
+        patients = node.patients(plan, candidate.size, payment.reservation)
+        return Audited(patients.trained, patients.held_out)
+
     outcome = audit_release(
         _pictures(files),
-        patients.trained,
-        patients.held_out,
+        open_patients,
+        size=candidate.size,
         plan=plan.audit,
         cohort=Cohort.nominal(nominal, plan.audit.held_out_fraction),
         payment=payment,

@@ -2,10 +2,11 @@
 
 Each trained patient votes once, by one of their images drawn by the system's randomness: for the cluster of phantoms
 that it lies nearest to among those of its class. What leaves are the noisy counts of all options, charged as one pure
-epsilon event before the noise is drawn. Held-out patients do not vote: what they have no part in is what audits
+epsilon event before the vault is opened. Held-out patients do not vote: what they have no part in is what audits
 compare with.
 """
 
+import logging
 import secrets
 from collections.abc import Sequence
 
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from sonoshare_client.agent.node import Node
 from sonoshare_client.vault.dataset import PatientArrays
 from sonoshare_privacy.budget import ChargeRequest
-from sonoshare_privacy.mechanisms.votes import draw_votes
+from sonoshare_privacy.mechanisms.votes import ABSTAINS, draw_votes
 from sonoshare_shared.errors import IntegrityError, PolicyError
 from sonoshare_shared.protocol.canonical import sha256_hex
 from sonoshare_shared.protocol.documents import StudyPlan
@@ -27,6 +28,7 @@ from sonoshare_shared.science.calibration.ballot import Ballot, ballot_from
 from sonoshare_shared.science.model.profiles import profile_named
 
 PURPOSE = "calibration of"
+_log = logging.getLogger(__name__)
 
 
 def vote(node: Node, plan: StudyPlan, payload: bytes) -> tuple[Envelope, bytes]:
@@ -55,8 +57,6 @@ def vote(node: Node, plan: StudyPlan, payload: bytes) -> tuple[Envelope, bytes]:
     if ballot.classes != len(plan.task.classes):
         raise IntegrityError("the ballot is not for the plan's classes", remedy="make one for the plan's task")
     _require_first(node, plan)
-    patients = node.patients(plan, profile_named(plan.profile).size).trained
-    chosen = _choices(ballot, patients)
     reservation = node.ledger.reserve(
         ChargeRequest(
             study=plan.study,
@@ -66,7 +66,8 @@ def vote(node: Node, plan: StudyPlan, payload: bytes) -> tuple[Envelope, bytes]:
             nominal_cohort=plan.cohorts[node.hospital],
         )
     )
-    votes = draw_votes(chosen, ballot.options, terms.epsilon)
+    patients = node.patients(plan, profile_named(plan.profile).size, reservation).trained
+    votes = draw_votes(_choices(ballot, patients), ballot.options, terms.epsilon)
     node.ledger.commit(reservation)
     node.record("voted", options=ballot.options)
     return _signed(node, plan, terms, votes), b""
@@ -90,7 +91,11 @@ def _choices(ballot: Ballot, patients: Sequence[PatientArrays]) -> NDArray[np.in
     chosen = np.empty(len(patients), dtype=np.int64)
     for place, patient in enumerate(patients):
         row = secrets.randbelow(len(patient))
-        chosen[place] = ballot.chosen(patient.images[[row]], patient.labels[[row]], patient.boxes[[row]])[0]
+        try:
+            chosen[place] = ballot.chosen(patient.images[[row]], patient.labels[[row]], patient.boxes[[row]])[0]
+        except Exception as error:  # noqa: BLE001 - one patient's image must not decide whether the others vote
+            _log.warning("a patient abstains: %s", type(error).__name__)
+            chosen[place] = ABSTAINS
     return chosen
 
 

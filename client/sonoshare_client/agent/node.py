@@ -1,7 +1,7 @@
 """What an agent holds open: one hospital's key, ledger, vault, stored replies, and models it has loaded.
 
-Everything is opened once and stays warm between requests; the policy and the roster are read anew for each request,
-so that a change of the hospital's rules takes effect at once.
+Everything is opened once and stays warm between requests, and nothing stays that the hospital has changed: policy,
+budgets and roster are read anew for each request, and patients whenever the vault's generation is another.
 """
 
 import logging
@@ -13,18 +13,16 @@ from pathlib import Path
 from sonoshare_client.agent.canary_store import CanaryStore
 from sonoshare_client.agent.ledger_heads import require_logged_heads, require_signed_heads
 from sonoshare_client.agent.replies import ReplyStore
-from sonoshare_client.intake.twins import require_compared
 from sonoshare_client.node.evidence import EvidenceFolder
 from sonoshare_client.node.home import NodeHome
 from sonoshare_client.node.ledger import open_ledger
 from sonoshare_client.node.log_copy import LogCopy
-from sonoshare_client.node.policy import check_cohort
 from sonoshare_client.node.witness import pinned_roster
 from sonoshare_client.vault.dataset import TrainingSet, grid
-from sonoshare_client.vault.store import Vault
+from sonoshare_client.vault.store import Vault, generation_of
+from sonoshare_privacy.budget import Reservation
 from sonoshare_privacy.ledger import Ledger
-from sonoshare_shared.durable import write_atomically
-from sonoshare_shared.errors import RefusedError, SonoShareError
+from sonoshare_shared.errors import LedgerError
 from sonoshare_shared.events import EventLog
 from sonoshare_shared.protocol.documents import Roster, StudyPlan
 from sonoshare_shared.protocol.envelope import Envelope
@@ -34,6 +32,15 @@ from sonoshare_shared.science.model.base import IMPORTED, load_pinned_base
 from sonoshare_shared.science.model.network import ConditionedUNet
 
 _log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class _Opened:
+    """Patients in memory: for which study, task and size, and of which generation of the vault."""
+
+    place: tuple[str, str, int]
+    generation: int
+    patients: TrainingSet
 
 
 @dataclass
@@ -61,7 +68,7 @@ class Node:
     evidence: EvidenceFolder
     challenge: str = field(default_factory=lambda: secrets.token_hex(32))
     answered: dict[str, str] = field(default_factory=dict)
-    _sets: dict[tuple[str, int], TrainingSet] = field(default_factory=dict)
+    _opened: _Opened | None = None
 
     @classmethod
     def open(cls, home: NodeHome) -> "Node":
@@ -101,37 +108,50 @@ class Node:
         return pinned_roster(self.home.state_path)
 
     def record(self, kind: str, **fields: object) -> None:
-        """Append to the agent's event log."""
-        self.events.record(kind, **fields)
+        """Append to the agent's event log; one that cannot be written must not decide what is answered."""
+        try:
+            self.events.record(kind, **fields)
+        except OSError as error:
+            _log.warning("an event is lost: %s", error.strerror)
 
-    def patients(self, plan: StudyPlan, size: int) -> TrainingSet:
-        """The hospital's patients for a plan's task, from the vault the first time and from memory after.
+    def refresh(self) -> None:
+        """Let go of patients in memory if the vault has changed beside the running agent."""
+        if self._opened is not None and self._opened.generation != generation_of(self.home):
+            self._opened = None
+
+    def patients(self, plan: StudyPlan, size: int, paid: Reservation) -> TrainingSet:
+        """The hospital's patients who take part in a plan's study, for its task; the only way from agent to vault.
+
+        They are read again whenever an image or pair of the vault has changed: a patient who was forgotten is not in
+        what the next call returns. What a call has returned is used to the end of that request.
+
+        Args:
+            plan: the study.
+            size: side of the grid.
+            paid: the charge that pays for looking; it is open.
 
         Raises:
-            RefusedError: the vault does not fit the task or the hospital's own rules. What is wrong with it (classes,
-                counts) is said in the agent's log alone: a refusal leaves the hospital, and no charge covers it.
+            LedgerError: the charge is not open in the ledger.
+            InputError: the vault cannot be opened.
+            IntegrityError: its list of who takes part is damaged.
         """
-        try:
-            return self._fitting_patients(plan, size)
-        except SonoShareError as error:
-            _log.warning("the vault does not fit study %s: %s", plan.study, error)
-            raise RefusedError(
-                "this hospital's vault does not fit the study", remedy="see the agent's log at the hospital"
-            ) from None
-
-    def _fitting_patients(self, plan: StudyPlan, size: int) -> TrainingSet:
-        place = (plan.task.digest(), size)
-        if place not in self._sets:
-            with Vault(self.home) as vault:
-                require_compared(vault)
-                self._sets = {place: grid(vault, plan.task, size)}
-        patients = self._sets[place]
-        joined = self.home.state_path / "joined" / plan.digest()
-        if not joined.exists():
-            check_cohort(self.home.policy(), trained=len(patients.trained), held_out=len(patients.held_out))
-            # Settled for this plan: asked at every request, the answer would tell of each patient who comes or goes.
-            joined.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(joined, b"")
+        if paid.digest not in {one.digest for one in self.ledger.open_reservations()}:
+            raise LedgerError("patients are looked at under an open charge only", remedy="reserve first")
+        with Vault(self.home) as vault:
+            generation = vault.generation()  # first: what changes from here on is read again next time
+            enrolled = vault.enrolled(plan.study)
+            place = (plan.study, plan.task.digest(), size)
+            if self._opened is None or (self._opened.place, self._opened.generation) != (place, generation):
+                self._opened = None
+                self._opened = _Opened(place, generation, grid(vault, enrolled, plan.task, size))
+        patients = self._opened.patients
+        _log.info(
+            "study %s: %d trained and %d held-out patients take part; left out: %s",
+            plan.study,
+            len(patients.trained),
+            len(patients.held_out),
+            dict(patients.left_out) or "none",
+        )
         return patients
 
     def model(self, plan: StudyPlan, adapter: bytes) -> ConditionedUNet:

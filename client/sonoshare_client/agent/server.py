@@ -1,42 +1,107 @@
-"""The agent's Unix socket: one request at a time, in order, from whoever may open the socket file.
+"""The agent's Unix socket: requests are answered one at a time, and no peer can keep the others waiting.
+
+Each connection has a thread that receives one frame, waits for its turn, and sends the answer. A peer that sends
+slowly or not at all, or does not take its answer, costs its own connection: it is closed when a frame has not crossed
+within ``FRAME_SECONDS``. At most ``MOST_CONNECTIONS`` are open, and a frame has at most 1 GiB; who comes on top is
+turned away.
 
 The socket file's permissions are the access control: 0600, or 0660 with a group that the courier's user is in.
+
+Not promised: that a courier can reach the agent while others, who may open the socket too, hold every connection.
 """
 
 import logging
+import os
+import socket
 import socketserver
+import threading
 from pathlib import Path
+from typing import Any, Final, Protocol
 
-from sonoshare_client.agent.service import Agent
 from sonoshare_client.node.socket import receive_frame, send_frame
 from sonoshare_shared.errors import SonoShareError
 
+FRAME_SECONDS: Final = 120.0
+"""A frame of 1 GiB crosses a Unix socket in a few seconds."""
+
+MOST_CONNECTIONS: Final = 16
 _log = logging.getLogger(__name__)
 
 
-class AgentServer(socketserver.UnixStreamServer):
+class Answers(Protocol):
+    """Whatever answers frames, one at a time."""
+
+    def answer(self, frame: bytes) -> bytes:
+        """Answer one request frame."""
+
+
+class AgentServer(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
     """Serves an agent on a Unix socket.
 
     Args:
         path: the socket file; a stale one is replaced. Unix limits its length to 107 bytes.
         agent: answers the frames.
         group_access: let the socket file's group connect too.
+        group: id of that group; this process's own if absent.
+        frame_seconds: how long a frame may take to cross, in each direction.
+        most_connections: how many peers may be connected at a time.
     """
 
-    def __init__(self, path: Path, agent: Agent, *, group_access: bool = False) -> None:
+    daemon_threads = True
+    request_queue_size = MOST_CONNECTIONS
+
+    def __init__(
+        self,
+        path: Path,
+        agent: Answers,
+        *,
+        group_access: bool = False,
+        group: int | None = None,
+        frame_seconds: float = FRAME_SECONDS,
+        most_connections: int = MOST_CONNECTIONS,
+    ) -> None:
         path.unlink(missing_ok=True)
-        self.agent = agent
+        self.agent, self.turn, self.frame_seconds = agent, threading.Lock(), frame_seconds
+        self._room = threading.BoundedSemaphore(most_connections)
         super().__init__(str(path), _Handler)
+        if group is not None:
+            os.chown(path, -1, group)
         path.chmod(0o660 if group_access else 0o600)
+
+    def verify_request(self, request: Any, client_address: Any) -> bool:  # noqa: ARG002 - the base class passes both
+        """Turn a peer away where every connection is taken."""
+        if self._room.acquire(blocking=False):
+            return True
+        _log.warning("a peer was turned away: every connection is taken")
+        return False
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Give a peer its thread."""
+        try:
+            super().process_request(request, client_address)
+        except RuntimeError:  # no thread could be started
+            self._room.release()
+            raise
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        """Answer one peer, and make room for the next."""
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._room.release()
 
 
 class _Handler(socketserver.BaseRequestHandler):
     server: AgentServer
+    request: socket.socket
 
     def handle(self) -> None:
+        seconds = self.server.frame_seconds
         try:
-            frame = receive_frame(self.request)
-            send_frame(self.request, self.server.agent.answer(frame))
+            frame = receive_frame(self.request, seconds)
+            with self.server.turn:
+                answer = self.server.agent.answer(frame)
+            send_frame(self.request, answer, seconds)
         except (OSError, SonoShareError) as error:
             # The courier went away: its request will come again and find the stored reply.
             _log.warning("connection lost: %s", type(error).__name__)

@@ -1,9 +1,20 @@
 """What the agent answers, and in which order it does things: verify, record, act.
 
 For every request: the frame is parsed; the plan's signature, the hospital's own policy, the ledger, the log and the
-other hospitals' views are checked; a result that was given before is given again; only then is anything read from the
-vault. Refusals go back as the error's kind, message and remedy, which never hold anything of a patient. An error that
-is not one of ours goes back without its text, which might.
+other hospitals' views are checked; a result that was given before is given again; whatever else can be refused by
+public things is (the adapter, the ballot, the candidate, the number of audits); the ledger is charged, durably; only
+then is the vault opened.
+
+- A refusal *before* the charge names the error and its remedy: plan, policy, log, ledger and budget are public. It
+  and an answer that was given before leave at once.
+- A refusal *after* the charge is one constant frame, whatever went wrong, and so is the answer to any error that is
+  not one of ours. What went wrong is said in the agent's log and events, at the hospital.
+- Everything after a charge leaves at a public time slot (slots.py).
+
+Whether a request was charged is read off the ledger itself, so that no path of the code can forget it.
+
+Not promised: that a *whole* vault that does not open (its key is gone, its index is damaged) goes unnoticed: the
+constant refusal says that something failed. One patient's data cannot cause it: they leave that patient out.
 """
 
 import logging
@@ -19,9 +30,10 @@ from sonoshare_client.agent.calibrating import vote
 from sonoshare_client.agent.node import Node
 from sonoshare_client.agent.replies import Result
 from sonoshare_client.agent.signing import sign_manifest
+from sonoshare_client.agent.slots import SystemTiming, Timing, wait_for_slot
 from sonoshare_client.agent.training import train_round
 from sonoshare_client.agent.witnessing import introduced, require_shown, signed_view
-from sonoshare_client.node.policy import check_plan
+from sonoshare_client.node.policy import FederationRules, check_plan
 from sonoshare_client.node.witness import checked_plan
 from sonoshare_shared.errors import IntegrityError, PolicyError, SonoShareError
 from sonoshare_shared.protocol.canonical import sha256_hex
@@ -46,30 +58,67 @@ _log = logging.getLogger(__name__)
 
 
 class Agent:
-    """Answers frames for one hospital.
+    """Answers frames for one hospital, one at a time: its caller holds a lock, for the time of the slot too.
 
     Args:
         node: the hospital's vault, policy, ledger, key and state.
+        timing: the clock that slots are counted by.
     """
 
-    def __init__(self, node: Node) -> None:
+    def __init__(self, node: Node, timing: Timing | None = None) -> None:
         self._node = node
+        self._timing: Timing = timing or SystemTiming()
 
     def answer(self, frame: bytes) -> bytes:
-        """Answer one request frame; never raises for what a peer can send."""
+        """Answer one request frame, whatever a peer can send or a patient's data can cause.
+
+        Raises:
+            FederationError: the agent was stopped while a finished answer waited for its slot; asked again it is given.
+        """
+        arrived, before = self._timing.now(), self._ledger_head()
         try:
-            header, payload = decode_frame(frame)
-            request = _parsed(header)
-            self._node.record("request", request=request.kind)
-            return self._dispatch(request, payload)
+            answer = self._answered(frame)
         except SonoShareError as error:
-            self._node.record("refused", error=type(error).__name__, reason=error.message)
-            return _refused(type(error).__name__, error.message, error.remedy)
-        except Exception as error:  # noqa: BLE001 - the edge of the process: the text may hold patient data
-            place = traceback.extract_tb(error.__traceback__)[-1]
-            _log.error("request failed: %s at %s:%s", type(error).__name__, place.name, place.lineno)
-            self._node.record("failed", error=type(error).__name__)
-            return _refused(type(error).__name__, "the agent could not do this", "see the agent's log at the hospital")
+            answer = self._refused(error, charged=self._ledger_head() != before)
+        except Exception as error:  # noqa: BLE001 - the edge of the process: kind and text may tell of a patient
+            answer = self._withheld(error)
+        if self._ledger_head() != before:
+            wait_for_slot(self._timing, arrived, self._slot_seconds())
+        return answer
+
+    def _answered(self, frame: bytes) -> bytes:
+        self._node.refresh()
+        header, payload = decode_frame(frame)
+        request = _parsed(header)
+        self._node.record("request", request=request.kind)
+        return self._dispatch(request, payload)
+
+    def _refused(self, error: SonoShareError, *, charged: bool) -> bytes:
+        if charged:
+            return self._withheld(error)
+        self._node.record("refused", error=type(error).__name__, reason=error.message)
+        return _refused(type(error).__name__, error.message, error.remedy)
+
+    def _withheld(self, error: Exception) -> bytes:
+        """The constant refusal; what went wrong stays here. Only our own errors promise to hold no patient data."""
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        said = error.message if isinstance(error, SonoShareError) else ""
+        _log.error("request failed: %s at %s:%s %s", type(error).__name__, place.name, place.lineno, said)
+        self._node.record("failed", error=type(error).__name__, reason=said)
+        return WITHHELD
+
+    def _ledger_head(self) -> str | None:
+        try:
+            return self._node.ledger.head()
+        except SonoShareError:
+            return None
+
+    def _slot_seconds(self) -> float:
+        """The policy's; where that cannot be read, the cautious default."""
+        try:
+            return self._node.home.policy().federation.reply_slot_seconds
+        except SonoShareError:
+            return FederationRules().reply_slot_seconds
 
     def _dispatch(self, request: Request, payload: bytes) -> bytes:
         match request:
@@ -159,3 +208,7 @@ def _plan_entry(plan: StudyPlan) -> Entry:
 
 def _refused(error: str, message: str, remedy: str) -> bytes:
     return encode_frame(Reply(refusal=Refusal(error=error, message=message, remedy=remedy)))
+
+
+WITHHELD: Final = _refused("RefusedError", "this hospital did not answer", "ask the hospital; its agent's log says why")
+"""The one refusal after a charge, and for every error that is not one of ours."""

@@ -2,7 +2,8 @@
 
 The manifest must name a candidate for which this hospital has given a PASS, release exactly that candidate's images
 minus what the votes of all hospitals drop (none, unless the plan has a veto), and state for this hospital's patients no
-less epsilon than its ledger says.
+less epsilon than its ledger says *now*: what was charged since the statement (another candidate's audit, another
+round) counts.
 """
 
 from collections.abc import Sequence
@@ -88,9 +89,10 @@ def _own_statement(node: Node, manifest: ReleaseManifest) -> bytes:
 
 def _require_promise(node: Node, manifest: ReleaseManifest, statement: AuditStatement) -> None:
     stated = [budget for budget in manifest.privacy.hospitals if budget.hospital == node.hospital]
-    spent = statement.predicate
-    if len(stated) != 1 or stated[0].epsilon < spent.spent_epsilon or stated[0].delta < spent.spent_delta:
+    then = statement.predicate
+    now = node.ledger.spent(then.spent_delta, study=then.study)
+    if len(stated) != 1 or stated[0].epsilon < max(then.spent_epsilon, now.epsilon) or stated[0].delta < now.delta:
         raise RefusedError(
             "the manifest promises this hospital's patients more privacy than they have",
-            remedy="build it from the hospitals' statements",
+            remedy="state what the hospital's newest statement in this study says; it may have been charged since",
         )

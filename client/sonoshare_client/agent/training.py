@@ -15,12 +15,13 @@ from torch import Tensor
 
 from sonoshare_client.agent.node import Node
 from sonoshare_client.vault.dataset import PatientArrays
+from sonoshare_privacy.budget import Reservation
 from sonoshare_privacy.canaries import Canaries
 from sonoshare_privacy.patient_dp import PatientDP
 from sonoshare_privacy.patient_gradients.chunk import Batch
 from sonoshare_privacy.patient_gradients.per_patient import Loss
 from sonoshare_privacy.schedule import round_optimiser
-from sonoshare_shared.errors import PolicyError
+from sonoshare_shared.errors import LedgerError, PolicyError
 from sonoshare_shared.protocol.canonical import sha256_hex
 from sonoshare_shared.protocol.documents import StudyPlan
 from sonoshare_shared.protocol.documents.exchange import TRAIN_REPLY_PAYLOAD_TYPE, TrainReply, TrainRequest
@@ -54,10 +55,10 @@ def train_round(node: Node, plan: StudyPlan, request: TrainRequest, adapter: byt
     Raises:
         BudgetError: the hospital's budget does not allow the round; nothing was read.
         PolicyError: the plan's canaries have no room.
-        ModelError: the adapter does not fit, or the engine's self-check failed.
+        ModelError: the adapter does not fit, or the engine's self-check on made-up draws failed.
+        Exception: whatever goes wrong after the charge; see ``sonoshare_client.agent.service``.
     """
     model = node.model(plan, adapter).to(_device())
-    patients = node.patients(plan, model.profile.size).trained
     before = adapter_state(model, plan.trained)
     parameters = trained_parameters(model, plan.trained)
     dp = PatientDP(
@@ -71,10 +72,16 @@ def train_round(node: Node, plan: StudyPlan, request: TrainRequest, adapter: byt
         probe=probe(model, plan.mechanism.draws),
         rows_at_once=ROWS_AT_ONCE,
     )
-    drawing = PatientDraws(patients, plan.mechanism.draws, _device())
     canaries = _canaries(node, plan, dp.dimension)
+    drawing = PatientDraws((), plan.mechanism.draws, _device())
+
+    def open_patients(paid: Reservation | None) -> int:
+        if paid is None:
+            raise LedgerError("patients are trained on under a charge only", remedy="reserve first")
+        return drawing.hold(node.patients(plan, model.profile.size, paid).trained)
+
     outcome = dp.train(
-        patients=len(patients),
+        patients=open_patients,
         draw=drawing.draw,
         loss=loss_of(model),
         steps=plan.local_steps,
@@ -121,6 +128,11 @@ class PatientDraws:
 
     def __init__(self, patients: Sequence[PatientArrays], draws: int, device: torch.device) -> None:
         self._patients, self._draws, self._device = patients, draws, device
+
+    def hold(self, patients: Sequence[PatientArrays]) -> int:
+        """Draw from these patients from now on; returns how many they are."""
+        self._patients = patients
+        return len(patients)
 
     def draw(self, index: int, generator: torch.Generator) -> Batch:
         """K rows of one patient; every random choice comes from the generator."""

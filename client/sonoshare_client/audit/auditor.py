@@ -4,8 +4,9 @@ One implementation for the federation (model at hand, charges in the hospital's 
 ``sonoshare audit`` (a folder of images of any generator). The mathematics is ``sonoshare_privacy.audits``.
 
 Order, visibly: check, calibrate on public images, foresee (an audit that could not see ends here and costs
-nothing), score the patients, *reserve the charge*, draw the noise once, judge, *commit*, and only then return
-figures. A failure before the reserve charges nothing; a failure after it leaves the charge standing.
+nothing), *reserve the charge*, open the patients and score them, draw the noise once, judge, *commit*, and only then
+return figures. Whatever fails before the reserve is a function of public things and charges nothing; a failure after
+it leaves the charge standing.
 
 What an outcome reveals: noisy histograms (charged), and functions of them, of the candidate set and of public
 constants. The true number of patients, of images, any score, any name of a patient or image: never. Neighbouring
@@ -14,7 +15,7 @@ relation: add or remove one patient with all of their images; trained and held-o
 Does not promise: constant running time (it grows with the number of images and stays inside the hospital).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
@@ -75,6 +76,19 @@ class LossAttack(Protocol):
 
     def reference(self, images: NDArray[np.float32]) -> Sequence[Any]:
         """Public images as patients of one image each."""
+
+
+@dataclass(frozen=True)
+class Audited:
+    """The patients of an audit.
+
+    Args:
+        trained: patients that may have been trained on.
+        held_out: patients that were not; none of them is in ``trained``.
+    """
+
+    trained: Sequence[PatientImages]
+    held_out: Sequence[PatientImages]
 
 
 @dataclass(frozen=True)
@@ -227,9 +241,9 @@ class _Audit:
 
 def audit_release(
     candidates: Pictures,
-    trained: Sequence[PatientImages],
-    held_out: Sequence[PatientImages],
+    open_patients: Callable[[], Audited],
     *,
+    size: int,
     plan: AuditPlan,
     cohort: Cohort,
     payment: Payment,
@@ -244,8 +258,8 @@ def audit_release(
 
     Args:
         candidates: pictures [n, S, S] in 0..1, n >= 1; read in parts, several times over.
-        trained: patients that may have been trained on.
-        held_out: patients that were not; none of them is in ``trained``.
+        open_patients: called once the charge is durable, never before; gives the patients, on the same grid.
+        size: side S of the grid.
         plan: thresholds and budgets. Without ``attack`` nothing of ``epsilon_membership`` is spent.
         cohort: nominal (public) numbers of patients.
         payment: where the charge is made durable.
@@ -261,11 +275,11 @@ def audit_release(
         The outcome. An audit that could not have seen a tolerated leak is INCONCLUSIVE and charged nothing.
 
     Raises:
-        InputError: the candidates or patients are not square grey images of one size.
+        InputError: the candidates (before the charge) or patients (after it) are not grey images of this grid.
         BudgetError: the budget does not allow the charge; nothing was released.
         PolicyError: the plan's number of audits is used up.
     """
-    size = _common_size(candidates, [*trained, *held_out])
+    _require_grid(candidates, size)
     if clusters and len(clusters) != len(candidates):
         raise InputError("a veto needs the cluster of every candidate", remedy="sample the candidate again")
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
@@ -282,15 +296,16 @@ def audit_release(
         audit.findings["foresight"] = blind
         return audit.outcome(smallest, 0.0)
 
-    of_copies, nearest = _score_copies(detector, candidates, trained, held_out, device)
-    scored = _Scored(
-        copies=of_copies,
-        loss=_score_losses(attack, trained, held_out, reference) if attack else None,
-        blind=_score_blindly(trained, held_out, reference) if epsilon_baseline > 0 else None,
-        flagged=veto.flags(of_copies.trained, nearest, clusters, detector.threshold) if clusters else None,
-    )
     events = _events(plan, loss=attack is not None, epsilon_baseline=epsilon_baseline, votes=bool(clusters))
     payment.reserve(events)
+    patients = _opened(open_patients, size)
+    of_copies, nearest = _score_copies(detector, candidates, patients, device)
+    scored = _Scored(
+        copies=of_copies,
+        loss=_score_losses(attack, patients, reference) if attack else None,
+        blind=_score_blindly(patients, reference) if epsilon_baseline > 0 else None,
+        flagged=veto.flags(of_copies.trained, nearest, clusters, detector.threshold) if clusters else None,
+    )
     audit.draw_and_judge(scored, epsilon_baseline, clusters, below)
     payment.commit()
     return audit.outcome(smallest, sum(event.epsilon for event in events))
@@ -314,48 +329,45 @@ def _veto_of(plan: AuditPlan) -> VetoPlan:
     return plan.veto
 
 
-def _common_size(candidates: Pictures, patients: Sequence[PatientImages]) -> int:
+def _require_grid(candidates: Pictures, size: int) -> None:
     first = candidates[:1]
     if first.ndim != 3 or len(first) == 0:
         raise InputError("there is no synthetic image to audit", remedy="name a folder with images")
-    size = int(first.shape[1])
-    if any(one.images.ndim != 3 or one.images.shape[1:] != (size, size) for one in patients):
+    if first.shape[1:] != (size, size):
+        raise InputError("the candidates are not on the audit's grid", remedy="bring them to one size")
+
+
+def _opened(open_patients: Callable[[], Audited], size: int) -> Audited:
+    patients = open_patients()
+    everybody = (*patients.trained, *patients.held_out)
+    if any(one.images.ndim != 3 or one.images.shape[1:] != (size, size) for one in everybody):
         raise InputError("patients and candidates are not on the same grid", remedy="bring both to one size")
-    return size
+    return patients
 
 
 def _score_copies(
-    detector: copies.CopyDetector,
-    candidates: Pictures,
-    trained: Sequence[PatientImages],
-    held_out: Sequence[PatientImages],
-    device: str,
+    detector: copies.CopyDetector, candidates: Pictures, patients: Audited, device: str
 ) -> tuple[_Scores, NDArray[np.int64]]:
     """Best copy score of every patient, and which candidate has it for each trained patient."""
-    everybody = [one.images for one in (*trained, *held_out)]
-    found, count = copies.patient_nearest(candidates, everybody, device, detector.looks), len(trained)
+    everybody = [one.images for one in (*patients.trained, *patients.held_out)]
+    found, count = copies.patient_nearest(candidates, everybody, device, detector.looks), len(patients.trained)
     return _Scores(found.scores[:count], found.scores[count:], detector.bins), found.candidate[:count]
 
 
-def _score_losses(
-    attack: LossAttack,
-    trained: Sequence[PatientImages],
-    held_out: Sequence[PatientImages],
-    reference: NDArray[np.float32],
-) -> _Scores:
+def _score_losses(attack: LossAttack, patients: Audited, reference: NDArray[np.float32]) -> _Scores:
     """Scores of all patients by the loss attack, and coarse bins around those of public phantoms."""
     size = reference.shape[1]
     public = attack.reference(reference[:_LOSS_REFERENCE])
     of_public, of_trained, of_held_out = (
-        membership.loss_scores(group, attack.losses, size) for group in (public, trained, held_out)
+        membership.loss_scores(group, attack.losses, size) for group in (public, patients.trained, patients.held_out)
     )
     return _Scores(of_trained, of_held_out, membership.rough_bins(of_public))
 
 
-def _score_blindly(
-    trained: Sequence[PatientImages], held_out: Sequence[PatientImages], reference: NDArray[np.float32]
-) -> _Scores:
+def _score_blindly(patients: Audited, reference: NDArray[np.float32]) -> _Scores:
     """Scores of all patients by the blind baseline, and coarse bins around those of public phantoms."""
-    of_trained, of_held_out = (membership.blind_scores([one.images for one in group]) for group in (trained, held_out))
+    of_trained, of_held_out = (
+        membership.blind_scores([one.images for one in group]) for group in (patients.trained, patients.held_out)
+    )
     public = membership.blind_scores([image[None] for image in reference])
     return _Scores(of_trained, of_held_out, membership.rough_bins(public))

@@ -17,7 +17,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from sonoshare_client.audit.auditor import AuditOutcome, audit_release
+from sonoshare_client.audit.auditor import Audited, AuditOutcome, audit_release
 from sonoshare_client.audit.payment import Payment
 from sonoshare_privacy.audits.copies import Nearest, patient_nearest
 from sonoshare_privacy.audits.gate import Cohort
@@ -113,8 +113,8 @@ class FolderAudit:
         nominal = cohort or self.cohort
         return audit_release(
             self.candidates,
-            self.trained,
-            self.held_out,
+            lambda: Audited(self.trained, self.held_out),
+            size=GRID_PX,
             plan=plan,
             cohort=nominal,
             payment=payment,

@@ -1,14 +1,14 @@
 """Where an audit is charged: a hospital's ledger, or nowhere but in the outcome.
 
-A payment is reserved before the first noisy number is drawn and committed before any figure is returned, so that a
-crash in between leaves the charge standing.
+A payment is reserved before the first patient is looked at and committed before any figure is returned, so that a
+crash in between leaves the charge standing, and no refusal tells of a patient.
 """
 
 from typing import Final, Protocol
 
 from sonoshare_privacy.budget import ChargeRequest, Reservation
 from sonoshare_privacy.ledger import Ledger
-from sonoshare_shared.errors import PolicyError
+from sonoshare_shared.errors import LedgerError, PolicyError
 from sonoshare_shared.protocol.documents.charge import PureDP
 
 AUDIT_PURPOSE: Final = "audit of candidate"
@@ -16,7 +16,7 @@ AUDIT_PURPOSE: Final = "audit of candidate"
 
 
 class Payment(Protocol):
-    """Where an audit is charged: reserved before the first noisy number, committed before it is returned."""
+    """Where an audit is charged: reserved before the first patient is scored, committed before figures are returned."""
 
     def reserve(self, events: tuple[PureDP, ...]) -> None:
         """Make the charge durable."""
@@ -45,12 +45,11 @@ class LedgerPayment:
         self._delta, self._nominal = delta, nominal
         self._reservation: Reservation | None = None
 
-    def reserve(self, events: tuple[PureDP, ...]) -> None:
-        """Reserve.
+    def require_allowed(self) -> None:
+        """Check that the plan allows one more audit; public, so that it can be asked before any work.
 
         Raises:
             PolicyError: as many candidates of this study as the plan allows were audited before.
-            BudgetError: the budget does not allow it; nothing was charged.
         """
         earlier = sum(
             signed.charge.kind == "reserved"
@@ -63,14 +62,32 @@ class LedgerPayment:
                 f"{earlier} audits of this study were charged; the plan allows {self._max}",
                 remedy="every audit pays again: a new study plan must allow more",
             )
+
+    def reserve(self, events: tuple[PureDP, ...]) -> None:
+        """Reserve.
+
+        Raises:
+            PolicyError: as `require_allowed`.
+            BudgetError: the budget does not allow it; nothing was charged.
+        """
+        self.require_allowed()
         request = ChargeRequest(self._study, self._purpose, events, self._delta, self._nominal)
         self._reservation = self._ledger.reserve(request)
 
+    @property
+    def reservation(self) -> Reservation:
+        """The durable charge.
+
+        Raises:
+            LedgerError: nothing was reserved yet.
+        """
+        if self._reservation is None:
+            raise LedgerError("this audit was not charged yet", remedy="reserve first")
+        return self._reservation
+
     def commit(self) -> None:
         """Commit the reservation."""
-        if self._reservation is None:
-            raise PolicyError("an audit's charge is committed only after it was reserved")
-        self._ledger.commit(self._reservation)
+        self._ledger.commit(self.reservation)
 
 
 class NoLedger:

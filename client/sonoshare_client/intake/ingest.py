@@ -77,7 +77,7 @@ class IngestReport:
         duplicates: pictures that the vault had already.
         conflicts: how many of the quarantined contradict what the vault holds (other patient, class or picture).
         unlisted: picture files in the folder that no row names.
-        twins: undecided pairs of patients who look like one person; the later of each is held back.
+        twins: undecided pairs of patients who look like one person; who of them is held back: vault/hold_back.py.
     """
 
     accepted: int

@@ -1,8 +1,9 @@
 """After intake, before anything is trained or audited: does one person stand under two identifiers?
 
 New images are compared with all images of other patients (``sonoshare_privacy.audits.twins``); found pairs are kept in
-the vault, and of each the patient who came later is held back until a person has decided. What was compared is
-recorded with what was found in one transaction: an intake that was killed in between compares again.
+the vault, and patients of undecided pairs are held back (``sonoshare_client.vault.hold_back``). What was compared is
+recorded with what was found in one transaction: an intake that was killed in between compares again. A patient with a
+picture that was not compared joins no study.
 
 Everything here stays at the hospital. A pair says that two of its patients look alike; no charge covers that.
 """
@@ -68,18 +69,6 @@ def _alike(
     owners = np.array([came[ref.pseudonym] for ref in images], dtype=np.int64)
     for twin in find_twins(grids, owners, np.arange(len(images)) >= done):
         yield images[twin.first], images[twin.second], twin.score
-
-
-def require_compared(vault: Vault) -> None:
-    """Refuse a vault whose images have not all been compared.
-
-    Raises:
-        InputError: an intake was interrupted, or the vault is older than this check.
-    """
-    if vault.compared() < len(vault.images()):
-        raise InputError(
-            "images of the vault were never compared for twins", remedy="run 'sonoshare hospital twins' on this node"
-        )
 
 
 def draw_pair(vault: Vault, twin: TwinRecord, path: Path) -> None:

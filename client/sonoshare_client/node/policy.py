@@ -4,8 +4,8 @@
 - The hospital computes epsilon itself from the plan's mechanism (PLD accountant, neighbouring relation: add or
   remove one patient with all images). A figure that a coordinator states is not even an input.
 - Audits cost too: every candidate that may be audited is counted, whether or not it will be.
-- What is checked here are public constants only. Whether the vault holds enough patients is
-  ``check_cohort``: its answer depends on private counts, so ask it once for a plan, not round by round.
+- What is checked here are public constants only. Whether the vault fits a study is the hospital's own question
+  (``sonoshare_client.own_eyes.fit``): no answer to the federation depends on it.
 
 Not promised: that the budget is still there. The ledger decides that, durably, before the first gradient.
 """
@@ -22,6 +22,7 @@ from sonoshare_shared.errors import InputError, IntegrityError, PolicyError
 from sonoshare_shared.protocol.canonical import canonical_bytes, sha256_hex
 from sonoshare_shared.protocol.documents import StudyPlan
 from sonoshare_shared.protocol.documents.base import HexDigest
+from sonoshare_shared.protocol.documents.charge import Event, PureDP, SampledGaussian
 from sonoshare_shared.protocol.documents.plan import Trained
 
 _ROUNDING = 1e-9  # the same delta, written once as 1 / (10 N) and once as 0.1 / N, is the same
@@ -59,7 +60,8 @@ class CohortRules(_Rules):
 
     Attributes:
         nominal: number of trained patients the hospital publicly declares; a round number near the truth.
-        minimum_trained: fewer trained patients than this, and the hospital takes part in nothing.
+        minimum_trained: with fewer trained patients the hospital's own checks say not to join. The agent never
+            refuses by a count: a refusal would tell it.
         minimum_held_out: the same for held-out patients, who calibrate the audits.
         held_out_fraction: public probability with which a patient is held out; fixed when the vault is made.
     """
@@ -111,14 +113,17 @@ class AuditRules(_Rules):
 
 
 class FederationRules(_Rules):
-    """How the hospital takes part in exchanges.
+    """How the hospital takes part in exchanges, and when it answers.
 
     Attributes:
         peers: other hospitals of the roster that must be known to hold the same log before anything is charged; all
             others, where there are fewer. 0 rests on this hospital's own memory alone.
+        reply_slot_seconds: the time from a request to a reply that was charged is rounded up to a multiple of this, so
+            that it tells the number of slots and nothing finer of how long the work took; 0 answers at once.
     """
 
     peers: Annotated[int, Field(ge=0, le=1000)] = 1
+    reply_slot_seconds: Annotated[float, Field(ge=0, le=3600, allow_inf_nan=False)] = 60.0
 
 
 class IntakeRules(_Rules):
@@ -200,19 +205,24 @@ def read_plan(path: Path) -> StudyPlan:
 
 def training_epsilon(plan: StudyPlan, delta: float) -> float:
     """Epsilon of a plan's whole training at a hospital that takes part in every round."""
-    from sonoshare_privacy.accounting import SampledGaussian, epsilon  # noqa: PLC0415 - heavy, and not for reading
+    from sonoshare_privacy.accounting import epsilon  # noqa: PLC0415 - heavy, and not for reading
 
     mechanism = plan.mechanism
     return epsilon([SampledGaussian(mechanism.rate, mechanism.noise_multiplier, plan.steps)], delta)
 
 
-def study_epsilon(plan: StudyPlan, delta: float) -> float:
-    """Epsilon of a plan's training, its calibration and all audits it allows, composed."""
-    from sonoshare_privacy.accounting import PureDP, SampledGaussian, epsilon  # noqa: PLC0415 - see above
-
+def study_events(plan: StudyPlan) -> list[Event]:
+    """Everything that a plan may charge a hospital: its training, its calibration and all audits it allows."""
     mechanism = plan.mechanism
     beside = [PureDP(each) for each in plan.epsilons]
-    return epsilon([SampledGaussian(mechanism.rate, mechanism.noise_multiplier, plan.steps), *beside], delta)
+    return [SampledGaussian(mechanism.rate, mechanism.noise_multiplier, plan.steps), *beside]
+
+
+def study_epsilon(plan: StudyPlan, delta: float) -> float:
+    """Epsilon of a plan's training, its calibration and all audits it allows, composed."""
+    from sonoshare_privacy.accounting import epsilon  # noqa: PLC0415 - see above
+
+    return epsilon(study_events(plan), delta)
 
 
 def check_plan(plan: StudyPlan, policy: Policy, hospital: str) -> float:
@@ -312,22 +322,4 @@ def _check_audit(plan: StudyPlan, policy: Policy) -> None:
             f"the plan rests on {audit.held_out_fraction:g} of the patients held out; this hospital holds out "
             f"{policy.cohort.held_out_fraction:g}",
             remedy="ask the coordinator to plan with the hospital's fraction",
-        )
-
-
-def check_cohort(policy: Policy, *, trained: int, held_out: int) -> None:
-    """Check that the vault holds enough patients; for the hospital's own eyes, before it joins a study.
-
-    Raises:
-        PolicyError: too few; the message names the hospital's rule, never the count.
-    """
-    if trained < policy.cohort.minimum_trained:
-        raise PolicyError(
-            f"fewer than {policy.cohort.minimum_trained} trained patients in the vault",
-            remedy="ingest more, or lower cohort.minimum_trained",
-        )
-    if held_out < policy.cohort.minimum_held_out:
-        raise PolicyError(
-            f"fewer than {policy.cohort.minimum_held_out} held-out patients in the vault",
-            remedy="ingest more, or lower cohort.minimum_held_out",
         )

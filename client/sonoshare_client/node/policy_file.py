@@ -25,7 +25,7 @@ _COMMENTS: Final[dict[str, tuple[str, dict[str, str]]]] = {
         "Who is in the vault. Everything here is public.",
         {
             "nominal": "Trained patients the hospital declares: a round number near the truth. Plans divide by it.",
-            "minimum_trained": "With fewer trained patients the hospital joins nothing.",
+            "minimum_trained": "With fewer trained patients 'policy check' and 'start' say not to join.",
             "minimum_held_out": "The same for held-out patients, who calibrate audits; 40 give audits some power.",
             "held_out_fraction": "Probability that a patient is held out. Fixed once the vault has its first image.",
         },
@@ -53,9 +53,10 @@ _COMMENTS: Final[dict[str, tuple[str, dict[str, str]]]] = {
         },
     ),
     "federation": (
-        "What the hospital must know of the others before anything is charged (docs/witness.md).",
+        "What must be known of the others before anything is charged (docs/witness.md), and when answers leave.",
         {
             "peers": "Other hospitals that must be known to hold the same log; all of them, if there are fewer.",
+            "reply_slot_seconds": "Charged replies leave at multiples of this, so that nobody can time the work.",
         },
     ),
     "intake": (

@@ -2,6 +2,7 @@
 
 import socket
 import struct
+import time
 from pathlib import Path
 from typing import Final
 
@@ -12,22 +13,39 @@ _LENGTH: Final = struct.Struct(">Q")
 _BLOCK_BYTES: Final = 1 << 20
 
 
-def send_frame(connection: socket.socket, frame: bytes) -> None:
-    """Send one frame."""
+def send_frame(connection: socket.socket, frame: bytes, seconds: float | None = None) -> None:
+    """Send one frame.
+
+    Args:
+        connection: to the peer.
+        frame: what is sent.
+        seconds: how long all of it may take; None for as long as the socket's own timeout lets each part take.
+
+    Raises:
+        OSError: the peer is gone or does not take it in time.
+    """
+    if seconds is not None:
+        connection.settimeout(seconds)  # sendall counts down over all its parts
     connection.sendall(_LENGTH.pack(len(frame)))
     connection.sendall(frame)
 
 
-def receive_frame(connection: socket.socket) -> bytes:
+def receive_frame(connection: socket.socket, seconds: float | None = None) -> bytes:
     """Receive one frame.
+
+    Args:
+        connection: to the peer.
+        seconds: how long all of it may take; None for as long as the socket's own timeout lets each part take.
 
     Raises:
         FederationError: the peer closed the connection early or announced more than 1 GiB.
+        OSError: the frame did not cross in time.
     """
-    (length,) = _LENGTH.unpack(_receive_exactly(connection, _LENGTH.size))
+    deadline = None if seconds is None else time.monotonic() + seconds
+    (length,) = _LENGTH.unpack(_receive_exactly(connection, _LENGTH.size, deadline))
     if length > MAX_FRAME_BYTES:
         raise FederationError("a frame of more than 1 GiB was announced", remedy="check the peer's version")
-    return _receive_exactly(connection, length)
+    return _receive_exactly(connection, length, deadline)
 
 
 def ask_agent(socket_path: Path, frame: bytes, timeout_seconds: float) -> bytes:
@@ -48,9 +66,14 @@ def ask_agent(socket_path: Path, frame: bytes, timeout_seconds: float) -> bytes:
         ) from error
 
 
-def _receive_exactly(connection: socket.socket, length: int) -> bytes:
+def _receive_exactly(connection: socket.socket, length: int, deadline: float | None) -> bytes:
     received = bytearray()
     while len(received) < length:
+        if deadline is not None:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise TimeoutError("the frame did not cross in time")
+            connection.settimeout(left)
         block = connection.recv(min(_BLOCK_BYTES, length - len(received)))
         if not block:
             raise FederationError("the peer closed the connection early", remedy="see the agent's log")

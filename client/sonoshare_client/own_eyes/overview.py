@@ -60,7 +60,8 @@ class NodeOverview:
         patients: in the vault, without those held back.
         held_out: of them never trained on.
         images: of these patients.
-        twins: undecided pairs of patients who look like one person; the later of each is held back.
+        twins: undecided pairs of patients who look like one person.
+        held_back: patients who wait for a decision about such a pair.
         ledger: the ledger.
         connection: ``answering`` if an agent answers on the node's socket, else ``stopped``.
     """
@@ -69,6 +70,7 @@ class NodeOverview:
     held_out: int
     images: int
     twins: int
+    held_back: int
     ledger: LedgerOverview
     connection: str
 
@@ -126,11 +128,13 @@ def node_overview(home: NodeHome, clock: Clock) -> NodeOverview:
     with Vault(home) as vault:
         patients = vault.patients()
         twins = sum(not twin.two_people for twin in vault.twins())
+        held_back = len(vault.held_back())
     return NodeOverview(
         patients=len(patients),
         held_out=sum(patient.held_out for patient in patients),
         images=sum(len(patient.images) for patient in patients),
         twins=twins,
+        held_back=held_back,
         ledger=ledger_overview(home, clock),
         connection=_connection(home),
     )

@@ -2,10 +2,17 @@
 
 Everything stays grouped by patient, because the patient is the unit of every promise. The arrays depend on the
 patient's own images, the task and the grid size alone: no mean, scale or vocabulary is computed over patients.
+
+Whatever is wrong with a patient leaves *that patient* out, whole, and is never an error: a class that the task does
+not know, an image that is missing, damaged or too large, no image at all. So one patient, whatever their data, adds or
+takes away one entry and nothing else. Of a patient with very many images the first ``MOST_IMAGES`` count, so that one
+patient's share of time and memory is bounded.
 """
 
+import logging
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
@@ -13,13 +20,17 @@ from numpy.typing import NDArray
 
 from sonoshare_client.vault.store import PatientRecord, Vault
 from sonoshare_client.vault.stored_image import StoredImage
-from sonoshare_shared.errors import InputError
 from sonoshare_shared.protocol.documents import Task
 from sonoshare_shared.science.imaging import mask_to_grid, to_grid
 
 UNKNOWN_SCANNER: Final = -1
 _NO_LESION: Final = (0.0, 0.0, 0.0, 0.0)
 _NO_BOX: Final = (float("nan"),) * 4
+MOST_IMAGES: Final = 256
+"""Images of one patient that are used, in the order of intake."""
+
+UNREADABLE: Final = "an image cannot be used"
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,11 +70,13 @@ class TrainingSet:
         task: the task.
         size: side S of the grid in pixels.
         patients: one entry for each patient, trained and held out.
+        left_out: patients who take no part in this task, by reason; for the hospital's own eyes.
     """
 
     task: Task
     size: int
     patients: tuple[PatientArrays, ...]
+    left_out: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def trained(self) -> tuple[PatientArrays, ...]:
@@ -76,53 +89,78 @@ class TrainingSet:
         return tuple(patient for patient in self.patients if patient.held_out)
 
 
-def grid(vault: Vault, task: Task, size: int) -> TrainingSet:
-    """Open the whole vault on the grid of a task.
+class _LeftOutError(Exception):
+    """Why a patient takes no part."""
+
+
+def grid(vault: Vault, patients: Iterable[PatientRecord], task: Task, size: int) -> TrainingSet:
+    """Open patients on the grid of a task.
 
     Args:
         vault: the hospital's images.
+        patients: who is asked for, sorted by pseudonym.
         task: classes and scanners.
         size: side of the grid in pixels.
 
     Returns:
-        Arrays per patient; about ``5 size**2`` bytes an image.
-
-    Raises:
-        InputError: an image's class is not of the task; names the classes and how many images, nothing else.
+        Arrays of every patient who can take part; about ``5 size**2`` bytes an image.
     """
-    strangers: Counter[str] = Counter()
-    patients = []
-    for record in vault.patients():
-        images = [vault.load(ref) for ref in record.images]
-        strange = [image.label for image in images if image.label not in task.classes]
-        strangers.update(strange)
-        if not strangers:
-            patients.append(_arrays(record, images, task, size))
-    if strangers:
-        found = ", ".join(f"'{label}' ({count} images)" for label, count in sorted(strangers.items()))
-        raise InputError(
-            f"the vault holds classes that task {task.name} does not know: {found}",
-            remedy=f"the task's classes are {', '.join(task.classes)}; correct labels.csv or choose another task",
-        )
-    return TrainingSet(task, size, tuple(patients))
+    arrays, left_out = [], Counter[str]()
+    for record in patients:
+        try:
+            arrays.append(_opened(vault, record, task, size))
+        except _LeftOutError as reason:
+            left_out[str(reason)] += 1
+        except Exception as error:  # noqa: BLE001 - one patient's data, whatever it is, must not decide for the others
+            _log.warning("a patient is left out: %s", type(error).__name__)
+            left_out[UNREADABLE] += 1
+    return TrainingSet(task, size, tuple(arrays), dict(left_out))
 
 
-def _arrays(record: PatientRecord, images: list[StoredImage], task: Task, size: int) -> PatientArrays:
-    empty = np.zeros((size, size), np.bool_)
+def _opened(vault: Vault, record: PatientRecord, task: Task, size: int) -> PatientArrays:
+    rows = [_row(vault.load(ref), task, size) for ref in record.images[:MOST_IMAGES]]
+    if not rows:
+        raise _LeftOutError("no image")
     return PatientArrays(
         pseudonym=record.pseudonym,
         held_out=record.held_out,
-        images=np.stack([to_grid(image.pixels, size) for image in images]),
-        masks=np.stack([empty if image.mask is None else mask_to_grid(image.mask, size) for image in images]),
-        has_mask=np.array([image.mask is not None for image in images], np.bool_),
-        boxes=np.array([_box(image) for image in images], np.float32),
-        labels=np.array([task.classes.index(image.label) for image in images], np.int64),
-        scanners=np.array([_scanner(image, task) for image in images], np.int64),
+        images=np.stack([row.image for row in rows]),
+        masks=np.stack([row.mask for row in rows]),
+        has_mask=np.array([row.has_mask for row in rows], np.bool_),
+        boxes=np.array([row.box for row in rows], np.float32),
+        labels=np.array([row.label for row in rows], np.int64),
+        scanners=np.array([row.scanner for row in rows], np.int64),
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _Row:
+    image: NDArray[np.float32]
+    mask: NDArray[np.bool_]
+    has_mask: bool
+    box: tuple[float, ...]
+    label: int
+    scanner: int
+
+
+def _row(image: StoredImage, task: Task, size: int) -> _Row:
+    """One image on the grid; the full picture is let go, so that one patient holds no more than a grid an image."""
+    if image.label not in task.classes:
+        raise _LeftOutError(f"class '{image.label}' is not of the task")
+    return _Row(
+        image=to_grid(image.pixels, size),
+        mask=np.zeros((size, size), np.bool_) if image.mask is None else mask_to_grid(image.mask, size),
+        has_mask=image.mask is not None,
+        box=_box(image),
+        label=task.classes.index(image.label),
+        scanner=_scanner(image, task),
     )
 
 
 def _box(image: StoredImage) -> tuple[float, ...]:
     if image.box is not None:
+        if not all(0 <= value <= 1 for value in image.box):
+            raise _LeftOutError("a box is outside its image")
         return image.box
     # An outline that is empty says that there is no lesion; no outline says nothing.
     return _NO_LESION if image.mask is not None and not image.mask.any() else _NO_BOX

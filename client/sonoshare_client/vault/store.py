@@ -6,10 +6,14 @@
 - The index holds no class, no device, no size, no date: pseudonym, blob name, two keyed fingerprints, and which
   images look like one person under two pseudonyms.
 - Train or held out is a keyed coin of the pseudonym with a public probability, fixed with the first image.
-- Of two patients who look like one person the later is *held back*: among neither the trained nor the held-out, until
-  a person has decided (docs/decisions/0050-twins.md).
+- Two patients who look like one person are *held back*: among neither the trained nor the held-out, until a person has
+  decided (hold_back.py says who exactly, and how far one patient's coming reaches).
+- Who takes part in a study is settled once (``enrolled``) and kept, sealed: later arrivals do not join, the forgotten
+  leave (docs/decisions/0075-who-takes-part.md).
+- Every change of images or pairs, by whatever process, raises the vault's *generation*: what was read under an older
+  one must not be used.
 
-One writer at a time (a lock file, vault_writer.py); any number of readers.
+One writer at a time (a lock file, vault/writer.py); any number of readers.
 """
 
 import fcntl
@@ -17,18 +21,23 @@ import os
 import sqlite3
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Final, Self
 
 from sonoshare_client.node.home import NodeHome
 from sonoshare_client.node.sealed import VaultKeys, read_key_file
+from sonoshare_client.vault.enrolment import opened_enrolment, sealed_enrolment
+from sonoshare_client.vault.hold_back import waiting
 from sonoshare_client.vault.stored_image import StoredImage, attributes_of, from_bytes
 from sonoshare_client.vault.writer import BlobFolder, VaultWriter, place_of
 from sonoshare_shared.database import Versions, bring_up
 from sonoshare_shared.errors import InputError, NewerVersionError
 
+_RAISE_GENERATION: Final = """CREATE TRIGGER {table}_{change} AFTER {change} ON {table} BEGIN
+    INSERT INTO generation VALUES (0, 1) ON CONFLICT (only) DO UPDATE SET number = number + 1;
+END"""
 _VERSIONS: Final[Versions] = (
     (
         "CREATE TABLE IF NOT EXISTS constant (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT",
@@ -49,8 +58,21 @@ _VERSIONS: Final[Versions] = (
             UNIQUE (first, second)
         ) STRICT""",
     ),
+    (
+        "CREATE TABLE enrolment (study TEXT PRIMARY KEY, sealed BLOB NOT NULL) STRICT",
+        "CREATE TABLE generation (only INTEGER PRIMARY KEY CHECK (only = 0), number INTEGER NOT NULL) STRICT",
+        # Triggers, not statements of the writer: no way of changing a row can forget to raise the generation.
+        *(
+            _RAISE_GENERATION.format(table=table, change=change)
+            for table in ("image", "twin")
+            for change in ("insert", "update", "delete")
+        ),
+    ),
 )
+_INDEX: Final = "index.db"
 _WAIT_SECONDS: Final = 30.0
+_ENROLMENT_WAIT_SECONDS: Final = 600.0
+"""An intake holds the index for as long as a batch of images takes it."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +110,7 @@ class TwinRecord:
     Attributes:
         number: names the pair.
         first: image of the patient who came first.
-        second: image of the other, who is held back until it is decided.
+        second: image of the other.
         score: of the copy detector.
         two_people: a person has looked and said that they are two.
     """
@@ -98,6 +120,20 @@ class TwinRecord:
     second: ImageRef
     score: float
     two_people: bool
+
+
+def generation_of(home: NodeHome) -> int | None:
+    """The generation of a node's vault, read without its key; None where it cannot be read."""
+    try:
+        with closing(sqlite3.connect(f"{(home.vault_path / _INDEX).as_uri()}?mode=ro", uri=True, timeout=0)) as index:
+            return _generation(index)
+    except sqlite3.Error:
+        return None
+
+
+def _generation(index: sqlite3.Connection) -> int:
+    (number,) = index.execute("SELECT coalesce(max(number), 0) FROM generation").fetchone()
+    return int(number)
 
 
 class Vault:
@@ -119,7 +155,7 @@ class Vault:
         try:
             self._blobs = BlobFolder(home.vault_path / "blobs")
             self._db = sqlite3.connect(
-                self._folder / "index.db", timeout=_WAIT_SECONDS, isolation_level=None, check_same_thread=False
+                self._folder / _INDEX, timeout=_WAIT_SECONDS, isolation_level=None, check_same_thread=False
             )
             # FULL: a committed row outlives a power cut. secure_delete: a forgotten row leaves no bytes.
             self._db.execute("PRAGMA synchronous = FULL")
@@ -158,15 +194,77 @@ class Vault:
 
     def patients(self) -> tuple[PatientRecord, ...]:
         """All patients but those held back, sorted by pseudonym."""
-        held_back = {twin.second.pseudonym for twin in self.twins() if not twin.two_people}
+        held_back = self.held_back()
+        return tuple(patient for patient in self._everybody() if patient.pseudonym not in held_back)
+
+    def held_back(self) -> frozenset[str]:
+        """Pseudonyms of the patients who wait for a decision about an undecided pair."""
+        undecided = (twin for twin in self.twins() if not twin.two_people)
+        return waiting((twin.first.pseudonym, twin.second.pseudonym, twin.score) for twin in undecided)
+
+    def enrolled(self, study: str, *, settle: bool = True) -> tuple[PatientRecord, ...]:
+        """Patients who take part in a study, sorted by pseudonym.
+
+        Asked for the first time, it is settled who: everybody but those held back and those with a picture that was
+        never compared. From then on nobody joins; who is forgotten leaves, and does not come back into this study.
+
+        Args:
+            study: identifier of the study.
+            settle: False only looks at who would take part, and keeps nothing.
+
+        Raises:
+            IntegrityError: the kept list does not open.
+            InputError: another process kept the index busy for too long.
+        """
+        with self._lock:
+            sealed = self._sealed_enrolment(study)
+            if sealed is None and not settle:
+                chosen = self._eligible()
+            elif sealed is None:
+                chosen = self._settle(study)
+            else:
+                chosen = opened_enrolment(self._keys, study, sealed)
+            return tuple(patient for patient in self._everybody() if patient.pseudonym in chosen)
+
+    def generation(self) -> int:
+        """A number that grows with every change of an image or pair."""
+        with self._lock:
+            return _generation(self._db)
+
+    def _everybody(self) -> tuple[PatientRecord, ...]:
         images: dict[str, list[ImageRef]] = {}
         for ref in sorted(self.images(), key=lambda ref: ref.pseudonym):
-            if ref.pseudonym not in held_back:
-                images.setdefault(ref.pseudonym, []).append(ref)
+            images.setdefault(ref.pseudonym, []).append(ref)
         return tuple(
             PatientRecord(pseudonym, self._keys.held_out(pseudonym, self.held_out_fraction), tuple(refs))
             for pseudonym, refs in images.items()
         )
+
+    def _eligible(self) -> frozenset[str]:
+        uncompared = {ref.pseudonym for ref in self.images()[self.compared() :]}
+        return frozenset(patient.pseudonym for patient in self.patients()) - uncompared
+
+    def _sealed_enrolment(self, study: str) -> bytes | None:
+        row = self._db.execute("SELECT sealed FROM enrolment WHERE study = ?", (study,)).fetchone()
+        return None if row is None else bytes(row[0])
+
+    def _settle(self, study: str) -> frozenset[str]:
+        """Choose and keep in one transaction; of two processes the first decides."""
+        try:
+            self._db.execute(f"PRAGMA busy_timeout = {int(1000 * _ENROLMENT_WAIT_SECONDS)}")
+            self._db.execute("BEGIN IMMEDIATE")
+            with self._db:  # commits, or rolls back after an exception
+                sealed = self._sealed_enrolment(study)
+                if sealed is not None:
+                    return opened_enrolment(self._keys, study, sealed)
+                chosen = self._eligible()
+                sealed = sealed_enrolment(self._keys, study, chosen)
+                self._db.execute("INSERT INTO enrolment VALUES (?, ?)", (study, sealed))
+                return chosen
+        except sqlite3.OperationalError as error:
+            raise InputError("the vault's index is busy or cannot be written", remedy="wait for the intake") from error
+        finally:
+            self._db.execute(f"PRAGMA busy_timeout = {int(1000 * _WAIT_SECONDS)}")
 
     def images(self) -> tuple[ImageRef, ...]:
         """Every image, of patients held back too, in the order of intake."""

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Final
 
 from sonoshare_client.node.sealed import VaultKeys
+from sonoshare_client.vault.enrolment import opened_enrolment, sealed_enrolment
 from sonoshare_client.vault.stored_image import StoredImage, pixel_content, to_bytes
 from sonoshare_shared.errors import InputError, IntegrityError
 
@@ -156,7 +157,7 @@ class VaultWriter:
         return None if row is None else str(row[0])
 
     def forget(self, pseudonym: str) -> int:
-        """Remove all images of one patient, at once.
+        """Remove all images of one patient, and the patient from every study, at once.
 
         Returns:
             How many images there were. What training has learnt stays, and the ledger has paid for it.
@@ -165,11 +166,14 @@ class VaultWriter:
             self.flush()
             blobs = [row[0] for row in self._db.execute("SELECT blob FROM image WHERE pseudonym = ?", (pseudonym,))]
             with self._writable():
+                self._db.execute("BEGIN IMMEDIATE")
                 self._db.execute("DELETE FROM image WHERE pseudonym = ?", (pseudonym,))
                 self._db.execute(
                     "DELETE FROM twin WHERE first NOT IN (SELECT blob FROM image) "
                     "OR second NOT IN (SELECT blob FROM image)"
                 )
+                self._leave_studies(pseudonym)
+                self._db.execute("COMMIT")
             self._blobs.remove(blobs)
         return len(blobs)
 
@@ -191,7 +195,7 @@ class VaultWriter:
                 self._db.execute("COMMIT")
 
     def two_people(self, number: int) -> None:
-        """Record a person's decision that a pair shows two people; the patient held back takes part again.
+        """Record a person's decision that a pair shows two people; it holds nobody back any more.
 
         Raises:
             InputError: there is no such pair.
@@ -222,6 +226,13 @@ class VaultWriter:
                 self._db.execute("ROLLBACK")
             self._blobs.remove(self._pending)
             self._pending = []
+
+    def _leave_studies(self, pseudonym: str) -> None:
+        for study, sealed in self._db.execute("SELECT study, sealed FROM enrolment").fetchall():
+            chosen = opened_enrolment(self._keys, study, sealed)
+            if pseudonym in chosen:
+                left = sealed_enrolment(self._keys, study, chosen - {pseudonym})
+                self._db.execute("UPDATE enrolment SET sealed = ? WHERE study = ?", (left, study))
 
     @contextmanager
     def _writable(self) -> Iterator[None]:

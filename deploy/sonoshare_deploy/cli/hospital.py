@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sonoshare_deploy.cli.hospital_look import look
+from sonoshare_deploy.cli.hospital_policy import policy
 from sonoshare_deploy.cli.hospital_run import enrol, start
 from sonoshare_deploy.cli.hospital_twins import twins
 from sonoshare_deploy.cli.output import emit, json_option, progress_console
@@ -110,8 +111,8 @@ def _print_report(console: "Console", report: "IngestReport") -> None:
         console.print(f"  and {len(report.quarantined) - _QUARANTINE_LINES} more (--json lists all)", highlight=False)
     for twin in report.twins:
         console.print(
-            f"  pair {twin.pair}: {' and '.join(twin.sources)} look like one person (score {twin.score:.2f}); the "
-            "later patient is held back until you decide: sonoshare hospital twins",
+            f"  pair {twin.pair}: {' and '.join(twin.sources)} look like one person (score {twin.score:.2f}); until "
+            "you decide they are held back: sonoshare hospital twins",
             markup=False,
             highlight=False,
         )
@@ -163,62 +164,6 @@ def forget(home_path: Path, patients: Any, *, as_json: bool) -> None:
             f"the patients of line {', '.join(map(str, unknown))} are not in the vault",
             remedy="write them as labels.csv does; those of the other lines are removed",
         )
-
-
-@command.group()
-def policy() -> None:
-    """Show the hospital's rules, or hold a study plan against them."""
-
-
-@policy.command("show")
-@home_option
-@json_option
-def show_policy(home_path: Path, *, as_json: bool) -> None:
-    """Check policy.toml and print the rules in force."""
-    from sonoshare_client.node.home import NodeHome  # noqa: PLC0415
-
-    rules = NodeHome.open(home_path).policy()
-    values = rules.model_dump(mode="json")
-
-    def human(console: "Console") -> None:
-        for section, entries in values.items():
-            console.print(f"[{section}]", markup=False, highlight=False)
-            for name, value in entries.items():
-                console.print(f"  {name} = {value}", markup=False, highlight=False)
-
-    emit({**values, "digest": rules.digest()}, as_json, human)
-
-
-@policy.command("check")
-@click.argument("plan_file", type=click.Path(path_type=Path, dir_okay=False))
-@home_option
-@json_option
-def check_policy(plan_file: Path, home_path: Path, *, as_json: bool) -> None:
-    """Hold the study plan in PLAN_FILE against the rules; exit 1 and name the rule it breaks."""
-    from sonoshare_client.node.home import NodeHome  # noqa: PLC0415
-    from sonoshare_client.node.policy import check_plan, read_plan, training_epsilon  # noqa: PLC0415
-
-    home = NodeHome.open(home_path)
-    rules, plan = home.policy(), read_plan(plan_file)
-    whole = check_plan(plan, rules, home.hospital)
-    result = {
-        "study": plan.study,
-        "permitted": True,
-        "epsilon_training": training_epsilon(plan, rules.budget.delta),
-        "epsilon_with_audits": whole,
-        "delta": rules.budget.delta,
-        "budget_epsilon": rules.budget.study_epsilon,
-    }
-
-    def human(console: "Console") -> None:
-        console.print(
-            f"study {plan.study} is within the rules: epsilon {whole:.3f} of {rules.budget.study_epsilon:g} "
-            f"at delta {rules.budget.delta:g}",
-            markup=False,
-            highlight=False,
-        )
-
-    emit(result, as_json, human)
 
 
 @command.command()
@@ -295,6 +240,7 @@ def status(home_path: Path, *, as_json: bool) -> None:
         "held_out": overview.held_out,
         "images": overview.images,
         "twins": overview.twins,
+        "held_back": overview.held_back,
         "studies": list(record.studies),
         "budget": {
             "epsilon": record.budget.epsilon,
@@ -308,7 +254,7 @@ def status(home_path: Path, *, as_json: bool) -> None:
         spent = f"unknown: {record.broken}" if record.spent is None else f"{record.spent.epsilon:.3f}"
         for line in (
             f"patients   {overview.patients}, {overview.held_out} of them held out; {overview.images} images",
-            f"twins      {overview.twins} undecided pairs; see 'sonoshare hospital twins'",
+            f"twins      {overview.twins} undecided pairs, {overview.held_back} held back; see 'hospital twins'",
             f"studies    {', '.join(record.studies) or 'none'}",
             f"budget     epsilon {record.budget.epsilon:g} at delta {record.budget.delta:g}; spent {spent}",
             f"agent      {overview.connection}",
@@ -321,4 +267,5 @@ def status(home_path: Path, *, as_json: bool) -> None:
 command.add_command(enrol)
 command.add_command(start)
 command.add_command(look)
+command.add_command(policy)
 command.add_command(twins)

@@ -49,6 +49,11 @@ def enrol(home_path: Path, roster: Path, root_key: str, *, as_json: bool) -> Non
 @click.option("--runtime-port", default=9094, show_default=True, help="Loopback port of the courier's own runtime.")
 @click.option("--only", type=click.Choice(["agent", "courier", "both"]), default="both", show_default=True)
 @click.option("--socket", type=click.Path(path_type=Path), help="The agent's socket; in the node's folder if absent.")
+@click.option(
+    "--courier-user",
+    metavar="NAME",
+    help="Run the courier, which talks to the network, as this user, who cannot read the vault's key; needs root.",
+)
 @click.option("--leash", is_flag=True, help="End when standard input closes.")
 def start(
     home_path: Path,
@@ -58,19 +63,28 @@ def start(
     *,
     only: "Part",
     socket: Path | None,
+    courier_user: str | None,
     leash: bool,
 ) -> None:
-    """Run agent and courier until interrupted."""
+    """Run agent and courier until interrupted.
+
+    Without --courier-user both run as the user who starts them: somebody who breaks into the courier can then read
+    whatever the agent can, the vault's key too.
+    """
     from sonoshare_client.courier.supernode import Connection  # noqa: PLC0415
     from sonoshare_client.node.home import NodeHome  # noqa: PLC0415
+    from sonoshare_deploy import courier_place  # noqa: PLC0415
     from sonoshare_deploy.addresses import LOOPBACK, endpoint, require_free  # noqa: PLC0415
     from sonoshare_deploy.hospital_node import run_node  # noqa: PLC0415
     from sonoshare_deploy.processes import hold_leash  # noqa: PLC0415
 
+    if courier_user is not None and (only != "both" or socket is not None):
+        raise click.UsageError("--courier-user starts both parts on a socket of its own; leave out --only and --socket")
     if leash:
         hold_leash()
     endpoint(superlink)
     require_free(LOOPBACK, runtime_port)
     home = NodeHome.open(home_path)
     connection = Connection(superlink, root_certificate.absolute(), home.node_key_path, runtime_port)
-    run_node(home, connection, only=only, socket=socket)
+    courier = None if courier_user is None else courier_place.courier_user(courier_user, home)
+    run_node(home, connection, only=only, socket=socket, courier=courier)

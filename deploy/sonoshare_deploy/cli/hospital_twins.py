@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 def twins(home_path: Path, out: Path | None, apart: tuple[int, ...], *, as_json: bool) -> None:
     """List pairs of patients who look like one person; compare what was not compared yet.
 
-    The later patient of an undecided pair is held back: neither trained on nor audited with. Look at the pictures
-    (--out). Two people: say so with --two-people. One person: 'hospital forget' the later identifier, give both rows
-    one patient in labels.csv, and ingest again.
+    Patients of undecided pairs are held back: neither trained on nor audited with. (Of a patient who is in several
+    pairs only the most alike is held back too.) Look at the pictures (--out). Two people: say so with --two-people.
+    One person: 'hospital forget' one identifier, give both rows one patient in labels.csv, and ingest again.
     """
     from sonoshare_client.intake.twins import compare_new, draw_pair  # noqa: PLC0415
     from sonoshare_client.node.home import NodeHome  # noqa: PLC0415 - keeps --help fast, here and below
@@ -40,7 +40,7 @@ def twins(home_path: Path, out: Path | None, apart: tuple[int, ...], *, as_json:
             compare_new(vault, writer)
             for number in apart:
                 writer.two_people(number)
-        found = vault.twins()
+        found, held_back = vault.twins(), len(vault.held_back())
         if out is not None:
             out.mkdir(parents=True, exist_ok=True, mode=0o700)
             for twin in found:
@@ -49,9 +49,10 @@ def twins(home_path: Path, out: Path | None, apart: tuple[int, ...], *, as_json:
 
     def human(console: "Console") -> None:
         for pair in pairs:
-            state = "two people" if pair["two_people"] else "undecided, the later patient is held back"
+            state = "two people" if pair["two_people"] else "undecided"
             console.print(f"pair {pair['pair']}: score {pair['score']:.2f}, {state}", highlight=False)
+        console.print(f"{held_back} patients are held back", highlight=False)
         if out is not None:
             console.print(f"pictures in {out}: patient data in the clear. Look, then delete.", markup=False)
 
-    emit({"twins": pairs}, as_json, human)
+    emit({"twins": pairs, "held_back": held_back}, as_json, human)

@@ -18,7 +18,7 @@ from typing import Final
 from sonoshare_client.intake.ingest import Quarantined, ingest_table
 from sonoshare_client.node import witness
 from sonoshare_client.node.home import NodeHome
-from sonoshare_client.node.policy import AuditRules, BudgetRules, CohortRules, Policy
+from sonoshare_client.node.policy import AuditRules, BudgetRules, CohortRules, FederationRules, Policy
 from sonoshare_deploy import coordinator
 from sonoshare_deploy.addresses import LOOPBACK, Addresses, free_ports, require_free
 from sonoshare_deploy.coordinator_service import wait_until_ready
@@ -48,6 +48,7 @@ LOCAL_STEPS: Final = 8
 EPSILON_AUDIT: Final = 2.0
 ALPHA: Final = 0.01
 ENOUGH_PATIENTS: Final = 150
+REPLY_SLOT_SECONDS: Final = 1.0  # shorter than a hospital's, because somebody sits and waits
 BUDGET_MARGIN: Final = 1.25
 NEEDED_DISK_BYTES: Final = 2 << 30
 SHOWN: Final = 5  # quarantined files that are named on the terminal; all of them are in the JSON result
@@ -171,7 +172,7 @@ class Journey:
                 self.quarantined += report.quarantined
             stage.summary = f"{accepted} images accepted, {len(self.quarantined)} quarantined"
             if held_back:
-                stage.summary += f", {held_back} patients held back who look like another"
+                stage.summary += f", {held_back} pairs of patients held back who look like one person"
             for entry in self.quarantined[:SHOWN]:
                 self.display.say(f"  set aside: {entry.source}: {entry.reason}")
             if accepted == 0:
@@ -287,6 +288,7 @@ def hospital_policy(cohort: Cohort, epsilon: float, delta: float, tolerance: Tol
         ),
         cohort=CohortRules(nominal=cohort.nominal, held_out_fraction=HELD_OUT_FRACTION),
         audit=AuditRules(maximum_tolerated_share=tolerance.share, maximum_tolerated_auc=tolerance.auc),
+        federation=FederationRules(reply_slot_seconds=REPLY_SLOT_SECONDS),
     )
 
 

@@ -64,4 +64,4 @@ def _scores(
 
 def _held_out(node: NodeHome, task: Task, size: int) -> tuple[PatientArrays, ...]:
     with Vault(node) as vault:
-        return grid(vault, task, size).held_out
+        return grid(vault, vault.patients(), task, size).held_out

@@ -1,0 +1,164 @@
+"""Does this hospital's vault fit a study? Asked by the hospital for itself, before it joins. NOT private, never sent.
+
+Example: a study of benign and malignant lesions, and a vault where twelve patients are labelled ``normal``. They take
+no part; ``sonoshare hospital policy check`` says so, and whether enough others are left.
+
+The agent asks none of this: whatever it refused by a count or a class would be an exact answer about patients that no
+charge covers (``sonoshare_client.agent.service``). So a hospital that does not fit must not join, or stop its node.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import datetime
+
+from sonoshare_client.node.home import NodeHome
+from sonoshare_client.node.ledger import open_ledger
+from sonoshare_client.node.policy import Policy, study_events
+from sonoshare_client.vault.dataset import TrainingSet, grid
+from sonoshare_client.vault.store import Vault
+from sonoshare_privacy.accounting import epsilon, merged
+from sonoshare_privacy.ledger import Ledger
+from sonoshare_shared.protocol.documents import StudyPlan
+from sonoshare_shared.science.model.profiles import profile_named
+
+Clock = Callable[[], datetime]
+
+
+@dataclass(frozen=True)
+class VaultState:
+    """What the vault holds, whatever the study.
+
+    Attributes:
+        trained: patients who may be trained on.
+        held_out: patients who never are.
+        held_back: patients who wait for a decision about a pair that looks like one person.
+        pairs: undecided pairs.
+        uncompared: images that were never compared for such pairs; their patients join no study.
+    """
+
+    trained: int
+    held_out: int
+    held_back: int
+    pairs: int
+    uncompared: int
+
+    def advice(self, policy: Policy, delta: float) -> tuple[str, ...]:
+        """What the hospital should do, most important first; empty where nothing is to be done."""
+        everybody = self.trained + self.held_out
+        return (*_too_few(policy, self.trained, self.held_out), *_delta(delta, everybody), *self.undecided())
+
+    def undecided(self) -> tuple[str, ...]:
+        """What a person has to look at."""
+        said = []
+        if self.uncompared:
+            said.append(f"{self.uncompared} images were never compared for twins: run 'sonoshare hospital twins'")
+        if self.pairs:
+            said.append(f"{self.held_back} patients wait for a decision about {self.pairs} pairs: see 'hospital twins'")
+        return tuple(said)
+
+
+@dataclass(frozen=True)
+class Fit:
+    """How the vault and the ledger fit one study.
+
+    Attributes:
+        state: of the vault, whatever the study.
+        trained: patients who would be trained on.
+        held_out: patients who would be held out.
+        classes: patients by class, among both; a patient with images of two classes counts in each.
+        left_out: enrolled patients who take no part in this task, by reason.
+        epsilon_after: lifetime epsilon once the whole plan has been spent, at the policy's delta.
+        epsilon_left: what the lifetime budget would leave then; negative where it does not suffice.
+        blocking: why not to join; empty where nothing speaks against it.
+        advice: what else to do.
+    """
+
+    state: VaultState
+    trained: int
+    held_out: int
+    classes: Mapping[str, int]
+    left_out: Mapping[str, int]
+    epsilon_after: float
+    epsilon_left: float
+    blocking: tuple[str, ...]
+    advice: tuple[str, ...]
+
+
+def vault_state(vault: Vault) -> VaultState:
+    """Count the vault."""
+    patients = vault.patients()
+    held_out = sum(patient.held_out for patient in patients)
+    images = vault.images()
+    return VaultState(
+        trained=len(patients) - held_out,
+        held_out=held_out,
+        held_back=len(vault.held_back()),
+        pairs=sum(not twin.two_people for twin in vault.twins()),
+        uncompared=len(images) - vault.compared(),
+    )
+
+
+def study_fit(home: NodeHome, plan: StudyPlan, clock: Clock) -> Fit:
+    """Hold a plan against vault and ledger, by the very reading that the agent would use; nothing is kept or charged.
+
+    Raises:
+        InputError: the vault or the policy cannot be opened.
+        LedgerError: the ledger is not intact.
+    """
+    policy = home.policy()
+    with Vault(home) as vault:
+        state = vault_state(vault)
+        patients = grid(vault, vault.enrolled(plan.study, settle=False), plan.task, profile_named(plan.profile).size)
+    with closing(open_ledger(home, home.identity(), clock)) as ledger:
+        after = _epsilon_after(ledger, plan, policy.budget.delta)
+    trained, held_out = len(patients.trained), len(patients.held_out)
+    left = policy.budget.lifetime_epsilon - after
+    blocking = [*_too_few(policy, trained, held_out), *_delta(plan.mechanism.delta, trained + held_out)]
+    if left < 0:
+        most = policy.budget.lifetime_epsilon
+        blocking.append(f"the study would bring the lifetime epsilon to {after:.3f} of {most:g}: ask for a smaller one")
+    advice = [f"{count} patients take no part: {reason}" for reason, count in patients.left_out.items()]
+    return Fit(
+        state=state,
+        trained=trained,
+        held_out=held_out,
+        classes=_classes(patients),
+        left_out=dict(patients.left_out),
+        epsilon_after=after,
+        epsilon_left=left,
+        blocking=tuple(blocking),
+        advice=(*advice, *state.undecided()),
+    )
+
+
+def _epsilon_after(ledger: Ledger, plan: StudyPlan, delta: float) -> float:
+    """Of everything charged in other studies, and the larger of this study's charges and its whole plan."""
+    charges = [signed.charge for signed in ledger.entries() if signed.charge.kind == "reserved"]
+    others = [event for charge in charges if charge.study != plan.study for event in charge.events]
+    here = [event for charge in charges if charge.study == plan.study for event in charge.events]
+    return max(epsilon(merged([*others, *events]), delta) for events in (here, study_events(plan)))
+
+
+def _classes(patients: TrainingSet) -> dict[str, int]:
+    found = Counter(label for one in patients.patients for label in set(one.labels.tolist()))
+    return {name: found[index] for index, name in enumerate(patients.task.classes)}
+
+
+def _too_few(policy: Policy, trained: int, held_out: int) -> tuple[str, ...]:
+    rules = policy.cohort
+    return tuple(
+        f"{count} {kind} patients; cohort.{rule} asks for {least}: do not join, or ingest more"
+        for kind, count, rule, least in (
+            ("trained", trained, "minimum_trained", rules.minimum_trained),
+            ("held-out", held_out, "minimum_held_out", rules.minimum_held_out),
+        )
+        if count < least
+    )
+
+
+def _delta(delta: float, patients: int) -> tuple[str, ...]:
+    if delta * patients < 1:
+        return ()
+    return (f"delta {delta:g} is not below 1 / {patients}, the patients who are really here: ask for a smaller one",)

@@ -1,0 +1,125 @@
+"""A place for the courier under a user of its own: what that user can reach is what the courier needs, and no more.
+
+    /tmp/sonoshare-XXXX/        0711, of the user who starts the node (root)
+        agent.sock              0660, the courier's group: the only way to the agent
+        node.key                0400, the courier's: authenticates it to the federation
+        ca.crt                  the certificate that it trusts
+        flower/                 0700, the courier's: where Flower keeps its own files
+        bin/flwr-clientapp      the hospital's program, which the courier cannot change
+
+The node's folder stays closed to that user (0700): vault, vault key, identity key, ledger, policy and log. The place is
+made anew at every start and removed at the end.
+
+Not promised: protection from root, or from a courier whose user owns the node's folder (refused here).
+"""
+
+import os
+import pwd
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+from sonoshare_client.courier.supernode import Connection
+from sonoshare_client.node.home import NodeHome
+from sonoshare_shared.errors import InputError
+
+SOCKET_FILE: Final = "agent.sock"
+
+
+@dataclass(frozen=True)
+class CourierUser:
+    """The operating-system user of a courier.
+
+    Attributes:
+        name: login name.
+        uid: user id, not root's.
+        gid: its own group, which may open the agent's socket.
+    """
+
+    name: str
+    uid: int
+    gid: int
+
+
+@dataclass(frozen=True)
+class CourierPlace:
+    """Where a courier finds what it needs.
+
+    Attributes:
+        user: who runs it; None for the user who started the node.
+        socket: the agent's socket.
+        connection: with the key and certificate that the courier reads.
+        flower: where Flower keeps its own files.
+        programs: holds the hospital's ``flwr-clientapp``.
+    """
+
+    user: CourierUser | None
+    socket: Path
+    connection: Connection
+    flower: Path
+    programs: Path
+
+
+def courier_user(name: str, home: NodeHome) -> CourierUser:
+    """The user whom a courier is to run as.
+
+    Raises:
+        InputError: this process is not root's, there is no such user, or that user could read the node's folder.
+    """
+    if os.geteuid() != 0:
+        raise InputError(
+            "only root can start the courier as another user",
+            remedy="start as root, or start the two parts by themselves with --only",
+        )
+    try:
+        entry = pwd.getpwnam(name)
+    except KeyError as error:
+        raise InputError(f"there is no user '{name}' on this machine", remedy="make one without a login") from error
+    if entry.pw_uid in {0, home.path.stat().st_uid, home.vault_key_path.stat().st_uid}:
+        raise InputError(
+            f"'{name}' can read the node's folder or its vault key", remedy="choose a user who owns nothing of the node"
+        )
+    if home.path.stat().st_mode & 0o077:
+        raise InputError("other users may enter the node's folder", remedy="chmod 700 the folder")
+    return CourierUser(name, entry.pw_uid, entry.pw_gid)
+
+
+@contextmanager
+def own_place(connection: Connection, user: CourierUser) -> Iterator[CourierPlace]:
+    """Make the courier's place, and remove it at the end.
+
+    Args:
+        connection: with the node's own key, and the coordinator's certificate wherever it lies.
+        user: whom the courier runs as.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="sonoshare-"))
+    try:
+        folder.chmod(0o711)
+        key, certificate, flower = folder / "node.key", folder / "ca.crt", folder / "flower"
+        _write(key, connection.node_key.read_bytes(), 0o400, user)
+        _write(certificate, connection.root_certificate.read_bytes(), 0o444, None)
+        flower.mkdir(mode=0o700)
+        os.chown(flower, user.uid, user.gid)
+        (folder / "bin").mkdir(mode=0o755)
+        yield CourierPlace(
+            user=user,
+            socket=folder / SOCKET_FILE,
+            connection=replace(connection, node_key=key, root_certificate=certificate),
+            flower=flower,
+            programs=folder / "bin",
+        )
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _write(path: Path, data: bytes, mode: int, owner: CourierUser | None) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        if owner is not None:
+            os.fchown(descriptor, owner.uid, owner.gid)
+        os.fchmod(descriptor, mode)
+        file.write(data)
