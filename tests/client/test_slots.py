@@ -1,0 +1,46 @@
+"""Charged answers leave at public time slots; everything else at once. By a clock of our own."""
+
+import threading
+
+import pytest
+
+from sonoshare_client.agent.slots import SystemTiming, wait_for_slot
+from sonoshare_shared.errors import FederationError
+
+
+class Clock:
+    def __init__(self, now=1000.0):
+        self.time = now
+
+    def now(self):
+        return self.time
+
+    def wait(self, seconds):
+        self.time += seconds
+        return True
+
+
+@pytest.mark.parametrize(
+    ("work", "leaves"), [(0.0, 60.0), (0.001, 60.0), (59.9, 60.0), (60.0, 60.0), (60.1, 120.0), (3599.0, 3600.0)]
+)
+def test_an_answer_leaves_at_the_next_multiple_of_the_slot(work, leaves):
+    clock = Clock()
+    arrived = clock.now()
+    clock.time += work
+    wait_for_slot(clock, arrived, 60.0)
+    assert clock.now() - arrived == pytest.approx(leaves)
+
+
+def test_no_slot_waits_for_nothing():
+    clock = Clock()
+    wait_for_slot(clock, clock.now() - 7.0, 0.0)
+    assert clock.now() == 1000.0
+
+
+def test_a_stop_ends_the_wait_and_nothing_leaves_before_its_slot():
+    timing = SystemTiming()
+    threading.Timer(0.05, timing.stop).start()
+    with pytest.raises(FederationError, match="stopped"):
+        wait_for_slot(timing, timing.now(), 3600.0)
+    with pytest.raises(FederationError, match="stopped"):
+        wait_for_slot(timing, timing.now(), 3600.0)

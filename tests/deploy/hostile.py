@@ -1,0 +1,107 @@
+"""A coordinator that keeps to the protocol and asks for whatever it likes: its own plans, adapters and candidates."""
+
+import base64
+import json
+from dataclasses import dataclass
+
+import numpy as np
+from tests.deploy.in_process import World
+
+from sonoshare_client.agent.service import Agent
+from sonoshare_server.release.build import Samples, build_candidate
+from sonoshare_shared.protocol.canonical import sha256_hex
+from sonoshare_shared.protocol.documents import StudyPlan
+from sonoshare_shared.protocol.documents.exchange import (
+    AuditRequest,
+    CalibrateRequest,
+    KeysRequest,
+    LogEvidence,
+    Reply,
+    TrainRequest,
+    candidate_entry,
+    decode_frame,
+    encode_frame,
+    model_entry,
+    plan_entry,
+)
+from sonoshare_shared.protocol.documents.plan import PLAN_PAYLOAD_TYPE
+from sonoshare_shared.protocol.envelope import Envelope
+from sonoshare_shared.protocol.release.candidate import Candidate
+from sonoshare_shared.protocol.release.transfer import pack
+from sonoshare_shared.science.phantom import simulate
+
+
+def reply_of(frame: bytes) -> Reply:
+    """The document of a reply frame."""
+    return Reply.from_bytes(decode_frame(frame)[0])
+
+
+def said(frame: bytes) -> dict:
+    """What a signed reply says."""
+    envelope = json.loads(reply_of(frame).envelope.to_bytes())
+    return json.loads(base64.b64decode(envelope["payload"]))
+
+
+@dataclass
+class Hostile:
+    """Makes frames for one hospital of a world, and logs what they need."""
+
+    world: World
+    hospital: str
+
+    @property
+    def agent(self) -> Agent:
+        return self.world.fleet.agents[self.hospital]
+
+    def train(self, plan: StudyPlan, adapter: bytes, number: int = 1) -> bytes:
+        digest = sha256_hex(adapter)
+        request = TrainRequest(
+            plan=self._signed(plan),
+            round=number,
+            adapter_digest=digest,
+            evidence=self._evidence(model_entry(plan.study, number, digest)),
+            ledger_witness=None,
+        )
+        return encode_frame(request, adapter)
+
+    def calibrate(self, plan: StudyPlan, ballot: bytes) -> bytes:
+        evidence = self._evidence(plan_entry(plan.study, plan.digest()))
+        request = CalibrateRequest(plan=self._signed(plan), evidence=evidence, ledger_witness=None)
+        return encode_frame(request, ballot)
+
+    def audit(self, plan: StudyPlan, payload: bytes, digest: str, release: str = "r1") -> bytes:
+        request = AuditRequest(
+            plan=self._signed(plan),
+            release=release,
+            candidate_digest=digest,
+            evidence=self._evidence(candidate_entry(plan.study, release, digest)),
+            ledger_witness=None,
+        )
+        return encode_frame(request, payload)
+
+    def candidate(self, plan: StudyPlan, folder, adapter: bytes, images=None) -> tuple[bytes, str]:
+        """A candidate of a plan as a payload, and its digest; phantoms unless other images are given."""
+        phantoms = simulate(16, seed=91, size=32)
+        images = phantoms.images if images is None else images
+        samples = Samples(images, phantoms.masks, np.arange(16) % 2, np.full(16, -1), phantoms.boxes)
+        digest = sha256_hex(adapter)
+        build_candidate(folder, [samples], release="r1", plan=plan, model_digest=digest)
+        listing = (folder / "candidate.json").read_bytes()
+        assert Candidate.from_bytes(listing).study == plan.study
+        return pack(listing, adapter, lambda path: (folder / path).read_bytes()), sha256_hex(listing)
+
+    def _signed(self, plan: StudyPlan) -> Envelope:
+        return Envelope.sign(PLAN_PAYLOAD_TYPE, plan.canonical(), self.world.home.key)
+
+    def _evidence(self, entry: dict[str, object]) -> LogEvidence:
+        log = self.world.home.log()
+        index = log.index_of(entry)
+        index = log.append(entry) if index is None else index
+        seen = said(self.agent.answer(encode_frame(KeysRequest())))["log_size"]
+        return LogEvidence(
+            head=log.head(),
+            index=index,
+            inclusion=tuple(log.inclusion_proof(index)),
+            witnessed_size=seen,
+            consistency=tuple(log.consistency_proof(seen)) if seen else (),
+        )

@@ -1,0 +1,249 @@
+"""Nothing about a patient leaves before a charge: not by an answer, its size, its text, its absence or its time.
+
+The same frames go to one hospital with vaults that differ by patients of every kind, and with a vault that is gone.
+"""
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+from safetensors.numpy import load, save
+from tests.deploy.hostile import Hostile, reply_of, said
+from tests.deploy.in_process import copied
+from tests.small_ballot import small_ballot
+
+from sonoshare_client.agent import node as agent_node
+from sonoshare_client.agent.service import WITHHELD
+from sonoshare_client.intake.twins import compare_new
+from sonoshare_client.node.policy_file import policy_text
+from sonoshare_client.vault.store import Vault
+from sonoshare_client.vault.stored_image import StoredImage
+from sonoshare_privacy.budget import ChargeRequest
+from sonoshare_shared.errors import InputError
+from sonoshare_shared.protocol.documents.charge import PureDP
+from sonoshare_shared.protocol.documents.exchange import KeysRequest, SignRequest, encode_frame
+from sonoshare_shared.protocol.documents.plan import CalibrationPlan
+from sonoshare_shared.science.phantom import simulate
+
+NORTH = "north"
+BALLOT = small_ballot().to_bytes()
+
+
+def picture(seed, label="benign", gain=1.0):
+    grey = simulate(1, seed=seed, size=128).images[0] ** gain
+    return StoredImage(np.rint(255 * grey).astype(np.uint8), None, None, label, "unknown")
+
+
+def name_on(vault, *, held_out):
+    """A patient whom the vault's coin puts on a side."""
+    names = (f"X{number}" for number in range(1000))
+    return next(n for n in names if vault._keys.held_out(vault.pseudonym(n), vault.held_out_fraction) is held_out)
+
+
+# Each makes a neighbour of the vault, by one patient or by several of its kind.
+
+
+def unchanged(home):
+    pass
+
+
+def one_of_every_kind(home):
+    """Unknown class on either side, an unreadable image, an enormous one, a twin of somebody, one never compared."""
+    with Vault(home) as vault, vault.writing() as writer:
+        for seed, held_out in ((901, False), (902, True)):
+            writer.add(name_on(vault, held_out=held_out), picture(seed, "cyst"))
+        writer.add("damaged", picture(903))
+        enormous = picture(904)
+        object.__setattr__(enormous, "pixels", np.zeros((4, 5000), np.uint8))
+        somebody = vault.load(vault.images()[0])
+        writer.add("twin", StoredImage((somebody.pixels * 0.9).astype(np.uint8), None, None, "benign", ""))
+        writer.flush()
+        compare_new(vault, writer)
+        assert vault.twins()
+        writer.add("enormous", enormous)
+        writer.add("never compared", picture(905))
+        writer.flush()
+        (blob,) = (ref.blob for ref in vault.images() if ref.pseudonym == vault.pseudonym("damaged"))
+        (home.vault_path / "blobs" / blob).write_bytes(b"not sealed")
+
+
+def below_the_hospitals_own_minimum(home):
+    """Exactly as many as the policy asks for, and then one fewer."""
+    with Vault(home) as vault, vault.writing() as writer:
+        trained = [patient.pseudonym for patient in vault.patients() if not patient.held_out]
+        rules = home.policy()
+        least = rules.cohort.model_copy(update={"minimum_trained": len(trained)})
+        home.policy_path.write_text(policy_text(rules.model_copy(update={"cohort": least})))
+        writer.forget(trained[0])
+
+
+def gone(home):
+    shutil.rmtree(home.vault_path)
+    home.vault_path.mkdir()
+    (home.vault_path / "index.db").write_bytes(b"noise" * 1000)
+
+
+NEIGHBOURS = [one_of_every_kind, below_the_hospitals_own_minimum, gone]
+
+
+# Requests that are answered before any charge; each takes a study of its own, so that all can be asked in a row.
+
+
+@dataclass(frozen=True)
+class Free:
+    """Makes one frame, and says how its answer begins."""
+
+    frame: Callable[[Hostile], bytes]
+    error: str | None
+
+
+def study(hostile, name, **changes):
+    return hostile.world.study.plan.model_copy(update={"study": name, **changes})
+
+
+def voting(hostile, name):
+    terms = CalibrationPlan(epsilon=1.0, ballot=small_ballot().digest(), sharpness=0.0)
+    return study(hostile, name, calibration=terms)
+
+
+def adapter(hostile, change=lambda tensor: tensor):
+    tensors = load(hostile.world.study.adapter())
+    return save({name: change(tensor).astype(np.float32) for name, tensor in tensors.items()})
+
+
+FREE = {
+    "keys": Free(lambda h: encode_frame(KeysRequest()), None),
+    "no request": Free(lambda h: b"\0\0\0\2{}", "IntegrityError"),
+    "signature without an audit": Free(
+        lambda h: encode_frame(SignRequest(manifest_digest="0" * 64), b"{}"), "IntegrityError"
+    ),
+    "adapter of another shape": Free(lambda h: h.train(study(h, "f1"), save({"a": np.zeros(3)})), "ModelError"),
+    "adapter that overflows": Free(lambda h: h.train(study(h, "f2"), adapter(h, lambda t: 0 * t + 3e38)), "ModelError"),
+    "base that is not here": Free(lambda h: h.train(study(h, "f4", base_digest="0" * 64), adapter(h)), "ModelError"),
+    "a round too many": Free(lambda h: h.train(study(h, "f5"), adapter(h), 99), "PolicyError"),
+    "no calibration": Free(lambda h: h.calibrate(study(h, "f6"), b""), "PolicyError"),
+    "another ballot": Free(lambda h: h.calibrate(voting(h, "f7"), b"another"), "IntegrityError"),
+    "candidate cut short": Free(lambda h: h.audit(study(h, "f8"), b"\0\0", "0" * 64), "IntegrityError"),
+    "budget spent": Free(lambda h: h.train(study(h, "spent"), adapter(h)), "BudgetError"),
+}
+
+
+@pytest.fixture(scope="module")
+def asked(pristine, tmp_path_factory):
+    """The frames, and what a hospital with its ordinary vault answers; its ledger has charges of another study."""
+    world = copied(pristine, tmp_path_factory.mktemp("asked") / "world")
+    node = world.nodes[NORTH]
+    node.ledger.reserve(ChargeRequest("spent", "something earlier", (PureDP(39.9),), 3e-3, 30))
+    start = copied(world, tmp_path_factory.mktemp("asked") / "start")
+    hostile = Hostile(world, NORTH)
+    pairs = {}
+    for name, free in FREE.items():
+        frame = free.frame(hostile)
+        pairs[name] = (frame, hostile.agent.answer(frame))
+    return start, pairs
+
+
+def test_every_free_request_is_answered_as_its_public_check_says(asked):
+    start, pairs = asked
+    for name, (_, answer) in pairs.items():
+        refusal = reply_of(answer).refusal
+        assert (refusal and refusal.error) == FREE[name].error, (name, refusal)
+    assert len(start.nodes[NORTH].ledger.entries()) == 2
+
+
+@pytest.mark.parametrize("neighbour", NEIGHBOURS)
+def test_before_a_charge_every_answer_is_the_same_byte_for_byte_whoever_is_in_the_vault(asked, tmp_path, neighbour):
+    start, pairs = asked
+    world = copied(start, tmp_path / "world")
+    neighbour(world.nodes[NORTH].home)
+    for name, (frame, answer) in pairs.items():
+        assert world.fleet.agents[NORTH].answer(frame) == answer, name
+    assert len(world.nodes[NORTH].ledger.entries()) == 2
+
+
+# Requests that are charged: each answer has the same form and size whoever is in the vault.
+
+
+def strange(hostile, name):
+    """A study of a class that no patient of the hospital should have."""
+    task = hostile.world.study.plan.task
+    other = task.model_copy(update={"classes": ("benign", "cyst"), "phantoms": {}})
+    return study(hostile, name, local_steps=1, task=other)
+
+
+CHARGED = {
+    "train": lambda h, folder: h.train(study(h, "c1", local_steps=1), adapter(h)),
+    "train for a class that nobody should have": lambda h, folder: h.train(strange(h, "c2"), adapter(h)),
+    "calibrate": lambda h, folder: h.calibrate(voting(h, "c3"), BALLOT),
+    "audit": lambda h, folder: h.audit(study(h, "c4"), *h.candidate(study(h, "c4"), folder, adapter(h))),
+}
+
+
+def form(value, key=""):
+    """What a reply looks like but for its noisy numbers and the words that are made of them."""
+    if isinstance(value, dict):
+        return {name: form(one, name) for name, one in value.items()}
+    if isinstance(value, list):
+        return "words" if "reasons" in key else [form(one, key) for one in value]
+    if isinstance(value, str):
+        return "verdict" if value in {"PASS", "FAIL", "INCONCLUSIVE"} else len(value)
+    return "number"
+
+
+@pytest.mark.parametrize("kind", CHARGED)
+def test_after_a_charge_every_answer_has_the_same_size(pristine, tmp_path, kind):
+    forms = []
+    for neighbour in (unchanged, one_of_every_kind, below_the_hospitals_own_minimum):
+        world = copied(pristine, tmp_path / neighbour.__name__)
+        neighbour(world.nodes[NORTH].home)
+        hostile = Hostile(world, NORTH)
+        answer = hostile.agent.answer(CHARGED[kind](hostile, tmp_path / f"candidate {neighbour.__name__}"))
+        assert [s.charge.kind for s in world.nodes[NORTH].ledger.entries()] == ["opened", "reserved", "committed"]
+        forms.append((form(said(answer)), len(answer) - len(decode(answer)[0])))
+    assert forms[0] == forms[1] == forms[2]
+
+
+def decode(frame):
+    length = int.from_bytes(frame[:4], "big")
+    return frame[4 : 4 + length], frame[4 + length :]
+
+
+@pytest.mark.parametrize("kind", CHARGED)
+def test_a_vault_that_does_not_open_is_one_constant_refusal_after_the_charge(pristine, tmp_path, kind):
+    world = copied(pristine, tmp_path / "world")
+    gone(world.nodes[NORTH].home)
+    hostile = Hostile(world, NORTH)
+    assert hostile.agent.answer(CHARGED[kind](hostile, tmp_path / "candidate")) == WITHHELD
+    assert [s.charge.kind for s in world.nodes[NORTH].ledger.entries()] == ["opened", "reserved"]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [MemoryError("secret-class"), InputError("'secret-class' (17 images)"), KeyError("secret-class"), OSError(28)],
+)
+def test_whatever_goes_wrong_after_the_charge_leaves_as_the_same_bytes(pristine, tmp_path, monkeypatch, caplog, error):
+    def fails(*_arguments):
+        raise error
+
+    world = copied(pristine, tmp_path / "world")
+    monkeypatch.setattr(agent_node, "grid", fails)
+    hostile = Hostile(world, NORTH)
+    answer = hostile.agent.answer(hostile.train(study(hostile, "c5"), adapter(hostile)))
+    assert answer == WITHHELD
+    assert type(error).__name__ in caplog.text  # the hospital's own log says what it was
+    logged = (world.nodes[NORTH].home.state_path / "events.jsonl").read_text()
+    assert "17 images" not in str(reply_of(answer))
+    assert type(error).__name__ in logged
+
+
+def test_an_error_that_is_not_ours_before_the_charge_is_the_constant_refusal_too(pristine, tmp_path, monkeypatch):
+    def fails(*_arguments):
+        raise RuntimeError("secret-class")
+
+    world = copied(pristine, tmp_path / "world")
+    monkeypatch.setattr(agent_node, "load_pinned_base", fails)
+    hostile = Hostile(world, NORTH)
+    assert hostile.agent.answer(hostile.train(study(hostile, "c6"), adapter(hostile))) == WITHHELD
+    assert len(world.nodes[NORTH].ledger.entries()) == 1
