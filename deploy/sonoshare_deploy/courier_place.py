@@ -16,6 +16,8 @@ Not promised: protection from root, or from a courier whose user owns the node's
 import os
 import pwd
 import shutil
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -86,6 +88,31 @@ def courier_user(name: str, home: NodeHome) -> CourierUser:
     if home.path.stat().st_mode & 0o077:
         raise InputError("other users may enter the node's folder", remedy="chmod 700 the folder")
     return CourierUser(name, entry.pw_uid, entry.pw_gid)
+
+
+def require_runnable(user: CourierUser, check: str = "import sonoshare_client.courier") -> None:
+    """Check that a user can run this installation, before anything is started.
+
+    Args:
+        user: whom the courier runs as.
+        check: what is tried.
+
+    Raises:
+        InputError: the user may not read the programs.
+    """
+    command = [sys.executable, "-c", check]
+    try:
+        tried = subprocess.run(
+            command, user=user.uid, group=user.gid, extra_groups=(), cwd="/", capture_output=True, check=False
+        )
+        works = tried.returncode == 0
+    except OSError:
+        works = False
+    if not works:
+        raise InputError(
+            f"'{user.name}' cannot run {sys.executable}",
+            remedy="install SonoShare where every user may read it, for example /opt",
+        )
 
 
 @contextmanager

@@ -3,7 +3,6 @@
 The same frames go to one hospital with vaults that differ by patients of every kind, and with a vault that is gone.
 """
 
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -12,77 +11,19 @@ import pytest
 from safetensors.numpy import load, save
 from tests.deploy.hostile import Hostile, reply_of, said
 from tests.deploy.in_process import copied
+from tests.deploy.neighbours import below_the_hospitals_own_minimum, gone, one_of_every_kind, unchanged
 from tests.small_ballot import small_ballot
 
 from sonoshare_client.agent import node as agent_node
 from sonoshare_client.agent.service import WITHHELD
-from sonoshare_client.intake.twins import compare_new
-from sonoshare_client.node.policy_file import policy_text
-from sonoshare_client.vault.store import Vault
-from sonoshare_client.vault.stored_image import StoredImage
 from sonoshare_privacy.budget import ChargeRequest
 from sonoshare_shared.errors import InputError
 from sonoshare_shared.protocol.documents.charge import PureDP
 from sonoshare_shared.protocol.documents.exchange import KeysRequest, SignRequest, encode_frame
 from sonoshare_shared.protocol.documents.plan import CalibrationPlan
-from sonoshare_shared.science.phantom import simulate
 
 NORTH = "north"
 BALLOT = small_ballot().to_bytes()
-
-
-def picture(seed, label="benign", gain=1.0):
-    grey = simulate(1, seed=seed, size=128).images[0] ** gain
-    return StoredImage(np.rint(255 * grey).astype(np.uint8), None, None, label, "unknown")
-
-
-def name_on(vault, *, held_out):
-    """A patient whom the vault's coin puts on a side."""
-    names = (f"X{number}" for number in range(1000))
-    return next(n for n in names if vault._keys.held_out(vault.pseudonym(n), vault.held_out_fraction) is held_out)
-
-
-# Each makes a neighbour of the vault, by one patient or by several of its kind.
-
-
-def unchanged(home):
-    pass
-
-
-def one_of_every_kind(home):
-    """Unknown class on either side, an unreadable image, an enormous one, a twin of somebody, one never compared."""
-    with Vault(home) as vault, vault.writing() as writer:
-        for seed, held_out in ((901, False), (902, True)):
-            writer.add(name_on(vault, held_out=held_out), picture(seed, "cyst"))
-        writer.add("damaged", picture(903))
-        enormous = picture(904)
-        object.__setattr__(enormous, "pixels", np.zeros((4, 5000), np.uint8))
-        somebody = vault.load(vault.images()[0])
-        writer.add("twin", StoredImage((somebody.pixels * 0.9).astype(np.uint8), None, None, "benign", ""))
-        writer.flush()
-        compare_new(vault, writer)
-        assert vault.twins()
-        writer.add("enormous", enormous)
-        writer.add("never compared", picture(905))
-        writer.flush()
-        (blob,) = (ref.blob for ref in vault.images() if ref.pseudonym == vault.pseudonym("damaged"))
-        (home.vault_path / "blobs" / blob).write_bytes(b"not sealed")
-
-
-def below_the_hospitals_own_minimum(home):
-    """Exactly as many as the policy asks for, and then one fewer."""
-    with Vault(home) as vault, vault.writing() as writer:
-        trained = [patient.pseudonym for patient in vault.patients() if not patient.held_out]
-        rules = home.policy()
-        least = rules.cohort.model_copy(update={"minimum_trained": len(trained)})
-        home.policy_path.write_text(policy_text(rules.model_copy(update={"cohort": least})))
-        writer.forget(trained[0])
-
-
-def gone(home):
-    shutil.rmtree(home.vault_path)
-    home.vault_path.mkdir()
-    (home.vault_path / "index.db").write_bytes(b"noise" * 1000)
 
 
 NEIGHBOURS = [one_of_every_kind, below_the_hospitals_own_minimum, gone]

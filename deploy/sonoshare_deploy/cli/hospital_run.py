@@ -87,4 +87,6 @@ def start(
     home = NodeHome.open(home_path)
     connection = Connection(superlink, root_certificate.absolute(), home.node_key_path, runtime_port)
     courier = None if courier_user is None else courier_place.courier_user(courier_user, home)
+    if courier is not None:
+        courier_place.require_runnable(courier)
     run_node(home, connection, only=only, socket=socket, courier=courier)

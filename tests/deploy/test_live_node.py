@@ -1,0 +1,175 @@
+"""What a hospital changes while its agent runs counts at once; and charged answers leave at public time slots."""
+
+import pytest
+from tests.deploy.hostile import Hostile, reply_of
+from tests.deploy.in_process import copied
+
+from sonoshare_client.agent import node as agent_node
+from sonoshare_client.agent.service import WITHHELD, Agent
+from sonoshare_client.agent.training import PatientDraws
+from sonoshare_client.node.policy import FederationRules
+from sonoshare_client.node.policy_file import policy_text
+from sonoshare_client.vault.store import Vault
+from sonoshare_privacy.budget import ChargeRequest
+from sonoshare_shared.errors import LedgerError
+from sonoshare_shared.protocol.documents.charge import PureDP
+from sonoshare_shared.protocol.documents.exchange import KeysRequest, encode_frame
+
+NORTH = "north"
+
+
+@pytest.fixture
+def world(pristine, tmp_path):
+    return copied(pristine, tmp_path / "world")
+
+
+@pytest.fixture
+def hostile(world):
+    return Hostile(world, NORTH)
+
+
+@pytest.fixture
+def trained_on(monkeypatch):
+    """Pseudonyms that each training drew from."""
+    seen, hold = [], PatientDraws.hold
+
+    def watched(self, patients):
+        seen.append({one.pseudonym for one in patients})
+        return hold(self, patients)
+
+    monkeypatch.setattr(PatientDraws, "hold", watched)
+    return seen
+
+
+def plan(world, name, **changes):
+    return world.study.plan.model_copy(update={"study": name, "local_steps": 1, **changes})
+
+
+def forget(world, pseudonyms):
+    with Vault(world.nodes[NORTH].home) as vault, vault.writing() as writer:
+        for pseudonym in pseudonyms:
+            writer.forget(pseudonym)
+
+
+def train(hostile, study, number=1):
+    adapter = hostile.world.study.adapter()
+    return hostile.agent.answer(hostile.train(study, adapter, number))
+
+
+def test_who_is_forgotten_while_the_agent_runs_is_not_trained_on_again(world, hostile, trained_on):
+    train(hostile, plan(world, "s1"))
+    everybody = trained_on[0]
+    first = min(everybody)
+    forget(world, {first})
+    train(hostile, plan(world, "s1"), 2)
+    assert trained_on[1] == everybody - {first}
+    forget(world, everybody)
+    for name in ("s2", "s3"):
+        assert reply_of(train(hostile, plan(world, name))).refusal is None  # nobody is left: noise, and no refusal
+    assert trained_on[2:] == [set(), set()]
+
+
+def test_pixels_of_the_forgotten_leave_the_agents_memory_with_the_next_request_of_any_kind(world, hostile):
+    train(hostile, plan(world, "s1"))
+    node = world.nodes[NORTH]
+    assert node._opened is not None
+    forget(world, {node._opened.patients.trained[0].pseudonym})
+    hostile.agent.answer(encode_frame(KeysRequest()))
+    assert node._opened is None
+
+
+def test_patients_who_come_later_join_the_next_study_and_not_a_running_one(world, hostile, trained_on):
+    train(hostile, plan(world, "s1"))
+    with Vault(world.nodes[NORTH].home) as vault, vault.writing() as writer:
+        left = vault.load(next(ref for ref in vault.images() if ref.pseudonym == min(trained_on[0])))
+        writer.forget(min(trained_on[0]))
+        names = (f"newcomer {number}" for number in range(1000))
+        name = next(n for n in names if not vault._keys.held_out(vault.pseudonym(n), vault.held_out_fraction))
+        writer.add(name, left)
+        writer.flush()
+        writer.record_twins([], last=vault.images()[-1].blob)
+        newcomer = vault.pseudonym(name)
+    train(hostile, plan(world, "s1"), 2)
+    train(hostile, plan(world, "s2"))
+    assert newcomer not in trained_on[1]
+    assert newcomer in trained_on[2]
+
+
+def test_the_agents_way_to_the_vault_opens_for_an_open_charge_only(world):
+    node = world.nodes[NORTH]
+    paid = node.ledger.reserve(ChargeRequest("s", "something", (PureDP(0.1),), 3e-3, 30))
+    node.patients(plan(world, "s"), 32, paid)
+    node.ledger.commit(paid)
+    with pytest.raises(LedgerError, match="open charge"):
+        node.patients(plan(world, "s"), 32, paid)
+
+
+def test_a_lowered_lifetime_budget_counts_at_the_next_request(world, hostile):
+    node = world.nodes[NORTH]
+    node.ledger.reserve(ChargeRequest("earlier", "something", (PureDP(39.9),), 3e-3, 30))
+    rules = node.home.policy()
+    assert rules.budget.lifetime_epsilon == 80.0
+    low = rules.budget.model_copy(update={"lifetime_epsilon": 40.0})
+    node.home.policy_path.write_text(policy_text(rules.model_copy(update={"budget": low})))
+    refusal = reply_of(train(hostile, plan(world, "s2"))).refusal
+    assert refusal.error == "BudgetError"
+    assert "lifetime" in refusal.message
+    assert len(node.ledger.entries()) == 2
+
+
+class Clock:
+    """A clock that stands still but for waits, and for the work that a test lets take its time."""
+
+    def __init__(self):
+        self.time = 0.0
+
+    def now(self):
+        return self.time
+
+    def wait(self, seconds):
+        self.time += seconds
+        return True
+
+
+@pytest.fixture
+def slotted(world):
+    """North answers in slots of 60 s by a clock of ours."""
+    node = world.nodes[NORTH]
+    rules = node.home.policy().model_copy(update={"federation": FederationRules(reply_slot_seconds=60.0)})
+    node.home.policy_path.write_text(policy_text(rules))
+    clock = Clock()
+    world.fleet.agents[NORTH] = Agent(node, clock)
+    return clock
+
+
+def takes(monkeypatch, clock, seconds, error=None):
+    """Let the reading of the vault take its time, and perhaps fail."""
+    grid = agent_node.grid
+
+    def slow(*arguments):
+        clock.time += seconds
+        if error is not None:
+            raise error
+        return grid(*arguments)
+
+    monkeypatch.setattr(agent_node, "grid", slow)
+
+
+def test_a_charged_answer_leaves_at_a_slot_and_the_same_answer_again_at_once(world, hostile, slotted, monkeypatch):
+    takes(monkeypatch, slotted, 70.0)
+    frame = hostile.train(plan(world, "s1"), world.study.adapter())
+    assert slotted.now() == 0.0  # the request for its keys was not charged
+    first = hostile.agent.answer(frame)
+    assert reply_of(first).refusal is None
+    assert slotted.now() == 120.0
+    again = hostile.agent.answer(hostile.train(plan(world, "s1"), world.study.adapter()))
+    assert again == first
+    assert slotted.now() == 120.0
+
+
+def test_a_refusal_after_the_charge_leaves_at_a_slot_and_one_before_it_at_once(world, hostile, slotted, monkeypatch):
+    takes(monkeypatch, slotted, 3.0, MemoryError())
+    assert reply_of(hostile.agent.answer(hostile.train(plan(world, "s1"), b"no adapter"))).refusal.error == "ModelError"
+    assert slotted.now() == 0.0
+    assert hostile.agent.answer(hostile.train(plan(world, "s2"), world.study.adapter())) == WITHHELD
+    assert slotted.now() == 60.0

@@ -1,0 +1,115 @@
+"""``hospital policy check``: a hospital settles for itself, with its own true counts, whether it fits a study."""
+
+import json
+
+import pytest
+from click.testing import CliRunner
+from tests.deploy.in_process import copied, patients_of
+from tests.deploy.neighbours import one_of_every_kind
+
+from sonoshare_client.node.policy import CohortRules, Policy
+from sonoshare_client.node.policy_file import policy_text
+from sonoshare_client.own_eyes.fit import VaultState
+from sonoshare_client.vault.store import Vault
+from sonoshare_deploy.cli.main import cli
+from sonoshare_privacy.budget import ChargeRequest
+from sonoshare_shared.errors import RefusedError
+from sonoshare_shared.protocol.documents.charge import PureDP
+
+
+@pytest.fixture
+def world(pristine, tmp_path):
+    return copied(pristine, tmp_path / "world")
+
+
+@pytest.fixture
+def check(world, tmp_path):
+    """Runs the command on a plan, and returns its result and whether it refused."""
+
+    def run(**changes):
+        path = tmp_path / "plan.json"
+        path.write_bytes(world.study.plan.model_copy(update=changes).canonical())
+        arguments = ["hospital", "policy", "check", str(path), "--home", str(world.nodes["north"].home.path)]
+        done = CliRunner().invoke(cli, [*arguments, "--json"])
+        assert CliRunner().invoke(cli, arguments).exit_code == done.exit_code
+        assert done.exception is None or isinstance(done.exception, RefusedError), done.exception
+        return json.loads(done.output.splitlines()[-1]), done.exception
+
+    return run
+
+
+def change_rules(world, section, **changes):
+    home = world.nodes["north"].home
+    rules = home.policy()
+    part = getattr(rules, section).model_copy(update=changes)
+    home.policy_path.write_text(policy_text(rules.model_copy(update={section: part})))
+
+
+def test_a_vault_that_fits_is_counted_as_the_agent_would_read_it(world, check):
+    result, refused = check()
+    assert refused is None
+    assert result["fits"]
+    patients = patients_of(world, "north", 32)
+    assert (result["trained"], result["held_out"]) == (len(patients.trained), len(patients.held_out))
+    assert sum(result["classes"].values()) == len(patients.patients)
+    assert 0 < result["epsilon_with_audits"] <= result["epsilon_after"] + 1e-6 <= 80.0
+    assert result["epsilon_left"] == pytest.approx(80.0 - result["epsilon_after"])
+    with Vault(world.nodes["north"].home) as vault:
+        assert vault._db.execute("SELECT count(*) FROM enrolment").fetchone() == (0,)
+
+
+def test_strange_classes_damage_twins_and_pictures_never_compared_are_named_with_what_to_do(world, check):
+    before, _ = check()
+    one_of_every_kind(world.nodes["north"].home)
+    result, refused = check()
+    assert refused is None
+    assert result["left_out"] == {"class 'cyst' is not of the task": 2, "an image cannot be used": 1}
+    state = result["state"]
+    assert (state["pairs"], state["held_back"], state["uncompared"]) == (1, 2, 2)
+    assert any("2 patients take no part: class 'cyst'" in line for line in result["advice"])
+    assert any("run 'sonoshare hospital twins'" in line for line in result["advice"])
+    # The twin of somebody already there: both wait.
+    counts = [one["trained"] + one["held_out"] for one in (before, result)]
+    assert counts[0] - counts[1] == 1
+
+
+@pytest.mark.parametrize(
+    ("section", "rules", "words"),
+    [
+        ("cohort", {"minimum_trained": 1000}, "trained patients; cohort.minimum_trained asks for 1000"),
+        ("cohort", {"minimum_held_out": 1000}, "held-out patients; cohort.minimum_held_out asks for 1000"),
+    ],
+)
+def test_too_few_is_a_reason_not_to_join_and_exits_1(world, check, section, rules, words):
+    change_rules(world, section, **rules)
+    result, refused = check()
+    assert words in refused.message
+    assert not result["fits"]
+    assert result["permitted"]
+
+
+def test_what_is_left_of_the_lifetime_budget_is_held_against_the_whole_plan(world, check):
+    world.nodes["north"].ledger.reserve(ChargeRequest("earlier", "something", (PureDP(39.0),), 3e-3, 30))
+    fresh, refused = check()
+    assert refused is None
+    assert fresh["epsilon_after"] > 39.0
+    change_rules(world, "budget", lifetime_epsilon=50.0)
+    result, refused = check()
+    assert "lifetime epsilon" in refused.message
+    assert result["epsilon_left"] < 0
+    # A study that was charged already counts once: the larger of its charges and its plan.
+    change_rules(world, "budget", lifetime_epsilon=80.0)
+    world.nodes["north"].ledger.reserve(
+        ChargeRequest(world.study.plan.study, "training round 1", (PureDP(0.5),), 3e-3, 30)
+    )
+    assert check()[0]["epsilon_after"] == pytest.approx(fresh["epsilon_after"])
+
+
+def test_a_delta_that_suits_the_declared_cohort_but_not_the_true_one_is_said():
+    state = VaultState(trained=90, held_out=40, held_back=0, pairs=0, uncompared=0)
+    rules = Policy(cohort=CohortRules(nominal=100))
+    assert state.advice(rules, 1e-3) == ()
+    assert 9e-3 * rules.cohort.nominal < 1
+    assert state.advice(rules, 9e-3) == (
+        "delta 0.009 is not below 1 / 130, the patients who are really here: ask for a smaller one",
+    )
