@@ -74,7 +74,7 @@ def test_ingest_for_people_names_what_was_set_aside(home, studies, tmp_path):
 def test_review_status_and_ledger_have_their_fields(home, tmp_path):
     images = result_of("review", "--home", home, "--out", tmp_path / "out")["images"]
     status = result_of("status", "--home", home)
-    assert set(status) == {"patients", "held_out", "images", "twins", "studies", "budget", "connection"}
+    assert set(status) == {"patients", "held_out", "images", "twins", "held_back", "studies", "budget", "connection"}
     assert (status["patients"], status["images"], status["studies"]) == (12, images, [])
     assert 0 <= status["held_out"] <= 12
     ledger = result_of("ledger", "--home", home)
@@ -97,13 +97,15 @@ def test_twins_are_listed_drawn_and_decided(tmp_path):
     assert twin["sources"] == ["a.png", "b.png"]
     assert "hospital twins" in sonoshare("ingest", tmp_path, "--home", path).stdout
     status = result_of("status", "--home", path)
-    assert (status["patients"], status["twins"]) == (1, 1)
-    listed = result_of("twins", "--home", path, "--out", tmp_path / "out")["twins"]
+    assert (status["patients"], status["twins"], status["held_back"]) == (0, 1, 2)
+    found = result_of("twins", "--home", path, "--out", tmp_path / "out")
+    listed = found["twins"]
+    assert found["held_back"] == 2
     assert [pair["two_people"] for pair in listed] == [False]
     assert [file.name for file in (tmp_path / "out").iterdir()] == ["pair-1.png"]
     assert result_of("twins", "--home", path, "--two-people", twin["pair"])["twins"][0]["two_people"] is True
     status = result_of("status", "--home", path)
-    assert (status["patients"], status["twins"]) == (2, 0)
+    assert (status["patients"], status["twins"], status["held_back"]) == (2, 0, 0)
     assert "two people" in sonoshare("twins", "--home", path).stdout
 
 
