@@ -176,9 +176,15 @@ def _root(entries):
     return merkle.root([entry.encode() for entry in entries]).hex()
 
 
+def old_node(folder):
+    """A copy of the old node, with its key closed to others again, which git does not keep."""
+    shutil.copytree(V1 / "vault-node", folder / "node")
+    (folder / "node" / "vault.key").chmod(0o600)
+    return NodeHome.open(folder / "node")
+
+
 def test_an_old_vault_opens_and_holds_the_patients_it_held(tmp_path):
-    shutil.copytree(V1 / "vault-node", tmp_path / "node")
-    home = NodeHome.open(tmp_path / "node")
+    home = old_node(tmp_path)
     with Vault(home) as vault:
         held = vault.patients()
         expected = json.loads((V1 / "vault-node" / "expected.json").read_text())
@@ -187,7 +193,8 @@ def test_an_old_vault_opens_and_holds_the_patients_it_held(tmp_path):
             for patient in held
         ] == expected
         assert all(vault.load(image).pixels.size for patient in held for image in patient.images)
-    assert _version(tmp_path / "node" / "vault" / "index.db") == 1
+        assert [patient.pseudonym for patient in vault.enrolled("study")] == [one["pseudonym"] for one in expected]
+    assert _version(tmp_path / "node" / "vault" / "index.db") == 2
 
 
 def test_an_old_catalogue_opens_and_shows_its_release(tmp_path):
@@ -223,15 +230,15 @@ def _catalogue(folder) -> Storage:
     return open_storage(settings)
 
 
-@pytest.mark.parametrize(("name", "known"), [("index", 1), ("catalogue", 2)])
+@pytest.mark.parametrize(("name", "known"), [("index", 2), ("catalogue", 2)])
 def test_a_database_of_a_newer_version_is_refused_in_one_line(tmp_path, name, known):
-    shutil.copytree(V1 / "vault-node", tmp_path / "node")
+    home = old_node(tmp_path)
     shutil.copy(V1 / "catalogue.db", tmp_path / "catalogue.db")
     path = tmp_path / "node" / "vault" / "index.db" if name == "index" else tmp_path / "catalogue.db"
     with closing(sqlite3.connect(path)) as database:
         database.execute(f"PRAGMA user_version = {known + 1}")
     with pytest.raises(NewerVersionError, match=f"newer version of SonoShare: version {known + 1}, known here {known}"):
-        Vault(NodeHome.open(tmp_path / "node")) if name == "index" else Database(path)
+        Vault(home) if name == "index" else Database(path)
 
 
 def _version(path):
