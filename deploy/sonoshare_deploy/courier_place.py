@@ -2,7 +2,7 @@
 
     /tmp/sonoshare-XXXX/        0711, of the user who starts the node (root)
         agent.sock              0660, the courier's group: the only way to the agent
-        node.key                0400, the courier's: authenticates it to the federation
+        node.key                0600, the courier's: authenticates it to the federation
         ca.crt                  the certificate that it trusts
         flower/                 0700, the courier's: where Flower keeps its own files
         bin/flwr-clientapp      the hospital's program, which the courier cannot change
@@ -27,6 +27,7 @@ from typing import Final
 
 from sonoshare_client.courier.supernode import Connection
 from sonoshare_client.node.home import NodeHome
+from sonoshare_shared.durable import write_atomically
 from sonoshare_shared.errors import InputError
 
 SOCKET_FILE: Final = "agent.sock"
@@ -127,8 +128,10 @@ def own_place(connection: Connection, user: CourierUser) -> Iterator[CourierPlac
     try:
         folder.chmod(0o711)
         key, certificate, flower = folder / "node.key", folder / "ca.crt", folder / "flower"
-        _write(key, connection.node_key.read_bytes(), 0o400, user)
-        _write(certificate, connection.root_certificate.read_bytes(), 0o444, None)
+        write_atomically(key, connection.node_key.read_bytes(), mode=0o600)
+        os.chown(key, user.uid, user.gid)
+        write_atomically(certificate, connection.root_certificate.read_bytes(), mode=0o600)
+        certificate.chmod(0o444)
         flower.mkdir(mode=0o700)
         os.chown(flower, user.uid, user.gid)
         (folder / "bin").mkdir(mode=0o755)
@@ -141,12 +144,3 @@ def own_place(connection: Connection, user: CourierUser) -> Iterator[CourierPlac
         )
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def _write(path: Path, data: bytes, mode: int, owner: CourierUser | None) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        if owner is not None:
-            os.fchown(descriptor, owner.uid, owner.gid)
-        os.fchmod(descriptor, mode)
-        file.write(data)
