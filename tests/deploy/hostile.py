@@ -5,27 +5,26 @@ import json
 from dataclasses import dataclass
 
 import numpy as np
-from tests.deploy.in_process import World
+from tests.deploy.in_process import HOSPITALS, World
 
 from sonoshare_client.agent.service import Agent
+from sonoshare_server.federation.introduction import introduce
 from sonoshare_server.release.build import Samples, build_candidate
 from sonoshare_shared.protocol.canonical import sha256_hex
 from sonoshare_shared.protocol.documents import StudyPlan
 from sonoshare_shared.protocol.documents.exchange import (
     AuditRequest,
     CalibrateRequest,
-    KeysRequest,
-    LogEvidence,
     Reply,
+    SignRequest,
     TrainRequest,
-    candidate_entry,
     decode_frame,
     encode_frame,
-    model_entry,
-    plan_entry,
 )
 from sonoshare_shared.protocol.documents.plan import PLAN_PAYLOAD_TYPE
+from sonoshare_shared.protocol.documents.view import Shown
 from sonoshare_shared.protocol.envelope import Envelope
+from sonoshare_shared.protocol.log_index import Entry, candidate_entry, manifest_entry, model_entry, plan_entry
 from sonoshare_shared.protocol.release.candidate import Candidate
 from sonoshare_shared.protocol.release.transfer import pack
 from sonoshare_shared.science.phantom import simulate
@@ -55,29 +54,26 @@ class Hostile:
 
     def train(self, plan: StudyPlan, adapter: bytes, number: int = 1) -> bytes:
         digest = sha256_hex(adapter)
-        request = TrainRequest(
-            plan=self._signed(plan),
-            round=number,
-            adapter_digest=digest,
-            evidence=self._evidence(model_entry(plan.study, number, digest)),
-            ledger_witness=None,
-        )
+        shown = self._shown(plan, model_entry(plan.study, number, digest))
+        request = TrainRequest(plan=self._signed(plan), round=number, adapter_digest=digest, shown=shown)
         return encode_frame(request, adapter)
 
     def calibrate(self, plan: StudyPlan, ballot: bytes) -> bytes:
-        evidence = self._evidence(plan_entry(plan.study, plan.digest()))
-        request = CalibrateRequest(plan=self._signed(plan), evidence=evidence, ledger_witness=None)
-        return encode_frame(request, ballot)
+        return encode_frame(CalibrateRequest(plan=self._signed(plan), shown=self._shown(plan)), ballot)
 
     def audit(self, plan: StudyPlan, payload: bytes, digest: str, release: str = "r1") -> bytes:
         request = AuditRequest(
             plan=self._signed(plan),
             release=release,
             candidate_digest=digest,
-            evidence=self._evidence(candidate_entry(plan.study, release, digest)),
-            ledger_witness=None,
+            shown=self._shown(plan, candidate_entry(plan.study, release, digest)),
         )
         return encode_frame(request, payload)
+
+    def sign(self, plan: StudyPlan, manifest: bytes, release: str = "r1") -> bytes:
+        digest = sha256_hex(manifest)
+        shown = self._shown(plan, manifest_entry(plan.study, release, digest))
+        return encode_frame(SignRequest(manifest_digest=digest, shown=shown), manifest)
 
     def candidate(self, plan: StudyPlan, folder, adapter: bytes, images=None) -> tuple[bytes, str]:
         """A candidate of a plan as a payload, and its digest; phantoms unless other images are given."""
@@ -93,15 +89,11 @@ class Hostile:
     def _signed(self, plan: StudyPlan) -> Envelope:
         return Envelope.sign(PLAN_PAYLOAD_TYPE, plan.canonical(), self.world.home.key)
 
-    def _evidence(self, entry: dict[str, object]) -> LogEvidence:
-        log = self.world.home.log()
-        index = log.index_of(entry)
-        index = log.append(entry) if index is None else index
-        seen = said(self.agent.answer(encode_frame(KeysRequest())))["log_size"]
-        return LogEvidence(
-            head=log.head(),
-            index=index,
-            inclusion=tuple(log.inclusion_proof(index)),
-            witnessed_size=seen,
-            consistency=tuple(log.consistency_proof(seen)) if seen else (),
-        )
+    def _shown(self, plan: StudyPlan, *entries: Entry) -> Shown:
+        """What the hospital must be shown: the log with these entries, and fresh views of all."""
+        coordinator = self.world.coordinator()
+        for entry in (plan_entry(plan.study, plan.digest()), *entries):
+            coordinator.logged(entry)
+        for _ in range(2):  # to learn the challenges, and to have them answered
+            introduce(coordinator, HOSPITALS)
+        return coordinator.shown(self.hospital)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load, save
 from tests.deploy.hostile import Hostile, reply_of, said
-from tests.deploy.in_process import copied
+from tests.deploy.in_process import World, copied
 from tests.deploy.neighbours import below_the_hospitals_own_minimum, gone, one_of_every_kind, unchanged
 from tests.small_ballot import small_ballot
 
@@ -19,7 +19,6 @@ from sonoshare_client.agent.service import WITHHELD
 from sonoshare_privacy.budget import ChargeRequest
 from sonoshare_shared.errors import InputError
 from sonoshare_shared.protocol.documents.charge import PureDP
-from sonoshare_shared.protocol.documents.exchange import KeysRequest, SignRequest, encode_frame
 from sonoshare_shared.protocol.documents.plan import CalibrationPlan
 
 NORTH = "north"
@@ -37,7 +36,7 @@ class Free:
     """Makes one frame, and says how its answer begins."""
 
     frame: Callable[[Hostile], bytes]
-    error: str | None
+    error: str
 
 
 def study(hostile, name, **changes):
@@ -55,11 +54,8 @@ def adapter(hostile, change=lambda tensor: tensor):
 
 
 FREE = {
-    "keys": Free(lambda h: encode_frame(KeysRequest()), None),
     "no request": Free(lambda h: b"\0\0\0\2{}", "IntegrityError"),
-    "signature without an audit": Free(
-        lambda h: encode_frame(SignRequest(manifest_digest="0" * 64), b"{}"), "IntegrityError"
-    ),
+    "a manifest that is none": Free(lambda h: h.sign(study(h, "f0"), b"{}"), "IntegrityError"),
     "adapter of another shape": Free(lambda h: h.train(study(h, "f1"), save({"a": np.zeros(3)})), "ModelError"),
     "adapter that overflows": Free(lambda h: h.train(study(h, "f2"), adapter(h, lambda t: 0 * t + 3e38)), "ModelError"),
     "base that is not here": Free(lambda h: h.train(study(h, "f4", base_digest="0" * 64), adapter(h)), "ModelError"),
@@ -71,36 +67,54 @@ FREE = {
 }
 
 
+class Recorded:
+    """An agent whose answers are kept with the frames that it was asked, introductions among them."""
+
+    def __init__(self, agent):
+        self.agent, self.pairs = agent, []
+
+    def answer(self, frame):
+        self.pairs.append((frame, self.agent.answer(frame)))
+        return self.pairs[-1][1]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Where it began, what was asked and answered in order, and how each request of the table was answered."""
+
+    start: World
+    challenge: str
+    pairs: list
+    answers: dict
+
+
 @pytest.fixture(scope="module")
 def asked(pristine, tmp_path_factory):
-    """The frames, and what a hospital with its ordinary vault answers; its ledger has charges of another study."""
+    """What a hospital with its ordinary vault answers; its ledger has charges of another study."""
     world = copied(pristine, tmp_path_factory.mktemp("asked") / "world")
     node = world.nodes[NORTH]
     node.ledger.reserve(ChargeRequest("spent", "something earlier", (PureDP(39.9),), 3e-3, 30))
     start = copied(world, tmp_path_factory.mktemp("asked") / "start")
+    recorded = world.fleet.agents[NORTH] = Recorded(world.fleet.agents[NORTH])
     hostile = Hostile(world, NORTH)
-    pairs = {}
-    for name, free in FREE.items():
-        frame = free.frame(hostile)
-        pairs[name] = (frame, hostile.agent.answer(frame))
-    return start, pairs
+    answers = {name: hostile.agent.answer(free.frame(hostile)) for name, free in FREE.items()}
+    assert len(node.ledger.entries()) == 2
+    return Asked(start, node.challenge, recorded.pairs, answers)
 
 
 def test_every_free_request_is_answered_as_its_public_check_says(asked):
-    start, pairs = asked
-    for name, (_, answer) in pairs.items():
-        refusal = reply_of(answer).refusal
-        assert (refusal and refusal.error) == FREE[name].error, (name, refusal)
-    assert len(start.nodes[NORTH].ledger.entries()) == 2
+    for name, answer in asked.answers.items():
+        assert reply_of(answer).refusal.error == FREE[name].error, (name, reply_of(answer))
 
 
 @pytest.mark.parametrize("neighbour", NEIGHBOURS)
 def test_before_a_charge_every_answer_is_the_same_byte_for_byte_whoever_is_in_the_vault(asked, tmp_path, neighbour):
-    start, pairs = asked
-    world = copied(start, tmp_path / "world")
+    world = copied(asked.start, tmp_path / "world")
+    world.nodes[NORTH].challenge = asked.challenge  # drawn anew by each process
     neighbour(world.nodes[NORTH].home)
-    for name, (frame, answer) in pairs.items():
-        assert world.fleet.agents[NORTH].answer(frame) == answer, name
+    for frame, answer in asked.pairs:
+        assert world.fleet.agents[NORTH].answer(frame) == answer, frame[:80]
+    assert len(asked.pairs) > 2 * len(FREE)
     assert len(world.nodes[NORTH].ledger.entries()) == 2
 
 
