@@ -10,7 +10,7 @@ from typing import Any
 
 from sonoshare_server.catalogue.blobs import Blobs
 from sonoshare_server.catalogue.store import ReleaseStore, StoredFile, StoredRelease, no_such_manifest
-from sonoshare_shared.errors import IntegrityError, VerificationError
+from sonoshare_shared.errors import IntegrityError, NewerVersionError, VerificationError
 from sonoshare_shared.protocol.canonical import sha256_hex
 from sonoshare_shared.protocol.documents import Roster, StudyPlan
 from sonoshare_shared.protocol.documents.reports import PrivacyReport, UtilityReport
@@ -24,6 +24,7 @@ from sonoshare_shared.protocol.release.evidence import (
     revocation_entry,
 )
 from sonoshare_shared.protocol.release.verify import Verified, verify_release
+from sonoshare_shared.protocol.signed import Signed
 from sonoshare_shared.protocol.translog import TransparencyLog
 
 COORDINATOR = "coordinator"
@@ -103,7 +104,9 @@ def _verified_revocation(signed: Envelope, roster: Roster) -> Revocation:
     keys[COORDINATOR] = PublicKey.from_hex(roster.coordinator_key)
     for name, key in keys.items():
         try:
-            revocation = Revocation.from_bytes(signed.verify(key, REVOCATION_PAYLOAD_TYPE))
+            revocation = Signed.opened(Revocation, signed, key, REVOCATION_PAYLOAD_TYPE).document
+        except NewerVersionError:
+            raise
         except IntegrityError:
             continue
         if revocation.by == name:

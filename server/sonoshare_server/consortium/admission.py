@@ -21,6 +21,7 @@ from sonoshare_shared.protocol.documents.base import Identifier, values_given
 from sonoshare_shared.protocol.documents.roster import ROSTER_PAYLOAD_TYPE
 from sonoshare_shared.protocol.envelope import Envelope
 from sonoshare_shared.protocol.keys import PublicKey, SigningKey
+from sonoshare_shared.protocol.signed import Signed
 from sonoshare_shared.state import write_state
 
 ROSTER_DAYS: Final = 365
@@ -106,4 +107,4 @@ def _sign_members(home: CoordinatorHome, members: Mapping[str, HospitalEntry]) -
 def _version(home: CoordinatorHome, root: PublicKey) -> int:
     if not home.roster_path.exists():
         return 0
-    return Roster.from_bytes(home.roster_envelope.verify(root, ROSTER_PAYLOAD_TYPE)).version
+    return Signed.opened(Roster, home.roster_envelope, root, ROSTER_PAYLOAD_TYPE).document.version

@@ -24,6 +24,7 @@ from sonoshare_shared.protocol.documents.roster import ROSTER_PAYLOAD_TYPE
 from sonoshare_shared.protocol.envelope import Envelope
 from sonoshare_shared.protocol.keys import PublicKey, SigningKey
 from sonoshare_shared.protocol.release import layout
+from sonoshare_shared.protocol.signed import Signed
 from sonoshare_shared.protocol.translog import TransparencyLog
 from sonoshare_shared.state import read_state, write_state
 
@@ -62,7 +63,7 @@ class CoordinatorHome(CoordinatorPaths):
     @property
     def roster(self) -> Roster:
         """The roster, checked against the root key beside it."""
-        return Roster.from_bytes(self.roster_envelope.verify(self.root, ROSTER_PAYLOAD_TYPE))
+        return Signed.opened(Roster, self.roster_envelope, self.root, ROSTER_PAYLOAD_TYPE).document
 
     @property
     def nodes(self) -> dict[str, int]:
@@ -149,7 +150,7 @@ class Study(StudyPaths):
         if not self.plan_path.is_file():
             raise InputError(f"no study {path.name}", remedy="run: sonoshare coordinator study create")
         self.plan_envelope = Envelope.load(self.plan_path)
-        self.plan = StudyPlan.from_bytes(self.plan_envelope.verify(coordinator, PLAN_PAYLOAD_TYPE))
+        self.plan = Signed.opened(StudyPlan, self.plan_envelope, coordinator, PLAN_PAYLOAD_TYPE).document
 
     @property
     def state(self) -> StudyState:

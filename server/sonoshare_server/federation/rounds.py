@@ -17,6 +17,7 @@ from sonoshare_shared.protocol.documents import Roster
 from sonoshare_shared.protocol.documents.exchange import TRAIN_REPLY_PAYLOAD_TYPE, Answer, TrainReply, TrainRequest
 from sonoshare_shared.protocol.documents.view import Shown
 from sonoshare_shared.protocol.log_index import model_entry, plan_entry
+from sonoshare_shared.protocol.signed import Signed
 
 
 @dataclass(frozen=True)
@@ -102,8 +103,8 @@ def verified_update(hospital: str, answer: Answer, *, roster: Roster, start: Rou
         IntegrityError: it is not signed by this hospital, or answers for another round, study or adapter.
             It is refused whole too if it does not fit the adapter, or moves further than the optimiser can.
     """
-    payload = answer.signed.verify(identity_key(roster, hospital), TRAIN_REPLY_PAYLOAD_TYPE)
-    reply = TrainReply.from_bytes(payload)
+    key = identity_key(roster, hospital)
+    reply = Signed.opened(TrainReply, answer.signed, key, TRAIN_REPLY_PAYLOAD_TYPE).document
     expected = (hospital, start.study, start.number, start.digest, sha256_hex(answer.payload))
     if (reply.hospital, reply.study, reply.round, reply.adapter_digest, reply.update_digest) != expected:
         raise IntegrityError(f"{hospital} answered for another round or study", remedy="a replayed update is refused")

@@ -27,6 +27,7 @@ from sonoshare_shared.protocol.envelope import Envelope
 from sonoshare_shared.protocol.log_index import candidate_entry, manifest_entry, plan_entry
 from sonoshare_shared.protocol.release import layout
 from sonoshare_shared.protocol.release.transfer import pack
+from sonoshare_shared.protocol.signed import Signed
 
 AUDIT_DEADLINE_SECONDS: Final = 3600.0
 SIGN_DEADLINE_SECONDS: Final = 300.0
@@ -111,8 +112,8 @@ def verified_statement(hospital: str, envelope: Envelope, roster: Roster, candid
     Raises:
         IntegrityError: it is not signed by this hospital, or speaks about another candidate.
     """
-    payload = envelope.verify(identity_key(roster, hospital), STATEMENT_PAYLOAD_TYPE)
-    statement = AuditStatement.from_bytes(payload)
+    key = identity_key(roster, hospital)
+    statement = Signed.opened(AuditStatement, envelope, key, STATEMENT_PAYLOAD_TYPE).document
     if statement.candidate != candidate or statement.predicate.hospital != hospital:
         raise IntegrityError(f"{hospital} spoke about another candidate")
     return Statement(envelope, statement)
