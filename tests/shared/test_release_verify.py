@@ -445,7 +445,7 @@ def test_case_60_61_old_forked_or_shortened_log(consortium, tmp_path):
     whole = evidence.view(consortium.log())
     fork = TransparencyLog(tmp_path / "fork.jsonl", consortium.coordinator, lambda: NOW)
     for number in range(5):
-        fork.append({"kind": "model", "digest": str(number)})
+        fork.append({"kind": "model", "study": "other", "round": number, "digest": str(number)})
     stranger = TransparencyLog(tmp_path / "stranger.jsonl", SigningKey.generate(), lambda: NOW)
     stranger.append({"kind": "model", "digest": "0"})
     faults = {
