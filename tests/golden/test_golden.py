@@ -226,7 +226,9 @@ def test_an_old_release_is_published_by_todays_catalogue(tmp_path):
 
 
 def _catalogue(folder) -> Storage:
-    settings = CatalogueSettings(database=folder / "catalogue.db", roster=Envelope.load(ROSTER), clock=lambda: THEN)
+    settings = CatalogueSettings(
+        database=folder / "catalogue.db", roster=lambda: Envelope.load(ROSTER), clock=lambda: THEN
+    )
     return open_storage(settings)
 
 

@@ -58,7 +58,7 @@ class Site:
         return self.consortium.folder / release
 
     def publish(self, release: str, **options: Any) -> None:
-        options = {"now": NOW, "roster": self.settings.roster} | options
+        options = {"now": NOW, "roster": self.settings.roster()} | options
         publish(self.storage.releases, self.storage.blobs, options.pop("bundle", self.bundle(release)), **options)
 
     def revocation(self, release: str, by: str = "south") -> evidence.Revocation:
@@ -80,7 +80,7 @@ def site(
     clock = Clock()
     settings = CatalogueSettings(
         database=folder / "catalogue.db",
-        roster=consortium.signed_roster(),
+        roster=consortium.signed_roster,
         clock=clock,
         log=lambda: evidence.view(consortium.log()),
         title=title,

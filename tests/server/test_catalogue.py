@@ -19,8 +19,11 @@ from sonoshare_server.catalogue.storage import open_storage
 from sonoshare_server.catalogue.store import StoredFile
 from sonoshare_shared.errors import FederationError, InputError, RefusedError, VerificationError
 from sonoshare_shared.protocol.canonical import sha256_hex
+from sonoshare_shared.protocol.documents import Roster
+from sonoshare_shared.protocol.documents.roster import ROSTER_PAYLOAD_TYPE
 from sonoshare_shared.protocol.envelope import Envelope
 from sonoshare_shared.protocol.release import evidence, layout
+from sonoshare_shared.protocol.signed import Signed
 
 FILES = f"/api/v1/releases/{RELEASE}/files"
 IMAGE = f"{FILES}/images/000000.png"
@@ -335,6 +338,13 @@ def test_case_56_publish_verifies_first(tmp_path):
         assert caught.value.cause == "roster-expired"
 
 
+def test_a_roster_that_changes_while_the_catalogue_runs_is_the_one_that_is_shown(fresh):
+    fresh.consortium.version += 1
+    shown = Envelope.from_bytes(fresh.client.get("/api/v1/roster").content)
+    opened = Signed.opened(Roster, shown, fresh.consortium.root.public, ROSTER_PAYLOAD_TYPE)
+    assert opened.document.version == 2
+
+
 def test_another_manifest_cannot_take_a_name(fresh, tmp_path):
     other = Consortium(tmp_path / "other", root=fresh.consortium.root, coordinator=fresh.consortium.coordinator)
     other.folder.mkdir()
@@ -385,7 +395,7 @@ def test_another_process_publishes_and_the_running_catalogue_shows_it(fresh):
 
 def test_health_roster_and_agreement(served):
     assert served.client.get("/api/v1/health").json() == {"status": "ok"}
-    assert Envelope.from_bytes(served.client.get("/api/v1/roster").content) == served.settings.roster
+    assert Envelope.from_bytes(served.client.get("/api/v1/roster").content) == served.settings.roster()
     assert served.client.get("/api/v1/agreement").json()["version"] == "1.0"
 
 

@@ -50,7 +50,7 @@ class Kept:
 def in_files(consortium: Consortium, folder: Path) -> Storage:
     return open_storage(
         CatalogueSettings(
-            database=folder / "catalogue.db", roster=consortium.signed_roster(), clock=lambda: consortium.now
+            database=folder / "catalogue.db", roster=consortium.signed_roster, clock=lambda: consortium.now
         )
     )
 

@@ -165,7 +165,7 @@ def _add_reading(router: APIRouter, catalogue: Catalogue) -> None:
     @router.get("/roster")
     async def roster() -> Response:
         """The consortium's signed roster. Get it from a hospital rather than from here, and pin it."""
-        return Response(catalogue.settings.roster.to_bytes(), media_type="application/json")
+        return Response(catalogue.settings.roster().to_bytes(), media_type="application/json")
 
     @router.get("/log")
     async def log() -> Response:

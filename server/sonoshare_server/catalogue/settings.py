@@ -40,7 +40,8 @@ class CatalogueSettings:
 
     Attributes:
         database: its database; made when absent. Releases below its folder are remembered from there.
-        roster: the consortium's signed roster; shown for download, and what releases are verified against.
+        roster: gives the consortium's signed roster as it is now; shown for download, and what releases are verified
+            against.
         clock: the present, aware.
         log: gives a fresh copy of the transparency log, or None where the catalogue serves none.
         title: name of the consortium, for people.
@@ -50,7 +51,7 @@ class CatalogueSettings:
     """
 
     database: Path
-    roster: Envelope
+    roster: Callable[[], Envelope]
     clock: Callable[[], datetime]
     log: Callable[[], LogView] | None = None
     title: str = "SonoShare"

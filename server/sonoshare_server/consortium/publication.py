@@ -20,7 +20,7 @@ def catalogue_settings(home: CoordinatorHome) -> CatalogueSettings:
     """Settings of the catalogue in a coordinator's folder."""
     return CatalogueSettings(
         database=home.catalogue_path,
-        roster=home.roster_envelope,
+        roster=lambda: home.roster_envelope,
         clock=lambda: datetime.now(UTC),
         log=lambda: view(home.log()),
         title=Consortium.read(home).name,
@@ -40,7 +40,7 @@ def publish_release(home: CoordinatorHome, release: str) -> None:
     settings = catalogue_settings(home)
     log = None if settings.log is None else settings.log()
     storage = open_storage(settings)
-    publish(storage.releases, storage.blobs, bundle, settings.roster, now=settings.clock(), log=log)
+    publish(storage.releases, storage.blobs, bundle, settings.roster(), now=settings.clock(), log=log)
 
 
 def unpublish_release(home: CoordinatorHome, release: str) -> None:
