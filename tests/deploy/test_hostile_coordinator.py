@@ -10,13 +10,15 @@ import numpy as np
 import pytest
 from safetensors.numpy import load, save
 from tests.deploy.hostile_server import HostileLog, HostileServer
-from tests.deploy.in_process import HOSPITALS, copied
+from tests.deploy.in_process import HOSPITALS, NOMINAL, copied, kind_of
 
 from sonoshare_client.agent.node import Node
 from sonoshare_client.agent.service import Agent
+from sonoshare_client.node import witness
 from sonoshare_client.node.home import NodeHome
 from sonoshare_client.node.policy import FederationRules
 from sonoshare_client.node.policy_file import policy_text
+from sonoshare_server.consortium.admission import expel
 from sonoshare_server.federation import rounds
 from sonoshare_server.federation.coordinator import Coordinator
 from sonoshare_server.federation.introduction import keep
@@ -277,6 +279,22 @@ def test_evidence_that_a_person_took_away_lets_everything_go_on_but_the_spoilt_r
     server.introduce("north")
     assert "does not show" in server.train("north", plan, adapter).message
     assert isinstance(server.train("north", other, adapter), Answer)
+
+
+def test_a_hospital_alone_in_its_consortium_trains_with_one_introduction(world):
+    expel(world.home, "south")
+    witness.enrol(world.nodes["north"].home.state_path, world.home.roster_envelope, world.home.root)
+    changes = {"study": "alone", "cohorts": {"north": NOMINAL}, "quorum": 1}
+    plan, adapter = world.study.plan.model_copy(update=changes), world.study.adapter()
+    study = world.home.create_study(plan, adapter, sha256_hex(adapter))
+    coordinator = Coordinator(world.home, study, world.fleet, world.home.log())
+    rounds.run_round(coordinator, 1)
+    assert study.state.rounds_done == 1
+    assert [(hospital, kind_of(frame)) for hospital, frame in world.fleet.asked] == [
+        ("north", "keys"),
+        ("north", "train"),
+    ]
+    assert charges(world, "north") == 1
 
 
 def test_a_hospital_that_forks_its_ledger_is_barred_and_the_proof_is_kept(after):

@@ -7,7 +7,9 @@ from tests.deploy.command import sonoshare
 from tests.log_parts import STUDY, Keys, lines
 
 from sonoshare_shared.errors import VerificationError
+from sonoshare_shared.protocol.canonical import canonical_bytes
 from sonoshare_shared.protocol.documents.roster import ROSTER_PAYLOAD_TYPE
+from sonoshare_shared.protocol.documents.view import LEDGER_HEAD_PAYLOAD_TYPE
 from sonoshare_shared.protocol.envelope import Envelope
 from sonoshare_shared.protocol.keys import SigningKey
 from sonoshare_shared.protocol.log_index import Fault, LogIndex, ledger_head_entry, model_entry, plan_entry
@@ -92,6 +94,18 @@ def test_what_an_honest_coordinator_and_hospital_sign_is_no_evidence(keys):
     for data in (b"", b"{}", b"[]", b'{"schema":"sonoshare/evidence/split-view/v9"}'):
         with pytest.raises(VerificationError):
             verify_evidence(data, keys.roster)
+
+
+def test_a_ledger_head_of_a_newer_version_is_passed_over_and_accuses_nobody(keys):
+    key = keys.hospitals["a"]
+    newer = {**keys.ledger_head("a")[0].model_dump(mode="json", by_alias=True), "schema": "sonoshare/ledger-head/v2"}
+    signed = Envelope.sign(LEDGER_HEAD_PAYLOAD_TYPE, canonical_bytes({**newer, "more": 1}), key)
+    entry = {"kind": "ledger-head", "identity_key": key.public.hex, "signed": signed.model_dump(mode="json")}
+    index = LogIndex()
+    assert index.add(canonical_bytes(entry)) is None
+    assert index.heads(key.public) == ()
+    # Under a key that did not sign it, it is what it always was.
+    assert index.add(canonical_bytes({**entry, "identity_key": keys.hospitals["b"].public.hex})) is not None
 
 
 def test_one_command_checks_evidence_offline(tmp_path, keys):

@@ -48,6 +48,8 @@ class FlowerFleet:
         """Send frames and collect replies; errors, silence and hospitals without a node are left out, never raised."""
         end = time.monotonic() + deadline_seconds
         hospitals = [hospital for hospital in requests if hospital in self._nodes]
+        if not hospitals:
+            return {}
         messages = [
             Message(
                 RecordDict({RECORD: ConfigRecord({FIELD: requests[hospital]})}),

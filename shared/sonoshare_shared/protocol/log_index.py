@@ -3,7 +3,7 @@
 Some things may stand in a log once. Each has a *slot*: the plan of a study, the model of a round, the candidate and the
 manifest of a release. A second, different entry for a slot would let a server show one to one hospital and the other
 to another, so it is a fault of whoever signed the log. So is a ledger head that the key it names did not sign.
-The same entry twice is no fault, and entries of other kinds are passed over.
+The same entry twice is no fault. Entries of other kinds, and ledger heads of newer versions, are passed over.
 
 A log with a fault is still read to its end: entries are what was signed, and reading on keeps everybody's index of it
 the same. The slot that the fault is about stays spoilt for ever (``LogIndex.find`` does not find it).
@@ -12,7 +12,7 @@ the same. The slot that the fault is about stays spoilt for ever (``LogIndex.fin
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from sonoshare_shared.errors import InputError, IntegrityError
+from sonoshare_shared.errors import InputError, IntegrityError, NewerVersionError
 from sonoshare_shared.protocol.canonical import canonical_bytes, parsed_json, require_canonical
 from sonoshare_shared.protocol.documents.view import LEDGER_HEAD_PAYLOAD_TYPE, LedgerHead
 from sonoshare_shared.protocol.envelope import Envelope
@@ -160,6 +160,8 @@ class LogIndex:
     def _add_head(self, entry: Entry, position: int) -> Fault | None:
         try:
             head, signed = _signed_head(entry)
+        except NewerVersionError:
+            return None  # its hospital signed it, with a version that this one cannot read
         except (IntegrityError, InputError, ValueError):
             return Fault("false-ledger-head", position, None, "a ledger head that the key it names did not sign")
         self._heads.setdefault(head.identity_key, []).append(LoggedHead(position, head, signed))
