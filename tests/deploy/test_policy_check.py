@@ -78,9 +78,10 @@ def test_strange_classes_damage_twins_and_pictures_never_compared_are_named_with
     [
         ("cohort", {"minimum_trained": 1000}, "trained patients; cohort.minimum_trained asks for 1000"),
         ("cohort", {"minimum_held_out": 1000}, "held-out patients; cohort.minimum_held_out asks for 1000"),
+        ("federation", {"reply_slot_seconds": 3600.0}, "this node answers after 3600 s at the earliest"),
     ],
 )
-def test_too_few_is_a_reason_not_to_join_and_exits_1(world, check, section, rules, words):
+def test_a_reason_not_to_join_is_named_and_exits_1(world, check, section, rules, words):
     change_rules(world, section, **rules)
     result, refused = check()
     assert words in refused.message

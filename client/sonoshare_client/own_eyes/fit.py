@@ -116,6 +116,12 @@ def study_fit(home: NodeHome, plan: StudyPlan, clock: Clock) -> Fit:
     trained, held_out = len(patients.trained), len(patients.held_out)
     left = policy.budget.lifetime_epsilon - after
     blocking = [*_too_few(policy, trained, held_out), *_delta(plan.mechanism.delta, trained + held_out)]
+    slot = policy.federation.reply_slot_seconds
+    if slot >= plan.round_deadline_seconds:
+        blocking.append(
+            f"rounds close after {plan.round_deadline_seconds} s and this node answers after {slot:g} s at the earliest: "
+            "lower federation.reply_slot_seconds, or ask for more time"
+        )
     if left < 0:
         most = policy.budget.lifetime_epsilon
         blocking.append(f"the study would bring the lifetime epsilon to {after:.3f} of {most:g}: ask for a smaller one")

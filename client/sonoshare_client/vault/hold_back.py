@@ -7,13 +7,8 @@ Promises, for every set of pairs:
 
 - of every undecided pair at least one patient waits, so that no person takes part under two identifiers;
 - a patient without an undecided pair never waits;
-- adding or removing one patient, with all of their pairs, changes at most *one other* patient's place. Proof: let M and
-  M' be what the rule takes with patient x and without. A pair in one of them and not in the other was passed over in
-  the other because of an earlier pair that shares a patient with it, and this earlier pair is in that one and not in
-  the first. Followed back, such pairs end at x alone; every patient is in at most one pair of M and one of M', so they
-  form a single path that starts at x. A patient inside the path is in a pair of M and in one of M' and waits both
-  ways; only the path's other end changes. No rule of this kind does better: of two patients who are each other's only
-  pair at least one waits, and without the other neither does.
+- adding or removing one patient, with all of their pairs, changes at most *one other* patient's place, and no rule
+  with the first two properties does better (docs/proofs/who-waits.md).
 
 Not promised: that the pairs themselves, found by ``sonoshare_privacy.audits.twins``, would be the same without x; its
 threshold rises with the number of pairs of images (docs/decisions/0075-who-takes-part.md).
