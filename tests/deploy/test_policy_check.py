@@ -78,7 +78,7 @@ def test_strange_classes_damage_twins_and_pictures_never_compared_are_named_with
     [
         ("cohort", {"minimum_trained": 1000}, "trained patients; cohort.minimum_trained asks for 1000"),
         ("cohort", {"minimum_held_out": 1000}, "held-out patients; cohort.minimum_held_out asks for 1000"),
-        ("federation", {"reply_slot_seconds": 3600.0}, "this node answers after 3600 s at the earliest"),
+        ("federation", {"reply_slot_seconds": 3600.0}, "this node answers after 3600 s at the earliest: lower"),
     ],
 )
 def test_a_reason_not_to_join_is_named_and_exits_1(world, check, section, rules, words):

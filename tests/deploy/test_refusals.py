@@ -150,14 +150,15 @@ def form(value, key=""):
 @pytest.mark.parametrize("kind", CHARGED)
 def test_after_a_charge_every_answer_has_the_same_size(pristine, tmp_path, kind):
     forms = []
-    for neighbour in (unchanged, one_of_every_kind, below_the_hospitals_own_minimum):
-        world = copied(pristine, tmp_path / neighbour.__name__)
-        neighbour(world.nodes[NORTH].home)
+    for number, neighbours in enumerate([(unchanged,), (one_of_every_kind, below_the_hospitals_own_minimum)]):
+        world = copied(pristine, tmp_path / f"world {number}")
+        for neighbour in neighbours:
+            neighbour(world.nodes[NORTH].home)
         hostile = Hostile(world, NORTH)
-        answer = hostile.agent.answer(CHARGED[kind](hostile, tmp_path / f"candidate {neighbour.__name__}"))
+        answer = hostile.agent.answer(CHARGED[kind](hostile, tmp_path / f"candidate {number}"))
         assert [s.charge.kind for s in world.nodes[NORTH].ledger.entries()] == ["opened", "reserved", "committed"]
         forms.append((form(said(answer)), len(answer) - len(decode(answer)[0])))
-    assert forms[0] == forms[1] == forms[2]
+    assert forms[0] == forms[1]
 
 
 def decode(frame):

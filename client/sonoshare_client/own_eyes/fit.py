@@ -119,8 +119,8 @@ def study_fit(home: NodeHome, plan: StudyPlan, clock: Clock) -> Fit:
     slot = policy.federation.reply_slot_seconds
     if slot >= plan.round_deadline_seconds:
         blocking.append(
-            f"rounds close after {plan.round_deadline_seconds} s and this node answers after {slot:g} s at the earliest: "
-            "lower federation.reply_slot_seconds, or ask for more time"
+            f"rounds close after {plan.round_deadline_seconds} s and this node answers after {slot:g} s at the "
+            "earliest: lower federation.reply_slot_seconds, or ask for more time"
         )
     if left < 0:
         most = policy.budget.lifetime_epsilon
