@@ -11,7 +11,7 @@ from typing import Final
 from sonoshare_deploy.addresses import Addresses
 from sonoshare_deploy.superlink import FLOWER_APP
 from sonoshare_server.federation.control import Control
-from sonoshare_server.federation.home import CoordinatorHome, Study
+from sonoshare_server.home import CoordinatorHome, Study
 from sonoshare_server.release.pipeline import Pipeline
 from sonoshare_shared.errors import FederationError
 

@@ -10,7 +10,7 @@ from sonoshare_server.catalogue.app import create_app, serving
 from sonoshare_server.consortium.admission import register_nodes
 from sonoshare_server.consortium.publication import catalogue_settings
 from sonoshare_server.federation.control import Control
-from sonoshare_server.federation.home import CoordinatorHome
+from sonoshare_server.home import CoordinatorHome
 from sonoshare_shared.errors import InputError
 
 _READY_SECONDS: Final = 120.0

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from sonoshare_server.federation.home import CoordinatorHome
+from sonoshare_server.home import CoordinatorHome
 from sonoshare_server.paths import CoordinatorPaths
 from sonoshare_shared.durable import appearing, create
 from sonoshare_shared.errors import InputError

@@ -12,7 +12,7 @@
                     ballot.safetensors  votes/
                     candidates/<release>/  candidates/.<release>.drawing/
 
-No other module spells one of these names: whoever needs a path asks here, or the home (``federation.home``) that opens
+No other module spells one of these names: whoever needs a path asks here, or the home (``home``) that opens
 the folder and inherits them.
 """
 

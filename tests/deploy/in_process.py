@@ -22,8 +22,8 @@ from sonoshare_server.consortium.members import Consortium
 from sonoshare_server.consortium.studies import draft_study
 from sonoshare_server.federation.calibration import collect_votes
 from sonoshare_server.federation.coordinator import Coordinator
-from sonoshare_server.federation.home import CoordinatorHome, Study
 from sonoshare_server.federation.statements import collect_signatures, collect_statements
+from sonoshare_server.home import CoordinatorHome, Study
 from sonoshare_server.release.pipeline import Pipeline
 from sonoshare_shared.protocol.documents import AuditPlan, Task
 from sonoshare_shared.protocol.documents.exchange import decode_frame

@@ -6,7 +6,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from sonoshare_server.consortium import admission
-from sonoshare_server.federation.home import CoordinatorHome
+from sonoshare_server.home import CoordinatorHome
 from sonoshare_shared.protocol.keys import SigningKey
 
 

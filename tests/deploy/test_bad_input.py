@@ -9,7 +9,7 @@ import torch
 from tests.deploy.command import sonoshare
 from tests.deploy.labelled_folders import SIDE, pictures
 
-from sonoshare_server.federation.home import CoordinatorHome
+from sonoshare_server.home import CoordinatorHome
 from sonoshare_shared.errors import InputError, ModelError
 from sonoshare_shared.science.model import phantom_cache
 from sonoshare_shared.science.model.adapter import adapter_bytes, adapter_digest, adapter_from_bytes

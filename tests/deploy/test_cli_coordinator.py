@@ -16,7 +16,7 @@ from sonoshare_deploy.cli.coordinator import command
 from sonoshare_deploy.provision import create_coordinator
 from sonoshare_server.consortium import admission, studies, terms
 from sonoshare_server.consortium.members import Consortium, read_members
-from sonoshare_server.federation.home import CoordinatorHome
+from sonoshare_server.home import CoordinatorHome
 from sonoshare_shared.errors import FederationError, InputError, ModelError
 from sonoshare_shared.protocol.canonical import sha256_file
 from sonoshare_shared.protocol.keys import SigningKey

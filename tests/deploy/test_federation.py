@@ -206,7 +206,7 @@ def test_case_39_a_server_killed_between_aggregate_and_commit_completes_once(wor
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("sonoshare_server.federation.home.Study.commit_round", killed)
+        patch.setattr("sonoshare_server.home.Study.commit_round", killed)
         with pytest.raises(KeyboardInterrupt):
             rounds.train(world.coordinator())
     assert world.study.state.rounds_done == 0

@@ -9,7 +9,7 @@ from tests.deploy.members import node_key
 from tests.shared.consortium import make_plan
 from tests.shared.killed import full_disk_after, killed_at
 
-from sonoshare_client.agent.replies import ReplyStore
+from sonoshare_client.agent.replies import ReplyStore, Result
 from sonoshare_client.node import witness
 from sonoshare_client.node.home import NodeHome
 from sonoshare_deploy.addresses import Addresses
@@ -17,13 +17,15 @@ from sonoshare_deploy.provision import create_coordinator
 from sonoshare_server.consortium.admission import admit, expel, register_nodes
 from sonoshare_server.consortium.members import Consortium, read_members
 from sonoshare_server.consortium.terms import audit_policy
-from sonoshare_server.federation.home import CoordinatorHome, Study
+from sonoshare_server.home import CoordinatorHome, Study
 from sonoshare_shared.errors import InputError
 from sonoshare_shared.protocol.canonical import sha256_hex
+from sonoshare_shared.protocol.envelope import Envelope
 from sonoshare_shared.protocol.keys import SigningKey
 
 ADAPTERS = (b"zero", b"one" * 1000)
 KEYS = {name: (SigningKey.generate().public.hex, node_key()) for name in ("north", "south")}
+RESULT = Result(Envelope.sign("text/plain", b"update", SigningKey.generate()), b"payload" * 1000)
 MOST_OPERATIONS = 200
 
 
@@ -137,10 +139,10 @@ KEPT = {
     ),
     "a stored reply": Kept(
         lambda f: None,
-        lambda f: ReplyStore(f / "replies").store("train/s/1", "x", b"reply"),
+        lambda f: ReplyStore(f / "replies").store("train/s/1", "x", RESULT),
         lambda f: ReplyStore(f / "replies").find("train/s/1", "x"),
         None,
-        b"reply",
+        RESULT,
     ),
     "the pinned roster": Kept(coordinator, enrol, enrolled, False, True),
     "a hospital's folder": Kept(lambda f: None, lambda f: NodeHome.create(f / "node", "north"), node_made, False, True),

@@ -16,7 +16,7 @@ from tests.deploy.conftest import SHARDS
 from tests.server.memory import MemoryLeases
 
 from sonoshare_deploy.cli.main import cli
-from sonoshare_server.federation.home import CoordinatorHome
+from sonoshare_server.home import CoordinatorHome
 from sonoshare_server.release import workers
 from sonoshare_server.release.build import Samples
 from sonoshare_server.release.draw import Outcome, draw_shard

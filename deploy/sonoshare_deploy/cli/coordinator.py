@@ -59,7 +59,7 @@ def admit(home: Path, hospital: str, identity_key: str, node_key: str, as_json: 
     from sonoshare_deploy.addresses import Addresses  # noqa: PLC0415
     from sonoshare_deploy.coordinator import control_of  # noqa: PLC0415
     from sonoshare_server.consortium import admission  # noqa: PLC0415
-    from sonoshare_server.federation.home import CoordinatorHome  # noqa: PLC0415
+    from sonoshare_server.home import CoordinatorHome  # noqa: PLC0415
 
     folder = CoordinatorHome(home)
     version = admission.admit(folder, hospital, identity_key, node_key)
@@ -75,7 +75,7 @@ def admit(home: Path, hospital: str, identity_key: str, node_key: str, as_json: 
 def expel(home: Path, hospital: str, as_json: bool) -> None:
     """Sign a new roster without a hospital; send it to the others. What it signed stays valid."""
     from sonoshare_server.consortium import admission  # noqa: PLC0415
-    from sonoshare_server.federation.home import CoordinatorHome  # noqa: PLC0415
+    from sonoshare_server.home import CoordinatorHome  # noqa: PLC0415
 
     folder = CoordinatorHome(home)
     version = admission.expel(folder, hospital)
@@ -92,7 +92,7 @@ def start(home: Path, fleet: str, control: str, catalogue: str, leash: bool) -> 
     """Run the SuperLink and the catalogue until interrupted."""
     from sonoshare_deploy.coordinator_service import run_coordinator  # noqa: PLC0415
     from sonoshare_deploy.processes import hold_leash  # noqa: PLC0415
-    from sonoshare_server.federation.home import CoordinatorHome  # noqa: PLC0415
+    from sonoshare_server.home import CoordinatorHome  # noqa: PLC0415
 
     if leash:
         hold_leash()
@@ -105,7 +105,7 @@ def start(home: Path, fleet: str, control: str, catalogue: str, leash: bool) -> 
 def status(home: Path, as_json: bool) -> None:
     """Hospitals, studies and releases."""
     from sonoshare_server.consortium.members import read_members  # noqa: PLC0415
-    from sonoshare_server.federation.home import CoordinatorHome  # noqa: PLC0415
+    from sonoshare_server.home import CoordinatorHome  # noqa: PLC0415
 
     folder = CoordinatorHome(home)
     studies = [
@@ -211,7 +211,7 @@ def create(
     from sonoshare_server.consortium.members import Consortium, require_members  # noqa: PLC0415
     from sonoshare_server.consortium.studies import draft_study  # noqa: PLC0415
     from sonoshare_server.consortium.terms import parse_cohorts, study_terms  # noqa: PLC0415
-    from sonoshare_server.federation.home import CoordinatorHome  # noqa: PLC0415
+    from sonoshare_server.home import CoordinatorHome  # noqa: PLC0415
     from sonoshare_shared.science.model.base import IMPORTED, imported_base  # noqa: PLC0415
     from sonoshare_shared.science.tasks.files import read_task, with_scanners  # noqa: PLC0415
 
@@ -242,7 +242,7 @@ def run_study(home: Path, name: str, as_json: bool) -> None:
     """Run the rounds that are left (also: resume)."""
     from sonoshare_deploy.coordinator import act, control_of  # noqa: PLC0415
     from sonoshare_server.consortium.admission import register_nodes  # noqa: PLC0415
-    from sonoshare_server.federation.home import CoordinatorHome  # noqa: PLC0415
+    from sonoshare_server.home import CoordinatorHome  # noqa: PLC0415
 
     folder = CoordinatorHome(home)
     register_nodes(folder, control_of(folder))
@@ -261,7 +261,7 @@ study.add_command(run_study, name="resume")
 @json_option
 def study_status(home: Path, name: str, as_json: bool) -> None:
     """How far a study is, and its last events."""
-    from sonoshare_server.federation.home import CoordinatorHome  # noqa: PLC0415
+    from sonoshare_server.home import CoordinatorHome  # noqa: PLC0415
 
     this = CoordinatorHome(home).study(name)
     state = this.state
@@ -278,7 +278,7 @@ def study_status(home: Path, name: str, as_json: bool) -> None:
 @json_option
 def study_adapter(home: Path, name: str, out: Path, as_json: bool) -> None:
     """Write a study's newest adapter under the name of its task."""
-    from sonoshare_server.federation.home import CoordinatorHome  # noqa: PLC0415
+    from sonoshare_server.home import CoordinatorHome  # noqa: PLC0415
     from sonoshare_shared.durable import write_atomically  # noqa: PLC0415
     from sonoshare_shared.errors import InputError  # noqa: PLC0415
 

@@ -70,7 +70,7 @@ def create_release(
     from sonoshare_deploy.coordinator import control_of, now, pipeline  # noqa: PLC0415
     from sonoshare_deploy.release_workers import draw_release  # noqa: PLC0415
     from sonoshare_server.consortium.admission import register_nodes  # noqa: PLC0415
-    from sonoshare_server.federation.home import CoordinatorHome  # noqa: PLC0415
+    from sonoshare_server.home import CoordinatorHome  # noqa: PLC0415
     from sonoshare_server.release.figures import read_measurements  # noqa: PLC0415
     from sonoshare_server.release.pipeline import facts_for  # noqa: PLC0415
 
@@ -97,7 +97,7 @@ def draw_only(
     from sonoshare_deploy.coordinator import pipeline  # noqa: PLC0415
     from sonoshare_deploy.processes import hold_leash  # noqa: PLC0415
     from sonoshare_deploy.release_workers import draw_release  # noqa: PLC0415
-    from sonoshare_server.federation.home import CoordinatorHome  # noqa: PLC0415
+    from sonoshare_server.home import CoordinatorHome  # noqa: PLC0415
 
     if leash:
         hold_leash()
@@ -114,7 +114,7 @@ def draw_only(
 def publish(home: Path, name: str, as_json: bool) -> None:
     """Verify a sealed release once more and show it in the catalogue."""
     from sonoshare_server.consortium.publication import publish_release  # noqa: PLC0415
-    from sonoshare_server.federation.home import CoordinatorHome  # noqa: PLC0415
+    from sonoshare_server.home import CoordinatorHome  # noqa: PLC0415
 
     publish_release(CoordinatorHome(home), name)
     emit({"release": name, "published": True}, as_json)
@@ -127,7 +127,7 @@ def publish(home: Path, name: str, as_json: bool) -> None:
 def unpublish(home: Path, name: str, as_json: bool) -> None:
     """Take a release off the catalogue's list; nothing is said against it, and it can be published again."""
     from sonoshare_server.consortium.publication import unpublish_release  # noqa: PLC0415
-    from sonoshare_server.federation.home import CoordinatorHome  # noqa: PLC0415
+    from sonoshare_server.home import CoordinatorHome  # noqa: PLC0415
 
     unpublish_release(CoordinatorHome(home), name)
     emit({"release": name, "published": False}, as_json)
@@ -141,7 +141,7 @@ def unpublish(home: Path, name: str, as_json: bool) -> None:
 def revoke(home: Path, name: str, reason: str, as_json: bool) -> None:
     """Take a release back: the catalogue shows it at once, and fresh verification fails."""
     from sonoshare_server.consortium.publication import revoke_release  # noqa: PLC0415
-    from sonoshare_server.federation.home import CoordinatorHome  # noqa: PLC0415
+    from sonoshare_server.home import CoordinatorHome  # noqa: PLC0415
 
     revoke_release(CoordinatorHome(home), name, reason)
     emit({"release": name, "revoked": True}, as_json)

@@ -33,7 +33,7 @@ from sonoshare_server.consortium.admission import admit, register_nodes
 from sonoshare_server.consortium.members import Consortium
 from sonoshare_server.consortium.publication import publish_release
 from sonoshare_server.consortium.studies import draft_study
-from sonoshare_server.federation.home import CoordinatorHome, Study
+from sonoshare_server.home import CoordinatorHome, Study
 from sonoshare_server.release.pipeline import facts_for
 from sonoshare_shared.errors import InputError, RefusedError
 from sonoshare_shared.protocol.documents import AuditStatement

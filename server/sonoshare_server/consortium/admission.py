@@ -13,7 +13,7 @@ from typing import Final, Protocol
 
 from sonoshare_server.consortium.members import Consortium, read_members, write_members
 from sonoshare_server.federation.control import node_key_bytes
-from sonoshare_server.federation.home import CoordinatorHome
+from sonoshare_server.home import CoordinatorHome
 from sonoshare_shared.durable import write_atomically
 from sonoshare_shared.errors import InputError
 from sonoshare_shared.protocol.documents import HospitalEntry, Roster

@@ -10,7 +10,7 @@ from sonoshare_server.catalogue.publishing import COORDINATOR, publish, revoke
 from sonoshare_server.catalogue.settings import CatalogueSettings
 from sonoshare_server.catalogue.storage import open_storage
 from sonoshare_server.consortium.members import Consortium
-from sonoshare_server.federation.home import CoordinatorHome
+from sonoshare_server.home import CoordinatorHome
 from sonoshare_shared.errors import InputError
 from sonoshare_shared.protocol.release import layout
 from sonoshare_shared.protocol.release.evidence import Revocation, sign_revocation, view

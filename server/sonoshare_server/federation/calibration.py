@@ -9,14 +9,13 @@ from dataclasses import dataclass
 
 from sonoshare_server.federation.coordinator import Coordinator
 from sonoshare_server.federation.exchange import Question, exchange
-from sonoshare_server.federation.home import Study
 from sonoshare_server.federation.statements import store_envelope, stored_envelopes
+from sonoshare_server.home import Study
 from sonoshare_shared.errors import FederationError, InputError
 from sonoshare_shared.protocol.documents.exchange import Answer, CalibrateRequest, CalibrationVotes
 from sonoshare_shared.protocol.documents.view import Shown
 from sonoshare_shared.protocol.envelope import Envelope
 from sonoshare_shared.protocol.log_index import plan_entry
-from sonoshare_shared.protocol.release import layout
 from sonoshare_shared.protocol.release.votes import VotesEvidence, votes_of
 
 CALIBRATE_DEADLINE_SECONDS = 1800.0
@@ -50,7 +49,7 @@ def collect_votes(coordinator: Coordinator) -> None:
         return Votes(answer.signed, votes_of(hospital, answer.signed, plan, roster))
 
     def record(hospital: str, said: Votes) -> None:
-        store_envelope(study.path / layout.VOTES, hospital, said.envelope)
+        store_envelope(study.votes_path, hospital, said.envelope)
         study.event("voted", hospital=hospital, epsilon=said.votes.epsilon)
 
     question = Question(
@@ -69,7 +68,7 @@ def collect_votes(coordinator: Coordinator) -> None:
 
 def stored_votes(study: Study) -> dict[str, Envelope]:
     """Signed votes that came back, by hospital of the plan."""
-    return stored_envelopes(study.path / layout.VOTES, study.plan)
+    return stored_envelopes(study.votes_path, study.plan)
 
 
 def votes_evidence(study: Study) -> VotesEvidence | None:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from sonoshare_server.federation.fleet import Fleet
-from sonoshare_server.federation.home import CoordinatorHome, Study
+from sonoshare_server.home import CoordinatorHome, Study
 from sonoshare_shared.errors import FederationError, IntegrityError, MisconductError
 from sonoshare_shared.protocol.documents import Roster
 from sonoshare_shared.protocol.documents.view import Shown

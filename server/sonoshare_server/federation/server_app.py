@@ -13,9 +13,9 @@ from sonoshare_server.federation.calibration import collect_votes
 from sonoshare_server.federation.coordinator import Coordinator
 from sonoshare_server.federation.fleet import FlowerFleet
 from sonoshare_server.federation.flower import Context, Grid, ServerApp
-from sonoshare_server.federation.home import CoordinatorHome
 from sonoshare_server.federation.rounds import train
 from sonoshare_server.federation.statements import collect_signatures, collect_statements
+from sonoshare_server.home import CoordinatorHome
 from sonoshare_shared.errors import FederationError, SonoShareError
 
 HOME_VARIABLE: Final = "SONOSHARE_COORDINATOR_HOME"

@@ -14,7 +14,7 @@ from typing import Final
 
 from sonoshare_server.federation.coordinator import Coordinator, identity_key
 from sonoshare_server.federation.exchange import Question, exchange
-from sonoshare_server.federation.home import Study
+from sonoshare_server.paths import CandidatePaths
 from sonoshare_shared.durable import write_atomically
 from sonoshare_shared.errors import IntegrityError
 from sonoshare_shared.protocol.canonical import sha256_hex
@@ -31,7 +31,6 @@ from sonoshare_shared.protocol.signed import Signed
 
 AUDIT_DEADLINE_SECONDS: Final = 3600.0
 SIGN_DEADLINE_SECONDS: Final = 300.0
-DRAFT: Final = "draft"
 
 
 @dataclass(frozen=True)
@@ -42,15 +41,10 @@ class Statement:
     statement: AuditStatement
 
 
-def candidate_folder(study: Study, release: str) -> Path:
-    """Folder of a candidate."""
-    return study.path / "candidates" / release
-
-
 def collect_statements(coordinator: Coordinator, release: str) -> None:
     """Have every hospital audit a candidate, and store what they say."""
-    study, folder = coordinator.study, candidate_folder(coordinator.study, release)
-    candidate = (folder / layout.CANDIDATE).read_bytes()
+    study, place = coordinator.study, coordinator.study.candidate(release)
+    candidate = place.listing_path.read_bytes()
     digest, roster = sha256_hex(candidate), coordinator.home.roster
     entry = candidate_entry(study.plan.study, release, digest)
     coordinator.logged(plan_entry(study.plan.study, study.plan.digest()))
@@ -60,12 +54,12 @@ def collect_statements(coordinator: Coordinator, release: str) -> None:
         return AuditRequest(plan=study.plan_envelope, release=release, candidate_digest=digest, shown=shown)
 
     def record(hospital: str, said: Statement) -> None:
-        store_envelope(folder / "statements", hospital, said.envelope)
+        store_envelope(place.statements_path, hospital, said.envelope)
         study.event("audited", hospital=hospital, release=release, verdict=said.statement.predicate.verdict)
 
     question = Question(
         request=request,
-        payload=pack(candidate, study.adapter(), lambda path: (folder / path).read_bytes()),
+        payload=pack(candidate, study.adapter(), lambda path: (place.path / path).read_bytes()),
         after=entry,
         deadline_seconds=AUDIT_DEADLINE_SECONDS,
         verify=lambda hospital, answer: verified_statement(hospital, answer.signed, roster, digest),
@@ -80,10 +74,10 @@ def collect_signatures(coordinator: Coordinator, release: str) -> None:
 
     The manifest stands in the log before anybody is asked to sign it, so that no hospital signs another one.
     """
-    study, folder = coordinator.study, candidate_folder(coordinator.study, release)
-    manifest = (folder / DRAFT / layout.MANIFEST).read_bytes()
+    study, place = coordinator.study, coordinator.study.candidate(release)
+    manifest = place.manifest_path.read_bytes()
     digest, roster = sha256_hex(manifest), coordinator.home.roster
-    statements = () if study.plan.audit.veto is None else _said_by_all(folder, study.plan)
+    statements = () if study.plan.audit.veto is None else _said_by_all(place, study.plan)
     entry = manifest_entry(study.plan.study, release, digest)
     coordinator.logged(entry)
 
@@ -91,7 +85,7 @@ def collect_signatures(coordinator: Coordinator, release: str) -> None:
         return SignRequest(manifest_digest=digest, statements=statements, shown=shown)
 
     def record(hospital: str, envelope: Envelope) -> None:
-        store_envelope(folder / layout.SIGNATURES, hospital, envelope)
+        store_envelope(place.signatures_path, hospital, envelope)
         study.event("signed", hospital=hospital, release=release)
 
     question = Question(
@@ -130,8 +124,8 @@ def verified_signature(hospital: str, envelope: Envelope, roster: Roster, manife
     return envelope
 
 
-def _said_by_all(folder: Path, plan: StudyPlan) -> tuple[Envelope, ...]:
-    return tuple(stored_envelopes(folder / "statements", plan).values())
+def _said_by_all(place: CandidatePaths, plan: StudyPlan) -> tuple[Envelope, ...]:
+    return tuple(stored_envelopes(place.statements_path, plan).values())
 
 
 def stored_envelopes(folder: Path, plan: StudyPlan) -> dict[str, Envelope]:

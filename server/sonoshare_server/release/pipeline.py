@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Literal
 
 from sonoshare_server.federation.calibration import votes_evidence
-from sonoshare_server.federation.home import CoordinatorHome, Study
 from sonoshare_server.federation.statements import stored_envelopes
+from sonoshare_server.home import CoordinatorHome, Study
 from sonoshare_server.paths import CandidatePaths
 from sonoshare_server.release.build import finalise, seal
 from sonoshare_server.release.draw import Outcome, outcome_of
