@@ -62,7 +62,7 @@ def run_node(
         place = stack.enter_context(
             _shared_place(home, connection, socket) if courier is None else own_place(connection, courier)
         )
-        supervisor = stack.enter_context(Supervisor(home.state_path / "logs"))
+        supervisor = stack.enter_context(Supervisor(home.state.logs_path))
         if only != "courier":
             timing = SystemTiming()
             stack.callback(timing.stop)
@@ -109,7 +109,7 @@ def start_agent(home: NodeHome, place: CourierPlace, timing: SystemTiming, *, gr
         group_access=group_access or place.user is not None,
         group=None if place.user is None else place.user.gid,
     )
-    _point_to(home.state_path / SOCKET_FILE, place.socket)
+    _point_to(home.state.socket_path, place.socket)
     threading.Thread(target=server.serve_forever, daemon=True, name="agent").start()
     _log.info("agent of %s answers", home.hospital)
 
@@ -139,12 +139,12 @@ def log_vault(home: NodeHome) -> None:
 def _shared_place(home: NodeHome, connection: Connection, socket: Path | None) -> Iterator[CourierPlace]:
     """The courier's place within the node's folder, for one user who runs both parts or starts them apart."""
     with _socket_path(home, socket) as path:
-        yield CourierPlace(None, path, connection, home.state_path / "flower", home.state_path / "bin")
+        yield CourierPlace(None, path, connection, home.state.flower_path, home.state.programs_path)
 
 
 @contextmanager
 def _socket_path(home: NodeHome, wanted: Path | None) -> Iterator[Path]:
-    path = wanted or home.state_path / SOCKET_FILE
+    path = wanted or home.state.socket_path
     if len(str(path).encode()) <= LONGEST_SOCKET_PATH:
         yield path
         path.unlink(missing_ok=True)

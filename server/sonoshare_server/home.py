@@ -11,12 +11,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from sonoshare_server.paths import CoordinatorPaths, StudyPaths
 from sonoshare_shared.durable import write_atomically
 from sonoshare_shared.errors import FederationError, InputError
 from sonoshare_shared.events import EventLog
+from sonoshare_shared.locks import locked
 from sonoshare_shared.protocol.canonical import sha256_hex
 from sonoshare_shared.protocol.documents import Roster, StudyPlan
 from sonoshare_shared.protocol.documents.plan import PLAN_PAYLOAD_TYPE
@@ -125,17 +124,9 @@ class CoordinatorHome(CoordinatorPaths):
     @contextmanager
     def exclusive(self) -> Iterator[None]:
         """Hold the coordinator's lock: one action at a time writes the log and the studies (CASES 71)."""
-        lock = FileLock(self.lock_path, fallback_to_soft=False)
-        try:
-            lock.acquire(timeout=0)
-        except Timeout as error:
-            raise FederationError(
-                "another action of this coordinator is running", remedy="wait for it, or stop it"
-            ) from error
-        try:
+        busy = FederationError("another action of this coordinator is running", remedy="wait for it, or stop it")
+        with locked(self.lock_path, busy):
             yield
-        finally:
-            lock.release()
 
 
 class Study(StudyPaths):

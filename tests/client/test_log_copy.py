@@ -7,7 +7,8 @@ import pytest
 from tests.log_parts import STUDY, Keys, lines
 
 from sonoshare_client.node import log_copy
-from sonoshare_client.node.log_copy import ENTRIES_FILE, HEAD_ALONE_FILE, HEAD_FILE, LogCopy
+from sonoshare_client.node.log_copy import LogCopy
+from sonoshare_client.node.paths import StatePaths
 from sonoshare_shared.errors import InputError, IntegrityError, MisconductError, VerificationError, WitnessError
 from sonoshare_shared.protocol import merkle
 from sonoshare_shared.protocol.documents import LogHead
@@ -71,7 +72,7 @@ def test_a_full_disk_or_a_kill_within_the_two_writes_loses_nothing(tmp_path, cop
 
 def test_a_damaged_copy_is_refused_and_never_made_anew(tmp_path, copy):
     for damage in (lambda data: data[: len(data) // 2], lambda data: data.replace(b"1111", b"1112", 1)):
-        path = tmp_path / ENTRIES_FILE
+        path = StatePaths(tmp_path).log_path
         whole = path.read_bytes()
         path.write_bytes(damage(whole))
         with pytest.raises(IntegrityError, match="damaged"):
@@ -191,11 +192,11 @@ def test_the_first_log_shown_extends_what_a_node_of_the_first_version_had_seen(t
             }
         ).encode()
     )
-    (tmp_path / HEAD_ALONE_FILE).write_bytes(seen.canonical())
+    StatePaths(tmp_path).log_head_alone_path.write_bytes(seen.canonical())
     for other in (STUDY[:1], [STUDY[1], STUDY[0], STUDY[2]]):
         with pytest.raises(IntegrityError, match="extension"):
             extend(LogCopy.open(tmp_path), keys, keys.part(other))
     copy = LogCopy.open(tmp_path)
     extend(copy, keys, keys.part(STUDY))
     assert LogCopy.open(tmp_path).size == 3
-    assert (tmp_path / HEAD_FILE).exists()
+    assert StatePaths(tmp_path).log_head_path.exists()

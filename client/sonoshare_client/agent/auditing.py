@@ -55,7 +55,7 @@ def audit_candidate(
     candidate = files.candidate
     if (candidate.study, candidate.release, candidate.plan_digest) != (plan.study, request.release, plan.digest()):
         raise IntegrityError("the candidate is not of this study plan")
-    signed = node.statement_path(files.digest)
+    signed = node.home.statement_path(files.digest)
     if signed.exists():
         return Envelope.load(signed), b""
     nominal = plan.cohorts[node.hospital]
@@ -154,8 +154,8 @@ def _clusters(files: CandidateFiles) -> tuple[int, ...]:
 
 def _keep_public(node: Node, plan: StudyPlan, files: CandidateFiles) -> None:
     """Keep what signing needs, and the pictures for the hospital's own eyes; nothing of it depends on a patient."""
-    listing = node.candidate_path(files.digest)
+    listing = node.home.state.candidate_path(files.digest)
     listing.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(listing, files.candidate.canonical())
-    write_atomically(node.audited_plan_path(files.digest), plan.canonical())
+    write_atomically(node.home.state.audited_plan_path(files.digest), plan.canonical())
     keep_pictures(node.home, files)

@@ -8,7 +8,6 @@ import logging
 import secrets
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
 
 from sonoshare_client.agent.canary_store import CanaryStore
 from sonoshare_client.agent.ledger_heads import require_logged_heads, require_signed_heads
@@ -83,8 +82,8 @@ class Node:
         key = home.identity()
         ledger = open_ledger(home, key, lambda: datetime.now(UTC))
         ledger.verify()
-        state = home.state_path
-        replies, log = ReplyStore(state / "replies"), LogCopy.open(state)
+        state = home.state
+        replies, log = ReplyStore(state.replies_path), LogCopy.open(state.path)
         require_logged_heads(ledger, log.index, key.public)
         require_signed_heads(ledger, (result.envelope for result in replies.results()))
         require_signed_heads(ledger, map(Envelope.load, sorted(home.statements_path.glob("*.dsse.json"))))
@@ -93,9 +92,9 @@ class Node:
             key=key,
             ledger=ledger,
             replies=replies,
-            events=EventLog(state / "events.jsonl"),
+            events=EventLog(state.events_path),
             log=log,
-            evidence=EvidenceFolder(state / "evidence"),
+            evidence=EvidenceFolder(state.evidence_path),
         )
 
     @property
@@ -166,16 +165,4 @@ class Node:
 
     def canaries(self, plan: StudyPlan) -> CanaryStore:
         """What the canaries of a study have seen here; secret."""
-        return CanaryStore(self.home.state_path / "canaries", plan)
-
-    def candidate_path(self, digest: str) -> Path:
-        """Where the listing of an audited candidate is kept."""
-        return self.home.state_path / "candidates" / f"{digest}.json"
-
-    def audited_plan_path(self, digest: str) -> Path:
-        """Where the plan that a candidate was audited under is kept."""
-        return self.home.state_path / "candidates" / f"{digest}.plan.json"
-
-    def statement_path(self, candidate: str) -> Path:
-        """Where the signed statement about a candidate is kept."""
-        return self.home.statements_path / f"{candidate}.dsse.json"
+        return CanaryStore(self.home.state.canaries_path, plan)

@@ -42,7 +42,7 @@ def sign_manifest(node: Node, data: bytes, statements: Sequence[Envelope] = ()) 
             f"this hospital's verdict on the candidate is {statement.predicate.verdict}",
             remedy="a release needs a PASS of every hospital",
         )
-    data_of_candidate = node.candidate_path(manifest.candidate_digest).read_bytes()
+    data_of_candidate = node.home.state.candidate_path(manifest.candidate_digest).read_bytes()
     candidate = Candidate.from_bytes(data_of_candidate)
     vetoed = _vetoed(node, manifest, candidate, statements)
     require_candidate_minus(manifest, candidate, sha256_hex(data_of_candidate), vetoed)
@@ -56,7 +56,7 @@ def _vetoed(
     node: Node, manifest: ReleaseManifest, candidate: Candidate, statements: Sequence[Envelope]
 ) -> frozenset[int]:
     """What the votes of all hospitals drop, under the plan that this hospital audited the candidate with."""
-    plan = StudyPlan.from_bytes(node.audited_plan_path(manifest.candidate_digest).read_bytes())
+    plan = StudyPlan.from_bytes(node.home.state.audited_plan_path(manifest.candidate_digest).read_bytes())
     if plan.audit.veto is None:
         return frozenset()
     hospitals = sorted(plan.cohorts)
@@ -81,7 +81,7 @@ def _said(node: Node, hospital: str, envelope: Envelope) -> AuditStatement:
 
 
 def _own_statement(node: Node, manifest: ReleaseManifest) -> bytes:
-    path = node.statement_path(manifest.candidate_digest)
+    path = node.home.statement_path(manifest.candidate_digest)
     if not path.exists():
         raise RefusedError("this hospital has not audited the candidate", remedy="audit it first")
     return Envelope.load(path).verify(node.key.public, STATEMENT_PAYLOAD_TYPE)

@@ -1,16 +1,6 @@
-"""The folder of a hospital node, and where each thing in it lies.
+"""The folder of a hospital node: made completely or not at all, and opened.
 
-    home.toml        hospital id and where the vault key lies
-    identity.key     Ed25519 key that signs statements and the ledger (PEM, 0600)
-    node.key         P-384 key that authenticates the courier to the federation (OpenSSH, 0600); node.key.pub beside it
-    vault.key        32 bytes that open the vault (0600); may lie elsewhere and belong to another OS user
-    policy.toml      the hospital's own rules
-    vault/           sealed images and their index
-    ledger.db        the privacy ledger
-    statements/      signed audit statements
-    state/           what the agent needs to go on after a restart
-
-The folder is made completely or not at all. Private keys are made here and never leave.
+Private keys are made here and never leave. Where each thing lies is in ``node.paths``.
 """
 
 import re
@@ -18,27 +8,24 @@ import tomllib
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
 
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from sonoshare_client.node.ledger import make_ledger
+from sonoshare_client.node.paths import NewNode, NodePaths
 from sonoshare_client.node.policy import Policy, read_policy
 from sonoshare_client.node.policy_file import policy_text
 from sonoshare_client.node.private_folder import private_folder
 from sonoshare_client.node.sealed import make_key_file
-from sonoshare_shared.durable import create, put
+from sonoshare_shared.durable import create
 from sonoshare_shared.errors import InputError
 from sonoshare_shared.protocol.documents.base import IDENTIFIER
 from sonoshare_shared.protocol.keys import SigningKey
 
-_HOME_FILE: Final = "home.toml"
-_LEDGER_FILE: Final = "ledger.db"
-
 
 @dataclass(frozen=True)
-class NodeHome:
+class NodeHome(NodePaths):
     """An existing node folder.
 
     Attributes:
@@ -71,7 +58,7 @@ class NodeHome:
                 "a hospital id has lowercase letters, digits and hyphens", remedy="choose one such as 'st-elsewhere'"
             )
         with private_folder(path, durable=True) as folder:
-            _fill(folder, hospital_id, policy or Policy(), vault_key.absolute() if vault_key else None)
+            _fill(NewNode(folder), hospital_id, policy or Policy(), vault_key.absolute() if vault_key else None)
         return cls.open(path)
 
     @classmethod
@@ -83,7 +70,7 @@ class NodeHome:
         """
         path = path.absolute()
         try:
-            entries = tomllib.loads((path / _HOME_FILE).read_text(encoding="utf-8"))
+            entries = tomllib.loads(NewNode(path).home_path.read_text(encoding="utf-8"))
             return cls(path, str(entries["hospital"]), path / str(entries["vault_key"]))
         except (FileNotFoundError, NotADirectoryError) as error:
             raise InputError(f"{path.name} is no node folder", remedy="run 'sonoshare hospital init' first") from error
@@ -91,44 +78,9 @@ class NodeHome:
             raise InputError("home.toml cannot be read", remedy="restore it from backup") from error
 
     @property
-    def identity_key_path(self) -> Path:
-        """The Ed25519 identity key."""
-        return self.path / "identity.key"
-
-    @property
-    def node_key_path(self) -> Path:
-        """The courier's private key; its public half is ``node_public_key``."""
-        return self.path / "node.key"
-
-    @property
-    def policy_path(self) -> Path:
-        """The hospital's rules."""
-        return self.path / "policy.toml"
-
-    @property
-    def vault_path(self) -> Path:
-        """Sealed images and their index."""
-        return self.path / "vault"
-
-    @property
-    def ledger_path(self) -> Path:
-        """The privacy ledger."""
-        return self.path / _LEDGER_FILE
-
-    @property
-    def statements_path(self) -> Path:
-        """Signed audit statements."""
-        return self.path / "statements"
-
-    @property
-    def state_path(self) -> Path:
-        """What the agent needs to go on after a restart."""
-        return self.path / "state"
-
-    @property
     def node_public_key(self) -> str:
         """The courier's public key, one line of OpenSSH text."""
-        return self.node_key_path.with_suffix(".key.pub").read_text(encoding="ascii").strip()
+        return self.node_public_key_path.read_text(encoding="ascii").strip()
 
     def identity(self) -> SigningKey:
         """Load the identity key."""
@@ -139,21 +91,21 @@ class NodeHome:
         return read_policy(self.policy_path)
 
 
-def _fill(folder: Path, hospital_id: str, policy: Policy, vault_key: Path | None) -> None:
+def _fill(node: NewNode, hospital_id: str, policy: Policy, vault_key: Path | None) -> None:
     identity = SigningKey.generate()
-    identity.save(folder / "identity.key")
-    _make_node_key(folder / "node.key")
+    identity.save(node.identity_key_path)
+    _make_node_key(node)
     if vault_key is None:
-        make_key_file(folder / "vault.key")
+        make_key_file(node.vault_key_path)
     elif not vault_key.exists():
         make_key_file(vault_key)
-    for name in ("vault", "statements", "state"):
-        (folder / name).mkdir(mode=0o700)
-    put(folder, "policy.toml", policy_text(policy).encode())
-    make_ledger(folder / _LEDGER_FILE, identity, hospital_id, policy, lambda: datetime.now(UTC))
-    key_place = str(vault_key) if vault_key else "vault.key"
+    for folder in (node.vault_path, node.statements_path, node.state_path):
+        folder.mkdir(mode=0o700)
+    create(node.policy_path, policy_text(policy).encode())
+    make_ledger(node.ledger_path, identity, hospital_id, policy, lambda: datetime.now(UTC))
+    key_place = str(vault_key) if vault_key else node.vault_key_path.name
     home = f'hospital = "{hospital_id}"\n# Relative to this folder, or absolute.\nvault_key = {_quoted(key_place)}\n'
-    put(folder, _HOME_FILE, home.encode())
+    create(node.home_path, home.encode())
 
 
 def _quoted(text: str) -> str:
@@ -162,13 +114,13 @@ def _quoted(text: str) -> str:
     return f'"{escaped}"'
 
 
-def _make_node_key(path: Path) -> None:
+def _make_node_key(node: NewNode) -> None:
     """Flower authenticates nodes by elliptic-curve keys in OpenSSH format (P-384)."""
     private = ec.generate_private_key(ec.SECP384R1())
     pem = private.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption()
     )
-    create(path, pem, mode=0o600)
+    create(node.node_key_path, pem, mode=0o600)
     public = private.public_key().public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)
     # No comment after the key: two hospitals' lines are equal exactly when their keys are.
-    create(path.with_suffix(".key.pub"), public + b"\n")
+    create(node.node_public_key_path, public + b"\n")

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from sonoshare_client.node.paths import StatePaths
 from sonoshare_shared.durable import append_at, write_atomically
 from sonoshare_shared.errors import InputError, IntegrityError, MisconductError, WitnessError
 from sonoshare_shared.protocol import merkle
@@ -28,11 +29,6 @@ from sonoshare_shared.protocol.keys import PublicKey
 from sonoshare_shared.protocol.log_index import Entry, Fault, LogIndex, read_entry
 from sonoshare_shared.protocol.misconduct import SplitView, faulty_log, split_view
 from sonoshare_shared.protocol.translog import read_entries, verified_head
-
-ENTRIES_FILE: Final = "log.jsonl"
-HEAD_FILE: Final = "log-head.dsse.json"
-HEAD_ALONE_FILE: Final = "log-head.json"
-"""What a node of the first version kept: size and root without entries. The first log shown must extend it."""
 
 MAX_LOG_BYTES: Final = 256 << 20
 """A server that would fill the hospital's disk with entries is refused here."""
@@ -47,7 +43,7 @@ class LogCopy:
         index: what the entries say.
     """
 
-    _folder: Path
+    _paths: StatePaths
     head: Envelope | None = None
     index: LogIndex = field(default_factory=LogIndex)
     _entries: list[bytes] = field(default_factory=list)
@@ -63,11 +59,12 @@ class LogCopy:
         Raises:
             IntegrityError: the entries are not those of the head beside them.
         """
-        copy = cls(folder)
-        if (folder / HEAD_FILE).exists():
-            copy._load(Envelope.load(folder / HEAD_FILE))
-        elif (folder / HEAD_ALONE_FILE).exists():
-            copy._before = LogHead.from_bytes((folder / HEAD_ALONE_FILE).read_bytes())
+        paths = StatePaths(folder)
+        copy = cls(paths)
+        if paths.log_head_path.exists():
+            copy._load(Envelope.load(paths.log_head_path))
+        elif paths.log_head_alone_path.exists():
+            copy._before = LogHead.from_bytes(paths.log_head_alone_path.read_bytes())
         return copy
 
     @property
@@ -139,13 +136,13 @@ class LogCopy:
 
     def _load(self, head: Envelope) -> None:
         claimed = LogHead.from_bytes(_payload(head))
-        entries, _ = read_entries(self._folder / ENTRIES_FILE)
+        entries, _ = read_entries(self._paths.log_path)
         kept = entries[: claimed.size]
         frontier = merkle.Frontier().extended(kept)
         if frontier.size != claimed.size or frontier.root().hex() != claimed.root:
             raise IntegrityError(
                 "this hospital's copy of the transparency log is damaged",
-                remedy=f"bring back the newest {ENTRIES_FILE} and {HEAD_FILE}",
+                remedy=f"bring back the newest {self._paths.log_path.name} and {self._paths.log_head_path.name}",
             )
         for line in kept:
             self.index.add(line)
@@ -183,11 +180,11 @@ class LogCopy:
 
     def _store(self, new: list[bytes], head: Envelope) -> None:
         data = b"".join(line + b"\n" for line in new)
-        entries = self._folder / ENTRIES_FILE
+        entries = self._paths.log_path
         if not entries.exists():
             write_atomically(entries, b"")
         append_at(entries, self._length, data)
-        write_atomically(self._folder / HEAD_FILE, head.to_bytes())
+        write_atomically(self._paths.log_head_path, head.to_bytes())
         self.head = head
         self._entries += new
         self._length += len(data)

@@ -7,6 +7,7 @@ the consortium's log since is ``node.log_copy``.
 from datetime import UTC, datetime
 from pathlib import Path
 
+from sonoshare_client.node.paths import StatePaths
 from sonoshare_shared.durable import write_atomically
 from sonoshare_shared.errors import InputError, RefusedError
 from sonoshare_shared.protocol.documents import Roster, StudyPlan
@@ -15,9 +16,6 @@ from sonoshare_shared.protocol.documents.roster import ROSTER_PAYLOAD_TYPE
 from sonoshare_shared.protocol.envelope import Envelope
 from sonoshare_shared.protocol.keys import PublicKey
 from sonoshare_shared.protocol.signed import Signed
-
-ROSTER_FILE = "roster.dsse.json"
-ROOT_KEY_FILE = "root.pub"
 
 
 def enrol(folder: Path, roster: Envelope, root_key: PublicKey) -> Roster:
@@ -28,14 +26,14 @@ def enrol(folder: Path, roster: Envelope, root_key: PublicKey) -> Roster:
         RefusedError: the roster is older than, or of another root than, the one pinned before.
     """
     checked = _checked_roster(roster, root_key)
-    if (folder / ROSTER_FILE).exists():
+    if StatePaths(folder).roster_path.exists():
         before = pinned_roster(folder)
         if before.root_key != checked.root_key or checked.version < before.version:
             raise RefusedError("an older or foreign roster is not accepted", remedy="ask the consortium's root")
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     # The roster last: until it is there, the hospital can be enrolled anew.
-    write_atomically(folder / ROOT_KEY_FILE, f"{root_key.hex}\n".encode())
-    write_atomically(folder / ROSTER_FILE, roster.to_bytes())
+    write_atomically(StatePaths(folder).root_key_path, f"{root_key.hex}\n".encode())
+    write_atomically(StatePaths(folder).roster_path, roster.to_bytes())
     return checked
 
 
@@ -45,10 +43,10 @@ def pinned_roster(folder: Path) -> Roster:
     Raises:
         InputError: the hospital is not enrolled.
     """
-    if not (folder / ROOT_KEY_FILE).exists() or not (folder / ROSTER_FILE).exists():
+    if not StatePaths(folder).root_key_path.exists() or not StatePaths(folder).roster_path.exists():
         raise InputError("this hospital is not enrolled in a consortium", remedy="run: sonoshare hospital enrol")
-    root_key = PublicKey.from_hex((folder / ROOT_KEY_FILE).read_text().strip())
-    return _checked_roster(Envelope.load(folder / ROSTER_FILE), root_key)
+    root_key = PublicKey.from_hex(StatePaths(folder).root_key_path.read_text().strip())
+    return _checked_roster(Envelope.load(StatePaths(folder).roster_path), root_key)
 
 
 def checked_plan(plan: Envelope, roster: Roster, hospital: str) -> StudyPlan:

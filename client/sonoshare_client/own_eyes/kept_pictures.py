@@ -56,7 +56,7 @@ def drop_pictures(home: NodeHome, study: str) -> None:
 
 
 def _of_study(home: NodeHome, study: str) -> Path:
-    root = home.state_path / "pictures"
+    root = home.state.pictures_path
     place = root / study
     if place.parent != root or study in {"", ".", ".."}:  # a person's argument, not a plan's identifier
         raise InputError(f"'{study}' is no study's name", remedy="see 'sonoshare hospital status'")

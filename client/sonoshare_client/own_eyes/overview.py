@@ -20,7 +20,6 @@ from sonoshare_shared.durable import write_atomically
 from sonoshare_shared.errors import InputError, LedgerError
 from sonoshare_shared.protocol.documents.charge import Charge
 
-_AGENT_SOCKET: Final = "agent.sock"
 _CONNECT_SECONDS: Final = 1.0
 
 Clock = Callable[[], datetime]
@@ -144,7 +143,7 @@ def _connection(home: NodeHome) -> str:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as channel:
         channel.settimeout(_CONNECT_SECONDS)
         try:
-            channel.connect(str(home.state_path / _AGENT_SOCKET))
+            channel.connect(str(home.state.socket_path))
         except OSError:
             return "stopped"
     return "answering"

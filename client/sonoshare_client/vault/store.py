@@ -16,8 +16,6 @@
 One writer at a time (a lock file, vault/writer.py); any number of readers.
 """
 
-import fcntl
-import os
 import sqlite3
 import threading
 from collections.abc import Iterator
@@ -34,6 +32,7 @@ from sonoshare_client.vault.stored_image import StoredImage, attributes_of, from
 from sonoshare_client.vault.writer import BlobFolder, VaultWriter, place_of
 from sonoshare_shared.database import Versions, bring_up
 from sonoshare_shared.errors import InputError, NewerVersionError
+from sonoshare_shared.locks import locked
 
 _RAISE_GENERATION: Final = """CREATE TRIGGER {table}_{change} AFTER {change} ON {table} BEGIN
     INSERT INTO generation VALUES (0, 1) ON CONFLICT (only) DO UPDATE SET number = number + 1;
@@ -316,12 +315,8 @@ class Vault:
         Raises:
             InputError: another process writes, or the disk is full.
         """
-        descriptor = os.open(self._folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
-        try:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise InputError("another intake is writing to this vault", remedy="wait until it has ended") from error
+        busy = InputError("another intake is writing to this vault", remedy="wait until it has ended")
+        with locked(self._folder / "lock", busy):
             named = {row[0] for row in self._db.execute("SELECT blob FROM image")}
             self._blobs.remove_all_but(named)
             writer = VaultWriter(
@@ -337,8 +332,6 @@ class Vault:
                 writer.flush()
             finally:
                 writer.abandon()
-        finally:
-            os.close(descriptor)
 
     def _open(self, blob: str, pseudonym: str) -> bytes:
         return self._keys.open(self._blobs.read(blob), place_of(blob, pseudonym))

@@ -1,0 +1,185 @@
+"""Where each thing in the folder of a hospital node lies.
+
+    home.toml        hospital id and where the vault key lies
+    identity.key     Ed25519 key that signs statements and the ledger (PEM, 0600)
+    node.key         P-384 key that authenticates the courier to the federation (OpenSSH, 0600); node.key.pub beside it
+    vault.key        32 bytes that open the vault (0600); may lie elsewhere and belong to another OS user
+    policy.toml      the hospital's own rules
+    vault/           sealed images and their index
+    ledger.db        the privacy ledger
+    statements/      signed audit statements
+    bases/           imported base weights, by digest
+    state/           what the agent needs to go on after a restart:
+        root.pub  roster.dsse.json                     the consortium it has joined
+        log.jsonl  log-head.dsse.json  log-head.json   its copy of the transparency log
+        replies/  evidence/  events.jsonl              what was answered, proof of misconduct, events
+        canaries/  candidates/  pictures/              what an audit will need again
+        agent.sock  flower/  bin/  logs/               of the running processes
+
+No other module spells one of these names: whoever needs a path asks here, or the home (``node.home``) that opens the
+folder and inherits them.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class StatePaths:
+    """Where each thing in a node's state folder lies, whether it is there yet or not.
+
+    Attributes:
+        path: the folder.
+    """
+
+    path: Path
+
+    @property
+    def root_key_path(self) -> Path:
+        """The consortium's root key, one line of hexadecimal."""
+        return self.path / "root.pub"
+
+    @property
+    def roster_path(self) -> Path:
+        """The pinned roster."""
+        return self.path / "roster.dsse.json"
+
+    @property
+    def log_path(self) -> Path:
+        """Entries of the transparency log, one canonical JSON a line."""
+        return self.path / "log.jsonl"
+
+    @property
+    def log_head_path(self) -> Path:
+        """The newest signed head that the entries amount to."""
+        return self.path / "log-head.dsse.json"
+
+    @property
+    def log_head_alone_path(self) -> Path:
+        """What a node of the first version kept: size and root without entries. The first log shown must extend it."""
+        return self.path / "log-head.json"
+
+    @property
+    def replies_path(self) -> Path:
+        """Results that were given."""
+        return self.path / "replies"
+
+    @property
+    def evidence_path(self) -> Path:
+        """Proof of misconduct."""
+        return self.path / "evidence"
+
+    @property
+    def events_path(self) -> Path:
+        """The agent's event log."""
+        return self.path / "events.jsonl"
+
+    @property
+    def canaries_path(self) -> Path:
+        """What the canaries of each study saw; secret."""
+        return self.path / "canaries"
+
+    @property
+    def pictures_path(self) -> Path:
+        """Pictures of audited candidates, by study."""
+        return self.path / "pictures"
+
+    @property
+    def socket_path(self) -> Path:
+        """The agent's socket."""
+        return self.path / "agent.sock"
+
+    @property
+    def flower_path(self) -> Path:
+        """Flower's own folder."""
+        return self.path / "flower"
+
+    @property
+    def programs_path(self) -> Path:
+        """The hospital's own ``flwr-clientapp``."""
+        return self.path / "bin"
+
+    @property
+    def logs_path(self) -> Path:
+        """Output of the processes that were started."""
+        return self.path / "logs"
+
+    def candidate_path(self, digest: str) -> Path:
+        """The listing of an audited candidate."""
+        return self.path / "candidates" / f"{digest}.json"
+
+    def audited_plan_path(self, digest: str) -> Path:
+        """The plan that a candidate was audited under."""
+        return self.path / "candidates" / f"{digest}.plan.json"
+
+
+class NodePaths:
+    """Where each thing in a node's folder lies, whether it is there yet or not."""
+
+    path: Path
+
+    @property
+    def home_path(self) -> Path:
+        """Hospital id and where the vault key lies."""
+        return self.path / "home.toml"
+
+    @property
+    def identity_key_path(self) -> Path:
+        """The Ed25519 identity key."""
+        return self.path / "identity.key"
+
+    @property
+    def node_key_path(self) -> Path:
+        """The courier's private key."""
+        return self.path / "node.key"
+
+    @property
+    def node_public_key_path(self) -> Path:
+        """The courier's public key, one line of OpenSSH text."""
+        return self.path / "node.key.pub"
+
+    @property
+    def policy_path(self) -> Path:
+        """The hospital's rules."""
+        return self.path / "policy.toml"
+
+    @property
+    def vault_path(self) -> Path:
+        """Sealed images and their index."""
+        return self.path / "vault"
+
+    @property
+    def ledger_path(self) -> Path:
+        """The privacy ledger."""
+        return self.path / "ledger.db"
+
+    @property
+    def statements_path(self) -> Path:
+        """Signed audit statements."""
+        return self.path / "statements"
+
+    @property
+    def state_path(self) -> Path:
+        """What the agent needs to go on after a restart."""
+        return self.path / "state"
+
+    @property
+    def state(self) -> StatePaths:
+        """Where each thing in the state folder lies."""
+        return StatePaths(self.state_path)
+
+    def statement_path(self, candidate: str) -> Path:
+        """The signed statement about a candidate."""
+        return self.statements_path / f"{candidate}.dsse.json"
+
+
+class NewNode(NodePaths):
+    """A node's folder that is being made."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @property
+    def vault_key_path(self) -> Path:
+        """The vault key, where it does not lie elsewhere."""
+        return self.path / "vault.key"
