@@ -81,6 +81,14 @@ class TrainingRules(_Rules):
         maximum_draws: most draws of one patient in one step.
         maximum_rounds: most rounds of a study.
         maximum_local_steps: most steps of one round.
+        maximum_steps: most steps of a study.
+        maximum_rate: most of the patients, on average, in one step.
+        minimum_noise_multiplier: least noise of one step; the budget's rules ask for more in nearly every study.
+        minimum_clip_norm: least bound on one patient's contribution, in the gradient's units.
+        maximum_clip_norm: the largest.
+        clip_modes: permitted ways to clip.
+        minimum_canaries: fewest pseudo-patients that test the mechanism from within; 0 asks for none. Studies that
+            train more than the affine adapter have none.
         maximum_epsilon_calibration: most epsilon of the votes on a study's phantoms; 0 takes part in none.
     """
 
@@ -89,6 +97,13 @@ class TrainingRules(_Rules):
     maximum_draws: Annotated[int, Field(ge=1)] = 64
     maximum_rounds: Annotated[int, Field(ge=1)] = 1000
     maximum_local_steps: Annotated[int, Field(ge=1)] = 1000
+    maximum_steps: Annotated[int, Field(ge=1)] = 10_000
+    maximum_rate: Annotated[float, Field(gt=0, le=1)] = 0.5
+    minimum_noise_multiplier: Annotated[float, Field(ge=1 / 64, le=1e6)] = 0.25
+    minimum_clip_norm: Annotated[float, Field(ge=1e-9, le=1e9)] = 1e-4
+    maximum_clip_norm: Annotated[float, Field(ge=1e-9, le=1e9)] = 100.0
+    clip_modes: Annotated[tuple[Literal["clip", "normalise"], ...], Field(min_length=1)] = ("clip",)
+    minimum_canaries: Annotated[int, Field(ge=0, le=1000)] = 0
     maximum_epsilon_calibration: Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)] = 2.0
 
 
@@ -146,6 +161,12 @@ class Policy(_Rules):
     audit: AuditRules = AuditRules()
     federation: FederationRules = FederationRules()
     intake: IntakeRules = IntakeRules()
+
+    @model_validator(mode="after")
+    def _a_clip_norm_is_left(self) -> Self:
+        if self.training.minimum_clip_norm > self.training.maximum_clip_norm:
+            raise ValueError("training.minimum_clip_norm must not be larger than training.maximum_clip_norm")
+        return self
 
     @model_validator(mode="after")
     def _delta_is_small(self) -> Self:
@@ -284,22 +305,46 @@ def _check_training(plan: StudyPlan, policy: Policy) -> None:
         raise PolicyError(
             "the policy does not permit the plan's base weights", remedy="add their digest to training.bases"
         )
-    for what, planned, most in (
-        ("draws", plan.mechanism.draws, rules.maximum_draws),
-        ("rounds", plan.rounds, rules.maximum_rounds),
-        ("local steps", plan.local_steps, rules.maximum_local_steps),
-    ):
-        if planned > most:
-            raise PolicyError(
-                f"the plan wants {planned} {what}; the policy permits {most}",
-                remedy=f"ask for fewer, or raise training.maximum_{what.replace(' ', '_')}",
-            )
+    _check_mechanism(plan, rules)
     votes = 0.0 if plan.calibration is None else plan.calibration.epsilon
     if votes > rules.maximum_epsilon_calibration:
         raise PolicyError(
             f"the plan's calibration costs epsilon {votes:g}; the policy permits {rules.maximum_epsilon_calibration:g}",
             remedy="ask for less, or raise training.maximum_epsilon_calibration",
         )
+
+
+def _check_mechanism(plan: StudyPlan, rules: TrainingRules) -> None:
+    """Every public constant of the mechanism within its bounds; a number that is not one is within none."""
+    mechanism = plan.mechanism
+    if mechanism.clip_mode not in rules.clip_modes:
+        raise PolicyError(
+            f"the plan clips by '{mechanism.clip_mode}'; the policy permits {', '.join(rules.clip_modes)}",
+            remedy="ask for another clip mode, or add it to training.clip_modes",
+        )
+    for what, planned, rule, most in (
+        ("draws", mechanism.draws, "maximum_draws", rules.maximum_draws),
+        ("rounds", plan.rounds, "maximum_rounds", rules.maximum_rounds),
+        ("local steps", plan.local_steps, "maximum_local_steps", rules.maximum_local_steps),
+        ("steps", plan.steps, "maximum_steps", rules.maximum_steps),
+        ("as sampling rate", mechanism.rate, "maximum_rate", rules.maximum_rate),
+        ("as clip norm", mechanism.clip_norm, "maximum_clip_norm", rules.maximum_clip_norm),
+    ):
+        if not planned <= most:
+            raise PolicyError(
+                f"the plan wants {planned:g} {what}; the policy permits {most:g}",
+                remedy=f"ask for less, or raise training.{rule}",
+            )
+    for what, planned, rule, least in (
+        ("as clip norm", mechanism.clip_norm, "minimum_clip_norm", rules.minimum_clip_norm),
+        ("as noise multiplier", mechanism.noise_multiplier, "minimum_noise_multiplier", rules.minimum_noise_multiplier),
+        ("canaries", plan.canaries, "minimum_canaries", rules.minimum_canaries),
+    ):
+        if not planned >= least:
+            raise PolicyError(
+                f"the plan wants {planned:g} {what}; the policy asks for {least:g} at least",
+                remedy=f"ask for more, or lower training.{rule}",
+            )
 
 
 def _check_audit(plan: StudyPlan, policy: Policy) -> None:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from sonoshare_shared.errors import ModelError
 from sonoshare_shared.protocol.canonical import sha256_hex
 from sonoshare_shared.science.model.lora import PARTS, add_low_rank, has_low_rank, remove_low_rank
+from sonoshare_shared.science.model.magnitudes import require_ordinary
 from sonoshare_shared.science.model.network import ConditionedUNet
 from sonoshare_shared.science.model.tensors import (
     State,
@@ -83,7 +84,8 @@ def load_adapter(model: ConditionedUNet, state: Mapping[str, Tensor], trained: s
         trained: which set the state must be; None accepts any.
 
     Raises:
-        ModelError: a name is missing or unknown, a shape or type differs, or a number is not finite.
+        ModelError: a name is missing or unknown, a shape or type differs, or a number is not finite or out of bounds
+            (`sonoshare_shared.science.model.magnitudes`).
     """
     if trained is None:
         trained = _recognised(state)
@@ -92,6 +94,7 @@ def load_adapter(model: ConditionedUNet, state: Mapping[str, Tensor], trained: s
     try:
         parameters = trained_parameters(model, trained)
         require_same_layout(state, parameters)
+        require_ordinary(state)
     except ModelError:
         if added:
             remove_low_rank(model)

@@ -13,6 +13,7 @@ import torch
 from sonoshare_shared.durable import write_atomically
 from sonoshare_shared.errors import ModelError
 from sonoshare_shared.protocol.canonical import is_digest, sha256_file, sha256_hex
+from sonoshare_shared.science.model.magnitudes import require_ordinary
 from sonoshare_shared.science.model.network import ConditionedUNet, require_known_modules
 from sonoshare_shared.science.model.profiles import Profile, profile_named
 from sonoshare_shared.science.model.tensors import read_metadata, read_tensors, require_same_layout
@@ -39,7 +40,7 @@ def load_base(profile: str | Profile, path: Path | None = None) -> tuple[Conditi
         The model (float32, CPU, evaluation mode) and the sha256 of the file.
 
     Raises:
-        ModelError: unknown profile, no shipped weights for it, or a file that does not fit it.
+        ModelError: unknown profile, no shipped weights for it, a file that does not fit it, or weights out of bounds.
     """
     chosen = profile_named(profile) if isinstance(profile, str) else profile
     file = base_path(chosen) if path is None else path
@@ -55,6 +56,7 @@ def load_base(profile: str | Profile, path: Path | None = None) -> tuple[Conditi
     model = ConditionedUNet(chosen)
     require_known_modules(model)
     require_same_layout(state, dict(model.state_dict()))
+    require_ordinary(state)
     model.load_state_dict(state)
     return model.eval(), sha256_file(file)
 
