@@ -1,0 +1,177 @@
+"""The step release alone: what was paid for, and not one sum more."""
+
+import copy
+import os
+import pickle
+import threading
+
+import pytest
+import torch
+from torch import distributed
+
+from sonoshare_privacy import Optimiser
+from sonoshare_privacy.accounting import SampledGaussian, epsilon
+from sonoshare_privacy.optimiser import NoisyAdam
+from sonoshare_privacy.patient_gradients import PatientGradients
+from sonoshare_privacy.ranks import Ranks
+from sonoshare_privacy.step_release import Patients, StepRelease
+from sonoshare_shared.errors import InputError, LedgerError, ModelError
+
+
+@pytest.fixture
+def paid(cohort, open_ledger, mechanism):
+    """Makes a release of some steps with its engine and patients."""
+
+    def pay(steps, ledger=None, draw=cohort.draw):
+        engine = PatientGradients(
+            cohort.model,
+            dict(cohort.model.named_parameters()),
+            draws=mechanism.draws,
+            clip_norm=mechanism.clip_norm,
+            clip_mode=mechanism.clip_mode,
+            places=4,
+        )
+        ledger = ledger or open_ledger()
+        release = StepRelease(
+            engine, mechanism, ledger=ledger, study="study-a", purpose="round 0", steps=steps, cohort=40
+        )
+        return release, engine, Patients(40, draw, cohort.loss, cohort.probe()[0])
+
+    return pay
+
+
+def test_it_charges_when_it_is_made_and_gives_as_many_sums(paid, open_ledger):
+    ledger = open_ledger()
+    release, engine, patients = paid(3, ledger)
+    assert ledger.spent().epsilon == epsilon([SampledGaussian(0.25, 2.0, 3)], 1e-5)
+    with engine:
+        sums = [release.next(patients).integers for _ in range(3)]
+        assert release.steps_left == 0
+        with pytest.raises(LedgerError, match="every charged step"):
+            release.next(patients)
+    assert len({tuple(one.tolist()) for one in sums}) == 3
+
+
+def test_a_step_that_fails_is_used_up(paid, cohort):
+    calls = []
+
+    def draw(index, generator):
+        calls.append(index)
+        raise OSError("the vault's disk is gone")
+
+    release, engine, patients = paid(2, draw=draw)
+    with engine:
+        for _ in range(2):
+            with pytest.raises(OSError, match="disk"):
+                release.next(patients)
+        with pytest.raises(LedgerError):
+            release.next(Patients(40, cohort.draw, cohort.loss, cohort.probe()[0]))
+
+
+@pytest.mark.parametrize("twin", [copy.copy, copy.deepcopy, pickle.dumps])
+def test_a_right_cannot_be_doubled(paid, twin):
+    release, _, _ = paid(1)
+    with pytest.raises(LedgerError, match=r"copied|stored"):
+        twin(release)
+
+
+def test_a_forked_child_has_no_right(paid):
+    release, engine, patients = paid(1)
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            with engine:
+                release.next(patients)
+        except LedgerError:
+            status = 0
+        finally:
+            os._exit(status)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert release.steps_left == 1
+
+
+def test_two_threads_share_one_right(paid):
+    release, _, _ = paid(5)
+    won, start = [], threading.Barrier(4)
+
+    def take():
+        start.wait()
+        for _ in range(50):
+            try:
+                release._use_one()
+                won.append(1)
+            except LedgerError:
+                return
+
+    threads = [threading.Thread(target=take) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(won) == 5
+
+
+def test_nothing_is_made_without_ledger_or_steps(paid, cohort, mechanism):
+    _, engine, _ = paid(1)
+    for ledger, steps, error in ((None, 1, LedgerError), (None, 0, InputError)):
+        with pytest.raises(error):
+            StepRelease(engine, mechanism, ledger=ledger, study="s", purpose="p", steps=steps, cohort=40)
+
+
+def test_every_patient_draws_from_a_generator_of_their_own(paid, cohort):
+    seeds = []
+
+    def draw(index, generator):
+        seeds.append(generator.initial_seed())
+        return cohort.draw(index, generator)
+
+    release, engine, patients = paid(4, draw=draw)
+    with engine:
+        for _ in range(4):
+            release.next(patients)
+    assert len(set(seeds)) == len(seeds) > 4
+
+
+def test_the_optimiser_may_run_elsewhere(paid, cohort, small):
+    """Parameters that move between steps, by an optimiser that has only what was released."""
+    release, engine, patients = paid(3)
+    elsewhere = small()
+    elsewhere.load_state_dict(cohort.model.state_dict())
+    adam = NoisyAdam(dict(elsewhere.named_parameters()), Optimiser(), total_steps=3)
+    with engine:
+        for _ in range(3):
+            released = release.next(patients)
+            adam.step(released.mean_gradient(10.0))
+            assert released.mean_gradient(10.0).dtype is torch.float32
+            assert torch.allclose(
+                released.mean_gradient(10.0).double(), released.integers[:-1].double() * released.grid.step / 10.0
+            )
+            cohort.model.load_state_dict(elsewhere.state_dict())
+    assert all(bool(torch.isfinite(p).all()) for p in elsewhere.parameters())
+
+
+def _compare(rank, folder, value):
+    distributed.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
+    ranks = Ranks(distributed.group.WORLD)
+    ranks.require_same(torch.tensor([1, 2, 3]))
+    try:
+        ranks.require_same(torch.tensor([1, 2, value]))
+    except ModelError:
+        return 0
+    return 1
+
+
+def test_processes_that_compute_other_bits_are_refused(tmp_path):
+    """Which of them computes a patient depends on who else was sampled."""
+    children = []
+    for rank in range(2):
+        child = os.fork()
+        if child == 0:
+            status = 2
+            try:
+                status = _compare(rank, tmp_path, 3 + rank)
+            finally:
+                os._exit(status)
+        children.append(child)
+    assert [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children] == [0, 0]
