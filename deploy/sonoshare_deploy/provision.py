@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from sonoshare_server.consortium.members import Consortium
 from sonoshare_server.home import CoordinatorHome
 from sonoshare_server.paths import CoordinatorPaths
 from sonoshare_shared.durable import appearing, create
@@ -27,8 +28,13 @@ AUTHORITY_DAYS: Final = 3650
 CERTIFICATE_DAYS: Final = 90
 
 
-def create_coordinator(path: Path, hosts: Iterable[str]) -> CoordinatorHome:
-    """Make a coordinator's folder, whole or not at all: keys, and a TLS certificate for the given host names.
+def create_coordinator(path: Path, consortium: Consortium, hosts: Iterable[str]) -> CoordinatorHome:
+    """Make a coordinator's folder, whole or not at all: what the consortium is, keys, and a TLS certificate.
+
+    Args:
+        path: the folder; absent or empty.
+        consortium: its name and audit policy.
+        hosts: names and addresses of the server, for its certificate.
 
     Raises:
         InputError: the folder is in use.
@@ -44,6 +50,7 @@ def create_coordinator(path: Path, hosts: Iterable[str]) -> CoordinatorHome:
         root.save(home.root_key_path)
         create(home.root_public_path, f"{root.public.hex}\n".encode())
         _issue_certificates(home, list(hosts))
+        consortium.write(home)
         write_state(home.nodes_path, {})
         SigningKey.generate().save(home.key_path)
     return CoordinatorHome(path)

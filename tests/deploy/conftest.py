@@ -33,8 +33,8 @@ def pristine(tmp_path_factory, archives):
 def trained(tmp_path_factory):
     """A coordinator's folder with ``study``, whose last round is done; its release has `SHARDS` shards."""
     home = tmp_path_factory.mktemp("consortium") / "coordinator"
-    folder = create_coordinator(home, ("localhost",))
-    Consortium("test-consortium", terms.audit_policy(1.0, 0.6, 0.97, 0.001)).write(folder)
+    consortium = Consortium("test-consortium", terms.audit_policy(1.0, 0.6, 0.97, 0.001))
+    folder = create_coordinator(home, consortium, ("localhost",))
     admit(home, "north")
     model, base = load_base("tiny")
     state = adapter_state(model, AFFINE)

@@ -127,9 +127,8 @@ def build(
     task: Task = terms.DIAGNOSIS,
 ) -> World:
     """Make a coordinator and two hospitals that have taken in their archives and are enrolled."""
-    home = create_coordinator(folder / "coordinator", ("localhost",))
     audit = audit or terms.audit_policy(16.0, 0.6, 0.97, 0.001)
-    Consortium("test-consortium", audit).write(home)
+    home = create_coordinator(folder / "coordinator", Consortium("test-consortium", audit), ("localhost",))
     homes = {}
     for hospital in HOSPITALS:
         key_file = vault_key(folder, hospital)

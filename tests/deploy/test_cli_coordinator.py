@@ -31,8 +31,8 @@ torch.set_num_threads(1)
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("consortium") / "coordinator"
-    folder = create_coordinator(path, ("localhost",))
-    Consortium("test-consortium", terms.audit_policy(1.0, 0.6, 0.97, 0.001)).write(folder)
+    consortium = Consortium("test-consortium", terms.audit_policy(1.0, 0.6, 0.97, 0.001))
+    create_coordinator(path, consortium, ("localhost",))
     admit(path, "north")
     return path
 
@@ -192,8 +192,8 @@ def test_a_file_of_another_number_type_is_no_ballot(home: Path, tmp_path: Path) 
 
 def test_a_study_is_of_all_admitted_hospitals_and_of_no_other(tmp_path: Path) -> None:
     home = tmp_path / "coordinator"
-    folder = create_coordinator(home, ("localhost",))
-    Consortium("c", terms.audit_policy(1.0, 0.6, 0.97, 0.001)).write(folder)
+    consortium = Consortium("c", terms.audit_policy(1.0, 0.6, 0.97, 0.001))
+    folder = create_coordinator(home, consortium, ("localhost",))
     admit(home, "north", "south")
     with pytest.raises(InputError, match="nobody is not admitted"):
         create(home, "s", "--cohort", "nobody=50")

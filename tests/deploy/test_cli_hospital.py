@@ -161,8 +161,8 @@ def member(tmp_path):
     node = NodeHome.create(tmp_path / "node", "north")
     with closing(open_ledger(node, node.identity(), lambda: datetime.now(UTC))) as ledger:
         ledger.commit(ledger.reserve(ChargeRequest("s1", "audit", (PureDP(0.5),), 1e-4, 50)))
-    coordinator = create_coordinator(tmp_path / "coordinator", ("localhost",))
-    Consortium("c", audit_policy(1.0, 0.1, 0.7, 0.05)).write(coordinator)
+    consortium = Consortium("c", audit_policy(1.0, 0.1, 0.7, 0.05))
+    coordinator = create_coordinator(tmp_path / "coordinator", consortium, ("localhost",))
     admit(coordinator, "north", node.identity().public.hex, node.node_public_key)
     return node.path, coordinator.roster_path
 

@@ -26,6 +26,7 @@ from sonoshare_shared.protocol.keys import SigningKey
 ADAPTERS = (b"zero", b"one" * 1000)
 KEYS = {name: (SigningKey.generate().public.hex, node_key()) for name in ("north", "south")}
 RESULT = Result(Envelope.sign("text/plain", b"update", SigningKey.generate()), b"payload" * 1000)
+CONSORTIUM = Consortium("c", audit_policy(1.0, 0.6, 0.97, 0.001))
 MOST_OPERATIONS = 200
 
 
@@ -35,8 +36,7 @@ class Registry:
 
 
 def coordinator(folder: Path) -> CoordinatorHome:
-    home = create_coordinator(folder / "coordinator", ("localhost",))
-    Consortium("c", audit_policy(1.0, 0.6, 0.97, 0.001)).write(home)
+    home = create_coordinator(folder / "coordinator", CONSORTIUM, ("localhost",))
     admit(home, "north", *KEYS["north"])
     return home
 
@@ -72,6 +72,7 @@ def created(folder: Path) -> bool:
     except InputError:
         assert not (folder / "coordinator").exists()
         return False
+    assert Consortium.read(home) == CONSORTIUM
     assert home.root.hex == SigningKey.load(home.root_key_path).public.hex
     assert home.authority_key_path.stat().st_mode & 0o777 == 0o600
     return bool(home.nodes == {})
@@ -112,7 +113,11 @@ class Kept:
 
 KEPT = {
     "a coordinator's folder": Kept(
-        lambda f: None, lambda f: create_coordinator(f / "coordinator", ("localhost",)), created, False, True
+        lambda f: None,
+        lambda f: create_coordinator(f / "coordinator", CONSORTIUM, ("localhost",)),
+        created,
+        False,
+        True,
     ),
     "a round of a study": Kept(
         with_study, lambda f: study(f).commit_round(1, ADAPTERS[1], sha256_hex(ADAPTERS[1])), rounds_of, 0, 1

@@ -42,8 +42,7 @@ def init(home: Path, consortium: str, hosts: tuple[str, ...], as_json: bool, **a
     policy = audit_policy(
         audit["epsilon_audit"], audit["tolerated_share"], audit["tolerated_auc"], audit["alpha"], veto
     )
-    folder = create_coordinator(home, (*hosts, "127.0.0.1", "localhost"))
-    Consortium(consortium, policy).write(folder)
+    folder = create_coordinator(home, Consortium(consortium, policy), (*hosts, "127.0.0.1", "localhost"))
     certificate = str(folder.authority_path)
     emit({"consortium": consortium, "root_key": folder.root.hex, "certificate": certificate}, as_json)
 

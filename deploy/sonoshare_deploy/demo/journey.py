@@ -137,10 +137,11 @@ class Journey:
 
     def _found_consortium(self) -> None:
         with self.display.stage("consortium", "Consortium: keys, certificates, roster") as stage:
-            home = create_coordinator(self.settings.work / "coordinator", (LOOPBACK, "localhost"))
             tolerance = Tolerance.of(self.cohorts)
             audit = terms.audit_policy(EPSILON_AUDIT, tolerance.share, tolerance.auc, ALPHA)
-            Consortium(CONSORTIUM, audit).write(home)
+            home = create_coordinator(
+                self.settings.work / "coordinator", Consortium(CONSORTIUM, audit), (LOOPBACK, "localhost")
+            )
             for cohort in self.cohorts:
                 node = NodeHome.create(
                     self.settings.work / "hospitals" / cohort.hospital,
