@@ -16,11 +16,18 @@ Not promised: that the events are what ran. The engine and the ledger see to tha
 
 import math
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
+from dp_accounting import dp_event
+from dp_accounting.mechanism_calibration import (
+    ExplicitBracketInterval,
+    LowerEndpointAndGuess,
+    NoBracketIntervalFoundError,
+    calibrate_dp_mechanism,
+)
 from dp_accounting.pld import common, privacy_loss_distribution
 from scipy.special import log_ndtr, ndtr
 
@@ -47,7 +54,7 @@ EPSILON_SLACK: Final = 2.0**-30
 _MOST_BUCKETS: Final = 2e7  # beyond, the interval grows tenfold (a very loud release: epsilon in the hundreds)
 _RUNG_BITS: Final = 5  # significant bits of a step count rounded up: at most 1/16 more steps
 _SIGMA_TOLERANCE: Final = 1e-4  # relative
-_LEAST_SIGMA: Final = 1 / 64  # below, there is hardly any noise at all, and no grid
+_COARSE_MARGIN: Final = 0.05  # relative, by which the coarse accountant's multiplier is too large, as a rule
 _CALIBRATION_DIGITS: Final = 6
 
 
@@ -133,17 +140,48 @@ def noise_multiplier_for(
     if beside and _target_of(beside, delta) >= epsilon:
         raise InputError("the other releases use up the whole target", remedy="raise epsilon or spend less on audits")
 
-    def coarse(sigma: float) -> float:
-        events = (*beside, SampledGaussian(rate, sigma, steps))
-        return _epsilon(_normal_form(events), delta, COARSE_INTERVAL) - epsilon
+    def found(interval: float, tolerance: float, bracket: ExplicitBracketInterval | LowerEndpointAndGuess) -> float:
+        return float(
+            calibrate_dp_mechanism(
+                lambda: _Accountant(interval),
+                lambda sigma: (*beside, SampledGaussian(rate, sigma, steps)) if sigma > 0 else (),
+                epsilon,
+                delta,
+                bracket,
+                tol=tolerance,
+            )
+        )
 
-    def exact(sigma: float) -> float:
-        return _target_of((*beside, SampledGaussian(rate, sigma, steps)), delta) - epsilon
+    try:
+        rough = found(COARSE_INTERVAL, _SIGMA_TOLERANCE, LowerEndpointAndGuess(0.0, 1.0))
+    except NoBracketIntervalFoundError as error:
+        raise InputError("no noise keeps this target", remedy="raise epsilon or delta") from error
+    # The coarse accountant is pessimistic: what is wanted is a little less than the rough answer.
+    low = rough * (1 - _COARSE_MARGIN)
+    while _target_of((*beside, SampledGaussian(rate, low, steps)), delta) <= epsilon:
+        low /= 2
+    near = ExplicitBracketInterval(low, rough * (1 + _SIGMA_TOLERANCE))
+    return _round_up(found(INTERVAL, _SIGMA_TOLERANCE * rough, near))
 
-    guess = _bisect(coarse, *_bracket(coarse, 1.0, 2.0), tolerance=_SIGMA_TOLERANCE / 4)
-    return _bisect(
-        exact, *_bracket(exact, guess, 1 + _SIGMA_TOLERANCE), tolerance=2 * _SIGMA_TOLERANCE, rounding=_round_up
-    )
+
+class _Accountant:
+    """The number of record in the form that ``dp_accounting``'s calibration asks: fresh, composed once, then read."""
+
+    def __init__(self, interval: float) -> None:
+        self._interval = interval
+        self._events: Sequence[Event] = ()
+
+    @property
+    def ledger(self) -> dp_event.DpEvent:
+        return dp_event.NoOpDpEvent()
+
+    def compose(self, events: Sequence[Event]) -> "_Accountant":
+        self._events = events
+        return self
+
+    def get_epsilon(self, delta: float) -> float:
+        """Of what was composed; no events stand for no noise."""
+        return _epsilon(_normal_form(self._events), delta, self._interval) if self._events else math.inf
 
 
 def prv_epsilon(events: Sequence[Event], delta: float) -> float:
@@ -169,33 +207,6 @@ def prv_epsilon(events: Sequence[Event], delta: float) -> float:
 def _target_of(events: Sequence[Event], delta: float) -> float:
     """`epsilon` under a name that the calibration's argument does not hide."""
     return _epsilon(_normal_form(events), delta, INTERVAL)
-
-
-def _bracket(excess: Callable[[float], float], start: float, factor: float) -> tuple[float, float]:
-    """Two multipliers, too small and large enough, around ``start``."""
-    low = high = start
-    if excess(start) > 0:
-        while excess(high := high * factor) > 0:
-            low, factor = high, factor**2
-    else:
-        while low > _LEAST_SIGMA and excess(low := low / factor) <= 0:
-            high, factor = low, factor**2
-    return low, high
-
-
-def _bisect(
-    excess: Callable[[float], float],
-    low: float,
-    high: float,
-    *,
-    tolerance: float,
-    rounding: Callable[[float], float] = float,
-) -> float:
-    """Narrow (low, high], in which the sign changes, and return an end at which it is not positive."""
-    while high - low > tolerance * high:
-        middle = math.sqrt(low * high)
-        low, high = (middle, high) if excess(middle) > 0 else (low, middle)
-    return rounding(high)
 
 
 def _round_up(value: float) -> float:
