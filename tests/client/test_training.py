@@ -90,3 +90,16 @@ def test_the_learning_rate_falls_over_rounds_without_a_jump():
     for before, after in itertools.pairwise(rounds):
         assert before.learning_rate * before.final_fraction == pytest.approx(after.learning_rate)
     assert rounds[-1].learning_rate * rounds[-1].final_fraction == pytest.approx(0.002)
+
+
+def test_probes_show_every_kind_of_row():
+    model, _ = load_base("tiny")
+    whole, scanner, label, box, mask, nothing, absent = probe(model, 3)
+    assert all(len(rows["t"]) == 3 for rows in (whole, scanner, label, box, mask, nothing, absent))
+    for rows in (whole, scanner, label, box, mask, nothing, absent):
+        assert bool((rows["scanners"] == -1).all()) == any(rows is one for one in (scanner, absent))
+        assert bool((rows["labels"] == -1).all()) == any(rows is one for one in (label, absent))
+        assert bool(rows["boxes"].isnan().all()) == any(rows is one for one in (box, absent))
+        assert bool(rows["masks"].isnan().all()) == any(rows is one for one in (mask, absent))
+    assert not nothing["boxes"][:, 2:].any()
+    assert whole["boxes"][:, 2:].all()

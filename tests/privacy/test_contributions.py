@@ -5,6 +5,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import poisson
 from torch import nn
 
 import sonoshare_privacy.patient_gradients.per_patient as gradients_module
@@ -18,8 +19,9 @@ from sonoshare_privacy.patient_gradients.per_patient import LOSS_CAP, LOSS_SHARE
 from sonoshare_privacy.patient_gradients.places import places_of_chunk
 from sonoshare_privacy.patient_gradients.selfcheck import PlacesDifferError
 from sonoshare_shared.errors import ContributionError, InputError, ModelError
-from sonoshare_shared.science.model.adapter import prepare, trained_parameters
+from sonoshare_shared.science.model.adapter import adapter_state, load_adapter, prepare, trained_parameters
 from sonoshare_shared.science.model.base import load_base
+from sonoshare_shared.science.model.tensors import write_tensors
 from sonoshare_shared.science.phantom import simulate
 
 CLIP_NORMS = [1e-9, 1e-4, 0.37, 1.0, 1e9]
@@ -191,9 +193,7 @@ def test_a_patient_adds_the_same_integers_whoever_else_is_sampled(draws):
     assert float(alone[0][:-1].double().norm()) > 0
 
 
-def test_such_weights_are_refused_where_they_are_loaded():
-    from sonoshare_shared.science.model.adapter import adapter_state, load_adapter  # noqa: PLC0415
-
+def test_such_weights_are_refused_where_they_are_loaded(tmp_path):
     model, _ = load_base("tiny")
     good = adapter_state(model, "affine")
     hostile(model)
@@ -201,6 +201,13 @@ def test_such_weights_are_refused_where_they_are_loaded():
     with pytest.raises(ModelError, match="no training gives"):
         load_adapter(model, evil, "affine")
     load_adapter(model, good, "affine")
+    base, _ = load_base("tiny")
+    for factor in (1e5, float("nan")):
+        write_tensors(
+            tmp_path / "evil.safetensors", {n: (v * factor).contiguous() for n, v in base.state_dict().items()}
+        )
+        with pytest.raises(ModelError, match=r"no training gives|NaN"):
+            load_base("tiny", tmp_path / "evil.safetensors")
 
 
 def test_padding_adds_nothing_whatever_it_holds(small):
@@ -281,3 +288,12 @@ def test_places_are_a_power_of_two_within_the_memory(draws, most):
         places = places_of_chunk(draws=draws, expected=expected, most=most)
         assert places in {1 << power for power in range(9)}
         assert places <= max(1, most)
+
+
+@pytest.mark.parametrize(("expected", "padding"), [(10, 1.15), (25, 1.14), (75, 1.10), (150, 1.05)])
+def test_padding_costs_what_the_page_says(expected, padding):
+    """docs/proofs/fixed-chunks.md: rows computed per row needed, on average, for K = 2 and 32 rows at once."""
+    places = places_of_chunk(draws=2, expected=expected, most=16)
+    sizes = np.arange(1000)
+    computed = (poisson.pmf(sizes, expected) * np.ceil(sizes / places)).sum() * places
+    assert computed / expected == pytest.approx(padding, abs=0.006)

@@ -262,10 +262,9 @@ class _Embedding(torch.autograd.Function):
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[None, None, None, None]:
         module, recorder, indices = ctx.module, ctx.recorder, ctx.indices
         patients, (entries, width) = recorder.buffer.patients, module.weight.shape
-        owner = torch.arange(patients, device=grad.device).repeat_interleave(indices.numel() // patients)
-        table = grad.new_zeros(patients * entries, width)
-        table.index_add_(0, owner * entries + indices.reshape(-1), grad.reshape(-1, width))
-        table = table.view(patients, entries, width)
+        # As a product with ones and zeros, not `index_add_`: on a GPU that adds in arbitrary order.
+        chosen = F.one_hot(indices.reshape(patients, -1), entries).to(grad.dtype)
+        table = torch.bmm(chosen.transpose(1, 2), grad.reshape(patients, -1, width))
         if module.padding_idx is not None:
             table[:, module.padding_idx] = 0
         recorder.buffer.add(module.weight, table)
