@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -33,7 +34,7 @@ def busbra() -> Path:
 
 
 @pytest.fixture(scope="module")
-def one_thread():
+def one_thread() -> Iterator[None]:
     """Torch on one thread for a module's tests: the same figures everywhere."""
     import torch  # noqa: PLC0415 - slow, and most rooms do without it
 

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from sonoshare_shared.protocol import merkle
 from sonoshare_shared.protocol.canonical import canonical_bytes
@@ -21,7 +22,7 @@ from sonoshare_shared.protocol.log_index import ledger_head_entry, model_entry, 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 
 
-def lines(*entries):
+def lines(*entries: dict[Any, Any] | dict[str, Any]) -> list[Any]:
     """Entries as they stand in a log."""
     return [canonical_bytes(entry) for entry in entries]
 
@@ -35,7 +36,7 @@ class Keys:
 
     coordinator: SigningKey = field(default_factory=SigningKey.generate)
     root: SigningKey = field(default_factory=SigningKey.generate)
-    hospitals: dict = field(default_factory=lambda: {name: SigningKey.generate() for name in "abc"})
+    hospitals: dict[str, Any] = field(default_factory=lambda: {name: SigningKey.generate() for name in "abc"})
 
     @property
     def roster(self) -> Roster:
@@ -52,27 +53,29 @@ class Keys:
             audit_policy="0" * 64,
         )
 
-    def head(self, entries, key=None, **changes):
+    def head(self, entries: list[Any], key: Any = None, **changes: Any) -> Envelope:
         """A signed head over entries."""
         fields = {"size": len(entries), "root": merkle.root(entries).hex(), "time": NOW, **changes}
         return Envelope.sign(LOG_HEAD_PAYLOAD_TYPE, LogHead(**fields).canonical(), key or self.coordinator)
 
-    def part(self, entries, first=0, **changes):
+    def part(self, entries: list[Any], first: int = 0, **changes: Any) -> LogPart:
         """All entries from ``first`` on."""
         shown = tuple(line.decode() for line in entries[first:])
         return LogPart(**{"first": first, "entries": shown, "head": self.head(entries), **changes})
 
-    def ledger_head(self, hospital, entries=1, digest="5" * 64, key=None):
+    def ledger_head(
+        self, hospital: str, entries: int = 1, digest: str = "5" * 64, key: Any = None
+    ) -> tuple[LedgerHead, Envelope]:
         """A ledger head and its envelope."""
         signer = key or self.hospitals[hospital]
         head = LedgerHead(hospital=hospital, identity_key=signer.public.hex, entries=entries, head=digest)
         return head, Envelope.sign(LEDGER_HEAD_PAYLOAD_TYPE, head.canonical(), signer)
 
-    def logged_head(self, hospital, entries=1, digest="5" * 64):
+    def logged_head(self, hospital: str, entries: int = 1, digest: str = "5" * 64) -> dict[str, Any]:
         """The log entry of a ledger head."""
         return ledger_head_entry(*self.ledger_head(hospital, entries, digest))
 
-    def view(self, hospital, log, *, answers=None, key=None, **changes):
+    def view(self, hospital: str, log: Envelope, *, answers: Any = None, key: Any = None, **changes: Any) -> Envelope:
         """What a hospital signs that it has seen; ``log`` is the head in it."""
         signer = key or self.hospitals[hospital]
         fields = {

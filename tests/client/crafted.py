@@ -4,12 +4,14 @@ import csv
 import warnings
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from pydicom import config
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.sequence import Sequence
-from pydicom.uid import ExplicitVRLittleEndian, UltrasoundImageStorage, generate_uid
+from pydicom.uid import UID, ExplicitVRLittleEndian, UltrasoundImageStorage, generate_uid
 
 from sonoshare_client.node.home import NodeHome
 from sonoshare_client.vault.store import Vault
@@ -21,7 +23,7 @@ config.settings.writing_validation_mode = config.IGNORE
 config.settings.reading_validation_mode = config.IGNORE
 
 
-def region(corners=REGION, *, data_type=1, spatial=1):
+def region(corners: tuple[int, int, int, int] = REGION, *, data_type: int = 1, spatial: int = 1) -> Dataset:
     item = Dataset()
     item.RegionSpatialFormat, item.RegionDataType, item.RegionFlags = spatial, data_type, 0
     item.RegionLocationMinX0, item.RegionLocationMinY0 = corners[0], corners[1]
@@ -29,11 +31,11 @@ def region(corners=REGION, *, data_type=1, spatial=1):
     return item
 
 
-def speckle(seed, rows=ROWS, columns=COLUMNS):
+def speckle(seed: Any, rows: Any = ROWS, columns: Any = COLUMNS) -> NDArray[Any]:
     return np.random.default_rng(seed).integers(0, 256, (rows, columns), dtype=np.uint8)
 
 
-def ultrasound(seed=0, syntax=ExplicitVRLittleEndian):
+def ultrasound(seed: int = 0, syntax: UID = ExplicitVRLittleEndian) -> FileDataset:
     """A small valid ultrasound object, without any identity; tests change what they need."""
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID = UltrasoundImageStorage
@@ -53,13 +55,13 @@ def ultrasound(seed=0, syntax=ExplicitVRLittleEndian):
     return dataset
 
 
-def changed(change: Callable[[FileDataset], None], seed=0):
+def changed(change: Callable[[FileDataset], None], seed: int = 0) -> FileDataset:
     dataset = ultrasound(seed)
     change(dataset)
     return dataset
 
 
-def save(dataset, path: Path) -> Path:
+def save(dataset: FileDataset, path: Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # pydicom rightly complains about what is written here
@@ -78,11 +80,11 @@ def write_labels(folder: Path, rows: Iterable[dict[str, str]]) -> Path:
     return path
 
 
-def make_node(path: Path, hospital="north", **options) -> NodeHome:
+def make_node(path: Path, hospital: str = "north", **options: Any) -> NodeHome:
     return NodeHome.create(path, hospital, **options)
 
 
-def plain_vault(home: NodeHome):
+def plain_vault(home: NodeHome) -> list[Any]:
     """Everything the vault keeps, opened: (pseudonym, image), in the order of patients."""
     with Vault(home) as vault:
         return [(patient.pseudonym, vault.load(ref)) for patient in vault.patients() for ref in patient.images]

@@ -4,13 +4,16 @@ import os
 import struct
 import sys
 import time
+from typing import Any
 
 from sonoshare_client.intake import worker
+from sonoshare_client.intake.channel import Taken
+from sonoshare_shared.science.pictures.reasons import Reason
 
 HONEST = worker.answer_for
 
 
-def answer_for(question, files, limits, devices):
+def answer_for(question: Any, files: Any, limits: Any, devices: Any) -> Taken | Reason:
     start = files[0].read(4)
     files[0].seek(0)
     channel = int(sys.argv[1])

@@ -6,7 +6,10 @@ import struct
 import subprocess
 import sys
 import threading
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -30,7 +33,7 @@ from sonoshare_shared.protocol.envelope import Envelope
 from sonoshare_shared.protocol.keys import SigningKey
 
 
-def test_a_result_is_given_again_and_a_taken_slot_refuses_another_request(tmp_path):
+def test_a_result_is_given_again_and_a_taken_slot_refuses_another_request(tmp_path: Path) -> None:
     store = ReplyStore(tmp_path / "replies")
     assert store.find("train/s/1", "a") is None
     result = Result(Envelope.sign("text", b"what was released", SigningKey.generate()), b"bytes\nwith lines")
@@ -42,7 +45,7 @@ def test_a_result_is_given_again_and_a_taken_slot_refuses_another_request(tmp_pa
     assert store.find("train/s/2", "b") is None
 
 
-def roster(root, version=1, **changes):
+def roster(root: SigningKey, version: int = 1, **changes: Any) -> Envelope:
     fields = {
         "consortium": "c",
         "version": version,
@@ -56,7 +59,7 @@ def roster(root, version=1, **changes):
     return Envelope.sign(ROSTER_PAYLOAD_TYPE, Roster(**fields).canonical(), root)
 
 
-def test_a_roster_is_pinned_by_its_root_and_never_goes_back(tmp_path):
+def test_a_roster_is_pinned_by_its_root_and_never_goes_back(tmp_path: Path) -> None:
     root = SigningKey.generate()
     with pytest.raises(InputError, match="not enrolled"):
         witness.pinned_roster(tmp_path)
@@ -73,7 +76,7 @@ def test_a_roster_is_pinned_by_its_root_and_never_goes_back(tmp_path):
     assert witness.pinned_roster(tmp_path).version == 3
 
 
-def test_case_57_a_key_that_stands_twice_is_refused():
+def test_case_57_a_key_that_stands_twice_is_refused() -> None:
     root, key = SigningKey.generate(), SigningKey.generate().public.hex
     twice = tuple(HospitalEntry(id=name, identity_key=key, node_key=f"ssh {name}") for name in ("a", "b"))
     with pytest.raises(ValueError, match="twice"):
@@ -83,10 +86,10 @@ def test_case_57_a_key_that_stands_twice_is_refused():
 class Echo:
     """Answers a frame with its mirror image, and notices when it is asked twice at once."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.busy, self.twice = threading.Lock(), False
 
-    def answer(self, frame):
+    def answer(self, frame: Any) -> Any:
         if not self.busy.acquire(blocking=False):
             self.twice = True
             return b""
@@ -96,11 +99,11 @@ class Echo:
 
 
 @pytest.fixture
-def serve(tmp_path):
+def serve(tmp_path: Path) -> Iterator[Callable[..., Any]]:
     """Starts a server with its limits; returns its socket and the agent behind it."""
     started = []
 
-    def start(**limits):
+    def start(**limits: Any) -> tuple[Any, Echo]:
         agent = Echo()
         server = AgentServer(tmp_path / "a.sock", agent, **limits)
         threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
@@ -114,11 +117,11 @@ def serve(tmp_path):
 
 
 @pytest.fixture
-def served(serve):
+def served(serve: Callable[..., Any]) -> Any:
     return serve()[0]
 
 
-def peer(path, start=b""):
+def peer(path: Any, start: bytes = b"") -> socket.socket:
     connection = socket.socket(socket.AF_UNIX)
     connection.settimeout(10)
     connection.connect(str(path))
@@ -127,16 +130,16 @@ def peer(path, start=b""):
 
 
 @pytest.mark.parametrize("start", [b"", b"\0\0\0", struct.pack(">Q", 100) + b"short"])
-def test_a_peer_that_sends_a_little_and_waits_keeps_nobody_waiting(serve, start):
+def test_a_peer_that_sends_a_little_and_waits_keeps_nobody_waiting(serve: Callable[..., Any], start: bytes) -> None:
     path, _ = serve()
     with peer(path, start), peer(path, start):
         assert ask_agent(path, b"ab", 5) == b"ba"
 
 
-def test_a_peer_that_is_too_slow_is_let_go_however_often_it_sends_a_byte(serve):
+def test_a_peer_that_is_too_slow_is_let_go_however_often_it_sends_a_byte(serve: Callable[..., Any]) -> None:
     path, _ = serve(frame_seconds=0.2)
 
-    def drip(connection):
+    def drip(connection: socket.socket) -> None:
         for _ in range(400):
             connection.sendall(b".")
             threading.Event().wait(0.01)
@@ -146,14 +149,14 @@ def test_a_peer_that_is_too_slow_is_let_go_however_often_it_sends_a_byte(serve):
     assert ask_agent(path, b"ab", 5) == b"ba"
 
 
-def test_a_peer_that_does_not_take_its_answer_keeps_nobody_waiting(serve):
+def test_a_peer_that_does_not_take_its_answer_keeps_nobody_waiting(serve: Callable[..., Any]) -> None:
     path, _ = serve(frame_seconds=30)
     frame = bytes(8 << 20)
     with peer(path, struct.pack(">Q", len(frame)) + frame):
         assert ask_agent(path, b"ab", 5) == b"ba"
 
 
-def test_connections_are_bounded_and_free_again_when_a_peer_goes(serve):
+def test_connections_are_bounded_and_free_again_when_a_peer_goes(serve: Callable[..., Any]) -> None:
     path, _ = serve(most_connections=2)
     with peer(path), peer(path):
         threading.Event().wait(0.1)
@@ -167,7 +170,7 @@ def test_connections_are_bounded_and_free_again_when_a_peer_goes(serve):
     pytest.fail("the connections of peers that went away stay taken")
 
 
-def test_requests_that_come_together_are_answered_one_at_a_time(serve):
+def test_requests_that_come_together_are_answered_one_at_a_time(serve: Callable[..., Any]) -> None:
     path, agent = serve()
     answers = []
     asking = [threading.Thread(target=lambda: answers.append(ask_agent(path, b"slow", 10))) for _ in range(8)]
@@ -179,13 +182,13 @@ def test_requests_that_come_together_are_answered_one_at_a_time(serve):
     assert not agent.twice
 
 
-def test_frames_cross_the_socket_whole(served):
+def test_frames_cross_the_socket_whole(served: Any) -> None:
     frame = bytes(range(256)) * 20_000
     assert ask_agent(served, frame, 10) == frame[::-1]
     assert served.stat().st_mode & 0o777 == 0o600
 
 
-def test_a_peer_that_breaks_off_or_announces_too_much_does_not_stop_the_agent(served):
+def test_a_peer_that_breaks_off_or_announces_too_much_does_not_stop_the_agent(served: Any) -> None:
     for start in (b"", b"\x00\x00", struct.pack(">Q", 100) + b"short", struct.pack(">Q", 1 << 62)):
         with socket.socket(socket.AF_UNIX) as connection:
             connection.connect(str(served))
@@ -193,12 +196,12 @@ def test_a_peer_that_breaks_off_or_announces_too_much_does_not_stop_the_agent(se
     assert ask_agent(served, b"ab", 10) == b"ba"
 
 
-def test_an_agent_that_does_not_run_is_said_so(tmp_path):
+def test_an_agent_that_does_not_run_is_said_so(tmp_path: Path) -> None:
     with pytest.raises(FederationError, match="does not answer"):
         ask_agent(tmp_path / "nobody.sock", b"", 1)
 
 
-def test_a_frame_that_is_too_long_is_refused_before_it_is_read():
+def test_a_frame_that_is_too_long_is_refused_before_it_is_read() -> None:
     left, right = socket.socketpair()
     with left, right:
         left.sendall(struct.pack(">Q", 1 << 40))
@@ -208,13 +211,13 @@ def test_a_frame_that_is_too_long_is_refused_before_it_is_read():
 
 
 @pytest.mark.parametrize("frame", [b"", b"\x00", b"\x00\x00\x00\x09{}", b"\xff\xff\xff\xff{}"])
-def test_truncated_frames_are_refused(frame):
+def test_truncated_frames_are_refused(frame: bytes) -> None:
     with pytest.raises(IntegrityError):
         decode_frame(frame)
     assert decode_frame(encode_frame(KeysRequest(), b"payload")) == (KeysRequest().canonical(), b"payload")
 
 
-def test_case_37_the_courier_takes_the_place_of_flowers_program_and_unpacks_nothing(tmp_path):
+def test_case_37_the_courier_takes_the_place_of_flowers_program_and_unpacks_nothing(tmp_path: Path) -> None:
     variables = environment(tmp_path / "a.sock", tmp_path / "flower", tmp_path / "bin")
     assert variables["PATH"].split(":")[0] == str(tmp_path / "bin")
     launcher = (tmp_path / "bin" / "flwr-clientapp").read_text()
@@ -240,7 +243,7 @@ assert "torch" not in sys.modules, "the courier must start without torch"
     assert done.returncode == 0, done.stderr
 
 
-def test_the_courier_ends_with_its_parent_even_while_it_waits_for_a_lock():
+def test_the_courier_ends_with_its_parent_even_while_it_waits_for_a_lock() -> None:
     waiting = """
 import os, sys, threading
 from sonoshare_client.courier import client_app, flower

@@ -2,16 +2,21 @@
 
 import json
 import random
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
-from sonoshare_client.audit.auditor import Audited, audit_release
+from sonoshare_client.audit.auditor import Audited, AuditOutcome, audit_release
 from sonoshare_client.audit.payment import LedgerPayment, NoLedger
 from sonoshare_privacy.audits import copies, nearest
+from sonoshare_privacy.audits.copies import CopyDetector
 from sonoshare_privacy.audits.edits import EDITS
 from sonoshare_privacy.audits.gate import Cohort
 from sonoshare_privacy.audits.reference import reference_images
@@ -23,7 +28,7 @@ from sonoshare_shared.protocol.keys import SigningKey
 from sonoshare_shared.science.phantom import simulate
 
 
-def seeded(seed):
+def seeded(seed: int) -> Callable[..., int]:
     """A source of uniform integers for tests (the real one is the system's)."""
     return random.Random(seed).randrange  # noqa: S311
 
@@ -49,18 +54,18 @@ class Person:
 class Till:
     """Records in which order things happen."""
 
-    def __init__(self):
-        self.happened = []
-        self.events = ()
+    def __init__(self) -> None:
+        self.happened: list[str] = []
+        self.events: tuple[Any, ...] = ()
 
-    def reserve(self, events):
+    def reserve(self, events: Any) -> None:
         self.happened.append("reserve")
         self.events = events
 
-    def commit(self):
+    def commit(self) -> None:
         self.happened.append("commit")
 
-    def below(self, n):
+    def below(self, n: Any) -> int:
         self.happened.append("draw")
         return seeded(len(self.happened))(n)
 
@@ -68,15 +73,15 @@ class Till:
 class Tell:
     """A loss attack whose model knows its patients (``leak`` in log loss) or not."""
 
-    def __init__(self, trained, leak):
+    def __init__(self, trained: Any, leak: Any) -> None:
         self.known, self.leak = {id(one) for one in trained}, leak
 
-    def losses(self, patient, times, _noise):
+    def losses(self, patient: Any, times: Any, _noise: Any) -> NDArray[Any]:
         spread = 0.2 * np.sin(1e4 * patient.images.mean(axis=(1, 2)))
         value = np.exp(-1 + spread - self.leak * (id(patient) in self.known))
         return np.repeat(value[:, None], len(times), axis=1)
 
-    def reference(self, images):
+    def reference(self, images: Any) -> list[Any]:
         return [Person(image[None]) for image in images]
 
 
@@ -84,7 +89,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
-def world():
+def world() -> tuple[NDArray[np.float32], list[Person], list[Person]]:
     """100 trained and 43 held-out patients of one image, 60 candidates."""
     images = simulate(203, seed=21, size=SIZE).images
     people = [Person(image[None]) for image in images[:143]]
@@ -92,27 +97,27 @@ def world():
 
 
 @pytest.fixture
-def calibrated(world, monkeypatch):
+def calibrated(world: tuple[NDArray[np.float32], list[Person], list[Person]], monkeypatch: pytest.MonkeyPatch) -> None:
     """The detector of these candidates, calibrated once: what is tested here is what happens after."""
     monkeypatch.setattr(copies, "calibrate", lambda *_: _detector(world[0].tobytes()))
 
 
 @lru_cache(maxsize=1)
-def _detector(candidates):
+def _detector(candidates: bytes) -> CopyDetector:
     images = np.frombuffer(candidates, np.float32).reshape(-1, SIZE, SIZE)
     return _calibrate(images, reference_images(SIZE))
 
 
-def audit(world, candidates=None, **options):
-    settings = {"plan": PLAN, "cohort": COHORT, "payment": NoLedger(), "below": seeded(8)} | options
+def audit(world: Any, candidates: Any = None, **options: Any) -> AuditOutcome:
+    settings: dict[str, Any] = {"plan": PLAN, "cohort": COHORT, "payment": NoLedger(), "below": seeded(8)} | options
     return audited(world[0] if candidates is None else candidates, world[1], world[2], **settings)
 
 
-def audited(candidates, trained, held_out, **settings):
+def audited(candidates: Any, trained: Any, held_out: Any, **settings: Any) -> AuditOutcome:
     return audit_release(candidates, lambda: Audited(trained, held_out), size=SIZE, **settings)
 
 
-def test_honest_candidates_pass(world):
+def test_honest_candidates_pass(world: tuple[NDArray[np.float32], list[Person], list[Person]]) -> None:
     outcome = audit(world, attack=Tell(world[1], 0.0))
     assert outcome.verdict == "PASS", outcome.reasons
     assert outcome.epsilon == 2.0
@@ -121,7 +126,7 @@ def test_honest_candidates_pass(world):
 
 
 @pytest.mark.parametrize("name", ["exact", "flip", "crop90", "jpeg30"])
-def test_case_64_planted_copies_fail(world, name):
+def test_case_64_planted_copies_fail(world: tuple[NDArray[np.float32], list[Person], list[Person]], name: str) -> None:
     edit = next(edit for edit in EDITS if edit.name == name)
     rng = np.random.default_rng(3)
     candidates = world[0].copy()
@@ -133,7 +138,9 @@ def test_case_64_planted_copies_fail(world, name):
     assert outcome.figures.copies.patients_flagged >= 20
 
 
-def test_a_large_release_is_audited_in_two_stages(world, monkeypatch):
+def test_a_large_release_is_audited_in_two_stages(
+    world: tuple[NDArray[np.float32], list[Person], list[Person]], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The same order and verdicts; the figures say how the search was run, and the recall is that of this search."""
     monkeypatch.setattr(nearest, "EVERY_PAIR_UP_TO", 60 * 142)  # candidates times nominal patients, less one patient
     monkeypatch.setattr(nearest, "LOOKS", 5)
@@ -149,7 +156,9 @@ def test_a_large_release_is_audited_in_two_stages(world, monkeypatch):
     assert few.figures.copies.search == outcome.figures.copies.search  # by nominal numbers, not true ones
 
 
-def test_case_65_too_few_patients_are_inconclusive_and_free(world):
+def test_case_65_too_few_patients_are_inconclusive_and_free(
+    world: tuple[NDArray[np.float32], list[Person], list[Person]],
+) -> None:
     till = Till()
     outcome = audited(
         world[0], world[1][:12], world[2][:5], plan=PLAN, cohort=Cohort(12, 5), payment=till, below=till.below
@@ -162,7 +171,9 @@ def test_case_65_too_few_patients_are_inconclusive_and_free(world):
     assert outcome.figures.membership.auc is None
 
 
-def test_a_nominal_cohort_that_is_not_there_does_not_pass(world, calibrated):
+def test_a_nominal_cohort_that_is_not_there_does_not_pass(
+    world: tuple[NDArray[np.float32], list[Person], list[Person]], calibrated: None
+) -> None:
     """Twelve patients under a nominal hundred: the noisy total gives it away."""
     outcome = audited(
         world[0],
@@ -176,14 +187,18 @@ def test_a_nominal_cohort_that_is_not_there_does_not_pass(world, calibrated):
     assert outcome.verdict == "INCONCLUSIVE"
 
 
-def test_a_model_that_knows_its_patients_fails_although_its_images_do_not(world, calibrated):
+def test_a_model_that_knows_its_patients_fails_although_its_images_do_not(
+    world: tuple[NDArray[np.float32], list[Person], list[Person]], calibrated: None
+) -> None:
     outcome = audit(world, attack=Tell(world[1], 2.0))
     assert outcome.verdict == "FAIL"
     assert outcome.figures.membership.auc > 0.9
     assert outcome.figures.images_attack.auc < 0.75
 
 
-def test_the_charge_is_durable_before_the_first_draw_and_committed_before_the_figures(world, calibrated):
+def test_the_charge_is_durable_before_the_first_draw_and_committed_before_the_figures(
+    world: tuple[NDArray[np.float32], list[Person], list[Person]], calibrated: None
+) -> None:
     till = Till()
     audit(world, payment=till, below=till.below, attack=Tell(world[1], 0.0))
     assert till.happened[0] == "reserve"
@@ -192,12 +207,14 @@ def test_the_charge_is_durable_before_the_first_draw_and_committed_before_the_fi
     assert [event.epsilon for event in till.events] == [1.0, 1.0]
 
 
-def test_patients_are_opened_after_the_charge_and_not_at_all_without_one(world, calibrated):
+def test_patients_are_opened_after_the_charge_and_not_at_all_without_one(
+    world: tuple[NDArray[np.float32], list[Person], list[Person]], calibrated: None
+) -> None:
     class Poor(Till):
-        def reserve(self, _events):
+        def reserve(self, _events: Any) -> None:
             raise BudgetError("no budget left")
 
-    def opened(till):
+    def opened(till: Any) -> Audited:
         till.happened.append("open")
         return Audited(world[1], world[2])
 
@@ -211,9 +228,11 @@ def test_patients_are_opened_after_the_charge_and_not_at_all_without_one(world, 
     assert poor.happened == []
 
 
-def test_refused_charges_draw_nothing(world, calibrated):
+def test_refused_charges_draw_nothing(
+    world: tuple[NDArray[np.float32], list[Person], list[Person]], calibrated: None
+) -> None:
     class Poor(Till):
-        def reserve(self, _events):
+        def reserve(self, _events: Any) -> None:
             raise BudgetError("no budget left")
 
     till = Poor()
@@ -222,7 +241,9 @@ def test_refused_charges_draw_nothing(world, calibrated):
     assert till.happened == []
 
 
-def test_without_patients_the_same_steps_run(world, calibrated):
+def test_without_patients_the_same_steps_run(
+    world: tuple[NDArray[np.float32], list[Person], list[Person]], calibrated: None
+) -> None:
     """That a hospital has none is as private as how many it has."""
     till = Till()
     outcome = audited(world[0], [], [], plan=PLAN, cohort=COHORT, payment=till, below=till.below)
@@ -230,7 +251,9 @@ def test_without_patients_the_same_steps_run(world, calibrated):
     assert till.happened[0] == "reserve"
 
 
-def test_impossible_candidates_are_refused_before_any_charge(world):
+def test_impossible_candidates_are_refused_before_any_charge(
+    world: tuple[NDArray[np.float32], list[Person], list[Person]],
+) -> None:
     till = Till()
     for candidates in (world[0][:0], world[0][0], world[0][:, :32, :32]):
         with pytest.raises(InputError):
@@ -238,7 +261,9 @@ def test_impossible_candidates_are_refused_before_any_charge(world):
     assert till.happened == []
 
 
-def test_a_split_that_is_not_random_is_noticed_and_no_membership_figure_believed(world, calibrated):
+def test_a_split_that_is_not_random_is_noticed_and_no_membership_figure_believed(
+    world: tuple[NDArray[np.float32], list[Person], list[Person]], calibrated: None
+) -> None:
     """Held-out patients from a blurring scanner: the loss attack must not be blamed on the model."""
     smooth = [Person(0.5 * one.images + 0.25) for one in world[2]]
     till = Till()
@@ -261,7 +286,9 @@ def test_a_split_that_is_not_random_is_noticed_and_no_membership_figure_believed
     assert honest.verdict == "FAIL"
 
 
-def test_figures_hold_no_true_count(world, calibrated):
+def test_figures_hold_no_true_count(
+    world: tuple[NDArray[np.float32], list[Person], list[Person]], calibrated: None
+) -> None:
     """Different noise, same patients: nothing but noisy figures and public constants differs or stays."""
     first, second = (audit(world, below=seeded(seed)).figures.model_dump(mode="json") for seed in (1, 2))
     assert first["copies"]["histograms"] != second["copies"]["histograms"]
@@ -270,7 +297,7 @@ def test_figures_hold_no_true_count(world, calibrated):
     assert all(first["copies"][key] == second["copies"][key] for key in public)
 
 
-def open_ledger(folder, epsilon=3.0):
+def open_ledger(folder: Path, epsilon: float = 3.0) -> Ledger:
     key = SigningKey.generate()
     budget = Budget(epsilon, 1e-4)
     return Ledger(
@@ -282,11 +309,13 @@ def open_ledger(folder, epsilon=3.0):
     )
 
 
-def payment(ledger, most=1):
+def payment(ledger: Ledger, most: int = 1) -> LedgerPayment:
     return LedgerPayment(ledger, study="s", candidate="c" * 64, delta=1e-4, nominal=100, max_candidates=most)
 
 
-def test_audits_compose_in_the_hospitals_ledger(world, calibrated, tmp_path):
+def test_audits_compose_in_the_hospitals_ledger(
+    world: tuple[NDArray[np.float32], list[Person], list[Person]], calibrated: None, tmp_path: Path
+) -> None:
     ledger = open_ledger(tmp_path)
     outcome = audit(world, payment=payment(ledger), attack=Tell(world[1], 0.0))
     assert ledger.spent().epsilon == pytest.approx(outcome.epsilon, abs=0.02)
@@ -295,7 +324,9 @@ def test_audits_compose_in_the_hospitals_ledger(world, calibrated, tmp_path):
     ledger.close()
 
 
-def test_the_number_of_candidates_is_capped_and_each_pays_again(world, calibrated, tmp_path):
+def test_the_number_of_candidates_is_capped_and_each_pays_again(
+    world: tuple[NDArray[np.float32], list[Person], list[Person]], calibrated: None, tmp_path: Path
+) -> None:
     ledger = open_ledger(tmp_path)
     audit(world, payment=payment(ledger))
     with pytest.raises(PolicyError, match="the plan allows 1"):
@@ -305,7 +336,9 @@ def test_the_number_of_candidates_is_capped_and_each_pays_again(world, calibrate
     ledger.close()
 
 
-def test_an_audit_beyond_the_budget_is_refused(world, calibrated, tmp_path):
+def test_an_audit_beyond_the_budget_is_refused(
+    world: tuple[NDArray[np.float32], list[Person], list[Person]], calibrated: None, tmp_path: Path
+) -> None:
     ledger = open_ledger(tmp_path, epsilon=0.5)
     with pytest.raises(BudgetError):
         audit(world, payment=payment(ledger))

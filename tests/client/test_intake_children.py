@@ -5,7 +5,9 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -25,11 +27,11 @@ FAKE = (sys.executable, "-P", str(Path(__file__).with_name("fake_worker.py")))
 QUICK = Limits(wall_seconds=2.0, cpu_seconds=1)
 
 
-def children():
+def children() -> set[Any]:
     return {child.pid for child in psutil.Process().children(recursive=True) if child.status() != psutil.STATUS_ZOMBIE}
 
 
-def archive(folder, count, start=0):
+def archive(folder: Path, count: int, start: int = 0) -> list[str]:
     names = [f"{number:03d}.dcm" for number in range(count)]
     for number, name in enumerate(names):
         save(ultrasound(start + number), folder / name)
@@ -37,7 +39,7 @@ def archive(folder, count, start=0):
     return names
 
 
-def test_case_04_a_child_that_dies_hangs_or_lies_costs_one_file(tmp_path):
+def test_case_04_a_child_that_dies_hangs_or_lies_costs_one_file(tmp_path: Path) -> None:
     home, folder = make_node(tmp_path / "home"), tmp_path / "in"
     names = archive(folder, 6)
     bad = {
@@ -65,20 +67,20 @@ def test_case_04_a_child_that_dies_hangs_or_lies_costs_one_file(tmp_path):
     assert_sound(home, len(names))
 
 
-def test_case_05_memory_of_a_child_is_bounded(tmp_path):
+def test_case_05_memory_of_a_child_is_bounded(tmp_path: Path) -> None:
     (tmp_path / "bomb.dcm").write_bytes(b"BOMB")
     with Pool(1, str(tmp_path), QUICK, (), FAKE) as pool:
         answers = list(pool.answers([FileTask("bomb.dcm", None, Question(".dcm", None))]))
     assert answers[0] in {Reason.MEMORY, SetAside.CRASHED}
 
 
-def test_killing_children_between_files_loses_no_file(tmp_path):
+def test_killing_children_between_files_loses_no_file(tmp_path: Path) -> None:
     """Kills are further apart than files are in flight, so that none meets the same file twice."""
     home, folder = make_node(tmp_path / "home"), tmp_path / "in"
     names = archive(folder, 30)
     before = children()
 
-    def kill(done, _):
+    def kill(done: Any, _: Any) -> None:
         if done in {1, 15, 28}:
             for pid in children() - before:
                 os.kill(pid, signal.SIGKILL)
@@ -88,12 +90,12 @@ def test_killing_children_between_files_loses_no_file(tmp_path):
     assert children() <= before
 
 
-def test_an_interruption_leaves_no_child_and_a_sound_vault(tmp_path):
+def test_an_interruption_leaves_no_child_and_a_sound_vault(tmp_path: Path) -> None:
     home, folder = make_node(tmp_path / "home"), tmp_path / "in"
     archive(folder, 12)
     before = children()
 
-    def interrupt(done, _):
+    def interrupt(done: Any, _: Any) -> None:
         if done == 5:
             raise KeyboardInterrupt
 
@@ -105,7 +107,7 @@ def test_an_interruption_leaves_no_child_and_a_sound_vault(tmp_path):
     assert_sound(home, 12)
 
 
-def test_case_18_kill_of_the_parent_leaves_whole_images_and_a_rerun_completes(tmp_path):
+def test_case_18_kill_of_the_parent_leaves_whole_images_and_a_rerun_completes(tmp_path: Path) -> None:
     home, folder = make_node(tmp_path / "home"), tmp_path / "in"
     archive(folder, 80)
     script = (
@@ -130,23 +132,23 @@ def test_case_18_kill_of_the_parent_leaves_whole_images_and_a_rerun_completes(tm
     assert_sound(home, 80)
 
 
-def outside_link(folder, secret):
+def outside_link(folder: Any, secret: Any) -> None:
     (folder / "x.dcm").symlink_to(secret)
 
 
-def pipe(folder, secret):
+def pipe(folder: Any, secret: Any) -> None:
     os.mkfifo(folder / "x.dcm")
 
 
-def device(folder, secret):
+def device(folder: Any, secret: Any) -> None:
     (folder / "x.dcm").symlink_to("/dev/zero")
 
 
-def directory(folder, secret):
+def directory(folder: Any, secret: Any) -> None:
     (folder / "x.dcm").mkdir()
 
 
-def nothing(folder, secret):
+def nothing(folder: Any, secret: Any) -> None:
     pass
 
 
@@ -160,7 +162,9 @@ def nothing(folder, secret):
         (nothing, Reason.MISSING),
     ],
 )
-def test_case_20_links_pipes_and_devices_are_not_opened(make, reason, tmp_path):
+def test_case_20_links_pipes_and_devices_are_not_opened(
+    make: Callable[..., Any], reason: Reason, tmp_path: Path
+) -> None:
     home, folder = make_node(tmp_path / "home"), tmp_path / "in"
     folder.mkdir()
     make(folder, save(ultrasound(1), tmp_path / "secret.dcm"))
@@ -171,7 +175,7 @@ def test_case_20_links_pipes_and_devices_are_not_opened(make, reason, tmp_path):
     assert time.monotonic() - began < 10
 
 
-def test_case_20_a_row_may_not_leave_the_folder(tmp_path):
+def test_case_20_a_row_may_not_leave_the_folder(tmp_path: Path) -> None:
     home, folder = make_node(tmp_path / "home"), tmp_path / "in"
     folder.mkdir()
     secret = save(ultrasound(1), tmp_path / "secret.dcm")
@@ -184,14 +188,14 @@ def test_case_20_a_row_may_not_leave_the_folder(tmp_path):
     assert [entry.reason for entry in report.quarantined] == [Reason.OUTSIDE.value] * 3
 
 
-def test_a_file_too_large_is_not_opened_further(tmp_path):
+def test_a_file_too_large_is_not_opened_further(tmp_path: Path) -> None:
     home, folder = make_node(tmp_path / "home"), tmp_path / "in"
     archive(folder, 1)
     report = ingest(home, folder, limits=Limits(file_bytes=1000))
     assert [entry.reason for entry in report.quarantined] == [Reason.TOO_LARGE.value]
 
 
-def test_a_child_that_does_not_start_is_one_clear_error(tmp_path):
+def test_a_child_that_does_not_start_is_one_clear_error(tmp_path: Path) -> None:
     home, folder = make_node(tmp_path / "home"), tmp_path / "in"
     archive(folder, 2)
     with pytest.raises(InputError, match="does not start"):
@@ -199,7 +203,7 @@ def test_a_child_that_does_not_start_is_one_clear_error(tmp_path):
     assert_sound(home, 0)
 
 
-def test_a_child_killed_while_it_starts_is_started_again(tmp_path):
+def test_a_child_killed_while_it_starts_is_started_again(tmp_path: Path) -> None:
     home, folder = make_node(tmp_path / "home"), tmp_path / "in"
     names = archive(folder, 2)
     script = (
@@ -216,12 +220,12 @@ def test_a_child_killed_while_it_starts_is_started_again(tmp_path):
     assert_sound(home, len(names))
 
 
-def test_two_intakes_at_once_are_refused(tmp_path):
+def test_two_intakes_at_once_are_refused(tmp_path: Path) -> None:
     home, folder = make_node(tmp_path / "home"), tmp_path / "in"
     archive(folder, 2)
     seen = []
 
-    def again(done, _):
+    def again(done: Any, _: Any) -> None:
         if done == 1:
             with pytest.raises(InputError, match="another intake"):
                 ingest(home, folder)
@@ -231,7 +235,7 @@ def test_two_intakes_at_once_are_refused(tmp_path):
     assert seen == [1]
 
 
-def test_missing_folder_and_missing_labels_are_clear(tmp_path):
+def test_missing_folder_and_missing_labels_are_clear(tmp_path: Path) -> None:
     home = make_node(tmp_path / "home")
     with pytest.raises(InputError, match="not a folder"):
         ingest(home, tmp_path / "nowhere")

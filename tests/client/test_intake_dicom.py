@@ -3,16 +3,20 @@
 import os
 import struct
 import zlib
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 from pydicom import dcmread
 from pydicom.data import get_testdata_file
+from pydicom.dataset import FileDataset
 from pydicom.encaps import encapsulate
 from pydicom.sequence import Sequence
 from pydicom.uid import (
+    UID,
     DeflatedExplicitVRLittleEndian,
     JPEG2000Lossless,
     MediaStorageDirectoryStorage,
@@ -33,8 +37,9 @@ from tests.client.crafted import (
     write_labels,
 )
 
-from sonoshare_client.intake.ingest import ingest
+from sonoshare_client.intake.ingest import IngestReport, ingest
 from sonoshare_client.intake.reasons import SetAside
+from sonoshare_client.node.home import NodeHome
 from sonoshare_client.node.policy import IntakeRules, Policy
 from sonoshare_shared.science.pictures.reasons import Reason
 
@@ -42,11 +47,11 @@ X0, Y0, X1, Y1 = REGION
 
 
 @pytest.fixture(scope="module")
-def node(tmp_path_factory):
+def node(tmp_path_factory: pytest.TempPathFactory) -> NodeHome:
     return make_node(tmp_path_factory.mktemp("node") / "home")
 
 
-def take(folder, home, **row):
+def take(folder: Path, home: NodeHome, **row: Any) -> str:
     """Take in one file, ``x.dcm``, and return the reason why not, or None."""
     name = row.pop("image", "x.dcm")
     write_labels(folder, [{"image": name, "patient": str(folder), **row}])
@@ -55,8 +60,8 @@ def take(folder, home, **row):
     return report.quarantined[0].reason if report.quarantined else None
 
 
-def set_all(**values):
-    def change(dataset):
+def set_all(**values: Any) -> Callable[..., Any]:
+    def change(dataset: Any) -> None:
         for name, value in values.items():
             if value is None:
                 delattr(dataset, name)
@@ -66,11 +71,11 @@ def set_all(**values):
     return change
 
 
-def file_bytes(tmp_path, dataset):
+def file_bytes(tmp_path: Any, dataset: FileDataset) -> bytes:
     return save(dataset, tmp_path / "made.dcm").read_bytes()
 
 
-def nested(depth):
+def nested(depth: int) -> bytes:
     """Explicit VR sequences of undefined length, one inside the other."""
     opening = struct.pack("<HH2sHI", 0x0008, 0x1140, b"SQ", 0, 0xFFFFFFFF) + struct.pack(
         "<HHI", 0xFFFE, 0xE000, 0xFFFFFFFF
@@ -79,13 +84,13 @@ def nested(depth):
     return opening * depth + closing * depth
 
 
-def with_bytes_before(data, tag, inserted):
+def with_bytes_before(data: bytes, tag: tuple[int, int], inserted: bytes) -> bytes:
     """A data set with raw bytes put before one of its elements (little endian, explicit VR)."""
     place = data.index(struct.pack("<HH", *tag), 200)
     return data[:place] + inserted + data[place:]
 
 
-def deflated_bomb(tmp_path, megabytes):
+def deflated_bomb(tmp_path: Any, megabytes: int) -> bytes:
     header = file_bytes(
         tmp_path, changed(lambda d: setattr(d.file_meta, "TransferSyntaxUID", DeflatedExplicitVRLittleEndian))
     )
@@ -95,8 +100,8 @@ def deflated_bomb(tmp_path, megabytes):
     return header[:meta_end] + body
 
 
-def lying_rle(tmp_path):
-    def change(dataset):
+def lying_rle(tmp_path: Any) -> bytes:
+    def change(dataset: Any) -> None:
         dataset.file_meta.TransferSyntaxUID = RLELossless
         dataset.Rows = dataset.Columns = 65535
         dataset.PixelData = encapsulate([struct.pack("<16I", 1, 64, *[0] * 14) + b"\x81\x00" * 8])
@@ -105,7 +110,7 @@ def lying_rle(tmp_path):
     return file_bytes(tmp_path, changed(change))
 
 
-def dicomdir(dataset):
+def dicomdir(dataset: Any) -> None:
     dataset.SOPClassUID = dataset.file_meta.MediaStorageSOPClassUID = MediaStorageDirectoryStorage
     record = region()
     record.ReferencedFileID = ["..", "..", "etc", "passwd"]
@@ -198,7 +203,7 @@ HOSTILE = {
 
 
 @pytest.fixture(scope="module")
-def hostile(tmp_path_factory):
+def hostile(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, str], IngestReport, NodeHome]:
     """All hostile files in one batch between two good ones: reason by case, and the node."""
     folder = tmp_path_factory.mktemp("hostile")
     home = make_node(folder / "home")
@@ -213,7 +218,9 @@ def hostile(tmp_path_factory):
 
 
 @pytest.mark.parametrize("case", HOSTILE)
-def test_hostile_file_is_set_aside_with_its_reason(case, hostile):
+def test_hostile_file_is_set_aside_with_its_reason(
+    case: str, hostile: tuple[dict[str, str], IngestReport, NodeHome]
+) -> None:
     reasons, _, _ = hostile
     _, reason = HOSTILE[case]
     assert reasons[case] in {entry.value for entry in Reason}
@@ -221,14 +228,16 @@ def test_hostile_file_is_set_aside_with_its_reason(case, hostile):
         assert reasons[case] == reason.value
 
 
-def test_case_02_good_files_among_hostile_ones_are_taken_and_no_row_is_partial(hostile):
+def test_case_02_good_files_among_hostile_ones_are_taken_and_no_row_is_partial(
+    hostile: tuple[dict[str, str], IngestReport, NodeHome],
+) -> None:
     reasons, report, home = hostile
     assert set(reasons) == set(HOSTILE)
     assert report.accepted == 2
     assert_sound(home, 2)
 
 
-def test_case_01_renamed_png_is_set_aside_and_the_batch_goes_on(node, tmp_path):
+def test_case_01_renamed_png_is_set_aside_and_the_batch_goes_on(node: NodeHome, tmp_path: Path) -> None:
     Image.fromarray(speckle(7)).save(tmp_path / "picture.png")
     (tmp_path / "picture.png").rename(tmp_path / "a.dcm")
     save(ultrasound(100), tmp_path / "b.dcm")
@@ -245,14 +254,14 @@ def test_case_01_renamed_png_is_set_aside_and_the_batch_goes_on(node, tmp_path):
     }
 
 
-def test_case_07_nesting_is_contained(node, tmp_path):
+def test_case_07_nesting_is_contained(node: NodeHome, tmp_path: Path) -> None:
     data = file_bytes(tmp_path, ultrasound(103))
     (tmp_path / "x.dcm").write_bytes(with_bytes_before(data, (0x0018, 0x6011), nested(5000)))
     assert take(tmp_path, node) == Reason.NESTING.value
 
 
 @pytest.mark.parametrize("magic", [b"MZ\x90\0", b"\x7fELF"])
-def test_case_08_preamble_is_left_behind(magic, node, tmp_path):
+def test_case_08_preamble_is_left_behind(magic: bytes, node: NodeHome, tmp_path: Path) -> None:
     dataset = ultrasound(110 + len(magic) + magic[0])
     dataset.preamble = magic + b"payload" + b"\0" * (128 - 7 - len(magic))
     save(dataset, tmp_path / "x.dcm")
@@ -262,7 +271,7 @@ def test_case_08_preamble_is_left_behind(magic, node, tmp_path):
 
 
 @pytest.mark.parametrize("uid", ["../../../etc/cron.d/x", "1." + "2" * 10_000, "", "/tmp/x\\y"])  # noqa: S108
-def test_case_10_no_name_comes_from_a_uid(uid, tmp_path):
+def test_case_10_no_name_comes_from_a_uid(uid: str, tmp_path: Path) -> None:
     home = make_node(tmp_path / "home")
     save(changed(set_all(SOPInstanceUID=uid), seed=1), tmp_path / "in" / "x.dcm")
     before = {path for path in tmp_path.rglob("*") if home.path not in path.parents}
@@ -274,7 +283,7 @@ def test_case_10_no_name_comes_from_a_uid(uid, tmp_path):
     assert {path.name for path in after - before} == {"labels.csv"}
 
 
-def test_case_12_same_instance_with_another_picture_is_a_conflict(tmp_path):
+def test_case_12_same_instance_with_another_picture_is_a_conflict(tmp_path: Path) -> None:
     home = make_node(tmp_path / "home")
     first, second, copy = ultrasound(1), ultrasound(2), ultrasound(1)
     second.SOPInstanceUID = first.SOPInstanceUID
@@ -297,7 +306,13 @@ def test_case_12_same_instance_with_another_picture_is_a_conflict(tmp_path):
         set_all(Manufacturer="Secret" * 9_000),
     ],
 )
-def test_case_13_bad_text_neither_crashes_nor_shows(change, node, tmp_path, capfd, caplog):
+def test_case_13_bad_text_neither_crashes_nor_shows(
+    change: Callable[..., Any],
+    node: NodeHome,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     dataset = changed(change, seed=int.from_bytes(os.urandom(4), "big"))
     save(dataset, tmp_path / "x.dcm")
     capfd.readouterr()
@@ -306,7 +321,7 @@ def test_case_13_bad_text_neither_crashes_nor_shows(change, node, tmp_path, capf
     assert "Secret" not in shown.out + shown.err + caplog.text
 
 
-def test_region_is_cut_and_nothing_else_is_kept(tmp_path):
+def test_region_is_cut_and_nothing_else_is_kept(tmp_path: Path) -> None:
     home = make_node(tmp_path / "home")
     save(ultrasound(5), tmp_path / "in" / "x.dcm")
     assert take(tmp_path / "in", home, box="26,18,40,30", device="LOGIQ E9 (room 2)") is None
@@ -316,7 +331,7 @@ def test_region_is_cut_and_nothing_else_is_kept(tmp_path):
     assert (image.label, image.device, image.mask) == ("benign", "LOGIQ E9 (room 2)", None)
 
 
-def test_region_that_ends_one_pixel_beyond_is_clipped(tmp_path):
+def test_region_that_ends_one_pixel_beyond_is_clipped(tmp_path: Path) -> None:
     home = make_node(tmp_path / "home")
     regions = Sequence([region((16, 8, COLUMNS, ROWS))])
     save(changed(set_all(SequenceOfUltrasoundRegions=regions)), tmp_path / "in" / "x.dcm")
@@ -324,7 +339,7 @@ def test_region_that_ends_one_pixel_beyond_is_clipped(tmp_path):
     assert plain_vault(home)[0][1].pixels.shape == (ROWS - 8, COLUMNS - 16)
 
 
-def test_box_says_which_of_two_pictures(tmp_path):
+def test_box_says_which_of_two_pictures(tmp_path: Path) -> None:
     home = make_node(tmp_path / "home")
     regions = Sequence([region((0, 0, 60, 90)), region((64, 0, 127, 90))])
     save(changed(set_all(SequenceOfUltrasoundRegions=regions)), tmp_path / "in" / "x.dcm")
@@ -333,12 +348,12 @@ def test_box_says_which_of_two_pictures(tmp_path):
 
 
 @pytest.mark.parametrize("box", ["2,2,20,20", "100,70,40,20", "0,0,128,96"])
-def test_box_outside_the_region_is_set_aside(box, node, tmp_path):
+def test_box_outside_the_region_is_set_aside(box: str, node: NodeHome, tmp_path: Path) -> None:
     save(ultrasound(6), tmp_path / "x.dcm")
     assert take(tmp_path, node, box=box) == Reason.BOX.value
 
 
-def test_header_device_is_kept_only_when_well_known_or_approved(tmp_path):
+def test_header_device_is_kept_only_when_well_known_or_approved(tmp_path: Path) -> None:
     folder = tmp_path / "in"
     save(ultrasound(1), folder / "x.dcm")
     strict = make_node(tmp_path / "strict")
@@ -354,32 +369,32 @@ def test_header_device_is_kept_only_when_well_known_or_approved(tmp_path):
     assert {image.device for _, image in plain_vault(strict)} == {"GE", ""}
 
 
-def encoded(syntax):
-    def make(dataset):
+def encoded(syntax: UID) -> Callable[..., Any]:
+    def make(dataset: Any) -> None:
         dataset.compress(syntax, generate_instance_uid=False)
 
     return make
 
 
-def colour(dataset):
+def colour(dataset: Any) -> None:
     grey = speckle(9)
     dataset.SamplesPerPixel, dataset.PhotometricInterpretation, dataset.PlanarConfiguration = 3, "RGB", 0
     dataset.PixelData = np.repeat(grey[:, :, None], 3, axis=2).tobytes()
 
 
-def inverted(dataset):
+def inverted(dataset: Any) -> None:
     dataset.PhotometricInterpretation = "MONOCHROME1"
     dataset.PixelData = (255 - speckle(9)).tobytes()
 
 
-def twelve_bits_with_an_overlay(dataset):
+def twelve_bits_with_an_overlay(dataset: Any) -> None:
     dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = 16, 12, 11
     words = (speckle(9).astype(np.uint16) << 4) | 0xF000
     dataset.PixelData = words.tobytes()
     dataset["PixelData"].VR = "OW"
 
 
-def palette(dataset):
+def palette(dataset: Any) -> None:
     dataset.PhotometricInterpretation = "PALETTE COLOR"
     table = np.arange(255, -1, -1, dtype=np.uint16) * 257
     for name in ("Red", "Green", "Blue"):
@@ -388,7 +403,7 @@ def palette(dataset):
     dataset.PixelData = (255 - speckle(9)).tobytes()
 
 
-def test_every_lossless_form_gives_the_same_grey_levels(tmp_path):
+def test_every_lossless_form_gives_the_same_grey_levels(tmp_path: Path) -> None:
     home = make_node(tmp_path / "home")
     forms = [encoded(RLELossless), encoded(JPEG2000Lossless), colour, inverted, twelve_bits_with_an_overlay, palette]
     for number, change in enumerate(forms):
@@ -416,13 +431,13 @@ REAL = {
 }
 
 
-def sample(name):
+def sample(name: str) -> Path:
     """A file that comes with pydicom or pydicom-data; none is fetched."""
     path = get_testdata_file(name, download=False)
     return None if path is None else Path(path)
 
 
-def test_real_samples_of_pydicom(tmp_path):
+def test_real_samples_of_pydicom(tmp_path: Path) -> None:
     home, folder = make_node(tmp_path / "home"), tmp_path / "in"
     folder.mkdir()
     there = [name for name in REAL if sample(name) is not None]
@@ -435,7 +450,7 @@ def test_real_samples_of_pydicom(tmp_path):
     assert_sound(home, report.accepted)
 
 
-def test_compressed_samples_with_a_region(tmp_path):
+def test_compressed_samples_with_a_region(tmp_path: Path) -> None:
     home, folder = make_node(tmp_path / "home"), tmp_path / "in"
     names = [name for name in ("US1_J2KR.dcm", "US1_J2KI.dcm", "SC_rgb_jpeg_gdcm.dcm") if sample(name) is not None]
     for name in names:

@@ -2,6 +2,8 @@
 
 import json
 import time
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,9 +20,10 @@ from tests.client.crafted import (
     write_labels,
 )
 
-from sonoshare_client.intake.ingest import ingest, ingest_table
+from sonoshare_client.intake.ingest import IngestReport, ingest, ingest_table
 from sonoshare_client.intake.limits import Limits
 from sonoshare_client.intake.reasons import SetAside
+from sonoshare_client.node.home import NodeHome
 from sonoshare_client.own_eyes.review import write_review
 from sonoshare_client.vault.store import Vault
 from sonoshare_shared.errors import InputError
@@ -29,45 +32,45 @@ from sonoshare_shared.science.phantom.dicom_study import write_studies
 from sonoshare_shared.science.pictures.reasons import Reason
 
 
-def disc(rows=ROWS, columns=COLUMNS, radius=15):
+def disc(rows: int = ROWS, columns: int = COLUMNS, radius: int = 15) -> Any:
     y, x = np.ogrid[:rows, :columns]
     return ((y - rows // 2) ** 2 + (x - columns // 2) ** 2 <= radius**2).astype(np.uint8) * 255
 
 
-def png(path, pixels, **options):
+def png(path: Any, pixels: Any, **options: Any) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(pixels).save(path, **options)
 
 
-def grey_16(path):
+def grey_16(path: Any) -> None:
     Image.fromarray(speckle(2).astype(np.uint16) * 257).save(path)
 
 
-def colour(path):
+def colour(path: Any) -> None:
     png(path, np.repeat(speckle(2)[:, :, None], 3, axis=2))
 
 
-def palette(path):
+def palette(path: Any) -> None:
     """Every index is 255 minus the level that its colour shows."""
     picture = Image.fromarray(255 - speckle(2), mode="P")
     picture.putpalette([level for index in range(256) for level in (255 - index,) * 3])
     picture.save(path)
 
 
-def with_alpha(path):
+def with_alpha(path: Any) -> None:
     Image.merge("LA", [Image.fromarray(speckle(2)), Image.fromarray(speckle(3))]).save(path)
 
 
 @pytest.fixture
-def home(tmp_path):
+def home(tmp_path: Path) -> NodeHome:
     return make_node(tmp_path / "home")
 
 
-def reasons(report):
+def reasons(report: IngestReport) -> dict[Any, Any]:
     return {entry.source: entry.reason for entry in report.quarantined}
 
 
-def test_every_png_form_gives_the_same_grey_levels(home, tmp_path):
+def test_every_png_form_gives_the_same_grey_levels(home: NodeHome, tmp_path: Path) -> None:
     folder = tmp_path / "in"
     folder.mkdir()
     makers = {"grey": lambda path: png(path, speckle(2)), "16": grey_16, "rgb": colour, "p": palette, "la": with_alpha}
@@ -78,21 +81,21 @@ def test_every_png_form_gives_the_same_grey_levels(home, tmp_path):
     assert (report.accepted, report.duplicates, reasons(report)) == (1, len(makers) - 1, {})
 
 
-def bomb(path):
+def bomb(path: Any) -> None:
     Image.new("1", (30_000, 30_000)).save(path)
 
 
-def cut(path):
+def cut(path: Any) -> None:
     png(path, speckle(2))
     path.write_bytes(path.read_bytes()[:-4000])
 
 
-def animated(path):
+def animated(path: Any) -> None:
     frames = [Image.fromarray(speckle(seed)) for seed in range(3)]
     frames[0].save(path, save_all=True, append_images=frames[1:])
 
 
-def test_pictures_that_cannot_be_taken_have_their_reasons(home, tmp_path):
+def test_pictures_that_cannot_be_taken_have_their_reasons(home: NodeHome, tmp_path: Path) -> None:
     folder = tmp_path / "in"
     folder.mkdir()
     bad = {
@@ -112,7 +115,7 @@ def test_pictures_that_cannot_be_taken_have_their_reasons(home, tmp_path):
     assert report.accepted == 1
 
 
-def test_masks_and_boxes_follow_the_region_or_are_refused(home, tmp_path):
+def test_masks_and_boxes_follow_the_region_or_are_refused(home: NodeHome, tmp_path: Path) -> None:
     folder = tmp_path / "in"
     rows = {
         "mask": {"mask": "disc.png"},
@@ -155,7 +158,7 @@ def test_masks_and_boxes_follow_the_region_or_are_refused(home, tmp_path):
     assert not kept["no_lesion"].mask.any()
 
 
-def test_labels_that_are_no_plain_text_and_unknown_classes_are_set_aside(home, tmp_path):
+def test_labels_that_are_no_plain_text_and_unknown_classes_are_set_aside(home: NodeHome, tmp_path: Path) -> None:
     folder = tmp_path / "in"
     for number in range(3):
         png(folder / f"{number}.png", speckle(number))
@@ -168,7 +171,7 @@ def test_labels_that_are_no_plain_text_and_unknown_classes_are_set_aside(home, t
     assert report.accepted == 1
 
 
-def test_twins_under_two_patients_are_reported_before_any_training(home, tmp_path):
+def test_twins_under_two_patients_are_reported_before_any_training(home: NodeHome, tmp_path: Path) -> None:
     folder = tmp_path / "in"
     for name in ("a", "b", "c"):
         png(folder / f"{name}.png", speckle(1))
@@ -185,7 +188,7 @@ def test_twins_under_two_patients_are_reported_before_any_training(home, tmp_pat
     assert reasons(report) == {"b.png": SetAside.OTHER_PATIENT.value, "c.png": SetAside.OTHER_CLASS.value}
 
 
-def test_a_second_intake_adds_only_what_is_new_and_counts_what_no_row_names(home, tmp_path):
+def test_a_second_intake_adds_only_what_is_new_and_counts_what_no_row_names(home: NodeHome, tmp_path: Path) -> None:
     folder = tmp_path / "in"
     for number in range(4):
         png(folder / f"{number}.png", speckle(number))
@@ -196,7 +199,7 @@ def test_a_second_intake_adds_only_what_is_new_and_counts_what_no_row_names(home
     assert (report.accepted, report.duplicates, report.unlisted, report.patients) == (1, 3, 0, 1)
 
 
-def test_memory_limit_of_a_child_leaves_room_for_the_largest_picture(home, tmp_path):
+def test_memory_limit_of_a_child_leaves_room_for_the_largest_picture(home: NodeHome, tmp_path: Path) -> None:
     folder = tmp_path / "in"
     side = Limits().side
     png(folder / "large.png", np.zeros((side, side, 3), np.uint8), compress_level=1)
@@ -204,7 +207,9 @@ def test_memory_limit_of_a_child_leaves_room_for_the_largest_picture(home, tmp_p
     assert ingest(home, folder).accepted == 1
 
 
-def test_phantom_studies_are_taken_in_whole_and_fast(home, tmp_path, capsys):
+def test_phantom_studies_are_taken_in_whole_and_fast(
+    home: NodeHome, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     write_studies(tmp_path / "in", patients=40, seed=1)
     began = time.monotonic()
     report = ingest(home, tmp_path / "in")
@@ -217,7 +222,7 @@ def test_phantom_studies_are_taken_in_whole_and_fast(home, tmp_path, capsys):
         print(f"\n[intake: {report.accepted / seconds:.0f} phantom DICOM images/s with one child]", end=" ")  # noqa: T201 - a figure to read
 
 
-def test_busbra_is_taken_in_as_it_is_with_its_wrong_sizes(busbra, home):
+def test_busbra_is_taken_in_as_it_is_with_its_wrong_sizes(busbra: Path, home: NodeHome) -> None:
     table = read_labels(busbra)
     names = {"bus_0856-l", "bus_0857-r", "bus_0912-l", "bus_0990-l"}
     some = LabelTable(table.folder, tuple(row for row in table if row.image.stem in names) + table.rows[:40])
@@ -226,7 +231,7 @@ def test_busbra_is_taken_in_as_it_is_with_its_wrong_sizes(busbra, home):
     assert {(384, 393)} & {image.pixels.shape[::-1] for _, image in plain_vault(home)}
 
 
-def test_review_shows_exactly_what_is_kept(home, tmp_path):
+def test_review_shows_exactly_what_is_kept(home: NodeHome, tmp_path: Path) -> None:
     folder = tmp_path / "in"
     save(ultrasound(1), folder / "x.dcm")
     png(folder / "m.png", disc())

@@ -3,6 +3,7 @@
 import csv
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -133,7 +134,7 @@ def rasters(folder: Path) -> None:
 
 def objects(folder: Path) -> None:
     both = Sequence([region((0, 0, 60, 90)), region((64, 0, 127, 90))])
-    forms: dict[str, dict[str, object]] = {
+    forms: dict[str, dict[str, Any]] = {
         "plain.dcm": {},
         "inverted.dcm": {"PhotometricInterpretation": "MONOCHROME1"},
         "two_regions.dcm": {"SequenceOfUltrasoundRegions": both},
@@ -217,7 +218,7 @@ def test_a_table_on_the_grid_is_what_the_vault_gives_on_the_grid(tmp_path: Path)
             assert image.box is not None
             assert np.array_equal(loaded.images[number], to_grid(image.pixels, 32))
             assert np.array_equal(loaded.masks[number], mask_to_grid(image.mask, 32))
-            assert np.array_equal(loaded.boxes[number], np.float32(image.box))
+            assert np.array_equal(loaded.boxes[number], np.float32(image.box))  # type: ignore[arg-type]
 
 
 def test_an_audit_passes_over_no_picture(tmp_path: Path) -> None:

@@ -1,5 +1,9 @@
 """Which views of other hospitals count, each attack on them alone."""
 
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
 import pytest
 from tests.log_parts import STUDY, Keys, lines
 
@@ -15,33 +19,33 @@ FRESH = {"a": CHALLENGE}
 
 
 @pytest.fixture
-def keys():
+def keys() -> Keys:
     return Keys()
 
 
 @pytest.fixture
-def asker(tmp_path, keys):
+def asker(tmp_path: Path, keys: Keys) -> Asker:
     log = LogCopy.open(tmp_path)
     log.extend(keys.part(STUDY), keys.coordinator.public)
     return Asker("a", CHALLENGE, keys.roster, log)
 
 
-def require(asker, views, needed=1, reach=1):
+def require(asker: Asker, views: dict[Any, Any] | dict[str, Any], needed: int = 1, reach: int = 1) -> None:
     require_peers(asker, views, needed=needed, reach=reach)
 
 
-def good(keys, hospital="b", size=3, **changes):
+def good(keys: Any, hospital: str = "b", size: int = 3, **changes: Any) -> Any:
     return keys.view(hospital, keys.head(STUDY[:size]), answers=FRESH, **changes)
 
 
-def test_a_fresh_view_of_the_same_log_counts(asker, keys):
+def test_a_fresh_view_of_the_same_log_counts(asker: Asker, keys: Keys) -> None:
     require(asker, {"b": good(keys)})
     require(asker, {"b": good(keys, size=2), "c": good(keys, "c")}, needed=2)
     # All others, where the policy asks for more than there are.
     require(asker, {"b": good(keys), "c": good(keys, "c")}, needed=99)
 
 
-def test_no_views_or_too_few_are_not_enough(asker, keys):
+def test_no_views_or_too_few_are_not_enough(asker: Asker, keys: Keys) -> None:
     with pytest.raises(WitnessError, match="0 of 1"):
         require(asker, {})
     with pytest.raises(WitnessError, match="1 of 2"):
@@ -49,7 +53,7 @@ def test_no_views_or_too_few_are_not_enough(asker, keys):
     require(asker, {}, needed=0)
 
 
-def test_a_hospital_alone_in_its_consortium_needs_nobody(tmp_path, keys):
+def test_a_hospital_alone_in_its_consortium_needs_nobody(tmp_path: Path, keys: Keys) -> None:
     alone = keys.roster.model_copy(update={"hospitals": keys.roster.hospitals[:1]})
     require(Asker("a", CHALLENGE, alone, LogCopy.open(tmp_path)), {})
 
@@ -71,18 +75,20 @@ def test_a_hospital_alone_in_its_consortium_needs_nobody(tmp_path, keys):
         (lambda k: {"b": k.view("b", k.head([*STUDY, b"{}"]), answers=FRESH)}, "longer log"),
     ],
 )
-def test_a_view_that_is_old_foreign_forged_or_behind_does_not_count(asker, keys, attack, why):
+def test_a_view_that_is_old_foreign_forged_or_behind_does_not_count(
+    asker: Asker, keys: Keys, attack: Callable[..., dict[str, Any]], why: str
+) -> None:
     with pytest.raises(WitnessError, match=why):
         require(asker, attack(keys))
 
 
-def test_one_view_under_two_names_counts_once(asker, keys):
+def test_one_view_under_two_names_counts_once(asker: Asker, keys: Keys) -> None:
     view = good(keys)
     with pytest.raises(WitnessError, match="1 of 2"):
         require(asker, {"b": view, "c": view}, needed=2)
 
 
-def test_a_view_of_another_log_is_evidence_against_whoever_signed_that_log(asker, keys):
+def test_a_view_of_another_log_is_evidence_against_whoever_signed_that_log(asker: Asker, keys: Keys) -> None:
     forked = lines(plan_entry("s", "f" * 64))
     # Even an old view proves it, and however many others count.
     views = {"b": good(keys), "c": keys.view("c", keys.head(forked))}
@@ -91,7 +97,9 @@ def test_a_view_of_another_log_is_evidence_against_whoever_signed_that_log(asker
     assert verify_evidence(refused.value.evidence, keys.roster)[0] == "coordinator"
 
 
-def test_a_hospital_that_makes_up_a_log_head_makes_its_own_view_worthless_and_frames_nobody(asker, keys):
+def test_a_hospital_that_makes_up_a_log_head_makes_its_own_view_worthless_and_frames_nobody(
+    asker: Asker, keys: Keys
+) -> None:
     false = keys.head(STUDY, key=keys.hospitals["b"], root="0" * 64)
     with pytest.raises(WitnessError, match="signature"):
         require(asker, {"b": keys.view("b", false, answers=FRESH)})
@@ -99,6 +107,6 @@ def test_a_hospital_that_makes_up_a_log_head_makes_its_own_view_worthless_and_fr
     require(asker, {"b": keys.view("b", false, answers=FRESH), "c": good(keys, "c")})
 
 
-def test_a_hospital_that_holds_evidence_stops_the_others(asker, keys):
+def test_a_hospital_that_holds_evidence_stops_the_others(asker: Asker, keys: Keys) -> None:
     with pytest.raises(RefusedError, match="b says that it holds evidence"):
         require(asker, {"b": good(keys, evidence="e" * 64), "c": good(keys, "c")})

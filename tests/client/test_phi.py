@@ -8,12 +8,15 @@ import io
 import json
 import logging
 import struct
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from numpy.typing import NDArray
 from PIL import Image, ImageDraw, PngImagePlugin
-from pydicom.dataset import Dataset
+from pydicom.dataset import Dataset, FileDataset
 from pydicom.sequence import Sequence
 from pydicom.tag import Tag
 from tests.client.crafted import (
@@ -28,6 +31,7 @@ from tests.client.crafted import (
     write_labels,
 )
 
+from sonoshare_client.node.home import NodeHome
 from sonoshare_client.vault.store import Vault
 from sonoshare_deploy.cli.hospital import command
 
@@ -61,17 +65,17 @@ UIDS = ["StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID", "SOPInst
 class Planter:
     """Gives each place its own text and remembers all."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.plants: dict[str, str] = {}
 
-    def text(self, place):
+    def text(self, place: str) -> str:
         return self.plants.setdefault(place, f"QZ{len(self.plants):03d}MUELLER")
 
-    def digits(self, place):
+    def digits(self, place: str) -> str:
         return self.plants.setdefault(place, f"77{len(self.plants):04d}19")
 
 
-def planted(dataset, planter):
+def planted(dataset: FileDataset, planter: Planter) -> None:
     for keyword in TEXTS:
         if keyword.endswith("Sequence"):
             item = Dataset()
@@ -88,12 +92,12 @@ def planted(dataset, planter):
     graphic_places(dataset, planter)
     dataset.preamble = planter.text("preamble").encode().ljust(128, b"\0")
     dataset.file_meta.SourceApplicationEntityTitle = planter.text("source AE title")
-    dataset.file_meta.PrivateInformationCreatorUID = "1.2.3"
+    dataset.file_meta.PrivateInformationCreatorUID = "1.2.3"  # type: ignore[assignment]
     dataset.file_meta.PrivateInformation = planter.text("private information").encode()
     dataset.add_new(Tag(0xFFFC, 0xFFFC), "OB", planter.text("trailing padding").encode())
 
 
-def nested_places(dataset, planter):
+def nested_places(dataset: FileDataset, planter: Planter) -> None:
     inner, outer = Dataset(), Dataset()
     inner.PersonName = planter.text("name, two sequences deep")
     inner.TextValue = planter.text("text, two sequences deep")
@@ -112,7 +116,7 @@ def nested_places(dataset, planter):
     block.add_new(1, "LO", planter.text("private inside the region item"))
 
 
-def private_places(dataset, planter):
+def private_places(dataset: FileDataset, planter: Planter) -> None:
     block = dataset.private_block(0x0077, planter.text("private creator"), create=True)
     block.add_new(1, "PN", planter.text("private name"))
     block.add_new(2, "UN", planter.text("private unknown").encode())
@@ -125,7 +129,7 @@ def private_places(dataset, planter):
     block.add_new(5, "UN", utf16)
 
 
-def graphic_places(dataset, planter):
+def graphic_places(dataset: FileDataset, planter: Planter) -> None:
     dataset.add_new(Tag(0x6000, 0x0010), "US", ROWS)
     dataset.add_new(Tag(0x6000, 0x0011), "US", COLUMNS)
     dataset.add_new(Tag(0x6000, 0x0022), "LO", planter.text("overlay description"))
@@ -147,7 +151,7 @@ def graphic_places(dataset, planter):
     dataset.PixelData = dataset.PixelData + planter.text("after the pixels").encode() + b"\0"
 
 
-def burned_in(grey):
+def burned_in(grey: NDArray[Any]) -> NDArray[Any]:
     """Text drawn outside the region only."""
     screen = Image.fromarray(grey)
     ImageDraw.Draw(screen).text((2, 86), "MUELLER^ANNA 19700101", fill=255)
@@ -157,7 +161,7 @@ def burned_in(grey):
     return drawn
 
 
-def png_with_text(path, planter):
+def png_with_text(path: Path, planter: Planter) -> None:
     info = PngImagePlugin.PngInfo()
     info.add_text("Comment", planter.text("PNG text chunk"))
     info.add_itxt("Author", planter.text("PNG international text chunk"))
@@ -166,7 +170,7 @@ def png_with_text(path, planter):
         file.write(planter.text("after the end of the PNG").encode())
 
 
-def jpeg_with_text(path, planter):
+def jpeg_with_text(path: Path, planter: Planter) -> None:
     picture = Image.fromarray(speckle(41))
     exif = Image.Exif()
     exif[0x010E] = planter.text("EXIF description")
@@ -174,7 +178,7 @@ def jpeg_with_text(path, planter):
 
 
 @pytest.fixture(scope="module")
-def taken(tmp_path_factory):
+def taken(tmp_path_factory: pytest.TempPathFactory) -> tuple[Planter, NodeHome, Any, list[str]]:
     """Everything a hospital runs, on one planted study of each format: planter, node, and all that was printed."""
     folder = tmp_path_factory.mktemp("phi")
     planter, source = Planter(), folder / "in"
@@ -208,7 +212,7 @@ def taken(tmp_path_factory):
     return planter, home, folder / "review", printed
 
 
-def survivors(planter, content: bytes):
+def survivors(planter: Planter, content: bytes) -> list[Any]:
     lowered = content.lower()
     return sorted(
         place
@@ -217,7 +221,7 @@ def survivors(planter, content: bytes):
     )
 
 
-def test_case_14_the_plants_are_many_and_really_in_the_files(taken):
+def test_case_14_the_plants_are_many_and_really_in_the_files(taken: tuple[Planter, NodeHome, Any, list[str]]) -> None:
     planter, home, _, _ = taken
     source = home.path.parent / "in"
     content = b"".join(path.read_bytes() for path in source.iterdir())
@@ -225,14 +229,14 @@ def test_case_14_the_plants_are_many_and_really_in_the_files(taken):
     assert len(survivors(planter, content)) == len(planter.plants)
 
 
-def test_case_14_no_plant_survives_in_any_file_of_the_node(taken):
+def test_case_14_no_plant_survives_in_any_file_of_the_node(taken: tuple[Planter, NodeHome, Any, list[str]]) -> None:
     planter, home, review, _ = taken
     for path in [*home.path.rglob("*"), *review.rglob("*")]:
         if path.is_file():
             assert survivors(planter, path.read_bytes() + str(path.relative_to(home.path.parent)).encode()) == []
 
 
-def test_case_14_no_plant_survives_inside_the_sealed_blobs(taken):
+def test_case_14_no_plant_survives_inside_the_sealed_blobs(taken: tuple[Planter, NodeHome, Any, list[str]]) -> None:
     planter, home, _, _ = taken
     with Vault(home) as vault:
         refs = [ref for patient in vault.patients() for ref in patient.images]
@@ -246,13 +250,13 @@ def test_case_14_no_plant_survives_inside_the_sealed_blobs(taken):
         assert (attributes["label"], attributes["device"]) == ("benign", "")
 
 
-def test_case_14_burned_in_text_outside_the_region_is_cut_away(taken):
+def test_case_14_burned_in_text_outside_the_region_is_cut_away(taken: tuple[Planter, NodeHome, Any, list[str]]) -> None:
     _, home, _, _ = taken
     expected = speckle(30)[Y0 : Y1 + 1, X0 : X1 + 1]
     assert any(np.array_equal(image.pixels, expected) for _, image in plain_vault(home))
 
 
-def test_case_72_nothing_planted_is_printed_or_logged(taken):
+def test_case_72_nothing_planted_is_printed_or_logged(taken: tuple[Planter, NodeHome, Any, list[str]]) -> None:
     planter, _, _, printed = taken
     assert "region lies outside" in printed[0]
     assert survivors(planter, "\n".join(printed).encode()) == []

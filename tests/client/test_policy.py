@@ -1,6 +1,8 @@
 """The hospital's own rules: what a plan may not do, whatever the coordinator says."""
 
 import math
+from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import ValidationError
@@ -34,8 +36,8 @@ AUDIT = AuditPlan(
 )
 
 
-def plan(mechanism=None, audit=None, **changes):
-    values = {
+def plan(mechanism: Any = None, audit: dict[Any, Any] | None = None, **changes: Any) -> StudyPlan:
+    values: dict[str, Any] = {
         "study": "study-1",
         "task": TASK,
         "profile": "tiny",
@@ -54,20 +56,20 @@ def plan(mechanism=None, audit=None, **changes):
     return StudyPlan(**(values | changes))
 
 
-def test_a_plan_within_the_rules_is_permitted_at_the_hospitals_own_epsilon():
+def test_a_plan_within_the_rules_is_permitted_at_the_hospitals_own_epsilon() -> None:
     spent = check_plan(plan(), Policy(), "north")
     training = training_epsilon(plan(), 1e-3)
     assert 0 < training < spent <= training + 1.0 + 1e-6
     assert spent == study_epsilon(plan(), 1e-3)
 
 
-def test_votes_count_towards_the_study_and_need_the_hospitals_own_rule():
+def test_votes_count_towards_the_study_and_need_the_hospitals_own_rule() -> None:
     voting = plan(audit={"veto": VetoPlan(epsilon=0.5)})
     willing = Policy(audit=AuditRules(maximum_epsilon_veto=0.5))
     assert check_plan(voting, willing, "north") > check_plan(plan(), Policy(), "north")
 
 
-BROKEN = {
+BROKEN: dict[str, Any] = {
     "not named": ({"cohorts": {"south": 80}, "quorum": 1}, Policy(), "does not name"),
     "other cohort": ({"cohorts": {"north": 500}, "quorum": 1}, Policy(), "declares 100"),
     "large delta": ({"mechanism": {"delta": 5e-3}}, Policy(), r"larger than the policy's 0\.001"),
@@ -103,14 +105,14 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("case", BROKEN)
-def test_a_plan_that_breaks_a_rule_is_refused_with_the_rule_and_a_remedy(case):
+def test_a_plan_that_breaks_a_rule_is_refused_with_the_rule_and_a_remedy(case: str) -> None:
     changes, policy, words = BROKEN[case]
     with pytest.raises(PolicyError, match=words) as refused:
         check_plan(plan(**changes), policy, "north")
     assert refused.value.remedy
 
 
-def test_delta_is_held_against_the_cohort_even_if_the_document_was_not_checked():
+def test_delta_is_held_against_the_cohort_even_if_the_document_was_not_checked() -> None:
     loose = plan().model_copy(
         update={"cohorts": {"north": 250}, "mechanism": MECHANISM.model_copy(update={"delta": 4e-3})}
     )
@@ -118,7 +120,7 @@ def test_delta_is_held_against_the_cohort_even_if_the_document_was_not_checked()
         check_plan(loose, Policy(cohort=CohortRules(nominal=250)), "north")
 
 
-def test_case_44_the_check_uses_public_constants_only(tmp_path):
+def test_case_44_the_check_uses_public_constants_only(tmp_path: Path) -> None:
     """The same plan costs the same whatever is in any vault: nothing but plan and policy goes in."""
     assert check_plan(plan(), Policy(), "north") == check_plan(plan(), Policy(), "north")
     assert math.isfinite(check_plan(plan(cohorts={"north": 100, "west": 7}), Policy(), "north"))
@@ -138,7 +140,7 @@ def test_case_44_the_check_uses_public_constants_only(tmp_path):
         ),
     ],
 )
-def test_the_written_policy_reads_back_and_explains_every_rule(policy, tmp_path):
+def test_the_written_policy_reads_back_and_explains_every_rule(policy: Policy, tmp_path: Path) -> None:
     path = tmp_path / "policy.toml"
     path.write_text(policy_text(policy), encoding="utf-8")
     assert read_policy(path) == policy
@@ -161,20 +163,20 @@ def test_the_written_policy_reads_back_and_explains_every_rule(policy, tmp_path)
         ("budget = [\n", "not TOML"),
     ],
 )
-def test_a_wrong_policy_file_is_one_clear_error(text, words, tmp_path):
+def test_a_wrong_policy_file_is_one_clear_error(text: str, words: str, tmp_path: Path) -> None:
     path = tmp_path / "policy.toml"
     path.write_text(text)
     with pytest.raises(InputError, match=words):
         read_policy(path)
 
 
-def test_a_policy_is_frozen_and_has_a_digest():
+def test_a_policy_is_frozen_and_has_a_digest() -> None:
     with pytest.raises(ValidationError):
         Policy().budget.delta = 1e-2
     assert Policy().digest() == Policy().digest() != policy_for(40).digest()
 
 
-def test_a_plan_is_read_bare_or_in_its_envelope(tmp_path):
+def test_a_plan_is_read_bare_or_in_its_envelope(tmp_path: Path) -> None:
     path = tmp_path / "plan.json"
     path.write_bytes(plan().canonical())
     assert read_plan(path) == plan()
@@ -186,7 +188,7 @@ def test_a_plan_is_read_bare_or_in_its_envelope(tmp_path):
             read_plan(path)
 
 
-def test_home_is_made_completely_or_not_at_all(tmp_path):
+def test_home_is_made_completely_or_not_at_all(tmp_path: Path) -> None:
     home = NodeHome.create(tmp_path / "a" / "node", "st-elsewhere", policy=policy_for(40))
     assert NodeHome.open(home.path) == home
     assert home.policy().cohort.nominal == 40
@@ -202,7 +204,7 @@ def test_home_is_made_completely_or_not_at_all(tmp_path):
     assert not (tmp_path / "b").exists()
 
 
-def test_vault_key_may_lie_elsewhere(tmp_path):
+def test_vault_key_may_lie_elsewhere(tmp_path: Path) -> None:
     (tmp_path / "keys").mkdir()
     home = NodeHome.create(tmp_path / "node", "north", vault_key=tmp_path / "keys" / "north.key")
     assert home.vault_key_path == tmp_path / "keys" / "north.key"
@@ -210,7 +212,7 @@ def test_vault_key_may_lie_elsewhere(tmp_path):
     assert not (home.path / "vault.key").exists()
 
 
-def test_two_nodes_share_no_key(tmp_path):
+def test_two_nodes_share_no_key(tmp_path: Path) -> None:
     nodes = [NodeHome.create(tmp_path / name, "north") for name in ("a", "b")]
     for read in (
         lambda home: home.identity().public.hex,

@@ -1,6 +1,7 @@
 """Charged answers leave at public time slots; everything else at once. By a clock of our own."""
 
 import threading
+from typing import Any
 
 import pytest
 
@@ -9,13 +10,13 @@ from sonoshare_shared.errors import FederationError
 
 
 class Clock:
-    def __init__(self, now=1000.0):
+    def __init__(self, now: float = 1000.0) -> None:
         self.time = now
 
-    def now(self):
+    def now(self) -> float:
         return self.time
 
-    def wait(self, seconds):
+    def wait(self, seconds: Any) -> bool:
         self.time += seconds
         return True
 
@@ -23,7 +24,7 @@ class Clock:
 @pytest.mark.parametrize(
     ("work", "leaves"), [(0.0, 60.0), (0.001, 60.0), (59.9, 60.0), (60.0, 60.0), (60.1, 120.0), (3599.0, 3600.0)]
 )
-def test_an_answer_leaves_at_the_next_multiple_of_the_slot(work, leaves):
+def test_an_answer_leaves_at_the_next_multiple_of_the_slot(work: float, leaves: float) -> None:
     clock = Clock()
     arrived = clock.now()
     clock.time += work
@@ -31,13 +32,13 @@ def test_an_answer_leaves_at_the_next_multiple_of_the_slot(work, leaves):
     assert clock.now() - arrived == pytest.approx(leaves)
 
 
-def test_no_slot_waits_for_nothing():
+def test_no_slot_waits_for_nothing() -> None:
     clock = Clock()
     wait_for_slot(clock, clock.now() - 7.0, 0.0)
     assert clock.now() == 1000.0
 
 
-def test_a_stop_ends_the_wait_and_nothing_leaves_before_its_slot():
+def test_a_stop_ends_the_wait_and_nothing_leaves_before_its_slot() -> None:
     timing = SystemTiming()
     threading.Timer(0.05, timing.stop).start()
     with pytest.raises(FederationError, match="stopped"):

@@ -1,6 +1,7 @@
 """The trainer's draws, and the engine's self-check on adapters that have moved."""
 
 import itertools
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from sonoshare_shared.science.model.adapter import trained_parameters
 from sonoshare_shared.science.model.base import load_base
 
 
-def patient(images=3, size=32):
+def patient(images: int = 3, size: int = 32) -> PatientArrays:
     rng = np.random.default_rng(0)
     return PatientArrays(
         pseudonym="p",
@@ -29,7 +30,7 @@ def patient(images=3, size=32):
     )
 
 
-def test_mirroring_turns_image_mask_and_box_together():
+def test_mirroring_turns_image_mask_and_box_together() -> None:
     one = patient()
     rows = patient_rows(one, torch.tensor([0, 0]), torch.tensor([False, True]))
     assert torch.equal(rows["images"][1], rows["images"][0].flip(-1))
@@ -37,13 +38,13 @@ def test_mirroring_turns_image_mask_and_box_together():
     np.testing.assert_allclose(rows["boxes"][1], [1 - 0.1 - 0.3, 0.2, 0.3, 0.4], rtol=1e-6)
 
 
-def test_an_unknown_mask_is_absent_from_the_loss():
+def test_an_unknown_mask_is_absent_from_the_loss() -> None:
     rows = patient_rows(patient(), torch.tensor([0, 2]), torch.tensor([False, False]))
     assert not rows["masks"][0].isnan().any()
     assert rows["masks"][1].isnan().all()
 
 
-def test_draws_depend_on_the_generator_alone():
+def test_draws_depend_on_the_generator_alone() -> None:
     draws = PatientDraws([patient()], 4, torch.device("cpu"))
     first, again = (draws.draw(0, torch.Generator().manual_seed(1)) for _ in range(2))
     other = draws.draw(0, torch.Generator().manual_seed(2))
@@ -54,7 +55,7 @@ def test_draws_depend_on_the_generator_alone():
 
 @pytest.mark.parametrize("moved", [0.0, 0.05, 0.3])
 @pytest.mark.parametrize("profile", ["tiny", "small"])
-def test_the_self_check_passes_on_adapters_that_training_has_moved(profile, moved):
+def test_the_self_check_passes_on_adapters_that_training_has_moved(profile: str, moved: float) -> None:
     model, _ = load_base(profile)
     parameters = trained_parameters(model, "affine")
     generator = torch.Generator().manual_seed(3)
@@ -66,14 +67,14 @@ def test_the_self_check_passes_on_adapters_that_training_has_moved(profile, move
     check_engine(engine, probe(model, 2), loss_of(model))
 
 
-def test_the_self_check_still_refuses_a_leaf_whose_rule_is_slightly_wrong(monkeypatch):
+def test_the_self_check_still_refuses_a_leaf_whose_rule_is_slightly_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
     model, _ = load_base("tiny")
     engine = PatientGradients(
         model, trained_parameters(model, "affine"), draws=2, clip_norm=1.0, clip_mode="clip", places=4
     )
     right = engine.rows_of
 
-    def wrong(batch, loss):
+    def wrong(batch: Any, loss: Any) -> tuple[torch.Tensor, torch.Tensor]:
         rows, losses = right(batch, loss)
         start = rows.shape[1] // 2
         rows[:, start : start + 64] *= 1.01
@@ -84,7 +85,7 @@ def test_the_self_check_still_refuses_a_leaf_whose_rule_is_slightly_wrong(monkey
         check_engine(engine, probe(model, 2), loss_of(model))
 
 
-def test_the_learning_rate_falls_over_rounds_without_a_jump():
+def test_the_learning_rate_falls_over_rounds_without_a_jump() -> None:
     rounds = [round_optimiser(0.02, 3, number) for number in (1, 2, 3)]
     assert rounds[0].learning_rate == pytest.approx(0.02)
     for before, after in itertools.pairwise(rounds):

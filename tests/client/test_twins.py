@@ -1,11 +1,16 @@
 """Intake finds one person under two identifiers, and holds both back until somebody has decided."""
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from tests.client.crafted import make_node, write_labels
 
 from sonoshare_client.intake.ingest import EARLIER, ingest
 from sonoshare_client.intake.twins import compare_new, draw_pair
+from sonoshare_client.node.home import NodeHome
 from sonoshare_client.vault.store import Vault
 from sonoshare_client.vault.stored_image import StoredImage
 from sonoshare_shared.errors import InputError
@@ -14,12 +19,12 @@ from sonoshare_shared.science.phantom import simulate
 
 
 @pytest.fixture(scope="module")
-def pictures():
+def pictures() -> NDArray[np.float32]:
     return simulate(6, seed=12, size=128).images
 
 
 @pytest.fixture
-def folder(tmp_path, pictures):
+def folder(tmp_path: Path, pictures: NDArray[np.float32]) -> Path:
     """ann.png, and bob.png which is ann's picture in another gain; bob and cora have pictures of their own."""
     folder = tmp_path / "in"
     folder.mkdir()
@@ -32,17 +37,17 @@ def folder(tmp_path, pictures):
 
 
 @pytest.fixture
-def home(tmp_path):
+def home(tmp_path: Path) -> NodeHome:
     return make_node(tmp_path / "home")
 
 
-def people(home):
+def people(home: NodeHome) -> set[Any]:
     with Vault(home) as vault:
         names = {vault.pseudonym(name): name for name in ("Ann", "Bob", "Cora")}
         return {names[patient.pseudonym] for patient in vault.patients()}
 
 
-def test_both_of_a_pair_are_held_back_until_a_person_decides(home, folder):
+def test_both_of_a_pair_are_held_back_until_a_person_decides(home: NodeHome, folder: Path) -> None:
     report = ingest(home, folder)
     assert [twin.sources for twin in report.twins] == [("ann.png", "bob.png")]
     assert report.twins[0].score > 0.7
@@ -56,7 +61,7 @@ def test_both_of_a_pair_are_held_back_until_a_person_decides(home, folder):
     assert people(home) == {"Ann", "Bob", "Cora"}
 
 
-def test_one_person_is_put_under_one_identifier(home, folder):
+def test_one_person_is_put_under_one_identifier(home: NodeHome, folder: Path) -> None:
     ingest(home, folder)
     with Vault(home) as vault, vault.writing() as writer:
         assert writer.forget(vault.pseudonym("Bob")) == 2
@@ -66,7 +71,7 @@ def test_one_person_is_put_under_one_identifier(home, folder):
     assert people(home) == {"Ann", "Cora"}
 
 
-def test_a_later_intake_is_compared_with_the_earlier_ones(home, folder):
+def test_a_later_intake_is_compared_with_the_earlier_ones(home: NodeHome, folder: Path) -> None:
     table = (folder / "labels.csv").read_text().splitlines(keepends=True)
     (folder / "labels.csv").write_text("".join(table[:3]))
     assert ingest(home, folder).twins == ()
@@ -76,7 +81,9 @@ def test_a_later_intake_is_compared_with_the_earlier_ones(home, folder):
     assert people(home) == {"Cora"}
 
 
-def test_the_very_picture_of_another_patient_makes_the_rest_of_that_patient_suspicious(home, folder, pictures):
+def test_the_very_picture_of_another_patient_makes_the_rest_of_that_patient_suspicious(
+    home: NodeHome, folder: Path, pictures: NDArray[np.float32]
+) -> None:
     save_png(folder / "bob.png", pictures[0])
     report = ingest(home, folder)
     assert report.conflicts == 1
@@ -84,7 +91,9 @@ def test_the_very_picture_of_another_patient_makes_the_rest_of_that_patient_susp
     assert people(home) == {"Cora"}
 
 
-def test_who_was_never_compared_joins_no_study_until_an_interrupted_comparison_is_made_up_for(home, pictures):
+def test_who_was_never_compared_joins_no_study_until_an_interrupted_comparison_is_made_up_for(
+    home: NodeHome, pictures: NDArray[np.float32]
+) -> None:
     grey = [np.rint(255 * picture).astype(np.uint8) for picture in (pictures[0], pictures[0] ** 0.7, pictures[1])]
     with Vault(home) as vault:
         with vault.writing() as writer:
@@ -98,7 +107,7 @@ def test_who_was_never_compared_joins_no_study_until_an_interrupted_comparison_i
     assert people(home) == {"Cora"}
 
 
-def test_pairs_are_drawn_for_the_hospitals_eyes(home, folder, tmp_path):
+def test_pairs_are_drawn_for_the_hospitals_eyes(home: NodeHome, folder: Path, tmp_path: Path) -> None:
     ingest(home, folder)
     with Vault(home) as vault:
         draw_pair(vault, vault.twins()[0], tmp_path / "pair.png")

@@ -1,7 +1,9 @@
 """Fixtures of the deploy room."""
 
+from pathlib import Path
+
 import pytest
-from tests.deploy.in_process import archives_in, build
+from tests.deploy.in_process import World, archives_in, build
 from tests.deploy.members import admit
 from tests.shared.consortium import make_plan
 
@@ -18,19 +20,19 @@ IMAGES = SHARDS * SHARD_IMAGES - 5
 
 
 @pytest.fixture(scope="session")
-def archives(tmp_path_factory):
+def archives(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """A small simulated archive for each hospital, written once."""
     return archives_in(tmp_path_factory.mktemp("archives"))
 
 
 @pytest.fixture(scope="session")
-def pristine(tmp_path_factory, archives):
+def pristine(tmp_path_factory: pytest.TempPathFactory, archives: dict[str, Path]) -> World:
     """A consortium before its first round; tests work on copies."""
     return build(tmp_path_factory.mktemp("pristine"), archives)
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory):
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A coordinator's folder with ``study``, whose last round is done; its release has `SHARDS` shards."""
     home = tmp_path_factory.mktemp("consortium") / "coordinator"
     consortium = Consortium("test-consortium", terms.audit_policy(1.0, 0.6, 0.97, 0.001))

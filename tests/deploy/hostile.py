@@ -3,6 +3,7 @@
 import base64
 import json
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from tests.deploy.in_process import HOSPITALS, World
@@ -35,10 +36,10 @@ def reply_of(frame: bytes) -> Reply:
     return Reply.from_bytes(decode_frame(frame)[0])
 
 
-def said(frame: bytes) -> dict:
+def said(frame: bytes) -> dict[str, Any]:
     """What a signed reply says."""
     envelope = json.loads(reply_of(frame).envelope.to_bytes())
-    return json.loads(base64.b64decode(envelope["payload"]))
+    return json.loads(base64.b64decode(envelope["payload"]))  # type: ignore[no-any-return]
 
 
 @dataclass
@@ -75,7 +76,7 @@ class Hostile:
         shown = self._shown(plan, manifest_entry(plan.study, release, digest))
         return encode_frame(SignRequest(manifest_digest=digest, shown=shown), manifest)
 
-    def candidate(self, plan: StudyPlan, folder, adapter: bytes, images=None) -> tuple[bytes, str]:
+    def candidate(self, plan: StudyPlan, folder: Any, adapter: bytes, images: Any = None) -> tuple[bytes, str]:
         """A candidate of a plan as a payload, and its digest; phantoms unless other images are given."""
         phantoms = simulate(16, seed=91, size=32)
         images = phantoms.images if images is None else images

@@ -2,6 +2,7 @@
 another log, leave things out, and pass on whatever views it likes."""
 
 from datetime import UTC, datetime
+from typing import Any
 
 from tests.deploy.in_process import World
 
@@ -15,8 +16,8 @@ from sonoshare_shared.protocol.documents.exchange import (
     answer_in,
     encode_frame,
 )
-from sonoshare_shared.protocol.documents.plan import PLAN_PAYLOAD_TYPE
-from sonoshare_shared.protocol.documents.view import Shown
+from sonoshare_shared.protocol.documents.plan import PLAN_PAYLOAD_TYPE, StudyPlan
+from sonoshare_shared.protocol.documents.view import LogPart, Shown
 from sonoshare_shared.protocol.envelope import Envelope
 from sonoshare_shared.protocol.log_index import ledger_head_entry, model_entry, plan_entry
 from sonoshare_shared.protocol.translog import TransparencyLog
@@ -26,13 +27,13 @@ from sonoshare_shared.protocol.views import SeenView, verified_view
 class HostileLog(TransparencyLog):
     """A log in memory of nobody's promises: anything is appended."""
 
-    def __init__(self, world: World, entries=()) -> None:
+    def __init__(self, world: World, entries: tuple[bytes, ...] | tuple[()] = ()) -> None:
         path = world.home.path / f"hostile-{len(list(world.home.path.glob('hostile-*')))}.jsonl"
         super().__init__(path, world.home.key, lambda: datetime.now(UTC))
         for line in entries:
             self._entries.append(line)
 
-    def append(self, entry) -> int:
+    def append(self, entry: dict[str, Any]) -> int:
         self._entries.append(canonical_bytes(entry))
         return len(self._entries) - 1
 
@@ -55,7 +56,9 @@ class HostileServer:
         log = HostileLog(world, world.home.log().entries)
         return cls(world, dict.fromkeys(world.nodes, log))
 
-    def answer(self, hospital: str, document, payload: bytes = b"") -> Answer | Refusal:
+    def answer(
+        self, hospital: str, document: KeysRequest | TrainRequest | SignRequest, payload: bytes = b""
+    ) -> Answer | Refusal:
         """What a hospital answers; its view, if it gives one, is kept."""
         answer = answer_in(self.world.fleet.agents[hospital].answer(encode_frame(document, payload)), hospital)
         if isinstance(answer, Answer):
@@ -77,14 +80,14 @@ class HostileServer:
         if self.logs[hospital].index_of(entry) is None:
             self.logs[hospital].append(entry)
 
-    def log_step(self, plan, adapter: bytes, number: int = 1, *hospitals: str) -> None:
+    def log_step(self, plan: StudyPlan, adapter: bytes, number: int = 1, *hospitals: str) -> None:
         """Log a plan and the model of a round, in the logs of some hospitals or of all."""
         for hospital in hospitals or self.logs:
             for entry in (plan_entry(plan.study, plan.digest()), model_entry(plan.study, number, sha256_hex(adapter))):
                 if self.logs[hospital].index_of(entry) is None:
                     self.logs[hospital].append(entry)
 
-    def part(self, hospital: str):
+    def part(self, hospital: str) -> LogPart:
         """The log of a hospital from where it stands."""
         seen = self.views.get(hospital)
         return self.logs[hospital].part(0 if seen is None else min(seen.log_size, len(self.logs[hospital])))
@@ -94,7 +97,9 @@ class HostileServer:
         newest = {name: seen.envelope for name, seen in self.views.items() if name != hospital}
         return Shown(log=self.part(hospital), views=newest | views)
 
-    def train(self, hospital: str, plan, adapter: bytes, number: int = 1, **views: Envelope) -> Answer | Refusal:
+    def train(
+        self, hospital: str, plan: StudyPlan, adapter: bytes, number: int = 1, **views: Envelope
+    ) -> Answer | Refusal:
         """Ask a hospital to train from an adapter; its ledger head is logged."""
         request = TrainRequest(
             plan=Envelope.sign(PLAN_PAYLOAD_TYPE, plan.canonical(), self.world.home.key),

@@ -6,6 +6,7 @@ import json
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from sonoshare_client.agent.node import Node
 from sonoshare_client.agent.service import Agent
@@ -50,25 +51,25 @@ class DirectFleet:
     changed: dict[str, bytes] = field(default_factory=dict)
     asked: list[tuple[str, bytes]] = field(default_factory=list)
 
-    def ask(self, requests, deadline_seconds):
+    def ask(self, requests: Any, deadline_seconds: Any) -> dict[Any, Any]:
         self.asked += list(requests.items())
         return {h: self._answer(h, frame) for h, frame in requests.items() if not self._is_lost(h, frame)}
 
-    def kinds(self, hospital=None) -> list[str]:
+    def kinds(self, hospital: Any = None) -> list[str]:
         """Kinds of the requests so far, of one hospital or of all."""
         return [kind_of(frame) for asked, frame in self.asked if hospital in {None, asked}]
 
-    def _is_lost(self, hospital, frame):
+    def _is_lost(self, hospital: Any, frame: Any) -> bool:
         return hospital in self.lost and self.lost_at in {None, kind_of(frame)}
 
-    def _answer(self, hospital, frame):
+    def _answer(self, hospital: Any, frame: Any) -> bytes:
         answer = self.agents[hospital].answer(frame)
         return answer if kind_of(frame) == "keys" else self.changed.get(hospital, answer)
 
 
 def kind_of(frame: bytes) -> str:
     """Kind of a request."""
-    return json.loads(decode_frame(frame)[0])["kind"]
+    return json.loads(decode_frame(frame)[0])["kind"]  # type: ignore[no-any-return]
 
 
 @dataclass
@@ -91,7 +92,7 @@ class World:
         return self.nodes[hospital]
 
 
-def policy(**budget) -> Policy:
+def policy(**budget: Any) -> Policy:
     rules = {"study_epsilon": 40.0, "lifetime_epsilon": 80.0, "delta": 3e-3, **budget}
     return Policy(
         budget=BudgetRules(**rules),
@@ -203,7 +204,7 @@ def patients_of(world: World, hospital: str, size: int) -> TrainingSet:
 def pipeline(world: World) -> Pipeline:
     """The release pipeline over the direct fleet."""
 
-    def act(action, release):
+    def act(action: Any, release: Any) -> None:
         actions = {"audit": collect_statements, "sign": collect_signatures}
         if action == "calibrate":
             collect_votes(world.coordinator())

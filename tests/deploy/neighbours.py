@@ -1,32 +1,34 @@
 """Neighbours of a vault: the same vault but for one patient, or for one of each kind."""
 
 import shutil
+from typing import Any
 
 import numpy as np
 
 from sonoshare_client.intake.twins import compare_new
+from sonoshare_client.node.home import NodeHome
 from sonoshare_client.node.policy_file import policy_text
 from sonoshare_client.vault.store import Vault
 from sonoshare_client.vault.stored_image import StoredImage
 from sonoshare_shared.science.phantom import simulate
 
 
-def picture(seed, label="benign", gain=1.0):
+def picture(seed: int, label: str = "benign", gain: float = 1.0) -> StoredImage:
     grey = simulate(1, seed=seed, size=128).images[0] ** gain
     return StoredImage(np.rint(255 * grey).astype(np.uint8), None, None, label, "unknown")
 
 
-def name_on(vault, *, held_out):
+def name_on(vault: Vault, *, held_out: bool) -> str:
     """A patient whom the vault's coin puts on a side."""
     names = (f"X{number}" for number in range(1000))
     return next(n for n in names if vault._keys.held_out(vault.pseudonym(n), vault.held_out_fraction) is held_out)
 
 
-def unchanged(home):
+def unchanged(home: Any) -> None:
     pass
 
 
-def one_of_every_kind(home):
+def one_of_every_kind(home: NodeHome) -> None:
     """Unknown class on either side, an unreadable image, an enormous one, a twin of somebody, one never compared."""
     with Vault(home) as vault, vault.writing() as writer:
         for seed, held_out in ((901, False), (902, True)):
@@ -46,7 +48,7 @@ def one_of_every_kind(home):
         (home.vault_path / "blobs" / blob).write_bytes(b"not sealed")
 
 
-def below_the_hospitals_own_minimum(home):
+def below_the_hospitals_own_minimum(home: Any) -> None:
     """Exactly as many as the policy asks for, and then one fewer."""
     with Vault(home) as vault, vault.writing() as writer:
         trained = [patient.pseudonym for patient in vault.patients() if not patient.held_out]
@@ -56,7 +58,7 @@ def below_the_hospitals_own_minimum(home):
         writer.forget(trained[0])
 
 
-def gone(home):
+def gone(home: NodeHome) -> None:
     shutil.rmtree(home.vault_path)
     home.vault_path.mkdir()
     (home.vault_path / "index.db").write_bytes(b"noise" * 1000)

@@ -1,7 +1,9 @@
 """What users give that cannot be right, through the real command: one line that says what and how to mend it."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -29,7 +31,7 @@ def refused(*arguments: object) -> str:
     return line
 
 
-WRONG_ROWS = {
+WRONG_ROWS: dict[str, tuple[dict[str, Any], str]] = {
     "a label outside the task": ({"label": "cystic"}, "unknown class cystic"),
     "a box outside the picture": ({"box": "20,4,30,8"}, "0.png: the box is empty or reaches outside the picture"),
     "a box of no size": ({"box": "4,4,0,8"}, "the box is empty"),
@@ -65,7 +67,7 @@ def test_rows_at_evaluate(case: str, side: str, tmp_path: Path) -> None:
     ],
 )
 def test_rows_at_ingest_are_set_aside_and_the_others_taken(row: dict[str, str], reason: str, tmp_path: Path) -> None:
-    folder = pictures(tmp_path / "in", **row)
+    folder = pictures(tmp_path / "in", **row)  # type: ignore[arg-type]
     home = tmp_path / "home"
     assert sonoshare("hospital", "init", "--home", home, "--id", "north", "--patients", 50).returncode == 0
     run = sonoshare("hospital", "ingest", folder, "--home", home, "--task", "diagnosis", "--json")
@@ -112,7 +114,9 @@ def test_a_base_of_another_architecture(verb: tuple[str, ...], tmp_path: Path) -
     ],
     ids=["half", "of another architecture"],
 )
-def test_checkpoints_at_base_train(change, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_checkpoints_at_base_train(
+    change: Callable[..., Any] | Callable[..., None], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(phantom_cache, "_SHARD", 10)
     out, work = tmp_path / "out.safetensors", tmp_path / "work"
     usual = ["base", "train", "--profile", "tiny", "--phantoms", 10, "--batch-size", 2, "--out", out, "--work", work]
@@ -150,7 +154,7 @@ def test_an_empty_list_of_conditions() -> None:
     drawn = refine(model, none, none.astype(bool), Condition.absent(0), seed=0)
     assert drawn.images.shape == drawn.masks.shape == (0, SIDE, SIDE)
     with pytest.raises((InputError, ModelError), match="conditions"):
-        refine(model, *(np.zeros((2, SIDE, SIDE), kind) for kind in (np.float32, bool)), Condition.absent(0), seed=0)
+        refine(model, *(np.zeros((2, SIDE, SIDE), kind) for kind in (np.float32, bool)), Condition.absent(0), seed=0)  # type: ignore[arg-type, misc]
 
 
 @pytest.mark.parametrize(
@@ -161,7 +165,7 @@ def test_an_empty_list_of_conditions() -> None:
         ({"classes": ["benign", "strange"]}, "knows no pathology 'strange'"),
     ],
 )
-def test_tasks_without_classes_to_draw(task: dict[str, object], message: str, trained: Path, tmp_path: Path) -> None:
+def test_tasks_without_classes_to_draw(task: dict[str, Any], message: str, trained: Path, tmp_path: Path) -> None:
     path = tmp_path / "task.json"
     path.write_text(json.dumps({"name": "own", "question": "Which?", **task}))
     options = ["--cohort", "north=100", "--delta", "1e-3", "--profile", "tiny", "--rounds", 1]

@@ -16,7 +16,7 @@ print(before, peak_resident_mib())
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems count resident memory in other units")
-def test_the_peak_counts_what_was_held_and_given_back():
+def test_the_peak_counts_what_was_held_and_given_back() -> None:
     root = Path(__file__).resolve().parents[2]
     said = subprocess.run([sys.executable, "-c", HOLD_AND_LET_GO], cwd=root, capture_output=True, text=True, check=True)
     before, peak = map(int, said.stdout.split())

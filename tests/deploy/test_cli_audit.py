@@ -4,10 +4,12 @@ import csv
 import json
 import stat
 from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
 
 from sonoshare_client.intake.ingest import ingest
 from sonoshare_client.node.home import NodeHome
@@ -21,7 +23,7 @@ from sonoshare_shared.science.phantom import simulate
 TRAINED, HELD_OUT, SYNTHETIC = 60, 40, 40
 
 
-def write_list(path, patients, folder):
+def write_list(path: Path, patients: list[str] | list[Any], folder: str) -> None:
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["image", "patient", "label"])
@@ -29,7 +31,7 @@ def write_list(path, patients, folder):
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory):
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """real/*.png with train.csv and held.csv; clean/ and leaking/ synthetic folders."""
     root = tmp_path_factory.mktemp("audit")
     for name in ("real", "clean/images", "clean/masks", "leaking"):
@@ -49,24 +51,24 @@ def world(tmp_path_factory):
     return root
 
 
-def run(world, folder, *options, train="train.csv", held_out="held.csv"):
+def run(world: Path, folder: str, *options: str, train: str = "train.csv", held_out: str = "held.csv") -> Result:
     arguments = [str(world / folder), "--train", str(world / train), "--held-out", str(world / held_out), *options]
     return CliRunner().invoke(command, arguments, standalone_mode=False)
 
 
-def result_of(done):
+def result_of(done: Result) -> Any:
     assert done.exception is None, done.exception
     return json.loads(done.stdout.strip().splitlines()[-1])
 
 
-def test_case_64_copies_in_a_folder_fail(world):
+def test_case_64_copies_in_a_folder_fail(world: Path) -> None:
     result = result_of(run(world, "leaking", "--epsilon-audit", "3", "--json"))
     assert result["verdict"] == "FAIL"
     assert result["copies"]["patients_flagged"] >= 15
     assert result["copies"]["images"] == []
 
 
-def test_clean_images_pass_and_every_promised_field_is_there(world):
+def test_clean_images_pass_and_every_promised_field_is_there(world: Path) -> None:
     options = ("--epsilon-audit", "3", "--alpha", "0.01", "--json", "--explain")
     result = result_of(run(world, "clean", *options))
     assert result["verdict"] in {"PASS", "INCONCLUSIVE"}
@@ -78,7 +80,7 @@ def test_clean_images_pass_and_every_promised_field_is_there(world):
     assert any("loss attack" in note for note in result["notes"])
 
 
-def test_case_65_too_few_patients_are_inconclusive_and_say_why(world):
+def test_case_65_too_few_patients_are_inconclusive_and_say_why(world: Path) -> None:
     result = result_of(run(world, "clean", "--json", train="few.csv"))
     assert result["verdict"] == "INCONCLUSIVE"
     assert result["epsilon"] == 0.0
@@ -86,17 +88,17 @@ def test_case_65_too_few_patients_are_inconclusive_and_say_why(world):
     assert result["copies"]["patients_flagged"] is None
 
 
-def test_the_gate_option_turns_the_verdict_into_the_exit_status(world):
+def test_the_gate_option_turns_the_verdict_into_the_exit_status(world: Path) -> None:
     assert run(world, "clean", "--gate", train="few.csv").return_value == 1
     assert run(world, "clean", train="few.csv").return_value == 0
 
 
-def charged(home):
+def charged(home: NodeHome) -> list[Any]:
     entries = ledger_overview(home, lambda: datetime.now(UTC)).entries
     return [charge.kind for charge in entries if charge.kind != "opened"]
 
 
-def test_what_cannot_be_audited_is_an_error_and_charges_nothing(world, tmp_path):
+def test_what_cannot_be_audited_is_an_error_and_charges_nothing(world: Path, tmp_path: Path) -> None:
     home = NodeHome.create(tmp_path / "node", "north")
     (world / "empty").mkdir(exist_ok=True)
     (world / "broken").mkdir(exist_ok=True)
@@ -115,7 +117,7 @@ def test_what_cannot_be_audited_is_an_error_and_charges_nothing(world, tmp_path)
     assert charged(home) == []
 
 
-def test_one_picture_under_two_names_is_noticed(world):
+def test_one_picture_under_two_names_is_noticed(world: Path) -> None:
     write_list(world / "alias.csv", ["p000"], "real")
     text = (world / "alias.csv").read_text(encoding="utf-8").replace(",p000,", ",other,")
     (world / "alias.csv").write_text(text, encoding="utf-8")
@@ -124,14 +126,14 @@ def test_one_picture_under_two_names_is_noticed(world):
     assert "a picture is in both lists" in str(done.exception)
 
 
-def test_a_hospitals_ledger_is_charged(world, tmp_path):
+def test_a_hospitals_ledger_is_charged(world: Path, tmp_path: Path) -> None:
     home = NodeHome.create(tmp_path / "node", "north")
     result = result_of(run(world, "clean", "--epsilon-audit", "2", "--home", str(home.path), "--json"))
     assert result["epsilon"] == 2.0
     assert charged(home) == ["reserved", "committed"]
 
 
-def test_own_eyes_take_no_other_files_place_and_charge_nothing(world, tmp_path):
+def test_own_eyes_take_no_other_files_place_and_charge_nothing(world: Path, tmp_path: Path) -> None:
     home = NodeHome.create(tmp_path / "node", "north")
     (tmp_path / "pairs.csv").write_text("precious")
     done = run(world, "clean", "--home", str(home.path), "--own-eyes", str(tmp_path / "pairs.csv"))
@@ -140,7 +142,7 @@ def test_own_eyes_take_no_other_files_place_and_charge_nothing(world, tmp_path):
     assert charged(home) == []
 
 
-def test_own_eyes_are_a_file_not_a_figure(world, tmp_path):
+def test_own_eyes_are_a_file_not_a_figure(world: Path, tmp_path: Path) -> None:
     done = run(world, "leaking", "--epsilon-audit", "3", "--own-eyes", str(tmp_path / "pairs.csv"), "--json")
     assert "p000" not in done.stdout
     with (tmp_path / "pairs.csv").open(encoding="utf-8") as file:
@@ -149,7 +151,7 @@ def test_own_eyes_are_a_file_not_a_figure(world, tmp_path):
     assert sum(float(row["score"]) > 0.95 for row in rows) == 25
 
 
-def test_own_eyes_can_be_a_folder_with_pictures_and_one_page(world, tmp_path):
+def test_own_eyes_can_be_a_folder_with_pictures_and_one_page(world: Path, tmp_path: Path) -> None:
     out = tmp_path / "eyes"
     done = run(world, "leaking", "--epsilon-audit", "3", "--own-eyes", str(out), "--json")
     assert "p000" not in done.stdout
@@ -164,7 +166,7 @@ def test_own_eyes_can_be_a_folder_with_pictures_and_one_page(world, tmp_path):
     assert isinstance(again.exception, InputError)
 
 
-def test_a_hospital_looks_at_a_release_beside_its_vault(world, tmp_path):
+def test_a_hospital_looks_at_a_release_beside_its_vault(world: Path, tmp_path: Path) -> None:
     rows = ["image,patient,label", *(f"real/p{i:03d}.png,p{i:03d},benign" for i in range(12))]
     (world / "labels.csv").write_text("\n".join(rows) + "\n")
     home = NodeHome.create(tmp_path / "node", "north")

@@ -4,6 +4,7 @@ import errno
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -26,8 +27,8 @@ from sonoshare_shared.science.model.conditions import ABSENT
 from sonoshare_shared.science.model.public_images import read_public_images
 
 
-def last_line(output: str) -> dict[str, object]:
-    fields: dict[str, object] = json.loads(output.strip().splitlines()[-1])
+def last_line(output: str) -> dict[str, Any]:
+    fields: dict[str, Any] = json.loads(output.strip().splitlines()[-1])
     return fields
 
 
@@ -62,12 +63,12 @@ def test_train_on_public_pictures_names_them_by_digest(tmp_path: Path, monkeypat
     monkeypatch.setattr(phantom_cache, "_SHARD", 10)
     folder, out = pictures(tmp_path / "public", box=""), tmp_path / "base.safetensors"
 
-    def trained(steps: int, work: str, out: Path = out) -> dict[str, object]:
+    def trained(steps: int, work: str, out: Path = out) -> dict[str, Any]:
         usual = ["train", "--profile", "tiny", "--batch-size", "4", "--phantoms", "10", "--out", str(out), "--json"]
         arguments = [*usual, "--data", str(folder), "--steps", str(steps), "--work", str(tmp_path / work)]
         CliRunner().invoke(command, arguments, catch_exceptions=False)
         info = CliRunner().invoke(command, ["info", "--profile", "tiny", "--file", str(out), "--json"])
-        origin: dict[str, object] = last_line(info.stdout)["origin"]
+        origin: dict[str, Any] = last_line(info.stdout)["origin"]
         return origin
 
     said = trained(2, "work")["data"]
@@ -94,7 +95,7 @@ def test_a_full_disk_is_one_line_and_the_same_command_goes_on(tmp_path: Path, mo
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with monkeypatch.context() as patch:
-        patch.setattr(durable.os, "fsync", full)
+        patch.setattr(durable.os, "fsync", full)  # type: ignore[attr-defined]
         run = sonoshare(*usual, "--steps", 2)
     assert run.returncode == 1
     assert run.errors == ["error: No space left on device (make room, then run the same command again)"]

@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -37,11 +38,11 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def create(home: Path, name: str, *arguments: str) -> dict[str, object]:
+def create(home: Path, name: str, *arguments: str) -> dict[str, Any]:
     usual = ["--cohort", "north=100", "--delta", "1e-3", "--profile", "tiny", "--rounds", "1", "--json"]
     called = ["study", "create", "--home", str(home), "--name", name, *usual, *arguments]
     result = CliRunner().invoke(command, called, catch_exceptions=False)
-    fields: dict[str, object] = json.loads(result.stdout.splitlines()[-1])
+    fields: dict[str, Any] = json.loads(result.stdout.splitlines()[-1])
     return fields
 
 
@@ -104,7 +105,12 @@ def test_how_far_phantoms_are_refined_is_the_coordinators_choice(home: Path) -> 
 
 
 def test_votes_are_proposed_where_a_ballot_ships() -> None:
-    settings = {"audit": terms.audit_policy(1.0, 0.6, 0.97, 0.001), "epsilon": 8.0, "delta": 1e-3, "rounds": 1}
+    settings: dict[str, Any] = {
+        "audit": terms.audit_policy(1.0, 0.6, 0.97, 0.001),
+        "epsilon": 8.0,
+        "delta": 1e-3,
+        "rounds": 1,
+    }
     shipped = terms.study_terms(
         "s", terms.DIAGNOSIS, {"north": 100}, local_steps=1, images=10, profile="small", **settings
     )
@@ -145,7 +151,7 @@ def test_what_is_not_there_is_refused_before_anything_is_written(
 def test_terms_out_of_range_are_refused_in_one_line_before_the_accounting(
     home: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, str], message: str
 ) -> None:
-    def never(*_args: object, **_options: object) -> float:
+    def never(*_args: object, **_options: Any) -> float:
         raise AssertionError("minutes of accounting for terms that no plan can hold")
 
     monkeypatch.setattr(studies, "noise_multiplier_for", never)

@@ -3,12 +3,16 @@
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from contextlib import closing
 from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
 from tests.deploy import command
+from tests.deploy.command import Run
 
 from sonoshare_client.agent.node import Node
 from sonoshare_client.node.home import NodeHome
@@ -26,25 +30,25 @@ from sonoshare_shared.science.phantom import simulate
 from sonoshare_shared.science.phantom.dicom_study import write_studies
 
 
-def sonoshare(*arguments, stdin=""):
+def sonoshare(*arguments: str | Path, stdin: str = "") -> Run:
     return command.sonoshare("hospital", *arguments, stdin=stdin)
 
 
-def result_of(*arguments, stdin=""):
+def result_of(*arguments: Any, stdin: str = "") -> Any:
     run = sonoshare(*arguments, "--json", stdin=stdin)
     assert run.returncode == 0, run.stderr
     return json.loads(run.stdout.splitlines()[-1])
 
 
 @pytest.fixture(scope="module")
-def studies(tmp_path_factory):
+def studies(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("studies") / "in"
     write_studies(folder, patients=12, seed=3, size=128)
     return folder
 
 
 @pytest.fixture(scope="module")
-def home(studies, tmp_path_factory):
+def home(studies: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("node") / "home"
     made = result_of("init", "--home", path, "--id", "north", "--patients", "50")
     assert set(made) == {"id", "identity_public_key", "node_public_key"}
@@ -55,13 +59,13 @@ def home(studies, tmp_path_factory):
     return path
 
 
-def test_ingest_again_finds_duplicates_only(home, studies):
+def test_ingest_again_finds_duplicates_only(home: Path, studies: Path) -> None:
     report = result_of("ingest", studies, "--home", home, "--labels", studies / "labels.csv")
     assert (report["accepted"], report["patients"]) == (0, 12)
     assert report["duplicates"] >= 12
 
 
-def test_ingest_for_people_names_what_was_set_aside(home, studies, tmp_path):
+def test_ingest_for_people_names_what_was_set_aside(home: Path, studies: Path, tmp_path: Path) -> None:
     (tmp_path / "junk.dcm").write_bytes(b"junk")
     (tmp_path / "labels.csv").write_text("image,patient,label\njunk.dcm,Ann Secret,benign\n")
     run = sonoshare("ingest", tmp_path, "--home", home)
@@ -71,7 +75,7 @@ def test_ingest_for_people_names_what_was_set_aside(home, studies, tmp_path):
     assert "Secret" not in run.stdout + run.stderr
 
 
-def test_review_status_and_ledger_have_their_fields(home, tmp_path):
+def test_review_status_and_ledger_have_their_fields(home: Path, tmp_path: Path) -> None:
     images = result_of("review", "--home", home, "--out", tmp_path / "out")["images"]
     status = result_of("status", "--home", home)
     assert set(status) == {"patients", "held_out", "images", "twins", "held_back", "studies", "budget", "connection"}
@@ -86,7 +90,7 @@ def test_review_status_and_ledger_have_their_fields(home, tmp_path):
         assert sonoshare(noun, "--home", home).returncode == 0
 
 
-def test_twins_are_listed_drawn_and_decided(tmp_path):
+def test_twins_are_listed_drawn_and_decided(tmp_path: Path) -> None:
     picture = simulate(1, seed=4, size=128).images[0]
     for name, image in (("a", picture), ("b", picture**0.7)):
         save_png(tmp_path / f"{name}.png", image)
@@ -109,7 +113,7 @@ def test_twins_are_listed_drawn_and_decided(tmp_path):
     assert "two people" in sonoshare("twins", "--home", path).stdout
 
 
-def test_a_ledger_that_is_not_intact_exits_1(studies, tmp_path):
+def test_a_ledger_that_is_not_intact_exits_1(studies: Path, tmp_path: Path) -> None:
     path = tmp_path / "home"
     result_of("init", "--home", path, "--id", "north")
     result_of("ledger", "--home", path)
@@ -123,7 +127,7 @@ def test_a_ledger_that_is_not_intact_exits_1(studies, tmp_path):
 
 
 @pytest.mark.parametrize("left", [None, b""])
-def test_a_ledger_that_is_gone_is_not_made_anew(member, left):
+def test_a_ledger_that_is_gone_is_not_made_anew(member: tuple[Path, Path], left: bytes | None) -> None:
     root = (member[1].parent / "root.pub").read_text().strip()
     result_of("enrol", "--home", member[0], "--roster", member[1], "--root-key", root)
     path = NodeHome.open(member[0]).ledger_path
@@ -140,7 +144,7 @@ def test_a_ledger_that_is_gone_is_not_made_anew(member, left):
     assert path.exists() == (left is not None)
 
 
-def test_an_export_takes_no_other_files_place(member):
+def test_an_export_takes_no_other_files_place(member: tuple[Path, Path]) -> None:
     key = member[0] / "identity.key"
     before = key.read_bytes()
     run = sonoshare("ledger", "--home", member[0], "--export", key)
@@ -148,7 +152,7 @@ def test_an_export_takes_no_other_files_place(member):
     assert run.errors == ["error: identity.key exists (give the name of a new file)"]
 
 
-def test_init_prints_both_keys_that_the_coordinator_needs(tmp_path):
+def test_init_prints_both_keys_that_the_coordinator_needs(tmp_path: Path) -> None:
     run = sonoshare("init", "--home", tmp_path / "node", "--id", "north")
     home = NodeHome.open(tmp_path / "node")
     for key in (home.identity().public.hex, home.node_public_key):
@@ -156,7 +160,7 @@ def test_init_prints_both_keys_that_the_coordinator_needs(tmp_path):
 
 
 @pytest.fixture
-def member(tmp_path):
+def member(tmp_path: Path) -> tuple[Path, Path]:
     """A node with one charge, and the signed roster of a consortium that admitted it."""
     node = NodeHome.create(tmp_path / "node", "north")
     with closing(open_ledger(node, node.identity(), lambda: datetime.now(UTC))) as ledger:
@@ -167,7 +171,7 @@ def member(tmp_path):
     return node.path, coordinator.roster_path
 
 
-def test_an_exported_ledger_is_verified_by_anybody_with_the_roster(member, tmp_path):
+def test_an_exported_ledger_is_verified_by_anybody_with_the_roster(member: tuple[Path, Path], tmp_path: Path) -> None:
     home, roster = member
     head = result_of("ledger", "--home", home, "--export", tmp_path / "ledger.json")["head"]
     outcome = CliRunner().invoke(cli, ["verify", str(tmp_path / "ledger.json"), "--roster", str(roster), "--json"])
@@ -177,7 +181,7 @@ def test_an_exported_ledger_is_verified_by_anybody_with_the_roster(member, tmp_p
     assert 0.49 < verified["epsilon_lifetime"] <= 0.5
 
 
-def cheaper(body):
+def cheaper(body: Any) -> str:
     return json.dumps(json.loads(body) | {"epsilon_lifetime": 0.1}, separators=(",", ":"))
 
 
@@ -192,7 +196,9 @@ def cheaper(body):
         lambda export: export.update(hospital="south"),
     ],
 )
-def test_a_changed_export_is_not_verified_and_names_the_cause(member, tmp_path, change):
+def test_a_changed_export_is_not_verified_and_names_the_cause(
+    member: tuple[Path, Path], tmp_path: Path, change: Callable[..., Any]
+) -> None:
     home, roster = member
     result_of("ledger", "--home", home, "--export", tmp_path / "ledger.json")
     export = json.loads((tmp_path / "ledger.json").read_text())
@@ -203,7 +209,7 @@ def test_a_changed_export_is_not_verified_and_names_the_cause(member, tmp_path, 
     assert outcome.exception.cause == "ledger"
 
 
-def test_policy_is_shown_and_a_wrong_file_exits_1(tmp_path):
+def test_policy_is_shown_and_a_wrong_file_exits_1(tmp_path: Path) -> None:
     path = tmp_path / "home"
     result_of("init", "--home", path, "--id", "north")
     shown = result_of("policy", "show", "--home", path)
@@ -215,7 +221,7 @@ def test_policy_is_shown_and_a_wrong_file_exits_1(tmp_path):
     assert "lifetime_epsilon" in run.stderr
 
 
-def test_forget_removes_patients_named_on_standard_input(studies, tmp_path):
+def test_forget_removes_patients_named_on_standard_input(studies: Path, tmp_path: Path) -> None:
     path = tmp_path / "home"
     result_of("init", "--home", path, "--id", "north")
     result_of("ingest", studies, "--home", path)
@@ -245,7 +251,11 @@ def test_forget_removes_patients_named_on_standard_input(studies, tmp_path):
         ("policy", "check", "{tmp}/no-plan.json", "--home", "{home}"),
     ],
 )
-def test_every_failure_is_one_line_and_exit_1(arguments, home, tmp_path):
+def test_every_failure_is_one_line_and_exit_1(
+    arguments: tuple[str, str, str, str, str] | tuple[str, str, str, str] | tuple[str, str, str],
+    home: Path,
+    tmp_path: Path,
+) -> None:
     (tmp_path / "something").touch()
     run = sonoshare(*(argument.format(tmp=tmp_path, home=home) for argument in arguments))
     assert run.returncode == 1
@@ -254,7 +264,7 @@ def test_every_failure_is_one_line_and_exit_1(arguments, home, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["something"]
 
 
-def test_help_is_fast_and_needs_no_imaging():
+def test_help_is_fast_and_needs_no_imaging() -> None:
     listed = "import sys; sys.argv = ['sonoshare', 'hospital', '--help']; from sonoshare_deploy.cli.main import main\n"
     check = "try:\n main()\nexcept SystemExit: print({'numpy', 'pydicom', 'torch', 'cryptography'} & set(sys.modules))"
     run = subprocess.run([sys.executable, "-c", listed + check], capture_output=True, text=True, check=True, timeout=60)
@@ -262,12 +272,12 @@ def test_help_is_fast_and_needs_no_imaging():
     assert "ingest" in run.stdout
 
 
-def test_usage_errors_exit_2():
+def test_usage_errors_exit_2() -> None:
     assert sonoshare("ingest").returncode == 2
     assert sonoshare("dance").returncode == 2
 
 
-def test_the_ledger_can_be_drawn(tmp_path):
+def test_the_ledger_can_be_drawn(tmp_path: Path) -> None:
     runner = CliRunner()
     assert runner.invoke(cli, ["hospital", "init", "--home", str(tmp_path / "n"), "--id", "north"]).exit_code == 0
     picture = tmp_path / "ledger.png"

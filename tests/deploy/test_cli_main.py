@@ -2,6 +2,8 @@
 
 import subprocess
 import sys
+from pathlib import Path
+from subprocess import CompletedProcess
 
 import pytest
 from tests.deploy.command import sonoshare
@@ -9,7 +11,7 @@ from tests.deploy.command import sonoshare
 from sonoshare_deploy.cli.main import EXTRAS, NOUNS
 
 
-def without(package, *arguments):
+def without(package: str, *arguments: str) -> CompletedProcess[str]:
     """Run ``sonoshare`` where a package is not installed."""
     script = (
         f"import sys; sys.modules[{package!r}] = None; sys.argv = ['sonoshare', *sys.argv[1:]]\n"
@@ -32,20 +34,20 @@ def without(package, *arguments):
         ("dp_accounting", ["plan", "--patients", "100", "--epsilon", "3", "--delta", "1e-4"]),
     ],
 )
-def test_a_missing_extra_is_named_in_one_line(package, arguments):
+def test_a_missing_extra_is_named_in_one_line(package: str, arguments: list[str]) -> None:
     run = without(package, *arguments)
     assert run.returncode == 1
     assert run.stderr == f"error: {package} is not installed (pip install 'sonoshare[{EXTRAS[arguments[0]]}]')\n"
 
 
 @pytest.mark.parametrize("noun", sorted(NOUNS.keys() - EXTRAS.keys()))
-def test_a_researcher_s_commands_need_neither_numpy_nor_torch(noun):
+def test_a_researcher_s_commands_need_neither_numpy_nor_torch(noun: str) -> None:
     for package in ("numpy", "torch"):
         assert without(package, noun, "--help").returncode == 0
 
 
 @pytest.mark.parametrize("place", ["none/plan.png", "file/plan.png", "folder.png"])
-def test_a_path_that_cannot_be_written_is_named_in_one_line(tmp_path, place):
+def test_a_path_that_cannot_be_written_is_named_in_one_line(tmp_path: Path, place: str) -> None:
     (tmp_path / "file").write_text("kept")
     (tmp_path / "folder.png").mkdir()
     out = tmp_path / place

@@ -5,10 +5,11 @@ import logging
 import os
 import stat
 import sys
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from tests.deploy.in_process import copied
+from tests.deploy.in_process import World, copied
 
 from sonoshare_client.agent.slots import SystemTiming
 from sonoshare_client.courier.supernode import Connection
@@ -50,7 +51,7 @@ print(json.dumps({
 
 
 @pytest.fixture
-def home(pristine, tmp_path):
+def home(pristine: World, tmp_path: Path) -> NodeHome:
     """A node whose vault key lies in its own folder, as it does unless somebody asks otherwise."""
     place = copied(pristine, tmp_path / "world").nodes["north"].home.path
     place.chmod(0o700)
@@ -61,7 +62,7 @@ def home(pristine, tmp_path):
 
 
 @pytest.fixture
-def connection(home, tmp_path):
+def connection(home: NodeHome, tmp_path: Path) -> Connection:
     certificate = tmp_path / "ca.crt"
     certificate.write_text("a certificate")
     certificate.chmod(0o600)  # even where only the owner may read it
@@ -70,7 +71,9 @@ def connection(home, tmp_path):
 
 @as_root
 @pytest.mark.skipif(not os.path.exists(SYSTEM_PYTHON), reason="needs a Python that every user may run")  # noqa: PTH110
-def test_the_couriers_user_reaches_the_agent_and_nothing_that_the_agent_keeps(home, connection):
+def test_the_couriers_user_reaches_the_agent_and_nothing_that_the_agent_keeps(
+    home: NodeHome, connection: Connection
+) -> None:
     user, timing = courier_user(NOBODY, home), SystemTiming()
     with own_place(connection, user) as place, Supervisor(home.state_path / "logs") as supervisor:
         start_agent(home, place, timing, group_access=False)
@@ -95,7 +98,9 @@ def test_the_couriers_user_reaches_the_agent_and_nothing_that_the_agent_keeps(ho
 
 
 @as_root
-def test_a_user_who_cannot_run_the_programs_is_told_so(home, monkeypatch, tmp_path):
+def test_a_user_who_cannot_run_the_programs_is_told_so(
+    home: NodeHome, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     user = courier_user(NOBODY, home)
     monkeypatch.setattr(sys, "executable", SYSTEM_PYTHON)
     require_runnable(user, "import json")
@@ -110,7 +115,7 @@ def test_a_user_who_cannot_run_the_programs_is_told_so(home, monkeypatch, tmp_pa
 
 
 @as_root
-def test_a_user_who_could_read_the_key_is_refused(home):
+def test_a_user_who_could_read_the_key_is_refused(home: NodeHome) -> None:
     with pytest.raises(InputError, match="no user 'nosuchuser'"):
         courier_user("nosuchuser", home)
     with pytest.raises(InputError, match="'root' can read"):
@@ -125,13 +130,13 @@ def test_a_user_who_could_read_the_key_is_refused(home):
         courier_user(NOBODY, home)
 
 
-def test_without_root_there_is_no_other_user(home, monkeypatch):
+def test_without_root_there_is_no_other_user(home: NodeHome, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     with pytest.raises(InputError, match="only root"):
         courier_user(NOBODY, home)
 
 
-def test_a_courier_of_its_own_goes_with_no_part_alone(tmp_path):
+def test_a_courier_of_its_own_goes_with_no_part_alone(tmp_path: Path) -> None:
     certificate = tmp_path / "ca.crt"
     certificate.touch()
     asked = ["--superlink", "localhost:1", "--root-certificate", str(certificate), "--courier-user", NOBODY]
@@ -140,7 +145,7 @@ def test_a_courier_of_its_own_goes_with_no_part_alone(tmp_path):
     assert "leave out --only" in run.output
 
 
-def test_the_nodes_own_log_says_how_the_vault_stands(home, caplog):
+def test_the_nodes_own_log_says_how_the_vault_stands(home: NodeHome, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO):
         log_vault(home)
     assert "trained and" in caplog.text

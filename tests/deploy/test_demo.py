@@ -7,6 +7,11 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from pathlib import Path
+from signal import Signals
+from subprocess import Popen
+from typing import Any
 
 import psutil
 import pytest
@@ -22,29 +27,31 @@ from sonoshare_deploy.demo.journey import DemoSettings, Journey, require_room, s
 from sonoshare_deploy.demo.memory import PeakMemory
 from sonoshare_deploy.processes import Supervisor
 from sonoshare_shared.errors import InputError, SonoShareError
-from sonoshare_shared.science.labels import read_labels
+from sonoshare_shared.science.labels import LabelTable, read_labels
 from sonoshare_shared.science.phantom.dicom_study import write_studies
 
 COMMAND = [sys.executable, "-m", "sonoshare_deploy.cli.main"]
 
 
-def table(tmp_path, rows, header="image,patient,label,device,hospital"):
+def table(tmp_path: Path, rows: list[Any], header: str = "image,patient,label,device,hospital") -> LabelTable:
     for row in rows:
         Image.new("L", (8, 8)).save(tmp_path / row.split(",")[0])
     (tmp_path / "labels.csv").write_text("\n".join([header, *rows]) + "\n")
     return read_labels(tmp_path)
 
 
-def many(count, device=lambda i: "", hospital=lambda i: ""):
+def many(
+    count: int, device: Callable[..., str] = lambda i: "", hospital: Callable[..., str] = lambda i: ""
+) -> list[Any]:
     return [f"{i}.png,p{i},{'benign' if i % 2 else 'malignant'},{device(i)},{hospital(i)}" for i in range(count)]
 
 
-def test_rows_go_to_the_hospital_that_they_name(tmp_path):
+def test_rows_go_to_the_hospital_that_they_name(tmp_path: Path) -> None:
     rows = many(50, hospital=lambda i: "St. Ann" if i < 30 else "Nord")
     assert {c.hospital: c.patients for c in cohorts_of(table(tmp_path, rows), 3)} == {"st-ann": 30, "nord": 20}
 
 
-def test_without_names_the_largest_scanners_make_hospitals_and_the_rest_make_the_last(tmp_path):
+def test_without_names_the_largest_scanners_make_hospitals_and_the_rest_make_the_last(tmp_path: Path) -> None:
     rows = many(90, device=lambda i: "A" if i < 40 else "B" if i < 65 else f"C{i % 2}")
     cohorts = cohorts_of(table(tmp_path, rows), 3)
     assert {c.hospital: c.patients for c in cohorts} == {"north": 40, "south": 25, "west": 25}
@@ -52,16 +59,16 @@ def test_without_names_the_largest_scanners_make_hospitals_and_the_rest_make_the
     assert scanners_of(cohorts, 2) == ("A", "B")
 
 
-def test_without_devices_patients_take_turns(tmp_path):
+def test_without_devices_patients_take_turns(tmp_path: Path) -> None:
     assert [c.patients for c in cohorts_of(table(tmp_path, many(60)), 3)] == [20, 20, 20]
 
 
-def test_a_hospital_with_too_few_patients_is_refused(tmp_path):
+def test_a_hospital_with_too_few_patients_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="20 are the least"):
         cohorts_of(table(tmp_path, many(30)), 3)
 
 
-def test_the_declared_cohort_is_round_and_delta_is_below_its_inverse(tmp_path):
+def test_the_declared_cohort_is_round_and_delta_is_below_its_inverse(tmp_path: Path) -> None:
     assert [nominal_cohort(n) for n in (26, 220, 488)] == [10, 160, 350]
     cohorts = cohorts_of(table(tmp_path, many(120)), 2)
     assert 0.05 / 40 < study_delta(cohorts) <= 0.1 / 40
@@ -83,7 +90,9 @@ def test_the_declared_cohort_is_round_and_delta_is_below_its_inverse(tmp_path):
         ),
     ],
 )
-def test_bad_data_gives_one_line_and_leaves_nothing_half_written(tmp_path, make, named):
+def test_bad_data_gives_one_line_and_leaves_nothing_half_written(
+    tmp_path: Path, make: Callable[..., Any], named: str
+) -> None:
     (tmp_path / "data").mkdir()
     work = tmp_path / "work"
     outcome = CliRunner().invoke(
@@ -96,14 +105,14 @@ def test_bad_data_gives_one_line_and_leaves_nothing_half_written(tmp_path, make,
     assert not work.exists() or list(work.iterdir()) == []
 
 
-def with_csv(folder, text, images=()):
+def with_csv(folder: Any, text: str, images: tuple[str] | tuple[()] = ()) -> Any:
     for name in ("a.png", *images):
         Image.new("L", (8, 8)).save(folder / name)
     (folder / "labels.csv").write_text(text)
     return folder
 
 
-def test_a_folder_in_use_and_a_full_disk_are_refused(tmp_path, monkeypatch):
+def test_a_folder_in_use_and_a_full_disk_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "used").mkdir()
     (tmp_path / "used" / "file").touch()
     with pytest.raises(InputError, match="not empty"):
@@ -113,7 +122,7 @@ def test_a_folder_in_use_and_a_full_disk_are_refused(tmp_path, monkeypatch):
         require_room(tmp_path / "new")
 
 
-def test_a_busy_port_is_refused_before_anything_is_written(tmp_path):
+def test_a_busy_port_is_refused_before_anything_is_written(tmp_path: Path) -> None:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen()
@@ -125,7 +134,7 @@ def test_a_busy_port_is_refused_before_anything_is_written(tmp_path):
     assert not work.exists()
 
 
-def test_an_unreadable_image_is_set_aside_with_its_reason_and_the_rest_is_taken_in(tmp_path):
+def test_an_unreadable_image_is_set_aside_with_its_reason_and_the_rest_is_taken_in(tmp_path: Path) -> None:
     folder = write_studies(tmp_path / "data", patients=40, seed=1, hospitals=["only"], size=96).parent
     rows = (folder / "labels.csv").read_text().splitlines()
     broken = rows[1].split(",")[0]
@@ -141,7 +150,7 @@ def test_an_unreadable_image_is_set_aside_with_its_reason_and_the_rest_is_taken_
         assert sum(len(patient.images) for patient in vault.patients()) == len(rows) - 2
 
 
-def test_peak_memory_counts_children_and_no_page_twice():
+def test_peak_memory_counts_children_and_no_page_twice() -> None:
     holds = "import sys; block = bytearray(96 << 20); print('ready', flush=True); sys.stdin.read()"
     with PeakMemory() as peak:
         before = peak.mib
@@ -155,7 +164,7 @@ def test_peak_memory_counts_children_and_no_page_twice():
     assert 96 < peak.mib <= peak.resident_mib
 
 
-def started(arguments, folder):
+def started(arguments: list[Any], folder: Path) -> Popen[bytes]:
     """Start a command whose output goes to files in the folder."""
     with (folder / "stdout").open("w") as out, (folder / "stderr").open("w") as err:
         return subprocess.Popen(
@@ -163,21 +172,21 @@ def started(arguments, folder):
         )
 
 
-def descendants(pid):
+def descendants(pid: int) -> Any:
     try:
         return psutil.Process(pid).children(recursive=True)
     except psutil.NoSuchProcess:
         return []
 
 
-def gone(processes, seconds=30):
+def gone(processes: Any, seconds: int = 30) -> Any:
     _, alive = psutil.wait_procs(processes, timeout=seconds)
     return alive == []
 
 
 @pytest.mark.xdist_group("processes")
 @pytest.mark.processes
-def test_the_whole_journey_with_real_processes(tmp_path):
+def test_the_whole_journey_with_real_processes(tmp_path: Path) -> None:
     """A release is published and verified, or honestly refused; nothing is left behind either way."""
     work = tmp_path / "w"
     arguments = ["demo", "--profile", "tiny", "--rounds", "1", "--images", "32", "--hospitals", "2"]
@@ -213,7 +222,7 @@ def test_the_whole_journey_with_real_processes(tmp_path):
 @pytest.mark.xdist_group("processes")
 @pytest.mark.processes
 @pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGKILL])
-def test_no_process_is_left_whatever_ends_the_demonstration(tmp_path, end):
+def test_no_process_is_left_whatever_ends_the_demonstration(tmp_path: Path, end: Signals) -> None:
     """A termination signal (which ends it as Ctrl-C does) and a kill, while SuperLink, agent and courier run."""
     write_studies(tmp_path / "data", patients=40, seed=1, hospitals=["only"], size=96)
     options = ["--profile", "tiny", "--rounds", "50", "--images", "32", "--data", str(tmp_path / "data")]

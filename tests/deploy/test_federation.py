@@ -5,10 +5,12 @@ import errno
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partialmethod
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
 from safetensors.numpy import load, save
 from tests.deploy.in_process import HOSPITALS, NOMINAL, World, copied, kind_of, pipeline, policy
 
@@ -41,20 +43,20 @@ from sonoshare_shared.protocol.views import verified_view
 
 
 @pytest.fixture
-def world(pristine, tmp_path):
+def world(pristine: World, tmp_path: Path) -> World:
     return copied(pristine, tmp_path / "world")
 
 
-def events(world, kind):
+def events(world: World, kind: str) -> list[Any]:
 
     return [event for event in world.study.events() if event["kind"] == kind]
 
 
-def reply_of(frame):
+def reply_of(frame: bytes) -> Reply:
     return Reply.from_bytes(decode_frame(frame)[0])
 
 
-def test_a_study_trains_charges_and_logs_every_model(world):
+def test_a_study_trains_charges_and_logs_every_model(world: World) -> None:
     before = load(world.study.adapter())
     rounds.train(world.coordinator())
     after = load(world.study.adapter())
@@ -71,7 +73,7 @@ def test_a_study_trains_charges_and_logs_every_model(world):
         assert 0 < node.ledger.spent(study=plan.study).epsilon <= 30.0
 
 
-def test_cases_31_and_40_the_same_request_gets_the_same_result_and_no_second_charge(world):
+def test_cases_31_and_40_the_same_request_gets_the_same_result_and_no_second_charge(world: World) -> None:
     rounds.train(world.coordinator())
     hospital, frame = next((h, f) for h, f in world.fleet.asked if b'"train"' in f)
     first = result_of(world.fleet.agents[hospital].answer(_again(world, hospital, frame)))
@@ -82,7 +84,7 @@ def test_cases_31_and_40_the_same_request_gets_the_same_result_and_no_second_cha
     assert len(restarted.ledger.entries()) == spent
 
 
-def test_a_result_is_stored_once_and_what_was_seen_is_signed_anew_each_time(world):
+def test_a_result_is_stored_once_and_what_was_seen_is_signed_anew_each_time(world: World) -> None:
     rounds.train(world.coordinator())
     hospital, frame = next((h, f) for h, f in world.fleet.asked if b'"train"' in f)
     roster, size = world.home.roster, len(world.home.log())
@@ -95,7 +97,7 @@ def test_a_result_is_stored_once_and_what_was_seen_is_signed_anew_each_time(worl
     assert seen.view.result == sha256_hex(_payload(answer.envelope))
 
 
-def test_case_31_another_adapter_for_a_round_that_was_trained_is_refused(world):
+def test_case_31_another_adapter_for_a_round_that_was_trained_is_refused(world: World) -> None:
     rounds.train(world.coordinator())
     hospital = HOSPITALS[0]
     spent = len(world.nodes[hospital].ledger.entries())
@@ -108,7 +110,7 @@ def test_case_31_another_adapter_for_a_round_that_was_trained_is_refused(world):
     assert len(world.nodes[hospital].ledger.entries()) == spent
 
 
-def test_case_35_a_model_that_the_log_does_not_show_is_refused_before_any_charge(world):
+def test_case_35_a_model_that_the_log_does_not_show_is_refused_before_any_charge(world: World) -> None:
     coordinator = first_step(world)
     other = save({name: tensor + 1 for name, tensor in load(world.study.adapter()).items()})
     answer = world.fleet.agents["north"].answer(_train_frame(coordinator, "north", other, 1))
@@ -118,7 +120,7 @@ def test_case_35_a_model_that_the_log_does_not_show_is_refused_before_any_charge
     assert len(world.nodes["north"].ledger.entries()) == 1
 
 
-def test_case_35_a_forked_log_is_refused(world):
+def test_case_35_a_forked_log_is_refused(world: World) -> None:
     rounds.train(world.coordinator())
     log = world.home.path / "log.jsonl"
     lines = log.read_bytes().splitlines(keepends=True)
@@ -131,7 +133,7 @@ def test_case_35_a_forked_log_is_refused(world):
         settle(coordinator, len(coordinator.log))
 
 
-def test_case_38_a_lost_hospital_leaves_the_round_open_and_the_study_resumes(world):
+def test_case_38_a_lost_hospital_leaves_the_round_open_and_the_study_resumes(world: World) -> None:
     world.fleet.lost, world.fleet.lost_at = {"south"}, "train"
     with pytest.raises(FederationError, match="1 of 2"):
         rounds.train(world.coordinator())
@@ -145,7 +147,7 @@ def test_case_38_a_lost_hospital_leaves_the_round_open_and_the_study_resumes(wor
     assert purposes == ["training round 1", "training round 2"]
 
 
-def test_introductions_are_asked_for_only_where_something_is_missing(world):
+def test_introductions_are_asked_for_only_where_something_is_missing(world: World) -> None:
     rounds.train(world.coordinator())
     # Twice at the start, to learn the challenges and to have them answered; the replies of a round serve the next.
     assert world.fleet.kinds("north") == ["keys", "keys", "train", "train"]
@@ -155,7 +157,7 @@ def test_introductions_are_asked_for_only_where_something_is_missing(world):
     assert world.fleet.kinds("north")[4:] == ["keys", "audit"]
 
 
-def test_what_is_seen_adds_little_to_an_exchange(world):
+def test_what_is_seen_adds_little_to_an_exchange(world: World) -> None:
     rounds.run_round(world.coordinator(), 1)
     views = world.home.views()
     assert set(views) == set(HOSPITALS)
@@ -165,7 +167,7 @@ def test_what_is_seen_adds_little_to_an_exchange(world):
     assert all(len(line) < 1024 for line in heads)
 
 
-def test_a_hospital_that_was_started_again_is_introduced_and_asked_once_more_in_the_same_round(world):
+def test_a_hospital_that_was_started_again_is_introduced_and_asked_once_more_in_the_same_round(world: World) -> None:
     coordinator = world.coordinator()
     rounds.run_round(coordinator, 1)
     world.reopen("north")
@@ -182,7 +184,9 @@ def test_a_hospital_that_was_started_again_is_introduced_and_asked_once_more_in_
     assert {event["hospital"] for event in events(world, "update") if event["round"] == 2} == set(HOSPITALS)
 
 
-def test_a_hospital_that_lacks_more_of_the_log_than_one_request_holds_is_brought_up_in_several(world, monkeypatch):
+def test_a_hospital_that_lacks_more_of_the_log_than_one_request_holds_is_brought_up_in_several(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(introduction, "MAX_PART_ENTRIES", 3)
     monkeypatch.setattr(TransparencyLog, "part", partialmethod(TransparencyLog.part, at_most=3))
     coordinator = world.coordinator()
@@ -192,7 +196,7 @@ def test_a_hospital_that_lacks_more_of_the_log_than_one_request_holds_is_brought
     assert [node.log.size for node in world.nodes.values()] == [10, 10]
 
 
-def test_a_line_of_the_event_log_that_was_cut_costs_itself_alone(world):
+def test_a_line_of_the_event_log_that_was_cut_costs_itself_alone(world: World) -> None:
     study = world.study
     study.event("first")
     log = study.path / "events.jsonl"
@@ -201,8 +205,10 @@ def test_a_line_of_the_event_log_that_was_cut_costs_itself_alone(world):
     assert [event["kind"] for event in study.events()][-2:] == ["first", "second"]
 
 
-def test_case_39_a_server_killed_between_aggregate_and_commit_completes_once(world, monkeypatch):
-    def killed(*_args):
+def test_case_39_a_server_killed_between_aggregate_and_commit_completes_once(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*_args: Any) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
@@ -217,7 +223,7 @@ def test_case_39_a_server_killed_between_aggregate_and_commit_completes_once(wor
 
 
 @pytest.mark.parametrize("kind", ["garbage", "of another round"])
-def test_cases_31_and_32_an_unusable_reply_is_left_out_and_noted(world, kind):
+def test_cases_31_and_32_an_unusable_reply_is_left_out_and_noted(world: World, kind: str) -> None:
     rounds.run_round(world.coordinator(), 1)
     first = next(frame for hospital, frame in world.fleet.asked if hospital == "south" and b'"train"' in frame)
     replayed = world.fleet.agents["south"].answer(_again(world, "south", first))
@@ -229,7 +235,9 @@ def test_cases_31_and_32_an_unusable_reply_is_left_out_and_noted(world, kind):
 
 
 @pytest.mark.parametrize("quorum", [1, 2])
-def test_case_33_an_update_scaled_up_is_refused_whole_and_the_round_goes_on_if_the_quorum_allows(world, quorum):
+def test_case_33_an_update_scaled_up_is_refused_whole_and_the_round_goes_on_if_the_quorum_allows(
+    world: World, quorum: int
+) -> None:
     """One of two hospitals multiplies its update by a thousand million, and signs it."""
     plan, adapter = world.study.plan, world.study.adapter()
     plan = plan.model_copy(update={"study": f"quorum-{quorum}", "quorum": quorum})
@@ -255,13 +263,13 @@ class Scaling:
     hospital: str
     factor: float
 
-    def ask(self, requests, deadline_seconds):
+    def ask(self, requests: Any, deadline_seconds: Any) -> dict[Any, Any]:
         answers = self.world.fleet.ask(requests, deadline_seconds)
         if kind_of(next(iter(requests.values()))) == "train":
             answers[self.hospital] = self._scaled(answers[self.hospital])
         return answers
 
-    def _scaled(self, frame):
+    def _scaled(self, frame: Any) -> bytes:
         """The hospital's answer with its update multiplied, all of it signed by that hospital."""
         answer, key = answer_in(frame, self.hospital), self.world.nodes[self.hospital].key
         update = save({name: np.float32(self.factor) * tensor for name, tensor in load(answer.payload).items()})
@@ -276,7 +284,7 @@ class Scaling:
         return encode_frame(signed, update)
 
 
-def test_a_policy_that_does_not_allow_the_plan_refuses_before_any_charge(world):
+def test_a_policy_that_does_not_allow_the_plan_refuses_before_any_charge(world: World) -> None:
 
     node = world.nodes["north"]
     node.home.policy_path.write_text(policy_text(policy(study_epsilon=5.0)))
@@ -288,7 +296,7 @@ def test_a_policy_that_does_not_allow_the_plan_refuses_before_any_charge(world):
     assert len(node.ledger.entries()) == 1
 
 
-def test_a_lowered_lifetime_budget_counts_without_a_restart(world):
+def test_a_lowered_lifetime_budget_counts_without_a_restart(world: World) -> None:
     """The running agent of north has room for the round under the limits it was started with, and not under today's."""
     node = world.nodes["north"]
     elsewhere = ChargeRequest("elsewhere", "a release of another study", (PureDP(28.0),), 3e-3, NOMINAL)
@@ -303,7 +311,7 @@ def test_a_lowered_lifetime_budget_counts_without_a_restart(world):
     assert node.ledger.head() == before
 
 
-def test_a_policy_that_cannot_be_read_refuses_every_charge(world):
+def test_a_policy_that_cannot_be_read_refuses_every_charge(world: World) -> None:
     node = world.nodes["north"]
     before = node.ledger.head()
     node.home.policy_path.write_text("[budget]\nlifetime_epsilon = twenty\n")
@@ -312,13 +320,13 @@ def test_a_policy_that_cannot_be_read_refuses_every_charge(world):
     assert node.ledger.head() == before
 
 
-def looked_at(world, hospital, out):
+def looked_at(world: World, hospital: str, out: Path) -> Result:
     """``sonoshare hospital look --study`` on a node."""
     arguments = ["--study", "study", "--home", str(world.nodes[hospital].home.path), "--out", str(out), "--json"]
     return CliRunner().invoke(look, arguments, standalone_mode=False)
 
 
-def test_a_release_is_audited_signed_sealed_and_verified(world, tmp_path):
+def test_a_release_is_audited_signed_sealed_and_verified(world: World, tmp_path: Path) -> None:
     rounds.train(world.coordinator())
     steps = pipeline(world)
     steps.draw(lambda done, total: None)
@@ -348,7 +356,7 @@ def test_a_release_is_audited_signed_sealed_and_verified(world, tmp_path):
     assert "keeps no candidate" in gone.message
 
 
-def audits_charged(world, hospital):
+def audits_charged(world: World, hospital: str) -> int:
     entries = world.nodes[hospital].ledger.entries()
     return sum(s.charge.kind == "reserved" and s.charge.purpose.startswith(AUDIT_PURPOSE) for s in entries)
 
@@ -357,8 +365,10 @@ def audits_charged(world, hospital):
     ("failing", "charged"),
     [("sonoshare_client.agent.auditing.write_atomically", 0), ("sonoshare_client.agent.replies.write_atomically", 1)],
 )
-def test_a_full_disk_around_an_audit_costs_no_audit(world, monkeypatch, failing, charged):
-    def full(*_args, **_options):
+def test_a_full_disk_around_an_audit_costs_no_audit(
+    world: World, monkeypatch: pytest.MonkeyPatch, failing: str, charged: int
+) -> None:
+    def full(*_args: Any, **_options: Any) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     rounds.train(world.coordinator())
@@ -373,7 +383,7 @@ def test_a_full_disk_around_an_audit_costs_no_audit(world, monkeypatch, failing,
     assert {audits_charged(world, hospital) for hospital in HOSPITALS} == {1}
 
 
-def test_cases_56_and_65_without_a_pass_nothing_is_built_and_nothing_is_signed(world):
+def test_cases_56_and_65_without_a_pass_nothing_is_built_and_nothing_is_signed(world: World) -> None:
     rounds.train(world.coordinator())
     steps = pipeline(world)
     steps.draw(lambda done, total: None)
@@ -386,7 +396,7 @@ def test_cases_56_and_65_without_a_pass_nothing_is_built_and_nothing_is_signed(w
     assert list(world.home.releases.iterdir()) == []
 
 
-def first_step(world):
+def first_step(world: World) -> Coordinator:
     """A coordinator that has logged the study and introduced everybody for its first round."""
     coordinator, plan = world.coordinator(), world.study.plan
     coordinator.logged(plan_entry(plan.study, plan.digest()))
@@ -394,7 +404,7 @@ def first_step(world):
     return coordinator
 
 
-def _train_frame(coordinator, hospital, adapter, number):
+def _train_frame(coordinator: Coordinator, hospital: str, adapter: Any, number: int) -> bytes:
     request = TrainRequest(
         plan=coordinator.study.plan_envelope,
         round=number,
@@ -404,7 +414,7 @@ def _train_frame(coordinator, hospital, adapter, number):
     return encode_frame(request, adapter)
 
 
-def _again(world, hospital, frame):
+def _again(world: World, hospital: str, frame: bytes) -> bytes:
     """The same training request with fresh log and views, as a restarted server would send it."""
     header, adapter = decode_frame(frame)
     coordinator = world.coordinator()
@@ -413,11 +423,11 @@ def _again(world, hospital, frame):
     return _train_frame(coordinator, hospital, adapter, TrainRequest.from_bytes(header).round)
 
 
-def result_of(frame):
+def result_of(frame: bytes) -> tuple[Any, Any]:
     """What was released, without what was seen."""
     reply = answer_in(frame, "north")
     return reply.envelope, reply.payload
 
 
-def _payload(envelope):
+def _payload(envelope: Any) -> bytes:
     return base64.b64decode(envelope.payload)

@@ -3,10 +3,13 @@
 import json
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from tests.deploy.in_process import HOSPITALS, build, copied, patients_of, pipeline, policy
+from numpy.typing import NDArray
+from tests.deploy.in_process import HOSPITALS, World, build, copied, patients_of, pipeline, policy
 from tests.small_ballot import SIZE, small_ballot
 
 from sonoshare_client.agent import calibrating
@@ -25,7 +28,7 @@ from sonoshare_shared.science.evaluation import features
 
 
 @pytest.fixture(scope="module")
-def pristine(tmp_path_factory, archives):
+def pristine(tmp_path_factory: pytest.TempPathFactory, archives: dict[str, Path]) -> World:
     """A consortium whose plan has a calibration, before its first round."""
     folder = tmp_path_factory.mktemp("calibration")
     path = folder / "ballot.safetensors"
@@ -34,16 +37,16 @@ def pristine(tmp_path_factory, archives):
 
 
 @pytest.fixture
-def world(pristine, tmp_path):
+def world(pristine: World, tmp_path: Path) -> World:
     return copied(pristine, tmp_path / "world")
 
 
-def votes_in(world, hospital):
+def votes_in(world: World, hospital: str) -> CalibrationVotes:
     envelope = stored_votes(world.study)[hospital]
     return CalibrationVotes.from_bytes(envelope.verify(world.nodes[hospital].key.public, VOTES_PAYLOAD_TYPE))
 
 
-def test_a_release_is_drawn_by_votes_and_verifies(world):
+def test_a_release_is_drawn_by_votes_and_verifies(world: World) -> None:
     rounds.train(world.coordinator())
     steps = pipeline(world)
     steps.draw(lambda _done, _total: None)
@@ -65,7 +68,7 @@ def test_a_release_is_drawn_by_votes_and_verifies(world):
         verify_release(bundle, world.home.roster_envelope, now=datetime.now(UTC))
 
 
-def test_votes_are_charged_once_and_asked_twice_are_the_same(world):
+def test_votes_are_charged_once_and_asked_twice_are_the_same(world: World) -> None:
     collect_votes(world.coordinator())
     first = {hospital: votes_in(world, hospital) for hospital in HOSPITALS}
     collect_votes(world.coordinator())
@@ -78,10 +81,10 @@ def test_votes_are_charged_once_and_asked_twice_are_the_same(world):
         assert first[hospital].ledger_head == node.ledger.head()
 
 
-def test_every_trained_patient_votes_once_and_no_held_out_one(world, monkeypatch):
-    counted = {}
+def test_every_trained_patient_votes_once_and_no_held_out_one(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    counted: dict[Any, Any] = {}
 
-    def exact(chosen, options, _epsilon):
+    def exact(chosen: Any, options: Any, _epsilon: Any) -> tuple[Any, ...]:
         counted[len(counted)] = len(chosen)
         return tuple(np.bincount(chosen, minlength=options).tolist())
 
@@ -92,10 +95,10 @@ def test_every_trained_patient_votes_once_and_no_held_out_one(world, monkeypatch
     assert [sum(votes_in(world, h).votes) for h in HOSPITALS] == trained
 
 
-def test_a_patient_votes_by_an_image_with_its_own_label_and_box(world, monkeypatch):
+def test_a_patient_votes_by_an_image_with_its_own_label_and_box(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     asked, chosen = [], Ballot.chosen
 
-    def watched(self, images, labels, boxes):
+    def watched(self: Any, images: Any, labels: Any, boxes: Any) -> NDArray[np.int64]:
         asked.append((images, labels, boxes))
         return chosen(self, images, labels, boxes)
 
@@ -108,7 +111,7 @@ def test_a_patient_votes_by_an_image_with_its_own_label_and_box(world, monkeypat
         assert any(patient.labels[row] == label[0] and np.array_equal(patient.boxes[row], box[0]) for row in rows)
 
 
-def test_another_sharpness_is_another_release(world):
+def test_another_sharpness_is_another_release(world: World) -> None:
     collect_votes(world.coordinator())
     outcome = outcome_of(votes_evidence(world.study), world.study.plan, world.home.roster)
     assert outcome.sharpness == world.study.plan.calibration.sharpness > 0
@@ -117,10 +120,10 @@ def test_another_sharpness_is_another_release(world):
     assert not np.allclose(outcome.chances, flat.chances)
 
 
-def test_no_patient_is_described_in_one_batch_with_another(world, monkeypatch):
+def test_no_patient_is_described_in_one_batch_with_another(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     sizes, pooled = [], features.pooled
 
-    def watched(images):
+    def watched(images: Any) -> NDArray[np.float32]:
         sizes.append(len(images))
         return pooled(images)
 
@@ -129,8 +132,8 @@ def test_no_patient_is_described_in_one_batch_with_another(world, monkeypatch):
     assert set(sizes) == {1}
 
 
-def test_votes_that_were_charged_and_lost_are_not_drawn_again(world):
-    def killed(*_arguments):
+def test_votes_that_were_charged_and_lost_are_not_drawn_again(world: World) -> None:
+    def killed(*_arguments: Any) -> None:
         raise KeyboardInterrupt
 
     with pytest.MonkeyPatch.context() as patch:
@@ -144,14 +147,14 @@ def test_votes_that_were_charged_and_lost_are_not_drawn_again(world):
     assert len(world.nodes["north"].ledger.open_reservations()) == 1
 
 
-def test_another_ballot_is_refused_and_nothing_is_charged(world):
+def test_another_ballot_is_refused_and_nothing_is_charged(world: World) -> None:
     (world.study.path / layout.BALLOT).write_bytes(b"another")
     with pytest.raises(FederationError, match="north, south did not vote"):
         collect_votes(world.coordinator())
     assert all(len(node.ledger.entries()) == 1 for node in world.nodes.values())
 
 
-def test_a_hospital_that_permits_no_votes_refuses_the_plan(world):
+def test_a_hospital_that_permits_no_votes_refuses_the_plan(world: World) -> None:
     rules = policy()
     training = rules.training.model_copy(update={"maximum_epsilon_calibration": 0.0})
     north = world.nodes["north"].home
@@ -161,7 +164,7 @@ def test_a_hospital_that_permits_no_votes_refuses_the_plan(world):
     assert "south" in stored_votes(world.study)
 
 
-def test_a_lost_hospital_stops_the_drawing_and_its_return_goes_on(world):
+def test_a_lost_hospital_stops_the_drawing_and_its_return_goes_on(world: World) -> None:
     rounds.train(world.coordinator())
     world.fleet.lost.add("south")
     with pytest.raises(FederationError, match="south did not vote"):
@@ -172,7 +175,7 @@ def test_a_lost_hospital_stops_the_drawing_and_its_return_goes_on(world):
 
 
 @pytest.mark.parametrize("change", ["study", "ballot", "epsilon", "hospital"])
-def test_votes_under_other_terms_are_not_used(world, change):
+def test_votes_under_other_terms_are_not_used(world: World, change: str) -> None:
     collect_votes(world.coordinator())
     said = votes_in(world, "north")
     other = {"study": "other", "ballot": "0" * 64, "epsilon": 9.0, "hospital": "south"}[change]

@@ -1,10 +1,12 @@
 """CASE 50 through whole federated rounds: the hospitals' canaries pass a sound training and catch every fault."""
 
 import stat
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from tests.deploy.in_process import HOSPITALS, build, copied, pipeline
+from tests.deploy.in_process import HOSPITALS, World, build, copied, pipeline
 from tests.privacy.mechanism_faults import FAULTS
 
 from sonoshare_client.agent.auditing import mechanism_of
@@ -15,21 +17,23 @@ CANARIES = 120
 
 
 @pytest.fixture(scope="module")
-def pristine(tmp_path_factory, archives):
+def pristine(tmp_path_factory: pytest.TempPathFactory, archives: dict[str, Path]) -> World:
     return build(tmp_path_factory.mktemp("canaries"), archives, rounds=2, local_steps=6, canaries=CANARIES)
 
 
-def first_round(world):
+def first_round(world: World) -> None:
     coordinator = world.coordinator()
     rounds.run_round(coordinator, 1)
 
 
-def checks(world):
+def checks(world: World) -> list[Any]:
     return [mechanism_of(node, world.study.plan) for node in world.nodes.values()]
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_case_50_every_fault_is_caught_by_every_hospital(pristine, tmp_path, monkeypatch, fault):
+def test_case_50_every_fault_is_caught_by_every_hospital(
+    pristine: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
     world = copied(pristine, tmp_path / "world")
     module, name, make = FAULTS[fault]
     monkeypatch.setattr(module, name, make())
@@ -38,7 +42,9 @@ def test_case_50_every_fault_is_caught_by_every_hospital(pristine, tmp_path, mon
         assert check.finding.verdict == "FAIL", check.words
 
 
-def test_case_50_a_sound_study_passes_over_rounds_and_restarts_and_a_faulty_one_is_not_released(pristine, tmp_path):
+def test_case_50_a_sound_study_passes_over_rounds_and_restarts_and_a_faulty_one_is_not_released(
+    pristine: World, tmp_path: Path
+) -> None:
     world = copied(pristine, tmp_path / "world")
     first_round(world)
     kept = world.nodes["north"].canaries(world.study.plan).secret()
@@ -65,7 +71,7 @@ def test_case_50_a_sound_study_passes_over_rounds_and_restarts_and_a_faulty_one_
     assert any("not the one that was charged" in reason for reason in said["south"].predicate.reasons)
 
 
-def test_records_are_secret_durable_and_never_leave(pristine, tmp_path):
+def test_records_are_secret_durable_and_never_leave(pristine: World, tmp_path: Path) -> None:
     world = copied(pristine, tmp_path / "world")
     first_round(world)
     for hospital in HOSPITALS:

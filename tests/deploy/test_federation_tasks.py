@@ -1,6 +1,7 @@
 """A question of another kind than the default's, under DP in a federation: charged, drawn, audited, published."""
 
 from datetime import UTC, datetime
+from pathlib import Path
 
 import numpy as np
 from safetensors.numpy import load
@@ -12,7 +13,9 @@ from sonoshare_shared.protocol.release.verify import verify_release
 from sonoshare_shared.science.tasks.files import read_task
 
 
-def test_a_birads_study_of_four_classes_runs_to_a_verdict_and_a_release(archives, tmp_path):
+def test_a_birads_study_of_four_classes_runs_to_a_verdict_and_a_release(
+    archives: dict[str, Path], tmp_path: Path
+) -> None:
     task = read_task("birads")
     world = build(tmp_path / "world", graded(archives, tmp_path / "graded"), rounds=1, task=task)
     before = load(world.study.adapter())["class_embedding.weight"]

@@ -1,14 +1,16 @@
 """The veto through a whole release: a copied image is dropped, and nobody signs a release that keeps it."""
 
 from datetime import UTC, datetime
+from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.deploy.in_process import HOSPITALS, build, copied, patients_of, pipeline
+from tests.deploy.in_process import HOSPITALS, World, build, copied, patients_of, pipeline
 
 from sonoshare_server.consortium import terms
 from sonoshare_server.federation import rounds
 from sonoshare_server.release.build import Samples, build_candidate
+from sonoshare_server.release.facts import Facts
 from sonoshare_server.release.pipeline import Pipeline, facts_for
 from sonoshare_shared.errors import FederationError, VerificationError
 from sonoshare_shared.protocol.documents.plan import VetoPlan
@@ -24,7 +26,7 @@ COPIED = 3
 
 
 @pytest.fixture(scope="module")
-def audited(tmp_path_factory, archives):
+def audited(tmp_path_factory: pytest.TempPathFactory, archives: dict[str, Path]) -> World:
     """Trained; image 3 of the candidate is a patient of north's, image 9 its mirror image; audited by both."""
     audit = terms.audit_policy(16.0, 0.6, 0.97, 0.001, VETO)
     world = build(tmp_path_factory.mktemp("veto"), archives, rounds=1, audit=audit)
@@ -46,19 +48,19 @@ def audited(tmp_path_factory, archives):
 
 
 @pytest.fixture
-def world(audited, tmp_path):
+def world(audited: World, tmp_path: Path) -> World:
     return copied(audited, tmp_path / "world")
 
 
-def candidate_of(world):
+def candidate_of(world: World) -> Candidate:
     return Candidate.from_bytes((pipeline(world).folder / layout.CANDIDATE).read_bytes())
 
 
-def facts(world):
+def facts(world: World) -> Facts:
     return facts_for(world.home, world.study, datetime(2026, 1, 2, tzinfo=UTC))
 
 
-def test_the_copy_and_its_near_copy_are_dropped_and_the_release_verifies(world):
+def test_the_copy_and_its_near_copy_are_dropped_and_the_release_verifies(world: World) -> None:
     said, candidate = pipeline(world).said(), candidate_of(world)
     assert candidate.clusters[COPIED] == candidate.clusters[9]
     assert len(set(candidate.clusters)) == 15
@@ -72,13 +74,15 @@ def test_the_copy_and_its_near_copy_are_dropped_and_the_release_verifies(world):
     assert not (bundle / layout.image_path(COPIED)).exists()
 
 
-def test_votes_are_charged_as_an_event_of_their_own(world):
+def test_votes_are_charged_as_an_event_of_their_own(world: World) -> None:
     for node in world.nodes.values():
         (audit,) = [s.charge for s in node.ledger.entries() if s.charge.purpose.startswith("audit")][:1]
         assert [event.epsilon for event in audit.events] == [8.0, 8.0, VETO.epsilon]
 
 
-def test_nobody_signs_or_accepts_a_release_that_keeps_a_vetoed_image(world, monkeypatch):
+def test_nobody_signs_or_accepts_a_release_that_keeps_a_vetoed_image(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(Pipeline, "_vetoed", lambda _self: frozenset())
     with pytest.raises(FederationError, match="north, south did not sign"):
         pipeline(world).finish(facts(world))
@@ -87,7 +91,7 @@ def test_nobody_signs_or_accepts_a_release_that_keeps_a_vetoed_image(world, monk
         verify_release(draft, world.home.roster_envelope, now=datetime.now(UTC))
 
 
-def test_votes_that_do_not_fit_the_candidate_are_refused(world):
+def test_votes_that_do_not_fit_the_candidate_are_refused(world: World) -> None:
     said, candidate = tuple(pipeline(world).said().values()), candidate_of(world)
     predicate = said[0].predicate.model_copy(update={"veto_votes": (1,)})
     with pytest.raises(VerificationError, match="every cluster"):

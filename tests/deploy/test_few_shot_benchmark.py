@@ -1,6 +1,8 @@
 """The few-shot benchmark on phantoms that stand for patients: few patients of other folds, resumable."""
 
 import json
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -27,7 +29,7 @@ QUESTION = QUESTIONS["birads"]
 
 
 @pytest.fixture(scope="module")
-def stand_in():
+def stand_in() -> LabelledImages:
     batch = simulate(32, seed=9, size=32)
     n = len(batch.labels)
     return LabelledImages(
@@ -42,7 +44,7 @@ def stand_in():
     )
 
 
-def test_few_patients_come_from_other_folds_and_from_every_class(stand_in, tmp_path):
+def test_few_patients_come_from_other_folds_and_from_every_class(stand_in: LabelledImages, tmp_path: Path) -> None:
     bench = FewShot(QUESTION, stand_in, Units(tmp_path, {}), SETTINGS)
     few = bench.few(1, 8)
     assert len(np.unique(few.patients)) == 8
@@ -52,9 +54,11 @@ def test_few_patients_come_from_other_folds_and_from_every_class(stand_in, tmp_p
     assert bench.positive(np.arange(4)).tolist() == [0, 0, 1, 1]
 
 
-def test_a_second_run_computes_nothing_and_says_the_same(stand_in, tmp_path):
-    said = []
-    first = FewShot(QUESTION, stand_in, Units(tmp_path, {}, say=said.append), SETTINGS).figures((1,), ARMS, 1)
+def test_a_second_run_computes_nothing_and_says_the_same(stand_in: LabelledImages, tmp_path: Path) -> None:
+    said: list[str] = []
+    first: dict[str, Any] = FewShot(QUESTION, stand_in, Units(tmp_path, {}, say=said.append), SETTINGS).figures(
+        (1,), ARMS, 1
+    )
     assert first["test"] == {"patients": 16, "images": 16, "positive_images": 8}
     assert {"auc", "interval", "denoising", "difference"} == set(first["adapter_4"])
     assert {"auc", "interval", "difference"} == set(first["votes_4"]) == set(first["votes_eps1_4"])
@@ -65,7 +69,7 @@ def test_a_second_run_computes_nothing_and_says_the_same(stand_in, tmp_path):
     assert len(said) == made
 
 
-def test_exact_votes_are_one_a_patient_and_draw_what_was_voted_for(stand_in, tmp_path):
+def test_exact_votes_are_one_a_patient_and_draw_what_was_voted_for(stand_in: LabelledImages, tmp_path: Path) -> None:
     bench = FewShot(QUESTION, stand_in, Units(tmp_path, {}), SETTINGS)
     chances = bench.chances(1, Arm("votes", 4), WAYS["votes"])
     votes = np.array(json.loads((tmp_path / "votes-birads-fold1-votes_4.json").read_text())["votes"])
@@ -77,7 +81,7 @@ def test_exact_votes_are_one_a_patient_and_draw_what_was_voted_for(stand_in, tmp
 
 
 @pytest.mark.parametrize("name", QUESTIONS)
-def test_every_class_of_a_question_is_in_busbra(name, busbra):
+def test_every_class_of_a_question_is_in_busbra(name: str, busbra: Path) -> None:
     question = QUESTIONS[name]
     table = labelled_by(question, busbra)
     assert set(table.labels) == set(question.task.classes)

@@ -5,12 +5,14 @@ Each attack runs against real agents. What a hospital refuses is refused before 
 
 import shutil
 from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from safetensors.numpy import load, save
 from tests.deploy.hostile_server import HostileLog, HostileServer
-from tests.deploy.in_process import HOSPITALS, NOMINAL, copied, kind_of
+from tests.deploy.in_process import HOSPITALS, NOMINAL, World, copied, kind_of
 
 from sonoshare_client.agent.node import Node
 from sonoshare_client.agent.service import Agent
@@ -34,12 +36,12 @@ from sonoshare_shared.protocol.views import verified_view
 
 
 @pytest.fixture
-def world(pristine, tmp_path):
+def world(pristine: World, tmp_path: Path) -> World:
     return copied(pristine, tmp_path / "world")
 
 
 @pytest.fixture(scope="module")
-def trained(pristine, tmp_path_factory):
+def trained(pristine: World, tmp_path_factory: pytest.TempPathFactory) -> World:
     """A consortium after one round, and copies of the hospitals' folders from before it."""
     folder = tmp_path_factory.mktemp("trained") / "world"
     world = copied(pristine, folder)
@@ -50,27 +52,27 @@ def trained(pristine, tmp_path_factory):
 
 
 @pytest.fixture
-def after(trained, tmp_path):
+def after(trained: World, tmp_path: Path) -> World:
     """The consortium after one round."""
     return copied(trained, tmp_path / "after")
 
 
 def moved(adapter: bytes, factor: float = 1.01) -> bytes:
     """Another adapter of the same shape."""
-    return save({name: (tensor * factor).astype(np.float32) for name, tensor in load(adapter).items()})
+    return save({name: (tensor * factor).astype(np.float32) for name, tensor in load(adapter).items()})  # type: ignore[no-any-return]
 
 
-def charges(world, hospital):
+def charges(world: World, hospital: str) -> int:
     return sum(signed.charge.kind == "reserved" for signed in world.nodes[hospital].ledger.entries())
 
 
-def evidence_of(world, hospital):
+def evidence_of(world: World, hospital: str) -> list[Any]:
     """Every piece of evidence at a hospital, checked offline as anybody can."""
     files = sorted((world.nodes[hospital].home.state_path / "evidence").glob("*.json"))
     return [verify_evidence(file.read_bytes(), world.home.roster) for file in files]
 
 
-def restore(world, hospital, *, whole):
+def restore(world: World, hospital: str, *, whole: bool) -> None:
     """Put back a hospital's ledger, or its whole folder, from before the first round; then start it again."""
     home, before = world.nodes[hospital].home.path, world.home.path.parent / f"{hospital}-before"
     world.nodes[hospital].ledger.close()
@@ -85,7 +87,7 @@ def restore(world, hospital, *, whole):
     world.fleet.agents[hospital] = Agent(world.nodes[hospital])
 
 
-def second_study(world):
+def second_study(world: World) -> Coordinator:
     """A study that was never trained, of the same kind as the first."""
     plan = world.study.plan.model_copy(update={"study": "second"})
     adapter = world.study.adapter()
@@ -93,12 +95,12 @@ def second_study(world):
     return Coordinator(world.home, study, world.fleet, world.home.log())
 
 
-def test_case_51_a_ledger_that_was_restored_alone_does_not_open(after):
+def test_case_51_a_ledger_that_was_restored_alone_does_not_open(after: World) -> None:
     with pytest.raises(LedgerError, match="bring back the newest ledger"):
         restore(after, "north", whole=False)
 
 
-def test_case_51_a_hospital_restored_between_two_studies_is_barred_by_an_honest_coordinator(after):
+def test_case_51_a_hospital_restored_between_two_studies_is_barred_by_an_honest_coordinator(after: World) -> None:
     restore(after, "north", whole=True)
     coordinator = second_study(after)
     with pytest.raises(FederationError, match="0 of 2"):
@@ -111,7 +113,7 @@ def test_case_51_a_hospital_restored_between_two_studies_is_barred_by_an_honest_
         after.reopen("north")
 
 
-def test_a_hospital_that_says_less_than_it_said_before_is_barred(after):
+def test_a_hospital_that_says_less_than_it_said_before_is_barred(after: World) -> None:
     restore(after, "north", whole=True)
     coordinator = second_study(after)
     node = after.nodes["north"]
@@ -119,7 +121,7 @@ def test_a_hospital_that_says_less_than_it_said_before_is_barred(after):
     class Liar(Agent):
         """A hospital that goes on with an old ledger: it does not look at what it is shown."""
 
-        def _keys(self, request):
+        def _keys(self, request: Any) -> bytes:
             return super()._keys(request.model_copy(update={"log": None}))
 
     after.fleet.agents["north"] = Liar(node)
@@ -130,7 +132,7 @@ def test_a_hospital_that_says_less_than_it_said_before_is_barred(after):
     assert not any(kind == "train" for kind in after.fleet.kinds("north"))
 
 
-def test_heads_that_are_hidden_from_a_restored_hospital_are_seen_in_the_others_views(after):
+def test_heads_that_are_hidden_from_a_restored_hospital_are_seen_in_the_others_views(after: World) -> None:
     server = HostileServer.with_one_log(after)
     server.introduce(*HOSPITALS, *HOSPITALS)
     replayed = server.views["south"].envelope
@@ -151,7 +153,7 @@ def test_heads_that_are_hidden_from_a_restored_hospital_are_seen_in_the_others_v
     assert charges(after, "north") == 0
 
 
-def test_without_the_others_views_nothing_is_charged(world):
+def test_without_the_others_views_nothing_is_charged(world: World) -> None:
     server = HostileServer.with_one_log(world)
     plan, adapter = world.study.plan, world.study.adapter()
     server.log_step(plan, adapter)
@@ -161,7 +163,7 @@ def test_without_the_others_views_nothing_is_charged(world):
     assert "no view of another hospital" in refusal.message
 
 
-def test_two_models_for_one_round_in_one_log_stop_both_hospitals_and_are_evidence(world):
+def test_two_models_for_one_round_in_one_log_stop_both_hospitals_and_are_evidence(world: World) -> None:
     server = HostileServer.with_one_log(world)
     plan, adapter = world.study.plan, world.study.adapter()
     server.log_step(plan, adapter)
@@ -183,7 +185,7 @@ def test_two_models_for_one_round_in_one_log_stop_both_hospitals_and_are_evidenc
         assert server.views[hospital].view.evidence is not None
 
 
-def test_two_logs_one_for_each_hospital_stop_both_and_are_evidence(world):
+def test_two_logs_one_for_each_hospital_stop_both_and_are_evidence(world: World) -> None:
     logs = {hospital: HostileLog(world) for hospital in HOSPITALS}
     server = HostileServer(world, logs)
     plan, adapter = world.study.plan, world.study.adapter()
@@ -197,7 +199,9 @@ def test_two_logs_one_for_each_hospital_stop_both_and_are_evidence(world):
         assert charges(world, hospital) == 0
 
 
-def test_logs_that_part_after_a_round_are_noticed_at_the_next_step_and_the_other_hospital_stops_too(after):
+def test_logs_that_part_after_a_round_are_noticed_at_the_next_step_and_the_other_hospital_stops_too(
+    after: World,
+) -> None:
     server = HostileServer.with_one_log(after)
     plan, adapter = after.study.plan.model_copy(update={"study": "second"}), after.study.adapter()
     server.log_step(plan, adapter)
@@ -215,7 +219,7 @@ def test_logs_that_part_after_a_round_are_noticed_at_the_next_step_and_the_other
     assert [charges(after, hospital) for hospital in HOSPITALS] == [2, 2]
 
 
-def test_a_hospital_whose_head_is_not_logged_does_not_charge_again(after):
+def test_a_hospital_whose_head_is_not_logged_does_not_charge_again(after: World) -> None:
     server = HostileServer.with_one_log(after)
     plan, adapter = after.study.plan.model_copy(update={"study": "second"}), after.study.adapter()
     server.log_step(plan, adapter)
@@ -227,7 +231,7 @@ def test_a_hospital_whose_head_is_not_logged_does_not_charge_again(after):
     assert charges(after, "north") == 2
 
 
-def test_a_server_cannot_have_one_hospital_charge_on_and_on_while_the_other_sees_nothing(after):
+def test_a_server_cannot_have_one_hospital_charge_on_and_on_while_the_other_sees_nothing(after: World) -> None:
     server = HostileServer.with_one_log(after)
     adapter = after.study.adapter()
     plans = [after.study.plan.model_copy(update={"study": f"s{number}"}) for number in range(3)]
@@ -240,7 +244,7 @@ def test_a_server_cannot_have_one_hospital_charge_on_and_on_while_the_other_sees
     assert "must have seen" in answers[-1].message
 
 
-def test_a_ledger_head_that_this_hospital_never_signed_is_evidence(world):
+def test_a_ledger_head_that_this_hospital_never_signed_is_evidence(world: World) -> None:
     server = HostileServer.with_one_log(world)
     server.introduce(*HOSPITALS)
     seen = server.views["north"]
@@ -250,7 +254,7 @@ def test_a_ledger_head_that_this_hospital_never_signed_is_evidence(world):
     assert evidence_of(world, "north")[0][0] == "coordinator"
 
 
-def test_a_manifest_that_the_log_does_not_show_is_not_signed(after):
+def test_a_manifest_that_the_log_does_not_show_is_not_signed(after: World) -> None:
     server = HostileServer.with_one_log(after)
     server.introduce(*HOSPITALS, *HOSPITALS)
     manifest = _manifest(after)
@@ -263,7 +267,7 @@ def test_a_manifest_that_the_log_does_not_show_is_not_signed(after):
     assert server.sign("north", manifest).error == "MisconductError"
 
 
-def test_evidence_that_a_person_took_away_lets_everything_go_on_but_the_spoilt_round(world):
+def test_evidence_that_a_person_took_away_lets_everything_go_on_but_the_spoilt_round(world: World) -> None:
     server = HostileServer.with_one_log(world)
     plan, adapter = world.study.plan, world.study.adapter()
     server.log_step(plan, adapter)
@@ -281,7 +285,7 @@ def test_evidence_that_a_person_took_away_lets_everything_go_on_but_the_spoilt_r
     assert isinstance(server.train("north", other, adapter), Answer)
 
 
-def test_a_hospital_alone_in_its_consortium_trains_with_one_introduction(world):
+def test_a_hospital_alone_in_its_consortium_trains_with_one_introduction(world: World) -> None:
     expel(world.home, "south")
     witness.enrol(world.nodes["north"].home.state_path, world.home.roster_envelope, world.home.root)
     changes = {"study": "alone", "cohorts": {"north": NOMINAL}, "quorum": 1}
@@ -297,7 +301,7 @@ def test_a_hospital_alone_in_its_consortium_trains_with_one_introduction(world):
     assert charges(world, "north") == 1
 
 
-def test_a_hospital_that_forks_its_ledger_is_barred_and_the_proof_is_kept(after):
+def test_a_hospital_that_forks_its_ledger_is_barred_and_the_proof_is_kept(after: World) -> None:
     coordinator, north = after.coordinator(), after.nodes["north"]
     seen = coordinator.views()["north"]
     other = seen.ledger.model_copy(update={"head": "7" * 64})
@@ -311,7 +315,7 @@ def test_a_hospital_that_forks_its_ledger_is_barred_and_the_proof_is_kept(after)
     assert verify_evidence(proof.read_bytes(), after.home.roster) == ("north", words)
 
 
-def _manifest(world):
+def _manifest(world: World) -> bytes:
     """A manifest of a release that nobody has audited."""
     plan = world.study.plan
     manifest = ReleaseManifest(

@@ -1,39 +1,45 @@
 """What a hospital changes while its agent runs counts at once; and charged answers leave at public time slots."""
 
+from pathlib import Path
+from typing import Any
+
 import pytest
 from tests.deploy.hostile import Hostile, reply_of
-from tests.deploy.in_process import copied
+from tests.deploy.in_process import World, copied
 
 from sonoshare_client.agent import node as agent_node
 from sonoshare_client.agent.service import WITHHELD, Agent
 from sonoshare_client.agent.training import PatientDraws
 from sonoshare_client.node.policy import FederationRules
 from sonoshare_client.node.policy_file import policy_text
+from sonoshare_client.vault.dataset import TrainingSet
 from sonoshare_client.vault.store import Vault
 from sonoshare_privacy.budget import ChargeRequest
 from sonoshare_shared.errors import LedgerError
 from sonoshare_shared.protocol.documents.charge import PureDP
 from sonoshare_shared.protocol.documents.exchange import KeysRequest, decode_frame, encode_frame
+from sonoshare_shared.protocol.documents.plan import StudyPlan
+from sonoshare_shared.protocol.envelope import Envelope
 
 NORTH = "north"
 
 
 @pytest.fixture
-def world(pristine, tmp_path):
+def world(pristine: World, tmp_path: Path) -> World:
     return copied(pristine, tmp_path / "world")
 
 
 @pytest.fixture
-def hostile(world):
+def hostile(world: World) -> Hostile:
     return Hostile(world, NORTH)
 
 
 @pytest.fixture
-def trained_on(monkeypatch):
+def trained_on(monkeypatch: pytest.MonkeyPatch) -> list[set[Any]]:
     """Pseudonyms that each training drew from."""
     seen, hold = [], PatientDraws.hold
 
-    def watched(self, patients):
+    def watched(self: Any, patients: Any) -> int:
         seen.append({one.pseudonym for one in patients})
         return hold(self, patients)
 
@@ -41,22 +47,24 @@ def trained_on(monkeypatch):
     return seen
 
 
-def plan(world, name, **changes):
+def plan(world: World, name: str, **changes: Any) -> StudyPlan:
     return world.study.plan.model_copy(update={"study": name, "local_steps": 1, **changes})
 
 
-def forget(world, pseudonyms):
+def forget(world: World, pseudonyms: set[Any]) -> None:
     with Vault(world.nodes[NORTH].home) as vault, vault.writing() as writer:
         for pseudonym in pseudonyms:
             writer.forget(pseudonym)
 
 
-def train(hostile, study, number=1):
+def train(hostile: Hostile, study: StudyPlan, number: int = 1) -> bytes:
     adapter = hostile.world.study.adapter()
     return hostile.agent.answer(hostile.train(study, adapter, number))
 
 
-def test_who_is_forgotten_while_the_agent_runs_is_not_trained_on_again(world, hostile, trained_on):
+def test_who_is_forgotten_while_the_agent_runs_is_not_trained_on_again(
+    world: World, hostile: Hostile, trained_on: list[set[Any]]
+) -> None:
     train(hostile, plan(world, "s1"))
     everybody = trained_on[0]
     first = min(everybody)
@@ -69,7 +77,9 @@ def test_who_is_forgotten_while_the_agent_runs_is_not_trained_on_again(world, ho
     assert trained_on[2:] == [set(), set()]
 
 
-def test_pixels_of_the_forgotten_leave_the_agents_memory_with_the_next_request_of_any_kind(world, hostile):
+def test_pixels_of_the_forgotten_leave_the_agents_memory_with_the_next_request_of_any_kind(
+    world: World, hostile: Hostile
+) -> None:
     train(hostile, plan(world, "s1"))
     node = world.nodes[NORTH]
     assert node._opened is not None
@@ -78,7 +88,9 @@ def test_pixels_of_the_forgotten_leave_the_agents_memory_with_the_next_request_o
     assert node._opened is None
 
 
-def test_patients_who_come_later_join_the_next_study_and_not_a_running_one(world, hostile, trained_on):
+def test_patients_who_come_later_join_the_next_study_and_not_a_running_one(
+    world: World, hostile: Hostile, trained_on: list[set[Any]]
+) -> None:
     train(hostile, plan(world, "s1"))
     with Vault(world.nodes[NORTH].home) as vault, vault.writing() as writer:
         left = vault.load(next(ref for ref in vault.images() if ref.pseudonym == min(trained_on[0])))
@@ -95,7 +107,7 @@ def test_patients_who_come_later_join_the_next_study_and_not_a_running_one(world
     assert newcomer in trained_on[2]
 
 
-def test_the_agents_way_to_the_vault_opens_for_an_open_charge_only(world):
+def test_the_agents_way_to_the_vault_opens_for_an_open_charge_only(world: World) -> None:
     node = world.nodes[NORTH]
     paid = node.ledger.reserve(ChargeRequest("s", "something", (PureDP(0.1),), 3e-3, 30))
     node.patients(plan(world, "s"), 32, paid)
@@ -104,7 +116,7 @@ def test_the_agents_way_to_the_vault_opens_for_an_open_charge_only(world):
         node.patients(plan(world, "s"), 32, paid)
 
 
-def test_a_lowered_lifetime_budget_counts_at_the_next_request(world, hostile):
+def test_a_lowered_lifetime_budget_counts_at_the_next_request(world: World, hostile: Hostile) -> None:
     node = world.nodes[NORTH]
     node.ledger.reserve(ChargeRequest("earlier", "something", (PureDP(39.9),), 3e-3, 30))
     rules = node.home.policy()
@@ -117,7 +129,7 @@ def test_a_lowered_lifetime_budget_counts_at_the_next_request(world, hostile):
     assert len(node.ledger.entries()) == 2
 
 
-def result_of(frame):
+def result_of(frame: bytes) -> tuple[Envelope, bytes]:
     """What was released, without what was seen."""
     return reply_of(frame).envelope, decode_frame(frame)[1]
 
@@ -125,19 +137,19 @@ def result_of(frame):
 class Clock:
     """A clock that stands still but for waits, and for the work that a test lets take its time."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.time = 0.0
 
-    def now(self):
+    def now(self) -> float:
         return self.time
 
-    def wait(self, seconds):
+    def wait(self, seconds: Any) -> bool:
         self.time += seconds
         return True
 
 
 @pytest.fixture
-def slotted(world):
+def slotted(world: World) -> Clock:
     """North answers in slots of 60 s by a clock of ours."""
     node = world.nodes[NORTH]
     rules = node.home.policy().model_copy(update={"federation": FederationRules(reply_slot_seconds=60.0)})
@@ -147,11 +159,11 @@ def slotted(world):
     return clock
 
 
-def takes(monkeypatch, clock, seconds, error=None):
+def takes(monkeypatch: pytest.MonkeyPatch, clock: Clock, seconds: float, error: MemoryError | None = None) -> None:
     """Let the reading of the vault take its time, and perhaps fail."""
-    grid = agent_node.grid
+    grid = agent_node.grid  # type: ignore[attr-defined]
 
-    def slow(*arguments):
+    def slow(*arguments: Any) -> TrainingSet:
         clock.time += seconds
         if error is not None:
             raise error
@@ -160,7 +172,9 @@ def takes(monkeypatch, clock, seconds, error=None):
     monkeypatch.setattr(agent_node, "grid", slow)
 
 
-def test_a_charged_answer_leaves_at_a_slot_and_the_same_answer_again_at_once(world, hostile, slotted, monkeypatch):
+def test_a_charged_answer_leaves_at_a_slot_and_the_same_answer_again_at_once(
+    world: World, hostile: Hostile, slotted: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
     takes(monkeypatch, slotted, 70.0)
     frame = hostile.train(plan(world, "s1"), world.study.adapter())
     assert slotted.now() == 0.0  # the request for its keys was not charged
@@ -172,7 +186,9 @@ def test_a_charged_answer_leaves_at_a_slot_and_the_same_answer_again_at_once(wor
     assert slotted.now() == 120.0
 
 
-def test_a_refusal_after_the_charge_leaves_at_a_slot_and_one_before_it_at_once(world, hostile, slotted, monkeypatch):
+def test_a_refusal_after_the_charge_leaves_at_a_slot_and_one_before_it_at_once(
+    world: World, hostile: Hostile, slotted: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
     takes(monkeypatch, slotted, 3.0, MemoryError())
     assert reply_of(hostile.agent.answer(hostile.train(plan(world, "s1"), b"no adapter"))).refusal.error == "ModelError"
     assert slotted.now() == 0.0

@@ -11,7 +11,7 @@ from sonoshare_shared.science.model.base import load_base
 torch.set_num_threads(1)
 
 
-def test_per_patient_gradients_of_low_rank_layers_are_right():
+def test_per_patient_gradients_of_low_rank_layers_are_right() -> None:
     model, _ = load_base("tiny")
     prepare(model, "lora")
     # Only where `up` has left zero does every factor have a gradient.
@@ -24,7 +24,7 @@ def test_per_patient_gradients_of_low_rank_layers_are_right():
     check_engine(engine, probe(model, 2), loss_of(model))
 
 
-def test_the_clip_norm_of_low_rank_layers_comes_from_phantoms():
+def test_the_clip_norm_of_low_rank_layers_comes_from_phantoms() -> None:
     model, _ = load_base("tiny")
     prepare(model, "lora")
     assert phantom_clip_norm(model, "lora", 2) > 0

@@ -1,10 +1,13 @@
 """``hospital policy check``: a hospital settles for itself, with its own true counts, whether it fits a study."""
 
 import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from tests.deploy.in_process import copied, patients_of
+from tests.deploy.in_process import World, copied, patients_of
 from tests.deploy.neighbours import one_of_every_kind
 
 from sonoshare_client.node.policy import CohortRules, Policy
@@ -18,15 +21,15 @@ from sonoshare_shared.protocol.documents.charge import PureDP
 
 
 @pytest.fixture
-def world(pristine, tmp_path):
+def world(pristine: World, tmp_path: Path) -> World:
     return copied(pristine, tmp_path / "world")
 
 
 @pytest.fixture
-def check(world, tmp_path):
+def check(world: World, tmp_path: Path) -> Callable[..., Any]:
     """Runs the command on a plan, and returns its result and whether it refused."""
 
-    def run(**changes):
+    def run(**changes: Any) -> tuple[Any, RefusedError]:
         path = tmp_path / "plan.json"
         path.write_bytes(world.study.plan.model_copy(update=changes).canonical())
         arguments = ["hospital", "policy", "check", str(path), "--home", str(world.nodes["north"].home.path)]
@@ -38,14 +41,14 @@ def check(world, tmp_path):
     return run
 
 
-def change_rules(world, section, **changes):
+def change_rules(world: World, section: str, **changes: Any) -> None:
     home = world.nodes["north"].home
     rules = home.policy()
     part = getattr(rules, section).model_copy(update=changes)
     home.policy_path.write_text(policy_text(rules.model_copy(update={section: part})))
 
 
-def test_a_vault_that_fits_is_counted_as_the_agent_would_read_it(world, check):
+def test_a_vault_that_fits_is_counted_as_the_agent_would_read_it(world: World, check: Callable[..., Any]) -> None:
     result, refused = check()
     assert refused is None
     assert result["fits"]
@@ -58,7 +61,9 @@ def test_a_vault_that_fits_is_counted_as_the_agent_would_read_it(world, check):
         assert vault._db.execute("SELECT count(*) FROM enrolment").fetchone() == (0,)
 
 
-def test_strange_classes_damage_twins_and_pictures_never_compared_are_named_with_what_to_do(world, check):
+def test_strange_classes_damage_twins_and_pictures_never_compared_are_named_with_what_to_do(
+    world: World, check: Callable[..., Any]
+) -> None:
     before, _ = check()
     one_of_every_kind(world.nodes["north"].home)
     result, refused = check()
@@ -81,7 +86,9 @@ def test_strange_classes_damage_twins_and_pictures_never_compared_are_named_with
         ("federation", {"reply_slot_seconds": 3600.0}, "this node answers after 3600 s at the earliest: lower"),
     ],
 )
-def test_a_reason_not_to_join_is_named_and_exits_1(world, check, section, rules, words):
+def test_a_reason_not_to_join_is_named_and_exits_1(
+    world: World, check: Callable[..., Any], section: str, rules: dict[str, int] | dict[str, float], words: str
+) -> None:
     change_rules(world, section, **rules)
     result, refused = check()
     assert words in refused.message
@@ -89,7 +96,9 @@ def test_a_reason_not_to_join_is_named_and_exits_1(world, check, section, rules,
     assert result["permitted"]
 
 
-def test_what_is_left_of_the_lifetime_budget_is_held_against_the_whole_plan(world, check):
+def test_what_is_left_of_the_lifetime_budget_is_held_against_the_whole_plan(
+    world: World, check: Callable[..., Any]
+) -> None:
     world.nodes["north"].ledger.reserve(ChargeRequest("earlier", "something", (PureDP(39.0),), 3e-3, 30))
     fresh, refused = check()
     assert refused is None
@@ -106,7 +115,7 @@ def test_what_is_left_of_the_lifetime_budget_is_held_against_the_whole_plan(worl
     assert check()[0]["epsilon_after"] == pytest.approx(fresh["epsilon_after"])
 
 
-def test_a_delta_that_suits_the_declared_cohort_but_not_the_true_one_is_said():
+def test_a_delta_that_suits_the_declared_cohort_but_not_the_true_one_is_said() -> None:
     state = VaultState(trained=90, held_out=40, held_back=0, pairs=0, uncompared=0)
     rules = Policy(cohort=CohortRules(nominal=100))
     assert state.advice(rules, 1e-3) == ()

@@ -5,6 +5,8 @@ The same frames go to one hospital with vaults that differ by patients of every 
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +17,7 @@ from tests.deploy.neighbours import below_the_hospitals_own_minimum, gone, one_o
 from tests.small_ballot import small_ballot
 
 from sonoshare_client.agent import node as agent_node
-from sonoshare_client.agent.service import WITHHELD
+from sonoshare_client.agent.service import WITHHELD, Agent
 from sonoshare_privacy.budget import ChargeRequest
 from sonoshare_shared.errors import InputError
 from sonoshare_shared.protocol.documents.charge import PureDP
@@ -39,16 +41,16 @@ class Free:
     error: str
 
 
-def study(hostile, name, **changes):
+def study(hostile: Any, name: str, **changes: Any) -> Any:
     return hostile.world.study.plan.model_copy(update={"study": name, **changes})
 
 
-def voting(hostile, name):
+def voting(hostile: Any, name: str) -> Any:
     terms = CalibrationPlan(epsilon=1.0, ballot=small_ballot().digest(), sharpness=0.0)
     return study(hostile, name, calibration=terms)
 
 
-def adapter(hostile, change=lambda tensor: tensor):
+def adapter(hostile: Any, change: Callable[..., Any] = lambda tensor: tensor) -> Any:
     tensors = load(hostile.world.study.adapter())
     return save({name: change(tensor).astype(np.float32) for name, tensor in tensors.items()})
 
@@ -70,10 +72,10 @@ FREE = {
 class Recorded:
     """An agent whose answers are kept with the frames that it was asked, introductions among them."""
 
-    def __init__(self, agent):
-        self.agent, self.pairs = agent, []
+    def __init__(self, agent: Agent) -> None:
+        self.agent, self.pairs = agent, []  # type: ignore[var-annotated]
 
-    def answer(self, frame):
+    def answer(self, frame: Any) -> Any:
         self.pairs.append((frame, self.agent.answer(frame)))
         return self.pairs[-1][1]
 
@@ -84,31 +86,33 @@ class Asked:
 
     start: World
     challenge: str
-    pairs: list
-    answers: dict
+    pairs: list[Any]
+    answers: dict[str, Any]
 
 
 @pytest.fixture(scope="module")
-def asked(pristine, tmp_path_factory):
+def asked(pristine: World, tmp_path_factory: pytest.TempPathFactory) -> Asked:
     """What a hospital with its ordinary vault answers; its ledger has charges of another study."""
     world = copied(pristine, tmp_path_factory.mktemp("asked") / "world")
     node = world.nodes[NORTH]
     node.ledger.reserve(ChargeRequest("spent", "something earlier", (PureDP(39.9),), 3e-3, 30))
     start = copied(world, tmp_path_factory.mktemp("asked") / "start")
-    recorded = world.fleet.agents[NORTH] = Recorded(world.fleet.agents[NORTH])
+    recorded = world.fleet.agents[NORTH] = Recorded(world.fleet.agents[NORTH])  # type: ignore[assignment]
     hostile = Hostile(world, NORTH)
     answers = {name: hostile.agent.answer(free.frame(hostile)) for name, free in FREE.items()}
     assert len(node.ledger.entries()) == 2
     return Asked(start, node.challenge, recorded.pairs, answers)
 
 
-def test_every_free_request_is_answered_as_its_public_check_says(asked):
+def test_every_free_request_is_answered_as_its_public_check_says(asked: Asked) -> None:
     for name, answer in asked.answers.items():
         assert reply_of(answer).refusal.error == FREE[name].error, (name, reply_of(answer))
 
 
 @pytest.mark.parametrize("neighbour", NEIGHBOURS)
-def test_before_a_charge_every_answer_is_the_same_byte_for_byte_whoever_is_in_the_vault(asked, tmp_path, neighbour):
+def test_before_a_charge_every_answer_is_the_same_byte_for_byte_whoever_is_in_the_vault(
+    asked: Asked, tmp_path: Path, neighbour: Callable[..., Any]
+) -> None:
     world = copied(asked.start, tmp_path / "world")
     world.nodes[NORTH].challenge = asked.challenge  # drawn anew by each process
     neighbour(world.nodes[NORTH].home)
@@ -121,7 +125,7 @@ def test_before_a_charge_every_answer_is_the_same_byte_for_byte_whoever_is_in_th
 # Requests that are charged: each answer has the same form and size whoever is in the vault.
 
 
-def strange(hostile, name):
+def strange(hostile: Any, name: str) -> Any:
     """A study of a class that no patient of the hospital should have."""
     task = hostile.world.study.plan.task
     other = task.model_copy(update={"classes": ("benign", "cyst"), "phantoms": {}})
@@ -136,7 +140,7 @@ CHARGED = {
 }
 
 
-def form(value, key=""):
+def form(value: Any, key: Any = "") -> dict[Any, Any] | str | list[Any] | int:
     """What a reply looks like but for its noisy numbers and the words that are made of them."""
     if isinstance(value, dict):
         return {name: form(one, name) for name, one in value.items()}
@@ -148,7 +152,7 @@ def form(value, key=""):
 
 
 @pytest.mark.parametrize("kind", CHARGED)
-def test_after_a_charge_every_answer_has_the_same_size(pristine, tmp_path, kind):
+def test_after_a_charge_every_answer_has_the_same_size(pristine: World, tmp_path: Path, kind: str) -> None:
     forms = []
     for number, neighbours in enumerate([(unchanged,), (one_of_every_kind, below_the_hospitals_own_minimum)]):
         world = copied(pristine, tmp_path / f"world {number}")
@@ -161,13 +165,15 @@ def test_after_a_charge_every_answer_has_the_same_size(pristine, tmp_path, kind)
     assert forms[0] == forms[1]
 
 
-def decode(frame):
+def decode(frame: bytes) -> tuple[Any, Any]:
     length = int.from_bytes(frame[:4], "big")
     return frame[4 : 4 + length], frame[4 + length :]
 
 
 @pytest.mark.parametrize("kind", CHARGED)
-def test_a_vault_that_does_not_open_is_one_constant_refusal_after_the_charge(pristine, tmp_path, kind):
+def test_a_vault_that_does_not_open_is_one_constant_refusal_after_the_charge(
+    pristine: World, tmp_path: Path, kind: str
+) -> None:
     world = copied(pristine, tmp_path / "world")
     gone(world.nodes[NORTH].home)
     hostile = Hostile(world, NORTH)
@@ -179,8 +185,14 @@ def test_a_vault_that_does_not_open_is_one_constant_refusal_after_the_charge(pri
     "error",
     [MemoryError("secret-class"), InputError("'secret-class' (17 images)"), KeyError("secret-class"), OSError(28)],
 )
-def test_whatever_goes_wrong_after_the_charge_leaves_as_the_same_bytes(pristine, tmp_path, monkeypatch, caplog, error):
-    def fails(*_arguments):
+def test_whatever_goes_wrong_after_the_charge_leaves_as_the_same_bytes(
+    pristine: World,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    error: MemoryError | InputError | KeyError | OSError,
+) -> None:
+    def fails(*_arguments: Any) -> None:
         raise error
 
     world = copied(pristine, tmp_path / "world")
@@ -194,8 +206,10 @@ def test_whatever_goes_wrong_after_the_charge_leaves_as_the_same_bytes(pristine,
     assert type(error).__name__ in logged
 
 
-def test_an_error_that_is_not_ours_before_the_charge_is_the_constant_refusal_too(pristine, tmp_path, monkeypatch):
-    def fails(*_arguments):
+def test_an_error_that_is_not_ours_before_the_charge_is_the_constant_refusal_too(
+    pristine: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_arguments: Any) -> None:
         raise RuntimeError("secret-class")
 
     world = copied(pristine, tmp_path / "world")

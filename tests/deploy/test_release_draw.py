@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -65,7 +66,7 @@ def draw(home: Path, *more: str) -> None:
 
 
 def draw_all_but_the_candidate(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def stopped(*_arguments: object, **_named: object) -> None:
+    def stopped(*_arguments: object, **_named: Any) -> None:
         raise InputError("stopped")
 
     with monkeypatch.context() as patch:
@@ -131,7 +132,7 @@ def test_a_full_disk_is_one_line_and_the_same_command_goes_on(
         flush(descriptor)
 
     with monkeypatch.context() as patch:
-        patch.setattr(durable.os, "fsync", full)
+        patch.setattr(durable.os, "fsync", full)  # type: ignore[attr-defined]
         with pytest.raises(InputError) as caught:
             draw(home)
     assert str(caught.value) == (

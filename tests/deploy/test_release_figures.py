@@ -2,6 +2,8 @@
 
 import json
 import shutil
+from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.deploy.command import sonoshare
@@ -16,7 +18,7 @@ from sonoshare_shared.science.labels import read_labels
 
 
 @pytest.fixture(scope="module")
-def said(trained, tmp_path_factory):
+def said(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """What `evaluate tstr --json` says of a candidate."""
     folder = tmp_path_factory.mktemp("measured")
     shutil.copytree(trained, folder / "coordinator")
@@ -33,7 +35,7 @@ def said(trained, tmp_path_factory):
     return json.loads(run.stdout.splitlines()[-1])
 
 
-def test_figures_of_every_kind_reach_the_utility_report(said, tmp_path):
+def test_figures_of_every_kind_reach_the_utility_report(said: Any, tmp_path: Path) -> None:
     path = tmp_path / "figures.json"
     path.write_text(json.dumps(said))
     found = {measurement.name: measurement for measurement in read_measurements(path)}
@@ -56,7 +58,7 @@ def test_figures_of_every_kind_reach_the_utility_report(said, tmp_path):
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"test_patients": 3}'])
-def test_what_holds_no_figures_is_refused_before_anything_is_drawn(text, trained, tmp_path):
+def test_what_holds_no_figures_is_refused_before_anything_is_drawn(text: str, trained: Path, tmp_path: Path) -> None:
     path = tmp_path / "figures.json"
     path.write_text(text)
     with pytest.raises(InputError, match="holds no figures"):

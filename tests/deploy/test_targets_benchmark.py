@@ -12,7 +12,7 @@ from sonoshare_shared.science.model.profiles import profile_named
 
 
 @pytest.mark.parametrize("name", TARGETS)
-def test_a_true_prediction_is_turned_into_the_true_velocity(name):
+def test_a_true_prediction_is_turned_into_the_true_velocity(name: str) -> None:
     generator = torch.Generator().manual_seed(3)
     x0, noise = torch.randn(2, 5, 1, 8, 8, generator=generator)
     t = torch.tensor([1, 120, 250, 500, 900])
@@ -21,7 +21,7 @@ def test_a_true_prediction_is_turned_into_the_true_velocity(name):
     torch.testing.assert_close(found, velocity(x0, noise, t), rtol=1e-4, atol=1e-4)
 
 
-def test_the_velocity_objective_is_the_one_that_ships():
+def test_the_velocity_objective_is_the_one_that_ships() -> None:
     torch.manual_seed(0)
     model = ConditionedUNet(profile_named("tiny"))
     images, masks = torch.rand(3, 1, 32, 32), torch.rand(3, 1, 32, 32) < 0.3
@@ -32,7 +32,7 @@ def test_the_velocity_objective_is_the_one_that_ships():
     assert not torch.allclose(objective(TARGETS["noise"])(*given), denoising_loss(*given))
 
 
-def test_weighing_by_snr_is_bounded_and_level_below_the_bound():
+def test_weighing_by_snr_is_bounded_and_level_below_the_bound() -> None:
     t = torch.tensor([0, 100, 500, 999])
     alpha, sigma = scales(t)
     weight = TARGETS["velocity_min_snr"].weight(alpha, sigma).flatten()

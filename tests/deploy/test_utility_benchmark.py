@@ -1,5 +1,8 @@
 """The utility benchmark on phantoms that stand for patients: patient-disjoint, resumable, figures as they should be."""
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -19,7 +22,7 @@ SETTINGS = Settings(images=8, sampler_steps=2, classifier_steps=1, few=6, traini
 
 
 @pytest.fixture(scope="module")
-def stand_in():
+def stand_in() -> LabelledImages:
     batch = simulate(48, seed=9, size=32)
     n = len(batch.labels)
     devices = np.array(["A", "B"] * (n // 2))
@@ -36,12 +39,14 @@ def stand_in():
     )
 
 
-def test_a_second_run_computes_nothing_and_says_the_same(stand_in, tmp_path, monkeypatch):
+def test_a_second_run_computes_nothing_and_says_the_same(
+    stand_in: LabelledImages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("benchmarks.utility.extras", lambda *_: {})
-    said = []
+    said: list[str] = []
     bench = Bench(stand_in, tmp_path, SETTINGS, small_ballot(), compute=True, say=said.append)
     compute(bench, (1,), 1)
-    first = figures(bench, (1,), 1)
+    first: dict[str, Any] = figures(bench, (1,), 1)
     made = len(said)
     assert made > 0
     assert first["real_plus_synthetic"] == first["real_plus_calibrated"]
@@ -55,19 +60,19 @@ def test_a_second_run_computes_nothing_and_says_the_same(stand_in, tmp_path, mon
     assert len(said) == made
 
 
-def test_a_missing_fold_gives_no_figure(stand_in, tmp_path):
+def test_a_missing_fold_gives_no_figure(stand_in: LabelledImages, tmp_path: Path) -> None:
     bench = Bench(stand_in, tmp_path, SETTINGS, small_ballot(), compute=True, say=lambda _: None)
     bench.scores(1, "real50", 0)
     reading = Bench(stand_in, tmp_path, SETTINGS, small_ballot(), compute=False, say=lambda _: None)
     assert figures(reading, (1, 2), 1)["real50"] is None
 
 
-def test_a_folder_of_other_settings_is_refused(stand_in, tmp_path):
+def test_a_folder_of_other_settings_is_refused(stand_in: LabelledImages, tmp_path: Path) -> None:
     Bench(stand_in, tmp_path, SETTINGS, small_ballot(), compute=True, say=lambda _: None)
     with pytest.raises(InputError, match="other settings"):
         Bench(stand_in, tmp_path, Settings(images=13), small_ballot(), compute=True, say=lambda _: None)
 
 
-def test_ranks_within_a_fold_keep_its_auc():
+def test_ranks_within_a_fold_keep_its_auc() -> None:
     scores, labels = np.array([3.0, -1.0, 0.5, 9.0]), np.array([1, 0, 0, 1])
     assert auc(labels, within_fold_ranks(scores)) == auc(labels, scores)

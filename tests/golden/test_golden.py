@@ -7,6 +7,7 @@ import sqlite3
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.deploy.command import sonoshare
@@ -29,6 +30,7 @@ from sonoshare_shared.protocol.documents.exchange import (
     TrainReply,
 )
 from sonoshare_shared.protocol.documents.plan import PLAN_PAYLOAD_TYPE
+from sonoshare_shared.protocol.documents.roster import Roster
 from sonoshare_shared.protocol.documents.statement import STATEMENT_PAYLOAD_TYPE
 from sonoshare_shared.protocol.envelope import Envelope
 from sonoshare_shared.protocol.keys import PublicKey
@@ -51,24 +53,24 @@ HEADS = {
 
 
 @pytest.fixture(autouse=True)
-def _no_network(monkeypatch):
-    def refused(*_arguments, **_fields):
+def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_arguments: Any, **_fields: Any) -> None:
         raise AssertionError("verification opened a socket")
 
     monkeypatch.setattr(socket, "socket", refused)
 
 
 @pytest.fixture
-def roster():
+def roster() -> Roster:
     return open_roster(Envelope.load(ROSTER))
 
 
 @pytest.fixture
-def coordinator(roster):
+def coordinator(roster: Roster) -> PublicKey:
     return PublicKey.from_hex(roster.coordinator_key)
 
 
-def test_the_command_verifies_the_release_with_the_network_off():
+def test_the_command_verifies_the_release_with_the_network_off() -> None:
     run = sonoshare("verify", V1 / "release", "--roster", ROSTER, "--log-head", V1 / "log.json", "--json")
     assert run.returncode == 0, run.stderr
     said = json.loads(run.stdout.splitlines()[-1])
@@ -76,13 +78,13 @@ def test_the_command_verifies_the_release_with_the_network_off():
     assert said["manifest_digest"] == sha256_file(V1 / "release" / layout.MANIFEST)
 
 
-def test_the_command_sees_the_revocation():
+def test_the_command_sees_the_revocation() -> None:
     run = sonoshare("verify", V1 / "release", "--roster", ROSTER, "--log-head", V1 / "log-revoked.json", "--json")
     assert run.returncode == 1
     assert json.loads(run.stdout.splitlines()[-1])["cause"] == "revoked"
 
 
-def test_a_changed_file_of_the_old_release_is_still_refused(tmp_path):
+def test_a_changed_file_of_the_old_release_is_still_refused(tmp_path: Path) -> None:
     shutil.copytree(V1 / "release", tmp_path / "release")
     with (tmp_path / "release" / layout.PLAN).open("ab") as file:
         file.write(b" ")
@@ -91,14 +93,14 @@ def test_a_changed_file_of_the_old_release_is_still_refused(tmp_path):
 
 
 @pytest.mark.parametrize("hospital", ["north", "south"])
-def test_the_command_verifies_exported_ledgers(hospital):
+def test_the_command_verifies_exported_ledgers(hospital: str) -> None:
     run = sonoshare("verify", V1 / f"ledger-{hospital}.json", "--roster", ROSTER, "--json")
     assert run.returncode == 0, run.stderr
     assert json.loads(run.stdout.splitlines()[-1])["head"] == HEADS[hospital]
 
 
 @pytest.mark.parametrize("change", ['"purpose": "training round 1"', '"sequence": 3'])
-def test_an_old_export_that_was_changed_is_refused(tmp_path, change):
+def test_an_old_export_that_was_changed_is_refused(tmp_path: Path, change: str) -> None:
     text = (V1 / "ledger-north.json").read_text()
     assert text.count(change) >= 1
     path = tmp_path / "ledger.json"
@@ -107,7 +109,7 @@ def test_an_old_export_that_was_changed_is_refused(tmp_path, change):
     assert json.loads(run.stdout.splitlines()[-1])["cause"] == "ledger"
 
 
-def test_a_field_more_in_an_old_export_is_refused(tmp_path, roster):
+def test_a_field_more_in_an_old_export_is_refused(tmp_path: Path, roster: Roster) -> None:
     value = json.loads((V1 / "ledger-north.json").read_text())
     value["entries"][1]["remark"] = "nothing"
     path = tmp_path / "ledger.json"
@@ -115,7 +117,7 @@ def test_a_field_more_in_an_old_export_is_refused(tmp_path, roster):
     assert sonoshare("verify", path, "--roster", ROSTER).returncode == 1
 
 
-def test_signed_documents_are_what_they_were(roster, coordinator):
+def test_signed_documents_are_what_they_were(roster: Roster, coordinator: PublicKey) -> None:
     plan = Signed.opened(StudyPlan, Envelope.load(V1 / "plan.dsse.json"), coordinator, PLAN_PAYLOAD_TYPE)
     manifest = ReleaseManifest.from_bytes((V1 / "release" / layout.MANIFEST).read_bytes())
     candidate = Candidate.from_bytes((V1 / "release" / layout.CANDIDATE).read_bytes())
@@ -136,7 +138,7 @@ def test_signed_documents_are_what_they_were(roster, coordinator):
 
 
 @pytest.mark.parametrize("name", ["release/attestations/north", "release/attestations/south", "north/blind"])
-def test_figures_of_statements_come_back_as_they_were_signed(roster, name):
+def test_figures_of_statements_come_back_as_they_were_signed(roster: Roster, name: str) -> None:
     key = roster.hospital("south" if name.endswith("south") else "north").key
     said = Signed.opened(AuditStatement, Envelope.load(V1 / f"{name}.dsse.json"), key, STATEMENT_PAYLOAD_TYPE)
     figures = said.document.predicate.figures
@@ -148,7 +150,7 @@ def test_figures_of_statements_come_back_as_they_were_signed(roster, name):
     )
 
 
-def test_the_log_still_extends_itself(coordinator):
+def test_the_log_still_extends_itself(coordinator: PublicKey) -> None:
     older, newer = (LogView.from_bytes((V1 / f"{name}.json").read_bytes()) for name in ("log", "log-revoked"))
     proof = json.loads((V1 / "log-consistency.json").read_text())
     old, new = (verified_head(view.head, coordinator) for view in (older, newer))
@@ -158,13 +160,13 @@ def test_the_log_still_extends_itself(coordinator):
     require_extension(prefix, old, proof["consistency"])
 
 
-def test_the_functions_accept_it_at_any_later_day():
+def test_the_functions_accept_it_at_any_later_day() -> None:
     for now in (THEN, datetime(2100, 1, 1, tzinfo=UTC)):
         verified = verify_release(V1 / "release", Envelope.load(ROSTER), now=now)
         assert verified.manifest.release == "r1"
 
 
-def test_an_old_export_brought_to_the_new_version_keeps_the_signed_bytes(roster):
+def test_an_old_export_brought_to_the_new_version_keeps_the_signed_bytes(roster: Roster) -> None:
     export = LedgerExport.from_bytes((V1 / "ledger-north.json").read_bytes())
     charges = export.verify(roster.hospital("north").key)
     assert sha256_hex(export.entries[-1].body.encode()) == charges[-1].digest() == HEADS["north"]
@@ -172,18 +174,18 @@ def test_an_old_export_brought_to_the_new_version_keeps_the_signed_bytes(roster)
     assert again == export
 
 
-def _root(entries):
+def _root(entries: tuple[str, ...]) -> str:
     return merkle.root([entry.encode() for entry in entries]).hex()
 
 
-def old_node(folder):
+def old_node(folder: Path) -> NodeHome:
     """A copy of the old node, with its key closed to others again, which git does not keep."""
     shutil.copytree(V1 / "vault-node", folder / "node")
     (folder / "node" / "vault.key").chmod(0o600)
     return NodeHome.open(folder / "node")
 
 
-def test_an_old_vault_opens_and_holds_the_patients_it_held(tmp_path):
+def test_an_old_vault_opens_and_holds_the_patients_it_held(tmp_path: Path) -> None:
     home = old_node(tmp_path)
     with Vault(home) as vault:
         held = vault.patients()
@@ -197,7 +199,7 @@ def test_an_old_vault_opens_and_holds_the_patients_it_held(tmp_path):
     assert _version(tmp_path / "node" / "vault" / "index.db") == 2
 
 
-def test_an_old_catalogue_opens_and_shows_its_release(tmp_path):
+def test_an_old_catalogue_opens_and_shows_its_release(tmp_path: Path) -> None:
     shutil.copy(V1 / "catalogue.db", tmp_path / "catalogue.db")
     shutil.copytree(V1 / "release", tmp_path / "releases" / "r1")
     storage = _catalogue(tmp_path)
@@ -211,21 +213,21 @@ def test_an_old_catalogue_opens_and_shows_its_release(tmp_path):
     assert storage.blobs.read(stored.place, layout.MANIFEST, 0, len(manifest)) == manifest
 
 
-def test_an_old_catalogue_still_finds_a_release_that_lay_elsewhere(tmp_path):
+def test_an_old_catalogue_still_finds_a_release_that_lay_elsewhere(tmp_path: Path) -> None:
     shutil.copy(V1 / "catalogue.db", tmp_path / "catalogue.db")
     with closing(sqlite3.connect(tmp_path / "catalogue.db", isolation_level=None)) as database:
         database.execute("UPDATE releases SET bundle = ?", (str(V1 / "release"),))
     assert _catalogue(tmp_path).releases.find("r1").place == str(V1 / "release")
 
 
-def test_an_old_release_is_published_by_todays_catalogue(tmp_path):
+def test_an_old_release_is_published_by_todays_catalogue(tmp_path: Path) -> None:
     storage = _catalogue(tmp_path)
     publish(storage.releases, storage.blobs, V1 / "release", Envelope.load(ROSTER), now=THEN)
     hospitals = storage.releases.find("r1").summary["hospitals"]
     assert [hospital["verdict"] for hospital in hospitals] == ["PASS", "PASS"]
 
 
-def _catalogue(folder) -> Storage:
+def _catalogue(folder: Path) -> Storage:
     settings = CatalogueSettings(
         database=folder / "catalogue.db", roster=lambda: Envelope.load(ROSTER), clock=lambda: THEN
     )
@@ -233,7 +235,7 @@ def _catalogue(folder) -> Storage:
 
 
 @pytest.mark.parametrize(("name", "known"), [("index", 2), ("catalogue", 2)])
-def test_a_database_of_a_newer_version_is_refused_in_one_line(tmp_path, name, known):
+def test_a_database_of_a_newer_version_is_refused_in_one_line(tmp_path: Path, name: str, known: int) -> None:
     home = old_node(tmp_path)
     shutil.copy(V1 / "catalogue.db", tmp_path / "catalogue.db")
     path = tmp_path / "node" / "vault" / "index.db" if name == "index" else tmp_path / "catalogue.db"
@@ -243,12 +245,12 @@ def test_a_database_of_a_newer_version_is_refused_in_one_line(tmp_path, name, kn
         Vault(home) if name == "index" else Database(path)
 
 
-def _version(path):
+def _version(path: Path) -> Any:
     with closing(sqlite3.connect(path)) as database:
         return database.execute("PRAGMA user_version").fetchone()[0]
 
 
-def test_a_ledger_of_both_versions_verifies():
+def test_a_ledger_of_both_versions_verifies() -> None:
     """Entries with milliseconds and without salt, then entries that say the day and are salted, in one chain."""
     run = sonoshare("verify", V2 / "ledger-north.json", "--roster", ROSTER, "--json")
     assert run.returncode == 0, run.stderr
@@ -258,7 +260,7 @@ def test_a_ledger_of_both_versions_verifies():
     assert [len(signed.charge.time) for signed in export.charges()] == [29] * 7 + [10] * 4
 
 
-def test_a_verdict_that_names_its_adapter_verifies(roster):
+def test_a_verdict_that_names_its_adapter_verifies(roster: Roster) -> None:
     data = (V2 / "attestation-north.dsse.json").read_bytes()
     manifest = ReleaseManifest.from_bytes((V1 / "release" / layout.MANIFEST).read_bytes())
     statement = statement_of(layout.attestation_path("north"), data, manifest, roster)

@@ -1,6 +1,9 @@
 """Small models, a ledger and mechanisms for the privacy room's tests."""
 
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -17,7 +20,7 @@ BUDGETS = Budgets(study=Budget(20.0, 1e-5), lifetime=Budget(40.0, 1e-5))
 class Small(nn.Module):
     """A convolutional regressor on 8 x 8 images with every supported leaf."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.scanner = nn.Embedding(3, 8)
         self.conv = nn.Conv2d(1, 8, 3, padding=1)
@@ -25,7 +28,7 @@ class Small(nn.Module):
         self.layer = nn.LayerNorm(8)
         self.head = nn.Linear(8, 1)
 
-    def forward(self, x, scanner):
+    def forward(self, x: Any, scanner: Any) -> Any:
         h = torch.relu(self.norm(self.conv(x)) + self.scanner(scanner)[:, :, None, None])
         return self.head(self.layer(h.mean((2, 3)))).squeeze(1)
 
@@ -33,13 +36,13 @@ class Small(nn.Module):
 class Cohort:
     """Made-up patients; draws are a function of the patient and the generator only."""
 
-    def __init__(self, model, patients=40, draws=2, dtype=torch.float32):
+    def __init__(self, model: Any, patients: int = 40, draws: Any = 2, dtype: Any = torch.float32) -> None:
         generator = torch.Generator().manual_seed(5)
         self.model, self.draws, self.dtype = model, draws, dtype
         self.images = torch.randn(patients, 1, 8, 8, generator=generator).to(dtype)
         self.scanners = torch.randint(0, 3, (patients,), generator=generator)
 
-    def draw(self, index, generator):
+    def draw(self, index: int, generator: torch.Generator) -> dict[Any, Any]:
         noise = torch.randn(self.draws, 1, 8, 8, generator=generator).to(self.dtype)
         return {
             "x": self.images[index] + 0.1 * noise,
@@ -47,44 +50,46 @@ class Cohort:
             "target": self.images[index].mean().repeat(self.draws),
         }
 
-    def probe(self):
+    def probe(self) -> list[Any]:
         """Draws of two made-up patients who are not in the cohort."""
         other = Cohort(self.model, 2, self.draws, self.dtype)
         return [other.draw(index, torch.Generator().manual_seed(index)) for index in range(2)]
 
-    def loss(self, batch):
+    def loss(self, batch: Any) -> Any:
         return (self.model(batch["x"], batch["scanner"]) - batch["target"]).square()
 
 
 @pytest.fixture
-def small():
+def small() -> type[Small]:
     """The small model's class."""
     return Small
 
 
 @pytest.fixture
-def make_cohort():
+def make_cohort() -> type[Cohort]:
     """The cohort's class."""
     return Cohort
 
 
 @pytest.fixture
-def cohort():
+def cohort() -> Cohort:
     torch.manual_seed(0)
     return Cohort(Small())
 
 
 @pytest.fixture
-def key():
+def key() -> SigningKey:
     return SigningKey.generate()
 
 
 @pytest.fixture
-def open_ledger(tmp_path, key):
+def open_ledger(tmp_path: Path, key: SigningKey) -> Iterator[Callable[..., Any]]:
     """Opens (again) a ledger in the test's folder."""
     opened = []
 
-    def open_it(name="ledger.db", budgets=BUDGETS, hospital="alpha", signing=key):
+    def open_it(
+        name: str = "ledger.db", budgets: Budgets = BUDGETS, hospital: str = "alpha", signing: SigningKey = key
+    ) -> Ledger:
         source = budgets if callable(budgets) else lambda: budgets
         ledger = Ledger(
             tmp_path / name, key=signing, hospital=hospital, clock=lambda: datetime.now(UTC), budgets=source
@@ -98,5 +103,5 @@ def open_ledger(tmp_path, key):
 
 
 @pytest.fixture
-def mechanism():
+def mechanism() -> Mechanism:
     return Mechanism(rate=0.25, noise_multiplier=2.0, clip_norm=0.5, draws=2, delta=1e-5)

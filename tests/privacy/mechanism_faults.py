@@ -1,5 +1,8 @@
 """Seven faults to plant in the mechanism: (module, name of the function to replace, maker of the replacement)."""
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 
 import sonoshare_privacy.patient_gradients.per_patient as gradients_module
@@ -9,23 +12,23 @@ from sonoshare_privacy.mechanisms.sampling import poisson_sample
 from sonoshare_privacy.patient_gradients.buffer import add_rounded_sum
 
 
-def scaled_noise(part):
+def scaled_noise(part: float) -> Callable[..., Any]:
     return lambda total, deviation: total.add_((gaussian_integers(len(total), deviation).double() * part).long())
 
 
-def repeated_noise():
-    kept = {}
+def repeated_noise() -> Callable[..., Any]:
+    kept: dict[Any, Any] = {}
 
-    def noise(total, deviation):
+    def noise(total: Any, deviation: Any) -> None:
         total += kept.setdefault(len(total), gaussian_integers(len(total), deviation))
 
     return noise
 
 
-def unclipped():
+def unclipped() -> Callable[..., Any]:
     """Neither the clip nor the measure that would refuse its absence."""
 
-    def add(rows, factors, step, out):
+    def add(rows: Any, factors: Any, step: Any, out: Any) -> torch.Tensor:
         add_rounded_sum(rows, torch.ones_like(factors), step, out)
         return torch.zeros_like(factors)
 

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from typing import Any
 
 import dp_accounting
 import pytest
@@ -35,7 +36,7 @@ TARGETS = [(8, 1e-4, 0.25, 200), (1, 1e-5, 0.1, 100), (3, 1e-5, 1, 60)]
 
 
 @pytest.mark.parametrize("row", GOLDEN)
-def test_case_46_golden_table(row):
+def test_case_46_golden_table(row: tuple[float, float, int, float, float, float]) -> None:
     rate, sigma, steps, delta, pld, prv = row
     events = [SampledGaussian(rate, sigma, steps)]
     assert epsilon(events, delta) == pytest.approx(pld, abs=2e-5)
@@ -43,7 +44,7 @@ def test_case_46_golden_table(row):
 
 
 @pytest.mark.parametrize("row", GOLDEN[:3])
-def test_case_46_prv_cross_check_and_rdp_above(row):
+def test_case_46_prv_cross_check_and_rdp_above(row: tuple[float, float, int, float, float, float]) -> None:
     rate, sigma, steps, delta, pld, prv = row
     events = [SampledGaussian(rate, sigma, steps)]
     assert prv_epsilon(events, delta) == pytest.approx(prv, abs=1e-3)
@@ -53,7 +54,7 @@ def test_case_46_prv_cross_check_and_rdp_above(row):
 
 
 @given(st.floats(1.0, 50.0), st.integers(1, 1000), st.floats(1e-8, 1e-2))
-def test_rate_one_is_the_closed_form_and_never_below_it(sigma, steps, delta):
+def test_rate_one_is_the_closed_form_and_never_below_it(sigma: Any, steps: Any, delta: Any) -> None:
     found = epsilon([SampledGaussian(1.0, sigma, steps)], delta)
     mu = math.sqrt(steps) / sigma
     needed = norm.cdf(mu / 2 - found / mu) - math.exp(found + norm.logcdf(-mu / 2 - found / mu))
@@ -63,23 +64,28 @@ def test_rate_one_is_the_closed_form_and_never_below_it(sigma, steps, delta):
         assert norm.cdf(mu / 2 - lower / mu) - math.exp(lower + norm.logcdf(-mu / 2 - lower / mu)) > delta
 
 
-def test_composition_ignores_order_and_grouping():
-    parts = [SampledGaussian(0.1, 2.0, 30), SampledGaussian(0.25, 4.0, 50), PureDP(0.25), SampledGaussian(1, 20.0, 9)]
+def test_composition_ignores_order_and_grouping() -> None:
+    parts: list[SampledGaussian | PureDP] = [
+        SampledGaussian(0.1, 2.0, 30),
+        SampledGaussian(0.25, 4.0, 50),
+        PureDP(0.25),
+        SampledGaussian(1, 20.0, 9),
+    ]
     values = {epsilon(order, 1e-5) for order in itertools.permutations(parts)}
     assert len(values) == 1
-    split = [SampledGaussian(0.1, 2.0, 10), *parts[1:], SampledGaussian(0.1, 2.0, 20)]
+    split: list[SampledGaussian | PureDP] = [SampledGaussian(0.1, 2.0, 10), *parts[1:], SampledGaussian(0.1, 2.0, 20)]
     assert epsilon(split, 1e-5) == values.pop()
 
 
-def test_each_event_adds_and_the_whole_is_at_most_the_sum():
+def test_each_event_adds_and_the_whole_is_at_most_the_sum() -> None:
     study, audit, other = SampledGaussian(0.1, 2.0, 100), PureDP(0.5), SampledGaussian(0.3, 6.0, 40)
-    one, two, three = (epsilon([study, audit, other][:n], 1e-5) for n in (1, 2, 3))
+    one, two, three = (epsilon([study, audit, other][:n], 1e-5) for n in (1, 2, 3))  # type: ignore[arg-type]
     assert one < two < three
     assert two <= one + 0.5 + 1e-6
     assert three < one + 0.5 + epsilon([other], 1e-5)
 
 
-def test_pure_events_never_cost_more_than_their_sum():
+def test_pure_events_never_cost_more_than_their_sum() -> None:
     assert epsilon([PureDP(0.5), PureDP(0.5)], 1e-9) <= 1.0
     assert epsilon([PureDP(1.0)], 1e-9) == pytest.approx(1.0, abs=1e-6)
     assert epsilon([], 1e-5) == 0
@@ -87,7 +93,7 @@ def test_pure_events_never_cost_more_than_their_sum():
 
 @settings(max_examples=15, deadline=None)
 @given(st.sampled_from([0.05, 0.25, 1.0]), st.floats(1.0, 8.0), st.integers(1, 300))
-def test_quick_bound_is_above_and_near(rate, sigma, steps):
+def test_quick_bound_is_above_and_near(rate: Any, sigma: Any, steps: Any) -> None:
     events = [SampledGaussian(rate, sigma, steps)]
     exact, bound = epsilon(events, 1e-5), epsilon_at_most(events, 1e-5)
     assert exact <= bound + 1e-9
@@ -97,13 +103,13 @@ def test_quick_bound_is_above_and_near(rate, sigma, steps):
 @pytest.mark.parametrize(
     ("target", "delta", "rate", "steps"), [(8, 1e-4, 0.25, 200), (1, 1e-5, 0.1, 100), (3, 1e-5, 1, 60)]
 )
-def test_calibration_keeps_the_target_and_wastes_little(target, delta, rate, steps):
+def test_calibration_keeps_the_target_and_wastes_little(target: int, delta: float, rate: float, steps: int) -> None:
     sigma = noise_multiplier_for(target, delta, rate, steps)
     assert epsilon([SampledGaussian(rate, sigma, steps)], delta) <= target
     assert epsilon([SampledGaussian(rate, sigma * 0.999, steps)], delta) > target
 
 
-def test_calibration_leaves_room_for_what_stands_beside():
+def test_calibration_leaves_room_for_what_stands_beside() -> None:
     audits = [PureDP(0.5), PureDP(0.5)]
     sigma = noise_multiplier_for(4, 1e-4, 1, 50, beside=audits)
     assert epsilon([SampledGaussian(1, sigma, 50), *audits], 1e-4) <= 4
@@ -112,12 +118,12 @@ def test_calibration_leaves_room_for_what_stands_beside():
 
 
 @pytest.mark.parametrize("arguments", [(0.0, 1.0, 1), (1.1, 1.0, 1), (0.5, 0.0, 1), (0.5, 1.0, 0), (0.5, math.nan, 1)])
-def test_events_that_make_no_sense_cannot_be_built(arguments):
+def test_events_that_make_no_sense_cannot_be_built(arguments: tuple[float, float, int]) -> None:
     with pytest.raises(ValueError, match="validation error"):
         SampledGaussian(*arguments)
 
 
 @pytest.mark.parametrize("delta", [0.0, 1.0, -1e-5])
-def test_delta_must_be_a_probability(delta):
+def test_delta_must_be_a_probability(delta: float) -> None:
     with pytest.raises(InputError):
         epsilon([PureDP(1.0)], delta)

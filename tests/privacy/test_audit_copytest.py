@@ -2,7 +2,9 @@
 
 import math
 import random
+from collections.abc import Callable
 from itertools import product
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +16,7 @@ from sonoshare_privacy.mechanisms import geometric
 from sonoshare_shared.errors import InputError
 
 
-def seeded(seed):
+def seeded(seed: int) -> Callable[..., int]:
     """A source of uniform integers for tests (the real one is the system's)."""
     return random.Random(seed).randrange  # noqa: S311
 
@@ -22,7 +24,7 @@ def seeded(seed):
 GRID = [(n, epsilon, share) for n in (50, 150, 500) for epsilon in (0.25, 0.5, 1.0) for share in (0.05, 0.1, 0.2)]
 
 
-def test_law_equals_enumeration():
+def test_law_equals_enumeration() -> None:
     n, k, p, recall, epsilon = 4, 2, 0.2, 0.7, 0.9
     law = count_law(n, k, p, recall, epsilon)
     mass, width = geometric.mass(epsilon)
@@ -37,13 +39,13 @@ def test_law_equals_enumeration():
 
 
 @pytest.mark.parametrize(("epsilon", "smallest"), [(0.25, 19), (0.5, 10), (1.0, 6)])
-def test_smallest_detectable_leak_hardly_depends_on_the_cohort(epsilon, smallest):
+def test_smallest_detectable_leak_hardly_depends_on_the_cohort(epsilon: float, smallest: int) -> None:
     for n in (50, 150, 500):
         found = CopyTest(n, 0.003, 0.75, epsilon, 0.05).smallest_detectable()
         assert abs(found - smallest) <= 2
 
 
-def test_no_audit_can_beat_the_privacy_floor():
+def test_no_audit_can_beat_the_privacy_floor() -> None:
     """Power for k copied patients is at most e^(k epsilon) alpha; in particular one patient is never detectable."""
     for epsilon in (0.25, 0.5, 1.0):
         test = CopyTest(150, 0.003, 1.0, epsilon, 0.05)
@@ -53,7 +55,9 @@ def test_no_audit_can_beat_the_privacy_floor():
 
 
 @pytest.mark.parametrize(("n", "epsilon", "share"), GRID)
-def test_a_tolerated_leak_passes_at_most_alpha_whatever_cohort_and_false_rate(n, epsilon, share):
+def test_a_tolerated_leak_passes_at_most_alpha_whatever_cohort_and_false_rate(
+    n: int, epsilon: float, share: float
+) -> None:
     """Exact, over true cohorts and false rates other than the declared ones."""
     tolerated = math.ceil(share * n)
     test = CopyTest(n, 0.5 / n, 0.75, epsilon, 0.05)
@@ -66,7 +70,7 @@ def test_a_tolerated_leak_passes_at_most_alpha_whatever_cohort_and_false_rate(n,
 
 
 @pytest.mark.parametrize(("n", "epsilon", "share"), GRID)
-def test_operating_points_equal_simulation(n, epsilon, share):
+def test_operating_points_equal_simulation(n: int, epsilon: float, share: float) -> None:
     """Simulated gate: P(PASS | tolerated) <= .05, P(FAIL | none) <= .05, within 2 points of the exact table."""
     rng = np.random.default_rng(int(1000 * epsilon) + n)
     tolerated = math.ceil(share * n)
@@ -97,7 +101,9 @@ def test_operating_points_equal_simulation(n, epsilon, share):
         (500, 0.25, (0.05, 0.1, 0.2), (0.93, 0.93, 0.93)),
     ],
 )
-def test_chance_to_pass_without_a_leak(n, epsilon, shares, powers):
+def test_chance_to_pass_without_a_leak(
+    n: int, epsilon: float, shares: tuple[float, float, float], powers: tuple[float, float, float]
+) -> None:
     """The table of the design, though PASS here holds for every cohort and false rate."""
     test = CopyTest(n, 0.5 / n, 0.75, epsilon, 0.05)
     for share, power in zip(shares, powers, strict=True):
@@ -105,7 +111,7 @@ def test_chance_to_pass_without_a_leak(n, epsilon, shares, powers):
 
 
 @pytest.mark.parametrize("rate", [0.0, 1.2e-308, 5e-324, 1e-290])
-def test_a_false_rate_too_small_to_matter_is_none(rate):
+def test_a_false_rate_too_small_to_matter_is_none(rate: float) -> None:
     assert np.allclose(count_law(120, 0, rate, 1.0, 1.0).mass, count_law(120, 0, 0.0, 1.0, 1.0).mass, atol=1e-15)
     assert CopyTest(120, rate, 0.9, 1.0, 0.05).critical == CopyTest(120, 0.0, 0.9, 1.0, 0.05).critical
 
@@ -119,7 +125,7 @@ def test_a_false_rate_too_small_to_matter_is_none(rate):
     epsilon=st.floats(0.2, 3),
     true_recall_up=st.booleans(),
 )
-def test_bounds_cover(*, n, share, p, recall, epsilon, true_recall_up):
+def test_bounds_cover(*, n: Any, share: Any, p: Any, recall: Any, epsilon: Any, true_recall_up: Any) -> None:
     """Each bound errs with probability at most alpha, under the declared rates and under better ones."""
     copied = round(share * n)
     test = CopyTest(n, p, recall, epsilon, 0.05)
@@ -132,7 +138,7 @@ def test_bounds_cover(*, n, share, p, recall, epsilon, true_recall_up):
     assert over <= 0.05 + 1e-6
 
 
-def test_larger_counts_never_make_smaller_bounds():
+def test_larger_counts_never_make_smaller_bounds() -> None:
     test = CopyTest(80, 0.005, 0.8, 0.6, 0.05)
     upper = [test.upper_bound(y) for y in range(-20, 110)]
     lower = [test.lower_bound(y) for y in range(-20, 110)]
@@ -141,7 +147,7 @@ def test_larger_counts_never_make_smaller_bounds():
     assert all(low <= high for low, high in zip(lower, upper, strict=True))
 
 
-def test_reaching_the_critical_count_and_a_positive_lower_bound_are_the_same():
+def test_reaching_the_critical_count_and_a_positive_lower_bound_are_the_same() -> None:
     for n, epsilon in ((50, 1.0), (150, 0.5), (500, 0.25)):
         test = CopyTest(n, 0.003, 0.75, epsilon, 0.05)
         for y in range(-10, 30):
@@ -152,12 +158,12 @@ def test_reaching_the_critical_count_and_a_positive_lower_bound_are_the_same():
     "values",
     [(0, 0.01, 0.8, 1.0, 0.05), (10, 1.0, 0.8, 1.0, 0.05), (10, 0.0, 0.0, 1.0, 0.05), (10, 0.0, 0.8, 0.0, 0.05)],
 )
-def test_constants_out_of_range_are_refused(values):
+def test_constants_out_of_range_are_refused(values: tuple[int, float, float, float, float]) -> None:
     with pytest.raises(InputError):
         CopyTest(*values)
 
 
-def test_noise_drawn_by_the_mechanism_meets_the_level():
+def test_noise_drawn_by_the_mechanism_meets_the_level() -> None:
     """End to end with the exact sampler: false alarms of an honest model stay at alpha."""
     test = CopyTest(150, 0.0, 0.75, 1.0, 0.05)
     below = seeded(5)

@@ -16,16 +16,20 @@ RATES = DetectorRates(recall=0.75, false_rate=0.003)
 EDGES = PublicBins((0.4, 0.5, 0.6, 0.7))
 
 
-def histogram(trained, held_out, epsilon=0.5):
+def histogram(
+    trained: tuple[int, int, int, int, int], held_out: tuple[int, int, int, int, int], epsilon: float = 0.5
+) -> SplitHistogram:
     return SplitHistogram(EDGES, NoisyHistogram(trained, epsilon), NoisyHistogram(held_out, epsilon))
 
 
-def judge_copies(trained, held_out=(16, 16, 16, 16, 0)):
+def judge_copies(
+    trained: tuple[int, int, int, int, int], held_out: tuple[int, int, int, int, int] = (16, 16, 16, 16, 0)
+) -> Finding:
     test = gate.copy_test(PLAN, COHORT, RATES)
     return gate.judge_copies(test, gate.tolerated_patients(PLAN, COHORT), histogram(trained, held_out), COHORT.held_out)
 
 
-def test_no_copies_pass_and_say_what_could_have_been_seen():
+def test_no_copies_pass_and_say_what_could_have_been_seen() -> None:
     finding = judge_copies((40, 38, 36, 36, 0))
     assert finding.verdict == "PASS"
     assert "could have seen 10 of 150" in finding.reasons[0]
@@ -33,25 +37,25 @@ def test_no_copies_pass_and_say_what_could_have_been_seen():
     assert "tolerated fewer than 15" in finding.reasons[0]
 
 
-def test_copies_fail():
+def test_copies_fail() -> None:
     finding = judge_copies((30, 30, 30, 30, 30))
     assert finding.verdict == "FAIL"
     assert "saw about 39" in finding.reasons[0] or "saw about 40" in finding.reasons[0]
 
 
-def test_copies_of_held_out_patients_make_the_detector_doubtful():
+def test_copies_of_held_out_patients_make_the_detector_doubtful() -> None:
     finding = judge_copies((30, 30, 30, 30, 30), (10, 10, 10, 10, 24))
     assert finding.verdict == "INCONCLUSIVE"
     assert "held-out patients are flagged" in finding.reasons[-1]
 
 
-def test_a_cohort_far_below_its_nominal_size_cannot_pass():
+def test_a_cohort_far_below_its_nominal_size_cannot_pass() -> None:
     finding = judge_copies((8, 8, 7, 7, 0))
     assert finding.verdict == "INCONCLUSIVE"
     assert "well below the nominal 150" in finding.reasons[-1]
 
 
-def test_case_65_an_audit_that_cannot_see_is_inconclusive_before_it_is_paid():
+def test_case_65_an_audit_that_cannot_see_is_inconclusive_before_it_is_paid() -> None:
     for cohort in (Cohort(20, 8), Cohort(50, 21)):
         blind = gate.foresee(PLAN, cohort, RATES)
         assert blind is not None
@@ -62,12 +66,12 @@ def test_case_65_an_audit_that_cannot_see_is_inconclusive_before_it_is_paid():
     assert gate.foresee(PLAN, Cohort(150, 5), RATES, membership_epsilon=0.4) is not None
 
 
-def test_foresight_needs_public_constants_only():
+def test_foresight_needs_public_constants_only() -> None:
     """Same plan, cohort and rates: same answer; no data argument exists."""
     assert gate.foresee(PLAN, Cohort(20, 8), RATES) == gate.foresee(PLAN, Cohort(20, 8), RATES)
 
 
-def test_auc_verdicts():
+def test_auc_verdicts() -> None:
     even, cohort = (40, 38, 37, 35, 0), COHORT
     clean, interval = gate.judge_auc("membership", histogram(even, (16, 16, 16, 16, 0), 1.0), PLAN, cohort)
     assert clean.verdict == "PASS"
@@ -82,7 +86,7 @@ def test_auc_verdicts():
     assert "nearly all patients fell in one bin" in crowded.reasons[-1]
 
 
-def test_combination_never_passes_by_default():
+def test_combination_never_passes_by_default() -> None:
     passed, failed, open_ = (Finding(v, (v,)) for v in ("PASS", "FAIL", "INCONCLUSIVE"))
     assert gate.combine([passed, passed]).verdict == "PASS"
     assert gate.combine([passed, open_]).verdict == "INCONCLUSIVE"
@@ -91,13 +95,13 @@ def test_combination_never_passes_by_default():
         gate.combine([])
 
 
-def test_nominal_held_out_follows_from_the_public_fraction():
+def test_nominal_held_out_follows_from_the_public_fraction() -> None:
     assert Cohort.nominal(150, 0.25) == Cohort(150, 50)
     assert Cohort.nominal(70, 0.3) == Cohort(70, 30)
     assert Cohort.nominal(1, 0.1).held_out == 1
 
 
-def test_tolerated_patients_are_whole_and_at_least_one():
+def test_tolerated_patients_are_whole_and_at_least_one() -> None:
     assert gate.tolerated_patients(PLAN, COHORT) == 15
     assert gate.tolerated_patients(PLAN, Cohort(151, 1)) == 16
     assert gate.tolerated_patients(PLAN, Cohort(3, 1)) == 1

@@ -2,8 +2,10 @@
 
 import math
 import random
+from collections.abc import Callable
 from fractions import Fraction
 from itertools import product
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,13 +15,13 @@ from sonoshare_privacy.mechanisms import geometric
 from sonoshare_shared.errors import InputError
 
 
-def seeded(seed):
+def seeded(seed: int) -> Callable[..., int]:
     """A source of uniform integers for tests (the real one is the system's)."""
     return random.Random(seed).randrange  # noqa: S311
 
 
 @pytest.mark.parametrize("epsilon", [0.25, 0.5, 1.0, 2.0, 0.1])
-def test_draws_follow_the_law(epsilon):
+def test_draws_follow_the_law(epsilon: float) -> None:
     below = seeded(7)
     draws = np.array([geometric.draw(epsilon, below) for _ in range(6000)])
     mass, width = geometric.mass(epsilon)
@@ -32,12 +34,12 @@ def test_draws_follow_the_law(epsilon):
     assert chisquare(observed, expected * observed.sum() / expected.sum()).pvalue > 1e-3
 
 
-def test_epsilon_is_the_rational_that_the_float_is():
+def test_epsilon_is_the_rational_that_the_float_is() -> None:
     """Every number asked of the source of randomness is an integer built from the exact rational; no float is used."""
     asked = []
     draw = seeded(1)
 
-    def below(n):
+    def below(n: Any) -> int:
         asked.append(n)
         assert isinstance(n, int)
         return draw(n)
@@ -46,7 +48,7 @@ def test_epsilon_is_the_rational_that_the_float_is():
     assert asked[0] == Fraction(0.1).denominator
 
 
-def test_bernoulli_exp_is_exact_to_the_depth_that_can_be_enumerated():
+def test_bernoulli_exp_is_exact_to_the_depth_that_can_be_enumerated() -> None:
     """P(true) of exp(-1/2), enumerated over all outcomes of the first comparisons, brackets the exact value."""
     low, high = Fraction(0), Fraction(0)
     for pattern in product((True, False), repeat=6):
@@ -68,13 +70,13 @@ def test_bernoulli_exp_is_exact_to_the_depth_that_can_be_enumerated():
 
 
 @pytest.mark.parametrize("epsilon", [0.0, -1.0, math.nan, math.inf])
-def test_impossible_epsilons_are_refused(epsilon):
+def test_impossible_epsilons_are_refused(epsilon: float) -> None:
     with pytest.raises(InputError):
         geometric.draw(epsilon)
 
 
 @pytest.mark.parametrize("epsilon", [0.05, 0.25, 1.0, 3.0])
-def test_mass_is_a_law_with_the_stated_variance(epsilon):
+def test_mass_is_a_law_with_the_stated_variance(epsilon: float) -> None:
     mass, width = geometric.mass(epsilon)
     support = np.arange(-width, width + 1)
     assert mass.sum() == pytest.approx(1.0, abs=1e-12)

@@ -2,7 +2,9 @@
 
 import math
 import random
+from collections.abc import Callable
 from itertools import product
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +15,7 @@ from sonoshare_privacy.mechanisms.histograms import NoisyHistogram, PublicBins, 
 from sonoshare_shared.errors import InputError
 
 
-def seeded(seed):
+def seeded(seed: int) -> Callable[..., int]:
     """A source of uniform integers for tests (the real one is the system's)."""
     return random.Random(seed).randrange  # noqa: S311
 
@@ -24,22 +26,22 @@ LEVELS = (0.1, 0.5, 0.9)
 PATIENTS = [(a,) for a in LEVELS] + [(a, b) for a in LEVELS for b in LEVELS]
 
 
-def by_patient(database):
+def by_patient(database: tuple[tuple[float, ...], ...]) -> tuple[int, ...]:
     return BINS.counts([max(images) for images in database])
 
 
-def by_image(database):
+def by_image(database: Any) -> tuple[int, ...]:
     return BINS.counts([score for images in database for score in images])
 
 
-def by_margin(database):
+def by_margin(database: Any) -> tuple[int, ...]:
     """Each patient's score minus the best score of the others: one patient moves many."""
     best = [max(images) for images in database]
     margins = [own - max([b for j, b in enumerate(best) if j != i], default=0.0) + 0.5 for i, own in enumerate(best)]
     return BINS.counts(margins)
 
 
-def by_own_quantiles(database):
+def by_own_quantiles(database: Any) -> tuple[int, int, int] | tuple[Any, ...]:
     """Edges taken from the patients themselves."""
     best = sorted(max(images) for images in database)
     if len(best) < 2 or best[0] == best[-1]:
@@ -48,7 +50,11 @@ def by_own_quantiles(database):
     return tuple(PublicBins((middle - 1e-9, middle + 1e-9)).counts(best))
 
 
-def worst_change(count, patients, size=3):
+def worst_change(
+    count: Callable[[tuple[tuple[float, ...], ...]], tuple[int, ...]] | Callable[..., Any],
+    patients: list[tuple[float, float] | tuple[float]],
+    size: int = 3,
+) -> int:
     worst = 0
     for database in product(patients, repeat=size):
         whole = count(database)
@@ -58,21 +64,21 @@ def worst_change(count, patients, size=3):
     return worst
 
 
-def test_one_patient_changes_one_count_by_one():
+def test_one_patient_changes_one_count_by_one() -> None:
     assert worst_change(by_patient, PATIENTS) == 1
 
 
 @pytest.mark.parametrize(("broken", "at_least"), [(by_image, 2), (by_margin, 3), (by_own_quantiles, 3)])
-def test_broken_variants_are_more_sensitive(broken, at_least):
+def test_broken_variants_are_more_sensitive(broken: Callable[..., Any], at_least: int) -> None:
     assert worst_change(broken, PATIENTS) >= at_least
 
 
-def test_log_ratio_of_the_output_is_at_most_epsilon():
+def test_log_ratio_of_the_output_is_at_most_epsilon() -> None:
     """The exact law of all noisy counts, for every pair of neighbouring databases and output near them."""
     epsilon = 0.7
     mass, width = geometric.mass(epsilon)
 
-    def log_law(counts, output):
+    def log_law(counts: tuple[int, ...], output: tuple[int, ...]) -> Any:
         return sum(math.log(mass[o - c + width]) for c, o in zip(counts, output, strict=True))
 
     worst = 0.0
@@ -83,7 +89,7 @@ def test_log_ratio_of_the_output_is_at_most_epsilon():
     assert worst == pytest.approx(epsilon, rel=1e-9)
 
 
-def test_trained_and_held_out_cost_epsilon_once():
+def test_trained_and_held_out_cost_epsilon_once() -> None:
     """A patient is in one of the two groups, so both histograms together change by one count."""
     for trained, held_out in product(product(LEVELS, repeat=2), repeat=2):
         whole = (*BINS.counts(trained), *BINS.counts(held_out))
@@ -92,12 +98,12 @@ def test_trained_and_held_out_cost_epsilon_once():
             assert sum(abs(a - b) for a, b in zip(whole, fewer, strict=True)) == 1
 
 
-def test_every_patient_is_counted_once_whatever_the_score():
+def test_every_patient_is_counted_once_whatever_the_score() -> None:
     scores = [-math.inf, 0.3, 0.7, math.inf, math.nan]
     assert BINS.counts(scores) == (1, 1, 3)
 
 
-def test_noise_is_fresh_for_every_count():
+def test_noise_is_fresh_for_every_count() -> None:
     split = draw_split(np.zeros(10), np.zeros(5), BINS, 0.05, seeded(3))
     noise = [*split.trained.counts, *split.held_out.counts]
     noise[0] -= 10
@@ -106,19 +112,19 @@ def test_noise_is_fresh_for_every_count():
 
 
 @pytest.mark.parametrize("edges", [(), (0.5, 0.5), (0.7, 0.3), (math.nan,), (0.1, math.inf)])
-def test_edges_that_are_no_edges_are_refused(edges):
+def test_edges_that_are_no_edges_are_refused(edges: tuple[()] | tuple[float, float] | tuple[float]) -> None:
     with pytest.raises(InputError):
         PublicBins(edges)
 
 
-def test_noisy_quantiles_increase_even_when_everybody_is_in_one_bin():
+def test_noisy_quantiles_increase_even_when_everybody_is_in_one_bin() -> None:
     bins = PublicBins(tuple(np.linspace(-1, 1, 9)))
     for counts in ((0,) * 10, (100,) + (0,) * 9, (0,) * 9 + (100,), (-3, 5, -2, 80, 1, 0, -4, 2, 0, 1)):
         edges = noisy_quantiles(NoisyHistogram(counts, 0.2), bins, (0.25, 0.5, 0.75))
         PublicBins(edges)
 
 
-def test_noisy_quantiles_find_the_quartiles_of_many_patients():
+def test_noisy_quantiles_find_the_quartiles_of_many_patients() -> None:
     rng = np.random.default_rng(0)
     scores = rng.normal(0.3, 0.4, 100_000)
     bins = PublicBins(tuple(np.linspace(-2, 2, 17)))

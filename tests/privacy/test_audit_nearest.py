@@ -1,9 +1,12 @@
 """Two stages: the same scores as over all pairs, sensitivity one, bounded reading, and a recall that is measured."""
 
 import itertools
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from sonoshare_privacy.audits import copies, nearest
 from sonoshare_privacy.audits.edits import EDITS
@@ -19,13 +22,13 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(autouse=True)
-def _small_shards(monkeypatch):
+def _small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(nearest, "SHARD", 25)
     monkeypatch.setattr(nearest, "_READ_AT_ONCE", 10)
 
 
 @pytest.fixture(scope="module")
-def pictures():
+def pictures() -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Patient images (12) and candidates (60), among them edited copies of the first six."""
     images = simulate(72, seed=15, size=SIZE).images
     patients, candidates = images[:12], images[12:].copy()
@@ -36,7 +39,9 @@ def pictures():
     return patients, candidates
 
 
-def test_planted_copies_score_as_over_all_pairs_and_nobody_scores_more(pictures):
+def test_planted_copies_score_as_over_all_pairs_and_nobody_scores_more(
+    pictures: tuple[NDArray[np.float32], NDArray[np.float32]],
+) -> None:
     patients, candidates = pictures
     every, two = (nearest.nearest(candidates, patients, looks=looks) for looks in (None, LOOKS))
     np.testing.assert_array_equal(two.places[:6], 9 * np.arange(6))
@@ -44,14 +49,18 @@ def test_planted_copies_score_as_over_all_pairs_and_nobody_scores_more(pictures)
     assert (two.scores <= every.scores + 1e-6).all()
 
 
-def test_looking_at_all_of_a_shard_is_looking_at_every_pair(pictures):
+def test_looking_at_all_of_a_shard_is_looking_at_every_pair(
+    pictures: tuple[NDArray[np.float32], NDArray[np.float32]],
+) -> None:
     patients, candidates = pictures
     every, two = (nearest.nearest(candidates, patients, looks=looks) for looks in (None, 25))
     np.testing.assert_array_equal(two.places, every.places)
     np.testing.assert_allclose(two.scores, every.scores, atol=1e-6)
 
 
-def test_a_score_does_not_depend_on_other_patients_to_the_last_bit(pictures):
+def test_a_score_does_not_depend_on_other_patients_to_the_last_bit(
+    pictures: tuple[NDArray[np.float32], NDArray[np.float32]],
+) -> None:
     patients, candidates = pictures
     for looks in (None, LOOKS):
         together = nearest.nearest(candidates, patients, looks=looks)
@@ -61,22 +70,22 @@ def test_a_score_does_not_depend_on_other_patients_to_the_last_bit(pictures):
             np.testing.assert_array_equal(apart.places, together.places[first:last])
 
 
-def histogram(scores):
+def histogram(scores: Any) -> NDArray[Any]:
     return np.array(PublicBins((0.3, 0.4, 0.5, 0.7)).counts(scores))
 
 
-def ours(candidates, cohort):
+def ours(candidates: Any, cohort: Any) -> NDArray[np.float64]:
     return copies.patient_nearest(candidates, cohort, looks=2).scores
 
 
-def looks_shared_by_all(candidates, cohort):
+def looks_shared_by_all(candidates: Any, cohort: Any) -> NDArray[Any]:
     """Broken: the pairs worth a look are ranked over all patients, so that one takes another's place."""
     scores = copies.patient_nearest(candidates, cohort).scores
     chosen = np.argsort(-scores, kind="stable")[:1]
     return np.where(np.isin(np.arange(len(scores)), chosen), scores, -1.0)
 
 
-def sensitivity(rule, candidates, people):
+def sensitivity(rule: Callable[..., Any], candidates: NDArray[np.float32], people: list[Any]) -> int:
     """Largest change of all counts together, over all small cohorts and every patient that joins one."""
     cohorts = [c for size in (0, 1, 2) for c in itertools.combinations_with_replacement(people, size)]
     before = [histogram(rule(candidates, [*cohort])) for cohort in cohorts]
@@ -87,21 +96,23 @@ def sensitivity(rule, candidates, people):
     )
 
 
-def test_one_patient_changes_one_count_by_one(pictures):
+def test_one_patient_changes_one_count_by_one(pictures: tuple[NDArray[np.float32], NDArray[np.float32]]) -> None:
     patients, candidates = pictures
     people = [patients[0:1], patients[1:3], patients[8:9]]
     assert sensitivity(ours, candidates[:30], people) == 1
     assert sensitivity(looks_shared_by_all, candidates[:30], people) > 1
 
 
-def test_which_way_is_taken_follows_from_public_numbers():
+def test_which_way_is_taken_follows_from_public_numbers() -> None:
     assert looks_for(1000, 1000) is None
     assert looks_for(100_000, 1000) == nearest.LOOKS
     assert looks_for(nearest.EVERY_PAIR_UP_TO, 1) is None
     assert looks_for(nearest.EVERY_PAIR_UP_TO + 1, 1) == nearest.LOOKS
 
 
-def test_the_declared_recall_is_that_of_the_search_in_use(pictures):
+def test_the_declared_recall_is_that_of_the_search_in_use(
+    pictures: tuple[NDArray[np.float32], NDArray[np.float32]],
+) -> None:
     _, candidates = pictures
     reference = reference_images(SIZE)
     every, few = (copies.calibrate(candidates, reference, looks=looks) for looks in (None, 1))
@@ -115,7 +126,7 @@ def test_the_declared_recall_is_that_of_the_search_in_use(pictures):
     assert halved == pytest.approx({name: share / 2 for name, share in every.recall.items()})
 
 
-def test_what_exceeds_the_limit_is_looked_at(pictures):
+def test_what_exceeds_the_limit_is_looked_at(pictures: tuple[NDArray[np.float32], NDArray[np.float32]]) -> None:
     patients, candidates = pictures
     limits = first_pass_limits(candidates, patients, LOOKS)
     assert limits.shape == (3, 12)
@@ -127,18 +138,19 @@ def test_what_exceeds_the_limit_is_looked_at(pictures):
 class Watched:
     """Candidates that tell how many of them are asked for at a time."""
 
-    def __init__(self, pictures):
-        self.pictures, self.asked = pictures, []
+    def __init__(self, pictures: BytePictures) -> None:
+        self.pictures = pictures
+        self.asked: list[Any] = []
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.pictures)
 
-    def __getitem__(self, span):
+    def __getitem__(self, span: Any) -> NDArray[np.float32]:
         self.asked.append(len(range(*span.indices(len(self)))))
         return self.pictures[span]
 
 
-def test_candidates_are_read_in_small_parts(pictures):
+def test_candidates_are_read_in_small_parts(pictures: tuple[NDArray[np.float32], NDArray[np.float32]]) -> None:
     patients, candidates = pictures
     watched = Watched(BytePictures(np.rint(candidates * 255).astype(np.uint8)))
     nearest.nearest(watched, patients, looks=LOOKS)
@@ -146,7 +158,7 @@ def test_candidates_are_read_in_small_parts(pictures):
     assert sum(watched.asked) == 60
 
 
-def test_pictures_of_a_byte_a_pixel():
+def test_pictures_of_a_byte_a_pixel() -> None:
     pixels = np.arange(18, dtype=np.uint8).reshape(2, 3, 3)
     pictures = BytePictures(pixels)
     assert len(pictures) == 2

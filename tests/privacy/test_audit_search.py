@@ -1,22 +1,24 @@
 """Exact search: what brute force finds, ties included, in bounded memory."""
 
 import itertools
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from sonoshare_privacy.audits import search
 from sonoshare_privacy.audits.search import best_matches
 from sonoshare_shared.errors import InputError
 
 
-def whole_numbers(seed, *shape, most=3):
+def whole_numbers(seed: int, *shape: int, most: int = 3) -> torch.Tensor:
     """Vectors of small whole numbers: products are exact, and many are equal."""
     return torch.from_numpy(np.random.default_rng(seed).integers(-most, most + 1, shape).astype(np.float32))
 
 
-def by_brute_force(members, queries, best):
+def by_brute_force(members: torch.Tensor, queries: torch.Tensor, best: int) -> tuple[NDArray[Any], NDArray[Any]]:
     scores = np.einsum("nd,mpd->mpn", members.numpy(), queries.numpy()).max(axis=1)
     order = np.argsort(-scores, axis=1, kind="stable")[:, :best]
     return np.take_along_axis(scores, order, 1), order
@@ -24,7 +26,9 @@ def by_brute_force(members, queries, best):
 
 @pytest.mark.parametrize("poses", [1, 3])
 @pytest.mark.parametrize("best", [1, 2, 7, 50])
-def test_the_best_are_those_of_brute_force_and_the_first_of_equal_ones(monkeypatch, poses, best):
+def test_the_best_are_those_of_brute_force_and_the_first_of_equal_ones(
+    monkeypatch: pytest.MonkeyPatch, poses: int, best: int
+) -> None:
     members, queries = whole_numbers(0, 41, 4), whole_numbers(1, 9, poses, 4)
     scores, places = by_brute_force(members, queries, best)
     for rows, floats in itertools.product((1, 4, 100), (1, 12, 10_000)):
@@ -35,7 +39,7 @@ def test_the_best_are_those_of_brute_force_and_the_first_of_equal_ones(monkeypat
         np.testing.assert_array_equal(found.places.numpy(), places)
 
 
-def test_every_planted_neighbour_is_found():
+def test_every_planted_neighbour_is_found() -> None:
     rng = np.random.default_rng(2)
     members = rng.standard_normal((3000, 64), dtype=np.float32)
     owners = rng.choice(3000, 200, replace=False)
@@ -44,7 +48,7 @@ def test_every_planted_neighbour_is_found():
     np.testing.assert_array_equal(found.places[:, 0].numpy(), owners)
 
 
-def test_a_querys_answer_does_not_depend_on_the_other_queries_to_the_last_bit():
+def test_a_querys_answer_does_not_depend_on_the_other_queries_to_the_last_bit() -> None:
     rng = np.random.default_rng(3)
     members, queries = (torch.from_numpy(rng.standard_normal(s, dtype=np.float32)) for s in ((500, 31), (7, 5, 31)))
     together = best_matches(members, queries, 3)
@@ -55,13 +59,13 @@ def test_a_querys_answer_does_not_depend_on_the_other_queries_to_the_last_bit():
 
 
 @pytest.mark.parametrize("best", [1, 5])
-def test_no_block_of_products_is_larger_than_stated(monkeypatch, best):
+def test_no_block_of_products_is_larger_than_stated(monkeypatch: pytest.MonkeyPatch, best: int) -> None:
     monkeypatch.setattr(search, "_ROWS_PER_BLOCK", 10)
     monkeypatch.setattr(search, "BLOCK_BYTES", 4000)
     sizes = []
     real = search.products
 
-    def watched(left, right, out):
+    def watched(left: Any, right: Any, out: Any) -> torch.Tensor:
         sizes.append((out.numel(), out.untyped_storage().nbytes()))
         return real(left, right, out)
 
@@ -71,14 +75,14 @@ def test_no_block_of_products_is_larger_than_stated(monkeypatch, best):
     assert max(held for _, held in sizes) <= 4000
 
 
-def test_nothing_to_search():
+def test_nothing_to_search() -> None:
     members, queries = whole_numbers(6, 5, 4), whole_numbers(7, 3, 2, 4)
     assert best_matches(members[:0], queries).scores.shape == (3, 0)
     assert best_matches(members, queries[:0], 2).places.shape == (0, 2)
     assert best_matches(members, queries, 9).places.shape == (3, 5)
 
 
-def test_shapes_that_do_not_fit_are_refused():
+def test_shapes_that_do_not_fit_are_refused() -> None:
     members, queries = whole_numbers(8, 5, 4), whole_numbers(9, 3, 2, 4)
     for left, right, best in ((members, queries[:, 0], 1), (members[0], queries, 1), (members[:, :3], queries, 1)):
         with pytest.raises(InputError):

@@ -1,7 +1,11 @@
 """One person under two identifiers is found among many patients; nobody else is."""
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from sonoshare_privacy.audits import twins
 from sonoshare_privacy.audits.edits import EDITS
@@ -16,20 +20,20 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
-def pictures():
+def pictures() -> NDArray[np.float32]:
     return simulate(60, seed=12, size=64).images
 
 
-def all_new(images):
+def all_new(images: NDArray[np.float32] | NDArray[Any] | range) -> NDArray[Any]:
     return np.ones(len(images), np.bool_)
 
 
-def test_unrelated_patients_are_no_twins(pictures):
+def test_unrelated_patients_are_no_twins(pictures: NDArray[np.float32]) -> None:
     assert find_twins(pictures, np.arange(60), all_new(pictures)) == ()
     assert find_twins(pictures[:0], np.arange(0), all_new(pictures[:0])) == ()
 
 
-def test_nearly_the_same_view_under_another_identifier_is_found(pictures):
+def test_nearly_the_same_view_under_another_identifier_is_found(pictures: NDArray[np.float32]) -> None:
     names = ("flip", "crop90", "gamma0.6", "speckle")
     images, rng = pictures.copy(), np.random.default_rng(0)
     for place, name in enumerate(names):
@@ -42,7 +46,7 @@ def test_nearly_the_same_view_under_another_identifier_is_found(pictures):
     assert find_twins(images, owners, all_new(images)) == ()
 
 
-def test_only_pairs_with_a_new_image_are_compared(pictures):
+def test_only_pairs_with_a_new_image_are_compared(pictures: NDArray[np.float32]) -> None:
     images = pictures.copy()
     images[41], images[59] = pictures[7], pictures[3]
     new = np.arange(60) >= 50
@@ -50,7 +54,7 @@ def test_only_pairs_with_a_new_image_are_compared(pictures):
     assert (found.first, found.second) == (3, 59)
 
 
-def test_two_patients_with_many_like_images_do_not_crowd_out_another_pair(pictures):
+def test_two_patients_with_many_like_images_do_not_crowd_out_another_pair(pictures: NDArray[np.float32]) -> None:
     images = np.concatenate([pictures[:20], np.repeat(pictures[20:21], 40, axis=0), pictures[:1]])
     owners = np.concatenate([np.arange(20), np.repeat([20, 21], 20), [22]])
     found = find_twins(images, owners, all_new(images))
@@ -60,7 +64,7 @@ def test_two_patients_with_many_like_images_do_not_crowd_out_another_pair(pictur
     }
 
 
-def test_more_pairs_raise_the_threshold():
+def test_more_pairs_raise_the_threshold() -> None:
     one, many = (twins.threshold(np.arange(count), all_new(range(count))) for count in (1000, 20_000))
     assert one == twins.THRESHOLD
     assert twins.THRESHOLD + 0.1 < many < twins.HIGHEST
@@ -68,7 +72,7 @@ def test_more_pairs_raise_the_threshold():
         find_twins(np.zeros((2, 64, 64), np.float32), np.arange(3), all_new(range(2)))
 
 
-def test_the_twins_of_busbra_are_found(busbra):
+def test_the_twins_of_busbra_are_found(busbra: Path) -> None:
     rows = [row for row in read_labels(busbra) if 40 <= int(row.patient) <= 95]
     images = np.stack([to_grid(read_file(row.image).pixels, 64) for row in rows])
     names, owners = np.unique([row.patient for row in rows], return_inverse=True)

@@ -1,5 +1,8 @@
 """CASE 50: canaries inside a real training, sound and with faults planted in the mechanism."""
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -18,7 +21,7 @@ MECHANISM = Mechanism(rate=0.1, noise_multiplier=1.0, clip_norm=0.5, draws=1, de
 
 
 @pytest.fixture
-def train(open_ledger):
+def train(open_ledger: Callable[..., Any]) -> Callable[[], Any]:
     torch.manual_seed(0)
     model = nn.Sequential(
         nn.Linear(16, 96), nn.LayerNorm(96), nn.ReLU(), nn.Linear(96, 96), nn.ReLU(), nn.Linear(96, 1)
@@ -26,7 +29,7 @@ def train(open_ledger):
     inputs = torch.randn(PATIENTS, 16)
     budgets = Budgets(study=Budget(1e4, 1e-5), lifetime=Budget(1e4, 1e-5))
 
-    def run():
+    def run() -> CanaryRecord:
         dp = PatientDP(
             model=model,
             parameters=dict(model.named_parameters()),
@@ -48,7 +51,7 @@ def train(open_ledger):
     return run
 
 
-def test_case_50_the_sound_mechanism_raises_no_alarm(train):
+def test_case_50_the_sound_mechanism_raises_no_alarm(train: Callable[[], Any]) -> None:
     for _ in range(3):
         record = train()
         assert conformance(record).faults == ()
@@ -56,16 +59,18 @@ def test_case_50_the_sound_mechanism_raises_no_alarm(train):
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_case_50_every_planted_fault_is_caught(train, monkeypatch, fault):
+def test_case_50_every_planted_fault_is_caught(
+    train: Callable[[], Any], monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
     module, name, make = FAULTS[fault]
     monkeypatch.setattr(module, name, make())
     assert conformance(train()).faults
 
 
-def test_case_50_a_canary_is_clipped_like_a_patient(train, monkeypatch):
+def test_case_50_a_canary_is_clipped_like_a_patient(train: Callable[[], Any], monkeypatch: pytest.MonkeyPatch) -> None:
     norms = []
 
-    def watch(values, *constants):
+    def watch(values: Any, *constants: Any) -> torch.Tensor:
         factors = clip_factors(values, *constants)
         norms.extend((values * factors).tolist())
         return factors
@@ -76,7 +81,7 @@ def test_case_50_a_canary_is_clipped_like_a_patient(train, monkeypatch):
     assert record.scores.shape == (STEPS, 120)
 
 
-def simulated(seed, epsilon_like=1.0, count=200, steps=100):
+def simulated(seed: int, epsilon_like: float = 1.0, count: int = 200, steps: int = 100) -> CanaryRecord:
     """Scores of a sound mechanism without patients."""
     random = np.random.default_rng(seed)
     mechanism = MECHANISM.model_copy(update={"noise_multiplier": epsilon_like})
@@ -86,7 +91,7 @@ def simulated(seed, epsilon_like=1.0, count=200, steps=100):
     return CanaryRecord(AMPLITUDE * part + noise, np.full((steps, count), epsilon_like**2), coins, mechanism)
 
 
-def test_case_50_no_false_alarm_in_many_simulated_runs():
+def test_case_50_no_false_alarm_in_many_simulated_runs() -> None:
     stated = claim(MECHANISM, 100)
     for seed in range(150):
         record = simulated(seed)
@@ -94,7 +99,7 @@ def test_case_50_no_false_alarm_in_many_simulated_runs():
         assert lower_bound(record) <= stated
 
 
-def test_case_50_the_lower_bound_sees_a_gross_fault():
+def test_case_50_the_lower_bound_sees_a_gross_fault() -> None:
     loud = simulated(0)
     loud = CanaryRecord(np.where(loud.coins, 5.0, 0.0) + 0.01 * loud.scores, loud.energy, loud.coins, loud.mechanism)
     quiet = MECHANISM.model_copy(update={"noise_multiplier": 4.0})
@@ -102,7 +107,7 @@ def test_case_50_the_lower_bound_sees_a_gross_fault():
     assert lower_bound(constant) > claim(quiet, 100)
 
 
-def test_canaries_need_room():
+def test_canaries_need_room() -> None:
     with pytest.raises(InputError, match="trained numbers"):
         Canaries(count=200).plant(300)
     planted = Canaries(count=50, support=64).plant(1000)
@@ -112,7 +117,7 @@ def test_canaries_need_room():
     assert float((gram - torch.diag(torch.diag(gram))).abs().max()) == 0
 
 
-def test_a_secret_fixes_directions_and_coins_over_rounds():
+def test_a_secret_fixes_directions_and_coins_over_rounds() -> None:
     secret = bytes(range(32))
     one, again, other = (Canaries(count=64, secret=of).plant(4000) for of in (secret, secret, bytes(32)))
     assert one.included == again.included
@@ -123,7 +128,7 @@ def test_a_secret_fixes_directions_and_coins_over_rounds():
     assert "secret" not in repr(Canaries(secret=secret))
 
 
-def test_rounds_are_joined_and_those_of_another_secret_left_out():
+def test_rounds_are_joined_and_those_of_another_secret_left_out() -> None:
     first, second = simulated(0), simulated(1)
     second = CanaryRecord(second.scores, second.energy, first.coins, first.mechanism)
     stranger = CanaryRecord(first.scores, first.energy, ~first.coins, first.mechanism)
@@ -132,7 +137,7 @@ def test_rounds_are_joined_and_those_of_another_secret_left_out():
     assert joined([]) is None
 
 
-def test_uneven_gradients_of_patients_raise_no_alarm_and_hide_no_fault():
+def test_uneven_gradients_of_patients_raise_no_alarm_and_hide_no_fault() -> None:
     """A few coordinates that carry nearly all of the patients' gradient, the same in every step."""
     random = np.random.default_rng(5)
     steps, count, support = 24, 66, 64
@@ -146,7 +151,7 @@ def test_uneven_gradients_of_patients_raise_no_alarm_and_hide_no_fault():
             assert conformance(CanaryRecord(scores + drift, energy, sound.coins, sound.mechanism)).faults
 
 
-def test_the_advisable_count_disturbs_little():
+def test_the_advisable_count_disturbs_little() -> None:
     for dimension, sigma in ((18_384, 0.96), (9_680, 0.96), (28_672, 3.0), (1_000_000, 1.0)):
         mechanism = MECHANISM.model_copy(update={"noise_multiplier": sigma, "rate": 0.25})
         count = advisable_count(dimension, mechanism, 24)

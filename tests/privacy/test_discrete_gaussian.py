@@ -1,27 +1,29 @@
 """The discrete Gaussian: its table, its decisions and its draws against exact arithmetic."""
 
 from decimal import Decimal, getcontext
+from typing import Any
 
 import mpmath
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from scipy import stats
 
 from sonoshare_privacy.mechanisms import discrete_gaussian
-from sonoshare_privacy.mechanisms.discrete_gaussian import COLUMNS, REACH, add_discrete_gaussian, columns_for
+from sonoshare_privacy.mechanisms.discrete_gaussian import COLUMNS, REACH, Columns, add_discrete_gaussian, columns_for
 from sonoshare_shared.errors import InputError
 
 # Randomness is what is tested: false alarms below 1e-6 per assertion.
 DEVIATIONS = [1.0, 1.7, 130.5, 2.0**44, 1.37 * 2.0**45, 2.0**56]
 
 
-def drawn(count, deviation):
+def drawn(count: int, deviation: float) -> NDArray[Any]:
     out = np.zeros(count, dtype=np.int64)
     add_discrete_gaussian(out, deviation)
     return out
 
 
-def mass(deviation, reach):
+def mass(deviation: float, reach: int) -> NDArray[Any]:
     """Exact probabilities of -reach..reach (float64 of a 50-digit computation)."""
     with mpmath.workdps(50):
         square = 2 * mpmath.mpf(deviation) ** 2
@@ -31,7 +33,7 @@ def mass(deviation, reach):
 
 
 @pytest.mark.parametrize("deviation", DEVIATIONS)
-def test_cells_hold_the_columns_weights_exactly(deviation):
+def test_cells_hold_the_columns_weights_exactly(deviation: float) -> None:
     columns = columns_for(deviation)
     held = [0] * COLUMNS
     for cell, (threshold, alias) in enumerate(zip(columns.thresholds, columns.aliases, strict=True)):
@@ -41,7 +43,7 @@ def test_cells_hold_the_columns_weights_exactly(deviation):
     assert sum(held) == 2**64
 
 
-def acceptance(columns, x, column):
+def acceptance(columns: Columns, x: int, column: int) -> Decimal:
     getcontext().prec = 80
     return (
         columns.scale
@@ -51,7 +53,7 @@ def acceptance(columns, x, column):
 
 
 @pytest.mark.parametrize("deviation", DEVIATIONS)
-def test_a_squeeze_never_accepts_what_exact_arithmetic_might_refuse(deviation):
+def test_a_squeeze_never_accepts_what_exact_arithmetic_might_refuse(deviation: float) -> None:
     columns = columns_for(deviation)
     width, bits = 1 << columns.shift, 64 - columns.spare
     assert COLUMNS // 2 * width >= REACH * deviation
@@ -67,7 +69,7 @@ def test_a_squeeze_never_accepts_what_exact_arithmetic_might_refuse(deviation):
 
 
 @pytest.mark.parametrize("deviation", [1.0, 2.5, 9.0, 70.3])
-def test_small_deviations_have_the_exact_probabilities(deviation):
+def test_small_deviations_have_the_exact_probabilities(deviation: float) -> None:
     count, reach = 400_000, int(6 * deviation) + 1
     values = drawn(count, deviation)
     expected = mass(deviation, reach) * count
@@ -79,7 +81,7 @@ def test_small_deviations_have_the_exact_probabilities(deviation):
     assert stats.binomtest(int((values & 1).sum()), count, odd).pvalue > 1e-6
 
 
-def test_large_deviations_are_gaussian_in_bulk_tails_and_low_bits():
+def test_large_deviations_are_gaussian_in_bulk_tails_and_low_bits() -> None:
     count, deviation = 1_000_000, 1.37 * 2.0**45
     values = drawn(count, deviation)
     assert stats.kstest(values / deviation, "norm").pvalue > 1e-6
@@ -92,7 +94,7 @@ def test_large_deviations_are_gaussian_in_bulk_tails_and_low_bits():
         assert stats.chisquare(np.bincount(low, minlength=modulus)).pvalue > 1e-6
 
 
-def test_two_numbers_together_lie_on_no_lattice():
+def test_two_numbers_together_lie_on_no_lattice() -> None:
     """Noise by Box-Muller of 53-bit uniforms betrays itself: the angle of a pair is a multiple of 2 pi / 2**53."""
     values = drawn(1 << 15, 2.0**56)
     half = len(values) // 2
@@ -102,7 +104,7 @@ def test_two_numbers_together_lie_on_no_lattice():
 
 
 @pytest.mark.parametrize("deviation", [1.7, 1.37 * 2.0**45])
-def test_the_quick_decision_is_the_exact_one(deviation, monkeypatch):
+def test_the_quick_decision_is_the_exact_one(deviation: float, monkeypatch: pytest.MonkeyPatch) -> None:
     columns, random = columns_for(deviation), np.random.default_rng(3)
     bits, width = 64 - columns.spare, 1 << columns.shift
     spread = 700 if deviation > 100 else 5
@@ -122,7 +124,7 @@ def test_the_quick_decision_is_the_exact_one(deviation, monkeypatch):
     assert 50 < sum(exact) < 250
 
 
-def test_the_exact_decision_alone_gives_the_same_distribution(monkeypatch):
+def test_the_exact_decision_alone_gives_the_same_distribution(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(discrete_gaussian, "_MARGIN", 0.999)
     values = drawn(60_000, 100.5)
     expected = mass(100.5, 1000)
@@ -132,12 +134,12 @@ def test_the_exact_decision_alone_gives_the_same_distribution(monkeypatch):
 
 
 @pytest.mark.parametrize("deviation", [0.0, 0.99, float("nan"), float("inf"), 2.0**57])
-def test_no_noise_of_another_size(deviation):
+def test_no_noise_of_another_size(deviation: float) -> None:
     with pytest.raises(InputError, match="deviation"):
         drawn(1, deviation)
 
 
-def test_noise_is_added_to_what_is_there():
+def test_noise_is_added_to_what_is_there() -> None:
     total = np.full(20_001, 7 << 50, dtype=np.int64)
     add_discrete_gaussian(total, 2.0**40)
     assert abs(float((total - (7 << 50)).mean())) < 6 * 2.0**40 / np.sqrt(len(total))

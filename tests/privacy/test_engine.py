@@ -3,9 +3,13 @@
 import inspect
 import json
 import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from tests.privacy.conftest import Cohort, Small
 from torch import distributed, nn
 
 import sonoshare_privacy.step_release as release_module
@@ -13,13 +17,14 @@ from sonoshare_privacy import Budget, Budgets, Optimiser, PatientDP
 from sonoshare_privacy.accounting import SampledGaussian, epsilon
 from sonoshare_privacy.mechanisms.gaussian import add_gaussian_integers
 from sonoshare_privacy.optimiser import NoisyAdam
+from sonoshare_privacy.patient_dp import Outcome
 from sonoshare_privacy.patient_gradients import PatientGradients
-from sonoshare_privacy.step_release import StepRelease
+from sonoshare_privacy.step_release import NoisedSum, StepRelease
 from sonoshare_shared.errors import BudgetError, InputError, LedgerError, ModelError
 from sonoshare_shared.protocol.documents.plan import Mechanism
 
 
-def training(cohort, ledger, mechanism, **settings):
+def training(cohort: Cohort, ledger: Any, mechanism: Mechanism, **settings: Any) -> PatientDP:
     settings = {"divisor": mechanism.rate * 40, "probe": cohort.probe(), **settings}
     return PatientDP(
         model=cohort.model,
@@ -31,22 +36,22 @@ def training(cohort, ledger, mechanism, **settings):
     )
 
 
-def run(dp, cohort, steps=4, patients=40, **settings):
+def run(dp: PatientDP, cohort: Cohort, steps: int = 4, patients: int = 40, **settings: Any) -> Outcome:
     return dp.train(patients=patients, draw=cohort.draw, loss=cohort.loss, steps=steps, purpose="round 0", **settings)
 
 
 @pytest.fixture
-def released(monkeypatch):
+def released(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[Any]]:
     """Every noised sum that leaves, and every noise that was drawn."""
-    seen = {"noise": [], "sums": []}
+    seen: dict[str, Any] = {"noise": [], "sums": []}
 
-    def noise(total, deviation):
+    def noise(total: Any, deviation: Any) -> None:
         seen["noise"].append((len(total), deviation))
         add_gaussian_integers(total, deviation)
 
     original = StepRelease.next
 
-    def release(self, patients):
+    def release(self: Any, patients: Any) -> NoisedSum:
         result = original(self, patients)
         seen["sums"].append(result.integers.clone())
         seen["grid"] = result.grid
@@ -57,7 +62,9 @@ def released(monkeypatch):
     return seen
 
 
-def test_the_charge_is_what_ran_and_the_model_moves(cohort, open_ledger, mechanism, released):
+def test_the_charge_is_what_ran_and_the_model_moves(
+    cohort: Cohort, open_ledger: Callable[..., Any], mechanism: Mechanism, released: dict[str, list[Any]]
+) -> None:
     ledger = open_ledger()
     before = [parameter.detach().clone() for parameter in cohort.model.parameters()]
     outcome = run(training(cohort, ledger, mechanism), cohort, steps=5)
@@ -71,22 +78,30 @@ def test_the_charge_is_what_ran_and_the_model_moves(cohort, open_ledger, mechani
 
 
 @pytest.mark.parametrize("memory_limit", [1, 10_000, 96 << 20])
-def test_case_47_one_noise_per_step_whatever_the_chunks(cohort, open_ledger, mechanism, released, memory_limit):
+def test_case_47_one_noise_per_step_whatever_the_chunks(
+    cohort: Cohort,
+    open_ledger: Callable[..., Any],
+    mechanism: Mechanism,
+    released: dict[str, list[Any]],
+    memory_limit: int,
+) -> None:
     dp = training(cohort, open_ledger(), mechanism, memory_limit=memory_limit)
     run(dp, cohort, steps=6)
     assert len(released["noise"]) == 6
     count, deviation = released["noise"][0]
     assert count == dp.dimension + 1
     grid = released["grid"]
-    assert deviation * grid.step >= mechanism.noise_multiplier * mechanism.clip_norm
+    assert deviation * grid.step >= mechanism.noise_multiplier * mechanism.clip_norm  # type: ignore[attr-defined]
 
 
-def test_case_45_the_released_noise_has_the_stated_size_and_is_fresh(cohort, open_ledger, mechanism, released):
+def test_case_45_the_released_noise_has_the_stated_size_and_is_fresh(
+    cohort: Cohort, open_ledger: Callable[..., Any], mechanism: Mechanism, released: dict[str, list[Any]]
+) -> None:
     dp = training(cohort, open_ledger(), mechanism)
     run(dp, cohort, steps=40, patients=0)
     unit = (
         torch.stack(released["sums"]).double()
-        * released["grid"].step
+        * released["grid"].step  # type: ignore[attr-defined]
         / (mechanism.clip_norm * mechanism.noise_multiplier)
     )
     count = unit.numel()
@@ -96,7 +111,9 @@ def test_case_45_the_released_noise_has_the_stated_size_and_is_fresh(cohort, ope
 
 
 @pytest.mark.parametrize("patients", [0, 1])
-def test_case_43_an_empty_sample_is_noised_released_and_charged(cohort, open_ledger, mechanism, released, patients):
+def test_case_43_an_empty_sample_is_noised_released_and_charged(
+    cohort: Cohort, open_ledger: Callable[..., Any], mechanism: Mechanism, released: dict[str, list[Any]], patients: int
+) -> None:
     ledger = open_ledger()
     low = mechanism.model_copy(update={"rate": 1e-9})
     dp = training(cohort, ledger, low, divisor=1e-9 * 40)
@@ -106,7 +123,9 @@ def test_case_43_an_empty_sample_is_noised_released_and_charged(cohort, open_led
     assert outcome.charge.charge.events == (SampledGaussian(1e-9, 2.0, 3),)
 
 
-def test_case_44_nothing_public_depends_on_the_number_of_patients(cohort, open_ledger, mechanism, released):
+def test_case_44_nothing_public_depends_on_the_number_of_patients(
+    cohort: Cohort, open_ledger: Callable[..., Any], mechanism: Mechanism, released: dict[str, list[Any]]
+) -> None:
     outcomes = []
     for patients in (39, 40):
         dp = training(cohort, open_ledger(f"{patients}.db"), mechanism)
@@ -118,7 +137,9 @@ def test_case_44_nothing_public_depends_on_the_number_of_patients(cohort, open_l
     assert len(set(released["noise"])) == 1
 
 
-def test_no_step_without_a_durable_charge(cohort, open_ledger, mechanism, monkeypatch):
+def test_no_step_without_a_durable_charge(
+    cohort: Cohort, open_ledger: Callable[..., Any], mechanism: Mechanism, monkeypatch: pytest.MonkeyPatch
+) -> None:
     ledger = open_ledger(budgets=Budgets(study=Budget(0.5, 1e-5), lifetime=Budget(0.5, 1e-5)))
     touched = []
     monkeypatch.setattr(PatientGradients, "add_clipped", lambda *_: touched.append(1))
@@ -129,10 +150,12 @@ def test_no_step_without_a_durable_charge(cohort, open_ledger, mechanism, monkey
     assert ledger.spent().epsilon == 0
 
 
-def test_case_52_a_training_that_dies_stays_charged(cohort, open_ledger, mechanism):
+def test_case_52_a_training_that_dies_stays_charged(
+    cohort: Cohort, open_ledger: Callable[..., Any], mechanism: Mechanism
+) -> None:
     ledger = open_ledger()
 
-    def draw(index, generator):
+    def draw(index: Any, generator: Any) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -143,14 +166,18 @@ def test_case_52_a_training_that_dies_stays_charged(cohort, open_ledger, mechani
     assert len(ledger.open_reservations()) == 1
 
 
-def test_case_51_a_ledger_behind_its_witness_does_not_train(cohort, open_ledger, mechanism):
+def test_case_51_a_ledger_behind_its_witness_does_not_train(
+    cohort: Cohort, open_ledger: Callable[..., Any], mechanism: Mechanism
+) -> None:
     ledger = open_ledger()
     with pytest.raises(LedgerError, match="witnessed head"):
         run(training(cohort, ledger, mechanism), cohort, witnessed=["ab" * 32])
     assert ledger.spent().epsilon == 0
 
 
-def test_there_is_no_way_without_ledger_noise_or_public_divisor(cohort, open_ledger, mechanism):
+def test_there_is_no_way_without_ledger_noise_or_public_divisor(
+    cohort: Cohort, open_ledger: Callable[..., Any], mechanism: Mechanism
+) -> None:
     with pytest.raises(InputError, match="ledger"):
         training(cohort, None, mechanism)
     for divisor in (0.0, -1.0, float("nan"), 0.1):
@@ -161,13 +188,15 @@ def test_there_is_no_way_without_ledger_noise_or_public_divisor(cohort, open_led
     assert not {"seed", "noise", "secure", "generator"} & set(inspect.signature(PatientDP.train).parameters)
 
 
-def test_a_wrong_model_is_refused_before_anything_is_charged(open_ledger, mechanism, make_cohort):
+def test_a_wrong_model_is_refused_before_anything_is_charged(
+    open_ledger: Callable[..., Any], mechanism: Mechanism, make_cohort: type[Cohort]
+) -> None:
     class Centred(nn.Module):
-        def __init__(self):
+        def __init__(self) -> None:
             super().__init__()
             self.head = nn.Linear(64, 1)
 
-        def forward(self, x, _scanner):
+        def forward(self, x: Any, _scanner: Any) -> Any:
             flat = x.flatten(1)
             return self.head(flat - flat.mean(0)).squeeze(1)
 
@@ -180,10 +209,12 @@ def test_a_wrong_model_is_refused_before_anything_is_charged(open_ledger, mechan
         training(cohort, ledger, mechanism, probe=cohort.probe()[:1])
 
 
-def test_the_draws_are_fresh_in_every_run(cohort, open_ledger, mechanism):
+def test_the_draws_are_fresh_in_every_run(
+    cohort: Cohort, open_ledger: Callable[..., Any], mechanism: Mechanism
+) -> None:
     seen = []
 
-    def draw(index, generator):
+    def draw(index: Any, generator: Any) -> dict[Any, Any]:
         seen.append(float(torch.rand((), generator=generator)))
         return cohort.draw(index, generator)
 
@@ -193,13 +224,13 @@ def test_the_draws_are_fresh_in_every_run(cohort, open_ledger, mechanism):
     assert len(set(seen)) == len(seen)
 
 
-def test_it_learns_when_the_noise_is_small_against_the_cohort(open_ledger):
+def test_it_learns_when_the_noise_is_small_against_the_cohort(open_ledger: Callable[..., Any]) -> None:
     torch.manual_seed(0)
     model = nn.Linear(4, 1)
     inputs = torch.randn(400, 4, generator=torch.Generator().manual_seed(1))
     targets = inputs @ torch.tensor([1.0, -1.0, 0.5, 0.0])
 
-    def loss(batch):
+    def loss(batch: dict[Any, Any]) -> Any:
         return (model(batch["x"]).squeeze(1) - batch["y"]).square()
 
     mechanism = Mechanism(rate=0.25, noise_multiplier=1.0, clip_norm=0.5, draws=1, delta=1e-5, clip_mode="normalise")
@@ -218,7 +249,7 @@ def test_it_learns_when_the_noise_is_small_against_the_cohort(open_ledger):
     outcome = dp.train(
         patients=400,
         draw=lambda i, _: {"x": inputs[i : i + 1], "y": targets[i : i + 1]},
-        loss=loss,
+        loss=loss,  # type: ignore[arg-type]
         steps=60,
         purpose="learn",
     )
@@ -226,7 +257,7 @@ def test_it_learns_when_the_noise_is_small_against_the_cohort(open_ledger):
     assert sum(outcome.losses[-10:]) < sum(outcome.losses[:10])
 
 
-def test_the_optimiser_goes_on_where_it_stood_and_starts_at_its_parameters():
+def test_the_optimiser_goes_on_where_it_stood_and_starts_at_its_parameters() -> None:
     parameter = nn.Parameter(torch.ones(3))
     adam = NoisyAdam({"w": parameter}, Optimiser(learning_rate=0.1, average=0.0), total_steps=10)
     adam.step(torch.tensor([1.0, -2.0, 0.0]))
@@ -238,7 +269,15 @@ def test_the_optimiser_goes_on_where_it_stood_and_starts_at_its_parameters():
         Optimiser(momentum=1.0)
 
 
-def _rank(rank, folder, *, make_cohort, small, open_ledger, mechanism):
+def _rank(
+    rank: int,
+    folder: Path,
+    *,
+    make_cohort: type[Cohort],
+    small: type[Small],
+    open_ledger: Callable[..., Any],
+    mechanism: Mechanism,
+) -> None:
     distributed.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
     torch.manual_seed(0)
     cohort = make_cohort(small())
@@ -258,7 +297,9 @@ def _rank(rank, folder, *, make_cohort, small, open_ledger, mechanism):
     distributed.destroy_process_group()
 
 
-def test_case_47_two_processes_share_the_patients_and_one_noise(open_ledger, mechanism, make_cohort, small, tmp_path):
+def test_case_47_two_processes_share_the_patients_and_one_noise(
+    open_ledger: Callable[..., Any], mechanism: Mechanism, make_cohort: type[Cohort], small: type[Small], tmp_path: Path
+) -> None:
     children = []
     for rank in range(2):
         child = os.fork()

@@ -1,10 +1,15 @@
 """CASES 42, 48, 49: per-patient gradients against autograd, patient by patient, on the models of the field."""
 
 import warnings
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
+from tests.privacy.conftest import Small
 from torch import nn
+from torch._C import memory_format
+from torch.nn import Parameter
 
 from sonoshare_privacy.mechanisms.gaussian import Grid
 from sonoshare_privacy.patient_gradients import PatientGradients, check_engine
@@ -19,17 +24,24 @@ with warnings.catch_warnings():
 K, P = 2, 4
 
 
-def gradients(model, parameters=None, **settings):
+def gradients(
+    model: Any, parameters: dict[str, Parameter] | dict[Any, Any] | None = None, **settings: Any
+) -> PatientGradients:
     settings = {"draws": K, "clip_norm": 1.0, "clip_mode": "clip", "places": P, **settings}
     return PatientGradients(model, parameters or dict(model.named_parameters()), **settings)
 
 
-def split(batch, draws=K):
+def split(batch: dict[str, torch.Tensor], draws: int = K) -> list[Any]:
     count = len(next(iter(batch.values())))
     return [{name: value[i : i + draws] for name, value in batch.items()} for i in range(0, count, draws)]
 
 
-def contribution(engine, patients, loss, sigma=1.0):
+def contribution(
+    engine: PatientGradients,
+    patients: list[Any],
+    loss: Callable[..., Any] | Callable[..., torch.Tensor],
+    sigma: float = 1.0,
+) -> tuple[torch.Tensor, Grid]:
     """Integer sum of at most a chunk's patients, and its grid."""
     grid = Grid(engine.clip_norm, sigma, engine.dimension + 1)
     total = torch.zeros(engine.dimension + 1, dtype=torch.int64)
@@ -38,7 +50,7 @@ def contribution(engine, patients, loss, sigma=1.0):
     return total, grid
 
 
-def unet(dtype=torch.float64):
+def unet(dtype: torch.dtype = torch.float64) -> Any:
     torch.manual_seed(0)
     return UNet2DModel(
         sample_size=16,
@@ -54,7 +66,7 @@ def unet(dtype=torch.float64):
     ).to(dtype)
 
 
-def conditioned_unet(dtype=torch.float64):
+def conditioned_unet(dtype: torch.dtype = torch.float64) -> Any:
     torch.manual_seed(0)
     return UNet2DConditionModel(
         sample_size=16,
@@ -70,7 +82,9 @@ def conditioned_unet(dtype=torch.float64):
     ).to(dtype)
 
 
-def unet_case(model, dtype=torch.float64, patients=P):
+def unet_case(
+    model: Any, dtype: torch.dtype = torch.float64, patients: int = P
+) -> tuple[dict[str, torch.Tensor], Callable[..., Any]]:
     generator = torch.Generator().manual_seed(1)
     rows = patients * K
     channels = model.config.in_channels
@@ -83,7 +97,7 @@ def unet_case(model, dtype=torch.float64, patients=P):
     else:
         batch["condition"] = torch.randn(rows, 5, 16, generator=generator).to(dtype)
 
-    def loss(rows):
+    def loss(rows: Any) -> Any:
         keyword = "class_labels" if isinstance(model, UNet2DModel) else "encoder_hidden_states"
         output = model(rows["x"], rows["t"], **{keyword: rows["condition"]}).sample
         return (output - rows["x"]).square().mean((1, 2, 3))
@@ -91,7 +105,12 @@ def unet_case(model, dtype=torch.float64, patients=P):
     return batch, loss
 
 
-def loop(parameters, patients, loss, draws=K):
+def loop(
+    parameters: dict[Any, Any] | dict[str, Parameter],
+    patients: list[Any],
+    loss: Callable[..., Any] | Callable[[dict[str, torch.Tensor]], Any],
+    draws: int = K,
+) -> torch.Tensor:
     """The plain reference: float64 [P, D]."""
     found = []
     for batch in patients:
@@ -106,7 +125,9 @@ def loop(parameters, patients, loss, draws=K):
 @pytest.mark.parametrize("make", [unet, conditioned_unet])
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize(("dtype", "limit"), [(torch.float64, 1e-10), (torch.float32, 1e-5)])
-def test_case_42_full_unet_matches_a_float64_loop(make, layout, dtype, limit):
+def test_case_42_full_unet_matches_a_float64_loop(
+    make: Callable[..., Any], layout: memory_format, dtype: torch.dtype, limit: float
+) -> None:
     reference = make()
     batch, loss = unet_case(reference)
     rows = loop(dict(reference.named_parameters()), split(batch), loss)
@@ -127,7 +148,7 @@ def test_case_42_full_unet_matches_a_float64_loop(make, layout, dtype, limit):
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("mode", ["clip", "normalise"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_case_42_no_contribution_is_larger_than_the_clip_norm(mode, dtype):
+def test_case_42_no_contribution_is_larger_than_the_clip_norm(mode: str, dtype: torch.dtype) -> None:
     model = unet(dtype)
     engine = gradients(model, clip_norm=1e-3, clip_mode=mode)
     batch, loss = unet_case(model, dtype)
@@ -139,7 +160,7 @@ def test_case_42_no_contribution_is_larger_than_the_clip_norm(mode, dtype):
         assert size * grid.step >= 1e-3 * 0.99998
 
 
-def test_case_42_a_loud_loss_is_clipped_too(small):
+def test_case_42_a_loud_loss_is_clipped_too(small: type[Small]) -> None:
     engine = gradients(small().double())
     patient = {"x": torch.zeros(K, 1), "y": torch.zeros(K)}
     for value in (1e9, float("inf"), float("nan"), -5.0):
@@ -147,7 +168,7 @@ def test_case_42_a_loud_loss_is_clipped_too(small):
         assert 0 <= float(total[-1]) * grid.step <= LOSS_SHARE + 1e-9
 
 
-def test_a_gradient_that_is_not_finite_contributes_nothing():
+def test_a_gradient_that_is_not_finite_contributes_nothing() -> None:
     rows = torch.tensor([[float("nan"), 1.0], [3.0, 4.0], [float("inf"), 0.0]])
     factors = clip_factors(row_norms(rows), 1.0, "clip", 0.0)
     out = torch.zeros(2, dtype=torch.int64)
@@ -155,20 +176,20 @@ def test_a_gradient_that_is_not_finite_contributes_nothing():
     assert torch.allclose(out.double() * 2.0**-40, torch.tensor([0.6, 0.8], dtype=torch.float64), atol=2e-6)
 
 
-def test_norms_are_exact_where_float32_is_not():
+def test_norms_are_exact_where_float32_is_not() -> None:
     rows = torch.rand(2, 3_000_001)
     exact = rows.double().norm(dim=1)
     assert float(((row_norms(rows) - exact) / exact).abs().max()) < 1e-7
 
 
-def test_normalise_leaves_a_zero_gradient_at_zero():
+def test_normalise_leaves_a_zero_gradient_at_zero() -> None:
     assert clip_factors(torch.tensor([0.0, 1e-6, 5.0], dtype=torch.float64), 1.0, "normalise", 0.0)[0] == 0
 
 
 class Layers(nn.Module):
     """Convolutions of every shape, one module used twice, and a parameter that takes no part."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.strided = nn.Conv2d(2, 8, 3, stride=2, padding=1)
         self.dilated = nn.Conv2d(8, 8, 3, dilation=2, padding=2, groups=4)
@@ -182,7 +203,7 @@ class Layers(nn.Module):
         self.tokens = nn.LayerNorm((5, 8))
         self.mix = nn.Linear(8, 8)
 
-    def forward(self, x, words):
+    def forward(self, x: Any, words: Any) -> Any:
         h = self.valid(self.same(self.dilated(self.strided(x))))
         h = self.affine(self.twice(torch.tanh(self.twice(self.reflected(h)))))
         w = self.mix(self.tokens(self.words(words)))
@@ -190,13 +211,13 @@ class Layers(nn.Module):
 
 
 @pytest.mark.parametrize("draws", [1, 2, 5])
-def test_case_42_every_layer_shape_reuse_and_unused_parameters(draws):
+def test_case_42_every_layer_shape_reuse_and_unused_parameters(draws: int) -> None:
     torch.manual_seed(3)
     model = Layers().double()
     rows = 4 * draws
     batch = {"x": torch.randn(rows, 2, 12, 12).double(), "words": torch.randint(0, 7, (rows, 5))}
 
-    def loss(part):
+    def loss(part: dict[str, torch.Tensor]) -> Any:
         return model(part["x"], part["words"])
 
     parameters = dict(model.named_parameters())
@@ -204,13 +225,13 @@ def test_case_42_every_layer_shape_reuse_and_unused_parameters(draws):
     engine = gradients(model, parameters, draws=draws, places=4)
     with engine:
         for _ in range(2):  # the second chunk must not see the first
-            found, losses = engine.rows_of(batch, loss)
+            found, losses = engine.rows_of(batch, loss)  # type: ignore[arg-type]
             assert float((found - reference).abs().max()) < 1e-12
     assert torch.allclose(losses, loss(batch).detach().view(4, draws).mean(1))
-    check_engine(engine, split(batch, draws), loss)
+    check_engine(engine, split(batch, draws), loss)  # type: ignore[arg-type]
 
 
-def test_case_49_all_draws_of_a_patient_are_one_contribution(small):
+def test_case_49_all_draws_of_a_patient_are_one_contribution(small: type[Small]) -> None:
     model = small().double()
     batch = {"x": torch.randn(40, 1, 8, 8).double(), "scanner": torch.randint(0, 3, (40,))}
     engine = gradients(model, draws=40, places=1)
@@ -218,7 +239,7 @@ def test_case_49_all_draws_of_a_patient_are_one_contribution(small):
     assert float(total.double().norm()) * grid.step <= 1 + 1e-6
 
 
-def test_only_the_named_parameters_are_trained_and_the_model_is_left_as_it_was(small):
+def test_only_the_named_parameters_are_trained_and_the_model_is_left_as_it_was(small: type[Small]) -> None:
     model = small()
     frozen = {"norm.bias", "head.bias", "scanner.weight"}
     model.norm.bias.requires_grad_(False)
@@ -226,7 +247,7 @@ def test_only_the_named_parameters_are_trained_and_the_model_is_left_as_it_was(s
     parameters = {name: p for name, p in model.named_parameters() if name not in frozen}
     batch = {"x": torch.randn(6, 1, 8, 8), "scanner": torch.randint(0, 3, (6,))}
 
-    def loss(part):
+    def loss(part: Any) -> Any:
         return model(part["x"], part["scanner"]).square()
 
     check_engine(gradients(model, parameters), split(batch), loss)
@@ -236,11 +257,11 @@ def test_only_the_named_parameters_are_trained_and_the_model_is_left_as_it_was(s
 
 
 class Mixing(nn.Module):
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.linear = nn.Linear(4, 4)
 
-    def forward(self, x):
+    def forward(self, x: Any) -> Any:
         h = self.linear(x)
         return (h - h.mean(0)).square().mean(1)
 
@@ -248,41 +269,41 @@ class Mixing(nn.Module):
 class Peeking(nn.Module):
     """Mixes patients where no gradient shows it."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.linear = nn.Linear(4, 4)
 
-    def forward(self, x):
+    def forward(self, x: Any) -> Any:
         h = self.linear(x)
         return (h - h.detach().mean(0)).square().mean(1)
 
 
 class Functional(nn.Module):
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.linear = nn.Linear(4, 4)
 
-    def forward(self, x):
+    def forward(self, x: Any) -> Any:
         return nn.functional.linear(x, self.linear.weight).square().mean(1) + self.linear(x).mean(1)
 
 
 class Restless(nn.Module):
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.linear = nn.Linear(4, 4)
         self.register_buffer("seen", torch.zeros(()))
 
-    def forward(self, x):
-        self.seen += 1
+    def forward(self, x: Any) -> Any:
+        self.seen += 1  # type: ignore[assignment, operator]
         return self.linear(x).mean(1)
 
 
 class Shuffled(nn.Module):
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.linear = nn.Linear(4, 4)
 
-    def forward(self, x):
+    def forward(self, x: Any) -> Any:
         return self.linear(x.flip(0)).flip(0).square().mean(1)
 
 
@@ -297,11 +318,11 @@ class Shuffled(nn.Module):
         (Restless(), "buffer seen changes"),
     ],
 )
-def test_case_48_the_self_check_refuses_what_the_engine_cannot_see(model, message):
+def test_case_48_the_self_check_refuses_what_the_engine_cannot_see(model: Any, message: str) -> None:
     torch.manual_seed(0)
     batch = {"x": torch.randn(6, 4)}
 
-    def loss(part):
+    def loss(part: Any) -> Any:
         out = model(part["x"])
         return out if out.dim() == 1 else out.square().mean(1)
 
@@ -311,12 +332,14 @@ def test_case_48_the_self_check_refuses_what_the_engine_cannot_see(model, messag
 
 @pytest.mark.parametrize("autocast", [None, torch.bfloat16])
 @pytest.mark.parametrize("off", [2.0, 0.0, 1.2], ids=["taken twice", "lost", "a fifth too large"])
-def test_a_wrong_rule_is_refused(off, autocast, small, monkeypatch):
+def test_a_wrong_rule_is_refused(
+    off: float, autocast: torch.dtype | None, small: type[Small], monkeypatch: pytest.MonkeyPatch
+) -> None:
     model = small()
     engine = gradients(model, autocast=autocast)
     right = engine.rows_of
 
-    def wrong(batch, loss):
+    def wrong(batch: Any, loss: Any) -> tuple[Any, Any]:
         rows, losses = right(batch, loss)
         engine.buffer.view(model.conv.weight).mul_(off)
         return rows, losses
@@ -328,12 +351,12 @@ def test_a_wrong_rule_is_refused(off, autocast, small, monkeypatch):
 
 
 class Scaled(nn.Linear):
-    def forward(self, x):
+    def forward(self, x: Any) -> torch.Tensor:
         return 2 * super().forward(x)
 
 
 class Bare(nn.Module):
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.temperature = nn.Parameter(torch.ones(()))
 
@@ -355,32 +378,32 @@ class Bare(nn.Module):
         nn.Linear(4, 4).half(),
     ],
 )
-def test_case_48_refused_by_name(layer):
+def test_case_48_refused_by_name(layer: Any) -> None:
     with pytest.raises(ModelError):
         gradients(nn.ModuleDict({"odd": layer}))
 
 
-def test_case_48_a_frozen_batch_norm_is_refused_too():
+def test_case_48_a_frozen_batch_norm_is_refused_too() -> None:
     model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4))
     with pytest.raises(ModelError, match="mixes patients"):
         gradients(model, {"0.weight": model[0].weight})
 
 
-def test_parameters_of_another_model_are_refused():
+def test_parameters_of_another_model_are_refused() -> None:
     with pytest.raises(ModelError, match="in no leaf"):
         gradients(nn.Linear(2, 2), {"weight": nn.Linear(2, 2).weight})
     with pytest.raises(ModelError, match="no parameter"):
         PatientGradients(nn.Linear(2, 2), {}, draws=1, clip_norm=1.0, clip_mode="clip", places=1)
 
 
-def test_case_47_autocast_computes_in_bfloat16_and_files_in_float32(small):
+def test_case_47_autocast_computes_in_bfloat16_and_files_in_float32(small: type[Small]) -> None:
     """The seed leaves a twentieth of the tolerance: with others bfloat16 alone can be off by more than all of it."""
     torch.manual_seed(3)
     model = small()
     batch = {"x": torch.randn(8, 1, 8, 8), "scanner": torch.randint(0, 3, (8,))}
     seen = []
 
-    def loss(part):
+    def loss(part: Any) -> Any:
         out = model(part["x"], part["scanner"])
         seen.append(model.conv(part["x"]).dtype)
         return (out.float() - 3).square()
@@ -392,7 +415,7 @@ def test_case_47_autocast_computes_in_bfloat16_and_files_in_float32(small):
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_case_42_lora_by_peft():
+def test_case_42_lora_by_peft() -> None:
     peft = pytest.importorskip("peft")
     model = unet()
     model.requires_grad_(False)

@@ -7,7 +7,10 @@ import signal
 import sqlite3
 import threading
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,19 +25,25 @@ from sonoshare_shared.protocol.keys import SigningKey
 TRAINING = SampledGaussian(0.25, 4.0, 10)
 
 
-def request(study="study-a", *events, delta=1e-5, cohort=200, purpose="round 0"):
+def request(
+    study: str = "study-a",
+    *events: SampledGaussian | PureDP,
+    delta: float = 1e-5,
+    cohort: int = 200,
+    purpose: str = "round 0",
+) -> ChargeRequest:
     return ChargeRequest(study, purpose, tuple(events) or (TRAINING,), delta, cohort)
 
 
-def budgets(study, lifetime=100.0, delta=1e-5):
+def budgets(study: Any, lifetime: Any = 100.0, delta: float = 1e-5) -> Budgets:
     return Budgets(study=Budget(study, delta), lifetime=Budget(lifetime, delta))
 
 
-def ample():
+def ample() -> Budgets:
     return budgets(1e6, 1e6)
 
 
-def edit(path, statement, *values):
+def edit(path: Path, statement: str, *values: Any) -> None:
     """What somebody with the file but without the key can do."""
     database = sqlite3.connect(path)
     for name in ("entries_update", "entries_delete", "entries_order"):
@@ -44,7 +53,7 @@ def edit(path, statement, *values):
     database.close()
 
 
-def test_reserved_counts_as_spent_and_commit_adds_nothing(open_ledger):
+def test_reserved_counts_as_spent_and_commit_adds_nothing(open_ledger: Callable[..., Any]) -> None:
     ledger = open_ledger()
     reservation = ledger.reserve(request())
     expected = epsilon([TRAINING], 1e-5)
@@ -59,7 +68,7 @@ def test_reserved_counts_as_spent_and_commit_adds_nothing(open_ledger):
         ledger.commit(reservation)
 
 
-def test_the_running_epsilon_is_never_below_the_record_and_near_it(open_ledger):
+def test_the_running_epsilon_is_never_below_the_record_and_near_it(open_ledger: Callable[..., Any]) -> None:
     ledger = open_ledger(budgets=budgets(30.0))
     for number in range(12):
         ledger.reserve(request("study-a" if number % 3 else "study-b", SampledGaussian(0.25, 4.0, 7)))
@@ -69,9 +78,15 @@ def test_the_running_epsilon_is_never_below_the_record_and_near_it(open_ledger):
         assert charge.epsilon_study <= charge.epsilon_lifetime + 1e-9
 
 
-def test_studies_audits_and_mechanisms_compose(open_ledger):
+def test_studies_audits_and_mechanisms_compose(open_ledger: Callable[..., Any]) -> None:
     ledger = open_ledger()
-    events = [TRAINING, PureDP(0.5), SampledGaussian(0.1, 2.0, 30), PureDP(0.25), SampledGaussian(1, 30.0, 5)]
+    events: list[SampledGaussian | PureDP] = [
+        TRAINING,
+        PureDP(0.5),
+        SampledGaussian(0.1, 2.0, 30),
+        PureDP(0.25),
+        SampledGaussian(1, 30.0, 5),
+    ]
     for number, event in enumerate(events):
         ledger.reserve(request(f"study-{number % 2}", event))
     assert ledger.spent().epsilon == epsilon(events, 1e-5)
@@ -79,7 +94,7 @@ def test_studies_audits_and_mechanisms_compose(open_ledger):
     assert ledger.studies() == ("study-0", "study-1")
 
 
-def test_case_53_a_hair_beyond_the_budget_is_refused_and_writes_nothing(open_ledger):
+def test_case_53_a_hair_beyond_the_budget_is_refused_and_writes_nothing(open_ledger: Callable[..., Any]) -> None:
     exact = epsilon([TRAINING, TRAINING], 1e-5)
     tight = open_ledger("tight.db", budgets=budgets(exact - 1e-9))
     tight.reserve(request())
@@ -93,7 +108,7 @@ def test_case_53_a_hair_beyond_the_budget_is_refused_and_writes_nothing(open_led
     assert enough.spent().epsilon == exact
 
 
-def test_case_53_the_lifetime_budget_binds_across_studies(open_ledger):
+def test_case_53_the_lifetime_budget_binds_across_studies(open_ledger: Callable[..., Any]) -> None:
     ledger = open_ledger(budgets=budgets(50.0, lifetime=epsilon([TRAINING, PureDP(1.0)], 1e-5)))
     ledger.reserve(request("study-a"))
     ledger.reserve(request("study-b", PureDP(1.0)))
@@ -101,7 +116,7 @@ def test_case_53_the_lifetime_budget_binds_across_studies(open_ledger):
         ledger.reserve(request("study-c", PureDP(0.01)))
 
 
-def test_case_53_of_two_processes_exactly_one_wins_the_last_unit(tmp_path, key):
+def test_case_53_of_two_processes_exactly_one_wins_the_last_unit(tmp_path: Path, key: SigningKey) -> None:
     limit = budgets(epsilon([TRAINING], 1e-5))
     for attempt in range(5):
         path = tmp_path / f"{attempt}.db"
@@ -125,11 +140,11 @@ def test_case_53_of_two_processes_exactly_one_wins_the_last_unit(tmp_path, key):
         assert codes == [0, 3, 3, 3]
 
 
-def test_case_53_of_many_threads_exactly_one_wins(open_ledger):
+def test_case_53_of_many_threads_exactly_one_wins(open_ledger: Callable[..., Any]) -> None:
     ledger = open_ledger(budgets=budgets(epsilon([TRAINING], 1e-5)))
     results = []
 
-    def attempt():
+    def attempt() -> None:
         try:
             results.append(ledger.reserve(request()))
         except BudgetError:
@@ -144,7 +159,7 @@ def test_case_53_of_many_threads_exactly_one_wins(open_ledger):
 
 
 @pytest.mark.parametrize("delta", [1 / 200, 0.01])
-def test_delta_of_one_over_the_cohort_is_refused(open_ledger, delta):
+def test_delta_of_one_over_the_cohort_is_refused(open_ledger: Callable[..., Any], delta: float) -> None:
     with pytest.raises(PolicyError, match="not below"):
         open_ledger().reserve(request(delta=delta))
     with pytest.raises(PolicyError, match="not below"):
@@ -153,7 +168,7 @@ def test_delta_of_one_over_the_cohort_is_refused(open_ledger, delta):
         open_ledger().reserve(ChargeRequest("study-a", "nothing", (), 1e-5, 200))
 
 
-def test_sql_cannot_change_or_remove_an_entry(open_ledger, tmp_path):
+def test_sql_cannot_change_or_remove_an_entry(open_ledger: Callable[..., Any], tmp_path: Path) -> None:
     open_ledger().reserve(request())
     database = sqlite3.connect(tmp_path / "ledger.db")
     for statement in (
@@ -181,7 +196,7 @@ def test_sql_cannot_change_or_remove_an_entry(open_ledger, tmp_path):
         "DELETE FROM entries WHERE sequence = 99",  # only the triggers are gone
     ],
 )
-def test_case_51_an_edited_file_is_refused(open_ledger, tmp_path, statement):
+def test_case_51_an_edited_file_is_refused(open_ledger: Callable[..., Any], tmp_path: Path, statement: str) -> None:
     ledger = open_ledger()
     for _ in range(3):
         ledger.reserve(request())
@@ -194,7 +209,7 @@ def test_case_51_an_edited_file_is_refused(open_ledger, tmp_path, statement):
         open_ledger()
 
 
-def test_case_51_an_edit_under_a_running_ledger_is_noticed(open_ledger, tmp_path):
+def test_case_51_an_edit_under_a_running_ledger_is_noticed(open_ledger: Callable[..., Any], tmp_path: Path) -> None:
     ledger = open_ledger()
     ledger.reserve(request())
     ledger.reserve(request())
@@ -205,7 +220,9 @@ def test_case_51_an_edit_under_a_running_ledger_is_noticed(open_ledger, tmp_path
         ledger.verify()
 
 
-def test_case_51_a_restored_backup_is_older_than_its_witnessed_head(open_ledger, tmp_path):
+def test_case_51_a_restored_backup_is_older_than_its_witnessed_head(
+    open_ledger: Callable[..., Any], tmp_path: Path
+) -> None:
     ledger = open_ledger()
     ledger.reserve(request())
     early = ledger.head()
@@ -226,7 +243,7 @@ def test_case_51_a_restored_backup_is_older_than_its_witnessed_head(open_ledger,
         open_ledger("fresh.db").require_not_older_than([early])
 
 
-def test_case_51_the_last_row_removed_is_seen_by_the_witness(open_ledger, tmp_path):
+def test_case_51_the_last_row_removed_is_seen_by_the_witness(open_ledger: Callable[..., Any], tmp_path: Path) -> None:
     ledger = open_ledger()
     ledger.reserve(request())
     ledger.reserve(request())
@@ -237,7 +254,7 @@ def test_case_51_the_last_row_removed_is_seen_by_the_witness(open_ledger, tmp_pa
         open_ledger().require_not_older_than([head])
 
 
-def test_a_ledger_of_another_hospital_or_key_is_refused(open_ledger):
+def test_a_ledger_of_another_hospital_or_key_is_refused(open_ledger: Callable[..., Any]) -> None:
     open_ledger().reserve(request())
     with pytest.raises(LedgerError, match="not intact"):
         open_ledger(hospital="beta")
@@ -245,17 +262,19 @@ def test_a_ledger_of_another_hospital_or_key_is_refused(open_ledger):
         open_ledger(signing=SigningKey.generate())
 
 
-def test_two_new_ledgers_differ(open_ledger):
+def test_two_new_ledgers_differ(open_ledger: Callable[..., Any]) -> None:
     assert open_ledger("a.db").head() != open_ledger("b.db").head()
 
 
-def test_junk_in_the_file_s_place_is_refused(open_ledger, tmp_path):
+def test_junk_in_the_file_s_place_is_refused(open_ledger: Callable[..., Any], tmp_path: Path) -> None:
     (tmp_path / "ledger.db").write_bytes(b"not a database" * 400)
     with pytest.raises(LedgerError, match="could not be written or read"):
         open_ledger()
 
 
-def test_an_export_verifies_anywhere_and_any_change_is_noticed(open_ledger, key):
+def test_an_export_verifies_anywhere_and_any_change_is_noticed(
+    open_ledger: Callable[..., Any], key: SigningKey
+) -> None:
     ledger = open_ledger()
     ledger.commit(ledger.reserve(request("study-a", TRAINING, PureDP(0.5))))
     document = LedgerExport.model_validate(ledger.export())
@@ -272,7 +291,7 @@ def test_an_export_verifies_anywhere_and_any_change_is_noticed(open_ledger, key)
         document.model_copy(update={"entries": entries}).verify(key.public)
 
 
-def test_case_54_every_run_of_a_search_is_charged(open_ledger):
+def test_case_54_every_run_of_a_search_is_charged(open_ledger: Callable[..., Any]) -> None:
     ledger = open_ledger()
     values = []
     for attempt in range(4):
@@ -281,7 +300,7 @@ def test_case_54_every_run_of_a_search_is_charged(open_ledger):
     assert values == sorted(set(values))
 
 
-def _child(path, key, acknowledged, limit=None):
+def _child(path: Any, key: Any, acknowledged: Any, limit: Any = None) -> None:
     """Reserve until killed or failed; every acknowledged charge is written down at once."""
     if limit is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
@@ -293,7 +312,7 @@ def _child(path, key, acknowledged, limit=None):
         ledger.commit(reservation)
 
 
-def _fork(*arguments):
+def _fork(*arguments: Any) -> int:
     child = os.fork()
     if child == 0:
         try:
@@ -303,12 +322,12 @@ def _fork(*arguments):
     return child
 
 
-def _acknowledged(path):
+def _acknowledged(path: Path) -> set[Any]:
     text = path.read_text() if path.exists() else ""
     return {text[i : i + 64] for i in range(0, len(text), 64)}
 
 
-def test_case_52_killed_at_any_moment_it_never_under_counts(tmp_path, key):
+def test_case_52_killed_at_any_moment_it_never_under_counts(tmp_path: Path, key: SigningKey) -> None:
     path, log = tmp_path / "ledger.db", tmp_path / "acknowledged"
     chance = np.random.default_rng(1)
     kept = 0
@@ -328,7 +347,9 @@ def test_case_52_killed_at_any_moment_it_never_under_counts(tmp_path, key):
 
 
 @pytest.mark.parametrize("offset", range(4_000, 120_000, 4_100))
-def test_case_69_a_disk_that_fills_up_loses_no_acknowledged_charge(tmp_path, key, offset):
+def test_case_69_a_disk_that_fills_up_loses_no_acknowledged_charge(
+    tmp_path: Path, key: SigningKey, offset: Any
+) -> None:
     path, log = tmp_path / "ledger.db", tmp_path / "acknowledged"
     child = _fork(path, key, log, offset)
     os.waitpid(child, 0)
@@ -340,7 +361,7 @@ def test_case_69_a_disk_that_fills_up_loses_no_acknowledged_charge(tmp_path, key
     ledger.close()
 
 
-def test_case_69_a_full_disk_is_a_ledger_error_and_the_next_charge_works(tmp_path, key):
+def test_case_69_a_full_disk_is_a_ledger_error_and_the_next_charge_works(tmp_path: Path, key: SigningKey) -> None:
     child = os.fork()
     if child == 0:
         status = 1
@@ -363,7 +384,7 @@ def test_case_69_a_full_disk_is_a_ledger_error_and_the_next_charge_works(tmp_pat
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
-def test_a_lowered_budget_counts_for_the_next_charge_of_an_open_ledger(open_ledger):
+def test_a_lowered_budget_counts_for_the_next_charge_of_an_open_ledger(open_ledger: Callable[..., Any]) -> None:
     limits = {"now": budgets(100.0)}
     ledger = open_ledger(budgets=lambda: limits["now"])
     ledger.reserve(request())
@@ -377,8 +398,8 @@ def test_a_lowered_budget_counts_for_the_next_charge_of_an_open_ledger(open_ledg
     ledger.reserve(request())
 
 
-def test_limits_that_cannot_be_read_refuse_and_write_nothing(open_ledger):
-    def unreadable():
+def test_limits_that_cannot_be_read_refuse_and_write_nothing(open_ledger: Callable[..., Any]) -> None:
+    def unreadable() -> None:
         raise InputError("policy.toml is not TOML", remedy="correct the file")
 
     ledger = open_ledger(budgets=unreadable)

@@ -3,9 +3,11 @@
 import hashlib
 import shutil
 import sqlite3
+from collections.abc import Callable
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,15 +22,15 @@ from sonoshare_shared.protocol.keys import SigningKey
 GOLDEN = Path(__file__).parents[1] / "golden" / "v1"
 
 
-def request(cohort=200):
+def request(cohort: int = 200) -> ChargeRequest:
     return ChargeRequest("study-a", "round 0", (SampledGaussian(0.25, 4.0, 10),), 1e-5, cohort)
 
 
-def ample():
+def ample() -> Budgets:
     return Budgets(study=Budget(1e6, 1e-5), lifetime=Budget(1e6, 1e-5))
 
 
-def test_entries_say_the_day_only_and_no_two_have_the_same_salt(tmp_path, key):
+def test_entries_say_the_day_only_and_no_two_have_the_same_salt(tmp_path: Path, key: SigningKey) -> None:
     """The time between reserve and commit is the training's length, which grows with the number of patients."""
     moments = iter([datetime(2026, 11, 28, 23, 59, second, 123_456, UTC) for second in range(10)])
     ledger = Ledger(tmp_path / "l.db", key=key, hospital="alpha", clock=lambda: next(moments), budgets=ample)
@@ -42,7 +44,7 @@ def test_entries_say_the_day_only_and_no_two_have_the_same_salt(tmp_path, key):
     ledger.close()
 
 
-def test_a_head_is_not_found_by_who_knows_everything_but_the_salt(tmp_path, key):
+def test_a_head_is_not_found_by_who_knows_everything_but_the_salt(tmp_path: Path, key: SigningKey) -> None:
     """Whoever knows the entry before and all that was charged tries every field there is, and finds no head."""
     now = datetime(2026, 11, 28, tzinfo=UTC)
     ledger = Ledger(tmp_path / "l.db", key=key, hospital="alpha", clock=lambda: now, budgets=ample)
@@ -57,7 +59,7 @@ def test_a_head_is_not_found_by_who_knows_everything_but_the_salt(tmp_path, key)
     ledger.close()
 
 
-def test_an_old_ledger_goes_on_and_its_entries_stay_what_they_are(tmp_path):
+def test_an_old_ledger_goes_on_and_its_entries_stay_what_they_are(tmp_path: Path) -> None:
     path = tmp_path / "ledger.db"
     shutil.copy(GOLDEN / "north" / "ledger.db", path)
     signing = SigningKey.load(GOLDEN / "north" / "identity.key")
@@ -75,7 +77,7 @@ def test_an_old_ledger_goes_on_and_its_entries_stay_what_they_are(tmp_path):
         assert database.execute("PRAGMA user_version").fetchone() == (1,)
 
 
-def test_a_ledger_of_a_newer_version_is_refused_in_one_line(open_ledger, tmp_path):
+def test_a_ledger_of_a_newer_version_is_refused_in_one_line(open_ledger: Callable[..., Any], tmp_path: Path) -> None:
     open_ledger().close()
     with closing(sqlite3.connect(tmp_path / "ledger.db")) as database:
         database.execute("PRAGMA user_version = 7")
@@ -85,7 +87,9 @@ def test_a_ledger_of_a_newer_version_is_refused_in_one_line(open_ledger, tmp_pat
     assert found.value.remedy == "update SonoShare"
 
 
-def test_an_entry_with_a_field_of_a_newer_version_is_refused_by_its_name(open_ledger, tmp_path, key):
+def test_an_entry_with_a_field_of_a_newer_version_is_refused_by_its_name(
+    open_ledger: Callable[..., Any], tmp_path: Path, key: SigningKey
+) -> None:
     """A charge of tomorrow: the reader of today says what is the matter, and does not cry that the file was edited."""
 
     class Tomorrow(Charge):

@@ -4,9 +4,13 @@ import copy
 import os
 import pickle
 import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from tests.privacy.conftest import Cohort, Small
 from torch import distributed
 
 from sonoshare_privacy import Optimiser
@@ -16,13 +20,16 @@ from sonoshare_privacy.patient_gradients import PatientGradients
 from sonoshare_privacy.ranks import Ranks
 from sonoshare_privacy.step_release import Patients, StepRelease
 from sonoshare_shared.errors import InputError, LedgerError, ModelError
+from sonoshare_shared.protocol.documents.plan import Mechanism
 
 
 @pytest.fixture
-def paid(cohort, open_ledger, mechanism):
+def paid(cohort: Cohort, open_ledger: Callable[..., Any], mechanism: Mechanism) -> Callable[..., Any]:
     """Makes a release of some steps with its engine and patients."""
 
-    def pay(steps, ledger=None, draw=cohort.draw):
+    def pay(
+        steps: Any, ledger: Any = None, draw: Callable[[int, torch.Generator], dict[Any, Any]] = cohort.draw
+    ) -> tuple[StepRelease, PatientGradients, Patients]:
         engine = PatientGradients(
             cohort.model,
             dict(cohort.model.named_parameters()),
@@ -40,7 +47,9 @@ def paid(cohort, open_ledger, mechanism):
     return pay
 
 
-def test_it_charges_when_it_is_made_and_gives_as_many_sums(paid, open_ledger):
+def test_it_charges_when_it_is_made_and_gives_as_many_sums(
+    paid: Callable[..., Any], open_ledger: Callable[..., Any]
+) -> None:
     ledger = open_ledger()
     release, engine, patients = paid(3, ledger)
     assert ledger.spent().epsilon == epsilon([SampledGaussian(0.25, 2.0, 3)], 1e-5)
@@ -52,10 +61,10 @@ def test_it_charges_when_it_is_made_and_gives_as_many_sums(paid, open_ledger):
     assert len({tuple(one.tolist()) for one in sums}) == 3
 
 
-def test_a_step_that_fails_is_used_up(paid, cohort):
+def test_a_step_that_fails_is_used_up(paid: Callable[..., Any], cohort: Cohort) -> None:
     calls = []
 
-    def draw(index, generator):
+    def draw(index: Any, generator: Any) -> None:
         calls.append(index)
         raise OSError("the vault's disk is gone")
 
@@ -69,13 +78,13 @@ def test_a_step_that_fails_is_used_up(paid, cohort):
 
 
 @pytest.mark.parametrize("twin", [copy.copy, copy.deepcopy, pickle.dumps])
-def test_a_right_cannot_be_doubled(paid, twin):
+def test_a_right_cannot_be_doubled(paid: Callable[..., Any], twin: Callable[..., Any] | Callable[..., bytes]) -> None:
     release, _, _ = paid(1)
     with pytest.raises(LedgerError, match=r"copied|stored"):
         twin(release)
 
 
-def test_a_forked_child_has_no_right(paid):
+def test_a_forked_child_has_no_right(paid: Callable[..., Any]) -> None:
     release, engine, patients = paid(1)
     child = os.fork()
     if child == 0:
@@ -91,11 +100,11 @@ def test_a_forked_child_has_no_right(paid):
     assert release.steps_left == 1
 
 
-def test_two_threads_share_one_right(paid):
+def test_two_threads_share_one_right(paid: Callable[..., Any]) -> None:
     release, _, _ = paid(5)
     won, start = [], threading.Barrier(4)
 
-    def take():
+    def take() -> None:
         start.wait()
         for _ in range(50):
             try:
@@ -112,17 +121,19 @@ def test_two_threads_share_one_right(paid):
     assert len(won) == 5
 
 
-def test_nothing_is_made_without_ledger_or_steps(paid, cohort, mechanism):
+def test_nothing_is_made_without_ledger_or_steps(
+    paid: Callable[..., Any], cohort: Cohort, mechanism: Mechanism
+) -> None:
     _, engine, _ = paid(1)
     for ledger, steps, error in ((None, 1, LedgerError), (None, 0, InputError)):
         with pytest.raises(error):
             StepRelease(engine, mechanism, ledger=ledger, study="s", purpose="p", steps=steps, cohort=40)
 
 
-def test_every_patient_draws_from_a_generator_of_their_own(paid, cohort):
+def test_every_patient_draws_from_a_generator_of_their_own(paid: Callable[..., Any], cohort: Cohort) -> None:
     seeds = []
 
-    def draw(index, generator):
+    def draw(index: Any, generator: Any) -> dict[Any, Any]:
         seeds.append(generator.initial_seed())
         return cohort.draw(index, generator)
 
@@ -133,7 +144,7 @@ def test_every_patient_draws_from_a_generator_of_their_own(paid, cohort):
     assert len(set(seeds)) == len(seeds) > 4
 
 
-def test_the_optimiser_may_run_elsewhere(paid, cohort, small):
+def test_the_optimiser_may_run_elsewhere(paid: Callable[..., Any], cohort: Cohort, small: type[Small]) -> None:
     """Parameters that move between steps, by an optimiser that has only what was released."""
     release, engine, patients = paid(3)
     elsewhere = small()
@@ -151,7 +162,7 @@ def test_the_optimiser_may_run_elsewhere(paid, cohort, small):
     assert all(bool(torch.isfinite(p).all()) for p in elsewhere.parameters())
 
 
-def _compare(rank, folder, value):
+def _compare(rank: int, folder: Path, value: int) -> int:
     distributed.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
     ranks = Ranks(distributed.group.WORLD)
     ranks.require_same(torch.tensor([1, 2, 3]))
@@ -162,7 +173,7 @@ def _compare(rank, folder, value):
     return 1
 
 
-def test_processes_that_compute_other_bits_are_refused(tmp_path):
+def test_processes_that_compute_other_bits_are_refused(tmp_path: Path) -> None:
     """Which of them computes a patient depends on who else was sampled."""
     children = []
     for rank in range(2):

@@ -59,7 +59,7 @@ class Site:
 
     def publish(self, release: str, **options: Any) -> None:
         options = {"now": NOW, "roster": self.settings.roster()} | options
-        publish(self.storage.releases, self.storage.blobs, options.pop("bundle", self.bundle(release)), **options)
+        publish(self.storage.releases, self.storage.blobs, options.pop("bundle", self.bundle(release)), **options)  # type: ignore[arg-type]
 
     def revocation(self, release: str, by: str = "south") -> evidence.Revocation:
         return evidence.Revocation(

@@ -2,10 +2,12 @@
 
 import shutil
 import subprocess
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from PIL import Image
-from tests.server.catalogue_fixture import site
+from tests.server.catalogue_fixture import Site, site
 from tests.shared.consortium import RELEASE
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -30,7 +32,7 @@ pytestmark = pytest.mark.skipif(
 
 
 @pytest.fixture(scope="module")
-def served(tmp_path_factory):
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     with site(tmp_path_factory.mktemp("catalogue"), title="Simulated <consortium>") as running:
         yield running
 
@@ -44,7 +46,7 @@ def served(tmp_path_factory):
         (f"/api/v1/releases/{RELEASE}/files/privacy-report.html", "charged to the same ledgers"),
     ],
 )
-def test_a_page_shows_and_breaks_none_of_its_own_rules(served, tmp_path, path, shown):
+def test_a_page_shows_and_breaks_none_of_its_own_rules(served: Site, tmp_path: Path, path: str, shown: str) -> None:
     picture = tmp_path / "page.png"
     options = [f"--user-data-dir={tmp_path / 'profile'}", f"--screenshot={picture}", "--dump-dom"]
     done = subprocess.run(

@@ -3,8 +3,10 @@
 import random
 import socket
 import string
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 
 import httpx
 import pytest
@@ -30,19 +32,19 @@ IMAGE = f"{FILES}/images/000000.png"
 
 
 @pytest.fixture(scope="module")
-def served(tmp_path_factory):
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     with site(tmp_path_factory.mktemp("catalogue")) as running:
         yield running
 
 
 @pytest.fixture(scope="module")
-def in_memory(tmp_path_factory):
+def in_memory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     with site(tmp_path_factory.mktemp("catalogue"), storage=memory_storage()) as running:
         yield running
 
 
 @pytest.fixture
-def fresh(tmp_path):
+def fresh(tmp_path: Path) -> Iterator[Site]:
     with site(tmp_path) as running:
         yield running
 
@@ -51,7 +53,7 @@ def bearer(token: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {token}"}
 
 
-def test_list_and_one_release(served):
+def test_list_and_one_release(served: Site) -> None:
     listed = served.client.get("/api/v1/releases").json()["releases"]
     assert {release["release"] for release in listed} == {RELEASE, OTHER}
     one = served.client.get(f"/api/v1/releases/{RELEASE}").json()
@@ -62,13 +64,13 @@ def test_list_and_one_release(served):
     assert one["state"] == "published"
 
 
-def test_manifest_is_the_signed_bytes(served):
+def test_manifest_is_the_signed_bytes(served: Site) -> None:
     answer = served.client.get(f"/api/v1/releases/{RELEASE}/manifest")
     assert answer.content == (served.bundle() / layout.MANIFEST).read_bytes()
     assert answer.headers["etag"] == f'"{sha256_hex(answer.content)}"'
 
 
-def test_every_listed_file_is_served_with_its_digest(served):
+def test_every_listed_file_is_served_with_its_digest(served: Site) -> None:
     token = served.token()
     listing = served.client.get(FILES).json()["files"]
     on_disk = {p.relative_to(served.bundle()).as_posix() for p in served.bundle().rglob("*") if p.is_file()}
@@ -78,14 +80,14 @@ def test_every_listed_file_is_served_with_its_digest(served):
         assert (len(answer.content), sha256_hex(answer.content)) == (file["size"], file["sha256"])
 
 
-def test_public_files_need_no_token_and_data_do(served):
+def test_public_files_need_no_token_and_data_do(served: Site) -> None:
     for file in served.client.get(FILES).json()["files"]:
         status = served.client.get(file["url"]).status_code
         assert status == (200 if file["public"] else 401), file["path"]
     assert served.client.get(f"{FILES}/{layout.METADATA}").status_code == 401
 
 
-def test_case_24_unpublished_or_unknown_release_is_404_on_every_route(served):
+def test_case_24_unpublished_or_unknown_release_is_404_on_every_route(served: Site) -> None:
     routes = served.client.get("/api/v1/openapi.json").json()["paths"]
     concrete = [route for route in routes if "{release}" in route]
     assert len(concrete) >= 4
@@ -98,7 +100,7 @@ def test_case_24_unpublished_or_unknown_release_is_404_on_every_route(served):
         assert answer.status_code == 404
 
 
-def raw(served, method: str, target: bytes, headers: dict[str, bytes], body: bytes = b"") -> int:
+def raw(served: Site, method: str, target: bytes, headers: dict[str, bytes], body: bytes = b"") -> int:
     """Send bytes as they are, without a client library that would tidy them, and return the status."""
     lines = [method.encode() + b" " + target + b" HTTP/1.1", *(k.encode() + b": " + v for k, v in headers.items())]
     lines += [b"Content-Length: %d" % len(body), b"Connection: close", b"", body]
@@ -113,7 +115,7 @@ def raw(served, method: str, target: bytes, headers: dict[str, bytes], body: byt
 @pytest.mark.parametrize(
     "path", ["../manifest.json", "%2e%2e/manifest.json", "images/../manifest.json", "/etc/passwd", "catalogue.db", ""]
 )
-def test_case_20_only_listed_paths_are_served(served, path):
+def test_case_20_only_listed_paths_are_served(served: Site, path: str) -> None:
     token = {"Host": b"x", "Authorization": f"Bearer {served.token()}".encode()}
     for target in (f"{FILES}/{path}", f"{FILES}/images/../{path}", f"{FILES}//{path}"):
         if target != f"{FILES}/images/../images/../manifest.json":
@@ -121,7 +123,7 @@ def test_case_20_only_listed_paths_are_served(served, path):
 
 
 @pytest.mark.parametrize("extra", [{"is_admin": True}, {"status": "published"}, {"scope": "*"}])
-def test_case_25_extra_fields_are_refused(served, extra):
+def test_case_25_extra_fields_are_refused(served: Site, extra: dict[str, bool] | dict[str, str]) -> None:
     answer = served.client.post("/api/v1/agreements", json=ACCEPTANCE | extra)
     assert answer.status_code == 422
     assert ACCEPTANCE["email"] not in answer.text
@@ -130,15 +132,15 @@ def test_case_25_extra_fields_are_refused(served, extra):
 @pytest.mark.parametrize(
     "change", [{"email": "nobody"}, {"name": ""}, {"purpose": " "}, {"name": "a\nb"}, {"release": "../x"}, {"name": 3}]
 )
-def test_acceptance_is_validated(served, change):
+def test_acceptance_is_validated(served: Site, change: dict[str, str] | dict[str, int]) -> None:
     assert served.client.post("/api/v1/agreements", json=ACCEPTANCE | change).status_code == 422
 
 
-def test_old_agreement_is_refused(served):
+def test_old_agreement_is_refused(served: Site) -> None:
     assert served.client.post("/api/v1/agreements", json=ACCEPTANCE | {"agreement_version": "0.9"}).status_code == 409
 
 
-def test_case_26_tokens_that_do_not_open(fresh):
+def test_case_26_tokens_that_do_not_open(fresh: Site) -> None:
     good = fresh.token()
     assert fresh.client.get(IMAGE, headers=bearer(good)).status_code == 200
     none_algorithm = "eyJhbGciOiJub25lIn0.eyJzdWIiOiJhZG1pbiJ9."
@@ -151,14 +153,14 @@ def test_case_26_tokens_that_do_not_open(fresh):
     assert fresh.client.get(IMAGE, headers=bearer(good)).status_code == 401
 
 
-def test_case_26_revoked_token_does_not_open(served):
+def test_case_26_revoked_token_does_not_open(served: Site) -> None:
     token = served.token()
     assert served.client.delete("/api/v1/tokens/current", headers=bearer(token)).status_code == 204
     assert served.client.get(IMAGE, headers=bearer(token)).status_code == 401
     assert served.client.delete("/api/v1/tokens/current", headers=bearer(token)).status_code == 401
 
 
-def test_tokens_are_kept_as_digests_only(served):
+def test_tokens_are_kept_as_digests_only(served: Site) -> None:
     token = served.token()
     kept = list(served.settings.database.parent.glob("catalogue.db*"))
     assert kept
@@ -166,7 +168,7 @@ def test_tokens_are_kept_as_digests_only(served):
         assert token.encode() not in path.read_bytes()
 
 
-def test_too_many_tokens_in_a_minute(fresh):
+def test_too_many_tokens_in_a_minute(fresh: Site) -> None:
     fresh.settings.__dict__["grants_per_minute"] = 2
     answers = [fresh.client.post("/api/v1/agreements", json=ACCEPTANCE).status_code for _ in range(3)]
     assert answers == [201, 201, 429]
@@ -174,7 +176,7 @@ def test_too_many_tokens_in_a_minute(fresh):
     assert fresh.client.post("/api/v1/agreements", json=ACCEPTANCE).status_code == 201
 
 
-def test_case_27_scripts_in_texts_are_escaped(tmp_path):
+def test_case_27_scripts_in_texts_are_escaped(tmp_path: Path) -> None:
     nasty = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>"
     plan = make_plan()
     plan = plan.model_copy(update={"task": plan.task.model_copy(update={"question": nasty})})
@@ -201,7 +203,7 @@ def test_case_27_scripts_in_texts_are_escaped(tmp_path):
         assert "Revoked" in pages[2].text
 
 
-def test_pages_carry_no_script_and_nothing_from_elsewhere(served):
+def test_pages_carry_no_script_and_nothing_from_elsewhere(served: Site) -> None:
     for path in ("/", f"/releases/{RELEASE}", f"/releases/{RELEASE}/agreement"):
         page = served.client.get(path)
         assert page.status_code == 200
@@ -214,7 +216,7 @@ def test_pages_carry_no_script_and_nothing_from_elsewhere(served):
     assert served.client.get("/static/../app.py").status_code == 404
 
 
-def test_agreement_form_gives_a_token_that_opens(served):
+def test_agreement_form_gives_a_token_that_opens(served: Site) -> None:
     form = {"name": "Ada", "email": "ada@example.org", "purpose": "teaching", "agreement_version": "1.0"}
     refused = served.client.post(f"/releases/{RELEASE}/agreement", data=form)
     assert refused.status_code == 422
@@ -243,7 +245,7 @@ RANGES = {
 
 
 @pytest.mark.parametrize("header", RANGES)
-def test_case_28_ranges(in_memory, header):
+def test_case_28_ranges(in_memory: Site, header: str) -> None:
     status, part = RANGES[header]
     content = (in_memory.bundle() / layout.DATASHEET).read_bytes()
     answer = in_memory.client.get(f"{FILES}/{layout.DATASHEET}", headers={"Range": header})
@@ -254,7 +256,7 @@ def test_case_28_ranges(in_memory, header):
         assert answer.headers["content-range"] == f"bytes */{len(content)}"
 
 
-def test_case_28_conditional_requests(served):
+def test_case_28_conditional_requests(served: Site) -> None:
     url = f"{FILES}/{layout.DATASHEET}"
     whole = served.client.get(url)
     etag = whole.headers["etag"]
@@ -271,21 +273,21 @@ def test_case_28_conditional_requests(served):
     assert "sha-256=:" in head.headers["repr-digest"]
 
 
-def test_large_file_is_streamed_in_ranges(tmp_path):
+def test_large_file_is_streamed_in_ranges(tmp_path: Path) -> None:
     """A file of several blocks, and every range of it, comes out right."""
     assert requested_range("bytes=0-0", 0) == (0, 0)
     with site(tmp_path, storage=memory_storage()) as running:
         data = bytes(range(256)) * (3 << 12)
-        (place,) = [place for place in running.storage.blobs.files if place == RELEASE]
-        running.storage.blobs.files[place][layout.DATASHEET] = data
+        (place,) = [place for place in running.storage.blobs.files if place == RELEASE]  # type: ignore[attr-defined]
+        running.storage.blobs.files[place][layout.DATASHEET] = data  # type: ignore[attr-defined]
         stored = running.storage.releases.find(RELEASE)
-        stored.files[layout.DATASHEET] = StoredFile(layout.DATASHEET, len(data), sha256_hex(data))
+        stored.files[layout.DATASHEET] = StoredFile(layout.DATASHEET, len(data), sha256_hex(data))  # type: ignore[index]
         assert running.client.get(f"{FILES}/{layout.DATASHEET}").content == data
         part = running.client.get(f"{FILES}/{layout.DATASHEET}", headers={"Range": "bytes=1000000-2999999"})
         assert part.content == data[1000000:3000000]
 
 
-def test_case_30_junk_is_answered_and_never_with_5xx(served):
+def test_case_30_junk_is_answered_and_never_with_5xx(served: Site) -> None:
     rng = random.Random(30)  # noqa: S311 - repeatable
     alphabet = string.printable + "äß\u202e漢\U0001f4a3"
     routes = list(served.client.get("/api/v1/openapi.json").json()["paths"])
@@ -312,7 +314,7 @@ def test_case_30_junk_is_answered_and_never_with_5xx(served):
         assert raw(served, method, target, headers, body) < 500, (method, target, body, headers)
 
 
-def test_long_bodies_are_cut_off(served):
+def test_long_bodies_are_cut_off(served: Site) -> None:
     answer = served.client.post(
         "/api/v1/agreements", content=b" " * 100_000, headers={"Content-Type": "application/json"}
     )
@@ -321,7 +323,7 @@ def test_long_bodies_are_cut_off(served):
     assert form.status_code == 413
 
 
-def test_case_56_publish_verifies_first(tmp_path):
+def test_case_56_publish_verifies_first(tmp_path: Path) -> None:
     consortium = Consortium(tmp_path)
     folder = consortium.release()
     with site(tmp_path / "site") as running:
@@ -338,14 +340,14 @@ def test_case_56_publish_verifies_first(tmp_path):
         assert caught.value.cause == "roster-expired"
 
 
-def test_a_roster_that_changes_while_the_catalogue_runs_is_the_one_that_is_shown(fresh):
+def test_a_roster_that_changes_while_the_catalogue_runs_is_the_one_that_is_shown(fresh: Site) -> None:
     fresh.consortium.version += 1
     shown = Envelope.from_bytes(fresh.client.get("/api/v1/roster").content)
     opened = Signed.opened(Roster, shown, fresh.consortium.root.public, ROSTER_PAYLOAD_TYPE)
     assert opened.document.version == 2
 
 
-def test_another_manifest_cannot_take_a_name(fresh, tmp_path):
+def test_another_manifest_cannot_take_a_name(fresh: Site, tmp_path: Path) -> None:
     other = Consortium(tmp_path / "other", root=fresh.consortium.root, coordinator=fresh.consortium.coordinator)
     other.folder.mkdir()
     other.keys = fresh.consortium.keys
@@ -355,7 +357,7 @@ def test_another_manifest_cannot_take_a_name(fresh, tmp_path):
         fresh.publish(RELEASE, bundle=folder)
 
 
-def test_revocation_is_seen_at_once_and_wins(fresh):
+def test_revocation_is_seen_at_once_and_wins(fresh: Site) -> None:
     token = fresh.token()
     consortium, roster = fresh.consortium, fresh.consortium.roster()
     forged = evidence.sign_revocation(fresh.revocation(RELEASE), consortium.keys["north"])
@@ -378,14 +380,14 @@ def test_revocation_is_seen_at_once_and_wins(fresh):
     assert caught.value.cause == "revoked"
 
 
-def test_revocation_of_an_unknown_manifest(fresh):
+def test_revocation_of_an_unknown_manifest(fresh: Site) -> None:
     revocation = fresh.revocation(RELEASE).model_copy(update={"manifest_digest": "0" * 64})
     signed = evidence.sign_revocation(revocation, fresh.consortium.keys["south"])
     with pytest.raises(InputError):
         revoke(fresh.storage.releases, signed, fresh.consortium.roster(), fresh.consortium.log())
 
 
-def test_another_process_publishes_and_the_running_catalogue_shows_it(fresh):
+def test_another_process_publishes_and_the_running_catalogue_shows_it(fresh: Site) -> None:
     other = Site(fresh.consortium, fresh.settings, open_storage(fresh.settings), fresh.clock)
     other.publish(UNPUBLISHED)
     assert fresh.client.get(f"/api/v1/releases/{UNPUBLISHED}").status_code == 200
@@ -393,13 +395,13 @@ def test_another_process_publishes_and_the_running_catalogue_shows_it(fresh):
     assert fresh.client.get(f"/api/v1/releases/{UNPUBLISHED}").status_code == 404
 
 
-def test_health_roster_and_agreement(served):
+def test_health_roster_and_agreement(served: Site) -> None:
     assert served.client.get("/api/v1/health").json() == {"status": "ok"}
     assert Envelope.from_bytes(served.client.get("/api/v1/roster").content) == served.settings.roster()
     assert served.client.get("/api/v1/agreement").json()["version"] == "1.0"
 
 
-def test_busy_port_is_a_clear_error(served):
+def test_busy_port_is_a_clear_error(served: Site) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -410,14 +412,14 @@ def test_busy_port_is_a_clear_error(served):
         pass
 
 
-def test_damaged_file_is_not_served(fresh):
+def test_damaged_file_is_not_served(fresh: Site) -> None:
     (fresh.bundle() / layout.LICENCE).unlink()
     answer = fresh.client.get(f"{FILES}/{layout.LICENCE}")
     assert answer.status_code == 503
     assert answer.json()["error"] == "file-missing"
 
 
-def test_a_catalogue_whose_folder_was_renamed_serves_as_before(tmp_path):
+def test_a_catalogue_whose_folder_was_renamed_serves_as_before(tmp_path: Path) -> None:
     with site(tmp_path / "before") as running:
         content = running.client.get(f"{FILES}/{layout.DATASHEET}").content
     (tmp_path / "before").rename(tmp_path / "after")
@@ -427,7 +429,7 @@ def test_a_catalogue_whose_folder_was_renamed_serves_as_before(tmp_path):
     assert (answer.status_code, answer.content) == (200, content)
 
 
-def test_a_release_that_lies_elsewhere_is_served_from_there(tmp_path):
+def test_a_release_that_lies_elsewhere_is_served_from_there(tmp_path: Path) -> None:
     (tmp_path / "elsewhere").mkdir()
     consortium = Consortium(tmp_path / "elsewhere")
     with site(tmp_path / "catalogue", consortium) as running:

@@ -3,13 +3,15 @@
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
-from click.testing import CliRunner
-from tests.server.catalogue_fixture import OTHER, UNPUBLISHED, site
+from click.testing import CliRunner, Result
+from tests.server.catalogue_fixture import OTHER, UNPUBLISHED, Site, site
 from tests.shared.consortium import NOW, RELEASE
 from tests.shared.memory_source import MemorySource
 
@@ -21,11 +23,11 @@ from sonoshare_shared.protocol.release import layout
 from sonoshare_shared.protocol.release.fetch import fetch_release
 from sonoshare_shared.protocol.release.remote import HttpSource, connected, list_releases, require_server
 from sonoshare_shared.protocol.release.sources import FolderSource
-from sonoshare_shared.protocol.release.verify import verify_release
+from sonoshare_shared.protocol.release.verify import Verified, verify_release
 
 
 @pytest.fixture(scope="module")
-def served(tmp_path_factory):
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     with site(tmp_path_factory.mktemp("catalogue")) as running:
         yield running
 
@@ -57,7 +59,9 @@ class Wire(httpx.BaseTransport):
         change: edits the body of the answers.
     """
 
-    def __init__(self, path="", cuts=(), change=None) -> None:
+    def __init__(
+        self, path: str = "", cuts: list[Any] | tuple[()] = (), change: Callable[[bytes], bytes] | None = None
+    ) -> None:
         self._inner = httpx.HTTPTransport()
         self._path, self._cuts, self._change = path, list(cuts), change
         self.ranges: list[str | None] = []
@@ -72,7 +76,7 @@ class Wire(httpx.BaseTransport):
             headers = {k: v for k, v in answer.headers.items() if k not in {"content-length", "content-encoding"}}
             return httpx.Response(answer.status_code, headers=headers, stream=httpx.ByteStream(body))
         if self._cuts:
-            cut = Cut(answer.stream, self._cuts.pop(0))
+            cut = Cut(answer.stream, self._cuts.pop(0))  # type: ignore[arg-type]
             return httpx.Response(answer.status_code, headers=answer.headers, stream=cut)
         return answer
 
@@ -80,20 +84,24 @@ class Wire(httpx.BaseTransport):
         self._inner.close()
 
 
-def fetch(served, out, *, transport=None, **options):
+def fetch(served: Site, out: Path, *, transport: Wire | None = None, **options: Any) -> Verified:
     token = options.pop("token", served.token())
     with connected(served.url, token, transport) as client:
         return fetch_from(HttpSource(client), served, out, **options)
 
 
-def fetch_from(source, served, out, **options):
+def fetch_from(source: HttpSource | MemorySource | FolderSource, served: Site, out: Path, **options: Any) -> Verified:
     options = {"pause": lambda _: None} | options
     return fetch_release(
-        source, RELEASE, out, lambda folder: verify_release(folder, served.settings.roster, now=NOW), **options
+        source,
+        RELEASE,
+        out,
+        lambda folder: verify_release(folder, served.settings.roster, now=NOW),  # type: ignore[arg-type]
+        **options,
     )
 
 
-def test_fetch_brings_the_very_files(served, tmp_path):
+def test_fetch_brings_the_very_files(served: Site, tmp_path: Path) -> None:
     seen = []
     verified = fetch(served, tmp_path / "out", progress=lambda done, total: seen.append((done, total)))
     assert verified.manifest.release == RELEASE
@@ -105,7 +113,7 @@ def test_fetch_brings_the_very_files(served, tmp_path):
 
 
 @pytest.mark.parametrize("tenth", range(10))
-def test_case_29_cut_at_every_tenth_and_resumed(served, tmp_path, tenth):
+def test_case_29_cut_at_every_tenth_and_resumed(served: Site, tmp_path: Path, tenth: Any) -> None:
     size = (served.bundle() / layout.PRIVACY_HTML).stat().st_size
     wire = Wire(layout.PRIVACY_HTML, cuts=[size * tenth // 10])
     fetch(served, tmp_path / "out", transport=wire)
@@ -114,7 +122,7 @@ def test_case_29_cut_at_every_tenth_and_resumed(served, tmp_path, tenth):
     assert wire.ranges[1] == (f"bytes={size * tenth // 10}-" if tenth else None)
 
 
-def test_case_29_given_up_and_resumed_by_another_run(served, tmp_path):
+def test_case_29_given_up_and_resumed_by_another_run(served: Site, tmp_path: Path) -> None:
     out = tmp_path / "out"
     with pytest.raises(FederationError, match="connection was lost"):
         fetch(served, out, transport=Wire(layout.PRIVACY_HTML, cuts=[1000, 0, 0, 0, 0, 0]))
@@ -126,7 +134,7 @@ def test_case_29_given_up_and_resumed_by_another_run(served, tmp_path):
     assert wire.ranges == ["bytes=1000-"]
 
 
-def test_files_that_are_there_are_not_fetched_again(served, tmp_path):
+def test_files_that_are_there_are_not_fetched_again(served: Site, tmp_path: Path) -> None:
     out = tmp_path / "out"
     with pytest.raises(FederationError):
         fetch(served, out, transport=Wire(layout.SHA256SUMS, cuts=[0] * 9))
@@ -137,7 +145,7 @@ def test_files_that_are_there_are_not_fetched_again(served, tmp_path):
     assert len(wire.ranges) == total - have + 1  # and the listing
 
 
-def test_part_of_another_content_is_given_up(served, tmp_path):
+def test_part_of_another_content_is_given_up(served: Site, tmp_path: Path) -> None:
     part = tmp_path / "out.part" / f"{layout.DATASHEET}.part"
     part.parent.mkdir()
     part.write_bytes(b"something else" * 10)
@@ -145,7 +153,7 @@ def test_part_of_another_content_is_given_up(served, tmp_path):
     assert (tmp_path / "out" / layout.DATASHEET).read_bytes() == (served.bundle() / layout.DATASHEET).read_bytes()
 
 
-def test_what_an_earlier_fetch_left_is_cleared(served, tmp_path):
+def test_what_an_earlier_fetch_left_is_cleared(served: Site, tmp_path: Path) -> None:
     folder = tmp_path / "out.part"
     (folder / "images").mkdir(parents=True)
     (folder / "images/stranger.png").write_bytes(b"x")
@@ -155,7 +163,7 @@ def test_what_an_earlier_fetch_left_is_cleared(served, tmp_path):
     assert not (tmp_path / "out/masks").is_symlink()
 
 
-def changed(served, path, data):
+def changed(served: Site, path: str, data: Callable[..., Any]) -> MemorySource:
     source = MemorySource.of(served.bundle())
     listing = source.listing(RELEASE)
     source.releases[RELEASE][path] = data(source.releases[RELEASE][path])
@@ -164,39 +172,39 @@ def changed(served, path, data):
 
 
 @pytest.mark.parametrize("change", [lambda body: body[:-1] + b"~", lambda body: body + b"more"])
-def test_changed_file_is_refused(served, tmp_path, change):
+def test_changed_file_is_refused(served: Site, tmp_path: Path, change: Callable[..., Any]) -> None:
     with pytest.raises(IntegrityError):
         fetch_from(changed(served, layout.DATASHEET, change), served, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
-def test_a_file_that_ends_early_every_time_is_given_up(served, tmp_path):
+def test_a_file_that_ends_early_every_time_is_given_up(served: Site, tmp_path: Path) -> None:
     with pytest.raises(FederationError, match="ended early"):
         fetch_from(changed(served, layout.DATASHEET, lambda body: body[:-1]), served, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("kind", ["folder", "memory"])
-def test_a_release_is_fetched_from_any_source(served, tmp_path, kind):
+def test_a_release_is_fetched_from_any_source(served: Site, tmp_path: Path, kind: str) -> None:
     folder = served.consortium.folder
     source = FolderSource(folder) if kind == "folder" else MemorySource.of(served.bundle())
     assert fetch_from(source, served, tmp_path / "out").manifest.release == RELEASE
 
 
 @pytest.mark.parametrize("cut", range(0, 8001, 500))
-def test_case_29_cut_anywhere_and_resumed_where_it_stopped(served, tmp_path, cut):
+def test_case_29_cut_anywhere_and_resumed_where_it_stopped(served: Site, tmp_path: Path, cut: Any) -> None:
     source = MemorySource.of(served.bundle())
     source.cuts[layout.PRIVACY_HTML] = [cut]
     fetch_from(source, served, tmp_path / "out")
     assert [start for path, start in source.asked if path == layout.PRIVACY_HTML] == [0, cut]
 
 
-def _with_first(listing, **changes):
+def _with_first(listing: Any, **changes: Any) -> Any:
     first, *others = listing.files
     return listing.model_copy(update={"files": (first.model_copy(update=changes), *others)})
 
 
-def _with_clash(listing):
+def _with_clash(listing: Any) -> Any:
     twin = listing.files[0].model_copy(update={"path": "manifest.JSON"})
     return listing.model_copy(update={"files": (*listing.files, twin)})
 
@@ -210,7 +218,7 @@ DISHONEST_LISTINGS = {
 
 
 @pytest.mark.parametrize("name", DISHONEST_LISTINGS)
-def test_case_20_dishonest_listing_is_refused(served, tmp_path, name):
+def test_case_20_dishonest_listing_is_refused(served: Site, tmp_path: Path, name: str) -> None:
     change, error = DISHONEST_LISTINGS[name]
     source = MemorySource.of(served.bundle())
     source.change = change
@@ -220,7 +228,7 @@ def test_case_20_dishonest_listing_is_refused(served, tmp_path, name):
     assert not (tmp_path.parent / "evil").exists()
 
 
-def _listing(edit):
+def _listing(edit: Callable[..., Any]) -> Callable[[bytes], bytes]:
     def change(body: bytes) -> bytes:
         value = json.loads(body)
         edit(value)
@@ -239,13 +247,13 @@ def _listing(edit):
         lambda v: v.pop("files"),
     ],
 )
-def test_a_listing_that_is_none_is_refused(served, tmp_path, edit):
+def test_a_listing_that_is_none_is_refused(served: Site, tmp_path: Path, edit: Callable[..., Any]) -> None:
     with pytest.raises(FederationError):
         fetch(served, tmp_path / "out", transport=Wire("/files", change=_listing(edit)))
     assert not (tmp_path / "out").exists()
 
 
-def test_a_file_that_the_listing_leaves_out_does_not_verify(served, tmp_path):
+def test_a_file_that_the_listing_leaves_out_does_not_verify(served: Site, tmp_path: Path) -> None:
     source = MemorySource.of(served.bundle())
     source.change = lambda listing: listing.model_copy(
         update={"files": tuple(file for file in listing.files if file.path != layout.DATASHEET)}
@@ -256,7 +264,7 @@ def test_a_file_that_the_listing_leaves_out_does_not_verify(served, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_refusals_are_clear(served, tmp_path):
+def test_refusals_are_clear(served: Site, tmp_path: Path) -> None:
     with pytest.raises(RefusedError, match="token"):
         fetch(served, tmp_path / "out", token=None)
     with pytest.raises(RefusedError, match="token"):
@@ -282,38 +290,38 @@ def test_refusals_are_clear(served, tmp_path):
         "",
     ],
 )
-def test_only_https_or_this_machine(server):
+def test_only_https_or_this_machine(server: str) -> None:
     with pytest.raises(InputError):
         require_server(server)
 
 
-def test_https_and_loopback_are_accepted():
+def test_https_and_loopback_are_accepted() -> None:
     for server in ("https://example.org/", "http://127.0.0.1:80", "http://localhost:1", "http://[::1]:5"):
         assert require_server(server) == server.rstrip("/")
 
 
-def test_redirects_are_not_followed(tmp_path):
+def test_redirects_are_not_followed(tmp_path: Path) -> None:
     wire = httpx.MockTransport(lambda _: httpx.Response(302, headers={"Location": "http://169.254.169.254/"}))
     with connected("https://example.org", "t", wire) as client, pytest.raises(FederationError, match="302"):
         fetch_release(HttpSource(client), RELEASE, tmp_path / "out", lambda _: None)
 
 
-def test_the_list_of_a_catalogues_releases(served):
+def test_the_list_of_a_catalogues_releases(served: Site) -> None:
     with connected(served.url) as client:
         assert {release["release"] for release in list_releases(client)} == {RELEASE, OTHER}
 
 
-def test_answers_that_are_no_lists():
+def test_answers_that_are_no_lists() -> None:
     for body in (b"[]", b"{", b'{"releases": 3}', b'{"releases": [3]}'):
         wire = httpx.MockTransport(lambda _, body=body: httpx.Response(200, content=body))
         with connected("https://example.org", transport=wire) as client, pytest.raises(FederationError):
             list_releases(client)
 
 
-def test_commands_from_list_to_verify(served, tmp_path, monkeypatch):
+def test_commands_from_list_to_verify(served: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(verify_command, "datetime", _StoppedClock)
     roster = tmp_path / "roster.dsse.json"
-    roster.write_bytes(served.settings.roster.to_bytes())
+    roster.write_bytes(served.settings.roster.to_bytes())  # type: ignore[attr-defined]
     runner = CliRunner()
     listed = runner.invoke(releases_command.command, ["--server", served.url, "--json"])
     assert {release["release"] for release in _last_line(listed)["releases"]} == {RELEASE, OTHER}
@@ -343,15 +351,15 @@ def test_commands_from_list_to_verify(served, tmp_path, monkeypatch):
 
 class _StoppedClock(datetime):
     @classmethod
-    def now(cls, _=None):
+    def now(cls, _: Any = None) -> datetime:  # type: ignore[override]
         return NOW
 
 
-def _last_line(result) -> dict:
-    return json.loads(result.stdout.splitlines()[-1])
+def _last_line(result: Result) -> dict[str, Any]:
+    return json.loads(result.stdout.splitlines()[-1])  # type: ignore[no-any-return]
 
 
-def test_command_exit_status_names_the_cause(tmp_path):
+def test_command_exit_status_names_the_cause(tmp_path: Path) -> None:
     done = subprocess.run(
         [
             sys.executable,

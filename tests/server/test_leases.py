@@ -48,7 +48,7 @@ class InMemory:
         kept.__enter__()
         self.held.append(kept)  # whoever hangs gives nothing back by being forgotten
         worker.silent_since = self.now
-        return lambda: kept.__exit__(None, None, None) and None
+        return lambda: kept.__exit__(None, None, None) and None  # type: ignore[return-value]
 
     def pass_by(self, seconds: float) -> None:
         self.now += seconds

@@ -5,6 +5,7 @@ import io
 import json
 import re
 import zlib
+from pathlib import Path
 
 import mlcroissant
 import numpy as np
@@ -20,11 +21,12 @@ from sonoshare_server.release.reports import flatten, interval_bars
 from sonoshare_shared.durable import appearing, put
 from sonoshare_shared.errors import InputError, IntegrityError, VerificationError
 from sonoshare_shared.protocol.release import evidence, layout
+from sonoshare_shared.protocol.release.candidate import Candidate
 from sonoshare_shared.protocol.release.verify import verify_release
 
 
 @pytest.fixture(scope="module")
-def release(tmp_path_factory):
+def release(tmp_path_factory: pytest.TempPathFactory) -> Path:
     utility = (
         Measurement("TSTR AUC", 0.71, (0.65, 0.77), 0.76, "real only", "212 patients"),
         Measurement("Frechet distance", 290.0),
@@ -32,7 +34,7 @@ def release(tmp_path_factory):
     return Consortium(tmp_path_factory.mktemp("consortium"), utility=utility).release()
 
 
-def test_case_68_same_inputs_same_manifest_digest(tmp_path):
+def test_case_68_same_inputs_same_manifest_digest(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     (tmp_path / "b").mkdir()
     first = Consortium(tmp_path / "a")
@@ -42,7 +44,7 @@ def test_case_68_same_inputs_same_manifest_digest(tmp_path):
     assert other.digest() != first.draft("breast-2026-3").digest()
 
 
-def test_batches_make_no_difference(tmp_path):
+def test_batches_make_no_difference(tmp_path: Path) -> None:
     whole = make_samples(10)
     plan = make_plan(10)
     parts = [
@@ -61,7 +63,7 @@ def test_batches_make_no_difference(tmp_path):
     assert one.digest() == two.digest()
 
 
-def test_images_open_in_other_tools_and_are_what_was_sampled(release):
+def test_images_open_in_other_tools_and_are_what_was_sampled(release: Path) -> None:
     samples = make_samples(12)
     for index in (0, 11):
         with Image.open(release / layout.image_path(index)) as image:
@@ -74,7 +76,7 @@ def test_images_open_in_other_tools_and_are_what_was_sampled(release):
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (3, 7), (64, 64), (5, 4, 3)])
-def test_png_is_read_back_by_another_library(shape):
+def test_png_is_read_back_by_another_library(shape: tuple[int, int] | tuple[int, int, int]) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
     data = png.encode(pixels)
     np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(data))), pixels)
@@ -85,12 +87,12 @@ def test_png_is_read_back_by_another_library(shape):
 
 
 @pytest.mark.parametrize("data", [b"", b"junk" * 30, png.encode(np.zeros((4, 4, 3), np.uint8)), zlib.compress(b"x")])
-def test_what_is_no_picture_of_ours_is_refused(data):
+def test_what_is_no_picture_of_ours_is_refused(data: bytes) -> None:
     with pytest.raises(IntegrityError):
         png.decode_grey(data)
 
 
-def test_metadata_is_an_imagefolder_table(release):
+def test_metadata_is_an_imagefolder_table(release: Path) -> None:
     rows = list(csv.DictReader(io.StringIO((release / layout.METADATA).read_text())))
     assert tuple(rows[0]) == layout.METADATA_COLUMNS
     assert len(rows) == 11
@@ -104,7 +106,7 @@ def test_metadata_is_an_imagefolder_table(release):
     assert {row["scanner"] for row in rows} == {"alpha", "beta", "unknown"}
 
 
-def test_croissant_is_valid_and_its_records_load_offline(release):
+def test_croissant_is_valid_and_its_records_load_offline(release: Path) -> None:
     dataset = mlcroissant.Dataset(jsonld=str(release / layout.CROISSANT))
     assert dataset.metadata.ctx.issues.errors == set()
     assert dataset.metadata.ctx.issues.warnings == set()
@@ -116,13 +118,13 @@ def test_croissant_is_valid_and_its_records_load_offline(release):
     assert len(list(dataset.records("masks"))) == 11
 
 
-def test_reports_are_self_contained(release):
+def test_reports_are_self_contained(release: Path) -> None:
     for name in (layout.PRIVACY_HTML, layout.UTILITY_HTML):
         page = (release / name).read_text()
         assert re.findall(r"<(?:script|link|iframe|img|object)|\bsrc=|@import|url\(|https?://", page) == []
 
 
-def test_privacy_report_says_what_was_signed(release):
+def test_privacy_report_says_what_was_signed(release: Path) -> None:
     report = json.loads((release / layout.PRIVACY_JSON).read_bytes())
     assert (report["epsilon"], report["delta"]) == (6.5, 1e-4)
     assert report["images"] == {"audited": 12, "vetoed": 1, "released": 11}
@@ -132,7 +134,7 @@ def test_privacy_report_says_what_was_signed(release):
     assert page.count('class="verdict PASS"') == 3
 
 
-def test_a_bar_shows_the_estimate_that_its_interval_is_about_and_no_constant_beside_it():
+def test_a_bar_shows_the_estimate_that_its_interval_is_about_and_no_constant_beside_it() -> None:
     figures = {
         "copies": {"declared_false_rate": 0.003, "epsilon": 1.0, "rate": 0.0, "interval": [0.0, 0.02]},
         "membership": {"tpr_at_1_fpr": {"value": 0.1, "interval": [0.0, 0.3]}, "auc": 0.53, "interval": [0.4, 0.6]},
@@ -146,7 +148,7 @@ def test_a_bar_shows_the_estimate_that_its_interval_is_about_and_no_constant_bes
     }
 
 
-def test_every_figure_is_a_row_of_words_and_numbers():
+def test_every_figure_is_a_row_of_words_and_numbers() -> None:
     rows = flatten({"points": [{"copied": 0, "pass": 0.99}, {"copied": 16, "pass": 0.01}], "edges": [0.1, 0.2]})
     assert rows == [
         ("points 1 · copied", "0"),
@@ -157,7 +159,7 @@ def test_every_figure_is_a_row_of_words_and_numbers():
     ]
 
 
-def test_utility_report_holds_the_figures_handed_in(release):
+def test_utility_report_holds_the_figures_handed_in(release: Path) -> None:
     report = json.loads((release / layout.UTILITY_JSON).read_bytes())
     assert report["measured"] is True
     assert report["figures"][0]["interval"] == [0.65, 0.77]
@@ -165,7 +167,7 @@ def test_utility_report_holds_the_figures_handed_in(release):
     assert "TSTR AUC: 0.710 [0.650, 0.770]" in (release / layout.DATASHEET).read_text()
 
 
-def test_utility_that_nobody_measured_is_said_so(tmp_path):
+def test_utility_that_nobody_measured_is_said_so(tmp_path: Path) -> None:
     folder = Consortium(tmp_path).release()
     assert json.loads((folder / layout.UTILITY_JSON).read_bytes())["measured"] is False
     assert "Not measured" in (folder / layout.UTILITY_HTML).read_text()
@@ -173,10 +175,10 @@ def test_utility_that_nobody_measured_is_said_so(tmp_path):
 
 
 @pytest.mark.parametrize("verdict", ["FAIL", "INCONCLUSIVE"])
-def test_case_56_no_release_is_built_without_a_pass_of_all(tmp_path, verdict):
+def test_case_56_no_release_is_built_without_a_pass_of_all(tmp_path: Path, verdict: str) -> None:
     consortium = Consortium(tmp_path)
     honest = consortium.attest
-    consortium.attest = lambda hospital, candidate: honest(
+    consortium.attest = lambda hospital, candidate: honest(  # type: ignore[assignment, misc]
         hospital, candidate, verdict=verdict if hospital == "west" else "PASS"
     )
     with pytest.raises(VerificationError) as caught:
@@ -185,25 +187,25 @@ def test_case_56_no_release_is_built_without_a_pass_of_all(tmp_path, verdict):
     assert sorted(path.name for path in tmp_path.iterdir()) == [f"{RELEASE}.candidate"]
 
 
-def test_changed_candidate_is_noticed(tmp_path):
+def test_changed_candidate_is_noticed(tmp_path: Path) -> None:
     consortium = Consortium(tmp_path)
     candidate = consortium.candidate
-    consortium.candidate = lambda release: _spoiled(candidate(release), tmp_path / f"{release}.candidate")
+    consortium.candidate = lambda release: _spoiled(candidate(release), tmp_path / f"{release}.candidate")  # type: ignore[assignment, misc]
     with pytest.raises(IntegrityError):
         consortium.draft()
 
 
-def _spoiled(candidate, folder):
+def _spoiled(candidate: Candidate, folder: Path) -> Candidate:
     (folder / layout.image_path(0)).write_bytes((folder / layout.image_path(1)).read_bytes())
     return candidate
 
 
-def test_everything_vetoed_is_refused(tmp_path):
+def test_everything_vetoed_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError):
         Consortium(tmp_path).draft(vetoed=tuple(range(12)))
 
 
-def test_candidate_without_images_or_with_nan(tmp_path):
+def test_candidate_without_images_or_with_nan(tmp_path: Path) -> None:
     plan = make_plan()
     with pytest.raises(InputError):
         build_candidate(tmp_path / "none", [], release=RELEASE, plan=plan, model_digest=MODEL)
@@ -214,7 +216,7 @@ def test_candidate_without_images_or_with_nan(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_folder_appears_whole_or_not_at_all(tmp_path):
+def test_folder_appears_whole_or_not_at_all(tmp_path: Path) -> None:
     target = tmp_path / "folder"
     with pytest.raises(RuntimeError), appearing(target) as building:  # noqa: PT012 - the block is what is tested
         put(building, "a/b", b"x")
@@ -232,14 +234,14 @@ def test_folder_appears_whole_or_not_at_all(tmp_path):
         assert list(building.iterdir()) == []
 
 
-def test_draft_is_gone_and_release_verifies_after_the_seal(tmp_path):
+def test_draft_is_gone_and_release_verifies_after_the_seal(tmp_path: Path) -> None:
     consortium = Consortium(tmp_path)
     folder = consortium.release()
     assert not (tmp_path / f"{RELEASE}.draft").exists()
     verify_release(folder, consortium.signed_roster(), now=NOW, log=evidence.view(consortium.log()))
 
 
-def test_contact_sheet_of_a_class_with_few_images():
+def test_contact_sheet_of_a_class_with_few_images() -> None:
     image = np.full((1, 8, 8), 100, np.uint8)
     mask = np.zeros((1, 8, 8), np.uint8)
     mask[0, 2:5, 2:5] = 255
@@ -249,7 +251,7 @@ def test_contact_sheet_of_a_class_with_few_images():
     assert tuple(sheet[10 + 3, 3]) == (100, 100, 100)  # inside
 
 
-def test_figures_of_any_shape_are_shown():
+def test_figures_of_any_shape_are_shown() -> None:
     figures = {
         "copies": {"rate": 0.1, "interval": [0.0, 0.2]},
         "histogram": [1, 2],
@@ -263,7 +265,7 @@ def test_figures_of_any_shape_are_shown():
     assert [(bar.name, bar.mark) for bar in interval_bars(figures)] == [("copies", 10.0)]
 
 
-def test_default_facts_name_licence_and_use():
+def test_default_facts_name_licence_and_use() -> None:
     facts = Facts(sequence=1, created=NOW, consortium="c", title="t")
     assert facts.licence.startswith("LicenseRef-")
     assert facts.duo == ("DUO:0000006",)

@@ -105,7 +105,7 @@ def test_what_is_hidden_is_not_listed_and_can_be_published_again(kept: Kept) -> 
 
 
 @pytest.mark.parametrize("hidden", [False, True])
-def test_what_is_revoked_stays_listed_as_revoked_for_ever(kept: Kept, hidden: bool) -> None:  # noqa: FBT001
+def test_what_is_revoked_stays_listed_as_revoked_for_ever(kept: Kept, hidden: bool) -> None:
     releases = kept.storage.releases
     if hidden:
         releases.hide(RELEASE, now=NOW)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -162,7 +163,7 @@ class Consortium:
         """The transparency log of the consortium."""
         return TransparencyLog(self.folder / "log.jsonl", self.coordinator, lambda: self.now)
 
-    def statement(self, hospital: str, candidate: Candidate, /, **changes: object) -> AuditStatement:
+    def statement(self, hospital: str, candidate: Candidate, /, **changes: Any) -> AuditStatement:
         """An honest PASS; ``changes`` replace fields of the predicate."""
         predicate = {
             "hospital": hospital,
@@ -183,7 +184,7 @@ class Consortium:
             predicate=AuditPredicate.model_validate(predicate | changes),
         )
 
-    def attest(self, hospital: str, candidate: Candidate, /, **changes: object) -> Envelope:
+    def attest(self, hospital: str, candidate: Candidate, /, **changes: Any) -> Envelope:
         """The hospital's signed statement."""
         statement = self.statement(hospital, candidate, **changes)
         return Envelope.sign(STATEMENT_PAYLOAD_TYPE, statement.canonical(), self.keys[hospital])

@@ -41,7 +41,7 @@ def full_disk_after(step: int) -> Iterator[list[bool]]:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         flush(descriptor)
 
-    os.fsync = fsync
+    os.fsync = fsync  # type: ignore[assignment]
     try:
         yield struck
     finally:
@@ -64,5 +64,5 @@ def _watch(step: int, folder: Path, end: Callable[[], None]) -> None:
         count()
         flush(descriptor)
 
-    os.fsync = fsync
+    os.fsync = fsync  # type: ignore[assignment]
     sys.addaudithook(hook)

@@ -1,5 +1,6 @@
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pydicom
@@ -23,7 +24,7 @@ def test_labels_are_balanced_over_classes_and_hospitals(archive: LabelTable) -> 
     assert PATIENTS < len(archive) < 2 * PATIENTS
     assert archive.hospitals == ("north", "south", "west")
     for hospital in archive.hospitals:
-        assert archive.where(lambda row, at=hospital: row.hospital == at).labels == ("benign", "malignant")
+        assert archive.where(lambda row, at=hospital: row.hospital == at).labels == ("benign", "malignant")  # type: ignore[misc]
 
 
 def test_objects_are_complete_ultrasound_images(archive: LabelTable) -> None:
@@ -106,7 +107,7 @@ def test_normal_pictures_have_an_empty_mask_and_no_box(tmp_path: Path) -> None:
         {"scanner_mix": [[1, 0, 0, 0]]},
     ],
 )
-def test_wrong_arguments_are_refused(tmp_path: Path, wrong: dict) -> None:
+def test_wrong_arguments_are_refused(tmp_path: Path, wrong: dict[str, Any]) -> None:
     with pytest.raises(InputError):
         write_studies(tmp_path, **({"patients": 1, "seed": 1} | wrong))
 

@@ -6,8 +6,10 @@ form shows, so whoever serialises a parsed document anew gets other bytes than w
 
 import base64
 import json
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.deploy.command import sonoshare
@@ -16,7 +18,7 @@ from tests.shared.consortium import NOW, RELEASE, Consortium, figures, make_plan
 from sonoshare_shared.errors import IntegrityError, NewerVersionError, VerificationError
 from sonoshare_shared.protocol import translog
 from sonoshare_shared.protocol.canonical import canonical_bytes, sha256_file, sha256_hex
-from sonoshare_shared.protocol.documents import AuditStatement, Document, LogHead, ReleaseManifest, Roster, StudyPlan
+from sonoshare_shared.protocol.documents import AuditStatement, LogHead, ReleaseManifest, Roster, StudyPlan
 from sonoshare_shared.protocol.documents.base import added, public_day
 from sonoshare_shared.protocol.documents.charge import Charge, LedgerExport
 from sonoshare_shared.protocol.documents.exchange import CalibrationVotes, TrainReply
@@ -34,7 +36,7 @@ from sonoshare_shared.protocol.signed import Signed
 V1 = Path(__file__).parents[1] / "golden" / "v1"
 
 
-def careless(kind: type[Document]) -> type[Document]:
+def careless(kind: Any) -> Any:
     """The document as a later version might have it: one more field, which shows itself even where nobody set it."""
     fields = {"__annotations__": {"tomorrow": str}, "tomorrow": "unset", "__module__": __name__}
     return type(f"Tomorrow{kind.__name__}", (kind,), fields)
@@ -44,7 +46,7 @@ def payload(name: str) -> bytes:
     return base64.b64decode(json.loads((V1 / name).read_text())["payload"])
 
 
-GOLDEN = {
+GOLDEN: dict[Any, bytes] = {
     StudyPlan: payload("plan.dsse.json"),
     Roster: payload("roster.dsse.json"),
     AuditStatement: payload("release/attestations/north.dsse.json"),
@@ -61,7 +63,7 @@ GOLDEN = {
 
 
 @pytest.mark.parametrize("kind", GOLDEN, ids=lambda kind: kind.__name__)
-def test_a_later_version_computes_the_digest_of_the_old_bytes(kind):
+def test_a_later_version_computes_the_digest_of_the_old_bytes(kind: Any) -> None:
     data = GOLDEN[kind]
     later = careless(kind).from_bytes(data)
     assert later.tomorrow == "unset"
@@ -70,7 +72,7 @@ def test_a_later_version_computes_the_digest_of_the_old_bytes(kind):
 
 
 @pytest.mark.parametrize("kind", GOLDEN, ids=lambda kind: kind.__name__)
-def test_an_older_version_says_that_a_document_is_newer(kind):
+def test_an_older_version_says_that_a_document_is_newer(kind: Any) -> None:
     newer = canonical_bytes(json.loads(GOLDEN[kind]) | {"tomorrow": "set"})
     with pytest.raises(
         NewerVersionError, match="was made by a newer version of SonoShare: tomorrow is unknown"
@@ -81,7 +83,7 @@ def test_an_older_version_says_that_a_document_is_newer(kind):
     assert careless(kind).from_bytes(newer).tomorrow == "set"
 
 
-def test_a_later_version_verifies_an_old_release(monkeypatch):
+def test_a_later_version_verifies_an_old_release(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every document of the golden release is read by a careless later version of itself."""
     monkeypatch.setattr(verify, "StudyPlan", _later_plan())
     for module, kinds in {
@@ -96,21 +98,21 @@ def test_a_later_version_verifies_an_old_release(monkeypatch):
     log = LogView.from_bytes((V1 / "log.json").read_bytes())
     roster = Envelope.load(V1 / "roster.dsse.json")
     verified = verify.verify_release(V1 / "release", roster, now=datetime(2027, 1, 1, tzinfo=UTC), log=log)
-    assert verified.manifest.tomorrow == "unset"
+    assert verified.manifest.tomorrow == "unset"  # type: ignore[attr-defined]
     assert verified.manifest_digest == sha256_file(V1 / "release" / layout.MANIFEST)
 
 
-def _later_plan():
+def _later_plan() -> type:
     """A plan whose audit policy has the field too: the roster names the policy's digest."""
     policy = careless(StudyPlan.model_fields["audit"].annotation)
     return type("LaterPlan", (careless(StudyPlan),), {"__annotations__": {"audit": policy}, "__module__": __name__})
 
 
-def test_a_field_that_is_added_is_not_in_the_bytes_unless_it_is_set():
+def test_a_field_that_is_added_is_not_in_the_bytes_unless_it_is_set() -> None:
     class Later(LogHead):
         witnessed: int | None = added()
 
-    fields = {"size": 1, "root": "a" * 64, "time": NOW}
+    fields: dict[str, Any] = {"size": 1, "root": "a" * 64, "time": NOW}
     assert Later(**fields).canonical() == LogHead(**fields).canonical()
     assert LogHead.from_bytes(Later(**fields).canonical()).size == 1
     with pytest.raises(NewerVersionError):
@@ -121,7 +123,7 @@ def test_a_field_that_is_added_is_not_in_the_bytes_unless_it_is_set():
     ("schema", "newer"),
     [("sonoshare/plan/v2", True), ("sonoshare/plan/v10", True), ("sonoshare/plan/v0", False), ("other/v9", False)],
 )
-def test_a_higher_version_of_a_schema_is_newer_and_another_schema_is_not(schema, newer):
+def test_a_higher_version_of_a_schema_is_newer_and_another_schema_is_not(schema: str, newer: bool) -> None:
     value = json.loads(make_plan().canonical()) | {"schema": schema}
     value.pop("quorum")
     with pytest.raises(IntegrityError) as found:
@@ -130,20 +132,20 @@ def test_a_higher_version_of_a_schema_is_newer_and_another_schema_is_not(schema,
     assert (found.value.remedy == "update SonoShare") is newer
 
 
-def test_a_mechanism_that_is_not_known_is_of_a_newer_version():
+def test_a_mechanism_that_is_not_known_is_of_a_newer_version() -> None:
     value = json.loads(GOLDEN[Charge])
     value["events"] = [{"mechanism": "of tomorrow", "epsilon": 1.0}]
     with pytest.raises(NewerVersionError, match=r"events\.0"):
         Charge.from_bytes(canonical_bytes(value))
 
 
-def test_another_document_is_not_called_a_newer_one():
+def test_another_document_is_not_called_a_newer_one() -> None:
     with pytest.raises(IntegrityError) as found:
         StudyPlan.from_bytes(GOLDEN[Roster])
     assert not isinstance(found.value, NewerVersionError)
 
 
-def test_the_name_of_an_unknown_field_cannot_write_to_a_terminal():
+def test_the_name_of_an_unknown_field_cannot_write_to_a_terminal() -> None:
     value = json.loads(GOLDEN[Roster]) | {"\x1b[2J\n" + "x" * 500: 1}
     with pytest.raises(NewerVersionError) as found:
         Roster.from_bytes(canonical_bytes(value))
@@ -151,7 +153,7 @@ def test_the_name_of_an_unknown_field_cannot_write_to_a_terminal():
     assert len(str(found.value)) < 300
 
 
-def test_a_changed_copy_has_bytes_of_its_own():
+def test_a_changed_copy_has_bytes_of_its_own() -> None:
     data = GOLDEN[StudyPlan]
     plan = StudyPlan.from_bytes(data)
     assert plan.model_copy().digest() == plan.digest()
@@ -174,7 +176,7 @@ KEY = SigningKey.generate()
     ],
     ids=["a space", "a name twice", "a name twice, first", "a line end"],
 )
-def test_signed_bytes_that_can_be_read_in_two_ways_are_refused(spoil):
+def test_signed_bytes_that_can_be_read_in_two_ways_are_refused(spoil: Callable[..., Any]) -> None:
     spoilt = spoil(make_plan().canonical())
     StudyPlan.from_bytes(spoilt)
     envelope = Envelope.sign(PLAN_PAYLOAD_TYPE, spoilt, KEY)
@@ -182,7 +184,7 @@ def test_signed_bytes_that_can_be_read_in_two_ways_are_refused(spoil):
         Signed.opened(StudyPlan, envelope, KEY.public, PLAN_PAYLOAD_TYPE)
 
 
-def test_what_is_opened_is_what_was_signed():
+def test_what_is_opened_is_what_was_signed() -> None:
     plan = make_plan()
     envelope = Envelope.sign(PLAN_PAYLOAD_TYPE, plan.canonical(), KEY)
     signed = Signed.opened(StudyPlan, envelope, KEY.public, PLAN_PAYLOAD_TYPE)
@@ -194,21 +196,21 @@ def test_what_is_opened_is_what_was_signed():
 
 
 @pytest.mark.parametrize("losses", [(1e17, -1e20), (0.1, 2.0**53), (1e300,)])
-def test_numbers_beyond_whole_ones_stay_canonical(losses):
+def test_numbers_beyond_whole_ones_stay_canonical(losses: tuple[float, float] | tuple[float]) -> None:
     reply = TrainReply.from_bytes(GOLDEN[TrainReply]).model_copy(update={"losses": losses})
     envelope = Envelope.sign("t", reply.canonical(), KEY)
     assert Signed.opened(TrainReply, envelope, KEY.public, "t").document.losses == losses
 
 
 @pytest.fixture
-def consortium(tmp_path):
+def consortium(tmp_path: Path) -> Consortium:
     return Consortium(tmp_path)
 
 
-def test_the_command_tells_a_researcher_to_update(consortium, tmp_path):
+def test_the_command_tells_a_researcher_to_update(consortium: Consortium, tmp_path: Path) -> None:
     """A hospital of tomorrow signs a statement with a field more."""
 
-    def attest(hospital, candidate, **changes):
+    def attest(hospital: str, candidate: Candidate, **changes: Any) -> Envelope:
         value = json.loads(consortium.statement(hospital, candidate, **changes).canonical())
         value["predicate"]["tomorrow"] = "set"
         return Envelope.sign(STATEMENT_PAYLOAD_TYPE, canonical_bytes(value), consortium.keys[hospital])
@@ -238,13 +240,15 @@ def test_the_command_tells_a_researcher_to_update(consortium, tmp_path):
 
 
 @pytest.mark.parametrize(("digest", "cause"), [("model", None), (None, None), ("other", "statement")])
-def test_a_verdict_on_images_is_about_the_manifests_adapter(consortium, digest, cause):
+def test_a_verdict_on_images_is_about_the_manifests_adapter(
+    consortium: Consortium, digest: str | None, cause: str | None
+) -> None:
     manifest = ReleaseManifest.from_bytes((consortium.release() / layout.MANIFEST).read_bytes())
     candidate = Candidate.from_bytes((consortium.folder / RELEASE / layout.CANDIDATE).read_bytes())
     named = {"model": manifest.model_digest, "other": sha256_hex(b"another adapter"), None: None}[digest]
     data = consortium.attest("south", candidate, adapter_digest=named).to_bytes()
 
-    def said():
+    def said() -> AuditStatement:
         return statements.statement_of(layout.attestation_path("south"), data, manifest, consortium.roster())
 
     if cause is None:
@@ -255,7 +259,7 @@ def test_a_verdict_on_images_is_about_the_manifests_adapter(consortium, digest, 
     assert found.value.cause == cause
 
 
-def test_figures_have_no_place_for_names_of_images_or_for_numbers_nobody_declared():
+def test_figures_have_no_place_for_names_of_images_or_for_numbers_nobody_declared() -> None:
     value = figures().model_dump(mode="json", by_alias=True)
     assert AuditFigures.model_validate(value) == figures()
     for change in ({"images": ["000003.png"]}, {"true_count": 12}):
@@ -263,7 +267,7 @@ def test_figures_have_no_place_for_names_of_images_or_for_numbers_nobody_declare
             AuditFigures.model_validate(value | {"copies": value["copies"] | change})
 
 
-def test_public_documents_say_the_day(consortium):
+def test_public_documents_say_the_day(consortium: Consortium) -> None:
     """The same documents, made at two moments of one day, have the same bytes where they are signed."""
     moments = (NOW, NOW + timedelta(hours=5, seconds=7, microseconds=123))
     signed = set()

@@ -105,7 +105,7 @@ def test_a_maker_that_comes_between_the_look_and_the_link_wins(tmp_path: Path, m
         target.write_bytes(OLD)
         link(source, target)
 
-    monkeypatch.setattr(durable.os, "link", late)
+    monkeypatch.setattr(durable.os, "link", late)  # type: ignore[attr-defined]
     with pytest.raises(FileExistsError):
         create(tmp_path / "x", NEW)
     assert tree(tmp_path) == {"x": OLD}
@@ -115,7 +115,7 @@ def test_a_file_system_without_hard_links_takes_new_files_too(tmp_path: Path, mo
     def without(_source: Path, _target: Path) -> None:
         raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
 
-    monkeypatch.setattr(durable.os, "link", without)
+    monkeypatch.setattr(durable.os, "link", without)  # type: ignore[attr-defined]
     create(tmp_path / "x", NEW)
     assert tree(tmp_path) == {"x": NEW}
 

@@ -1,5 +1,7 @@
 """Keys and envelopes: what verifies, and that nothing else does."""
 
+from pathlib import Path
+
 import pytest
 
 from sonoshare_shared.errors import InputError, IntegrityError, VerificationError
@@ -9,18 +11,18 @@ from sonoshare_shared.protocol.keys import PublicKey, SigningKey
 KIND = "application/x-test"
 
 
-def test_pre_authentication_encoding_is_the_specifications_example():
+def test_pre_authentication_encoding_is_the_specifications_example() -> None:
     expected = b"DSSEv1 29 http://example.com/HelloWorld 11 hello world"
     assert pre_authentication_encoding("http://example.com/HelloWorld", b"hello world") == expected
 
 
-def test_round_trip_through_bytes():
+def test_round_trip_through_bytes() -> None:
     key = SigningKey.generate()
     envelope = Envelope.from_bytes(Envelope.sign(KIND, b"payload", key).to_bytes())
     assert envelope.verify(key.public, KIND) == b"payload"
 
 
-def test_case_58_another_payload_type_is_refused():
+def test_case_58_another_payload_type_is_refused() -> None:
     key = SigningKey.generate()
     envelope = Envelope.sign(KIND, b"payload", key)
     with pytest.raises(VerificationError) as refused:
@@ -32,7 +34,7 @@ def test_case_58_another_payload_type_is_refused():
     assert refused.value.cause == "signature"
 
 
-def test_a_foreign_key_is_refused_whatever_key_id_the_envelope_claims():
+def test_a_foreign_key_is_refused_whatever_key_id_the_envelope_claims() -> None:
     signer, claimed = SigningKey.generate(), SigningKey.generate()
     envelope = Envelope.sign(KIND, b"payload", signer)
     relabelled = envelope.signatures[0].model_copy(update={"keyid": claimed.public.hex})
@@ -42,13 +44,13 @@ def test_a_foreign_key_is_refused_whatever_key_id_the_envelope_claims():
 
 
 @pytest.mark.parametrize("data", [b"", b"{}", b"[1]", b'{"payloadType": "x"}'])
-def test_what_is_no_envelope_is_named_so(data):
+def test_what_is_no_envelope_is_named_so(data: bytes) -> None:
     with pytest.raises(VerificationError) as refused:
         Envelope.from_bytes(data)
     assert refused.value.cause == "envelope"
 
 
-def test_a_key_file_is_private_and_never_overwritten(tmp_path):
+def test_a_key_file_is_private_and_never_overwritten(tmp_path: Path) -> None:
     path = tmp_path / "identity.key"
     key = SigningKey.generate()
     key.save(path)
@@ -58,7 +60,7 @@ def test_a_key_file_is_private_and_never_overwritten(tmp_path):
         SigningKey.generate().save(path)
 
 
-def test_unusable_keys_are_refused(tmp_path):
+def test_unusable_keys_are_refused(tmp_path: Path) -> None:
     (tmp_path / "broken.key").write_text("not a key")
     with pytest.raises(InputError):
         SigningKey.load(tmp_path / "broken.key")

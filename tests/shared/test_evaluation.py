@@ -1,4 +1,5 @@
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -266,7 +267,7 @@ def test_half_of_patients_is_stable_and_by_patient() -> None:
 
 def test_tstr_reports_every_field() -> None:
     synthetic, test, train = labelled(80, 1, "s"), labelled(40, 2, "t"), labelled(40, 3, "r")
-    report = tstr(synthetic, test, train, seeds=(0, 1), steps=10).as_json()
+    report: dict[str, Any] = tstr(synthetic, test, train, seeds=(0, 1), steps=10).as_json()
     fields = {"synthetic", "real", "both", "frechet", "kernel_distance", "precision", "recall", "density", "coverage"}
     assert fields <= set(report)
     assert set(report["synthetic"]) == {"auc", "interval"}

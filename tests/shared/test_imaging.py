@@ -18,7 +18,7 @@ def test_to_grid_averages_over_area() -> None:
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 def test_integer_pictures_span_their_whole_range(dtype: type) -> None:
-    image = np.full((10, 20), np.iinfo(dtype).max, dtype=dtype)
+    image = np.full((10, 20), np.iinfo(dtype).max, dtype=dtype)  # type: ignore[var-annotated]
     assert np.allclose(to_grid(image, 16), 1.0)
 
 

@@ -76,7 +76,7 @@ def masked(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize(("level", "dtype"), [(255, np.uint8), (1, np.uint8), (65535, np.uint16), (1, np.uint16)])
 def test_lesion_is_what_is_not_zero_in_a_mask(masked: Path, level: int, dtype: type) -> None:
-    mask = np.zeros((48, 64), dtype)
+    mask = np.zeros((48, 64), dtype)  # type: ignore[var-annotated]
     mask[12:24, 16:48] = level
     Image.fromarray(mask).save(masked / "m.png")
     loaded = load_labelled(read_labels(masked), 32)

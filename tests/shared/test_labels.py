@@ -27,7 +27,7 @@ def test_all_columns(tmp_path: Path) -> None:
     )
     table = read_labels(folder, classes=("benign", "malignant"))
     assert table.rows == (
-        LabelRow(folder / "a.png", "P 1", "benign", "Kestrel K7", folder / "m.png", (1.0, 2.0, 3.5, 4.0), "north"),
+        LabelRow(folder / "a.png", "P 1", "benign", "Kestrel K7", folder / "m.png", (1.0, 2.0, 3.5, 4.0), "north"),  # type: ignore[arg-type]
         LabelRow(folder / "b.png", "P2", "malignant", hospital="south"),
     )
     assert table.patients == ("P 1", "P2")

@@ -1,5 +1,7 @@
 """RFC 9162 tree: known answers, and every proof of every small tree."""
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -31,12 +33,12 @@ ROOTS = {
 
 
 @pytest.mark.parametrize(("size", "expected"), ROOTS.items())
-def test_roots_are_the_published_ones(size, expected):
+def test_roots_are_the_published_ones(size: Any, expected: Any) -> None:
     assert merkle.root(LEAVES[:size]).hex() == expected
 
 
 @pytest.mark.parametrize("size", range(1, 20))
-def test_every_inclusion_proof_verifies_and_no_other(size):
+def test_every_inclusion_proof_verifies_and_no_other(size: Any) -> None:
     leaves = [bytes([i]) for i in range(size)]
     root = merkle.root(leaves)
     for index in range(size):
@@ -50,7 +52,7 @@ def test_every_inclusion_proof_verifies_and_no_other(size):
 
 
 @pytest.mark.parametrize("size", range(1, 20))
-def test_case_61_every_prefix_is_consistent_and_no_other_tree_is(size):
+def test_case_61_every_prefix_is_consistent_and_no_other_tree_is(size: Any) -> None:
     leaves = [bytes([i]) for i in range(size)]
     root = merkle.root(leaves)
     for first in range(1, size + 1):
@@ -61,7 +63,7 @@ def test_case_61_every_prefix_is_consistent_and_no_other_tree_is(size):
         assert not merkle.verify_consistency(first, size, forked, root, proof)
 
 
-def test_asking_for_what_is_not_there_is_an_error():
+def test_asking_for_what_is_not_there_is_an_error() -> None:
     with pytest.raises(InputError):
         merkle.inclusion_proof(LEAVES, 8)
     with pytest.raises(InputError):
@@ -69,7 +71,7 @@ def test_asking_for_what_is_not_there_is_an_error():
 
 
 @given(st.lists(st.binary(max_size=4), max_size=70), st.data())
-def test_a_frontier_has_the_root_of_all_its_leaves_however_it_grew(leaves, data):
+def test_a_frontier_has_the_root_of_all_its_leaves_however_it_grew(leaves: Any, data: Any) -> None:
     frontier, start = merkle.Frontier(), 0
     while start < len(leaves):
         end = data.draw(st.integers(start + 1, len(leaves)))
@@ -81,7 +83,7 @@ def test_a_frontier_has_the_root_of_all_its_leaves_however_it_grew(leaves, data)
 
 
 @given(st.lists(st.binary(max_size=4), min_size=1, max_size=40), st.data())
-def test_case_61_a_frontier_of_other_leaves_has_another_root(leaves, data):
+def test_case_61_a_frontier_of_other_leaves_has_another_root(leaves: Any, data: Any) -> None:
     place = data.draw(st.integers(0, len(leaves) - 1))
     forked = [*leaves[:place], leaves[place] + b"x", *leaves[place + 1 :]]
     assert merkle.Frontier().extended(forked).root() != merkle.root(leaves)

@@ -1,6 +1,8 @@
 """Evidence files: what proves something, what proves nothing, and the command that says so offline."""
 
 import json
+from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.deploy.command import sonoshare
@@ -21,15 +23,15 @@ FAULT = Fault("two-entries", 3, 2, "")
 
 
 @pytest.fixture
-def keys():
+def keys() -> Keys:
     return Keys()
 
 
-def texts(entries):
+def texts(entries: list[Any]) -> tuple[Any, ...]:
     return tuple(entry.decode() for entry in entries)
 
 
-def proofs(keys):
+def proofs(keys: Keys) -> dict[Any, Any]:
     """One piece of evidence of each kind, and whom it is against."""
     head, by_another = keys.ledger_head("a")[0], keys.ledger_head("a", key=SigningKey.generate())[1]
     false = [*STUDY, *lines(ledger_head_entry(head, by_another))]
@@ -57,20 +59,20 @@ KINDS = list(proofs(Keys()))
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_evidence_names_whom_it_is_against_and_verifies_after_a_round_through_a_file(keys, kind):
+def test_evidence_names_whom_it_is_against_and_verifies_after_a_round_through_a_file(keys: Keys, kind: Any) -> None:
     against, evidence = proofs(keys)[kind]
     assert verify_evidence(evidence.canonical(), keys.roster)[0] == against
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_nobody_can_make_evidence_without_the_accused_key(keys, kind):
+def test_nobody_can_make_evidence_without_the_accused_key(keys: Keys, kind: Any) -> None:
     other = Keys(root=keys.root)
     with pytest.raises(VerificationError) as refused:
         verify_evidence(proofs(other)[kind][1].canonical(), keys.roster)
     assert refused.value.cause == "evidence"
 
 
-def test_what_an_honest_coordinator_and_hospital_sign_is_no_evidence(keys):
+def test_what_an_honest_coordinator_and_hospital_sign_is_no_evidence(keys: Keys) -> None:
     own, larger = keys.head(STUDY[:2]), keys.head(STUDY)
     honest = (
         SplitView(smaller=own, larger=larger, entries=texts(STUDY)),
@@ -96,7 +98,7 @@ def test_what_an_honest_coordinator_and_hospital_sign_is_no_evidence(keys):
             verify_evidence(data, keys.roster)
 
 
-def test_a_ledger_head_of_a_newer_version_is_passed_over_and_accuses_nobody(keys):
+def test_a_ledger_head_of_a_newer_version_is_passed_over_and_accuses_nobody(keys: Keys) -> None:
     key = keys.hospitals["a"]
     newer = {**keys.ledger_head("a")[0].model_dump(mode="json", by_alias=True), "schema": "sonoshare/ledger-head/v2"}
     signed = Envelope.sign(LEDGER_HEAD_PAYLOAD_TYPE, canonical_bytes({**newer, "more": 1}), key)
@@ -108,7 +110,7 @@ def test_a_ledger_head_of_a_newer_version_is_passed_over_and_accuses_nobody(keys
     assert index.add(canonical_bytes({**entry, "identity_key": keys.hospitals["b"].public.hex})) is not None
 
 
-def test_one_command_checks_evidence_offline(tmp_path, keys):
+def test_one_command_checks_evidence_offline(tmp_path: Path, keys: Keys) -> None:
     roster, file = tmp_path / "roster.dsse.json", tmp_path / "evidence.json"
     roster.write_bytes(Envelope.sign(ROSTER_PAYLOAD_TYPE, keys.roster.canonical(), keys.root).to_bytes())
     file.write_bytes(proofs(keys)["two models of a round"][1].canonical())
@@ -121,7 +123,7 @@ def test_one_command_checks_evidence_offline(tmp_path, keys):
     assert "evidence" in run.errors[0]
 
 
-def test_the_index_finds_heads_and_what_others_must_have_seen(keys):
+def test_the_index_finds_heads_and_what_others_must_have_seen(keys: Keys) -> None:
     index, key = LogIndex(), keys.hospitals["a"].public
     entries = [*STUDY, *lines(*(keys.logged_head("a", n, f"{n}" * 64) for n in (1, 3, 5)), keys.logged_head("b"))]
     assert [index.add(line) for line in entries] == [None] * len(entries)

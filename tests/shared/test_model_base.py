@@ -76,7 +76,7 @@ def test_shipped_weights_denoise_phantoms_they_have_not_seen(name: str) -> None:
 
 def test_shipped_weights_draw_lesions_where_the_box_is_and_none_in_normal_breasts() -> None:
     model, _ = load_base("tiny")
-    phantoms = simulate(12, seed=5, size=32, classes=phantom_cache.CLASSES, labels=np.arange(12) % 3)
+    phantoms = simulate(12, seed=5, size=32, classes=phantom_cache.CLASSES, labels=np.arange(12) % 3)  # type: ignore[attr-defined]
     condition = Condition.of(phantoms.labels, None, phantoms.boxes)
     drawn = sample(model, SamplerSettings(steps=10), condition, seed=0)
     assert not drawn.masks[phantoms.labels == 2].any()
@@ -94,7 +94,8 @@ def test_an_image_of_shipped_weights_is_the_same_whatever_the_batch_size() -> No
         (SamplerSettings(steps=6, start="phantom"), {"images": phantoms.images, "masks": phantoms.masks}),
     ):
         whole, single = (
-            sample(model, replace(settings, batch_size=size), condition, seed=1, **given).images for size in (7, 1)
+            sample(model, replace(settings, batch_size=size), condition, seed=1, **given).images  # type: ignore[arg-type]
+            for size in (7, 1)
         )
         assert np.abs(whole - single).max() < 1e-5
 

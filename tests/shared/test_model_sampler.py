@@ -1,5 +1,7 @@
 """Sampling: same image whatever the batch, phantoms keep their annotation."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -33,7 +35,7 @@ def condition() -> Condition:
     return Condition.of(np.arange(COUNT) % 2, np.arange(COUNT) % 4, boxes)
 
 
-def settings(**changes: object) -> SamplerSettings:
+def settings(**changes: Any) -> SamplerSettings:
     return SamplerSettings(**({"steps": 10, "batch_size": COUNT} | changes))
 
 
@@ -94,7 +96,7 @@ def test_times_decrease_from_the_start() -> None:
         {"batch_size": 0},
     ],
 )
-def test_settings_out_of_range_are_refused(wrong: dict[str, object]) -> None:
+def test_settings_out_of_range_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(InputError):
         settings(**wrong).checked()
 

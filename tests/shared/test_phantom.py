@@ -1,3 +1,5 @@
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -28,7 +30,7 @@ def test_the_class_name_counts_and_not_its_position() -> None:
 
 def test_seed_index_label_and_scanner_each_change_the_picture() -> None:
     def first(seed: int = 1, label: int = 0, scanner: int = 0, index: int = 0) -> np.ndarray:
-        return simulate(1, seed=seed, size=32, labels=[label], scanners=[scanner], start_index=index).images[0]
+        return simulate(1, seed=seed, size=32, labels=[label], scanners=[scanner], start_index=index).images[0]  # type: ignore[no-any-return]
 
     for other in (first(seed=2), first(label=1), first(scanner=1), first(index=1)):
         assert np.abs(other - first()).mean() > 0.01
@@ -116,6 +118,6 @@ def test_an_empty_batch() -> None:
         {"seed": -1},
     ],
 )
-def test_wrong_arguments_are_refused(wrong: dict) -> None:
+def test_wrong_arguments_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(InputError):
         simulate(2, **({"seed": 1} | wrong))

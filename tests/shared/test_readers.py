@@ -1,5 +1,7 @@
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -99,7 +101,9 @@ def test_ratings_round_trip_through_csv(tmp_path: Path) -> None:
         (lambda lines: [*lines[:2], "r0,a", *lines[2:]], "line 3 is short of a column"),
     ],
 )
-def test_wrong_ratings_are_refused(tmp_path: Path, change, message: str) -> None:
+def test_wrong_ratings_are_refused(
+    tmp_path: Path, change: Callable[..., list[Any]] | Callable[..., Any], message: str
+) -> None:
     path = write(tmp_path / "r.csv", study(np.random.default_rng(5), cases=6))
     path.write_text("\n".join(change(path.read_text().splitlines())))
     with pytest.raises(InputError, match=message):

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.shared.consortium import NOW, RELEASE, Consortium
@@ -32,23 +33,23 @@ from sonoshare_shared.protocol.translog import TransparencyLog
 
 
 @pytest.fixture(scope="module")
-def built(tmp_path_factory):
+def built(tmp_path_factory: pytest.TempPathFactory) -> Consortium:
     consortium = Consortium(tmp_path_factory.mktemp("consortium"))
     consortium.release()
     return consortium
 
 
 @pytest.fixture
-def consortium(tmp_path):
+def consortium(tmp_path: Path) -> Consortium:
     return Consortium(tmp_path)
 
 
 @pytest.fixture
-def folder(built, tmp_path):
+def folder(built: Consortium, tmp_path: Path) -> Path:
     return Path(shutil.copytree(built.folder / RELEASE, tmp_path / "copy"))
 
 
-def check(consortium: Consortium, folder: Path, **options) -> Verified:
+def check(consortium: Consortium, folder: Path, **options: Any) -> Verified:
     return verify_release(folder, consortium.signed_roster(), **{"now": NOW} | options)
 
 
@@ -58,7 +59,7 @@ def cause_of(action: Callable[[], object]) -> str:
     return caught.value.cause
 
 
-def reseal(consortium: Consortium, folder: Path, edit: Callable[[dict], None]) -> None:
+def reseal(consortium: Consortium, folder: Path, edit: Callable[[dict[str, Any]], None]) -> None:
     """Change the manifest and have it signed and logged again, as a consortium that breaks a rule would."""
     value = json.loads((folder / layout.MANIFEST).read_bytes())
     edit(value)
@@ -78,7 +79,7 @@ def replace_file(consortium: Consortium, folder: Path, path: str, data: bytes) -
     """Put other bytes in a listed file, in the manifest too, and have everything signed again."""
     (folder / path).write_bytes(data)
 
-    def edit(value: dict) -> None:
+    def edit(value: dict[str, Any]) -> None:
         entry = next((e for e in value["files"] if e["path"] == path), None)
         if entry is None:
             entry = {"path": path}
@@ -88,7 +89,7 @@ def replace_file(consortium: Consortium, folder: Path, path: str, data: bytes) -
     reseal(consortium, folder, edit)
 
 
-def test_valid_release_verifies_and_says_what_was_checked(built, folder):
+def test_valid_release_verifies_and_says_what_was_checked(built: Consortium, folder: Path) -> None:
     verified = check(built, folder)
     assert verified.manifest.release == RELEASE
     assert verified.manifest_digest == sha256_file(folder / layout.MANIFEST)
@@ -97,22 +98,22 @@ def test_valid_release_verifies_and_says_what_was_checked(built, folder):
     assert sum(verified.manifest.counts.values()) == 11
 
 
-def test_sha256sum_reads_our_sums(folder):
+def test_sha256sum_reads_our_sums(folder: Path) -> None:
     done = subprocess.run(
         ["/usr/bin/sha256sum", "--check", "--strict", "--quiet", layout.SHA256SUMS], cwd=folder, check=False
     )
     assert done.returncode == 0
 
 
-def test_case_63_no_socket_is_opened(built, folder, monkeypatch):
-    def refuse(*_, **__):
+def test_case_63_no_socket_is_opened(built: Consortium, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
         raise AssertionError("verification opened a socket")
 
     monkeypatch.setattr(socket, "socket", refuse)
     check(built, folder)
 
 
-def test_verification_imports_neither_torch_nor_numpy():
+def test_verification_imports_neither_torch_nor_numpy() -> None:
     code = "import sys, sonoshare_shared.protocol.release.verify, sonoshare_shared.protocol.release.fetch;"
     code += "sys.exit(bool({'torch', 'numpy', 'fastapi'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
@@ -131,7 +132,7 @@ def _flip(path: str) -> Callable[[Path], object]:
     return flip
 
 
-FOLDER_FAULTS = {
+FOLDER_FAULTS: dict[str, Any] = {
     "image removed": (lambda f: (f / "images/000000.png").unlink(), "file-missing"),
     "mask flipped": (_flip("masks/000001.png"), "file-digest"),
     "metadata longer": (_append(layout.METADATA), "file-size"),
@@ -171,13 +172,13 @@ FOLDER_FAULTS = {
 
 
 @pytest.mark.parametrize("name", FOLDER_FAULTS)
-def test_case_59_67_folder_faults_are_named(built, folder, name):
+def test_case_59_67_folder_faults_are_named(built: Consortium, folder: Path, name: str) -> None:
     breaking, cause = FOLDER_FAULTS[name]
     breaking(folder)
     assert cause_of(lambda: check(built, folder)) == cause
 
 
-def test_case_59_every_byte_counts(built, folder):
+def test_case_59_every_byte_counts(built: Consortium, folder: Path) -> None:
     """Flip sampled bits of each file, attached ones included: none goes unnoticed."""
     for path in sorted(p for p in folder.rglob("*") if p.is_file() and p.parent.name not in {"images", "masks"}):
         original = path.read_bytes()
@@ -194,7 +195,7 @@ def test_case_59_every_byte_counts(built, folder):
     check(built, folder)
 
 
-def test_malleable_signature_envelope_is_refused(built, folder):
+def test_malleable_signature_envelope_is_refused(built: Consortium, folder: Path) -> None:
     """Other bytes that still verify (a second signature, another hint, stray base64 bits) are not the same file."""
     path = folder / layout.signature_path("north")
     value = json.loads(path.read_bytes())
@@ -214,7 +215,7 @@ def _stray_bit(text: str) -> str:
 
 
 @pytest.mark.parametrize("verdict", ["FAIL", "INCONCLUSIVE"])
-def test_case_56_a_verdict_other_than_pass_is_refused_everywhere(consortium, verdict):
+def test_case_56_a_verdict_other_than_pass_is_refused_everywhere(consortium: Consortium, verdict: str) -> None:
     folder = consortium.release()
     candidate = Candidate.from_bytes((folder / layout.CANDIDATE).read_bytes())
     said = consortium.attest("south", candidate, verdict=verdict)
@@ -222,7 +223,7 @@ def test_case_56_a_verdict_other_than_pass_is_refused_everywhere(consortium, ver
     assert cause_of(lambda: check(consortium, folder)) == "verdict"
 
 
-def test_case_56_missing_statement(consortium):
+def test_case_56_missing_statement(consortium: Consortium) -> None:
     folder = consortium.release()
     (folder / layout.attestation_path("south")).unlink()
     gone = layout.attestation_path("south")
@@ -230,7 +231,7 @@ def test_case_56_missing_statement(consortium):
     assert cause_of(lambda: check(consortium, folder)) == "quorum"
 
 
-STATEMENT_FAULTS = {
+STATEMENT_FAULTS: dict[str, Any] = {
     "another study": ({"study": "other"}, "statement"),
     "another hospital's name": ({"hospital": "north"}, "statement"),
     "another audit policy": ({"policy_digest": "0" * 64}, "statement"),
@@ -241,7 +242,7 @@ STATEMENT_FAULTS = {
 
 
 @pytest.mark.parametrize("name", STATEMENT_FAULTS)
-def test_case_58_statement_about_something_else(consortium, name):
+def test_case_58_statement_about_something_else(consortium: Consortium, name: str) -> None:
     changes, cause = STATEMENT_FAULTS[name]
     folder = consortium.release()
     candidate = Candidate.from_bytes((folder / layout.CANDIDATE).read_bytes())
@@ -250,7 +251,7 @@ def test_case_58_statement_about_something_else(consortium, name):
     assert cause_of(lambda: check(consortium, folder)) == cause
 
 
-def test_case_58_verdict_for_another_candidate(consortium):
+def test_case_58_verdict_for_another_candidate(consortium: Consortium) -> None:
     folder = consortium.release()
     other = consortium.candidate("breast-2026-2")
     said = consortium.attest("south", other)
@@ -258,7 +259,7 @@ def test_case_58_verdict_for_another_candidate(consortium):
     assert cause_of(lambda: check(consortium, folder)) == "statement"
 
 
-def test_case_58_payload_and_predicate_types_are_not_interchangeable(consortium):
+def test_case_58_payload_and_predicate_types_are_not_interchangeable(consortium: Consortium) -> None:
     folder = consortium.release()
     candidate = Candidate.from_bytes((folder / layout.CANDIDATE).read_bytes())
     payload = consortium.statement("south", candidate).canonical()
@@ -272,7 +273,7 @@ def test_case_58_payload_and_predicate_types_are_not_interchangeable(consortium)
     assert cause_of(lambda: check(consortium, folder)) == "statement"
 
 
-def test_statement_of_a_stranger_is_refused(consortium):
+def test_statement_of_a_stranger_is_refused(consortium: Consortium) -> None:
     folder = consortium.release()
     candidate = Candidate.from_bytes((folder / layout.CANDIDATE).read_bytes())
     stranger = SigningKey.generate()
@@ -281,7 +282,7 @@ def test_statement_of_a_stranger_is_refused(consortium):
     assert cause_of(lambda: check(consortium, folder)) == "statement"
 
 
-def test_statement_signed_by_another_key_is_refused(consortium):
+def test_statement_signed_by_another_key_is_refused(consortium: Consortium) -> None:
     folder = consortium.release()
     candidate = Candidate.from_bytes((folder / layout.CANDIDATE).read_bytes())
     payload = consortium.statement("south", candidate).canonical()
@@ -290,7 +291,7 @@ def test_statement_signed_by_another_key_is_refused(consortium):
     assert cause_of(lambda: check(consortium, folder)) == "signature"
 
 
-def test_case_57_one_key_under_two_ids_is_refused(consortium):
+def test_case_57_one_key_under_two_ids_is_refused(consortium: Consortium) -> None:
     """Also when the roster was signed by a root that does not check."""
     value = json.loads(consortium.roster().canonical())
     value["hospitals"][1]["identity_key"] = value["hospitals"][0]["identity_key"]
@@ -299,14 +300,14 @@ def test_case_57_one_key_under_two_ids_is_refused(consortium):
     assert cause_of(lambda: verify_release(folder, doubled, now=NOW)) == "roster"
 
 
-def test_case_57_one_hospital_cannot_sign_for_another(consortium):
+def test_case_57_one_hospital_cannot_sign_for_another(consortium: Consortium) -> None:
     with pytest.raises(VerificationError) as caught:
         consortium.release(sign=lambda _, manifest: sign_manifest(manifest, consortium.keys["north"]))
     assert caught.value.cause == "signature"
     assert not (consortium.folder / RELEASE).exists()
 
 
-def test_signature_over_another_manifest_is_refused(consortium):
+def test_signature_over_another_manifest_is_refused(consortium: Consortium) -> None:
     folder = consortium.release()
     other = ReleaseManifest.from_bytes((folder / layout.MANIFEST).read_bytes()).model_copy(update={"sequence": 2})
     signed = sign_manifest(other, consortium.keys["west"])
@@ -333,14 +334,14 @@ MANIFEST_FAULTS = {
 
 
 @pytest.mark.parametrize("name", MANIFEST_FAULTS)
-def test_signed_manifest_that_breaks_a_rule(consortium, name):
+def test_signed_manifest_that_breaks_a_rule(consortium: Consortium, name: str) -> None:
     edit, cause = MANIFEST_FAULTS[name]
     folder = consortium.release()
     reseal(consortium, folder, edit)
     assert cause_of(lambda: check(consortium, folder)) == cause
 
 
-def test_plan_with_another_audit_policy_than_the_roster(consortium):
+def test_plan_with_another_audit_policy_than_the_roster(consortium: Consortium) -> None:
     lax = consortium.plan.audit.model_copy(update={"tolerated_share": 0.9})
     plan = consortium.plan.model_copy(update={"audit": lax})
     strict = consortium.signed_roster()
@@ -348,7 +349,7 @@ def test_plan_with_another_audit_policy_than_the_roster(consortium):
     consortium.signed_roster = lambda: strict
     honest = consortium.attest
     policy = strict_policy(strict)
-    consortium.attest = lambda hospital, candidate: honest(hospital, candidate, policy_digest=policy)
+    consortium.attest = lambda hospital, candidate: honest(hospital, candidate, policy_digest=policy)  # type: ignore[assignment, misc]
     folder = consortium.release()
     assert cause_of(lambda: check(consortium, folder)) == "plan"
 
@@ -357,13 +358,13 @@ def strict_policy(roster: Envelope) -> str:
     return open_roster(roster).audit_policy
 
 
-def test_image_that_was_not_in_the_candidate(consortium):
+def test_image_that_was_not_in_the_candidate(consortium: Consortium) -> None:
     folder = consortium.release()
     replace_file(consortium, folder, "images/000000.png", (folder / "images/000001.png").read_bytes())
     assert cause_of(lambda: check(consortium, folder)) == "candidate"
 
 
-def test_hospital_signs_only_the_candidate_minus_vetoes(consortium):
+def test_hospital_signs_only_the_candidate_minus_vetoes(consortium: Consortium) -> None:
     manifest = consortium.draft(vetoed=(3, 4))
     data = (consortium.folder / f"{RELEASE}.draft" / layout.CANDIDATE).read_bytes()
     candidate = Candidate.from_bytes(data)
@@ -374,7 +375,7 @@ def test_hospital_signs_only_the_candidate_minus_vetoes(consortium):
     assert cause_of(lambda: require_candidate_minus(manifest, candidate, "0" * 64, [3, 4])) == "candidate"
 
 
-def test_roster_must_be_signed_by_its_root_and_by_the_pinned_one(built, folder):
+def test_roster_must_be_signed_by_its_root_and_by_the_pinned_one(built: Consortium, folder: Path) -> None:
     stranger = SigningKey.generate()
     forged = Envelope.sign(ROSTER_PAYLOAD_TYPE, built.roster().canonical(), stranger)
     assert cause_of(lambda: verify_release(folder, forged, now=NOW)) == "roster"
@@ -382,36 +383,36 @@ def test_roster_must_be_signed_by_its_root_and_by_the_pinned_one(built, folder):
     check(built, folder, root=built.root.public)
 
 
-def test_roster_of_another_consortium(built, folder, tmp_path):
+def test_roster_of_another_consortium(built: Consortium, folder: Path, tmp_path: Path) -> None:
     assert cause_of(lambda: verify_release(folder, Consortium(tmp_path).signed_roster(), now=NOW)) == "roster"
 
 
-def test_roster_expired(built, folder):
+def test_roster_expired(built: Consortium, folder: Path) -> None:
     assert cause_of(lambda: check(built, folder, now=NOW + timedelta(days=366))) == "roster-expired"
 
 
-def test_same_version_with_other_hospitals_is_refused(built, folder):
+def test_same_version_with_other_hospitals_is_refused(built: Consortium, folder: Path) -> None:
     roster = built.roster()
     other = roster.model_copy(update={"hospitals": roster.hospitals[:2]})
     signed = Envelope.sign(ROSTER_PAYLOAD_TYPE, other.canonical(), built.root)
     assert cause_of(lambda: verify_release(folder, signed, now=NOW)) == "roster"
 
 
-def test_case_62_old_release_verifies_under_a_newer_roster(consortium):
+def test_case_62_old_release_verifies_under_a_newer_roster(consortium: Consortium) -> None:
     folder = consortium.release()
     consortium.version, consortium.expires = 2, NOW + timedelta(days=900)
     consortium.keys |= {"south": SigningKey.generate(), "east": SigningKey.generate()}
     check(consortium, folder, now=NOW + timedelta(days=500))
 
 
-def test_case_62_new_release_needs_the_new_roster(consortium):
+def test_case_62_new_release_needs_the_new_roster(consortium: Consortium) -> None:
     old = consortium.signed_roster()
     consortium.version = 2
     folder = consortium.release()
     assert cause_of(lambda: verify_release(folder, old, now=NOW)) == "roster"
 
 
-def test_release_logged_after_its_roster_expired(consortium):
+def test_release_logged_after_its_roster_expired(consortium: Consortium) -> None:
     consortium.draft()
     consortium.expires = NOW - timedelta(days=1)
     with pytest.raises(VerificationError) as caught:
@@ -419,25 +420,25 @@ def test_release_logged_after_its_roster_expired(consortium):
     assert caught.value.cause == "roster-expired"
 
 
-def test_fresh_log_without_revocation(built, folder):
+def test_fresh_log_without_revocation(built: Consortium, folder: Path) -> None:
     verified = check(built, folder, log=evidence.view(built.log()))
     assert verified.revocations_known_until == public_day(NOW)
 
 
-def test_case_56_revoked_release_fails_against_a_fresh_log_only(consortium):
+def test_case_56_revoked_release_fails_against_a_fresh_log_only(consortium: Consortium) -> None:
     folder = consortium.release()
     consortium.revoke(sha256_file(folder / layout.MANIFEST))
     check(consortium, folder)
     assert cause_of(lambda: check(consortium, folder, log=evidence.view(consortium.log()))) == "revoked"
 
 
-def test_revocation_of_another_release_changes_nothing(consortium):
+def test_revocation_of_another_release_changes_nothing(consortium: Consortium) -> None:
     folder = consortium.release()
     consortium.revoke("0" * 64)
     check(consortium, folder, log=evidence.view(consortium.log()))
 
 
-def test_case_60_61_old_forked_or_shortened_log(consortium, tmp_path):
+def test_case_60_61_old_forked_or_shortened_log(consortium: Consortium, tmp_path: Path) -> None:
     empty = evidence.view(consortium.log())
     folder = consortium.release()
     proof = evidence.LogProof.from_bytes((folder / layout.LOG_PROOF).read_bytes())
@@ -457,11 +458,11 @@ def test_case_60_61_old_forked_or_shortened_log(consortium, tmp_path):
         "head alone, newer": whole.head,
     }
     for name, log in faults.items():
-        assert cause_of(lambda log=log: check(consortium, folder, log=log)) == "log-proof", name
+        assert cause_of(lambda log=log: check(consortium, folder, log=log)) == "log-proof", name  # type: ignore[misc]
     check(consortium, folder, log=proof.head)
 
 
-def test_log_proof_of_another_release(consortium):
+def test_log_proof_of_another_release(consortium: Consortium) -> None:
     folder = consortium.release()
     other = evidence.append_release(consortium.log(), "breast-2026-2", "0" * 64)
     (folder / layout.LOG_PROOF).write_bytes(other.canonical())
@@ -490,17 +491,17 @@ def test_log_proof_of_another_release(consortium):
         "x" * 201,
     ],
 )
-def test_case_20_unsafe_paths(path):
+def test_case_20_unsafe_paths(path: str) -> None:
     assert cause_of(lambda: require_safe_path(path)) == "path"
 
 
-def test_case_20_paths_that_clash():
+def test_case_20_paths_that_clash() -> None:
     require_distinct_paths(["a/b", "a/c", "d"])
     assert cause_of(lambda: require_distinct_paths(["a", "A"])) == "path"
     assert cause_of(lambda: require_distinct_paths(["a", "a/b"])) == "path"
 
 
-def test_hospital_entry_with_a_key_that_is_no_point(consortium):
+def test_hospital_entry_with_a_key_that_is_no_point(consortium: Consortium) -> None:
     """A key that is 32 bytes but no point of the curve verifies nothing."""
     entry = HospitalEntry(id="odd", identity_key="f" * 64, node_key="n")
     envelope = Envelope.sign(STATEMENT_PAYLOAD_TYPE, b"{}", consortium.root)

@@ -2,6 +2,7 @@
 
 import errno
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -70,7 +71,7 @@ def test_curves_are_resumed_and_say_the_same(
     assert said[12:] == ["synthetic-4-seed1"]
     draw_scaling(first, tmp_path / "scaling.png")
     assert (tmp_path / "scaling.png").read_bytes().startswith(b"\x89PNG")
-    fields = first.as_json()
+    fields: dict[str, Any] = first.as_json()
     assert [point["n"] for point in fields["n_synthetic"]] == [4, 20]
     assert set(fields["imbalance"][0]) == {"share", "real", "both", "minus_real"}
     point = first.rarity[0.2]
@@ -134,7 +135,7 @@ def test_thinning_keeps_whole_patients_and_the_share(
     [({"seeds": 2}, "3 or more"), ({"sizes": (1,)}, "start at 2"), ({"shares": (1.0,)}, "between 0 and 1")],
 )
 def test_what_has_no_meaning_is_refused(
-    sets: tuple[LabelledImages, LabelledImages, LabelledImages], tmp_path: Path, wrong: dict[str, object], message: str
+    sets: tuple[LabelledImages, LabelledImages, LabelledImages], tmp_path: Path, wrong: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(InputError, match=message):
         score_scaling(*sets, Units(tmp_path, {}), **{"steps": 1, **wrong})

@@ -1,6 +1,7 @@
 """The transparency log: durable, append-only, and every head an extension of the one before."""
 
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
@@ -12,11 +13,11 @@ from sonoshare_shared.protocol.translog import TransparencyLog, require_extensio
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 
 
-def opened(tmp_path, key):
+def opened(tmp_path: Path, key: SigningKey) -> TransparencyLog:
     return TransparencyLog(tmp_path / "log.jsonl", key, lambda: NOW)
 
 
-def test_entries_survive_reopening_and_a_torn_last_line_is_cut_off(tmp_path):
+def test_entries_survive_reopening_and_a_torn_last_line_is_cut_off(tmp_path: Path) -> None:
     key = SigningKey.generate()
     log = opened(tmp_path, key)
     for number in range(3):
@@ -29,7 +30,7 @@ def test_entries_survive_reopening_and_a_torn_last_line_is_cut_off(tmp_path):
     assert len(opened(tmp_path, key)) == 4
 
 
-def test_case_61_heads_extend_each_other_and_a_fork_is_noticed(tmp_path):
+def test_case_61_heads_extend_each_other_and_a_fork_is_noticed(tmp_path: Path) -> None:
     key = SigningKey.generate()
     log = opened(tmp_path, key)
     log.append(plan_entry("a", "a"))
@@ -46,13 +47,13 @@ def test_case_61_heads_extend_each_other_and_a_fork_is_noticed(tmp_path):
         require_extension(new, old, [])
 
 
-def test_a_head_of_another_key_is_refused(tmp_path):
+def test_a_head_of_another_key_is_refused(tmp_path: Path) -> None:
     log = opened(tmp_path, SigningKey.generate())
     with pytest.raises(VerificationError):
         verified_head(log.head(), SigningKey.generate().public)
 
 
-def test_a_reader_changes_nothing_and_a_second_writer_is_refused(tmp_path):
+def test_a_reader_changes_nothing_and_a_second_writer_is_refused(tmp_path: Path) -> None:
     key = SigningKey.generate()
     log = opened(tmp_path, key)
     log.append(plan_entry("a", "a"))
