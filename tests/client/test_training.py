@@ -93,7 +93,7 @@ def test_the_learning_rate_falls_over_rounds_without_a_jump() -> None:
     assert rounds[-1].learning_rate * rounds[-1].final_fraction == pytest.approx(0.002)
 
 
-def test_probes_show_every_kind_of_row():
+def test_probes_show_every_kind_of_row() -> None:
     model, _ = load_base("tiny")
     whole, scanner, label, box, mask, nothing, absent = probe(model, 3)
     assert all(len(rows["t"]) == 3 for rows in (whole, scanner, label, box, mask, nothing, absent))

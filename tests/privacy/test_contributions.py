@@ -1,12 +1,18 @@
 """What one patient adds to a sum: never more than the sensitivity, never another number for the company they are in."""
 
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import poisson
+from tests.privacy.conftest import Cohort, Small
 from torch import nn
+from torch.nn import Parameter
 
 import sonoshare_privacy.patient_gradients.per_patient as gradients_module
 from sonoshare_client.agent.training import PatientDraws, loss_of, probe
@@ -19,20 +25,28 @@ from sonoshare_privacy.patient_gradients.per_patient import LOSS_CAP, LOSS_SHARE
 from sonoshare_privacy.patient_gradients.places import places_of_chunk
 from sonoshare_privacy.patient_gradients.selfcheck import PlacesDifferError
 from sonoshare_shared.errors import ContributionError, InputError, ModelError
+from sonoshare_shared.protocol.documents.plan import Mechanism
 from sonoshare_shared.science.model.adapter import adapter_state, load_adapter, prepare, trained_parameters
 from sonoshare_shared.science.model.base import load_base
+from sonoshare_shared.science.model.network import ConditionedUNet
 from sonoshare_shared.science.model.tensors import write_tensors
 from sonoshare_shared.science.phantom import simulate
 
 CLIP_NORMS = [1e-9, 1e-4, 0.37, 1.0, 1e9]
 
 
-def engine_of(model, parameters=None, **constants):
+def engine_of(model: Any, parameters: dict[str, Parameter] | None = None, **constants: Any) -> PatientGradients:
     constants = {"draws": 2, "clip_norm": 1.0, "clip_mode": "clip", "places": 4, **constants}
     return PatientGradients(model, parameters or dict(model.named_parameters()), **constants)
 
 
-def summed(engine, patients, loss, padding=None, sigma=1.0):
+def summed(
+    engine: PatientGradients,
+    patients: list[Mapping[str, torch.Tensor]] | list[Any],
+    loss: Callable[[Mapping[str, torch.Tensor]], torch.Tensor] | Callable[..., Any],
+    padding: Mapping[str, torch.Tensor] | dict[Any, Any] | None = None,
+    sigma: float = 1.0,
+) -> tuple[torch.Tensor, Grid]:
     """Integer sum of any number of patients, chunk by chunk."""
     grid = Grid(engine.clip_norm, sigma, engine.dimension + 1)
     total = torch.zeros(engine.dimension + 1, dtype=torch.int64)
@@ -43,7 +57,7 @@ def summed(engine, patients, loss, padding=None, sigma=1.0):
 
 
 @st.composite
-def gradients(draw):
+def gradients(draw: Any) -> torch.Tensor:
     """Rows [3, 21] over the whole range of float32: one scale a row, or one a number, with limits and oddities."""
     dtype = draw(st.sampled_from([torch.float32, torch.float64]))
     random = np.random.default_rng(draw(st.integers(0, 2**32)))
@@ -65,7 +79,9 @@ def gradients(draw):
     st.sampled_from([0.02, 1.0, 50.0]),
     st.sampled_from([0.0, 0.7, 1e30, float("nan"), float("inf"), -3.0]),
 )
-def test_no_gradient_of_any_size_gives_more_than_the_sensitivity(rows, clip_norm, mode, sigma, loss):
+def test_no_gradient_of_any_size_gives_more_than_the_sensitivity(
+    rows: Any, clip_norm: Any, mode: Any, sigma: Any, loss: Any
+) -> None:
     model = nn.Linear(20, 1).to(rows.dtype)
     engine = engine_of(model, clip_norm=clip_norm, clip_mode=mode, places=1)
     grid = Grid(clip_norm, sigma, engine.dimension + 1)
@@ -86,7 +102,7 @@ def test_no_gradient_of_any_size_gives_more_than_the_sensitivity(rows, clip_norm
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("scale", [1e-45, 1e-40, 1e-30, 1e-22, 1e-19, 1.0, 1e18, 1e25, 1e36])
-def test_norms_neither_vanish_nor_overflow(dtype, scale):
+def test_norms_neither_vanish_nor_overflow(dtype: torch.dtype, scale: float) -> None:
     generator = torch.Generator().manual_seed(0)
     rows = (torch.randn(2, 70_001, generator=generator, dtype=torch.float64) * scale).to(dtype)
     exact = (rows.double() / scale).norm(dim=1) * scale
@@ -95,7 +111,7 @@ def test_norms_neither_vanish_nor_overflow(dtype, scale):
 
 @pytest.mark.parametrize("mode", ["clip", "normalise"])
 @pytest.mark.parametrize("scale", [1e-18, 1e-22, 1e-26])
-def test_a_base_whose_gradients_vanish_when_squared_is_clipped_all_the_same(mode, scale):
+def test_a_base_whose_gradients_vanish_when_squared_is_clipped_all_the_same(mode: str, scale: float) -> None:
     model, _ = load_base("tiny")
     with torch.no_grad():
         model.conv_out.weight.mul_(scale)
@@ -116,14 +132,14 @@ def test_a_base_whose_gradients_vanish_when_squared_is_clipped_all_the_same(mode
 @pytest.mark.parametrize(
     "constants", [(1e-30, 1.0, 9), (1e30, 1.0, 9), (1.0, 1e-3, 9), (1.0, 1e9, 9), (1.0, 1.0, 1 << 40)]
 )
-def test_absurd_constants_make_no_grid(constants):
+def test_absurd_constants_make_no_grid(constants: tuple[float, float, int]) -> None:
     with pytest.raises(InputError):
         Grid(*constants)
 
 
 def test_a_contribution_that_is_too_large_stops_the_training_and_is_not_released(
-    cohort, open_ledger, mechanism, monkeypatch
-):
+    cohort: Cohort, open_ledger: Callable[..., Any], mechanism: Mechanism, monkeypatch: pytest.MonkeyPatch
+) -> None:
     ledger, drawn = open_ledger(), []
     monkeypatch.setattr(gradients_module, "clip_factors", lambda norms, *_: torch.full_like(norms, 1e3))
     monkeypatch.setattr("sonoshare_privacy.step_release.add_gaussian_integers", lambda *_: drawn.append(1))
@@ -142,7 +158,7 @@ def test_a_contribution_that_is_too_large_stops_the_training_and_is_not_released
     assert ledger.spent().epsilon > 0
 
 
-def phantom_patients(count, scanner):
+def phantom_patients(count: int, scanner: int) -> list[Any]:
     made = simulate(count, seed=99, size=32)
     return [
         PatientArrays(
@@ -159,7 +175,7 @@ def phantom_patients(count, scanner):
     ]
 
 
-def hostile(model):
+def hostile(model: ConditionedUNet) -> dict[str, Parameter]:
     """Attention norms and a scanner embedding that drive attention to where last bits decide everything."""
     parameters = trained_parameters(model, "affine")
     generator = torch.Generator().manual_seed(7)
@@ -175,7 +191,7 @@ def hostile(model):
 
 
 @pytest.mark.parametrize("draws", [1, 2])
-def test_a_patient_adds_the_same_integers_whoever_else_is_sampled(draws):
+def test_a_patient_adds_the_same_integers_whoever_else_is_sampled(draws: int) -> None:
     """Also under weights that once made everybody's gradient depend on the size of the sample."""
     model, _ = load_base("tiny")
     parameters = hostile(model)
@@ -193,7 +209,7 @@ def test_a_patient_adds_the_same_integers_whoever_else_is_sampled(draws):
     assert float(alone[0][:-1].double().norm()) > 0
 
 
-def test_such_weights_are_refused_where_they_are_loaded(tmp_path):
+def test_such_weights_are_refused_where_they_are_loaded(tmp_path: Path) -> None:
     model, _ = load_base("tiny")
     good = adapter_state(model, "affine")
     hostile(model)
@@ -210,15 +226,15 @@ def test_such_weights_are_refused_where_they_are_loaded(tmp_path):
             load_base("tiny", tmp_path / "evil.safetensors")
 
 
-def test_padding_adds_nothing_whatever_it_holds(small):
+def test_padding_adds_nothing_whatever_it_holds(small: type[Small]) -> None:
     model = small()
     generator = torch.Generator().manual_seed(1)
 
-    def patient(value=None):
+    def patient(value: float | None = None) -> dict[Any, Any]:
         x = torch.randn(2, 1, 8, 8, generator=generator) if value is None else torch.full((2, 1, 8, 8), value)
         return {"x": x, "scanner": torch.zeros(2, dtype=torch.int64)}
 
-    def loss(batch):
+    def loss(batch: Any) -> Any:
         return model(batch["x"], batch["scanner"]).square()
 
     engine, patients = engine_of(model), [patient() for _ in range(5)]
@@ -232,14 +248,16 @@ def test_padding_adds_nothing_whatever_it_holds(small):
 
 
 @pytest.mark.parametrize("hidden", [False, True], ids=["shown by the probes", "hidden from the probes"])
-def test_places_that_differ_in_last_bits_are_found_and_given_up(hidden, cohort, open_ledger, mechanism):
+def test_places_that_differ_in_last_bits_are_found_and_given_up(
+    hidden: bool, cohort: Cohort, open_ledger: Callable[..., Any], mechanism: Mechanism
+) -> None:
     """A machine whose last place computes otherwise, and weights for which no probe shows it."""
     model = cohort.model
     if hidden:
         with torch.no_grad():
             model.head.bias.zero_()
 
-    def loss(batch):
+    def loss(batch: Any) -> Any:
         values = cohort.loss(batch)
         if len(values) == 2:
             return values
@@ -263,7 +281,7 @@ def test_places_that_differ_in_last_bits_are_found_and_given_up(hidden, cohort, 
     assert dp.patients_per_chunk == 1
 
 
-def test_a_batch_has_one_shape_type_and_layout(small):
+def test_a_batch_has_one_shape_type_and_layout(small: type[Small]) -> None:
     engine = engine_of(small())
     grid, out = Grid(1.0, 1.0, engine.dimension + 1), torch.zeros(engine.dimension + 1, dtype=torch.int64)
     rows = {"x": torch.zeros(2, 1, 8, 8), "scanner": torch.zeros(2, dtype=torch.int64)}
@@ -283,7 +301,7 @@ def test_a_batch_has_one_shape_type_and_layout(small):
 
 
 @pytest.mark.parametrize(("draws", "most"), [(1, 64), (2, 16), (4, 5), (64, 1), (8, 0)])
-def test_places_are_a_power_of_two_within_the_memory(draws, most):
+def test_places_are_a_power_of_two_within_the_memory(draws: int, most: int) -> None:
     for expected in (0.5, 3.0, 16.0, 150.0, 4000.0):
         places = places_of_chunk(draws=draws, expected=expected, most=most)
         assert places in {1 << power for power in range(9)}
@@ -291,7 +309,7 @@ def test_places_are_a_power_of_two_within_the_memory(draws, most):
 
 
 @pytest.mark.parametrize(("expected", "padding"), [(10, 1.15), (25, 1.14), (75, 1.10), (150, 1.05)])
-def test_padding_costs_what_the_page_says(expected, padding):
+def test_padding_costs_what_the_page_says(expected: int, padding: float) -> None:
     """docs/proofs/fixed-chunks.md: rows computed per row needed, on average, for K = 2 and 32 rows at once."""
     places = places_of_chunk(draws=2, expected=expected, most=16)
     sizes = np.arange(1000)
