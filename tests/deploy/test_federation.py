@@ -14,6 +14,7 @@ from click.testing import CliRunner, Result
 from safetensors.numpy import load, save
 from tests.deploy.in_process import HOSPITALS, NOMINAL, World, copied, kind_of, pipeline, policy
 
+from sonoshare_client.agent.training import train_round
 from sonoshare_client.audit.payment import AUDIT_PURPOSE
 from sonoshare_client.node.policy_file import policy_text
 from sonoshare_deploy.cli.hospital_look import look
@@ -253,6 +254,26 @@ def test_case_33_an_update_scaled_up_is_refused_whole_and_the_round_goes_on_if_t
     (refused,) = [event for event in study.events() if event["kind"] == "refused"]
     assert refused["hospital"] == "south"
     assert "moves further than 2 steps" in refused["reason"]
+
+
+def test_a_hospital_that_failed_after_its_charge_is_back_in_the_next_round(world, monkeypatch):
+    """The others and the log do not know of the charge yet: it is introduced, and asked once more."""
+    plan, adapter = world.study.plan.model_copy(update={"study": "one-of-two", "quorum": 1}), world.study.adapter()
+    study = world.home.create_study(plan, adapter, world.study.state.adapter_digest, None)
+    coordinator = Coordinator(world.home, study, world.fleet, world.home.log())
+
+    def failing(node, plan, request, adapter):
+        if (node.hospital, request.round) != ("south", 1):
+            return train_round(node, plan, request, adapter)
+        node.ledger.reserve(ChargeRequest(plan.study, "training round 1", (PureDP(0.1),), 3e-3, NOMINAL))
+        raise MemoryError
+
+    monkeypatch.setattr("sonoshare_client.agent.service.train_round", failing)
+    rounds.run_round(coordinator, 1)
+    rounds.run_round(coordinator, 2)
+    updates = [(event["round"], event["hospital"]) for event in study.events() if event["kind"] == "update"]
+    assert updates == [(1, "north"), (2, "north"), (2, "south")]
+    assert world.fleet.kinds("south") == ["keys", "keys", "train", "train", "keys", "train"]
 
 
 @dataclass
