@@ -14,6 +14,7 @@ from click.testing import CliRunner, Result
 from safetensors.numpy import load, save
 from tests.deploy.in_process import HOSPITALS, NOMINAL, World, copied, kind_of, pipeline, policy
 
+from sonoshare_client.agent.node import Node
 from sonoshare_client.agent.training import train_round
 from sonoshare_client.audit.payment import AUDIT_PURPOSE
 from sonoshare_client.node.policy_file import policy_text
@@ -26,6 +27,7 @@ from sonoshare_server.federation.introduction import introduce, settle
 from sonoshare_server.release.pipeline import facts_for
 from sonoshare_shared.errors import FederationError, InputError, RefusedError
 from sonoshare_shared.protocol.canonical import sha256_hex
+from sonoshare_shared.protocol.documents import StudyPlan
 from sonoshare_shared.protocol.documents.exchange import (
     TRAIN_REPLY_PAYLOAD_TYPE,
     Reply,
@@ -194,7 +196,9 @@ def test_a_hospital_that_lacks_more_of_the_log_than_one_request_holds_is_brought
     for number in range(10):
         coordinator.log.append({"kind": "note", "number": number})
     introduce(coordinator, HOSPITALS)
-    assert [node.log.size for node in world.nodes.values()] == [10, 10]
+    # Both ledger heads were logged when the first of four parts had been answered.
+    assert [node.log.size for node in world.nodes.values()] == [12, 12]
+    assert len(coordinator.log) == 12
 
 
 def test_a_line_of_the_event_log_that_was_cut_costs_itself_alone(world: World) -> None:
@@ -256,13 +260,15 @@ def test_case_33_an_update_scaled_up_is_refused_whole_and_the_round_goes_on_if_t
     assert "moves further than 2 steps" in refused["reason"]
 
 
-def test_a_hospital_that_failed_after_its_charge_is_back_in_the_next_round(world, monkeypatch):
+def test_a_hospital_that_failed_after_its_charge_is_back_in_the_next_round(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The others and the log do not know of the charge yet: it is introduced, and asked once more."""
     plan, adapter = world.study.plan.model_copy(update={"study": "one-of-two", "quorum": 1}), world.study.adapter()
     study = world.home.create_study(plan, adapter, world.study.state.adapter_digest, None)
     coordinator = Coordinator(world.home, study, world.fleet, world.home.log())
 
-    def failing(node, plan, request, adapter):
+    def failing(node: Node, plan: StudyPlan, request: TrainRequest, adapter: bytes) -> tuple[Envelope, bytes]:
         if (node.hospital, request.round) != ("south", 1):
             return train_round(node, plan, request, adapter)
         node.ledger.reserve(ChargeRequest(plan.study, "training round 1", (PureDP(0.1),), 3e-3, NOMINAL))
