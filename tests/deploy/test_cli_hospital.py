@@ -78,7 +78,11 @@ def test_ingest_for_people_names_what_was_set_aside(home: Path, studies: Path, t
 def test_review_status_and_ledger_have_their_fields(home: Path, tmp_path: Path) -> None:
     images = result_of("review", "--home", home, "--out", tmp_path / "out")["images"]
     status = result_of("status", "--home", home)
-    assert set(status) == {"patients", "held_out", "images", "twins", "held_back", "studies", "budget", "connection"}
+    assert set(status) == {
+        *("patients", "held_out", "images", "twins", "held_back"),
+        *("studies", "budget", "connection", "evidence"),
+    }
+    assert status["evidence"] is None
     assert (status["patients"], status["images"], status["studies"]) == (12, images, [])
     assert 0 <= status["held_out"] <= 12
     ledger = result_of("ledger", "--home", home)
@@ -88,6 +92,16 @@ def test_review_status_and_ledger_have_their_fields(home: Path, tmp_path: Path) 
     assert set(ledger["budget"]) == set(ledger["spent"]) == {"epsilon", "delta"}
     for noun in ("status", "ledger"):
         assert sonoshare(noun, "--home", home).returncode == 0
+
+
+def test_status_says_that_evidence_of_misconduct_stops_the_node(tmp_path: Path) -> None:
+    path = tmp_path / "home"
+    result_of("init", "--home", path, "--id", "north")
+    folder = NodeHome.open(path).state.evidence_path
+    folder.mkdir(parents=True)
+    (folder / f"{'ab' * 32}.json").write_text("{}")
+    assert result_of("status", "--home", path)["evidence"] == "ab" * 32
+    assert f"sonoshare verify state/evidence/{'ab' * 32}.json" in sonoshare("status", "--home", path).stdout
 
 
 def test_twins_are_listed_drawn_and_decided(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final
 
+from sonoshare_client.node.evidence import EvidenceFolder
 from sonoshare_client.node.home import NodeHome
 from sonoshare_client.node.ledger import open_ledger
 from sonoshare_client.vault.store import Vault
@@ -63,6 +64,7 @@ class NodeOverview:
         held_back: patients who wait for a decision about such a pair.
         ledger: the ledger.
         connection: ``answering`` if an agent answers on the node's socket, else ``stopped``.
+        evidence: digest of evidence of misconduct that stops this node until a person has looked; None if none stands.
     """
 
     patients: int
@@ -72,6 +74,7 @@ class NodeOverview:
     held_back: int
     ledger: LedgerOverview
     connection: str
+    evidence: str | None
 
 
 def ledger_overview(home: NodeHome, clock: Clock) -> LedgerOverview:
@@ -136,6 +139,7 @@ def node_overview(home: NodeHome, clock: Clock) -> NodeOverview:
         held_back=held_back,
         ledger=ledger_overview(home, clock),
         connection=_connection(home),
+        evidence=EvidenceFolder(home.state.evidence_path).standing(),
     )
 
 

@@ -248,6 +248,7 @@ def status(home_path: Path, *, as_json: bool) -> None:
             "spent": None if record.spent is None else record.spent.epsilon,
         },
         "connection": overview.connection,
+        "evidence": overview.evidence,
     }
 
     def human(console: "Console") -> None:
@@ -260,6 +261,14 @@ def status(home_path: Path, *, as_json: bool) -> None:
             f"agent      {overview.connection}",
         ):
             console.print(line, markup=False, highlight=False)
+        if overview.evidence is not None:
+            file = f"state/evidence/{overview.evidence}.json"
+            console.print(
+                f"stopped    it holds evidence of misconduct: sonoshare verify {file} --roster ROSTER, then docs/witness.md",
+                markup=False,
+                highlight=False,
+                soft_wrap=True,
+            )
 
     emit(result, as_json, human)
 
