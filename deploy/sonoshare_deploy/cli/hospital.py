@@ -262,9 +262,9 @@ def status(home_path: Path, *, as_json: bool) -> None:
         ):
             console.print(line, markup=False, highlight=False)
         if overview.evidence is not None:
-            file = f"state/evidence/{overview.evidence}.json"
+            check = f"sonoshare verify state/evidence/{overview.evidence}.json --roster ROSTER"
             console.print(
-                f"stopped    it holds evidence of misconduct: sonoshare verify {file} --roster ROSTER, then docs/witness.md",
+                f"stopped    it holds evidence of misconduct: {check}; see docs/witness.md",
                 markup=False,
                 highlight=False,
                 soft_wrap=True,
