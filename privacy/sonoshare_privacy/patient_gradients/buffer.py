@@ -132,7 +132,7 @@ def row_norms(rows: torch.Tensor) -> torch.Tensor:
     """
     whole = rows.shape[1] // _NORM_BLOCK * _NORM_BLOCK
     blocks = torch.linalg.vector_norm(rows[:, :whole].reshape(len(rows), -1, _NORM_BLOCK), dim=2)
-    norms = (blocks.double().square().sum(1) + rows[:, whole:].double().square().sum(1)).sqrt()
+    norms: torch.Tensor = (blocks.double().square().sum(1) + rows[:, whole:].double().square().sum(1)).sqrt()
     trusted = math.sqrt(rows.shape[1]) * _TRUSTED_RMS[rows.dtype]
     for row in torch.nonzero(~((norms >= trusted) & (norms <= _LARGEST_NORM))).flatten().tolist():
         norms[row] = _scaled_norm(rows[row])
