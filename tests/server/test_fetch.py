@@ -96,7 +96,7 @@ def fetch_from(source: HttpSource | MemorySource | FolderSource, served: Site, o
         source,
         RELEASE,
         out,
-        lambda folder: verify_release(folder, served.settings.roster, now=NOW),  # type: ignore[arg-type]
+        lambda folder: verify_release(folder, served.settings.roster(), now=NOW),
         **options,
     )
 
@@ -321,7 +321,7 @@ def test_answers_that_are_no_lists() -> None:
 def test_commands_from_list_to_verify(served: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(verify_command, "datetime", _StoppedClock)
     roster = tmp_path / "roster.dsse.json"
-    roster.write_bytes(served.settings.roster.to_bytes())  # type: ignore[attr-defined]
+    roster.write_bytes(served.settings.roster().to_bytes())
     runner = CliRunner()
     listed = runner.invoke(releases_command.command, ["--server", served.url, "--json"])
     assert {release["release"] for release in _last_line(listed)["releases"]} == {RELEASE, OTHER}
