@@ -5,12 +5,10 @@ be written before the charge is written before it, and a statement that was sign
 kill costs an audit only between its charge and the one small file that holds what it found.
 """
 
-import io
 from datetime import datetime
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
 
 from sonoshare_client.agent.attack import ModelAttack
 from sonoshare_client.agent.node import Node
@@ -29,7 +27,10 @@ from sonoshare_shared.protocol.documents.charge import SampledGaussian
 from sonoshare_shared.protocol.documents.exchange import AuditRequest
 from sonoshare_shared.protocol.documents.statement import STATEMENT_PAYLOAD_TYPE
 from sonoshare_shared.protocol.envelope import Envelope
+from sonoshare_shared.protocol.release.candidate import Candidate
 from sonoshare_shared.protocol.release.transfer import CandidateFiles, unpack
+from sonoshare_shared.science.model.profiles import profile_named
+from sonoshare_shared.science.pictures.plain import plain_grey
 
 
 def audit_candidate(
@@ -58,6 +59,8 @@ def audit_candidate(
     signed = node.home.statement_path(files.digest)
     if signed.exists():
         return Envelope.load(signed), b""
+    _require_of_plan(plan, candidate)
+    pictures = _pictures(files)
     nominal = plan.cohorts[node.hospital]
     payment = LedgerPayment(
         node.ledger,
@@ -75,7 +78,7 @@ def audit_candidate(
         return Audited(patients.trained, patients.held_out)
 
     outcome = audit_release(
-        _pictures(files),
+        pictures,
         open_patients,
         size=candidate.size,
         plan=plan.audit,
@@ -100,23 +103,29 @@ def mechanism_of(node: Node, plan: StudyPlan) -> MechanismCheck:
     return check_mechanism(joined(node.canaries(plan).records()), planned=plan.canaries, steps=steps)
 
 
+def _require_of_plan(plan: StudyPlan, candidate: Candidate) -> None:
+    """Size and number are the plan's: what an audit costs in memory and time is settled by what was agreed to."""
+    if candidate.size != profile_named(plan.profile).size or len(candidate.images) > plan.release.images:
+        raise IntegrityError("the candidate has other or more pictures than the plan", remedy="sample it by the plan")
+
+
 def _pictures(files: CandidateFiles) -> BytePictures:
+    """Every picture that would be published, and a look at every mask: a mask is no place for another picture."""
     size = files.candidate.size
     pixels = np.empty((len(files.images), size, size), np.uint8)
-    for place, data in enumerate(files.images):
-        pixels[place] = _grey(data, size)
+    for place, (image, mask) in enumerate(zip(files.images, files.masks, strict=True)):
+        pixels[place] = _grey(image, size)
+        if not np.isin(_grey(mask, size), (0, 255)).all():
+            raise IntegrityError("a mask of the candidate holds other values than 0 and 255")
     return BytePictures(pixels)
 
 
 def _grey(data: bytes, size: int) -> NDArray[np.uint8]:
-    """Decode one 8-bit grey PNG of the announced size; the header is checked before any pixel is decoded."""
-    try:
-        with Image.open(io.BytesIO(data), formats=("PNG",)) as picture:
-            if picture.size != (size, size) or picture.mode != "L":
-                raise IntegrityError("an image of the candidate is not an 8-bit grey square of the announced size")
-            return np.asarray(picture, dtype=np.uint8)
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
-        raise IntegrityError("an image of the candidate cannot be decoded") from error
+    """Pixels of a plain PNG of the announced size: what is audited is all that anybody will see of the file."""
+    pixels = plain_grey(data)
+    if pixels.shape != (size, size):
+        raise IntegrityError("an image of the candidate is not of the announced size")
+    return pixels
 
 
 def _statement(

@@ -45,6 +45,7 @@ from sonoshare_shared.protocol.release.verify import open_roster
 from sonoshare_shared.protocol.release.votes import VotesEvidence
 from sonoshare_shared.protocol.signed import Signed
 from sonoshare_shared.science.levels import eight_bits
+from sonoshare_shared.science.pictures.plain import plain_grey
 
 
 @dataclass(frozen=True)
@@ -291,8 +292,8 @@ def _sheet_rows(
     for label in plan.task.classes:
         shown = [image.index for image in kept if image.label == label][:COLUMNS]
         if shown:
-            images = [png.decode_grey((building / layout.image_path(index)).read_bytes()) for index in shown]
-            masks = [png.decode_grey((building / layout.mask_path(index)).read_bytes()) for index in shown]
+            images = [plain_grey((building / layout.image_path(index)).read_bytes()) for index in shown]
+            masks = [plain_grey((building / layout.mask_path(index)).read_bytes()) for index in shown]
             rows.append((np.stack(images), np.stack(masks)))
     return rows
 
