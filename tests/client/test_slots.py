@@ -1,4 +1,4 @@
-"""Charged answers leave at public time slots; everything else at once. By a clock of our own."""
+"""Charged answers leave at public times; everything else at once. By a clock of our own."""
 
 import threading
 from typing import Any
@@ -22,14 +22,26 @@ class Clock:
 
 
 @pytest.mark.parametrize(
-    ("work", "leaves"), [(0.0, 60.0), (0.001, 60.0), (59.9, 60.0), (60.0, 60.0), (60.1, 120.0), (3599.0, 3600.0)]
+    ("work", "leaves"), [(0.0, 60.0), (0.001, 60.0), (59.9, 60.0), (60.0, 60.0), (60.1, 120.0), (3599.0, 3840.0)]
 )
-def test_an_answer_leaves_at_the_next_multiple_of_the_slot(work: float, leaves: float) -> None:
+def test_an_answer_leaves_after_a_slot_or_it_doubled(work: float, leaves: float) -> None:
     clock = Clock()
     arrived = clock.now()
     clock.time += work
     wait_for_slot(clock, arrived, 60.0)
     assert clock.now() - arrived == pytest.approx(leaves)
+
+
+def test_one_patient_more_is_not_seen_among_thousands_of_slots() -> None:
+    """A plan that the default policy allows: K = 64, 1000 steps at rate .5; a patient adds half an hour and more."""
+    seen = set()
+    for patients in (100, 101, 120):
+        clock = Clock()
+        arrived = clock.now()
+        clock.time += patients * 0.5 * 1000 * 4.0
+        wait_for_slot(clock, arrived, 60.0)
+        seen.add(clock.now() - arrived)
+    assert len(seen) == 1
 
 
 def test_no_slot_waits_for_nothing() -> None:

@@ -1,20 +1,23 @@
-"""Public time slots: how long a charged answer takes tells a number of slots, and nothing finer.
+"""Public times: how long a charged answer takes tells how often a slot was doubled, and nothing finer.
 
 The length of a training or an audit grows with the number of patients, and no charge covers it. So an answer to a
-request that was charged leaves when a multiple of the slot has passed since the request arrived. What depends on
-public things alone (an answer that was given before, a refusal before the charge) leaves at once.
+request that was charged leaves one slot after the request arrived, or two, four, eight and so on. Multiples would not
+do: a coordinator decides how long a training takes, and among thousands of slots one patient more is seen. What
+depends on public things alone (an answer that was given before, a refusal before the charge) leaves at once.
 
-Promises: an answer leaves at a multiple of the slot after its arrival, up to the scheduler's few milliseconds after
-that, which depend on nothing of a patient. Not promised: that the *number* of slots tells nothing. Choose a slot that
-is longer than a round takes (docs/hospital.md).
+Promises: an answer leaves a slot times a power of two after its arrival, up to the scheduler's few milliseconds after
+that, which depend on nothing of a patient. Not promised: that *which* power tells nothing: work that ends near such a
+time may fall on either side of it. Choose a slot that is longer than a round takes (docs/hospital.md).
 """
 
-import math
+import logging
 import threading
 import time
 from typing import Protocol
 
 from sonoshare_shared.errors import FederationError
+
+_log = logging.getLogger(__name__)
 
 
 class Timing(Protocol):
@@ -47,7 +50,7 @@ class SystemTiming:
 
 
 def wait_for_slot(timing: Timing, arrived: float, slot_seconds: float) -> None:
-    """Return when a multiple of the slot has passed since ``arrived``.
+    """Return when a slot, or it doubled as often as need be, has passed since ``arrived``.
 
     Args:
         timing: the clock.
@@ -55,10 +58,14 @@ def wait_for_slot(timing: Timing, arrived: float, slot_seconds: float) -> None:
         slot_seconds: length of a slot; 0 returns at once.
 
     Raises:
-        FederationError: the agent was told to stop; nothing must leave before its slot.
+        FederationError: the agent was told to stop; nothing must leave before its time.
     """
     if slot_seconds <= 0:
         return
-    passed = timing.now() - arrived
-    if not timing.wait(max(1, math.ceil(passed / slot_seconds)) * slot_seconds - passed):
+    passed, due = timing.now() - arrived, slot_seconds
+    while due < passed:
+        due *= 2
+    if due > slot_seconds:
+        _log.warning("the answer took longer than a slot: raise federation.reply_slot_seconds above %g s", passed)
+    if not timing.wait(due - passed):
         raise FederationError("the agent was stopped before its answer was due", remedy="start it and ask again")
