@@ -17,7 +17,7 @@ from tests.shared.consortium import NOW, RELEASE, Consortium
 
 from sonoshare_shared.errors import VerificationError
 from sonoshare_shared.protocol.canonical import canonical_bytes, sha256_file
-from sonoshare_shared.protocol.documents import HospitalEntry, ReleaseManifest
+from sonoshare_shared.protocol.documents import FileEntry, HospitalEntry, ReleaseManifest
 from sonoshare_shared.protocol.documents.base import public_day
 from sonoshare_shared.protocol.documents.release import MANIFEST_PAYLOAD_TYPE
 from sonoshare_shared.protocol.documents.roster import ROSTER_PAYLOAD_TYPE
@@ -373,6 +373,11 @@ def test_hospital_signs_only_the_candidate_minus_vetoes(consortium: Consortium) 
     require_candidate_minus(manifest, candidate, digest, [3, 4])
     assert cause_of(lambda: require_candidate_minus(manifest, candidate, digest, [3])) == "candidate"
     assert cause_of(lambda: require_candidate_minus(manifest, candidate, "0" * 64, [3, 4])) == "candidate"
+    for path in ("adapter.safetensors", "images/model/000001.png", "images/000001.bin", "votes/adapter.safetensors"):
+        # The hospitals' verdict on the release of the model is another than that on its pictures.
+        more = (*manifest.files, FileEntry(path=path, sha256="1" * 64, size=1))
+        larger = manifest.model_copy(update={"files": more})
+        assert cause_of(lambda: require_candidate_minus(larger, candidate, digest, [3, 4])) == "manifest"  # noqa: B023 - called at once
 
 
 def test_roster_must_be_signed_by_its_root_and_by_the_pinned_one(built: Consortium, folder: Path) -> None:

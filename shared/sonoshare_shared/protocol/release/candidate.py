@@ -115,11 +115,27 @@ def require_candidate_minus(
         vetoed: indices of all vetoed images, of all hospitals.
 
     Raises:
-        VerificationError: cause ``candidate``.
+        VerificationError: cause ``candidate``; ``manifest`` where it lists a file that no release has.
     """
+    _require_known_files(manifest)
     kept = require_from_candidate(manifest, candidate, candidate_digest)
     if kept != {image.index for image in candidate.images} - set(vetoed):
         raise VerificationError("candidate", "the release is not the audited candidate minus the vetoed images")
+
+
+def _require_known_files(manifest: ReleaseManifest) -> None:
+    """A signature under pictures is none under anything else: a model's weights have a verdict of their own."""
+    known = {*layout.REQUIRED, layout.BALLOT}
+    folders = (layout.IMAGES, layout.MASKS)
+    signed = (layout.ATTESTATIONS, layout.VOTES)
+    for entry in manifest.files:
+        folder, _, name = entry.path.rpartition("/")
+        if not (
+            entry.path in known
+            or (folder in folders and name.endswith(".png"))
+            or (folder in signed and name.endswith(layout.ENVELOPE_SUFFIX))
+        ):
+            raise VerificationError("manifest", f"{entry.path[:80]} is no file of a release")
 
 
 def _require_counts(manifest: ReleaseManifest, candidate: Candidate, kept: set[int]) -> None:
