@@ -28,7 +28,8 @@ from sonoshare_client.own_eyes.fit import vault_state
 from sonoshare_client.vault.store import Vault
 from sonoshare_deploy.courier_place import SOCKET_FILE, CourierPlace, CourierUser, own_place
 from sonoshare_deploy.processes import Supervisor, wait_until_interrupted
-from sonoshare_shared.errors import FederationError
+from sonoshare_shared.errors import FederationError, InputError
+from sonoshare_shared.locks import locked
 
 Part = Literal["agent", "courier", "both"]
 RESTART_SECONDS: Final = 5
@@ -55,10 +56,12 @@ def run_node(
         courier: whom the courier runs as; None for the user of this process.
 
     Raises:
-        InputError: the hospital is not enrolled, or its vault cannot be opened.
+        InputError: the hospital is not enrolled, its vault cannot be opened, or an agent of this node runs already.
         KeyboardInterrupt: when interrupted.
     """
     with ExitStack() as stack:
+        if only != "courier":
+            stack.enter_context(_only_agent(home))
         place = stack.enter_context(
             _shared_place(home, connection, socket) if courier is None else own_place(connection, courier)
         )
@@ -112,6 +115,14 @@ def start_agent(home: NodeHome, place: CourierPlace, timing: SystemTiming, *, gr
     _point_to(home.state.socket_path, place.socket)
     threading.Thread(target=server.serve_forever, daemon=True, name="agent").start()
     _log.info("agent of %s answers", home.hospital)
+
+
+@contextmanager
+def _only_agent(home: NodeHome) -> Iterator[None]:
+    """Be the node's one agent. A second would answer while the first trains, and show when the first has ended."""
+    busy = InputError("an agent of this node runs already", remedy="stop it before another is started")
+    with locked(home.state.agent_lock_path, busy):
+        yield
 
 
 def _point_to(usual: Path, socket: Path) -> None:

@@ -16,9 +16,10 @@ from sonoshare_client.courier.supernode import Connection
 from sonoshare_client.node.home import NodeHome
 from sonoshare_deploy.cli.main import cli
 from sonoshare_deploy.courier_place import courier_user, own_place, require_runnable
-from sonoshare_deploy.hospital_node import log_vault, start_agent, start_courier
+from sonoshare_deploy.hospital_node import log_vault, run_node, start_agent, start_courier
 from sonoshare_deploy.processes import Supervisor
 from sonoshare_shared.errors import InputError
+from sonoshare_shared.locks import locked
 
 SYSTEM_PYTHON = "/usr/bin/python3"  # the tests' own may lie in root's home, where no other user may go
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can start a process as another user")
@@ -154,3 +155,13 @@ def test_the_nodes_own_log_says_how_the_vault_stands(home: NodeHome, caplog: pyt
     home.policy_path.write_text(text.replace("minimum_trained = 5", "minimum_trained = 5000"))
     log_vault(home)
     assert "asks for 5000: do not join" in caplog.text
+
+
+def test_a_second_agent_of_one_node_is_refused_before_it_takes_the_socket(home: NodeHome, tmp_path: Path) -> None:
+    """It would answer while the first one trains, and its ledger head would show the moment when that ends."""
+    connection = Connection("127.0.0.1:1", tmp_path / "ca.crt", home.node_key_path, 1)
+    first_socket = home.state.socket_path
+    first_socket.write_text("the first one's")
+    with locked(home.state.agent_lock_path, InputError("free")), pytest.raises(InputError, match="runs already"):
+        run_node(home, connection, only="agent")
+    assert first_socket.read_text() == "the first one's"

@@ -90,6 +90,11 @@ class StatePaths:
         return self.path / "agent.sock"
 
     @property
+    def agent_lock_path(self) -> Path:
+        """Held by the one agent that may run."""
+        return self.path / "agent.lock"
+
+    @property
     def flower_path(self) -> Path:
         """Flower's own folder."""
         return self.path / "flower"
