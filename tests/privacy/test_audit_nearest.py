@@ -96,6 +96,24 @@ def sensitivity(rule: Callable[..., Any], candidates: NDArray[np.float32], peopl
     )
 
 
+def test_pictures_are_compared_in_blocks_of_one_shape_however_many_there_are(
+    pictures: tuple[NDArray[np.float32], NDArray[np.float32]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Kernels are chosen by shape: a smaller last block could move a bit of all in it when one patient leaves."""
+    patients, candidates = pictures
+    shapes, posed = set(), nearest.posed_windows
+
+    def watched(images: NDArray[np.float32], *arguments: Any) -> Any:
+        shapes.add(images.shape)
+        return posed(images, *arguments)
+
+    monkeypatch.setattr(nearest, "posed_windows", watched)
+    for count in (1, 8, 11, 12):
+        found = nearest.nearest(candidates, patients[:count], looks=LOOKS)
+        assert (len(found.scores), len(found.places)) == (count, count)
+    assert shapes == {(8, SIZE, SIZE)}
+
+
 def test_one_patient_changes_one_count_by_one(pictures: tuple[NDArray[np.float32], NDArray[np.float32]]) -> None:
     patients, candidates = pictures
     people = [patients[0:1], patients[1:3], patients[8:9]]

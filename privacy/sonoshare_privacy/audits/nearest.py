@@ -119,8 +119,10 @@ def nearest(candidates: Pictures, images: NDArray[np.float32], device: str = "cp
     for first, windows in _shards(candidates, device, views):
         for start in range(0, len(images), IMAGES_PER_BLOCK):
             block = images[start : start + IMAGES_PER_BLOCK]
-            score, place = _best(windows, block, device, looks)
             span = slice(start, start + len(block))
+            # Always one shape: libraries choose kernels by it, and kernels the last bits of everybody in the block.
+            whole = np.concatenate([block, np.zeros((IMAGES_PER_BLOCK - len(block), *block.shape[1:]), block.dtype)])
+            score, place = (part[: len(block)] for part in _best(windows, whole, device, looks))
             better = score > best[span]
             found[span] = torch.where(better, place + first, found[span])
             best[span] = torch.where(better, score, best[span])
