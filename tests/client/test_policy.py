@@ -73,6 +73,7 @@ BROKEN: dict[str, Any] = {
     "not named": ({"cohorts": {"south": 80}, "quorum": 1}, Policy(), "does not name"),
     "other cohort": ({"cohorts": {"north": 500}, "quorum": 1}, Policy(), "declares 100"),
     "large delta": ({"mechanism": {"delta": 5e-3}}, Policy(), r"larger than the policy's 0\.001"),
+    "a delta at which no epsilon holds": ({"mechanism": {"delta": 1e-15}}, Policy(), "no epsilon holds"),
     "too little noise": ({"mechanism": {"noise_multiplier": 0.5}}, Policy(), "would cost epsilon"),
     "no noise to speak of": ({"mechanism": {"noise_multiplier": 0.1}}, Policy(), r"0\.1 as noise multiplier"),
     "noise that is no number": ({"mechanism": {"noise_multiplier": math.nan}}, Policy(), "noise multiplier"),

@@ -12,6 +12,7 @@ Not promised: that the budget is still there. The ledger decides that, durably, 
 
 import base64
 import json
+import math
 import tomllib
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -133,8 +134,8 @@ class FederationRules(_Rules):
     Attributes:
         peers: other hospitals of the roster that must be known to hold the same log before anything is charged; all
             others, where there are fewer. 0 rests on this hospital's own memory alone.
-        reply_slot_seconds: the time from a request to a reply that was charged is rounded up to a multiple of this, so
-            that it tells the number of slots and nothing finer of how long the work took; 0 answers at once.
+        reply_slot_seconds: the time from a request to a reply that was charged is this, or this doubled as often
+            as it takes, so that it tells nothing finer of how long the work took; 0 answers at once.
     """
 
     peers: Annotated[int, Field(ge=0, le=1000)] = 1
@@ -270,6 +271,9 @@ def check_plan(plan: StudyPlan, policy: Policy, hospital: str) -> float:
             f"{policy.budget.study_epsilon:g} at delta {policy.budget.delta:g}",
             remedy="ask for more noise or fewer steps, or raise budget.study_epsilon",
         )
+    if not math.isfinite(study_epsilon(plan, plan.mechanism.delta)):
+        # A statement says what was spent at the plan's delta: it could not be made once the audit was charged.
+        raise PolicyError(f"no epsilon holds at delta {plan.mechanism.delta:g}", remedy="ask for a larger delta")
     return spent
 
 
