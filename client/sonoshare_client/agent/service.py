@@ -9,7 +9,7 @@ then is the vault opened.
   and an answer that was given before leave at once.
 - A refusal *after* the charge is one constant frame, whatever went wrong, and so is the answer to any error that is
   not one of ours. What went wrong is said in the agent's log and events, at the hospital.
-- Everything after a charge leaves at a public time slot (slots.py).
+- Everything after a charge leaves at a public time: a slot, or it doubled (slots.py).
 
 Whether a request was charged is read off the ledger itself, so that no path of the code can forget it.
 

@@ -63,7 +63,7 @@ _COMMENTS: Final[dict[str, tuple[str, dict[str, str]]]] = {
         "What must be known of the others before anything is charged (docs/witness.md), and when answers leave.",
         {
             "peers": "Other hospitals that must be known to hold the same log; all of them, if there are fewer.",
-            "reply_slot_seconds": "Charged replies leave at multiples of this, so that nobody can time the work.",
+            "reply_slot_seconds": "Charged replies leave after this, or twice or four times ... as long.",
         },
     ),
     "intake": (
