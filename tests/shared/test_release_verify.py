@@ -417,6 +417,18 @@ def test_case_62_new_release_needs_the_new_roster(consortium: Consortium) -> Non
     assert cause_of(lambda: verify_release(folder, old, now=NOW)) == "roster"
 
 
+def test_a_release_needs_every_hospital_of_its_study_whatever_roster_it_rests_on(
+    consortium: Consortium, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server keeps the roster of when one hospital alone was admitted, and publishes with its consent alone."""
+    monkeypatch.setattr("sonoshare_server.release.build.require_passes", lambda *_: None)
+    keys = consortium.keys
+    consortium.keys = {"north": keys["north"]}
+    folder = consortium.release()
+    consortium.keys, consortium.version = keys, 3
+    assert cause_of(lambda: check(consortium, folder)) == "quorum"
+
+
 def test_release_logged_after_its_roster_expired(consortium: Consortium) -> None:
     consortium.draft()
     consortium.expires = NOW - timedelta(days=1)
@@ -435,6 +447,19 @@ def test_case_56_revoked_release_fails_against_a_fresh_log_only(consortium: Cons
     consortium.revoke(sha256_file(folder / layout.MANIFEST))
     check(consortium, folder)
     assert cause_of(lambda: check(consortium, folder, log=evidence.view(consortium.log()))) == "revoked"
+
+
+def test_a_revocation_counts_wherever_it_stands_in_the_log(consortium: Consortium) -> None:
+    """A server logs a revoked release once more, and proves the new place, which lies after the revocation."""
+    folder = consortium.release()
+    digest = sha256_file(folder / layout.MANIFEST)
+    consortium.revoke(digest)
+    log = consortium.log()
+    index = log.append(evidence.release_entry(RELEASE, digest))
+    proof = evidence.LogProof(index=index, proof=tuple(log.inclusion_proof(index)), head=log.head())
+    (folder / layout.LOG_PROOF).write_bytes(proof.canonical())
+    check(consortium, folder)
+    assert cause_of(lambda: check(consortium, folder, log=evidence.view(log))) == "revoked"
 
 
 def test_revocation_of_another_release_changes_nothing(consortium: Consortium) -> None:

@@ -3,7 +3,7 @@
 The manifest must name a candidate for which this hospital has given a PASS, release exactly that candidate's images
 minus what the votes of all hospitals drop (none, unless the plan has a veto), and state for this hospital's patients no
 less epsilon than its ledger says *now*: what was charged since the statement (another candidate's audit, another
-round) counts.
+round) counts. Its promise is about all hospitals of the study: nobody whose patients were learnt from is left out.
 """
 
 from collections.abc import Sequence
@@ -44,8 +44,11 @@ def sign_manifest(node: Node, data: bytes, statements: Sequence[Envelope] = ()) 
         )
     data_of_candidate = node.home.state.candidate_path(manifest.candidate_digest).read_bytes()
     candidate = Candidate.from_bytes(data_of_candidate)
-    vetoed = _vetoed(node, manifest, candidate, statements)
+    plan = StudyPlan.from_bytes(node.home.state.audited_plan_path(manifest.candidate_digest).read_bytes())
+    vetoed = _vetoed(node, plan, manifest, candidate, statements)
     require_candidate_minus(manifest, candidate, sha256_hex(data_of_candidate), vetoed)
+    if sorted(budget.hospital for budget in manifest.privacy.hospitals) != sorted(plan.cohorts):
+        raise RefusedError("the manifest is not about the hospitals of its study", remedy="state what each has spent")
     _require_promise(node, manifest, statement)
     node.record("signed", release=manifest.release)
     drop_pictures(node.home, statement.predicate.study)
@@ -53,10 +56,9 @@ def sign_manifest(node: Node, data: bytes, statements: Sequence[Envelope] = ()) 
 
 
 def _vetoed(
-    node: Node, manifest: ReleaseManifest, candidate: Candidate, statements: Sequence[Envelope]
+    node: Node, plan: StudyPlan, manifest: ReleaseManifest, candidate: Candidate, statements: Sequence[Envelope]
 ) -> frozenset[int]:
     """What the votes of all hospitals drop, under the plan that this hospital audited the candidate with."""
-    plan = StudyPlan.from_bytes(node.home.state.audited_plan_path(manifest.candidate_digest).read_bytes())
     if plan.audit.veto is None:
         return frozenset()
     hospitals = sorted(plan.cohorts)
@@ -89,9 +91,10 @@ def _own_statement(node: Node, manifest: ReleaseManifest) -> bytes:
 
 def _require_promise(node: Node, manifest: ReleaseManifest, statement: AuditStatement) -> None:
     stated = [budget for budget in manifest.privacy.hospitals if budget.hospital == node.hospital]
-    then = statement.predicate
+    then, promise = statement.predicate, manifest.privacy
     now = node.ledger.spent(then.spent_delta, study=then.study)
-    if len(stated) != 1 or stated[0].epsilon < max(then.spent_epsilon, now.epsilon) or stated[0].delta < now.delta:
+    epsilon, delta = max(then.spent_epsilon, now.epsilon), now.delta
+    if any(said.epsilon < epsilon or said.delta < delta for said in (promise, *stated)):
         raise RefusedError(
             "the manifest promises this hospital's patients more privacy than they have",
             remedy="state what the hospital's newest statement in this study says; it may have been charged since",

@@ -171,7 +171,7 @@ def finalise(
         for path, data in _described(description, tuple(said.values())).items():
             put(building, path, data)
         manifest = _manifest(building, description)
-        _require_statements(statements, manifest, members)
+        _require_statements(statements, manifest, plan, members)
         put(building, layout.MANIFEST, manifest.canonical())
         sums = {entry.path: entry.sha256 for entry in manifest.files} | {layout.MANIFEST: manifest.digest()}
         put(building, layout.SHA256SUMS, layout.sha256sums(sums))
@@ -320,9 +320,11 @@ def _manifest(building: Path, description: Description) -> ReleaseManifest:
     )
 
 
-def _require_statements(statements: Mapping[str, Envelope], manifest: ReleaseManifest, roster: Roster) -> None:
+def _require_statements(
+    statements: Mapping[str, Envelope], manifest: ReleaseManifest, plan: StudyPlan, roster: Roster
+) -> None:
     said = tuple(
         statement_of(layout.attestation_path(hospital), envelope.to_bytes(), manifest, roster)
         for hospital, envelope in statements.items()
     )
-    require_passes(said, roster)
+    require_passes(said, plan, roster)

@@ -76,6 +76,19 @@ class Envelope(BaseModel):
             )
         return payload
 
+    def require_plain(self, key: PublicKey) -> None:
+        """Refuse what a signature does not cover: a second signature, another key's hint, base64 with stray bits.
+
+        What is kept, passed on or published is checked so; its size is then that of its payload.
+
+        Raises:
+            VerificationError: cause ``envelope``.
+        """
+        texts = [self.payload, *(signature.sig for signature in self.signatures)]
+        plain = all(base64.b64encode(base64.b64decode(text)).decode() == text for text in texts)
+        if not plain or [signature.keyid for signature in self.signatures] != [key.hex]:
+            raise VerificationError("envelope", "an envelope holds more than the one signature expected")
+
     @classmethod
     def from_bytes(cls, data: bytes) -> Self:
         """Parse an envelope; nothing of it is trusted before ``verify``.

@@ -20,7 +20,6 @@ from sonoshare_shared.protocol.documents.base import Document, HexDigest, Identi
 from sonoshare_shared.protocol.documents.release import LOG_HEAD_PAYLOAD_TYPE, LogHead
 from sonoshare_shared.protocol.envelope import Envelope
 from sonoshare_shared.protocol.keys import PublicKey, SigningKey
-from sonoshare_shared.protocol.release.statements import require_plain_envelope
 from sonoshare_shared.protocol.signed import Signed
 from sonoshare_shared.protocol.translog import TransparencyLog
 
@@ -125,7 +124,7 @@ def require_logged(proof: LogProof, release: str, manifest_digest: str, coordina
 
 
 def require_not_revoked(
-    fresh: LogView | Envelope, then: LogHead, proof: LogProof, manifest_digest: str, coordinator: PublicKey
+    fresh: LogView | Envelope, then: LogHead, manifest_digest: str, coordinator: PublicKey
 ) -> datetime:
     """Check a fresh log against the release's own proof, and that it holds no revocation.
 
@@ -134,7 +133,6 @@ def require_not_revoked(
     Args:
         fresh: a whole log, or a signed head alone.
         then: the verified head of the release's own proof.
-        proof: that proof.
         manifest_digest: digest of the release's manifest.
         coordinator: key that signs heads.
 
@@ -160,7 +158,8 @@ def require_not_revoked(
         raise VerificationError("log-proof", "the log's entries are not those that its head signs")
     if merkle.root(leaves[: then.size]).hex() != then.root:
         raise VerificationError("log-proof", "the log was forked: it is not an extension of the one the release is in")
-    _require_no_revocation(leaves[proof.index + 1 :], manifest_digest)
+    # All of it: a release that is logged again after its revocation would else be proved behind it.
+    _require_no_revocation(leaves, manifest_digest)
     return head.time
 
 
@@ -179,7 +178,7 @@ def _require_no_revocation(entries: list[bytes], manifest_digest: str) -> None:
 def _head(envelope: Envelope, coordinator: PublicKey) -> LogHead:
     try:
         head = Signed.opened(LogHead, envelope, coordinator, LOG_HEAD_PAYLOAD_TYPE).document
-        require_plain_envelope(envelope, coordinator.hex)
+        envelope.require_plain(coordinator)
     except NewerVersionError as error:
         raise VerificationError.because("log-proof", error, "the log's head: ") from error
     except IntegrityError as error:

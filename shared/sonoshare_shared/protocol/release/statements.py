@@ -3,9 +3,8 @@
 Bytes in, verified values out; no files are touched here. Rules R8 to R12 of ``release.verify``.
 """
 
-import base64
-
 from sonoshare_shared.errors import IntegrityError, VerificationError
+from sonoshare_shared.protocol.documents.plan import StudyPlan
 from sonoshare_shared.protocol.documents.release import MANIFEST_PAYLOAD_TYPE, ReleaseManifest
 from sonoshare_shared.protocol.documents.roster import HospitalEntry, Roster
 from sonoshare_shared.protocol.documents.statement import STATEMENT_PAYLOAD_TYPE, AuditStatement
@@ -56,8 +55,8 @@ def statement_of(path: str, data: bytes, manifest: ReleaseManifest, roster: Rost
     return statement
 
 
-def require_passes(statements: tuple[AuditStatement, ...], roster: Roster) -> None:
-    """Every hospital says PASS and none says anything else (rules R9 and R10).
+def require_passes(statements: tuple[AuditStatement, ...], plan: StudyPlan, roster: Roster) -> None:
+    """Every hospital of roster and study says PASS and none says anything else (rules R9 and R10).
 
     Raises:
         VerificationError: cause ``verdict`` or ``quorum``.
@@ -70,7 +69,8 @@ def require_passes(statements: tuple[AuditStatement, ...], roster: Roster) -> No
                 remedy="do not use this release",
             )
     passed = {statement.predicate.hospital for statement in statements}
-    if missing := [hospital.id for hospital in roster.hospitals if hospital.id not in passed]:
+    wanted = {hospital.id for hospital in roster.hospitals} | set(plan.cohorts)
+    if missing := sorted(wanted - passed):
         raise VerificationError("quorum", f"{missing[0]} has not passed the release")
 
 
@@ -103,18 +103,6 @@ def require_manifest_signature(data: bytes, manifest: bytes, hospital: HospitalE
     envelope = Envelope.from_bytes(data)
     if envelope.verify(hospital.key, MANIFEST_PAYLOAD_TYPE) != manifest:
         raise VerificationError("signature", f"{hospital.id} signed another manifest")
-    require_plain_envelope(envelope, hospital.identity_key)
+    envelope.require_plain(hospital.key)
     if envelope.to_bytes() != data:
         raise VerificationError("envelope", f"the signature of {hospital.id} is not written as envelopes are")
-
-
-def require_plain_envelope(envelope: Envelope, key: str) -> None:
-    """Refuse an envelope with a second signature, another key's hint, or base64 with stray bits.
-
-    Raises:
-        VerificationError: cause ``envelope``.
-    """
-    texts = [envelope.payload, *(signature.sig for signature in envelope.signatures)]
-    plain = all(base64.b64encode(base64.b64decode(text)).decode() == text for text in texts)
-    if not plain or [signature.keyid for signature in envelope.signatures] != [key]:
-        raise VerificationError("envelope", "an envelope holds more than the one signature expected")

@@ -23,7 +23,8 @@ What was said
       manifest's adapter where it names one.
       ``payload-type`` ``envelope`` ``signature`` ``statement``
   R9  No hospital says FAIL or INCONCLUSIVE. ``verdict``
-  R10 Every hospital of the release's roster says PASS. ``quorum``
+  R10 Every hospital of the release's roster says PASS, and every hospital of its study is in that roster: an old
+      roster lets nobody out. ``quorum``
   R11 The manifest promises no less epsilon and delta than any hospital has signed that it spent. ``privacy``
   R12 Every hospital of the release's roster has signed the exact bytes of the manifest. ``quorum`` ``payload-type``
       ``envelope`` ``signature``
@@ -32,7 +33,7 @@ What was said
 
 The log
   R13 The manifest is in the transparency log, under a head signed by the coordinator. ``log-proof``
-  R14 A fresh log, when one is given, extends that log and holds no revocation of the release.
+  R14 A fresh log, when one is given, extends that log and holds no revocation of the release, wherever it stands.
       ``log-proof`` ``revoked``
 
 A document that only a newer version of SonoShare understands is refused, whatever it is: ``version``
@@ -157,7 +158,7 @@ def verify_release(
     attested = [entry.path for entry in manifest.files if entry.path.startswith(f"{layout.ATTESTATIONS}/")]
     envelopes = {path: read_regular(folder, path, MAX_DOCUMENT_BYTES) for path in attested}
     statements = {path: statement_of(path, data, manifest, governing) for path, data in envelopes.items()}
-    require_passes(tuple(statements.values()), governing)
+    require_passes(tuple(statements.values()), plan, governing)
     require_promise(manifest, tuple(statements.values()), governing)
     if plan.audit.veto is not None:
         vetoed = vetoed_images(candidate, plan.audit.veto, tuple(statements.values()))
@@ -308,4 +309,4 @@ def _require_log(
         raise VerificationError("roster-expired", "the release was logged after its roster had expired")
     if log is None:
         return head, None
-    return head, require_not_revoked(log, head, proof, entry[1], PublicKey.from_hex(trusted.coordinator_key))
+    return head, require_not_revoked(log, head, entry[1], PublicKey.from_hex(trusted.coordinator_key))
