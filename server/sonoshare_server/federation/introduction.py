@@ -18,6 +18,8 @@ from sonoshare_shared.protocol.log_index import LogIndex
 from sonoshare_shared.protocol.views import SeenView, result_digest, verified_view
 
 KEYS_DEADLINE_SECONDS: Final = 60.0
+MOST_OF_A_REFUSAL: Final = 2000
+"""Characters of a refusal that are kept: events hold what hospitals say."""
 PASSES: Final = 2
 """Once to learn everybody's challenge, once to have it answered."""
 
@@ -90,7 +92,8 @@ def unrefused(answer: Answer | Refusal, hospital: str) -> Answer:
         FederationError: the hospital refused.
     """
     if isinstance(answer, Refusal):
-        raise FederationError(f"{hospital} refused: {answer.message}", remedy=answer.remedy)
+        said, remedy = answer.message[:MOST_OF_A_REFUSAL], answer.remedy[:MOST_OF_A_REFUSAL]
+        raise FederationError(f"{hospital} refused: {said}", remedy=remedy)
     return answer
 
 

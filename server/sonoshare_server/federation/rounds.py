@@ -108,6 +108,8 @@ def verified_update(hospital: str, answer: Answer, *, roster: Roster, start: Rou
     expected = (hospital, start.study, start.number, start.digest, sha256_hex(answer.payload))
     if (reply.hospital, reply.study, reply.round, reply.adapter_digest, reply.update_digest) != expected:
         raise IntegrityError(f"{hospital} answered for another round or study", remedy="a replayed update is refused")
+    if len(reply.losses) != start.steps:
+        raise IntegrityError(f"{hospital} tells {len(reply.losses)} losses of {start.steps} steps")
     return Update(reply, check_update(answer.payload, adapter, start.optimiser, start.steps))
 
 

@@ -114,13 +114,15 @@ def verified_statement(hospital: str, envelope: Envelope, roster: Roster, candid
 
 
 def verified_signature(hospital: str, envelope: Envelope, roster: Roster, manifest: bytes) -> Envelope:
-    """Check a hospital's signature over a manifest.
+    """Check a hospital's signature over a manifest; one that a release could not hold is asked for again.
 
     Raises:
-        IntegrityError: it is not this hospital's, or over another manifest.
+        IntegrityError: it is not this hospital's, over another manifest, or beside another signature.
     """
-    if envelope.verify(identity_key(roster, hospital), MANIFEST_PAYLOAD_TYPE) != manifest:
+    key = identity_key(roster, hospital)
+    if envelope.verify(key, MANIFEST_PAYLOAD_TYPE) != manifest:
         raise IntegrityError(f"{hospital} signed another manifest")
+    envelope.require_plain(key)
     return envelope
 
 

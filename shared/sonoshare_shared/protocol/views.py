@@ -63,7 +63,9 @@ def result_digest(envelope: Envelope) -> str:
 
 
 def verified_view(envelope: Envelope, hospital: str, roster: Roster) -> SeenView:
-    """Check a view of a hospital of the roster.
+    """Check a view of a hospital of the roster, and that its envelopes hold nothing but what was signed.
+
+    Views are kept and passed on, and ledger heads logged: nothing in them may have a length of its sender's choice.
 
     Raises:
         IntegrityError: it is not this hospital's, or what is in it was not signed by whom it should be.
@@ -76,5 +78,14 @@ def verified_view(envelope: Envelope, hospital: str, roster: Roster) -> SeenView
     named = {(view.hospital, view.identity_key), (ledger.hospital, ledger.identity_key)}
     if named != {(hospital, entry.key.hex)}:
         raise IntegrityError(f"the view of {hospital} speaks for another hospital")
-    coordinator = PublicKey.from_hex(roster.coordinator_key)
-    return SeenView(envelope, view, ledger, None if view.log is None else verified_head(view.log, coordinator))
+    envelope.require_plain(entry.key)
+    view.ledger.require_plain(entry.key)
+    return SeenView(envelope, view, ledger, _seen_head(view, PublicKey.from_hex(roster.coordinator_key)))
+
+
+def _seen_head(view: HospitalView, coordinator: PublicKey) -> LogHead | None:
+    if view.log is None:
+        return None
+    head = verified_head(view.log, coordinator)
+    view.log.require_plain(coordinator)
+    return head
