@@ -6,20 +6,28 @@ from typing import Any
 import pytest
 from tests.deploy.hostile import Hostile, reply_of
 from tests.deploy.in_process import World, copied
+from tests.shared.consortium import NOW, Consortium, make_plan
 
 from sonoshare_client.agent import node as agent_node
 from sonoshare_client.agent.service import WITHHELD, Agent
+from sonoshare_client.agent.signing import sign_manifest
 from sonoshare_client.agent.training import PatientDraws
+from sonoshare_client.agent.witnessing import signed_view
 from sonoshare_client.node.policy import FederationRules
 from sonoshare_client.node.policy_file import policy_text
 from sonoshare_client.vault.dataset import TrainingSet
 from sonoshare_client.vault.store import Vault
 from sonoshare_privacy.budget import ChargeRequest
-from sonoshare_shared.errors import LedgerError
-from sonoshare_shared.protocol.documents.charge import PureDP
+from sonoshare_privacy.ledger import Ledger
+from sonoshare_shared.errors import LedgerError, RefusedError
+from sonoshare_shared.protocol.documents import FileEntry, HospitalBudget, PrivacyStatement, ReleaseManifest
+from sonoshare_shared.protocol.documents.charge import PureDP, SignedCharge
 from sonoshare_shared.protocol.documents.exchange import KeysRequest, decode_frame, encode_frame
 from sonoshare_shared.protocol.documents.plan import StudyPlan
+from sonoshare_shared.protocol.documents.release import MANIFEST_PAYLOAD_TYPE
 from sonoshare_shared.protocol.envelope import Envelope
+from sonoshare_shared.protocol.release.candidate import Candidate
+from sonoshare_shared.protocol.views import verified_view
 
 NORTH = "north"
 
@@ -194,3 +202,65 @@ def test_a_refusal_after_the_charge_leaves_at_a_slot_and_one_before_it_at_once(
     assert slotted.now() == 0.0
     assert hostile.agent.answer(hostile.train(plan(world, "s2"), world.study.adapter())) == WITHHELD
     assert slotted.now() == 60.0
+
+
+def test_a_charge_of_another_process_is_in_a_signed_ledger_head_whole_or_not_at_all(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An audit at the hospital charges while the agent signs what it has seen: no two ledgers of one length."""
+    node, entries = world.nodes[NORTH], Ledger.entries
+
+    def overtaken(ledger: Ledger) -> tuple[SignedCharge, ...]:
+        found = entries(ledger)
+        ledger.reserve(ChargeRequest("elsewhere", "an audit of a folder", (PureDP(0.1),), 3e-3, 30))
+        return found
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Ledger, "entries", overtaken)
+        view = verified_view(signed_view(node), NORTH, world.home.roster)
+    assert node.ledger.entries()[view.ledger.entries - 1].charge.digest() == view.ledger.head
+
+
+def manifest_of(candidate: Candidate, **budgets: float) -> ReleaseManifest:
+    """A manifest over all images of a candidate that promises each hospital its own epsilon."""
+    hospitals = tuple(HospitalBudget(hospital=name, epsilon=spent, delta=3e-3) for name, spent in budgets.items())
+    return ReleaseManifest(
+        release=candidate.release,
+        study=candidate.study,
+        task="diagnosis",
+        sequence=1,
+        created=NOW,
+        files=tuple(FileEntry(path=path, sha256=digest, size=1) for path, digest in candidate.files().items()),
+        counts={"benign": 6, "malignant": 6},
+        candidate_digest=candidate.digest(),
+        model_digest=candidate.model_digest,
+        plan_digest=candidate.plan_digest,
+        privacy=PrivacyStatement(epsilon=max(budgets.values()), delta=3e-3, hospitals=hospitals),
+        licence="CC0-1.0",
+        duo=(),
+    )
+
+
+def test_a_hospital_signs_a_promise_about_every_hospital_of_its_study_and_never_less_overall(
+    world: World, tmp_path: Path
+) -> None:
+    node = world.nodes[NORTH]
+    consortium = Consortium(tmp_path, plan=make_plan().model_copy(update={"cohorts": {"north": 30, "south": 30}}))
+    consortium.keys = {NORTH: node.key}
+    candidate = consortium.candidate()
+    digest, state = candidate.digest(), node.home.state
+    for path, data in (
+        (node.home.statement_path(digest), consortium.attest(NORTH, candidate, spent_delta=3e-3).to_bytes()),
+        (state.candidate_path(digest), candidate.canonical()),
+        (state.audited_plan_path(digest), consortium.plan.canonical()),
+    ):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+    good = manifest_of(candidate, north=7.0, south=9.0)
+    less = good.privacy.model_copy(update={"epsilon": 0.1})
+    with pytest.raises(RefusedError, match="not about the hospitals of its study"):
+        sign_manifest(node, manifest_of(candidate, north=7.0).canonical(), ())
+    for wrong in (good.model_copy(update={"privacy": less}), manifest_of(candidate, north=6.0, south=9.0)):
+        with pytest.raises(RefusedError, match="more privacy than they have"):
+            sign_manifest(node, wrong.canonical(), ())
+    assert sign_manifest(node, good.canonical(), ()).verify(node.key.public, MANIFEST_PAYLOAD_TYPE) == good.canonical()

@@ -84,11 +84,13 @@ def signed_view(node: Node, result: Envelope | None = None) -> Envelope:
         result: what the view goes with; None with an introduction.
     """
     key = node.key
+    # One reading: a charge of another process between two would make this a head that no ledger ever had.
+    entries = node.ledger.entries()
     ledger = LedgerHead(
         hospital=node.hospital,
         identity_key=key.public.hex,
-        entries=len(node.ledger.entries()),
-        head=node.ledger.head(),
+        entries=len(entries),
+        head=entries[-1].charge.digest(),
     )
     view = HospitalView(
         hospital=node.hospital,
