@@ -76,6 +76,15 @@ def test_a_roster_is_pinned_by_its_root_and_never_goes_back(tmp_path: Path) -> N
     assert witness.pinned_roster(tmp_path).version == 3
 
 
+def test_two_rosters_of_one_version_are_not_both_pinned(tmp_path: Path) -> None:
+    root = SigningKey.generate()
+    first = roster(root, 2)
+    witness.enrol(tmp_path, first, root.public)
+    witness.enrol(tmp_path, first, root.public)
+    with pytest.raises(RefusedError, match="another roster of version 2"):
+        witness.enrol(tmp_path, roster(root, 2), root.public)
+
+
 def test_case_57_a_key_that_stands_twice_is_refused() -> None:
     root, key = SigningKey.generate(), SigningKey.generate().public.hex
     twice = tuple(HospitalEntry(id=name, identity_key=key, node_key=f"ssh {name}") for name in ("a", "b"))

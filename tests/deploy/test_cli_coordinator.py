@@ -279,6 +279,12 @@ def test_a_torn_or_foreign_file_is_one_line_with_a_remedy(
     assert line.endswith(")")  # the remedy
 
 
+def test_no_hospital_is_called_coordinator(home: Path) -> None:
+    """Evidence and revocations name the coordinator so."""
+    with pytest.raises(InputError, match="names the coordinator"):
+        admit(home, "coordinator")
+
+
 def test_a_release_that_is_not_published_cannot_be_taken_off_the_list(home: Path) -> None:
     run = sonoshare("coordinator", "release", "unpublish", "--home", home, "--name", "r1")
     assert run.errors == ["error: r1 is not published (list what is: sonoshare releases)"]

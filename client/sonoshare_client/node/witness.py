@@ -23,13 +23,18 @@ def enrol(folder: Path, roster: Envelope, root_key: PublicKey) -> Roster:
 
     Raises:
         VerificationError: the roster is not signed by this root key.
-        RefusedError: the roster is older than, or of another root than, the one pinned before.
+        RefusedError: the roster is older than the one pinned before, of another root, or another of its version.
     """
     checked = _checked_roster(roster, root_key)
     if StatePaths(folder).roster_path.exists():
         before = pinned_roster(folder)
         if before.root_key != checked.root_key or checked.version < before.version:
             raise RefusedError("an older or foreign roster is not accepted", remedy="ask the consortium's root")
+        if checked.version == before.version and checked.canonical() != before.canonical():
+            raise RefusedError(
+                f"this is another roster of version {before.version} than the one enrolled before",
+                remedy="compare it with the other hospitals, and ask the consortium's root for one of a higher version",
+            )
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     # The roster last: until it is there, the hospital can be enrolled anew.
     write_atomically(StatePaths(folder).root_key_path, f"{root_key.hex}\n".encode())

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Final, Protocol
 
+from sonoshare_server.catalogue.publishing import COORDINATOR
 from sonoshare_server.consortium.members import Consortium, read_members, write_members
 from sonoshare_server.federation.control import node_key_bytes
 from sonoshare_server.home import CoordinatorHome
@@ -44,9 +45,11 @@ def admit(home: CoordinatorHome, hospital: Identifier, identity_key: str, node_k
         node_key: its courier's public key, one line of OpenSSH text.
 
     Raises:
-        InputError: a key is unusable or another hospital's, or the id is taken by another key.
+        InputError: a key is unusable or another hospital's, or the id is taken: by another key, or by the coordinator.
     """
     members = read_members(home)
+    if hospital == COORDINATOR:
+        raise InputError(f"{hospital} names the coordinator in evidence and revocations", remedy="choose another id")
     PublicKey.from_hex(identity_key)
     node_key_bytes(node_key)
     with values_given("the hospital"):
