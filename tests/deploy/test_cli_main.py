@@ -8,7 +8,8 @@ from subprocess import CompletedProcess
 import pytest
 from tests.deploy.command import sonoshare
 
-from sonoshare_deploy.cli.main import EXTRAS, NOUNS
+from sonoshare_deploy.cli.main import EXTRAS, NOUNS, main
+from sonoshare_shared.errors import RefusedError
 
 
 def without(package: str, *arguments: str) -> CompletedProcess[str]:
@@ -44,6 +45,18 @@ def test_a_missing_extra_is_named_in_one_line(package: str, arguments: list[str]
 def test_a_researcher_s_commands_need_neither_numpy_nor_torch(noun: str) -> None:
     for package in ("numpy", "torch"):
         assert without(package, noun, "--help").returncode == 0
+
+
+def test_what_a_peer_has_said_cannot_write_to_the_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refusing(**_options: object) -> None:
+        raise RefusedError("north says FAIL (\x1b[2J\r\nverified r1)", remedy="see its reasons")
+
+    monkeypatch.setattr("sonoshare_deploy.cli.main.cli", refusing)
+    with pytest.raises(SystemExit):
+        main()
+    assert capsys.readouterr().err == "error: north says FAIL (?[2J??verified r1) (see its reasons)\n"
 
 
 @pytest.mark.parametrize("place", ["none/plan.png", "file/plan.png", "folder.png"])

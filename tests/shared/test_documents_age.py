@@ -15,6 +15,7 @@ import pytest
 from tests.deploy.command import sonoshare
 from tests.shared.consortium import NOW, RELEASE, Consortium, figures, make_plan
 
+from sonoshare_deploy.cli.verify import check
 from sonoshare_shared.errors import IntegrityError, NewerVersionError, VerificationError
 from sonoshare_shared.protocol import translog
 from sonoshare_shared.protocol.canonical import canonical_bytes, sha256_file, sha256_hex
@@ -279,3 +280,13 @@ def test_public_documents_say_the_day(consortium: Consortium) -> None:
         signed.add((head.data, envelope.payload))
     assert len(signed) == 1
     assert public_day(datetime(2026, 1, 2, 0, 30, tzinfo=UTC).astimezone()).isoformat() == "2026-01-02T00:00:00+00:00"
+
+
+def test_a_log_of_tomorrow_is_said_to_be_one(consortium: Consortium, tmp_path: Path) -> None:
+    folder = consortium.release()
+    (tmp_path / "roster.dsse.json").write_bytes(consortium.signed_roster().to_bytes())
+    newer = json.loads(evidence.view(consortium.log()).canonical()) | {"schema": "sonoshare/log/v2"}
+    (tmp_path / "log.json").write_bytes(canonical_bytes(newer))
+    with pytest.raises(VerificationError, match="newer version") as found:
+        check(folder, tmp_path / "roster.dsse.json", log_head=tmp_path / "log.json", root=None)
+    assert found.value.cause == "version"

@@ -93,7 +93,7 @@ def main() -> None:
         sys.exit(error.exit_code)
     except SonoShareError as error:
         cause = f"{error.cause}: " if isinstance(error, VerificationError) else ""
-        click.echo(f"error: {cause}{error}", err=True)
+        click.echo(f"error: {cause}{_printable(str(error))}", err=True)
         sys.exit(1)
     except OSError as error:
         # Every command that writes keeps what it finished: a full disk and a path that is none need no traceback.
@@ -116,6 +116,11 @@ def main() -> None:
         click.echo("interrupted", err=True)
         sys.exit(INTERRUPTED)
     sys.exit(status if isinstance(status, int) else 0)
+
+
+def _printable(text: str) -> str:
+    """An error may quote what a peer has said: nothing of it may steer a terminal, or look like a second line."""
+    return "".join(character if character.isprintable() else "?" for character in text)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import click
 from rich.console import Console
 
 from sonoshare_deploy.cli.output import emit, json_option
-from sonoshare_shared.errors import IntegrityError, VerificationError
+from sonoshare_shared.errors import IntegrityError, NewerVersionError, VerificationError
 
 if TYPE_CHECKING:
     from sonoshare_shared.protocol.documents.charge import LedgerExport
@@ -207,6 +207,8 @@ def _read_log(path: Path) -> "LogView | Envelope":
         raise VerificationError("log-proof", f"cannot read {path.name}") from error
     try:
         return LogView.from_bytes(data)
+    except NewerVersionError as error:
+        raise VerificationError.because("log-proof", error) from error
     except IntegrityError:
         pass
     try:

@@ -54,16 +54,16 @@ def unpublish_release(home: CoordinatorHome, release: str) -> None:
 
 
 def revoke_release(home: CoordinatorHome, release: str, reason: str) -> None:
-    """Revoke a release as the coordinator: in the log first, then in the catalogue.
+    """Revoke a release as the coordinator, published or taken off the list: in the log first, then in the catalogue.
 
     Raises:
         InputError: there is no such release.
     """
     settings = catalogue_settings(home)
     releases = open_storage(settings).releases
-    stored = releases.releases().get(release)
+    stored = releases.find(release)
     if stored is None:
-        raise InputError(f"{release} is not published", remedy="list what is: sonoshare releases")
+        raise InputError(f"{release} was never published", remedy="list what was: sonoshare releases")
     revocation = Revocation(
         release=release,
         manifest_digest=stored.manifest_digest,
