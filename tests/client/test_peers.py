@@ -8,7 +8,7 @@ import pytest
 from tests.log_parts import STUDY, Keys, lines
 
 from sonoshare_client.node.log_copy import LogCopy
-from sonoshare_client.node.peers import Asker, require_peers
+from sonoshare_client.node.peers import Asker, require_peers, views_needed
 from sonoshare_shared.errors import MisconductError, RefusedError, WitnessError
 from sonoshare_shared.protocol.keys import SigningKey
 from sonoshare_shared.protocol.log_index import plan_entry
@@ -51,6 +51,26 @@ def test_no_views_or_too_few_are_not_enough(asker: Asker, keys: Keys) -> None:
     with pytest.raises(WitnessError, match="1 of 2"):
         require(asker, {"b": good(keys)}, needed=2)
     require(asker, {}, needed=0)
+
+
+def test_a_consortium_that_is_split_in_halves_does_not_go_on(tmp_path: Path) -> None:
+    """Four honest hospitals, two logs: each pair would have seen its own from both of its members."""
+    keys = Keys(hospitals={name: SigningKey.generate() for name in "abcd"})
+    log = LogCopy.open(tmp_path)
+    log.extend(keys.part(STUDY), keys.coordinator.public)
+    asker = Asker("a", CHALLENGE, keys.roster, log)
+    with pytest.raises(WitnessError, match="1 of 2"):
+        require(asker, {"b": good(keys)})
+    require(asker, {"b": good(keys), "c": good(keys, "c")})
+
+
+@pytest.mark.parametrize("hospitals", range(1, 12))
+def test_two_groups_that_act_have_a_hospital_in_common(hospitals: int) -> None:
+    group = 1 + views_needed(1, hospitals)
+    assert hospitals < 2 * group <= 2 * hospitals
+    # No more than that: one of three, or of four and five, may be away.
+    assert 2 * (group - 1) <= hospitals
+    assert [views_needed(0, hospitals), views_needed(99, hospitals)] == [0, hospitals - 1]
 
 
 def test_a_hospital_alone_in_its_consortium_needs_nobody(tmp_path: Path, keys: Keys) -> None:

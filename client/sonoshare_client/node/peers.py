@@ -11,8 +11,11 @@ So a view that counts says: another hospital holds *this very log* up to there, 
 What does not count is passed over, for a roster may be older than the coordinator's, or a hospital away; what proves
 misconduct, or says that the other hospital holds such evidence, stops everything.
 
-Not promised: that the hospitals that count are honest. With as many as ``policy.toml`` asks for, at least one of
-them must be.
+At least half of the consortium, this hospital among it, must hold the log and one hospital more: two groups that act
+on two logs would share a hospital, which holds one. With fewer, a server could split four hospitals two by two, and
+neither pair would ever notice.
+
+Not promised: that the hospitals that count are honest. One that two groups share can lie to both.
 """
 
 from collections.abc import Mapping
@@ -49,7 +52,7 @@ def require_peers(asker: Asker, views: Mapping[str, Envelope], *, needed: int, r
     Args:
         asker: this hospital.
         views: what the coordinator passed on, by hospital.
-        needed: how many must count; never more than there are other hospitals in the roster.
+        needed: how many the hospital's policy asks for; see `views_needed`.
         reach: index of the log entry that each must hold.
 
     Raises:
@@ -66,13 +69,23 @@ def require_peers(asker: Asker, views: Mapping[str, Envelope], *, needed: int, r
             raise
         except (IntegrityError, WitnessError) as error:
             reasons.append(error.message)
-    needed = min(needed, len(asker.roster.hospitals) - 1)
+    needed = views_needed(needed, len(asker.roster.hospitals))
     if counted < needed:
         said = "; ".join(reasons) or "no view of another hospital was sent"
         raise WitnessError(
             f"{counted} of {needed} other hospitals are known to hold the same log ({said})",
             remedy="ask for this hospital's keys and then the others', with the challenge in its view",
         )
+
+
+def views_needed(peers: int, hospitals: int) -> int:
+    """How many other hospitals must count, so that any two groups that act have a hospital in common.
+
+    Args:
+        peers: the least that the policy asks for; 0 asks for none.
+        hospitals: of the consortium, this one among them.
+    """
+    return min(max(peers, hospitals // 2), hospitals - 1) if peers else 0
 
 
 def _require_counts(asker: Asker, hospital: str, envelope: Envelope, reach: int) -> None:

@@ -132,8 +132,9 @@ class FederationRules(_Rules):
     """How the hospital takes part in exchanges, and when it answers.
 
     Attributes:
-        peers: other hospitals of the roster that must be known to hold the same log before anything is charged; all
-            others, where there are fewer. 0 rests on this hospital's own memory alone.
+        peers: other hospitals of the roster that must be known to hold the same log before anything is charged: at
+            least so many, and at least half of the roster's number; all others, where there are fewer. 0 rests on this
+            hospital's own memory alone.
         reply_slot_seconds: the time from a request to a reply that was charged is this, or this doubled as often
             as it takes, so that it tells nothing finer of how long the work took; 0 answers at once.
     """

@@ -62,7 +62,7 @@ _COMMENTS: Final[dict[str, tuple[str, dict[str, str]]]] = {
     "federation": (
         "What must be known of the others before anything is charged (docs/witness.md), and when answers leave.",
         {
-            "peers": "Other hospitals that must be known to hold the same log; all of them, if there are fewer.",
+            "peers": "Least other hospitals that must be known to hold the same log; half of all in any case. 0: none.",
             "reply_slot_seconds": "Charged replies leave after this, or twice or four times ... as long.",
         },
     ),
