@@ -251,6 +251,28 @@ def test_case_58_statement_about_something_else(consortium: Consortium, name: st
     assert cause_of(lambda: check(consortium, folder)) == cause
 
 
+REPORT_FAULTS: dict[str, Callable[[dict[str, Any]], None]] = {
+    "less epsilon overall": lambda report: report.update(epsilon=0.1),
+    "less epsilon of a hospital": lambda report: report["hospitals"][1].update(epsilon=0.1),
+    "a better figure": lambda report: report["hospitals"][0]["figures"]["membership"].update(auc=0.5),
+    "a hospital left out": lambda report: report["hospitals"].pop(),
+    "more noise": lambda report: report["mechanism"].update(noise_multiplier=9.0),
+    "no report": lambda report: report.clear(),
+}
+
+
+@pytest.mark.parametrize("name", REPORT_FAULTS)
+def test_a_privacy_report_that_says_else_than_the_signed_statements_is_refused(
+    consortium: Consortium, name: str
+) -> None:
+    """All hospitals sign a manifest that lists it: they see its digest alone."""
+    folder = consortium.release()
+    report = json.loads((folder / layout.PRIVACY_JSON).read_bytes())
+    REPORT_FAULTS[name](report)
+    replace_file(consortium, folder, layout.PRIVACY_JSON, json.dumps(report).encode())
+    assert cause_of(lambda: check(consortium, folder)) == "privacy"
+
+
 def test_case_58_verdict_for_another_candidate(consortium: Consortium) -> None:
     folder = consortium.release()
     other = consortium.candidate("breast-2026-2")

@@ -17,12 +17,11 @@ from sonoshare_server.release.facts import Measurement
 from sonoshare_shared.protocol.documents import AuditStatement, Document
 from sonoshare_shared.protocol.documents.reports import (
     PrivacyReport,
-    ReportedHospital,
-    ReportedImages,
     UtilityFigure,
     UtilityReport,
 )
 from sonoshare_shared.protocol.release import layout
+from sonoshare_shared.protocol.release.report import privacy_report_of
 
 _EPSILON_SCALE: Final = 10.0
 POINTS: Final = ("auc", "rate", "value")
@@ -88,23 +87,9 @@ def datasheet(description: Description, said: tuple[AuditStatement, ...]) -> byt
 
 def privacy_figures(description: Description, said: tuple[AuditStatement, ...]) -> PrivacyReport:
     """What the statements and the plan say about patients."""
-    plan, privacy = description.plan, description.privacy
-    return PrivacyReport(
-        release=description.candidate.release,
-        study=plan.study,
-        neighbouring=privacy.neighbouring,
-        epsilon=privacy.epsilon,
-        delta=privacy.delta,
-        mechanism=plan.mechanism,
-        steps=plan.steps,
-        audit=plan.audit,
-        calibration=plan.calibration,
-        images=ReportedImages(
-            audited=len(description.candidate.images), vetoed=description.vetoed, released=len(description.kept)
-        ),
-        hospitals=tuple(_hospital(statement) for statement in sorted(said, key=lambda s: s.predicate.hospital)),
-        not_promised=NOT_PROMISED,
-    )
+    d = description
+    released = len(d.kept)
+    return privacy_report_of(d.candidate, d.plan, d.privacy, said, released=released, not_promised=NOT_PROMISED)
 
 
 def utility_figures(description: Description) -> UtilityReport:
@@ -187,25 +172,6 @@ def _bar(m: Measurement) -> Bar:
         high=m.interval[1] * scale if m.interval else None,
         reference=m.reference * scale if m.reference is not None else None,
         note=m.note,
-    )
-
-
-def _hospital(statement: AuditStatement) -> ReportedHospital:
-    said = statement.predicate
-    return ReportedHospital(
-        id=said.hospital,
-        verdict=said.verdict,
-        verdict_weights=said.verdict_weights,
-        reasons_weights=said.reasons_weights,
-        epsilon=said.spent_epsilon,
-        delta=said.spent_delta,
-        audit_epsilon=said.epsilon,
-        smallest_detectable_leak=said.smallest_detectable_leak,
-        reasons=said.reasons,
-        figures=said.figures,
-        policy_digest=said.policy_digest,
-        ledger_head=said.ledger_head,
-        time=said.time,
     )
 
 

@@ -26,6 +26,7 @@ What was said
   R10 Every hospital of the release's roster says PASS, and every hospital of its study is in that roster: an old
       roster lets nobody out. ``quorum``
   R11 The manifest promises no less epsilon and delta than any hospital has signed that it spent. ``privacy``
+  R16 ``privacy-report.json`` says what plan, manifest and statements say. ``privacy``
   R12 Every hospital of the release's roster has signed the exact bytes of the manifest. ``quorum`` ``payload-type``
       ``envelope`` ``signature``
   R15 Where the plan has a calibration, the release holds the ballot that the plan names, and the votes of every
@@ -62,6 +63,7 @@ from sonoshare_shared.protocol.release import layout
 from sonoshare_shared.protocol.release.candidate import Candidate, require_candidate_minus, require_from_candidate
 from sonoshare_shared.protocol.release.evidence import LogProof, LogView, require_logged, require_not_revoked
 from sonoshare_shared.protocol.release.paths import files_in, open_regular, read_regular, require_distinct_paths
+from sonoshare_shared.protocol.release.report import require_report
 from sonoshare_shared.protocol.release.statements import (
     require_manifest_signature,
     require_passes,
@@ -154,17 +156,7 @@ def verify_release(
         )
     governing = _governing_roster(folder, manifest, trusted)
     _require_no_extra(found, manifest, governing)
-    plan, candidate = _require_candidate_and_plan(folder, manifest, governing)
-    attested = [entry.path for entry in manifest.files if entry.path.startswith(f"{layout.ATTESTATIONS}/")]
-    envelopes = {path: read_regular(folder, path, MAX_DOCUMENT_BYTES) for path in attested}
-    statements = {path: statement_of(path, data, manifest, governing) for path, data in envelopes.items()}
-    require_passes(tuple(statements.values()), plan, governing)
-    require_promise(manifest, tuple(statements.values()), governing)
-    if plan.audit.veto is not None:
-        vetoed = vetoed_images(candidate, plan.audit.veto, tuple(statements.values()))
-        require_candidate_minus(manifest, candidate, manifest.candidate_digest, vetoed)
-    if plan.calibration is not None:
-        require_votes(_votes_in(folder, manifest), plan, governing)
+    _require_said(folder, manifest, governing)
     for hospital in governing.hospitals:
         path = layout.signature_path(hospital.id)
         if path not in found:
@@ -255,7 +247,27 @@ def _require_no_extra(found: Mapping[str, int], manifest: ReleaseManifest, roste
         )
 
 
-def _require_candidate_and_plan(folder: Path, manifest: ReleaseManifest, roster: Roster) -> tuple[StudyPlan, Candidate]:
+def _require_said(folder: Path, manifest: ReleaseManifest, governing: Roster) -> None:
+    """Rules R7 to R11, R15 and R16: what was audited, what the hospitals said of it, and what is said of that."""
+    plan, candidate, released = _require_candidate_and_plan(folder, manifest, governing)
+    attested = [entry.path for entry in manifest.files if entry.path.startswith(f"{layout.ATTESTATIONS}/")]
+    envelopes = {path: read_regular(folder, path, MAX_DOCUMENT_BYTES) for path in attested}
+    said = tuple(statement_of(path, data, manifest, governing) for path, data in envelopes.items())
+    require_passes(said, plan, governing)
+    require_promise(manifest, said, governing)
+    report = read_regular(folder, layout.PRIVACY_JSON, MAX_DOCUMENT_BYTES)
+    require_report(report, candidate, plan, manifest.privacy, said, released=released)
+    if plan.audit.veto is not None:
+        vetoed = vetoed_images(candidate, plan.audit.veto, said)
+        require_candidate_minus(manifest, candidate, manifest.candidate_digest, vetoed)
+    if plan.calibration is not None:
+        require_votes(_votes_in(folder, manifest), plan, governing)
+
+
+def _require_candidate_and_plan(
+    folder: Path, manifest: ReleaseManifest, roster: Roster
+) -> tuple[StudyPlan, Candidate, int]:
+    """Plan, candidate, and how many of its images are released."""
     plan_bytes = read_regular(folder, layout.PLAN, MAX_DOCUMENT_BYTES)
     candidate_bytes = read_regular(folder, layout.CANDIDATE, MAX_DOCUMENT_BYTES)
     try:
@@ -271,8 +283,8 @@ def _require_candidate_and_plan(folder: Path, manifest: ReleaseManifest, roster:
         candidate = Candidate.from_bytes(candidate_bytes)
     except IntegrityError as error:
         raise VerificationError.because("candidate", error) from error
-    require_from_candidate(manifest, candidate, candidate.digest())
-    return plan, candidate
+    kept = require_from_candidate(manifest, candidate, candidate.digest())
+    return plan, candidate, len(kept)
 
 
 def _votes_in(folder: Path, manifest: ReleaseManifest) -> VotesEvidence:

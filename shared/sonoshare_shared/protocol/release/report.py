@@ -1,0 +1,92 @@
+"""The privacy report repeats plan, promise and signed statements, and a release whose report says else is refused.
+
+Hospitals sign the report's digest with the manifest and do not see it; the catalogue and readers believe it. Rule R16
+of ``release.verify``. Not promised: what the pages and the datasheet say, which are the coordinator's words.
+"""
+
+from collections.abc import Sequence
+
+from sonoshare_shared.errors import IntegrityError, VerificationError
+from sonoshare_shared.protocol.documents.plan import StudyPlan
+from sonoshare_shared.protocol.documents.release import PrivacyStatement
+from sonoshare_shared.protocol.documents.reports import PrivacyReport, ReportedHospital, ReportedImages
+from sonoshare_shared.protocol.documents.statement import AuditStatement
+from sonoshare_shared.protocol.release.candidate import Candidate
+
+
+def privacy_report_of(
+    candidate: Candidate,
+    plan: StudyPlan,
+    promise: PrivacyStatement,
+    said: Sequence[AuditStatement],
+    *,
+    released: int,
+    not_promised: tuple[str, ...],
+) -> PrivacyReport:
+    """The report of a release.
+
+    Args:
+        candidate: what was audited.
+        plan: the study plan.
+        promise: the manifest's.
+        said: statements of all hospitals, in any order.
+        released: number of the candidate's images that are released.
+        not_promised: in words.
+    """
+    audited = len(candidate.images)
+    return PrivacyReport(
+        release=candidate.release,
+        study=plan.study,
+        neighbouring=promise.neighbouring,
+        epsilon=promise.epsilon,
+        delta=promise.delta,
+        mechanism=plan.mechanism,
+        steps=plan.steps,
+        audit=plan.audit,
+        calibration=plan.calibration,
+        images=ReportedImages(audited=audited, vetoed=audited - released, released=released),
+        hospitals=tuple(_hospital(statement) for statement in sorted(said, key=lambda s: s.predicate.hospital)),
+        not_promised=not_promised,
+    )
+
+
+def require_report(
+    data: bytes,
+    candidate: Candidate,
+    plan: StudyPlan,
+    promise: PrivacyStatement,
+    said: Sequence[AuditStatement],
+    *,
+    released: int,
+) -> None:
+    """Check the report in a release; arguments as `privacy_report_of`.
+
+    Raises:
+        VerificationError: cause ``privacy``.
+    """
+    try:
+        report = PrivacyReport.from_bytes(data)
+    except IntegrityError as error:
+        raise VerificationError.because("privacy", error) from error
+    due = privacy_report_of(candidate, plan, promise, said, released=released, not_promised=report.not_promised)
+    if report.model_dump(mode="json") != due.model_dump(mode="json"):
+        raise VerificationError("privacy", "the privacy report is not what the plan and the signed statements say")
+
+
+def _hospital(statement: AuditStatement) -> ReportedHospital:
+    said = statement.predicate
+    return ReportedHospital(
+        id=said.hospital,
+        verdict=said.verdict,
+        verdict_weights=said.verdict_weights,
+        reasons_weights=said.reasons_weights,
+        epsilon=said.spent_epsilon,
+        delta=said.spent_delta,
+        audit_epsilon=said.epsilon,
+        smallest_detectable_leak=said.smallest_detectable_leak,
+        reasons=said.reasons,
+        figures=said.figures,
+        policy_digest=said.policy_digest,
+        ledger_head=said.ledger_head,
+        time=said.time,
+    )
