@@ -1,5 +1,6 @@
 """What a hospital changes while its agent runs counts at once; and charged answers leave at public time slots."""
 
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from sonoshare_client.agent.service import WITHHELD, Agent
 from sonoshare_client.agent.signing import sign_manifest
 from sonoshare_client.agent.training import PatientDraws
 from sonoshare_client.agent.witnessing import signed_view
+from sonoshare_client.node import witness
 from sonoshare_client.node.policy import FederationRules
 from sonoshare_client.node.policy_file import policy_text
 from sonoshare_client.vault.dataset import TrainingSet
@@ -25,7 +27,9 @@ from sonoshare_shared.protocol.documents.charge import PureDP, SignedCharge
 from sonoshare_shared.protocol.documents.exchange import KeysRequest, decode_frame, encode_frame
 from sonoshare_shared.protocol.documents.plan import StudyPlan
 from sonoshare_shared.protocol.documents.release import MANIFEST_PAYLOAD_TYPE
+from sonoshare_shared.protocol.documents.roster import ROSTER_PAYLOAD_TYPE
 from sonoshare_shared.protocol.envelope import Envelope
+from sonoshare_shared.protocol.keys import SigningKey
 from sonoshare_shared.protocol.release.candidate import Candidate
 from sonoshare_shared.protocol.views import verified_view
 
@@ -264,3 +268,14 @@ def test_a_hospital_signs_a_promise_about_every_hospital_of_its_study_and_never_
         with pytest.raises(RefusedError, match="more privacy than they have"):
             sign_manifest(node, wrong.canonical(), ())
     assert sign_manifest(node, good.canonical(), ()).verify(node.key.public, MANIFEST_PAYLOAD_TYPE) == good.canonical()
+
+
+def test_nothing_is_signed_under_a_roster_that_has_expired(world: World, hostile: Hostile) -> None:
+    """Head and manifest name days of the server's choice."""
+    root = SigningKey.load(world.home.root_key_path)
+    changes = {"version": world.home.roster.version + 1, "expires": NOW - timedelta(days=9000)}
+    expired = world.home.roster.model_copy(update=changes).canonical()
+    witness.enrol(world.nodes[NORTH].home.state_path, Envelope.sign(ROSTER_PAYLOAD_TYPE, expired, root), root.public)
+    refusal = reply_of(hostile.agent.answer(hostile.sign(plan(world, "s"), b"{}"))).refusal
+    assert refusal is not None
+    assert "has expired" in refusal.message

@@ -34,7 +34,7 @@ from sonoshare_client.agent.slots import SystemTiming, Timing, wait_for_slot
 from sonoshare_client.agent.training import train_round
 from sonoshare_client.agent.witnessing import introduced, require_shown, signed_view
 from sonoshare_client.node.policy import FederationRules, check_plan
-from sonoshare_client.node.witness import checked_plan
+from sonoshare_client.node.witness import checked_plan, require_current
 from sonoshare_shared.errors import IntegrityError, PolicyError, SonoShareError
 from sonoshare_shared.protocol.canonical import sha256_hex
 from sonoshare_shared.protocol.documents import ReleaseManifest, StudyPlan
@@ -163,6 +163,7 @@ class Agent:
         return self._once(slot, identity, lambda: audit_candidate(self._node, plan, request, payload, now))
 
     def _sign(self, request: SignRequest, manifest: bytes) -> bytes:
+        require_current(self._node.roster())
         if sha256_hex(manifest) != request.manifest_digest:
             raise IntegrityError("the manifest is not the one that was announced", remedy="send it again")
         said = ReleaseManifest.from_bytes(manifest)

@@ -94,7 +94,8 @@ def _require_promise(node: Node, manifest: ReleaseManifest, statement: AuditStat
     then, promise = statement.predicate, manifest.privacy
     now = node.ledger.spent(then.spent_delta, study=then.study)
     epsilon, delta = max(then.spent_epsilon, now.epsilon), now.delta
-    if any(said.epsilon < epsilon or said.delta < delta for said in (promise, *stated)):
+    smallest = min([promise.epsilon, *(said.epsilon for said in stated)])
+    if smallest < epsilon or min([promise.delta, *(said.delta for said in stated)]) < delta:
         raise RefusedError(
             "the manifest promises this hospital's patients more privacy than they have",
             remedy="state what the hospital's newest statement in this study says; it may have been charged since",

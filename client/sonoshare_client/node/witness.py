@@ -63,11 +63,20 @@ def checked_plan(plan: Envelope, roster: Roster, hospital: str) -> StudyPlan:
     """
     coordinator = PublicKey.from_hex(roster.coordinator_key)
     checked = Signed.opened(StudyPlan, plan, coordinator, PLAN_PAYLOAD_TYPE).document
-    if roster.expired(datetime.now(UTC)):
-        raise RefusedError("the roster has expired", remedy="ask the coordinator for a new one")
+    require_current(roster)
     if hospital not in checked.cohorts or roster.hospital(hospital) is None:
         raise RefusedError(f"{hospital} is not part of this study", remedy="ask the coordinator")
     return checked
+
+
+def require_current(roster: Roster) -> None:
+    """Refuse to act under a roster that has expired.
+
+    Raises:
+        RefusedError: it has.
+    """
+    if roster.expired(datetime.now(UTC)):
+        raise RefusedError("the roster has expired", remedy="ask the coordinator for a new one")
 
 
 def _checked_roster(roster: Envelope, root_key: PublicKey) -> Roster:
