@@ -9,6 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from sonoshare_privacy.audits import copies, nearest
+from sonoshare_privacy.audits.correlation import posed_windows
 from sonoshare_privacy.audits.edits import EDITS
 from sonoshare_privacy.audits.nearest import BytePictures, first_pass_limits, looks_for
 from sonoshare_privacy.audits.reference import reference_images
@@ -101,7 +102,7 @@ def test_pictures_are_compared_in_blocks_of_one_shape_however_many_there_are(
 ) -> None:
     """Kernels are chosen by shape: a smaller last block could move a bit of all in it when one patient leaves."""
     patients, candidates = pictures
-    shapes, posed = set(), nearest.posed_windows
+    shapes, posed = set(), posed_windows
 
     def watched(images: NDArray[np.float32], *arguments: Any) -> Any:
         shapes.add(images.shape)
