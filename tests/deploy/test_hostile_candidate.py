@@ -3,8 +3,9 @@
 Each is refused by its public bytes: before any charge, with the vault closed.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import pytest
@@ -37,8 +38,8 @@ def trailing_bytes(folder: Path) -> str:
     return "damaged, or followed by something"
 
 
-def listed_again(folder: Path, **changes: int) -> bytes:
-    """The listing of a changed folder, as its coordinator would sign it."""
+def listed_again(folder: Path, named: Mapping[str, str], **changes: int) -> bytes:
+    """The listing of a changed folder, as its coordinator would sign it; the last picture with other names."""
     candidate = Candidate.from_bytes((folder / "candidate.json").read_bytes())
     images = tuple(
         image.model_copy(
@@ -49,15 +50,22 @@ def listed_again(folder: Path, **changes: int) -> bytes:
         )
         for image in candidate.images
     )
-    return candidate.model_copy(update={"images": images, **changes}).canonical()
+    renamed = (*images[:-1], images[-1].model_copy(update=dict(named)))
+    return candidate.model_copy(update={"images": renamed, **changes}).canonical()
 
 
-def refused(world: World, folder: Path, change: Callable[[Path], str] | None, **changes: int) -> tuple[str, str]:
+def refused(
+    world: World,
+    folder: Path,
+    change: Callable[[Path], str] | None,
+    named: Mapping[str, str] = MappingProxyType({}),
+    **changes: int,
+) -> tuple[str, str]:
     """What is expected, and how the hospital refuses; nothing may have been charged."""
     hostile, plan, adapter = Hostile(world, NORTH), world.study.plan, world.study.adapter()
     hostile.candidate(plan, folder, adapter)
     expected = "other or more pictures than the plan" if change is None else change(folder)
-    listing = listed_again(folder, **changes)
+    listing = listed_again(folder, named, **changes)
     payload = pack(listing, adapter, lambda path: (folder / path).read_bytes())
     answer = reply_of(hostile.agent.answer(hostile.audit(plan, payload, sha256_hex(listing))))
     assert [signed.charge.kind for signed in world.nodes[NORTH].ledger.entries()] == ["opened"]
@@ -79,3 +87,11 @@ def test_a_candidate_of_another_size_than_the_plans_is_refused_before_the_charge
     """At 8192 px the patients would fill the memory, and whether they do depends on how many they are."""
     expected, message = refused(copied(pristine, tmp_path / "world"), tmp_path / "candidate", None, size=8192)
     assert expected in message
+
+
+@pytest.mark.parametrize("named", [{"label": "Ann Example, born 1960"}, {"scanner": "Ann Example, born 1960"}])
+def test_a_candidate_with_free_text_for_a_name_is_refused_before_the_charge(
+    pristine: World, tmp_path: Path, named: dict[str, str]
+) -> None:
+    _, message = refused(copied(pristine, tmp_path / "world"), tmp_path / "candidate", None, named)
+    assert "names classes or scanners that its task has not" in message

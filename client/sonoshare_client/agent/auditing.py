@@ -27,7 +27,7 @@ from sonoshare_shared.protocol.documents.charge import SampledGaussian
 from sonoshare_shared.protocol.documents.exchange import AuditRequest
 from sonoshare_shared.protocol.documents.statement import STATEMENT_PAYLOAD_TYPE
 from sonoshare_shared.protocol.envelope import Envelope
-from sonoshare_shared.protocol.release.candidate import Candidate
+from sonoshare_shared.protocol.release.candidate import UNKNOWN_SCANNER, Candidate
 from sonoshare_shared.protocol.release.transfer import CandidateFiles, unpack
 from sonoshare_shared.science.model.profiles import profile_named
 from sonoshare_shared.science.pictures.plain import plain_grey
@@ -104,9 +104,15 @@ def mechanism_of(node: Node, plan: StudyPlan) -> MechanismCheck:
 
 
 def _require_of_plan(plan: StudyPlan, candidate: Candidate) -> None:
-    """Size and number are the plan's: what an audit costs in memory and time is settled by what was agreed to."""
+    """Size and number are the plan's: what an audit costs in memory and time is settled by what was agreed to.
+
+    Names are the task's: a hospital signs no free text beside a picture.
+    """
     if candidate.size != profile_named(plan.profile).size or len(candidate.images) > plan.release.images:
         raise IntegrityError("the candidate has other or more pictures than the plan", remedy="sample it by the plan")
+    classes, scanners = set(plan.task.classes), {*plan.task.scanners, UNKNOWN_SCANNER}
+    if any(image.label not in classes or image.scanner not in scanners for image in candidate.images):
+        raise IntegrityError("the candidate names classes or scanners that its task has not", remedy="sample it again")
 
 
 def _pictures(files: CandidateFiles) -> BytePictures:

@@ -37,7 +37,7 @@ from sonoshare_shared.protocol.documents import (
 from sonoshare_shared.protocol.documents.statement import STATEMENT_PAYLOAD_TYPE
 from sonoshare_shared.protocol.envelope import Envelope
 from sonoshare_shared.protocol.release import layout
-from sonoshare_shared.protocol.release.candidate import Candidate, CandidateImage
+from sonoshare_shared.protocol.release.candidate import UNKNOWN_SCANNER, Candidate, CandidateImage
 from sonoshare_shared.protocol.release.evidence import LogProof
 from sonoshare_shared.protocol.release.paths import files_in
 from sonoshare_shared.protocol.release.statements import require_manifest_signature, require_passes, statement_of
@@ -231,7 +231,7 @@ def _write_sample(
         image=sha256_hex(image),
         mask=sha256_hex(mask),
         label=plan.task.classes[int(batch.labels[row])],
-        scanner=plan.task.scanners[scanner] if scanner >= 0 else "unknown",
+        scanner=plan.task.scanners[scanner] if scanner >= 0 else UNKNOWN_SCANNER,
         box=_pixels(box) if np.isfinite(box).all() and box[2] > 0 else None,
     )
 

@@ -8,7 +8,7 @@ everybody can check that no image was added or changed.
 
 from collections.abc import Collection
 from itertools import pairwise
-from typing import Annotated, Literal, Self
+from typing import Annotated, Final, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -18,6 +18,9 @@ from sonoshare_shared.protocol.documents.release import ReleaseManifest
 from sonoshare_shared.protocol.release import layout
 
 Pixels = Annotated[float, Field(ge=0)]
+
+UNKNOWN_SCANNER: Final = "unknown"
+"""Name of the scanner of an image that was drawn without one."""
 
 
 class CandidateImage(Document):
