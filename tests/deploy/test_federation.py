@@ -21,11 +21,12 @@ from sonoshare_client.node.policy_file import policy_text
 from sonoshare_deploy.cli.hospital_look import look
 from sonoshare_privacy.accounting import PureDP
 from sonoshare_privacy.budget import ChargeRequest
+from sonoshare_server.consortium.publication import publish_release, revoke_release, unpublish_release
 from sonoshare_server.federation import introduction, rounds
 from sonoshare_server.federation.coordinator import Coordinator
 from sonoshare_server.federation.introduction import introduce, settle
 from sonoshare_server.release.pipeline import facts_for
-from sonoshare_shared.errors import FederationError, InputError, RefusedError
+from sonoshare_shared.errors import FederationError, InputError, RefusedError, VerificationError
 from sonoshare_shared.protocol.canonical import sha256_hex
 from sonoshare_shared.protocol.documents import StudyPlan
 from sonoshare_shared.protocol.documents.exchange import (
@@ -40,6 +41,7 @@ from sonoshare_shared.protocol.documents.exchange import (
 from sonoshare_shared.protocol.documents.view import VIEW_PAYLOAD_TYPE
 from sonoshare_shared.protocol.envelope import Envelope
 from sonoshare_shared.protocol.log_index import model_entry, plan_entry
+from sonoshare_shared.protocol.release.evidence import view
 from sonoshare_shared.protocol.release.verify import verify_release
 from sonoshare_shared.protocol.translog import TransparencyLog
 from sonoshare_shared.protocol.views import verified_view
@@ -381,6 +383,18 @@ def test_a_release_is_audited_signed_sealed_and_verified(world: World, tmp_path:
     gone = looked_at(world, "north", tmp_path / "again").exception
     assert isinstance(gone, InputError)
     assert "keeps no candidate" in gone.message
+    revoked_off_the_list(world, bundle)
+
+
+def revoked_off_the_list(world: World, bundle: Path) -> None:
+    """A release that is listed no more can be revoked all the same, and a fresh log says so."""
+    publish_release(world.home, "r1")
+    unpublish_release(world.home, "r1")
+    revoke_release(world.home, "r1", "consent withdrawn")
+    with pytest.raises(VerificationError, match="was revoked by .coordinator"):
+        verify_release(bundle, world.home.roster_envelope, now=datetime.now(UTC), log=view(world.home.log()))
+    with pytest.raises(InputError, match="never published"):
+        revoke_release(world.home, "r2", "no such release")
 
 
 def audits_charged(world: World, hospital: str) -> int:
