@@ -278,7 +278,7 @@ def test_evidence_that_a_person_took_away_lets_everything_go_on_but_the_spoilt_r
     other = plan.model_copy(update={"study": "second"})
     server.log_step(other, adapter)
     rules = world.nodes["north"].home.policy()
-    alone = rules.model_copy(update={"federation": FederationRules(peers=0)})
+    alone = rules.model_copy(update={"federation": FederationRules(peers=0, reply_slot_seconds=0)})
     world.nodes["north"].home.policy_path.write_text(policy_text(alone))
     server.introduce("north")
     assert "does not show" in server.train("north", plan, adapter).message
