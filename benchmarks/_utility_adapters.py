@@ -17,7 +17,8 @@ import numpy as np
 import torch
 from torch.nn import Parameter
 
-from sonoshare_client.agent.training import ROWS_AT_ONCE, PatientDraws, loss_of, probe
+from sonoshare_client.agent.draws import PatientDraws, loss_of, probe
+from sonoshare_client.agent.training import ROWS_AT_ONCE
 from sonoshare_client.vault.dataset import PatientArrays
 from sonoshare_privacy import Budget, Budgets, Ledger, PatientDP
 from sonoshare_privacy.accounting import PureDP, noise_multiplier_for

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from benchmarks._utility_adapters import Training, federated_adapter, patients_of, plain_adapter, private_adapter
 from benchmarks._utility_votes import Voting, voted
-from sonoshare_client.agent.training import loss_of
+from sonoshare_client.agent.draws import loss_of
 from sonoshare_shared.errors import InputError
 from sonoshare_shared.protocol.documents.charge import PureDP
 from sonoshare_shared.science.calibration.ballot import Ballot

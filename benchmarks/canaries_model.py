@@ -23,7 +23,7 @@ import numpy as np
 import torch
 
 from benchmarks.canaries import FAULTS, SOUND, planted
-from sonoshare_client.agent.training import PatientDraws, loss_of, probe
+from sonoshare_client.agent.draws import PatientDraws, loss_of, probe
 from sonoshare_client.vault.dataset import PatientArrays
 from sonoshare_privacy import Budget, Budgets, Canaries, Ledger, PatientDP
 from sonoshare_privacy.accounting import noise_multiplier_for

@@ -10,9 +10,9 @@ from tests.deploy.in_process import World, copied
 from tests.shared.consortium import NOW, Consortium, make_plan
 
 from sonoshare_client.agent import node as agent_node
+from sonoshare_client.agent.draws import PatientDraws
 from sonoshare_client.agent.service import WITHHELD, Agent
 from sonoshare_client.agent.signing import sign_manifest
-from sonoshare_client.agent.training import PatientDraws
 from sonoshare_client.agent.witnessing import signed_view
 from sonoshare_client.node import witness
 from sonoshare_client.node.policy import FederationRules

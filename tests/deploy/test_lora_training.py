@@ -2,7 +2,7 @@
 
 import torch
 
-from sonoshare_client.agent.training import loss_of, probe
+from sonoshare_client.agent.draws import loss_of, probe
 from sonoshare_privacy.patient_gradients import PatientGradients, check_engine
 from sonoshare_server.consortium.studies import phantom_clip_norm
 from sonoshare_shared.science.model.adapter import prepare, trained_parameters

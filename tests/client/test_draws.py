@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from sonoshare_client.agent.training import PatientDraws, loss_of, patient_rows, probe
+from sonoshare_client.agent.draws import PatientDraws, loss_of, patient_rows, probe
 from sonoshare_client.vault.dataset import PatientArrays
 from sonoshare_privacy.patient_gradients import PatientGradients, check_engine
 from sonoshare_privacy.schedule import round_optimiser
