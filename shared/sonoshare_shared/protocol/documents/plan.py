@@ -10,12 +10,13 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from sonoshare_shared.protocol.documents.base import Document, HexDigest, Identifier
+from sonoshare_shared.protocol.documents.base import Document, HexDigest, Identifier, added
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Share = Annotated[float, Field(gt=0, le=1)]
 Profile = Literal["tiny", "small", "large"]
 Trained = Literal["affine", "lora", "full"]
+Precision = Literal["float32", "tf32", "bfloat16"]
 
 PLAN_PAYLOAD_TYPE = "application/vnd.sonoshare.plan+json"
 
@@ -172,6 +173,8 @@ class StudyPlan(Document):
         canaries: pseudo-patients of each hospital that test from within whether the mechanism that ran is this one; 0
             for none.
         calibration: private votes on the phantoms of the release; None for none.
+        precision: in which hospitals train and the release is drawn (``sonoshare_shared.science.precision``); None, as
+            in every plan that does not name one, is ``float32``. Audits and votes compute in float32 always.
     """
 
     schema_: Literal["sonoshare/plan/v1"] = Field(default="sonoshare/plan/v1", alias="schema")
@@ -191,6 +194,7 @@ class StudyPlan(Document):
     release: ReleasePlan
     canaries: Annotated[int, Field(ge=0, le=1000)] = 0
     calibration: CalibrationPlan | None = None
+    precision: Precision | None = added()
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -207,6 +211,11 @@ class StudyPlan(Document):
     def weight(self, hospital: str) -> float:
         """Public aggregation weight of a hospital's update: its share of the nominal cohorts."""
         return self.cohorts[hospital] / math.fsum(self.cohorts.values())
+
+    @property
+    def computes_in(self) -> Precision:
+        """The precision of training and drawing."""
+        return self.precision or "float32"
 
     @property
     def epsilons(self) -> tuple[float, ...]:

@@ -1,0 +1,78 @@
+"""Where numbers are computed: one word (``auto``, ``cpu``, ``cuda``, ``cuda:1``) becomes a torch device, here only.
+
+Example: on a machine with one H100 ``auto`` and ``cuda`` both give ``cuda:0``, said as ``cuda:0 (NVIDIA H100)``; on a
+machine without a GPU ``auto`` gives the processor, said as ``cpu, 2 threads``, and ``cuda`` is refused.
+
+Promises: nobody else in the product asks whether there is a GPU (``tests/shared/test_one_way.py``); a function that
+computes takes a device, and its default is the processor. Not promised: that two devices, or two kinds of one device,
+give the same bits; `device_kind` names what has to be the same for that, together with the versions of the libraries.
+"""
+
+import re
+from typing import Final
+
+import torch
+
+from sonoshare_shared.errors import InputError
+
+AUTO: Final = "auto"
+CPU: Final = torch.device("cpu")
+WORDS: Final = "auto|cpu|cuda[:N]"
+_PATTERN: Final = re.compile(r"auto|cpu|cuda(?::(\d{1,3}))?")
+
+
+def is_device_word(text: str) -> bool:
+    """Whether a text names a device at all, here or elsewhere."""
+    return _PATTERN.fullmatch(text) is not None
+
+
+def chosen_device(asked: str) -> torch.device:
+    """The device that a word names on this machine.
+
+    Args:
+        asked: ``auto`` (a GPU where there is one), ``cpu``, ``cuda`` (the first GPU), or ``cuda:N``.
+
+    Raises:
+        InputError: it is none of these words, or there is no such GPU here; the remedy says which there are.
+    """
+    match = _PATTERN.fullmatch(asked)
+    if match is None:
+        raise InputError(f"{asked[:40]!r} names no device", remedy=f"give one of {WORDS}")
+    if asked == CPU.type:
+        return CPU
+    if not torch.cuda.is_available():
+        if asked == AUTO:
+            return CPU
+        raise InputError(f"{asked} is asked for, and there is no CUDA device here", remedy=_why_none())
+    index, count = int(match[1] or 0), torch.cuda.device_count()
+    if index >= count:
+        there = "cuda:0" if count == 1 else f"cuda:0 to cuda:{count - 1}"
+        raise InputError(
+            f"{asked} is asked for, and this machine has {there}", remedy="give one that is there, or auto"
+        )
+    return torch.device("cuda", index)
+
+
+def _why_none() -> str:
+    """What to do where CUDA is wanted and absent: another build of torch, or a driver that shows the card."""
+    if torch.version.cuda is None and torch.version.hip is None:
+        return "this torch is built for the processor alone: install one that is built for CUDA, or give --device cpu"
+    return "see whether nvidia-smi lists the card and CUDA_VISIBLE_DEVICES hides it, or give --device cpu"
+
+
+def device_words(device: torch.device) -> str:
+    """What is said of a device: ``cuda:0 (NVIDIA H100)``, or ``cpu, 2 threads``."""
+    if device.type == "cuda":
+        return f"{device} ({torch.cuda.get_device_name(device)})"
+    threads = torch.get_num_threads()
+    return f"{device}, {threads} {'thread' if threads == 1 else 'threads'}"
+
+
+def device_kind(device: torch.device) -> str:
+    """What must be the same for the same bits: ``cuda NVIDIA H100``, or ``cpu AVX512``.
+
+    The kernels of a processor follow its instruction set. Two processors of one set may still differ in a last bit.
+    """
+    if device.type == "cuda":
+        return f"cuda {torch.cuda.get_device_name(device)}"
+    return f"{device.type} {torch.backends.cpu.get_cpu_capability()}"
