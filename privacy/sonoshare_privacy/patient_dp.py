@@ -32,7 +32,8 @@ from sonoshare_privacy.patient_gradients.selfcheck import PlacesDifferError, che
 from sonoshare_privacy.ranks import Ranks
 from sonoshare_privacy.step_release import Draw, Patients, StepRelease
 from sonoshare_shared.errors import InputError
-from sonoshare_shared.protocol.documents.plan import Mechanism
+from sonoshare_shared.protocol.documents.plan import Mechanism, Precision
+from sonoshare_shared.science.precision import FLOAT32
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ class PatientDP:
             check before anything is charged, and the first of them to fill chunks.
         memory_limit: bytes for per-patient gradients; public.
         rows_at_once: most rows of one forward pass; public.
-        autocast: dtype in which the forward computes (bfloat16 on GPUs); None keeps the parameters'.
+        precision: in which forward and backward compute; public, from the plan.
         group: torch.distributed group over which the hospital's patients are shared out.
 
     Raises:
@@ -90,7 +91,7 @@ class PatientDP:
         optimiser: Optimiser | None = None,
         memory_limit: int = 96 << 20,
         rows_at_once: int = 64,
-        autocast: torch.dtype | None = None,
+        precision: Precision = FLOAT32,
         group: distributed.ProcessGroup | None = None,
     ) -> None:
         self._ranks = Ranks(group)
@@ -104,7 +105,7 @@ class PatientDP:
         self.mechanism, self.study, self.divisor = mechanism, study, float(divisor)
         self.nominal_cohort = round(cohort)
         self.optimiser = optimiser or Optimiser()
-        self._model, self._parameters, self._ledger, self._autocast = model, dict(parameters), ledger, autocast
+        self._model, self._parameters, self._ledger, self._precision = model, dict(parameters), ledger, precision
         self._probe = tuple(probe)
         numbers = sum(parameter.numel() * parameter.itemsize for parameter in self._parameters.values())
         self._engine = self._engine_of(
@@ -124,7 +125,7 @@ class PatientDP:
             clip_norm=self.mechanism.clip_norm,
             clip_mode=self.mechanism.clip_mode,
             places=places,
-            autocast=self._autocast,
+            precision=self._precision,
         )
 
     @property

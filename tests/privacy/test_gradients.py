@@ -16,6 +16,8 @@ from sonoshare_privacy.patient_gradients import PatientGradients, check_engine
 from sonoshare_privacy.patient_gradients.buffer import add_rounded_sum, clip_factors, row_norms
 from sonoshare_privacy.patient_gradients.per_patient import LOSS_SHARE
 from sonoshare_shared.errors import ModelError
+from sonoshare_shared.protocol.documents.plan import Precision
+from sonoshare_shared.science.precision import BFLOAT16, FLOAT32, TF32
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -330,13 +332,13 @@ def test_case_48_the_self_check_refuses_what_the_engine_cannot_see(model: Any, m
         check_engine(gradients(model), split(batch), loss)
 
 
-@pytest.mark.parametrize("autocast", [None, torch.bfloat16])
+@pytest.mark.parametrize("precision", [FLOAT32, TF32, BFLOAT16])
 @pytest.mark.parametrize("off", [2.0, 0.0, 1.2], ids=["taken twice", "lost", "a fifth too large"])
 def test_a_wrong_rule_is_refused(
-    off: float, autocast: torch.dtype | None, small: type[Small], monkeypatch: pytest.MonkeyPatch
+    off: float, precision: Precision, small: type[Small], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = small()
-    engine = gradients(model, autocast=autocast)
+    engine = gradients(model, precision=precision)
     right = engine.rows_of
 
     def wrong(batch: Any, loss: Any) -> tuple[Any, Any]:
@@ -397,8 +399,6 @@ def test_parameters_of_another_model_are_refused() -> None:
 
 
 def test_case_47_autocast_computes_in_bfloat16_and_files_in_float32(small: type[Small]) -> None:
-    """The seed leaves a twentieth of the tolerance: with others bfloat16 alone can be off by more than all of it."""
-    torch.manual_seed(3)
     model = small()
     batch = {"x": torch.randn(8, 1, 8, 8), "scanner": torch.randint(0, 3, (8,))}
     seen = []
@@ -408,10 +408,48 @@ def test_case_47_autocast_computes_in_bfloat16_and_files_in_float32(small: type[
         seen.append(model.conv(part["x"]).dtype)
         return (out.float() - 3).square()
 
-    engine = gradients(model, autocast=torch.bfloat16)
+    engine = gradients(model, precision=BFLOAT16)
     check_engine(engine, split(batch), loss)
+    assert set(seen) == {torch.float32, torch.bfloat16}  # a rule is judged in float32
+    seen.clear()
+    with engine:
+        rows, _ = engine.rows_of(batch, loss)
+        assert rows.dtype is torch.float32
     assert set(seen) == {torch.bfloat16}
-    assert engine.buffer.dtype is torch.float32
+
+
+def test_a_rule_that_is_wrong_in_bfloat16_alone_is_refused(small: type[Small], monkeypatch: pytest.MonkeyPatch) -> None:
+    model = small()
+    engine = gradients(model, precision=BFLOAT16)
+    right = engine.rows_of
+
+    def wrong(batch: Any, loss: Any) -> tuple[Any, Any]:
+        rows, losses = right(batch, loss)
+        return rows.mul_(2.0 if engine.precision == BFLOAT16 else 1.0), losses
+
+    monkeypatch.setattr(engine, "rows_of", wrong)
+    batch = {"x": torch.randn(6, 1, 8, 8), "scanner": torch.randint(0, 3, (6,))}
+    with pytest.raises(ModelError, match=r"is not the one autograd finds"):
+        check_engine(engine, split(batch), lambda part: model(part["x"], part["scanner"]).float().square())
+
+
+@pytest.mark.parametrize(("precision", "expected"), [(FLOAT32, {False}), (TF32, {False, True}), (BFLOAT16, {False})])
+def test_both_sides_of_the_check_compute_in_one_arithmetic(
+    precision: Precision, expected: set[bool], small: type[Small], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a GPU convolutions are TF32 by default: on one side alone, a right engine was refused."""
+    model, seen = small(), []
+    convolutions: Any = torch.backends.cudnn
+    monkeypatch.setattr(convolutions, "allow_tf32", True)
+    batch = {"x": torch.randn(8, 1, 8, 8), "scanner": torch.randint(0, 3, (8,))}
+
+    def loss(part: Any) -> Any:
+        seen.append(convolutions.conv.fp32_precision == "tf32")
+        return model(part["x"], part["scanner"]).float().square()
+
+    check_engine(gradients(model, precision=precision), split(batch), loss)
+    assert set(seen) == expected
+    assert convolutions.conv.fp32_precision == "tf32"
 
 
 @pytest.mark.filterwarnings("ignore")

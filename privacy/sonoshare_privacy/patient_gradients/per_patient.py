@@ -17,8 +17,8 @@ and charges them.
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from types import TracebackType
 from typing import Final, Self
 
@@ -38,6 +38,8 @@ from sonoshare_privacy.patient_gradients.buffer import (
 from sonoshare_privacy.patient_gradients.chunk import Batch, fill_places
 from sonoshare_privacy.patient_gradients.leaves import leaf_kind, per_patient_forward
 from sonoshare_shared.errors import ContributionError, ModelError
+from sonoshare_shared.protocol.documents.plan import Precision
+from sonoshare_shared.science.precision import FLOAT32, computing_in, forward_in
 
 Loss = Callable[[Batch], torch.Tensor]
 
@@ -58,7 +60,8 @@ class PatientGradients:
         clip_norm: C, bound of a patient's joint contribution.
         clip_mode: ``clip`` or ``normalise``.
         places: patients of a chunk; the same for every chunk of a training (`places_of_chunk`).
-        autocast: dtype in which the loss's forward computes; None keeps the parameters'.
+        precision: in which forward and backward compute (`sonoshare_shared.science.precision`); rows are float32 in
+            each, norms and sums wider.
 
     Raises:
         ModelError: a trained parameter is not a supported leaf's, a batch norm is present, or a dtype is refused.
@@ -73,17 +76,17 @@ class PatientGradients:
         clip_norm: float,
         clip_mode: ClipMode,
         places: int,
-        autocast: torch.dtype | None = None,
+        precision: Precision = FLOAT32,
     ) -> None:
         self.model, self.parameters = model, dict(parameters)
-        self.autocast = autocast
+        self.precision = precision
         self.draws, self.clip_norm, self.clip_mode = draws, clip_norm, clip_mode
         self.buffer = PatientBuffer(self.parameters, places)
         self.rows = places * draws
         self.anchor = torch.zeros((), requires_grad=True, dtype=self.buffer.dtype, device=self.buffer.device)
         self._leaves = self._admit()
         self._required: list[tuple[Parameter, bool]] = []
-        self._kernels = ExitStack()
+        self._arithmetic = ExitStack()
 
     @property
     def places(self) -> int:
@@ -126,7 +129,7 @@ class PatientGradients:
             parameter.requires_grad_(False)  # autograd must not compute the batch's weight gradient
         for module, kind in self._leaves:
             module.forward = per_patient_forward(module, kind, self)
-        self._kernels.enter_context(_kernels_by_shape(self.buffer.device))
+        self._arithmetic.enter_context(computing_in(self.precision))
         return self
 
     def __exit__(
@@ -136,7 +139,7 @@ class PatientGradients:
             vars(module).pop("forward", None)
         for parameter, required in self._required:
             parameter.requires_grad_(required)
-        self._kernels.close()
+        self._arithmetic.close()
         self.buffer.free()
 
     def rows_of(self, batch: Batch, loss: Loss) -> tuple[torch.Tensor, torch.Tensor]:
@@ -168,9 +171,8 @@ class PatientGradients:
         return self.buffer.finish(), means
 
     def evaluate(self, batch: Batch, loss: Loss) -> torch.Tensor:
-        """The loss in the dtype of the training."""
-        device = self.buffer.device.type
-        with torch.autocast(device, dtype=self.autocast or torch.bfloat16, enabled=self.autocast is not None):
+        """The loss in the precision of the training."""
+        with forward_in(self.precision, self.buffer.device):
             return loss(batch)
 
     def factors(self, rows: torch.Tensor) -> torch.Tensor:
@@ -217,13 +219,3 @@ class PatientGradients:
                 "a contribution is larger than the noise was made for",
                 remedy="do not release this training; report the model and the machine",
             )
-
-
-@contextmanager
-def _kernels_by_shape(device: torch.device) -> Iterator[None]:
-    """On a GPU, kernels are chosen by shape alone: not by trial runs, and none that adds in an arbitrary order."""
-    if device.type != "cuda":
-        yield
-        return
-    with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
-        yield

@@ -7,6 +7,8 @@ Three questions, each answered for the model, loss, number of places and machine
    engines that bound norms another way the promise (Opacus 1.6 on channels-last strides gave zero gradients and
    contributions of 1.2 C). This also catches rows in another order, buffers that change, and losses that draw their own
    random numbers. Both sides have one shape, so what separates them is rounding of weight gradients, 1e-6 as a rule.
+   A rule is a matter of mathematics, so it is judged in float32 whatever the training computes in, both sides alike;
+   a training in TF32 or bfloat16 is then compared once more, coarsely, in its own precision.
 2. *Places*: is a patient's row the same, bit by bit, in whichever place and company? Each probe is computed in several
    places, beside other probes and beside rows of NaN. If so, a chunk's sum is the sum of what its patients give
    alone, and integers add exactly: nobody's contribution depends on who else was sampled.
@@ -27,9 +29,11 @@ from torch import nn
 from sonoshare_privacy.patient_gradients.chunk import Batch, fill_places
 from sonoshare_privacy.patient_gradients.per_patient import Loss, PatientGradients
 from sonoshare_shared.errors import ModelError
+from sonoshare_shared.science.precision import FLOAT32, computing_in
 
 _TOLERANCE: Final = {torch.float32: 2e-4, torch.float64: 1e-9}
-_AUTOCAST_TOLERANCE: Final = 0.05  # bfloat16 keeps eight bits
+_COARSE: Final = 0.05
+"""Of the whole gradient: bfloat16 keeps eight bits and TF32 eleven, and many layers' roundings add up."""
 # A tensor's error is judged against its own norm plus this part of the whole gradient: where large terms cancel
 # (affine parameters of an adapted UNet whose gradient is a hundredth of the whole), rounding is of the whole's size.
 # A wrong rule errs by the tensor's own norm, which is caught unless that is below 1e-5 of the whole.
@@ -58,7 +62,11 @@ def check_engine(engine: PatientGradients, probes: Sequence[Batch], loss: Loss) 
     if len(probes) < 2:
         raise ModelError("the self-check needs two patients", remedy="give draws of at least two")
     state = {name: value.clone() for name, value in engine.model.named_buffers()}
-    check_rules(engine, (probes[0], probes[-1]), loss)  # a rule is the same for every kind of row
+    ends = (probes[0], probes[-1])  # a rule is the same for every kind of row
+    with _in_float32(engine):
+        check_rules(engine, ends, loss)
+    if engine.precision != FLOAT32:
+        check_rules(engine, ends, loss)
     for name, value in engine.model.named_buffers():
         if name not in state or not torch.equal(state[name], value):
             raise ModelError(f"buffer {name} changes in a forward pass", remedy="remove running statistics")
@@ -68,7 +76,7 @@ def check_engine(engine: PatientGradients, probes: Sequence[Batch], loss: Loss) 
 
 
 def check_rules(engine: PatientGradients, patients: Sequence[Batch], loss: Loss) -> None:
-    """Compare rows and losses with plain autograd on the same chunks.
+    """Compare rows and losses with plain autograd on the same chunks, both in the engine's precision.
 
     Args:
         engine: an engine; entered and left here.
@@ -78,14 +86,16 @@ def check_rules(engine: PatientGradients, patients: Sequence[Batch], loss: Loss)
     Raises:
         ModelError: a gradient or loss differs; the message names the parameter and no number.
     """
-    tolerance = _AUTOCAST_TOLERANCE if engine.autocast is not None else _TOLERANCE[engine.buffer.dtype]
+    exact = engine.precision == FLOAT32
+    tolerance, of_whole = (_TOLERANCE[engine.buffer.dtype], _SMALL_TENSOR) if exact else (_COARSE, 1.0)
     for start in range(0, len(patients), engine.places):
         part = patients[start : start + engine.places]
         batch = fill_places(part, patients[0], engine.places)
-        references = _references(engine, batch, len(part), loss)
+        with computing_in(engine.precision):  # without it a GPU's convolutions are TF32 on one side alone
+            references = _references(engine, batch, len(part), loss)
         with engine:
             _, losses = engine.rows_of(batch, loss)
-            _compare(engine, losses, references, tolerance)
+            _compare(engine, losses, references, tolerance, of_whole)
 
 
 def check_places(engine: PatientGradients, probes: Sequence[Batch], loss: Loss) -> None:
@@ -125,6 +135,15 @@ def _require_same(seen: dict[int, tuple[torch.Tensor, ...]], kind: int, found: t
     raise PlacesDifferError(
         "on this machine a gradient's last bits depend on its place", remedy="compute one patient at a time"
     )
+
+
+@contextmanager
+def _in_float32(engine: PatientGradients) -> Iterator[None]:
+    asked, engine.precision = engine.precision, FLOAT32
+    try:
+        yield
+    finally:
+        engine.precision = asked
 
 
 @contextmanager
@@ -189,6 +208,7 @@ def _compare(
     losses: torch.Tensor,
     references: Sequence[tuple[tuple[torch.Tensor, ...], torch.Tensor]],
     tolerance: float,
+    of_whole: float,
 ) -> None:
     for patient, (gradients, value) in enumerate(references):
         if not bool((losses[patient] - value).abs() <= tolerance * (1 + value.abs())):
@@ -199,7 +219,7 @@ def _compare(
         whole = torch.stack([gradient.double().norm() for gradient in gradients]).norm()
         for (name, parameter), gradient in zip(engine.parameters.items(), gradients, strict=True):
             error = (engine.buffer.view(parameter)[patient].double() - gradient.double()).norm()
-            allowed = tolerance * (gradient.double().norm() + _SMALL_TENSOR * whole)
+            allowed = tolerance * (gradient.double().norm() + of_whole * whole)
             if not bool(error <= allowed):
                 raise ModelError(
                     f"the per-patient gradient of {name} is not the one autograd finds",
