@@ -177,7 +177,6 @@ def measure_whole(patients: Sequence[Images]) -> dict[str, Any]:
             plan=PLAN,
             cohort=Cohort(700, 300),
             payment=NoLedger(),
-            device="cpu",
         )
 
     def first() -> object:

@@ -18,6 +18,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final, Literal
 
+import torch
+
 from sonoshare_client.agent.node import Node
 from sonoshare_client.agent.server import AgentServer
 from sonoshare_client.agent.service import Agent
@@ -30,6 +32,7 @@ from sonoshare_deploy.courier_place import SOCKET_FILE, CourierPlace, CourierUse
 from sonoshare_deploy.processes import Supervisor, wait_until_interrupted
 from sonoshare_shared.errors import FederationError, InputError
 from sonoshare_shared.locks import locked
+from sonoshare_shared.science.device import device_words
 
 Part = Literal["agent", "courier", "both"]
 RESTART_SECONDS: Final = 5
@@ -45,6 +48,7 @@ def run_node(
     only: Part = "both",
     socket: Path | None = None,
     courier: CourierUser | None = None,
+    device: torch.device | None = None,
 ) -> None:
     """Run a node until it is interrupted.
 
@@ -54,6 +58,7 @@ def run_node(
         only: run only one of the two parts.
         socket: path of the agent's socket; in the node's state folder if absent.
         courier: whom the courier runs as; None for the user of this process.
+        device: where the agent computes; None for what the node's folder says.
 
     Raises:
         InputError: the hospital is not enrolled, its vault cannot be opened, or an agent of this node runs already.
@@ -69,7 +74,7 @@ def run_node(
         if only != "courier":
             timing = SystemTiming()
             stack.callback(timing.stop)
-            start_agent(home, place, timing, group_access=only == "agent")
+            start_agent(home, place, timing, group_access=only == "agent", device=device)
         if only == "agent":
             wait_until_interrupted(supervisor)
         _keep_courier_running(place, supervisor)
@@ -97,14 +102,21 @@ def start_courier(place: CourierPlace, supervisor: Supervisor, program: list[str
     supervisor.start("courier", program, variables, user=place.user, folder=place.flower)
 
 
-def start_agent(home: NodeHome, place: CourierPlace, timing: SystemTiming, *, group_access: bool) -> None:
+def start_agent(
+    home: NodeHome,
+    place: CourierPlace,
+    timing: SystemTiming,
+    *,
+    group_access: bool,
+    device: torch.device | None = None,
+) -> None:
     """Start answering on the socket, in a thread of this process.
 
     Raises:
-        InputError: the hospital is not enrolled, or its vault cannot be opened.
+        InputError: the hospital is not enrolled, its vault cannot be opened, or its device is not here.
     """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    node = Node.open(home)
+    node = Node.open(home, device)
     log_vault(home)
     server = AgentServer(
         place.socket,
@@ -114,7 +126,7 @@ def start_agent(home: NodeHome, place: CourierPlace, timing: SystemTiming, *, gr
     )
     _point_to(home.state.socket_path, place.socket)
     threading.Thread(target=server.serve_forever, daemon=True, name="agent").start()
-    _log.info("agent of %s answers", home.hospital)
+    _log.info("agent of %s answers; device: %s", home.hospital, device_words(node.device))
 
 
 @contextmanager

@@ -14,9 +14,12 @@ from rich.progress import Progress
 
 from sonoshare_deploy.processes import Supervisor
 from sonoshare_server.release.pipeline import Pipeline
+from sonoshare_shared.science.device import CPU
 
 
-def draw_release(steps: Pipeline, workers: int, lease_seconds: float, console: Console) -> None:
+def draw_release(
+    steps: Pipeline, workers: int, lease_seconds: float, console: Console, device: torch.device = CPU
+) -> None:
     """Draw a candidate, with a bar on the console.
 
     Args:
@@ -24,6 +27,7 @@ def draw_release(steps: Pipeline, workers: int, lease_seconds: float, console: C
         workers: processes in all, this one included.
         lease_seconds: after which a silent worker is taken for dead.
         console: for progress.
+        device: where all of them draw.
 
     Raises:
         InputError: as ``Pipeline.draw``.
@@ -31,11 +35,11 @@ def draw_release(steps: Pipeline, workers: int, lease_seconds: float, console: C
     threads = max(1, torch.get_num_threads() // workers)
     command = [sys.executable, "-m", "sonoshare_deploy.cli.main", "coordinator", "release", "draw", "--leash"]
     command += ["--home", str(steps.home.path), "--study", steps.study.plan.study, "--name", steps.release]
-    command += ["--lease-seconds", str(lease_seconds)]
+    command += ["--lease-seconds", str(lease_seconds), "--device", str(device)]
     with Supervisor(steps.home.logs_path) as supervisor, Progress(console=console, transient=True) as bar:
         if workers > 1:
             torch.set_num_threads(threads)
         for number in range(1, workers):
             supervisor.start(f"draw-{number}", command, {**os.environ, "OMP_NUM_THREADS": str(threads)})
         job = bar.add_task("draw", total=None)
-        steps.draw(lambda done, total: bar.update(job, completed=done, total=total), lease_seconds)
+        steps.draw(lambda done, total: bar.update(job, completed=done, total=total), lease_seconds, device)

@@ -221,3 +221,30 @@ def test_two_nodes_share_no_key(tmp_path: Path) -> None:
         lambda home: home.vault_key_path.read_bytes(),
     ):
         assert len({read(home) for home in nodes}) == 2
+
+
+def test_the_arithmetic_of_a_training_is_the_hospitals_choice() -> None:
+    for precision in (None, "float32", "tf32", "bfloat16"):
+        check_plan(plan(precision=precision), Policy(), "north")
+    exact = Policy(training=TrainingRules(precisions=("float32",)))
+    check_plan(plan(), exact, "north")
+    with pytest.raises(PolicyError, match="the plan computes in 'bfloat16'; the policy permits float32") as found:
+        check_plan(plan(precision="bfloat16"), exact, "north")
+    assert "training.precisions" in found.value.remedy
+
+
+def test_a_policy_file_of_before_permits_every_precision(tmp_path: Path) -> None:
+    lines = policy_text(Policy()).splitlines()
+    path = tmp_path / "policy.toml"
+    path.write_text("\n".join(line for line in lines if not line.startswith("precisions")))
+    assert len(path.read_text().splitlines()) == len(lines) - 1
+    assert read_policy(path) == Policy()
+
+
+def test_a_node_says_where_it_computes_and_one_of_before_takes_what_there_is(tmp_path: Path) -> None:
+    assert NodeHome.create(tmp_path / "usual", "north").device == "auto"
+    chosen = NodeHome.create(tmp_path / "chosen", "north", device="cuda:1")
+    assert chosen.device == "cuda:1"
+    lines = chosen.home_path.read_text().splitlines()
+    chosen.home_path.write_text("\n".join(line for line in lines if "device" not in line))
+    assert NodeHome.open(chosen.path).device == "auto"

@@ -28,8 +28,10 @@ from sonoshare_server.home import CoordinatorHome, Study
 from sonoshare_server.release.pipeline import Pipeline
 from sonoshare_shared.protocol.documents import AuditPlan, Task
 from sonoshare_shared.protocol.documents.exchange import decode_frame
+from sonoshare_shared.protocol.documents.plan import Precision
 from sonoshare_shared.science.labels import LABELS_FILE
 from sonoshare_shared.science.phantom.dicom_study import write_studies
+from sonoshare_shared.science.precision import FLOAT32
 
 HOSPITALS = ("north", "south")
 PATIENTS = 44
@@ -126,6 +128,7 @@ def build(
     audit: AuditPlan | None = None,
     ballot: Path | None = None,
     task: Task = terms.DIAGNOSIS,
+    precision: Precision = FLOAT32,
 ) -> World:
     """Make a coordinator and two hospitals that have taken in their archives and are enrolled."""
     audit = audit or terms.audit_policy(16.0, 0.6, 0.97, 0.001)
@@ -152,6 +155,7 @@ def build(
             images=16,
             profile="tiny",
             ballot=ballot,
+            precision=precision,
         )
     )
     plan = drafted.plan.model_copy(update={"canaries": canaries})

@@ -12,6 +12,7 @@ from typing import Any
 
 import psutil
 import pytest
+import torch
 from click.testing import CliRunner
 from tests.deploy.conftest import SHARDS
 from tests.server.memory import MemoryLeases
@@ -170,6 +171,21 @@ def test_a_drawing_begun_with_another_adapter_is_refused(home: Path, monkeypatch
     study.commit_round(1, study.adapter(), "0" * 64)
     with pytest.raises(InputError, match="begun with another plan, adapter or version"):
         draw(home)
+
+
+def test_a_worker_on_another_kind_of_device_is_refused_and_told_which_kind_was_begun_with(
+    home: Path, alone: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")
+        draw_all_but_the_candidate(home, patch)
+        patch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX512")
+        with pytest.raises(InputError, match=r"begun on another kind of device \(cpu AVX2; here cpu AVX512\)") as found:
+            draw(home)
+        assert "--device" in found.value.remedy
+        patch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")
+        draw(home)
+    assert files(home) == alone
 
 
 def test_a_worker_that_gets_the_lease_after_the_candidate_is_made_does_nothing(

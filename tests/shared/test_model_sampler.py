@@ -19,6 +19,7 @@ from sonoshare_shared.science.model.sampler import (
     sample,
 )
 from sonoshare_shared.science.phantom import simulate
+from sonoshare_shared.science.precision import BFLOAT16
 
 COUNT = 7
 
@@ -50,6 +51,31 @@ def test_an_image_is_the_same_whatever_the_batch_size(
     assert np.abs(whole.images[4:] - later.images).max() < 1e-5
     assert whole.images.std() > 0.01
     assert np.abs(whole.images - sample(model, settings(), condition, seed=4).images).max() > 0.1
+
+
+def test_the_noise_is_made_on_the_processor_whatever_the_models_device(
+    model: ConditionedUNet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = []
+
+    def noise(*shape: int, generator: torch.Generator) -> torch.Tensor:
+        made.append((shape, generator.device.type))
+        return randn(*shape, generator=generator)
+
+    randn = torch.randn
+    monkeypatch.setattr(torch, "randn", noise)
+    sample(model, settings(steps=1), Condition.of([0, 1], [0, 1], np.full((2, 4), np.nan)), seed=5)
+    assert made == [((1, 32, 32), "cpu")] * 2
+
+
+def test_bfloat16_draws_nearly_the_same_pictures_and_solves_in_float32(
+    model: ConditionedUNet, condition: Condition
+) -> None:
+    exact = sample(model, settings(guidance=Guidance(label=1.0)), condition, seed=3)
+    coarse = sample(model, settings(guidance=Guidance(label=1.0), precision=BFLOAT16), condition, seed=3)
+    assert 1e-5 < np.abs(exact.images - coarse.images).max() < 0.05
+    # Numbers of eight bits would be few: the solver's own steps are not rounded.
+    assert len(np.unique(coarse.images)) > 0.9 * len(np.unique(exact.images))
 
 
 def test_images_are_grey_values_and_masks_bool(model: ConditionedUNet, condition: Condition) -> None:

@@ -24,6 +24,18 @@ ONE_WAY = {
         r"(\*\s*255|255(\.0)?\s*\*)(?!.*np\.uint8\(255\))|_WHITE\)",
         {"shared/sonoshare_shared/science/levels.py"},
     ),
+    "somebody asks whether there is a GPU": (
+        r"cuda\.(is_available|device_count|get_device_name|current_device)\(|\.is_cuda\b|is_accelerator|[\"']cuda[\"':]",
+        {"shared/sonoshare_shared/science/device.py"},
+    ),
+    "libraries are told in which arithmetic to compute": (
+        r"allow_tf32|fp32_precision|matmul_precision\(|cudnn\.(flags|benchmark|deterministic)|autocast\(",
+        {
+            "shared/sonoshare_shared/science/precision.py",
+            # Leaves take up the forward's type and compute their own rule without it.
+            "privacy/sonoshare_privacy/patient_gradients/leaves.py",
+        },
+    ),
     "an area under a curve is computed": (
         r"roc_auc_score|mannwhitneyu|rankdata\(",
         {"shared/sonoshare_shared/science/evaluation/auc.py"},

@@ -11,6 +11,7 @@ from sonoshare_client.vault.dataset import PatientArrays
 from sonoshare_shared.science.model.conditions import Condition
 from sonoshare_shared.science.model.loss import denoising_loss
 from sonoshare_shared.science.model.network import ConditionedUNet
+from sonoshare_shared.science.precision import FLOAT32, computing_in
 
 _ABSENT = -1
 ROWS_AT_ONCE: Final = 64
@@ -18,7 +19,7 @@ ROWS_AT_ONCE: Final = 64
 
 
 class ModelAttack:
-    """Losses of one model.
+    """Losses of one model, computed in float32 on the model's device.
 
     Args:
         model: the model that the candidates were drawn from.
@@ -38,20 +39,21 @@ class ModelAttack:
             times: int64 [D].
             noise: float32 [D, S, S], the same for every image.
         """
-        draws = len(times)
+        draws, device = len(times), next(self._model.parameters()).device
         rows, turns = np.repeat(np.arange(len(patient)), draws), np.tile(np.arange(draws), len(patient))
         parts = []
         for start in range(0, len(rows), ROWS_AT_ONCE):
             row, turn = rows[start : start + ROWS_AT_ONCE], turns[start : start + ROWS_AT_ONCE]
-            values = denoising_loss(
-                self._model,
-                torch.from_numpy(patient.images[row])[:, None],
-                None,
-                Condition.of(patient.labels[row], patient.scanners[row], patient.boxes[row]),
-                torch.from_numpy(times[turn]),
-                torch.from_numpy(noise[turn])[:, None],
-            )
-            parts.append(values.double().numpy())
+            with computing_in(FLOAT32):
+                values = denoising_loss(
+                    self._model,
+                    torch.from_numpy(patient.images[row])[:, None].to(device),
+                    None,
+                    Condition.of(patient.labels[row], patient.scanners[row], patient.boxes[row]).to(device),
+                    torch.from_numpy(times[turn]).to(device),
+                    torch.from_numpy(noise[turn])[:, None].to(device),
+                )
+            parts.append(values.double().cpu().numpy())
         losses: NDArray[np.float64] = np.concatenate(parts).reshape(len(patient), draws)
         return losses
 

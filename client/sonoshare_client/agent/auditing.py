@@ -87,6 +87,7 @@ def audit_candidate(
         attack=ModelAttack(node.model(plan, files.adapter)),
         mechanism=mechanism_of(node, plan),
         clusters=() if plan.audit.veto is None else _clusters(files),
+        device=node.device,
     )
     statement = _statement(node, plan, files, outcome, now)
     envelope = Envelope.sign(STATEMENT_PAYLOAD_TYPE, statement.canonical(), node.key)

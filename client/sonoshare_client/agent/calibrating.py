@@ -11,6 +11,7 @@ import secrets
 from collections.abc import Sequence
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from sonoshare_client.agent.node import Node
@@ -67,7 +68,7 @@ def vote(node: Node, plan: StudyPlan, payload: bytes) -> tuple[Envelope, bytes]:
         )
     )
     patients = node.patients(plan, profile_named(plan.profile).size, reservation).trained
-    votes = draw_votes(_choices(ballot, patients), ballot.options, terms.epsilon)
+    votes = draw_votes(_choices(ballot, patients, node.device), ballot.options, terms.epsilon)
     node.ledger.commit(reservation)
     node.record("voted", options=ballot.options)
     return _signed(node, plan, terms, votes), b""
@@ -86,13 +87,13 @@ def _purpose(plan: StudyPlan) -> str:
     return f"{PURPOSE} {plan.digest()}"
 
 
-def _choices(ballot: Ballot, patients: Sequence[PatientArrays]) -> NDArray[np.int64]:
+def _choices(ballot: Ballot, patients: Sequence[PatientArrays], device: torch.device) -> NDArray[np.int64]:
     """The option of each patient, each worked out alone: a batch could move its last bits over a border."""
     chosen = np.empty(len(patients), dtype=np.int64)
     for place, patient in enumerate(patients):
         row = secrets.randbelow(len(patient))
         try:
-            chosen[place] = ballot.chosen(patient.images[[row]], patient.labels[[row]], patient.boxes[[row]])[0]
+            chosen[place] = ballot.chosen(patient.images[[row]], patient.labels[[row]], patient.boxes[[row]], device)[0]
         except Exception as error:  # noqa: BLE001 - one patient's image must not decide whether the others vote
             _log.warning("a patient abstains: %s", type(error).__name__)
             chosen[place] = ABSTAINS

@@ -9,6 +9,8 @@ import secrets
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
+import torch
+
 from sonoshare_client.agent.canary_store import CanaryStore
 from sonoshare_client.agent.ledger_heads import require_logged_heads, require_signed_heads
 from sonoshare_client.agent.replies import ReplyStore
@@ -26,6 +28,7 @@ from sonoshare_shared.events import EventLog
 from sonoshare_shared.protocol.documents import Roster, StudyPlan
 from sonoshare_shared.protocol.envelope import Envelope
 from sonoshare_shared.protocol.keys import SigningKey
+from sonoshare_shared.science.device import chosen_device
 from sonoshare_shared.science.model.adapter import adapter_from_bytes, load_adapter
 from sonoshare_shared.science.model.base import IMPORTED, load_pinned_base
 from sonoshare_shared.science.model.network import ConditionedUNet
@@ -54,6 +57,7 @@ class Node:
         events: the agent's own event log.
         log: its copy of the transparency log.
         evidence: evidence of misconduct that it holds.
+        device: where it computes.
         challenge: random, made when the node was opened; views of other hospitals must answer it.
         answered: challenges of other hospitals that this process has received, by hospital.
     """
@@ -65,20 +69,26 @@ class Node:
     events: EventLog
     log: LogCopy
     evidence: EvidenceFolder
+    device: torch.device
     challenge: str = field(default_factory=lambda: secrets.token_hex(32))
     answered: dict[str, str] = field(default_factory=dict)
     _opened: _Opened | None = None
 
     @classmethod
-    def open(cls, home: NodeHome) -> "Node":
+    def open(cls, home: NodeHome, device: torch.device | None = None) -> "Node":
         """Open a node that is enrolled.
 
+        Args:
+            home: its folder.
+            device: where it computes; None for what its folder says.
+
         Raises:
-            InputError: it is not enrolled, or its key or policy cannot be read.
+            InputError: it is not enrolled, its key or policy cannot be read, or its device is not here.
             LedgerError: the ledger is not intact, or older than a head of it that the node has signed or seen.
             IntegrityError: the node's copy of the transparency log is damaged.
         """
         pinned_roster(home.state_path)
+        device = device or chosen_device(home.device)
         key = home.identity()
         ledger = open_ledger(home, key, lambda: datetime.now(UTC))
         ledger.verify()
@@ -95,6 +105,7 @@ class Node:
             events=EventLog(state.events_path),
             log=log,
             evidence=EvidenceFolder(state.evidence_path),
+            device=device,
         )
 
     @property
@@ -154,14 +165,14 @@ class Node:
         return patients
 
     def model(self, plan: StudyPlan, adapter: bytes) -> ConditionedUNet:
-        """The plan's base with an adapter on it.
+        """The plan's base with an adapter on it, on the node's device.
 
         Raises:
             ModelError: the plan's base is not here, or the adapter does not fit.
         """
         model = load_pinned_base(plan.profile, plan.base_digest, self.home.path / IMPORTED)
         load_adapter(model, adapter_from_bytes(adapter), plan.trained)
-        return model
+        return model.to(self.device)
 
     def canaries(self, plan: StudyPlan) -> CanaryStore:
         """What the canaries of a study have seen here; secret."""

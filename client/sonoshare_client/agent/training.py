@@ -8,8 +8,6 @@ needs no memory of the one before but the canaries' secret. What the canaries sa
 
 from typing import Final
 
-import torch
-
 from sonoshare_client.agent.draws import PatientDraws, loss_of, probe
 from sonoshare_client.agent.node import Node
 from sonoshare_privacy.budget import Reservation
@@ -45,7 +43,7 @@ def train_round(node: Node, plan: StudyPlan, request: TrainRequest, adapter: byt
         ModelError: the adapter does not fit, or the engine's self-check on made-up draws failed.
         Exception: whatever goes wrong after the charge; see ``sonoshare_client.agent.service``.
     """
-    model = node.model(plan, adapter).to(_device())
+    model = node.model(plan, adapter)
     before = adapter_state(model, plan.trained)
     parameters = trained_parameters(model, plan.trained)
     dp = PatientDP(
@@ -58,9 +56,10 @@ def train_round(node: Node, plan: StudyPlan, request: TrainRequest, adapter: byt
         optimiser=round_optimiser(plan.learning_rate, plan.rounds, request.round),
         probe=probe(model, plan.mechanism.draws),
         rows_at_once=ROWS_AT_ONCE,
+        precision=plan.computes_in,
     )
     canaries = _canaries(node, plan, dp.dimension)
-    drawing = PatientDraws((), plan.mechanism.draws, _device())
+    drawing = PatientDraws((), plan.mechanism.draws, node.device)
 
     def open_patients(paid: Reservation | None) -> int:
         if paid is None:
@@ -102,7 +101,3 @@ def _canaries(node: Node, plan: StudyPlan, dimension: int) -> Canaries | None:
             f"{plan.canaries} canaries have no room in {dimension} trained numbers", remedy="ask for a plan with fewer"
         )
     return Canaries(count=plan.canaries, secret=node.canaries(plan).secret())
-
-
-def _device() -> torch.device:
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -52,6 +52,7 @@ from sonoshare_shared.protocol.documents.figures import (
     VetoFigures,
 )
 from sonoshare_shared.protocol.documents.plan import VetoPlan
+from sonoshare_shared.science.device import CPU
 
 LOSS: Final = "denoising loss"
 MECHANISM: Final = "mechanism"
@@ -252,7 +253,7 @@ def audit_release(
     epsilon_baseline: float = 0.0,
     clusters: Sequence[int] = (),
     below: RandomBelow = SYSTEM_RANDOM,
-    device: str | None = None,
+    device: torch.device = CPU,
 ) -> AuditOutcome:
     """Audit a candidate set on this hospital's patients.
 
@@ -269,7 +270,7 @@ def audit_release(
             leaves it out.
         clusters: public cluster of each candidate, for the plan's veto; empty where no votes are asked for.
         below: source of the noise.
-        device: torch device of the copy search; None takes a GPU where there is one.
+        device: of the copy search; the attack computes where its model is.
 
     Returns:
         The outcome. An audit that could not have seen a tolerated leak is INCONCLUSIVE and charged nothing.
@@ -282,7 +283,6 @@ def audit_release(
     _require_grid(candidates, size)
     if clusters and len(clusters) != len(candidates):
         raise InputError("a veto needs the cluster of every candidate", remedy="sample the candidate again")
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     reference = reference_images(size)
     detector = copies.calibrate(
         candidates, reference, device, looks_for(len(candidates), cohort.trained + cohort.held_out)
@@ -346,7 +346,7 @@ def _opened(open_patients: Callable[[], Audited], size: int) -> Audited:
 
 
 def _score_copies(
-    detector: copies.CopyDetector, candidates: Pictures, patients: Audited, device: str
+    detector: copies.CopyDetector, candidates: Pictures, patients: Audited, device: torch.device
 ) -> tuple[_Scores, NDArray[np.int64]]:
     """Best copy score of every patient, and which candidate has it for each trained patient."""
     everybody = [one.images for one in (*patients.trained, *patients.held_out)]

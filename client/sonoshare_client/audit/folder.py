@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from sonoshare_client.audit.auditor import Audited, AuditOutcome, audit_release
@@ -25,6 +26,7 @@ from sonoshare_privacy.audits.nearest import BytePictures, looks_for
 from sonoshare_shared.errors import InputError
 from sonoshare_shared.protocol.documents import AuditPlan
 from sonoshare_shared.science.box import Box
+from sonoshare_shared.science.device import CPU
 from sonoshare_shared.science.imaging import to_grid
 from sonoshare_shared.science.labels import RELEASE_FILE, LabelRow, LabelTable, read_labels
 from sonoshare_shared.science.levels import eight_bits
@@ -94,12 +96,14 @@ class FolderAudit:
         candidates: pictures [n, S, S], at 8 bits.
         trained: patients that may have been trained on.
         held_out: patients that were not.
+        device: where they are compared.
     """
 
     files: tuple[PictureFile, ...]
     candidates: BytePictures
     trained: tuple[ListedPatient, ...]
     held_out: tuple[ListedPatient, ...]
+    device: torch.device = CPU
 
     @property
     def cohort(self) -> Cohort:
@@ -119,6 +123,7 @@ class FolderAudit:
             cohort=nominal,
             payment=payment,
             epsilon_baseline=epsilon_baseline,
+            device=self.device,
         )
 
     def nearest(self) -> Iterator[tuple[str, PictureFile, PictureFile, float]]:
@@ -133,16 +138,17 @@ class FolderAudit:
     def most_alike(self, patients: Sequence[ListedPatient]) -> Nearest:
         """Best score of each patient with any synthetic image. NOT private, see `nearest`."""
         looks = looks_for(len(self.candidates), len(self.trained) + len(self.held_out))
-        return patient_nearest(self.candidates, [one.images for one in patients], looks=looks)
+        return patient_nearest(self.candidates, [one.images for one in patients], self.device, looks)
 
 
-def read_folder_audit(folder: Path, train: Path, held_out: Path) -> FolderAudit:
+def read_folder_audit(folder: Path, train: Path, held_out: Path, device: torch.device = CPU) -> FolderAudit:
     """Read everything a stand-alone audit needs.
 
     Args:
         folder: synthetic images: a release, or pictures at any depth (folders named masks are left out).
         train: labels.csv of the patients the generator may have been trained on.
         held_out: labels.csv of patients it was not.
+        device: where they will be compared.
 
     Raises:
         InputError: an empty folder, an unreadable picture, or a patient or picture in both lists.
@@ -156,7 +162,7 @@ def read_folder_audit(folder: Path, train: Path, held_out: Path) -> FolderAudit:
     of_trained, of_kept = _patients(trained), _patients(kept)
     if _digests(of_trained) & _digests(of_kept):
         raise InputError("a picture is in both lists", remedy="one patient stands under two names: join them")
-    return FolderAudit(files, byte_pictures(files), of_trained, of_kept)
+    return FolderAudit(files, byte_pictures(files), of_trained, of_kept, device)
 
 
 def synthetic_files(folder: Path) -> tuple[PictureFile, ...]:

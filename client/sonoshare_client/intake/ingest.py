@@ -14,6 +14,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
+import torch
+
 from sonoshare_client.intake.channel import DEVICE_TEXT, Question, Taken
 from sonoshare_client.intake.limits import DEFAULT_LIMITS, Limits
 from sonoshare_client.intake.pool import CHILD, FileTask, Pool
@@ -23,6 +25,7 @@ from sonoshare_client.node.home import NodeHome
 from sonoshare_client.vault.store import TwinRecord, Vault
 from sonoshare_client.vault.writer import Added, VaultWriter
 from sonoshare_shared.errors import InputError
+from sonoshare_shared.science.device import CPU
 from sonoshare_shared.science.labels import LabelRow, LabelTable, read_labels
 
 Progress = Callable[[int, int], None]
@@ -126,6 +129,7 @@ def ingest(
     jobs: int = 1,
     progress: Progress | None = None,
     limits: Limits = DEFAULT_LIMITS,
+    device: torch.device = CPU,
 ) -> IngestReport:
     """Take in a folder.
 
@@ -137,6 +141,7 @@ def ingest(
         jobs: child processes.
         progress: told after each picture.
         limits: bounds of intake.
+        device: where pictures are compared for twins.
 
     Raises:
         InputError: no usable labels, no key, another intake at work, or the disk is full.
@@ -144,7 +149,7 @@ def ingest(
     if not source.is_dir():
         raise InputError(f"{source.name} is not a folder", remedy="give the folder that holds the pictures")
     table = read_labels(labels_csv or source)
-    report = ingest_table(home, table, classes=classes, jobs=jobs, progress=progress, limits=limits)
+    report = ingest_table(home, table, classes=classes, jobs=jobs, progress=progress, limits=limits, device=device)
     return replace(report, unlisted=_unlisted(source, table))
 
 
@@ -157,6 +162,7 @@ def ingest_table(
     progress: Progress | None = None,
     limits: Limits = DEFAULT_LIMITS,
     command: Sequence[str] = CHILD,
+    device: torch.device = CPU,
 ) -> IngestReport:
     """Take in the rows of a table.
 
@@ -168,6 +174,7 @@ def ingest_table(
         progress: told after each picture.
         limits: bounds of intake.
         command: what starts a child.
+        device: where pictures are compared for twins.
 
     Raises:
         InputError: no key, another intake at work, or the disk is full; what was stored stays, and is complete.
@@ -188,7 +195,7 @@ def ingest_table(
             done += 1
             if progress is not None:
                 progress(done, total)
-        compare_new(vault, writer, [(blob, vault.pseudonym(patient)) for blob, patient in tally.same])
+        compare_new(vault, writer, [(blob, vault.pseudonym(patient)) for blob, patient in tally.same], device)
         twins = vault.twins()
     return tally.report(unlisted=0, twins=twins)
 

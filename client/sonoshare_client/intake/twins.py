@@ -13,12 +13,14 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
+import torch
 from PIL import Image
 
 from sonoshare_client.vault.store import ImageRef, TwinRecord, Vault
 from sonoshare_client.vault.writer import VaultWriter
 from sonoshare_privacy.audits.twins import find_twins
 from sonoshare_shared.errors import InputError
+from sonoshare_shared.science.device import CPU
 from sonoshare_shared.science.imaging import to_grid
 
 GRID_PX: Final = 64
@@ -26,7 +28,9 @@ _PICTURE_PX: Final = 384
 _GAP_PX: Final = 16
 
 
-def compare_new(vault: Vault, writer: VaultWriter, same: Sequence[tuple[str, str]] = ()) -> None:
+def compare_new(
+    vault: Vault, writer: VaultWriter, same: Sequence[tuple[str, str]] = (), device: torch.device = CPU
+) -> None:
     """Compare what has not been compared yet, and record it.
 
     Args:
@@ -34,6 +38,7 @@ def compare_new(vault: Vault, writer: VaultWriter, same: Sequence[tuple[str, str
         writer: its only writer.
         same: blobs whose very picture came again under another pseudonym, and that pseudonym; the picture was not
             kept twice, but the other patient's further pictures are as suspicious.
+        device: where pictures are compared.
 
     Raises:
         InputError: the disk is full.
@@ -44,7 +49,7 @@ def compare_new(vault: Vault, writer: VaultWriter, same: Sequence[tuple[str, str
     came = {name: place for place, name in enumerate(dict.fromkeys(ref.pseudonym for ref in images))}
     decided = {frozenset((twin.first.pseudonym, twin.second.pseudonym)) for twin in vault.twins()}
     found = []
-    for one, other, score in [*_same(images, same), *_alike(vault, images, done, came)]:
+    for one, other, score in [*_same(images, same), *_alike(vault, images, done, came, device)]:
         people = frozenset((one.pseudonym, other.pseudonym))
         if people not in decided:
             decided.add(people)
@@ -61,13 +66,13 @@ def _same(images: Sequence[ImageRef], same: Sequence[tuple[str, str]]) -> Iterat
 
 
 def _alike(
-    vault: Vault, images: Sequence[ImageRef], done: int, came: Mapping[str, int]
+    vault: Vault, images: Sequence[ImageRef], done: int, came: Mapping[str, int], device: torch.device
 ) -> Iterator[tuple[ImageRef, ImageRef, float]]:
     if done == len(images):
         return
     grids = np.stack([to_grid(vault.load(ref).pixels, GRID_PX) for ref in images])
     owners = np.array([came[ref.pseudonym] for ref in images], dtype=np.int64)
-    for twin in find_twins(grids, owners, np.arange(len(images)) >= done):
+    for twin in find_twins(grids, owners, np.arange(len(images)) >= done, device):
         yield images[twin.first], images[twin.second], twin.score
 
 

@@ -8,6 +8,7 @@ import tomllib
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Final
 
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -23,6 +24,8 @@ from sonoshare_shared.errors import InputError
 from sonoshare_shared.protocol.documents.base import IDENTIFIER
 from sonoshare_shared.protocol.keys import SigningKey
 
+ANY_DEVICE: Final = "auto"
+
 
 @dataclass(frozen=True)
 class NodeHome(NodePaths):
@@ -32,15 +35,23 @@ class NodeHome(NodePaths):
         path: the folder.
         hospital: id of the hospital.
         vault_key_path: where the vault key lies.
+        device: where the node computes: ``auto`` (a GPU where there is one), ``cpu``, ``cuda`` or ``cuda:N``.
     """
 
     path: Path
     hospital: str
     vault_key_path: Path
+    device: str
 
     @classmethod
     def create(
-        cls, path: Path, hospital_id: str, *, policy: Policy | None = None, vault_key: Path | None = None
+        cls,
+        path: Path,
+        hospital_id: str,
+        *,
+        policy: Policy | None = None,
+        vault_key: Path | None = None,
+        device: str = ANY_DEVICE,
     ) -> "NodeHome":
         """Make the folder with fresh keys and a policy file.
 
@@ -49,6 +60,7 @@ class NodeHome(NodePaths):
             hospital_id: lowercase letters, digits and hyphens.
             policy: the hospital's rules; the cautious defaults if absent.
             vault_key: where the vault key goes or, if the file exists, lies; ``vault.key`` in the folder if absent.
+            device: where the node computes.
 
         Raises:
             InputError: a bad id, a folder in use, or no place to write.
@@ -58,7 +70,8 @@ class NodeHome(NodePaths):
                 "a hospital id has lowercase letters, digits and hyphens", remedy="choose one such as 'st-elsewhere'"
             )
         with private_folder(path, durable=True) as folder:
-            _fill(NewNode(folder), hospital_id, policy or Policy(), vault_key.absolute() if vault_key else None)
+            key_path = vault_key.absolute() if vault_key else None
+            _fill(NewNode(folder), hospital_id, policy or Policy(), key_path, device)
         return cls.open(path)
 
     @classmethod
@@ -71,7 +84,8 @@ class NodeHome(NodePaths):
         path = path.absolute()
         try:
             entries = tomllib.loads(NewNode(path).home_path.read_text(encoding="utf-8"))
-            return cls(path, str(entries["hospital"]), path / str(entries["vault_key"]))
+            device = str(entries.get("device", ANY_DEVICE))  # homes of before name none
+            return cls(path, str(entries["hospital"]), path / str(entries["vault_key"]), device)
         except (FileNotFoundError, NotADirectoryError) as error:
             raise InputError(f"{path.name} is no node folder", remedy="run 'sonoshare hospital init' first") from error
         except (tomllib.TOMLDecodeError, KeyError) as error:
@@ -91,7 +105,7 @@ class NodeHome(NodePaths):
         return read_policy(self.policy_path)
 
 
-def _fill(node: NewNode, hospital_id: str, policy: Policy, vault_key: Path | None) -> None:
+def _fill(node: NewNode, hospital_id: str, policy: Policy, vault_key: Path | None, device: str) -> None:
     identity = SigningKey.generate()
     identity.save(node.identity_key_path)
     _make_node_key(node)
@@ -105,6 +119,8 @@ def _fill(node: NewNode, hospital_id: str, policy: Policy, vault_key: Path | Non
     make_ledger(node.ledger_path, identity, hospital_id, policy, lambda: datetime.now(UTC))
     key_place = str(vault_key) if vault_key else node.vault_key_path.name
     home = f'hospital = "{hospital_id}"\n# Relative to this folder, or absolute.\nvault_key = {_quoted(key_place)}\n'
+    home += "# Where the node computes: auto (a GPU where there is one), cpu, cuda, cuda:1 ...\n"
+    home += f"device = {_quoted(device)}\n"
     create(node.home_path, home.encode())
 
 

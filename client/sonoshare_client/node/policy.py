@@ -24,7 +24,7 @@ from sonoshare_shared.protocol.canonical import canonical_bytes, sha256_hex
 from sonoshare_shared.protocol.documents import StudyPlan
 from sonoshare_shared.protocol.documents.base import HexDigest
 from sonoshare_shared.protocol.documents.charge import Event, PureDP, SampledGaussian
-from sonoshare_shared.protocol.documents.plan import Trained
+from sonoshare_shared.protocol.documents.plan import Precision, Trained
 
 _ROUNDING = 1e-9  # the same delta, written once as 1 / (10 N) and once as 0.1 / N, is the same
 
@@ -79,6 +79,8 @@ class TrainingRules(_Rules):
     Attributes:
         trained: permitted sets of trained parameters.
         bases: permitted sha256 digests of base weights, or ``"any"``.
+        precisions: permitted arithmetic of a training; each keeps the same promise to patients, because contributions
+            are clipped and measured after whatever rounding came before (docs/devices.md).
         maximum_draws: most draws of one patient in one step.
         maximum_rounds: most rounds of a study.
         maximum_local_steps: most steps of one round.
@@ -95,6 +97,7 @@ class TrainingRules(_Rules):
 
     trained: Annotated[tuple[Trained, ...], Field(min_length=1)] = ("affine", "lora", "full")
     bases: Literal["any"] | tuple[HexDigest, ...] = "any"
+    precisions: Annotated[tuple[Precision, ...], Field(min_length=1)] = ("float32", "tf32", "bfloat16")
     maximum_draws: Annotated[int, Field(ge=1)] = 64
     maximum_rounds: Annotated[int, Field(ge=1)] = 1000
     maximum_local_steps: Annotated[int, Field(ge=1)] = 1000
@@ -309,6 +312,11 @@ def _check_training(plan: StudyPlan, policy: Policy) -> None:
     if rules.bases != "any" and plan.base_digest not in rules.bases:
         raise PolicyError(
             "the policy does not permit the plan's base weights", remedy="add their digest to training.bases"
+        )
+    if plan.computes_in not in rules.precisions:
+        raise PolicyError(
+            f"the plan computes in '{plan.computes_in}'; the policy permits {', '.join(rules.precisions)}",
+            remedy="ask for another precision, or add it to training.precisions",
         )
     _check_mechanism(plan, rules)
     votes = 0.0 if plan.calibration is None else plan.calibration.epsilon

@@ -35,6 +35,7 @@ _COMMENTS: Final[dict[str, tuple[str, dict[str, str]]]] = {
         {
             "trained": "Permitted sets of trained parameters: affine, lora, full.",
             "bases": '"any", or a list of permitted sha256 digests of base weights.',
+            "precisions": "Permitted arithmetic of a training: float32, tf32, bfloat16 (docs/devices.md).",
             "maximum_draws": "Most draws of one patient in one step.",
             "maximum_rounds": "Most rounds of a study.",
             "maximum_local_steps": "Most steps of one round.",

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from sonoshare_client.audit.folder import GRID_PX, byte_pictures, synthetic_files
 from sonoshare_client.own_eyes.view import MOST_PAIRS, ShownPair, TrueView
@@ -10,16 +11,18 @@ from sonoshare_client.vault.store import PatientRecord, Vault
 from sonoshare_privacy.audits import copies
 from sonoshare_privacy.audits.nearest import looks_for
 from sonoshare_privacy.audits.reference import reference_images
+from sonoshare_shared.science.device import CPU
 from sonoshare_shared.science.imaging import to_grid
 
 
-def vault_view(vault: Vault, folder: Path, name: str) -> TrueView:
+def vault_view(vault: Vault, folder: Path, name: str, device: torch.device = CPU) -> TrueView:
     """Compare every patient of the vault with every synthetic image of a folder.
 
     Args:
         vault: the hospital's images.
         folder: a release, or pictures at any depth.
         name: what the folder holds, in words.
+        device: where they are compared.
 
     Raises:
         InputError: the folder holds no picture, or one that cannot be read.
@@ -30,12 +33,13 @@ def vault_view(vault: Vault, folder: Path, name: str) -> TrueView:
     for patient in vault.patients():
         groups[patient.held_out].append(patient)
     looks = looks_for(len(files), len(groups[False]) + len(groups[True]))
-    threshold = copies.calibrate(candidates, reference_images(GRID_PX), looks=looks).threshold
+    threshold = copies.calibrate(candidates, reference_images(GRID_PX), device, looks).threshold
     trained, held_out = (
         copies.patient_nearest(
             candidates,
             [np.stack([to_grid(vault.load(ref).pixels, GRID_PX) for ref in one.images]) for one in groups[side]],
-            looks=looks,
+            device,
+            looks,
         )
         for side in (False, True)
     )

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from sonoshare_deploy.cli.device import device_option, told_device
 from sonoshare_deploy.cli.output import emit, json_option, progress_console
 from sonoshare_deploy.cli.parameters import FiniteRange
 from sonoshare_shared.durable import write_atomically
@@ -82,6 +83,7 @@ STUDY = "stand-alone-audits"
     help="Write the true nearest pairs to this .csv, or pictures of pairs, scores and ROC to this folder. NOT private.",
 )
 @click.option("--explain", is_flag=True, help="Print what this audit can and cannot see.")
+@device_option
 @click.option("--gate", is_flag=True, help="Exit 1 unless the verdict is PASS.")
 @json_option
 def command(
@@ -98,6 +100,7 @@ def command(
     home: Path | None,
     own_eyes: Path | None,
     explain: bool,
+    device: str,
     gate: bool,
     as_json: bool,
 ) -> int:
@@ -114,6 +117,7 @@ def command(
     if own_eyes is not None and own_eyes.is_file():
         raise InputError(f"{own_eyes.name} exists", remedy="give the name of a new file or folder")
     start = time.monotonic()
+    where, said = told_device(device)
     plan = AuditPlan(
         held_out_fraction=0.5,  # not used: both lists are given
         epsilon_copies=epsilon_audit,
@@ -123,11 +127,11 @@ def command(
         alpha=alpha,
     )
     with progress_console().status("reading images"):
-        audit = read_folder_audit(synthetic, train, held_out)
+        audit = read_folder_audit(synthetic, train, held_out, where)
     nominal = Cohort(*cohort) if cohort else audit.cohort
     with progress_console().status("auditing"):
         outcome = audit.run(plan, nominal, _payment(home, nominal, audit), epsilon_baseline)
-    result = _result(outcome, cohort_is_public=cohort is None, seconds=time.monotonic() - start)
+    result = _result(outcome, cohort_is_public=cohort is None, seconds=time.monotonic() - start) | {"device": said}
     if explain:
         result["explain"] = _operating_points(plan, nominal, outcome)
     if own_eyes is not None:

@@ -10,6 +10,7 @@ import click
 
 from sonoshare_deploy.cli.coordinator_release import command as release
 from sonoshare_deploy.cli.coordinator_release import home_option
+from sonoshare_deploy.cli.device import device_option, told_device
 from sonoshare_deploy.cli.output import emit, json_option, progress_console
 from sonoshare_deploy.cli.parameters import IDENTIFIER_NAME, FiniteRange
 
@@ -122,8 +123,11 @@ def status(home: Path, as_json: bool) -> None:
 @click.option("--phantoms", default=6_000, show_default=True, type=click.IntRange(1), help="Of the pool.")
 @click.option("--seed", default=900, show_default=True, type=click.IntRange(0), help="Of the pool.")
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), required=True, help="The ballot (safetensors).")
+@device_option
 @json_option
-def ballot(*, task: str, profile: str, clusters: int, phantoms: int, seed: int, out: Path, as_json: bool) -> None:
+def ballot(
+    *, task: str, profile: str, clusters: int, phantoms: int, seed: int, out: Path, device: str, as_json: bool
+) -> None:
     """Make what patients vote on: kinds of simulated phantoms of a task. No patient is read."""
     from rich.progress import Progress  # noqa: PLC0415
 
@@ -136,6 +140,7 @@ def ballot(*, task: str, profile: str, clusters: int, phantoms: int, seed: int, 
     if out.exists():
         raise InputError(f"{out.name} exists", remedy="give the name of a new file")
     asked, size = read_task(task), profile_named(profile).size
+    where, said = told_device(device)
     with Progress(console=progress_console(), transient=True) as bar:
         job = bar.add_task("phantoms", total=phantoms)
         made = make_ballot(
@@ -145,10 +150,12 @@ def ballot(*, task: str, profile: str, clusters: int, phantoms: int, seed: int, 
             pool=phantoms,
             clusters=clusters,
             progress=lambda done, total: bar.update(job, completed=done, total=total),
+            device=where,
         )
     out.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(out, made.to_bytes())
-    emit({"ballot": made.digest(), "classes": made.classes, "clusters": made.clusters, "file": str(out)}, as_json)
+    result = {"ballot": made.digest(), "classes": made.classes, "clusters": made.clusters, "file": str(out)}
+    emit(result | {"device": said}, as_json)
 
 
 @command.group()
@@ -194,6 +201,14 @@ def study() -> None:
     show_default=True,
     help="How far phantoms are noised (of 1000) before the model refines them; 8 leaves them nearly as simulated.",
 )
+@click.option(
+    "--precision",
+    type=click.Choice(["float32", "tf32", "bfloat16"]),
+    default="float32",
+    show_default=True,
+    help="In which hospitals train and the release is drawn (docs/devices.md).",
+)
+@device_option
 @json_option
 def create(
     *,
@@ -203,6 +218,7 @@ def create(
     scanners: tuple[str, ...],
     cohorts: tuple[str, ...],
     base_digest: str | None,
+    device: str,
     as_json: bool,
     **terms: Any,
 ) -> None:
@@ -218,7 +234,8 @@ def create(
     audit, patients = Consortium.read(folder).audit, parse_cohorts(cohorts)
     require_members(folder, patients)
     base = imported_base(home / IMPORTED, base_digest) if base_digest else None
-    drafted = draft_study(study_terms(name, asked, patients, audit=audit, base=base, **terms))
+    where, said = told_device(device)
+    drafted = draft_study(study_terms(name, asked, patients, audit=audit, base=base, **terms), where)
     folder.create_study(drafted.plan, drafted.adapter, drafted.adapter_digest, drafted.ballot)
     plan = drafted.plan
     emit(
@@ -228,6 +245,8 @@ def create(
             "noise_multiplier": plan.mechanism.noise_multiplier,
             "steps": plan.steps,
             "epsilon_calibration": 0.0 if plan.calibration is None else plan.calibration.epsilon,
+            "precision": plan.computes_in,
+            "device": said,
         },
         as_json,
     )

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from sonoshare_deploy.cli.device import device_option, told_device
 from sonoshare_deploy.cli.output import emit, json_option, progress_console
 from sonoshare_deploy.cli.parameters import IDENTIFIER_NAME, FiniteRange
 
@@ -40,6 +41,7 @@ def _drawing_options(function: Callable[..., None]) -> Callable[..., None]:
             show_default=True,
             help="A worker that is silent for so long is taken for dead.",
         ),
+        device_option,
     )
     for option in reversed(options):
         function = option(function)
@@ -62,6 +64,7 @@ def create_release(
     name: str,
     workers: int,
     lease_seconds: float,
+    device: str,
     utility: Path | None,
     utility_note: str,
     as_json: bool,
@@ -76,14 +79,15 @@ def create_release(
 
     figures = () if utility is None else read_measurements(utility)
     folder = CoordinatorHome(home)
+    where, words = told_device(device)
     register_nodes(folder, control_of(folder))
     steps = pipeline(folder, folder.study(study_name), name)
-    draw_release(steps, workers, lease_seconds, progress_console())
+    draw_release(steps, workers, lease_seconds, progress_console(), where)
     said = steps.audit()
     facts = facts_for(folder, steps.study, now(), utility=figures, utility_note=utility_note)
     bundle = steps.finish(facts)
     verdicts = {hospital: statement.predicate.verdict for hospital, statement in said.items()}
-    emit({"release": name, "bundle": str(bundle), "verdicts": verdicts}, as_json)
+    emit({"release": name, "bundle": str(bundle), "verdicts": verdicts, "device": words}, as_json)
 
 
 @command.command(name="draw")
@@ -91,7 +95,15 @@ def create_release(
 @click.option("--leash", is_flag=True, help="End when standard input closes.")
 @json_option
 def draw_only(
-    *, home: Path, study_name: str, name: str, workers: int, lease_seconds: float, leash: bool, as_json: bool
+    *,
+    home: Path,
+    study_name: str,
+    name: str,
+    workers: int,
+    lease_seconds: float,
+    device: str,
+    leash: bool,
+    as_json: bool,
 ) -> None:
     """Draw a candidate and stop; the same command, started again or elsewhere on the same folder, shares the work."""
     from sonoshare_deploy.coordinator import pipeline  # noqa: PLC0415
@@ -102,9 +114,11 @@ def draw_only(
     if leash:
         hold_leash()
     folder = CoordinatorHome(home)
+    where, words = told_device(device)
     steps = pipeline(folder, folder.study(study_name), name)
-    draw_release(steps, workers, lease_seconds, progress_console())
-    emit({"release": name, "candidate": str(steps.folder), "images": steps.study.plan.release.images}, as_json)
+    draw_release(steps, workers, lease_seconds, progress_console(), where)
+    images = steps.study.plan.release.images
+    emit({"release": name, "candidate": str(steps.folder), "images": images, "device": words}, as_json)
 
 
 @command.command()

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from sonoshare_deploy.cli.device import device_option, told_device
 from sonoshare_deploy.cli.output import emit, json_option, progress_console
 from sonoshare_deploy.cli.parameters import FiniteRange
 
@@ -32,6 +33,7 @@ ANY_PORT = 0
     metavar="[PORT]",
     help="Keep the catalogue up at the end, on this port or on a free one.",
 )
+@device_option
 @json_option
 def command(
     *,
@@ -43,6 +45,7 @@ def command(
     profile: "Profile",
     work: Path | None,
     port: int | None,
+    device: str,
     as_json: bool,
 ) -> int:
     """Keys, real SuperLink and SuperNodes, intake, training under differential privacy, audits, release, verification.
@@ -60,13 +63,14 @@ def command(
     # Whatever ends the demonstration, no process is left behind.
     end_on_signals()
     work = (work or Path("work") / f"demo-{datetime.now(UTC):%Y%m%d-%H%M%S}").absolute()
-    settings = DemoSettings(work, data, hospitals, rounds, epsilon, images, profile, port or ANY_PORT)
+    where, _ = told_device(device)
+    settings = DemoSettings(work, data, hospitals, rounds, epsilon, images, profile, port or ANY_PORT, where)
     with PeakMemory() as peak, Display(progress_console()) as display, Supervisor(work / "logs") as supervisor:
         journey = Journey(settings, display, supervisor)
         journey.run()
         with display.stage("utility", "Utility: classifier on held-out patients (demonstration only)"):
             drawn = read_labels(journey.bundle or journey.candidate)
-            utility = utility_of(drawn, journey.study.plan, journey.nodes.values())
+            utility = utility_of(drawn, journey.study.plan, journey.nodes.values(), where)
         result = demo_result(journey, utility, peak)
         emit(result, as_json, lambda console: print_result(console, result, journey.said))
         if port is not None and journey.addresses is not None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 from rich.console import Console
 
+from sonoshare_deploy.cli.device import device_option, told_device
 from sonoshare_deploy.cli.output import emit, json_option, progress_console
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ def _sets_options(function: Callable[..., None]) -> Callable[..., None]:
         click.option(
             "--classes", default="benign,malignant", show_default=True, help="The negative and the positive class."
         ),
+        device_option,
     )
     for option in reversed(options):
         function = option(function)
@@ -90,16 +92,21 @@ def tstr(
     steps: int,
     size: int,
     classes: str,
+    device: str,
     specificity: float,
     as_json: bool,
 ) -> None:
     """Train on synthetic (and on real, on both, and on one after the other), test on real."""
     from sonoshare_shared.science.evaluation import tstr as measure  # noqa: PLC0415
 
+    where, said = told_device(device)
     made, test, known = _read_sets(synthetic, real, train, size, classes)
     progress_console().print(f"training {5 * seeds} classifiers of {steps} steps")
-    report = measure.tstr(made, test, known, seeds=tuple(range(seeds)), steps=steps, specificity=specificity)
-    emit(report.as_json(), as_json, lambda console: _print_tstr(console, report.as_json()))
+    report = measure.tstr(
+        made, test, known, seeds=tuple(range(seeds)), steps=steps, specificity=specificity, device=where
+    )
+    fields = report.as_json() | {"device": said}
+    emit(fields, as_json, lambda console: _print_tstr(console, fields))
 
 
 def _print_tstr(console: Console, fields: dict[str, Any]) -> None:
@@ -144,6 +151,7 @@ def scaling(
     steps: int,
     size: int,
     classes: str,
+    device: str,
     sizes: str,
     shares: str,
     work: Path,
@@ -156,16 +164,19 @@ def scaling(
 
     amounts = _numbers(sizes, "--sizes", int)
     rarities = [number / 100 for number in _numbers(shares, "--shares", float)]
+    where, said = told_device(device)
     made, test, known = _read_sets(synthetic, real, train, size, classes)
     measure.require_curves(test, known, sizes=amounts, shares=rarities, seeds=seeds)
     picture = plot or work / "scaling.png"
     picture.parent.mkdir(parents=True, exist_ok=True)  # not found missing after hours
     progress = progress_console()
     units = Units(work, measure.pinned(made, test, known, steps=steps), say=progress.print)
-    scores = measure.score_scaling(made, test, known, units, sizes=amounts, shares=rarities, seeds=seeds, steps=steps)
+    scores = measure.score_scaling(
+        made, test, known, units, sizes=amounts, shares=rarities, seeds=seeds, steps=steps, device=where
+    )
     curves = measure.curves(scores, test.labels, test.patients)
     measure.draw_scaling(curves, picture)
-    emit(curves.as_json() | {"plot": str(picture)}, as_json)
+    emit(curves.as_json() | {"plot": str(picture), "device": said}, as_json)
 
 
 def _numbers(text: str, option: str, kind: type[Number]) -> list[Number]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from sonoshare_deploy.cli.device import AUTO, DEVICE_WORD, node_device_option, told_device
 from sonoshare_deploy.cli.hospital_look import look
 from sonoshare_deploy.cli.hospital_policy import policy
 from sonoshare_deploy.cli.hospital_run import enrol, start
@@ -43,13 +44,16 @@ def command() -> None:
 @click.option("--id", "hospital_id", required=True, help="Lowercase letters, digits and hyphens.")
 @click.option("--patients", type=click.IntRange(min=1), help="Trained patients to declare: a public, round number.")
 @click.option("--vault-key", type=click.Path(path_type=Path, dir_okay=False), help="Where the vault key goes, or lies.")
+@click.option("--device", type=DEVICE_WORD, default=AUTO, show_default=True, help="Where the node computes.")
 @json_option
-def init(home_path: Path, hospital_id: str, patients: int | None, vault_key: Path | None, *, as_json: bool) -> None:
+def init(
+    home_path: Path, hospital_id: str, patients: int | None, vault_key: Path | None, *, device: str, as_json: bool
+) -> None:
     """Make the node's folder: keys, an empty vault, and the policy to edit."""
     from sonoshare_client.node.home import NodeHome  # noqa: PLC0415 - keeps --help fast, here and below
     from sonoshare_client.node.policy import policy_for  # noqa: PLC0415
 
-    home = NodeHome.create(home_path, hospital_id, policy=policy_for(patients), vault_key=vault_key)
+    home = NodeHome.create(home_path, hospital_id, policy=policy_for(patients), vault_key=vault_key, device=device)
     result = {
         "id": home.hospital,
         "identity_public_key": home.identity().public.hex,
@@ -72,8 +76,18 @@ def init(home_path: Path, hospital_id: str, patients: int | None, vault_key: Pat
 @click.option("--labels", type=click.Path(path_type=Path, dir_okay=False), help="labels.csv; in SOURCE if absent.")
 @click.option("--task", help="Shipped task or task file; pictures of other classes are set aside.")
 @click.option("--jobs", default=1, show_default=True, type=click.IntRange(min=1, max=64), help="Child processes.")
+@node_device_option
 @json_option
-def ingest(*, source: Path, home_path: Path, labels: Path | None, task: str | None, jobs: int, as_json: bool) -> None:
+def ingest(
+    *,
+    source: Path,
+    home_path: Path,
+    labels: Path | None,
+    task: str | None,
+    jobs: int,
+    device: str | None,
+    as_json: bool,
+) -> None:
     """Take the pictures of SOURCE into the vault."""
     from rich.progress import Progress  # noqa: PLC0415
 
@@ -83,6 +97,7 @@ def ingest(*, source: Path, home_path: Path, labels: Path | None, task: str | No
 
     classes = None if task is None else read_task(task).classes
     home = NodeHome.open(home_path)
+    where, said = told_device(device or home.device)
     console = progress_console()
     with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
         job = bar.add_task("intake", total=None)
@@ -93,8 +108,9 @@ def ingest(*, source: Path, home_path: Path, labels: Path | None, task: str | No
             classes=classes,
             jobs=jobs,
             progress=lambda done, total: bar.update(job, completed=done, total=total),
+            device=where,
         )
-    emit(asdict(report), as_json, lambda out: _print_report(out, report))
+    emit(asdict(report) | {"device": said}, as_json, lambda out: _print_report(out, report))
     if report.quarantined and report.accepted + report.duplicates == 0:
         raise InputError("every picture was set aside", remedy="see the reasons, then ingest again")
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import click
 
+from sonoshare_deploy.cli.device import node_device_option, told_device
 from sonoshare_deploy.cli.output import emit, json_option
 
 
@@ -20,8 +21,11 @@ from sonoshare_deploy.cli.output import emit, json_option
     help="The node's folder.",
 )
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder to write; must not be in use.")
+@node_device_option
 @json_option
-def look(synthetic: Path | None, study: str | None, home_path: Path, out: Path, *, as_json: bool) -> None:
+def look(
+    synthetic: Path | None, study: str | None, home_path: Path, out: Path, *, device: str | None, as_json: bool
+) -> None:
     """Write the true nearest pairs, scores and ROC of synthetic images against this hospital's patients. NOT private.
 
     The images are those of SYNTHETIC_DIR, or with --study those of the newest candidate, which the node keeps until
@@ -40,8 +44,9 @@ def look(synthetic: Path | None, study: str | None, home_path: Path, out: Path, 
     home = NodeHome.open(home_path)
     folder = synthetic or kept_pictures(home, str(study))
     name = folder.name if synthetic else f"Candidate {folder.name[:12]} of study {study}"
+    where, said = told_device(device or home.device)
     with Vault(home) as vault:
-        view = vault_view(vault, folder, name)
+        view = vault_view(vault, folder, name, where)
     write_view(out, view)
     files = sorted(path.name for path in out.iterdir())
-    emit({"files": files}, as_json, lambda console: console.print(f"{out}: {WARNING}", markup=False))
+    emit({"files": files, "device": said}, as_json, lambda console: console.print(f"{out}: {WARNING}", markup=False))

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from sonoshare_deploy.cli.device import node_device_option, told_device
 from sonoshare_deploy.cli.output import emit, json_option
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ def enrol(home_path: Path, roster: Path, root_key: str, *, as_json: bool) -> Non
     metavar="NAME",
     help="Run the courier, which talks to the network, as this user, who cannot read the vault's key; needs root.",
 )
+@node_device_option
 @click.option("--leash", is_flag=True, help="End when standard input closes.")
 def start(
     home_path: Path,
@@ -64,6 +66,7 @@ def start(
     only: "Part",
     socket: Path | None,
     courier_user: str | None,
+    device: str | None,
     leash: bool,
 ) -> None:
     """Run agent and courier until interrupted.
@@ -89,4 +92,5 @@ def start(
     courier = None if courier_user is None else courier_place.courier_user(courier_user, home)
     if courier is not None:
         courier_place.require_runnable(courier)
-    run_node(home, connection, only=only, socket=socket, courier=courier)
+    where = None if only == "courier" else told_device(device or home.device)[0]
+    run_node(home, connection, only=only, socket=socket, courier=courier, device=where)

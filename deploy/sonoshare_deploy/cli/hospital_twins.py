@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from sonoshare_deploy.cli.device import node_device_option, told_device
 from sonoshare_deploy.cli.output import emit, json_option
 
 if TYPE_CHECKING:
@@ -23,8 +24,9 @@ if TYPE_CHECKING:
     "--out", type=click.Path(path_type=Path, file_okay=False), help="Write each pair side by side here (PNG)."
 )
 @click.option("--two-people", "apart", multiple=True, type=int, metavar="PAIR", help="Decide: this pair is two people.")
+@node_device_option
 @json_option
-def twins(home_path: Path, out: Path | None, apart: tuple[int, ...], *, as_json: bool) -> None:
+def twins(home_path: Path, out: Path | None, apart: tuple[int, ...], *, device: str | None, as_json: bool) -> None:
     """List pairs of patients who look like one person; compare what was not compared yet.
 
     Patients of undecided pairs are held back: neither trained on nor audited with. (Of a patient who is in several
@@ -35,9 +37,11 @@ def twins(home_path: Path, out: Path | None, apart: tuple[int, ...], *, as_json:
     from sonoshare_client.node.home import NodeHome  # noqa: PLC0415 - keeps --help fast, here and below
     from sonoshare_client.vault.store import Vault  # noqa: PLC0415
 
-    with Vault(NodeHome.open(home_path)) as vault:
+    home = NodeHome.open(home_path)
+    where, said = told_device(device or home.device)
+    with Vault(home) as vault:
         with vault.writing() as writer:
-            compare_new(vault, writer)
+            compare_new(vault, writer, device=where)
             for number in apart:
                 writer.two_people(number)
         found, held_back = vault.twins(), len(vault.held_back())
@@ -55,4 +59,4 @@ def twins(home_path: Path, out: Path | None, apart: tuple[int, ...], *, as_json:
         if out is not None:
             console.print(f"pictures in {out}: patient data in the clear. Look, then delete.", markup=False)
 
-    emit({"twins": pairs, "held_back": held_back}, as_json, human)
+    emit({"twins": pairs, "held_back": held_back, "device": said}, as_json, human)

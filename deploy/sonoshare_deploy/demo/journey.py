@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+import torch
+
 from sonoshare_client.intake.ingest import Quarantined, ingest_table
 from sonoshare_client.node import witness
 from sonoshare_client.node.home import NodeHome
@@ -38,6 +40,7 @@ from sonoshare_server.release.pipeline import facts_for
 from sonoshare_shared.errors import InputError, RefusedError
 from sonoshare_shared.protocol.documents import AuditStatement
 from sonoshare_shared.protocol.documents.plan import Profile
+from sonoshare_shared.science.device import CPU
 from sonoshare_shared.science.labels import read_labels
 from sonoshare_shared.science.model.profiles import profile_named
 
@@ -67,6 +70,7 @@ class DemoSettings:
         images: images of the release.
         profile: size of the model.
         port: of the catalogue; 0 takes a free one.
+        device: where hospitals and coordinator compute.
     """
 
     work: Path
@@ -77,6 +81,7 @@ class DemoSettings:
     images: int = 600
     profile: Profile = "small"
     port: int = 0
+    device: torch.device = CPU
 
 
 @dataclass
@@ -147,6 +152,7 @@ class Journey:
                     self.settings.work / "hospitals" / cohort.hospital,
                     cohort.hospital,
                     policy=hospital_policy(cohort, self.settings.epsilon, study_delta(self.cohorts), tolerance),
+                    device=str(self.settings.device),
                 )
                 self.nodes[cohort.hospital] = node
                 admit(home, cohort.hospital, node.identity().public.hex, node.node_public_key)
@@ -168,6 +174,7 @@ class Journey:
                     classes=terms.DIAGNOSIS.classes,
                     jobs=max(1, os.cpu_count() or 1),
                     progress=stage.count,
+                    device=self.settings.device,
                 )
                 accepted, held_back = accepted + report.accepted, held_back + len(report.twins)
                 self.quarantined += report.quarantined
@@ -215,7 +222,8 @@ class Journey:
                     local_steps=LOCAL_STEPS,
                     images=settings.images,
                     profile=settings.profile,
-                )
+                ),
+                settings.device,
             )
             study = self.home.create_study(drafted.plan, drafted.adapter, drafted.adapter_digest, drafted.ballot)
             coordinator.act(self.home, study, "train", watch=lambda: self._watch(study, stage))
@@ -239,7 +247,7 @@ class Journey:
                 steps.calibrate()
                 stage.summary = f"one vote a trained patient, ε = {study.plan.calibration.epsilon:g} at each hospital"
         with self.display.stage("sampling", "Sampling the candidate release") as stage:
-            steps.draw(stage.count)
+            steps.draw(stage.count, device=self.settings.device)
             stage.summary = f"{study.plan.release.images} images, half of each class"
         with self.display.stage("audits", "Audits: every hospital on its own patients") as stage:
             self.said = steps.audit()

@@ -10,6 +10,7 @@ from sonoshare_client.node.ledger import open_ledger
 from sonoshare_deploy.demo.journey import RELEASE, STUDY, Journey
 from sonoshare_deploy.demo.memory import PeakMemory
 from sonoshare_shared.protocol.documents import AuditStatement
+from sonoshare_shared.science.device import device_words
 
 
 def demo_result(journey: Journey, utility: dict[str, Any], peak: PeakMemory) -> dict[str, Any]:
@@ -33,6 +34,7 @@ def demo_result(journey: Journey, utility: dict[str, Any], peak: PeakMemory) -> 
         "hospitals": [_hospital(journey, hospital) for hospital in sorted(journey.nodes)],
         "catalogue_url": journey.addresses.catalogue if journey.addresses else None,
         "utility": utility,
+        "device": device_words(journey.settings.device),
         "peak_memory_mib": round(peak.mib),
         "peak_resident_mib": round(peak.resident_mib),
         "seconds": seconds,

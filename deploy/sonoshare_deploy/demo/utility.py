@@ -18,6 +18,7 @@ from sonoshare_client.vault.store import Vault
 from sonoshare_deploy.demo.workers import worker_pool
 from sonoshare_server.release.draw import phantoms_of
 from sonoshare_shared.protocol.documents import StudyPlan, Task
+from sonoshare_shared.science.device import CPU
 from sonoshare_shared.science.evaluation.auc import patient_bootstrap
 from sonoshare_shared.science.evaluation.classifier import fit
 from sonoshare_shared.science.evaluation.labelled import load_labelled
@@ -28,13 +29,16 @@ SEED: Final = 0
 STEPS: Final = 250  # of the classifier: enough for one figure in a demonstration
 
 
-def utility_of(synthetic: LabelTable, plan: StudyPlan, nodes: Iterable[NodeHome]) -> dict[str, Any]:
+def utility_of(
+    synthetic: LabelTable, plan: StudyPlan, nodes: Iterable[NodeHome], device: torch.device = CPU
+) -> dict[str, Any]:
     """AUC on held-out patients of a classifier trained on synthetic images, and of one trained on raw phantoms.
 
     Args:
         synthetic: images of the release or of the candidate.
         plan: the study plan.
         nodes: every hospital.
+        device: where the classifiers are trained.
 
     Returns:
         ``synthetic`` and ``phantoms``, each ``{auc, interval}``, and ``patients`` tested on.
@@ -47,7 +51,7 @@ def utility_of(synthetic: LabelTable, plan: StudyPlan, nodes: Iterable[NodeHome]
     release = load_labelled(synthetic, size, plan.task.classes)
     phantoms = phantoms_of(plan, 0, plan.release.images)
 
-    jobs = [(release.images, release.labels, images), (phantoms.images, phantoms.labels, images)]
+    jobs = [(release.images, release.labels, images, device), (phantoms.images, phantoms.labels, images, device)]
     with worker_pool(len(jobs)) as pool:
         scores = pool.starmap(_scores, jobs)
     drawn, floor = (patient_bootstrap(labels, each, patients).as_json() for each in scores)
@@ -55,11 +59,11 @@ def utility_of(synthetic: LabelTable, plan: StudyPlan, nodes: Iterable[NodeHome]
 
 
 def _scores(
-    train: NDArray[np.floating], classes: NDArray[np.integer], test: NDArray[np.floating]
+    train: NDArray[np.floating], classes: NDArray[np.integer], test: NDArray[np.floating], device: torch.device
 ) -> NDArray[np.float64]:
-    """Scores of the test images by a classifier trained on one thread."""
+    """Scores of the test images by a classifier, which on a processor is trained on one thread."""
     torch.set_num_threads(1)
-    return fit(train, classes, steps=STEPS, seed=SEED).predict(test)
+    return fit(train, classes, steps=STEPS, seed=SEED, device=device).predict(test)
 
 
 def _held_out(node: NodeHome, task: Task, size: int) -> tuple[PatientArrays, ...]:

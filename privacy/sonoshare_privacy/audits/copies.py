@@ -26,6 +26,7 @@ from itertools import pairwise
 from typing import Final
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from sonoshare_privacy.audits.correlation import COARSER, best_correlations, paired_correlations
@@ -35,6 +36,7 @@ from sonoshare_privacy.audits.nearest import Pictures, first_pass_limits, neares
 from sonoshare_privacy.audits.reference import REFERENCE_SEED
 from sonoshare_privacy.mechanisms.histograms import PublicBins
 from sonoshare_shared.errors import InputError
+from sonoshare_shared.science.device import CPU
 
 FALSE_RATE: Final = 0.003
 """Wanted chance that a patient who was not copied is flagged by the whole candidate set."""
@@ -82,7 +84,7 @@ class CopyDetector:
 
 
 def calibrate(
-    candidates: Pictures, reference: NDArray[np.float32], device: str = "cpu", looks: int | None = None
+    candidates: Pictures, reference: NDArray[np.float32], device: torch.device = CPU, looks: int | None = None
 ) -> CopyDetector:
     """Calibrate the detector for one candidate set.
 
@@ -124,7 +126,7 @@ def _threshold(pairs: NDArray[np.float32], candidates: int) -> float:
 def planted_recall(
     sources: NDArray[np.float32],
     threshold: float,
-    device: str = "cpu",
+    device: torch.device = CPU,
     limits: NDArray[np.float32] | None = None,
 ) -> dict[str, float]:
     """Share of planted copies of public images that are found, by edit.
@@ -150,7 +152,7 @@ def planted_recall(
 
 
 def planted_scores(
-    sources: NDArray[np.float32], others: NDArray[np.float32], rng: np.random.Generator, device: str = "cpu"
+    sources: NDArray[np.float32], others: NDArray[np.float32], rng: np.random.Generator, device: torch.device = CPU
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Scores of edited copies with their sources, by the detector and by the first pass, float32 [edits, n] both.
 
@@ -184,7 +186,7 @@ class Nearest:
 def patient_nearest(
     candidates: Pictures,
     patients: Sequence[NDArray[np.float32]],
-    device: str = "cpu",
+    device: torch.device = CPU,
     looks: int | None = None,
 ) -> Nearest:
     """Find the most alike pair of every patient.

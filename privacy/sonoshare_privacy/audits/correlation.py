@@ -26,6 +26,8 @@ from torch.nn import functional
 
 from sonoshare_privacy.audits.search import products
 from sonoshare_shared.errors import InputError
+from sonoshare_shared.science.device import CPU
+from sonoshare_shared.science.precision import FLOAT32, computing_in
 
 SIDE: Final = 32
 """Side in pixels at which images are compared."""
@@ -83,14 +85,14 @@ IMAGES_PER_BLOCK: Final = 8
 """Patient images posed at a time: about 12 MB of windows."""
 
 
-def candidate_windows(images: NDArray[np.float32], device: str = "cpu", view: View = FINE) -> Tensor:
+def candidate_windows(images: NDArray[np.float32], device: torch.device = CPU, view: View = FINE) -> Tensor:
     """Return the normalised central windows of candidates, float32 [n, window**2] of unit length."""
     local = _pooled(_local_normalised(_resized(_tensor(images, device), SIDE)), view.pooled)
     offset = (local.shape[1] - view.window) // 2
     return _unit(local[:, offset : offset + view.window, offset : offset + view.window].flatten(1))
 
 
-def posed_windows(images: NDArray[np.float32], device: str = "cpu", view: View = FINE) -> Tensor:
+def posed_windows(images: NDArray[np.float32], device: torch.device = CPU, view: View = FINE) -> Tensor:
     """Return the normalised windows of patient images in all poses, float32 [n, poses, window**2]."""
     upright = _tensor(images, device)
     patches: list[Tensor] = []
@@ -108,8 +110,9 @@ def posed_windows(images: NDArray[np.float32], device: str = "cpu", view: View =
     return _unit(windows.flatten(2))
 
 
+@computing_in(FLOAT32)
 def best_correlations(
-    candidates: NDArray[np.float32], images: NDArray[np.float32], device: str = "cpu"
+    candidates: NDArray[np.float32], images: NDArray[np.float32], device: torch.device = CPU
 ) -> NDArray[np.float32]:
     """Return the score of every pair, float32 [n candidates, n images]; for small sets (calibration)."""
     scores = np.empty((len(candidates), len(images)), dtype=np.float32)
@@ -120,8 +123,9 @@ def best_correlations(
     return scores
 
 
+@computing_in(FLOAT32)
 def paired_correlations(
-    candidates: NDArray[np.float32], images: NDArray[np.float32], device: str = "cpu", view: View = FINE
+    candidates: NDArray[np.float32], images: NDArray[np.float32], device: torch.device = CPU, view: View = FINE
 ) -> NDArray[np.float32]:
     """Return the scores of images with their own candidates only, float32 [m, n].
 
@@ -147,7 +151,7 @@ def pair_scores(window: Tensor, posed: Tensor) -> Tensor:
     return products(window, posed.flatten(0, 1)).view(len(window), images, poses).amax(2)
 
 
-def _tensor(images: NDArray[np.float32], device: str) -> Tensor:
+def _tensor(images: NDArray[np.float32], device: torch.device) -> Tensor:
     if images.ndim != 3 or images.shape[1] != images.shape[2]:
         raise InputError("the copy detector compares square grey images [n, S, S]")
     return torch.as_tensor(np.require(images, np.float32, ["C", "W"]), device=device)

@@ -35,6 +35,8 @@ from sonoshare_privacy.audits.correlation import (
 )
 from sonoshare_privacy.audits.search import best_matches, products
 from sonoshare_shared.protocol.canonical import sha256_hex
+from sonoshare_shared.science.device import CPU
+from sonoshare_shared.science.precision import FLOAT32, computing_in
 
 SHARD: Final = 16_384
 """Candidates whose features are held at a time."""
@@ -104,7 +106,10 @@ def looks_for(candidates: int, nominal_patients: int) -> int | None:
     return None if candidates * nominal_patients <= EVERY_PAIR_UP_TO else LOOKS
 
 
-def nearest(candidates: Pictures, images: NDArray[np.float32], device: str = "cpu", looks: int | None = None) -> Found:
+@computing_in(FLOAT32)
+def nearest(
+    candidates: Pictures, images: NDArray[np.float32], device: torch.device = CPU, looks: int | None = None
+) -> Found:
     """Find each image's best score and the candidate that has it; of equal scores in one shard the first.
 
     Args:
@@ -129,8 +134,9 @@ def nearest(candidates: Pictures, images: NDArray[np.float32], device: str = "cp
     return Found(best.cpu().numpy(), found.cpu().numpy())
 
 
+@computing_in(FLOAT32)
 def first_pass_limits(
-    candidates: Pictures, images: NDArray[np.float32], looks: int, device: str = "cpu"
+    candidates: Pictures, images: NDArray[np.float32], looks: int, device: torch.device = CPU
 ) -> NDArray[np.float32]:
     """Coarse score that a candidate must exceed to be looked at, float32 [shards, n images]."""
     limits = []
@@ -142,7 +148,7 @@ def first_pass_limits(
 
 
 def _best(
-    windows: tuple[Tensor, ...], block: NDArray[np.float32], device: str, looks: int | None
+    windows: tuple[Tensor, ...], block: NDArray[np.float32], device: torch.device, looks: int | None
 ) -> tuple[Tensor, Tensor]:
     """Best score and its place in the shard for each image of a block."""
     posed = posed_windows(block, device)
@@ -156,7 +162,9 @@ def _best(
     return torch.stack([one.values for one in looked]), ranked.gather(1, at[:, None])[:, 0]
 
 
-def _shards(candidates: Pictures, device: str, views: tuple[View, ...]) -> Iterator[tuple[int, tuple[Tensor, ...]]]:
+def _shards(
+    candidates: Pictures, device: torch.device, views: tuple[View, ...]
+) -> Iterator[tuple[int, tuple[Tensor, ...]]]:
     """Yield the first candidate of each shard, and its windows in the views; pictures are read in small parts."""
     for first in range(0, len(candidates), SHARD):
         last = min(first + SHARD, len(candidates))

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from sonoshare_shared.errors import InputError
+from sonoshare_shared.science.device import CPU
 
 BLOCK_BYTES: Final = 8 * 2**20
 """Products held at a time; a few copies of a block are alive while more than one best is taken out of it."""
@@ -69,7 +70,7 @@ def products(left: Tensor, right: Tensor, out: Tensor | None = None) -> Tensor:
 
     On a processor NumPy's BLAS computes them: measured 1.1 to 1.6 times as fast as PyTorch's where that is MKL on AMD.
     """
-    if left.is_cuda:
+    if left.device != CPU:
         return torch.matmul(left, right.T, out=out)
     into = None if out is None else out.numpy()
     return torch.from_numpy(np.matmul(left.numpy(), right.numpy().T, out=into))
@@ -100,7 +101,7 @@ def _of_block(members: Tensor, posed: Tensor, kept: int) -> tuple[Tensor, Tensor
 def _keep_better(scores: Tensor, places: Tensor, block: Tensor, first: int) -> None:
     """Take what beats the running best, in place; a tie leaves the earlier member."""
     # Of equal values both return the first; on a processor PyTorch's is ten times as slow as NumPy's.
-    at = block.argmax(1) if block.is_cuda else torch.from_numpy(block.numpy().argmax(1))
+    at = torch.from_numpy(block.numpy().argmax(1)) if block.device == CPU else block.argmax(1)
     top = block.gather(1, at[:, None])[:, 0]
     better = top > scores
     scores[better], places[better] = top[better], at[better] + first

@@ -32,6 +32,8 @@ from sonoshare_privacy.audits.correlation import (
     posed_windows,
 )
 from sonoshare_shared.errors import InputError
+from sonoshare_shared.science.device import CPU
+from sonoshare_shared.science.precision import FLOAT32, computing_in
 
 THRESHOLD: Final = 0.7
 """Score from which two patients are reported, up to MEASURED_PAIRS pairs of images."""
@@ -70,11 +72,12 @@ class Twin:
     score: float
 
 
+@computing_in(FLOAT32)
 def find_twins(
     images: NDArray[np.float32],
     owners: NDArray[np.int64],
     new: NDArray[np.bool_],
-    device: str = "cpu",
+    device: torch.device = CPU,
 ) -> tuple[Twin, ...]:
     """Find the pairs of patients that look like one person, the most alike first; one pair of images each.
 
@@ -114,7 +117,7 @@ def threshold(owners: NDArray[np.int64], new: NDArray[np.bool_]) -> float:
 
 
 def _likely(
-    images: NDArray[np.float32], owners: NDArray[np.int64], new: NDArray[np.bool_], device: str
+    images: NDArray[np.float32], owners: NDArray[np.int64], new: NDArray[np.bool_], device: torch.device
 ) -> list[tuple[int, int]]:
     """Pairs that the coarse view ranks highest, each once with the smaller index first."""
     looks = max(_LEAST_LOOKS, round(_LOOKS_PER_IMAGE * len(images)))
@@ -146,7 +149,7 @@ def _people(owners: NDArray[np.int64], pair: tuple[int, int]) -> tuple[int, int]
     return one, other
 
 
-def _windows(images: NDArray[np.float32], device: str) -> Tensor:
+def _windows(images: NDArray[np.float32], device: torch.device) -> Tensor:
     blocks = range(0, len(images), _WINDOWS_AT_ONCE)
     none = torch.empty(0, COARSE.window**2, device=device)
     return torch.cat([none, *(candidate_windows(images[i : i + _WINDOWS_AT_ONCE], device, COARSE) for i in blocks)])

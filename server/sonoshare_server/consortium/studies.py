@@ -19,8 +19,9 @@ from sonoshare_privacy.canaries import advisable_count
 from sonoshare_shared.errors import InputError
 from sonoshare_shared.protocol.documents import AuditPlan, Mechanism, ReleasePlan, StudyPlan, Task
 from sonoshare_shared.protocol.documents.base import values_given
-from sonoshare_shared.protocol.documents.plan import CalibrationPlan, Profile, Trained
+from sonoshare_shared.protocol.documents.plan import CalibrationPlan, Precision, Profile, Trained
 from sonoshare_shared.science.calibration.ballot import Ballot, require_ballot_for
+from sonoshare_shared.science.device import CPU
 from sonoshare_shared.science.model.adapter import (
     AFFINE,
     adapter_bytes,
@@ -36,6 +37,7 @@ from sonoshare_shared.science.model.loss import denoising_loss
 from sonoshare_shared.science.model.network import ConditionedUNet
 from sonoshare_shared.science.model.profiles import profile_named
 from sonoshare_shared.science.phantom import simulate
+from sonoshare_shared.science.precision import FLOAT32, computing_in
 from sonoshare_shared.science.tasks.phantoms import pathology_shares, start_at_task
 
 CALIBRATION_PHANTOMS: Final = 16
@@ -69,6 +71,7 @@ class StudyTerms:
         ballot: what is voted on; None for no votes.
         sharpness: how strongly phantoms that the votes call typical of their class are preferred.
         round_deadline_seconds: when a round closes without the missing.
+        precision: in which hospitals train and the release is drawn.
     """
 
     study: str
@@ -90,6 +93,7 @@ class StudyTerms:
     ballot: Ballot | None = None
     sharpness: float = 2.0
     round_deadline_seconds: int = 1800
+    precision: Precision = FLOAT32
 
 
 @dataclass(frozen=True)
@@ -102,8 +106,12 @@ class DraftedStudy:
     ballot: bytes | None
 
 
-def draft_study(terms: StudyTerms) -> DraftedStudy:
+def draft_study(terms: StudyTerms, device: torch.device = CPU) -> DraftedStudy:
     """Work out the plan of a study.
+
+    Args:
+        terms: what the coordinator decides.
+        device: where gradients of phantoms are computed, for the clip norm.
 
     Raises:
         InputError: a term is out of its range, audits and calibration alone use up epsilon, the ballot is for another
@@ -114,6 +122,7 @@ def draft_study(terms: StudyTerms) -> DraftedStudy:
     _plan(terms, base_digest=UNKNOWN_BASE, mechanism=_mechanism(terms, noise_multiplier=1.0, clip_norm=1.0))
     model, base_digest = load_base(terms.profile, terms.base)
     prepare(model, terms.trained)
+    model.to(device)
     mechanism = _mechanism(
         terms,
         noise_multiplier=_noise_multiplier(terms),
@@ -165,6 +174,7 @@ def _plan(terms: StudyTerms, *, base_digest: str, mechanism: Mechanism, canaries
             release=terms.release,
             canaries=canaries,
             calibration=_calibration(terms),
+            precision=None if terms.precision == FLOAT32 else terms.precision,  # left out: the plan of before
         )
 
 
@@ -184,7 +194,8 @@ def _canaries(model: ConditionedUNet, terms: StudyTerms, mechanism: Mechanism) -
 
 
 def phantom_clip_norm(model: ConditionedUNet, trained: Trained, draws: int) -> float:
-    """Half the median L2 norm of one phantom's mean gradient over its draws: a public constant."""
+    """Half the median L2 norm of one phantom's mean gradient over its draws: a public constant, computed in float32."""
+    device = next(model.parameters()).device
     parameters = list(trained_parameters(model, trained).values())
     phantoms = simulate(CALIBRATION_PHANTOMS, seed=CALIBRATION_SEED, size=model.profile.size)
     generator = torch.Generator().manual_seed(CALIBRATION_SEED)
@@ -192,15 +203,16 @@ def phantom_clip_norm(model: ConditionedUNet, trained: Trained, draws: int) -> f
     for i in range(CALIBRATION_PHANTOMS):
         rows = [i] * draws
         condition = Condition.of(phantoms.labels[rows], phantoms.scanners[rows], phantoms.boxes[rows])
-        images = torch.from_numpy(phantoms.images[rows])[:, None]
-        masks = torch.from_numpy(phantoms.masks[rows])[:, None]
-        noise = torch.randn(images.shape, generator=generator)
-        t = stratified_times(draws, generator)
-        loss = denoising_loss(model, images, masks, condition, t, noise).mean()
-        gradients = torch.autograd.grad(loss, parameters)
+        images = torch.from_numpy(phantoms.images[rows])[:, None].to(device)
+        masks = torch.from_numpy(phantoms.masks[rows])[:, None].to(device)
+        noise = torch.randn(images.shape, generator=generator).to(device)
+        t = stratified_times(draws, generator).to(device)
+        with computing_in(FLOAT32):
+            loss = denoising_loss(model, images, masks, condition.to(device), t, noise).mean()
+            gradients = torch.autograd.grad(loss, parameters)
         norms.append(math.sqrt(sum(float(g.double().square().sum()) for g in gradients)))
     norm = CLIP_SHARE * float(np.median(norms))
     if not (math.isfinite(norm) and norm > 0):
         raise InputError("the base model has no usable gradient on phantoms", remedy="train the base again")
-    # Six digits are plenty, and the same on every machine.
+    # Six digits are plenty, and the same on every processor.
     return float(f"{norm:.6g}")

@@ -8,9 +8,10 @@ from sonoshare_server.consortium.studies import StudyTerms
 from sonoshare_shared.errors import InputError
 from sonoshare_shared.protocol.documents import AuditPlan, ReleasePlan, Task
 from sonoshare_shared.protocol.documents.base import values_given
-from sonoshare_shared.protocol.documents.plan import Profile, Trained, VetoPlan
+from sonoshare_shared.protocol.documents.plan import Precision, Profile, Trained, VetoPlan
 from sonoshare_shared.science.calibration.ballot import Ballot, ballot_from, shipped_ballot
 from sonoshare_shared.science.model.profiles import profile_named
+from sonoshare_shared.science.precision import FLOAT32
 from sonoshare_shared.science.tasks.files import read_task
 
 HELD_OUT_FRACTION: Final = 0.25
@@ -63,6 +64,7 @@ def study_terms(
     ballot: Path | None = None,
     sharpness: float = SHARPNESS,
     start_time: int = START_TIME,
+    precision: Precision = FLOAT32,
 ) -> StudyTerms:
     """Terms of a study with the settings that measured best at this scale (docs/model.md, docs/utility.md).
 
@@ -93,6 +95,7 @@ def study_terms(
         epsilon_calibration=epsilon_calibration,
         ballot=_ballot(task, profile, ballot) if epsilon_calibration > 0 else None,
         sharpness=sharpness,
+        precision=precision,
     )
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from sonoshare_server.release.build import Samples
@@ -21,6 +22,7 @@ from sonoshare_shared.protocol.documents import Roster, StudyPlan
 from sonoshare_shared.protocol.release.votes import VotesEvidence, require_votes
 from sonoshare_shared.science.calibration.ballot import Ballot, ballot_from, require_ballot_for
 from sonoshare_shared.science.calibration.choice import calibrated_phantoms, chances_of, shares_of
+from sonoshare_shared.science.device import CPU
 from sonoshare_shared.science.model.adapter import adapter_from_bytes, load_adapter
 from sonoshare_shared.science.model.base import load_pinned_base
 from sonoshare_shared.science.model.conditions import Condition
@@ -77,15 +79,15 @@ def outcome_of(evidence: VotesEvidence, plan: StudyPlan, roster: Roster) -> Outc
     return Outcome(ballot, shares_of(ballot, np.asarray(votes.sum(axis=0))), sharpness)
 
 
-def study_model(plan: StudyPlan, adapter: bytes, bases: Path) -> ConditionedUNet:
-    """The base of a plan with an adapter on it.
+def study_model(plan: StudyPlan, adapter: bytes, bases: Path, device: torch.device = CPU) -> ConditionedUNet:
+    """The base of a plan with an adapter on it, on a device.
 
     Raises:
         ModelError: the plan's base is not on this machine, or the adapter does not fit.
     """
     model = load_pinned_base(plan.profile, plan.base_digest, bases)
     load_adapter(model, adapter_from_bytes(adapter), plan.trained)
-    return model.eval()
+    return model.eval().to(device)
 
 
 def shards_of(plan: StudyPlan) -> int:
@@ -94,7 +96,7 @@ def shards_of(plan: StudyPlan) -> int:
 
 
 def draw_shard(model: ConditionedUNet, plan: StudyPlan, shard: int, outcome: Outcome | None = None) -> Samples:
-    """Samples of one shard; image i depends on the plan, the adapter, the votes and i only.
+    """Samples of one shard, on the model's device; image i depends on plan, adapter, votes, i and the kind of device.
 
     Raises:
         InputError: the task has a class that no phantom can stand for.
@@ -111,6 +113,7 @@ def draw_shard(model: ConditionedUNet, plan: StudyPlan, shard: int, outcome: Out
         start_time=plan.release.start_time,
         guidance=Guidance(label=plan.release.guidance),
         batch_size=SHARD_IMAGES,
+        precision=plan.computes_in,
     )
     refining = plan.release.start == "phantom"
     drawn = sample(

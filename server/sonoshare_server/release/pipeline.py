@@ -13,6 +13,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
+import torch
+
 from sonoshare_server.federation.calibration import votes_evidence
 from sonoshare_server.federation.statements import stored_envelopes
 from sonoshare_server.home import CoordinatorHome, Study
@@ -32,6 +34,7 @@ from sonoshare_shared.protocol.release.candidate import Candidate
 from sonoshare_shared.protocol.release.evidence import LogProof, append_release
 from sonoshare_shared.protocol.release.veto import vetoed_images
 from sonoshare_shared.protocol.signed import Signed
+from sonoshare_shared.science.device import CPU
 from sonoshare_shared.science.model.base import IMPORTED
 
 Action = Literal["calibrate", "audit", "sign"]
@@ -79,8 +82,13 @@ class Pipeline:
             raise FederationError("not every hospital has voted on the phantoms", remedy="run the same again")
         return outcome_of(evidence, self.study.plan, self.home.roster)
 
-    def draw(self, progress: Progress, lease_seconds: float = LEASE_SECONDS) -> None:
+    def draw(self, progress: Progress, lease_seconds: float = LEASE_SECONDS, device: torch.device = CPU) -> None:
         """Draw the candidate, sharing the work with whoever else draws it; hospitals vote first if they have to.
+
+        Args:
+            progress: called with (images done by all workers, images in all).
+            lease_seconds: after which a silent worker is taken for dead.
+            device: where this process draws.
 
         Raises:
             InputError: the study is not trained to its end, or as ``draw_candidate``.
@@ -101,6 +109,7 @@ class Pipeline:
             progress=progress,
             outcome=self.calibrate(),
             lease_seconds=lease_seconds,
+            device=device,
         )
 
     def audit(self) -> dict[str, AuditStatement]:

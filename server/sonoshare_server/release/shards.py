@@ -1,7 +1,8 @@
 """The finished shards of a drawing, one safetensors file each, until a candidate is made of them.
 
 Promises: a shard is there whole or not at all and carries the sha256 of its tensors; one that does not hold what it
-says is removed and counts as missing. A folder belongs to one drawing (plan, adapter, versions): another is refused.
+says is removed and counts as missing. A folder belongs to one drawing (plan, adapter, versions, kind of device):
+another is refused.
 """
 
 import json
@@ -20,6 +21,7 @@ from sonoshare_shared.science.model.tensors import State, read_metadata, read_te
 
 PINNED: Final = "drawing.json"
 DIGEST: Final = "sha256"
+DEVICE: Final = "device"
 _FIELDS: Final = ("images", "masks", "labels", "scanners", "boxes")
 
 
@@ -94,10 +96,21 @@ class Shards:
             create(path, pinned.encode(), writer=self._writer)
         except FileExistsError:
             if path.read_text() != pinned:
-                raise InputError(
-                    "a drawing of this name was begun with another plan, adapter or version",
-                    remedy=f"finish it as it was begun, or remove the folder {self._folder.name}",
-                ) from None
+                raise self._another(json.loads(path.read_text()), json.loads(pinned)) from None
+
+    def _another(self, begun: Mapping[str, object], asked: Mapping[str, object]) -> InputError:
+        """Why a drawing cannot be gone on with; where it is the device alone, which kind it takes."""
+        remedy = f"or remove the folder {self._folder.name}"
+        if {**begun, DEVICE: ""} == {**asked, DEVICE: ""}:
+            there, here = begun.get(DEVICE, "unknown"), asked[DEVICE]
+            return InputError(
+                f"this drawing was begun on another kind of device ({there}; here {here})",
+                remedy=f"draw on that kind (--device, or another machine), {remedy}",
+            )
+        return InputError(
+            "a drawing of this name was begun with another plan, adapter or version",
+            remedy=f"finish it as it was begun, {remedy}",
+        )
 
 
 def _state(samples: Samples) -> State:

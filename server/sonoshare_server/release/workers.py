@@ -6,9 +6,11 @@ candidate of them. All return when the candidate is there.
     candidates/.<release>.drawing/drawing.json  shard-000000.safetensors ...  shard-000001.lease ...
     candidates/<release>/                        appears whole, and the folder above is gone
 
-Promises: the candidate's bytes do not depend on how many workers there were or which died when, as long as they run the
-same versions on the same kind of machine. Killed workers leave what they finished; whatever they held is taken over
-as `leases` says. What is written never shows half.
+Promises: the candidate's bytes do not depend on how many workers there were or which died when. So a drawing belongs
+to one kind of device, the first worker's, as it belongs to the versions of the libraries: a worker on another kind is
+refused, and says which kind was begun with. (Processors of one instruction set but of different makers are taken for
+one kind; a last bit may differ.) Killed workers leave what they finished; whatever they held is taken over as
+`leases` says. What is written never shows half.
 """
 
 import os
@@ -22,14 +24,17 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
+import torch
+
 from sonoshare_server.release.build import build_candidate
 from sonoshare_server.release.draw import SHARD_IMAGES, Outcome, draw_shard, shards_of, study_model
 from sonoshare_server.release.leases import LEASE_SECONDS, FileLeases, Leases
-from sonoshare_server.release.shards import Shards
+from sonoshare_server.release.shards import DEVICE, Shards
 from sonoshare_shared.durable import appear
 from sonoshare_shared.errors import InputError, ModelError
 from sonoshare_shared.protocol.documents import StudyPlan
 from sonoshare_shared.protocol.release import layout
+from sonoshare_shared.science.device import CPU, device_kind
 from sonoshare_shared.science.model.network import ConditionedUNet
 from sonoshare_shared.science.tasks.phantoms import pathology_shares
 
@@ -50,6 +55,7 @@ def draw_candidate(
     progress: Progress,
     outcome: Outcome | None = None,
     lease_seconds: float = LEASE_SECONDS,
+    device: torch.device = CPU,
 ) -> None:
     """Draw the plan's number of images, alone or with other workers, and write them as a candidate.
 
@@ -63,20 +69,22 @@ def draw_candidate(
         progress: called with (images done by all workers, images in all).
         outcome: of the votes on phantoms, where the plan has a calibration.
         lease_seconds: after which a silent worker is taken for dead.
+        device: where this worker draws; of the same kind for all workers.
 
     Raises:
-        InputError: the task has a class that no phantom can stand for; the folder holds another drawing; or nothing can
-            be written there, in which case finished shards are kept.
+        InputError: the task has a class that no phantom can stand for; the folder holds another drawing, or one begun
+            on another kind of device; or nothing can be written there, in which case finished shards are kept.
         ModelError: as `study_model`.
     """
     pathology_shares(plan.task)
     drawing = folder.with_name(f".{folder.name}.drawing")
     if not (folder / layout.CANDIDATE).exists():
-        model = study_model(plan, adapter, bases)
+        model = study_model(plan, adapter, bases, device)
         try:
             pinned = {"plan": plan.digest(), "adapter": adapter_digest, "release": release}
             pinned |= {"votes": outcome.digest()} if outcome else {}
             pinned |= {package: version(package) for package in _PINNED_PACKAGES}
+            pinned |= {DEVICE: device_kind(device)}
             name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
             _Worker(
                 folder=folder,

@@ -7,7 +7,8 @@ often each kind of picture occurs among patients; which phantom is drawn for it 
 
 Promises: no patient is in a ballot; the same task, seed and sizes give the same ballot on one machine. Which option a
 patient gets depends on that patient's image, label and box only, whatever the ballot says, so a hostile ballot costs no
-more privacy than a useful one. Not promised: that another machine rounds a feature at a border to the same side.
+more privacy than a useful one. Not promised: that another machine, or a GPU, rounds a feature at a border to the same
+side.
 """
 
 from collections.abc import Callable
@@ -25,6 +26,7 @@ from sonoshare_shared.protocol.canonical import canonical_bytes, sha256_hex
 from sonoshare_shared.protocol.documents import Task
 from sonoshare_shared.protocol.documents.base import Document, HexDigest, values_given
 from sonoshare_shared.science.calibration.views import LESION, VIEWS, directions, projected, seen
+from sonoshare_shared.science.device import CPU
 from sonoshare_shared.science.evaluation import features
 from sonoshare_shared.science.model.tensors import tensor_bytes, tensors_from
 from sonoshare_shared.science.phantom import simulate_recipes
@@ -97,7 +99,11 @@ class Ballot:
         return self.classes * self.clusters
 
     def chosen(
-        self, images: NDArray[np.floating], labels: NDArray[np.integer], boxes: NDArray[np.floating]
+        self,
+        images: NDArray[np.floating],
+        labels: NDArray[np.integer],
+        boxes: NDArray[np.floating],
+        device: torch.device = CPU,
     ) -> NDArray[np.int64]:
         """The option of each image: its class times K, plus the nearest cluster of that class.
 
@@ -105,11 +111,12 @@ class Ballot:
             images: [n, S, S], grey levels in 0..1.
             labels: int [n], class of each.
             boxes: [n, 4], of the lesion, in fractions; NaN where unknown.
+            device: where features are computed.
 
         Returns:
             int64 [n], in 0 .. C * K - 1.
         """
-        points = projected(seen(images, boxes), self.mean, self.basis)
+        points = projected(seen(images, boxes, device), self.mean, self.basis)
         apart = np.nansum((points[:, None] - self.centroids[labels]) ** 2, axis=(2, 3))
         nearest = np.argmin(apart, axis=1)
         return np.asarray(labels * self.clusters + nearest, dtype=np.int64)
@@ -208,6 +215,7 @@ def make_ballot(
     pool: int = POOL,
     clusters: int = CLUSTERS,
     progress: Progress | None = None,
+    device: torch.device = CPU,
 ) -> Ballot:
     """Draw a pool of phantoms and divide it; about 70 CPU-milliseconds a phantom at 64 px.
 
@@ -218,6 +226,7 @@ def make_ballot(
         pool: M, pictures of the pool.
         clusters: K, clusters of each class.
         progress: called with (phantoms done, phantoms in all).
+        device: where features are computed.
 
     Raises:
         InputError: too few phantoms for so many clusters, a seed out of range, or the task has a class that no phantom
@@ -236,7 +245,7 @@ def make_ballot(
         places = range(first, min(first + _BATCH, pool))
         recipes, labels = task_recipes(task, places, seed=seed)
         drawn = simulate_recipes(recipes, labels, seed=seed, size=size)
-        found.append(seen(drawn.images, drawn.boxes))
+        found.append(seen(drawn.images, drawn.boxes, device))
         if progress is not None:
             progress(places.stop, pool)
     both = np.concatenate(found)

@@ -10,8 +10,10 @@ lesion (a box without extent) has the whole picture as its crop; one whose box i
 from typing import Final
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
+from sonoshare_shared.science.device import CPU
 from sonoshare_shared.science.evaluation import features
 from sonoshare_shared.science.evaluation.described import crops
 
@@ -21,12 +23,13 @@ DIRECTIONS: Final = 24
 """Coordinates of each view."""
 
 
-def seen(images: NDArray[np.floating], boxes: NDArray[np.floating]) -> NDArray[np.float32]:
+def seen(images: NDArray[np.floating], boxes: NDArray[np.floating], device: torch.device = CPU) -> NDArray[np.float32]:
     """Features of both views.
 
     Args:
         images: [n, S, S], grey levels in 0..1.
         boxes: [n, 4], x, y, w, h in fractions; NaN where unknown, no extent where there is no lesion.
+        device: where they are computed.
 
     Returns:
         float32 [n, 2, 1280], NaN in the lesion's row where the box is unknown.
@@ -35,9 +38,9 @@ def seen(images: NDArray[np.floating], boxes: NDArray[np.floating]) -> NDArray[n
     known = np.isfinite(placed).all(axis=1)
     placed[known & (placed[:, 2:] <= 0).any(axis=1)] = (0, 0, 1, 1)
     both = np.full((len(grey), VIEWS, features.POOLED), np.nan, np.float32)
-    both[:, WHOLE] = features.pooled(grey)
+    both[:, WHOLE] = features.pooled(grey, device)
     if known.any():
-        both[known, LESION] = features.pooled(crops(grey[known], placed[known]))
+        both[known, LESION] = features.pooled(crops(grey[known], placed[known]), device)
     return both
 
 

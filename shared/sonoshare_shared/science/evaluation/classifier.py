@@ -3,8 +3,9 @@
 Both are fixed in advance (sizes, steps, augmentation), so that nothing is chosen on the data they are tested on. They
 measure what images are worth to a learner of this kind; they are not a diagnostic device.
 
-Promises: same images, labels, steps and seed give the same classifier on one machine; the global random state of
-torch is left as it was.
+Promises: same images, labels, steps and seed give the same classifier on one machine and processor; the global random
+state of torch is left as it was. First weights, batches and augmentation are drawn on the processor whatever the
+device; dropout is drawn on the device, so that another device gives another classifier of the same kind.
 """
 
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sonoshare_shared.errors import InputError
+from sonoshare_shared.science.device import CPU
+from sonoshare_shared.science.precision import FLOAT32, computing_in
 
 STEPS = 400
 BATCH = 64
@@ -70,21 +73,21 @@ class Classifier:
         Returns:
             [n], larger for the positive class (a logit).
         """
-        x = _standardised(images)
-        with torch.no_grad():
+        x = _standardised(images).to(next(self.network.parameters()).device)
+        with torch.no_grad(), computing_in(FLOAT32):
             scores = [(self.network(part) + self.network(part.flip(-1)))[:, 0] / 2.0 for part in torch.split(x, 128)]
-        return torch.cat(scores).double().numpy() if scores else np.empty(0)
+        return torch.cat(scores).double().cpu().numpy() if scores else np.empty(0)
 
 
 def _augmented(x: Tensor, random: torch.Generator) -> Tensor:
     """Mirror, shift, contrast and brightness."""
     n, side = len(x), x.shape[-1]
     reach = max(1, round(SHIFT_PX * side / 64))
-    mirrored = torch.where(torch.rand(n, 1, 1, 1, generator=random) < 0.5, x, x.flip(-1))
+    mirrored = torch.where(torch.rand(n, 1, 1, 1, generator=random).to(x.device) < 0.5, x, x.flip(-1))
     down, across = torch.randint(-reach, reach + 1, (2,), generator=random).tolist()
     moved = torch.roll(mirrored, (int(down), int(across)), (2, 3))
-    contrast = 1.0 + CONTRAST_NOISE * torch.randn(n, 1, 1, 1, generator=random)
-    return moved * contrast + BRIGHTNESS_NOISE * torch.randn(n, 1, 1, 1, generator=random)
+    contrast, brightness = (torch.randn(n, 1, 1, 1, generator=random).to(x.device) for _ in range(2))
+    return moved * (1.0 + CONTRAST_NOISE * contrast) + BRIGHTNESS_NOISE * brightness
 
 
 def fit(
@@ -94,6 +97,7 @@ def fit(
     steps: int = STEPS,
     seed: int = 0,
     start: Classifier | None = None,
+    device: torch.device = CPU,
 ) -> Classifier:
     """Train the small CNN on balanced batches (UTILITY yardstick: 0.85 on BUS-BRA with all real patients).
 
@@ -103,26 +107,27 @@ def fit(
         steps: optimiser steps.
         seed: seed of initial weights, batches and augmentation.
         start: a trained classifier to go on from; left as it is.
+        device: where it is trained, and stays.
 
     Returns:
         The trained classifier.
     """
-    x, y = _standardised(images), torch.from_numpy(np.asarray(labels, dtype=np.float32))
+    x, y = _standardised(images).to(device), torch.from_numpy(np.asarray(labels, dtype=np.float32))
     pools = [torch.nonzero(y == value)[:, 0] for value in (0.0, 1.0)]
     if len(y) != len(x) or sum(map(len, pools)) != len(y) or min(map(len, pools)) == 0:
         raise InputError("a classifier needs one label, 0 or 1, for each image, and both classes", remedy="add images")
     random = torch.Generator().manual_seed(seed)
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[] if device == CPU else [device]), computing_in(FLOAT32):
         torch.manual_seed(seed)
-        network = _network().train().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        network = _network().train().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         if start is not None:
             network.load_state_dict(start.network.state_dict())
         optimiser = torch.optim.AdamW(network.parameters(), LEARNING_RATE, weight_decay=WEIGHT_DECAY)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, LEARNING_RATE, total_steps=steps)
         for _ in range(steps):
             rows = torch.cat([p[torch.randint(len(p), (BATCH // 2,), generator=random)] for p in pools])
-            logits = network(_augmented(x[rows], random))[:, 0]
-            loss = functional.binary_cross_entropy_with_logits(logits, y[rows])
+            logits = network(_augmented(x[rows.to(device)], random))[:, 0]
+            loss = functional.binary_cross_entropy_with_logits(logits, y[rows].to(device))
             optimiser.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimiser.step()

@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
+from sonoshare_shared.science.device import CPU
 from sonoshare_shared.science.evaluation import features
 from sonoshare_shared.science.evaluation.distances import NEIGHBOURS, compare
 from sonoshare_shared.science.evaluation.labelled import LabelledImages
@@ -43,13 +45,13 @@ class Described:
     devices: NDArray[np.str_]
 
 
-def describe(images: LabelledImages) -> Described:
-    """Features of at most `MOST` pictures."""
+def describe(images: LabelledImages, device: torch.device = CPU) -> Described:
+    """Features of at most `MOST` pictures, computed on a device."""
     some = images.take(np.sort(np.random.default_rng(0).permutation(len(images))[:MOST]))
     has_crop = np.asarray((np.isfinite(some.boxes) & (some.boxes > (-np.inf, -np.inf, 0, 0))).all(axis=1))
-    whole = features.pooled(some.images)
+    whole = features.pooled(some.images, device)
     cropped = np.zeros_like(whole)
-    cropped[has_crop] = features.pooled(crops(some.images[has_crop], some.boxes[has_crop]))
+    cropped[has_crop] = features.pooled(crops(some.images[has_crop], some.boxes[has_crop]), device)
     return Described(whole, cropped, has_crop, some.labels, some.devices)
 
 

@@ -16,9 +16,11 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from sonoshare_shared.errors import InputError
+from sonoshare_shared.science.device import CPU
 from sonoshare_shared.science.evaluation.auc import Estimate, paired_difference, patient_bootstrap
 from sonoshare_shared.science.evaluation.classifier import STEPS, fit
 from sonoshare_shared.science.evaluation.labelled import LabelledImages
@@ -118,6 +120,7 @@ def score_scaling(
     shares: Sequence[float] = SHARES,
     seeds: int = LEAST_SEEDS,
     steps: int = STEPS,
+    device: torch.device = CPU,
 ) -> Scores:
     """Train every classifier of both curves, and score the test images by it.
 
@@ -130,6 +133,7 @@ def score_scaling(
         shares: shares of the positive class; those that leave fewer than two positive images are left out.
         seeds: classifiers of each figure, three or more.
         steps: optimiser steps of each.
+        device: where classifiers are trained.
 
     Raises:
         InputError: fewer than three seeds, a patient on both sides, or a size or share that has no meaning.
@@ -139,7 +143,7 @@ def score_scaling(
     def scores(name: str, sets: Sequence[LabelledImages]) -> Array:
         def of(seed: int) -> Array:
             def make() -> dict[str, Any]:
-                network = fit(sets[seed].images, sets[seed].labels, steps=steps, seed=seed)
+                network = fit(sets[seed].images, sets[seed].labels, steps=steps, seed=seed, device=device)
                 return {"scores": network.predict(test.images).tolist()}
 
             return np.asarray((units.get(f"{name}-seed{seed}", make) or {})["scores"])

@@ -19,9 +19,11 @@ from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from sonoshare_shared.errors import InputError
+from sonoshare_shared.science.device import CPU
 from sonoshare_shared.science.evaluation.auc import (
     Estimate,
     Statistic,
@@ -135,20 +137,31 @@ def joined(first: LabelledImages, second: LabelledImages) -> LabelledImages:
 
 
 def _trained(
-    images: LabelledImages, *, seeds: Sequence[int], steps: int, starts: Sequence[Classifier | None] | None = None
+    images: LabelledImages,
+    *,
+    seeds: Sequence[int],
+    steps: int,
+    device: torch.device,
+    starts: Sequence[Classifier | None] | None = None,
 ) -> list[Classifier]:
     """One classifier a seed; with ``starts`` each goes on from one of them, which is left as it is."""
     return [
-        fit(images.images, images.labels, steps=steps, seed=seed, start=start)
+        fit(images.images, images.labels, steps=steps, seed=seed, start=start, device=device)
         for seed, start in zip(seeds, starts or [None] * len(seeds), strict=True)
     ]
 
 
 def _scores(
-    synthetic: LabelledImages, test: LabelledImages, train: LabelledImages | None, seeds: Sequence[int], steps: int
+    synthetic: LabelledImages,
+    test: LabelledImages,
+    train: LabelledImages | None,
+    *,
+    seeds: Sequence[int],
+    steps: int,
+    device: torch.device,
 ) -> dict[str, NDArray[np.float64]]:
     """Scores [seeds, n] of the test images by every arm, larger for the second class."""
-    trained = partial(_trained, seeds=seeds, steps=steps)
+    trained = partial(_trained, seeds=seeds, steps=steps, device=device)
     arms = {SYNTHETIC: trained(synthetic)}
     if train is not None:
         arms |= {REAL: trained(train), BOTH: trained(joined(synthetic, train))}
@@ -172,6 +185,7 @@ def tstr(
     seeds: Sequence[int] = SEEDS,
     steps: int = STEPS,
     specificity: float = SPECIFICITY,
+    device: torch.device = CPU,
 ) -> TstrReport:
     """Train on synthetic, on real, on both and on one after the other; test on real.
 
@@ -182,6 +196,7 @@ def tstr(
         seeds: seeds of the classifiers.
         steps: optimiser steps of each.
         specificity: at which sensitivities are compared.
+        device: where classifiers are trained and features computed.
 
     Returns:
         The report.
@@ -194,9 +209,9 @@ def tstr(
     if train is not None and set(train.patients) & set(test.patients):
         raise InputError("some patients are in training and test", remedy="split by patient")
     at = sensitivity_at(specificity)
-    scores = _scores(synthetic, test, train, seeds, steps)
+    scores = _scores(synthetic, test, train, seeds=seeds, steps=steps, device=device)
     known = test.labels, test.patients
-    sides = describe(test), describe(synthetic)
+    sides = describe(test, device), describe(synthetic, device)
 
     def figure(arm: str, statistic: Statistic) -> Estimate:
         return patient_bootstrap(known[0], scores[arm], known[1], statistic=statistic)

@@ -6,7 +6,8 @@ of the phantom, only texture and grey values change.
 
 Promised: image i depends on the model, the settings, its own condition (and phantom), ``seed`` and
 ``start_index + i`` only, so shards can be made in any order and batch size; between batch sizes results agree
-to float32 rounding (1e-5 in grey values), not bit by bit.
+to float32 rounding (1e-5 in grey values), not bit by bit. Noise is made on the processor, image by image, whatever the
+device: images of two devices differ by rounding too, of two precisions by more.
 
 Guidance is per condition: v + sum over c of w_c (v - v without c); Ho and Salimans 2022, with one null each.
 Solver: Lu et al. 2022, order 2, multistep, data prediction.
@@ -24,9 +25,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sonoshare_shared.errors import InputError
+from sonoshare_shared.protocol.documents.plan import Precision
 from sonoshare_shared.science.model.conditions import Condition
 from sonoshare_shared.science.model.diffusion import BETA_SCHEDULE, TIMES, add_noise, denormalise, normalise
 from sonoshare_shared.science.model.network import ConditionedUNet, Output
+from sonoshare_shared.science.precision import FLOAT32, computing_in, forward_in
 
 NOISE = "noise"
 PHANTOM = "phantom"
@@ -59,6 +62,7 @@ class SamplerSettings:
         start_time: for ``phantom``, how far it is noised, 1..990 of 1000.
         guidance: per condition.
         batch_size: images per network evaluation.
+        precision: in which the network computes; the solver's steps are float32 in each.
     """
 
     steps: int = 16
@@ -66,6 +70,7 @@ class SamplerSettings:
     start_time: int = 120
     guidance: Guidance = field(default_factory=Guidance)
     batch_size: int = 16
+    precision: Precision = FLOAT32
 
     @property
     def times(self) -> list[int]:
@@ -142,7 +147,8 @@ def sample(
         rows = slice(first, min(first + settings.batch_size, len(condition)))
         noise = _noise(seed, range(start_index + rows.start, start_index + rows.stop), model.profile.size)
         base = None if images is None else torch.as_tensor(images[rows], dtype=torch.float32)[:, None].to(device)
-        picture, mask = _denoise(model, settings, scheduler, condition[rows].to(device), noise.to(device), base)
+        with computing_in(settings.precision):
+            picture, mask = _denoise(model, settings, scheduler, condition[rows].to(device), noise.to(device), base)
         drawn.append(picture)
         drawn_masks.append(mask if masks is None else np.asarray(masks[rows], dtype=np.bool_))
         if progress is not None:
@@ -222,9 +228,10 @@ def _denoise(  # noqa: PLR0917
     x = add_noise(torch.zeros_like(noise) if phantoms is None else normalise(phantoms), noise, start)
     logits = torch.zeros_like(noise)
     for time in settings.times:
-        output = _guided(model, settings.guidance, x, torch.full_like(start, time), condition)
+        with forward_in(settings.precision, noise.device):
+            output = _guided(model, settings.guidance, x, torch.full_like(start, time), condition)
         logits = output.mask_logits
-        x = scheduler.step(output.v, time, x, return_dict=False)[0]
+        x = scheduler.step(output.v.float(), time, x, return_dict=False)[0]  # it answers in the velocity's type
     picture: NDArray[np.float32] = denormalise(x)[:, 0].float().cpu().numpy()
     mask: NDArray[np.bool_] = (logits[:, 0] > 0).cpu().numpy()
     return picture, mask
@@ -238,6 +245,6 @@ def _guided(model: ConditionedUNet, guidance: Guidance, x: Tensor, t: Tensor, co
     parts = [condition, *(condition.without(name) for name, _ in active)]
     copies = len(parts)
     joint: Output = model(x.repeat(copies, 1, 1, 1), t.repeat(copies), Condition.concatenate(parts))
-    plain, *without = joint.v.chunk(copies)
+    plain, *without = joint.v.float().chunk(copies)  # their differences are small
     v = plain + torch.stack([w * (plain - u) for (_, w), u in zip(active, without, strict=True)]).sum(dim=0)
     return Output(v=v, mask_logits=joint.mask_logits[: len(x)])
