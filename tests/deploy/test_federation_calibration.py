@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 from tests.deploy.in_process import HOSPITALS, World, build, copied, patients_of, pipeline, policy
 from tests.small_ballot import SIZE, small_ballot
@@ -98,9 +99,9 @@ def test_every_trained_patient_votes_once_and_no_held_out_one(world: World, monk
 def test_a_patient_votes_by_an_image_with_its_own_label_and_box(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     asked, chosen = [], Ballot.chosen
 
-    def watched(self: Any, images: Any, labels: Any, boxes: Any) -> NDArray[np.int64]:
+    def watched(self: Any, images: Any, labels: Any, boxes: Any, device: Any) -> NDArray[np.int64]:
         asked.append((images, labels, boxes))
-        return chosen(self, images, labels, boxes)
+        return chosen(self, images, labels, boxes, device)
 
     monkeypatch.setattr(Ballot, "chosen", watched)
     collect_votes(world.coordinator())
@@ -123,9 +124,9 @@ def test_another_sharpness_is_another_release(world: World) -> None:
 def test_no_patient_is_described_in_one_batch_with_another(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     sizes, pooled = [], features.pooled
 
-    def watched(images: Any) -> NDArray[np.float32]:
+    def watched(images: Any, device: Any) -> NDArray[np.float32]:
         sizes.append(len(images))
-        return pooled(images)
+        return pooled(images, device)
 
     monkeypatch.setattr(features, "pooled", watched)
     collect_votes(world.coordinator())
@@ -145,6 +146,15 @@ def test_votes_that_were_charged_and_lost_are_not_drawn_again(world: World) -> N
         collect_votes(world.coordinator())
     assert "south" in stored_votes(world.study)
     assert len(world.nodes["north"].ledger.open_reservations()) == 1
+
+
+def test_a_device_that_fails_is_found_out_before_the_charge_and_not_in_every_patient(world: World) -> None:
+    for node in world.nodes.values():
+        node.device = torch.device("meta")  # knows no numbers
+    with pytest.raises(FederationError, match="did not vote"):
+        collect_votes(world.coordinator())
+    for node in world.nodes.values():
+        assert [s.charge.kind for s in node.ledger.entries()] == ["opened"]
 
 
 def test_another_ballot_is_refused_and_nothing_is_charged(world: World) -> None:

@@ -10,8 +10,8 @@ import pytest
 import torch
 from tests.deploy.in_process import HOSPITALS, World, build, pipeline
 
-from sonoshare_client.agent import training
 from sonoshare_client.agent.attack import ModelAttack
+from sonoshare_client.agent.draws import loss_of
 from sonoshare_privacy.patient_gradients.per_patient import Loss
 from sonoshare_server.federation import rounds
 from sonoshare_server.release.pipeline import facts_for
@@ -40,7 +40,6 @@ def test_a_study_in_bfloat16_is_trained_charged_drawn_audited_and_published(
 ) -> None:
     trained: set[bool] = set()
     audited: set[bool] = set()
-    loss_of = training.loss_of
 
     def noting(model: Any) -> Loss:
         loss = loss_of(model)
@@ -51,7 +50,7 @@ def test_a_study_in_bfloat16_is_trained_charged_drawn_audited_and_published(
 
         return noted
 
-    monkeypatch.setattr(training, "loss_of", noting)
+    monkeypatch.setattr("sonoshare_client.agent.training.loss_of", noting)
     computed(monkeypatch, ModelAttack, "losses", audited)
     assert json.loads(world.study.plan.canonical())["precision"] == BFLOAT16
     rounds.train(world.coordinator())

@@ -312,7 +312,7 @@ def test_distances_by_scanner_are_from_the_same_scanner_and_null_where_too_few()
 @pytest.mark.parametrize(("count", "classes"), [(398, 2), (400, 2), (400, 4), (1200, 2), (1200, 3)])
 def test_a_part_of_a_large_set_keeps_its_classes(monkeypatch: pytest.MonkeyPatch, count: int, classes: int) -> None:
     monkeypatch.setattr(described, "MOST", 200)
-    monkeypatch.setattr(features, "pooled", lambda images: np.zeros((len(images), 3), np.float32))
+    monkeypatch.setattr(features, "pooled", lambda images, _device: np.zeros((len(images), 3), np.float32))
     few = labelled(4, 3, "p").take(np.zeros(count, np.intp))
     taking_turns = replace(few, labels=np.arange(count) % classes)  # as a release draws them
     kept = np.bincount(described.describe(taking_turns).labels, minlength=classes)

@@ -64,7 +64,7 @@ def test_the_noise_is_made_on_the_processor_whatever_the_models_device(
 
     randn = torch.randn
     monkeypatch.setattr(torch, "randn", noise)
-    sample(model, settings(steps=1), Condition.of([0, 1], [0, 1], np.full((2, 4), np.nan)), seed=5)
+    sample(model, settings(steps=1), Condition.of(np.array([0, 1]), np.array([0, 1]), np.full((2, 4), np.nan)), seed=5)
     assert made == [((1, 32, 32), "cpu")] * 2
 
 

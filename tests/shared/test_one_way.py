@@ -25,7 +25,7 @@ ONE_WAY = {
         {"shared/sonoshare_shared/science/levels.py"},
     ),
     "somebody asks whether there is a GPU": (
-        r"cuda\.(is_available|device_count|get_device_name|current_device)\(|\.is_cuda\b|is_accelerator|[\"']cuda[\"':]",
+        r"cuda\.(is_available|device_count|get_device_name)\(|\.is_cuda\b|(torch\.device|\.to)\([\"']cuda",
         {"shared/sonoshare_shared/science/device.py"},
     ),
     "libraries are told in which arithmetic to compute": (

@@ -103,8 +103,9 @@ def _keep_better(scores: Tensor, places: Tensor, block: Tensor, first: int) -> N
     # Of equal values both return the first; on a processor PyTorch's is ten times as slow as NumPy's.
     at = torch.from_numpy(block.numpy().argmax(1)) if block.device == CPU else block.argmax(1)
     top = block.gather(1, at[:, None])[:, 0]
-    better = top > scores
-    scores[better], places[better] = top[better], at[better] + first
+    better = top > scores  # without a mask as index: a GPU would have to tell the processor how many there are
+    scores.copy_(torch.where(better, top, scores))
+    places.copy_(torch.where(better, at + first, places))
 
 
 def _contenders(block: Tensor, limit: Tensor) -> tuple[Tensor, Tensor]:
