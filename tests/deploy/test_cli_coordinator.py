@@ -104,6 +104,13 @@ def test_how_far_phantoms_are_refined_is_the_coordinators_choice(home: Path) -> 
     assert near.sampler_steps <= near.start_time
 
 
+def test_the_precision_is_the_coordinators_choice_and_left_out_where_it_is_float32(home: Path) -> None:
+    assert create(home, "coarse", "--precision", "bfloat16")["precision"] == "bfloat16"
+    assert CoordinatorHome(home).study("coarse").plan.precision == "bfloat16"
+    assert create(home, "exact")["precision"] == "float32"
+    assert "precision" not in json.loads(CoordinatorHome(home).study("exact").plan.canonical())
+
+
 def test_votes_are_proposed_where_a_ballot_ships() -> None:
     settings: dict[str, Any] = {
         "audit": terms.audit_policy(1.0, 0.6, 0.97, 0.001),

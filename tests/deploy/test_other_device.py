@@ -76,10 +76,12 @@ WORK: Final[dict[str, Callable[[torch.device], Any]]] = {
 
 @pytest.mark.parametrize("what", WORK)
 def test_nothing_is_left_behind_on_the_processor(what: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    def no_autocast(*_: Any) -> AbstractContextManager[None]:
-        return nullcontext()  # torch knows none on this device
+    def nothing(*_: Any, **__: Any) -> AbstractContextManager[None]:
+        return nullcontext()
 
-    monkeypatch.setattr(sampler, "forward_in", no_autocast)
+    # Torch has neither autocast nor random numbers on this device.
+    monkeypatch.setattr(sampler, "forward_in", nothing)
+    monkeypatch.setattr(torch.random, "fork_rng", nothing)
     with pytest.raises((NotImplementedError, RuntimeError), match=LEFT_BEHIND_NOTHING):
         WORK[what](META)
 

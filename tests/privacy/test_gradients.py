@@ -452,6 +452,25 @@ def test_both_sides_of_the_check_compute_in_one_arithmetic(
     assert convolutions.conv.fp32_precision == "tf32"
 
 
+@pytest.mark.parametrize("precision", [FLOAT32, TF32, BFLOAT16])
+def test_contributions_are_bounded_and_add_exactly_in_every_precision(precision: Precision, small: type[Small]) -> None:
+    """What the promise rests on is measured on rows as they are, however coarsely they were computed."""
+    model = small()
+    batch = {"x": torch.randn(2 * P, 1, 8, 8), "scanner": torch.randint(0, 3, (2 * P,))}
+    patients = split(batch)
+
+    def loss(part: Any) -> Any:
+        return (model(part["x"], part["scanner"]).float() - 50).square()
+
+    engine = gradients(model, precision=precision)
+    whole, grid = contribution(engine, patients, loss)
+    alone = [contribution(engine, [patient], loss)[0] for patient in patients]
+    assert torch.equal(whole, torch.stack(alone).sum(0))
+    norms = torch.stack(alone).double().norm(dim=1)
+    assert bool((norms <= grid.sensitivity).all())
+    assert bool((norms > 0.9 * grid.sensitivity).all())  # they were clipped
+
+
 @pytest.mark.filterwarnings("ignore")
 def test_case_42_lora_by_peft() -> None:
     peft = pytest.importorskip("peft")

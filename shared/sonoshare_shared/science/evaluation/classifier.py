@@ -117,7 +117,7 @@ def fit(
     if len(y) != len(x) or sum(map(len, pools)) != len(y) or min(map(len, pools)) == 0:
         raise InputError("a classifier needs one label, 0 or 1, for each image, and both classes", remedy="add images")
     random = torch.Generator().manual_seed(seed)
-    with torch.random.fork_rng(devices=[] if device.index is None else [device]), computing_in(FLOAT32):
+    with torch.random.fork_rng(devices=[] if device == CPU else [device]), computing_in(FLOAT32):
         torch.manual_seed(seed)
         network = _network().train().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         if start is not None:
