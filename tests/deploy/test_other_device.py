@@ -19,7 +19,8 @@ from sonoshare_privacy.audits import correlation, nearest, twins
 from sonoshare_privacy.patient_gradients import PatientGradients, check_engine
 from sonoshare_server.consortium.studies import phantom_clip_norm
 from sonoshare_shared.science.calibration.views import seen
-from sonoshare_shared.science.device import AUTO, CPU, chosen_device
+from sonoshare_shared.science.device import CPU, chosen_device
+from sonoshare_shared.science.device_word import AUTO
 from sonoshare_shared.science.evaluation import classifier, features
 from sonoshare_shared.science.model import sampler
 from sonoshare_shared.science.model.adapter import trained_parameters

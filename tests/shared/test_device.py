@@ -12,7 +12,8 @@ from torch.torch_version import TorchVersion
 from sonoshare_shared.errors import InputError
 from sonoshare_shared.protocol.documents import StudyPlan
 from sonoshare_shared.protocol.documents.plan import Precision
-from sonoshare_shared.science.device import CPU, chosen_device, device_kind, device_words, is_device_word
+from sonoshare_shared.science.device import CPU, chosen_device, device_kind, device_words
+from sonoshare_shared.science.device_word import is_device_word
 from sonoshare_shared.science.precision import BFLOAT16, FLOAT32, TF32, computing_in, forward_in
 
 GPU = "NVIDIA H100 80GB HBM3"

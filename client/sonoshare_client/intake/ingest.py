@@ -12,9 +12,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Final
-
-import torch
+from typing import TYPE_CHECKING, Final
 
 from sonoshare_client.intake.channel import DEVICE_TEXT, Question, Taken
 from sonoshare_client.intake.limits import DEFAULT_LIMITS, Limits
@@ -27,6 +25,9 @@ from sonoshare_client.vault.writer import Added, VaultWriter
 from sonoshare_shared.errors import InputError
 from sonoshare_shared.science.device import CPU
 from sonoshare_shared.science.labels import LabelRow, LabelTable, read_labels
+
+if TYPE_CHECKING:
+    import torch
 
 Progress = Callable[[int, int], None]
 """Called with the number of pictures done and in all."""
@@ -129,7 +130,7 @@ def ingest(
     jobs: int = 1,
     progress: Progress | None = None,
     limits: Limits = DEFAULT_LIMITS,
-    device: torch.device = CPU,
+    device: "torch.device" = CPU,
 ) -> IngestReport:
     """Take in a folder.
 
@@ -162,7 +163,7 @@ def ingest_table(
     progress: Progress | None = None,
     limits: Limits = DEFAULT_LIMITS,
     command: Sequence[str] = CHILD,
-    device: torch.device = CPU,
+    device: "torch.device" = CPU,
 ) -> IngestReport:
     """Take in the rows of a table.
 

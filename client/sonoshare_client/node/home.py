@@ -8,7 +8,6 @@ import tomllib
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
 
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -23,8 +22,7 @@ from sonoshare_shared.durable import create
 from sonoshare_shared.errors import InputError
 from sonoshare_shared.protocol.documents.base import IDENTIFIER
 from sonoshare_shared.protocol.keys import SigningKey
-
-ANY_DEVICE: Final = "auto"
+from sonoshare_shared.science.device_word import AUTO
 
 
 @dataclass(frozen=True)
@@ -51,7 +49,7 @@ class NodeHome(NodePaths):
         *,
         policy: Policy | None = None,
         vault_key: Path | None = None,
-        device: str = ANY_DEVICE,
+        device: str = AUTO,
     ) -> "NodeHome":
         """Make the folder with fresh keys and a policy file.
 
@@ -84,7 +82,7 @@ class NodeHome(NodePaths):
         path = path.absolute()
         try:
             entries = tomllib.loads(NewNode(path).home_path.read_text(encoding="utf-8"))
-            device = str(entries.get("device", ANY_DEVICE))  # homes of before name none
+            device = str(entries.get("device", AUTO))  # homes of before name none
             return cls(path, str(entries["hospital"]), path / str(entries["vault_key"]), device)
         except (FileNotFoundError, NotADirectoryError) as error:
             raise InputError(f"{path.name} is no node folder", remedy="run 'sonoshare hospital init' first") from error

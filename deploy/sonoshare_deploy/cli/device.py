@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from sonoshare_deploy.cli.output import progress_console
+from sonoshare_shared.science.device_word import AUTO, WORDS, is_device_word
 
 if TYPE_CHECKING:
     import torch
-
-AUTO: Final = "auto"
 
 
 class _DeviceWord(click.ParamType[str]):
@@ -22,8 +21,6 @@ class _DeviceWord(click.ParamType[str]):
 
     def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """The word itself; a usage error where it is none."""
-        from sonoshare_shared.science.device import WORDS, is_device_word  # noqa: PLC0415 - torch: keeps --help fast
-
         if not is_device_word(value):
             self.fail(f"'{value}' is none of {WORDS}.", param, ctx)
         return value
@@ -44,15 +41,24 @@ node_device_option = click.option(
 )
 
 
-def told_device(asked: str) -> "tuple[torch.device, str]":
-    """The device that a word names here, and what is said of it; it is said on stderr too.
+def found_device(asked: str) -> "tuple[torch.device, str]":
+    """The device that a word names here, and what is to be said of it.
 
     Raises:
         InputError: there is no such device on this machine.
     """
-    from sonoshare_shared.science.device import chosen_device, device_words  # noqa: PLC0415
+    from sonoshare_shared.science.device import chosen_device, device_words  # noqa: PLC0415 - torch
 
     device = chosen_device(asked)
-    words = device_words(device)
+    return device, device_words(device)
+
+
+def told_device(asked: str) -> "tuple[torch.device, str]":
+    """The same, said on stderr.
+
+    Raises:
+        InputError: there is no such device on this machine.
+    """
+    device, words = found_device(asked)
     progress_console().print(f"device: {words}", highlight=False, markup=False)
     return device, words

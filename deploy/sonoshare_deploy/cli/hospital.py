@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sonoshare_deploy.cli.device import AUTO, DEVICE_WORD, node_device_option, told_device
+from sonoshare_deploy.cli.device import DEVICE_WORD, found_device, node_device_option
 from sonoshare_deploy.cli.hospital_look import look
 from sonoshare_deploy.cli.hospital_policy import policy
 from sonoshare_deploy.cli.hospital_run import enrol, start
 from sonoshare_deploy.cli.hospital_twins import twins
 from sonoshare_deploy.cli.output import emit, json_option, progress_console
 from sonoshare_shared.errors import InputError
+from sonoshare_shared.science.device_word import AUTO
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -97,7 +98,7 @@ def ingest(
 
     classes = None if task is None else read_task(task).classes
     home = NodeHome.open(home_path)
-    where, said = told_device(device or home.device)
+    where, said = found_device(device or home.device)
     console = progress_console()
     with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
         job = bar.add_task("intake", total=None)
@@ -110,17 +111,18 @@ def ingest(
             progress=lambda done, total: bar.update(job, completed=done, total=total),
             device=where,
         )
-    emit(asdict(report) | {"device": said}, as_json, lambda out: _print_report(out, report))
+    emit(asdict(report) | {"device": said}, as_json, lambda out: _print_report(out, report, said))
     if report.quarantined and report.accepted + report.duplicates == 0:
         raise InputError("every picture was set aside", remedy="see the reasons, then ingest again")
 
 
-def _print_report(console: "Console", report: "IngestReport") -> None:
+def _print_report(console: "Console", report: "IngestReport", device: str) -> None:
     console.print(
         f"{report.accepted} pictures taken in, {report.duplicates} already there, {report.patients} patients, "
         f"{len(report.quarantined)} set aside, {report.unlisted} files not in the labels",
         highlight=False,
     )
+    console.print(f"new pictures were compared with all others on device: {device}", markup=False, highlight=False)
     for entry in report.quarantined[:_QUARANTINE_LINES]:
         console.print(f"  {entry.source}: {entry.reason}", markup=False, highlight=False)
     if len(report.quarantined) > _QUARANTINE_LINES:

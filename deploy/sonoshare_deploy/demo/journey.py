@@ -13,9 +13,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
-
-import torch
+from typing import TYPE_CHECKING, Final
 
 from sonoshare_client.intake.ingest import Quarantined, ingest_table
 from sonoshare_client.node import witness
@@ -43,6 +41,9 @@ from sonoshare_shared.protocol.documents.plan import Profile
 from sonoshare_shared.science.device import CPU
 from sonoshare_shared.science.labels import read_labels
 from sonoshare_shared.science.model.profiles import profile_named
+
+if TYPE_CHECKING:
+    import torch
 
 STUDY: Final = "demo"
 RELEASE: Final = "demo-1"
@@ -81,7 +82,7 @@ class DemoSettings:
     images: int = 600
     profile: Profile = "small"
     port: int = 0
-    device: torch.device = CPU
+    device: "torch.device" = CPU
 
 
 @dataclass

@@ -8,22 +8,14 @@ computes takes a device, and its default is the processor. Not promised: that tw
 give the same bits; `device_kind` names what has to be the same for that, together with the versions of the libraries.
 """
 
-import re
 from typing import Final
 
 import torch
 
 from sonoshare_shared.errors import InputError
+from sonoshare_shared.science.device_word import AUTO, PATTERN, WORDS
 
-AUTO: Final = "auto"
 CPU: Final = torch.device("cpu")
-WORDS: Final = "auto|cpu|cuda[:N]"
-_PATTERN: Final = re.compile(r"auto|cpu|cuda(?::(\d{1,3}))?")
-
-
-def is_device_word(text: str) -> bool:
-    """Whether a text names a device at all, here or elsewhere."""
-    return _PATTERN.fullmatch(text) is not None
 
 
 def chosen_device(asked: str) -> torch.device:
@@ -35,7 +27,7 @@ def chosen_device(asked: str) -> torch.device:
     Raises:
         InputError: it is none of these words, or there is no such GPU here; the remedy says which there are.
     """
-    match = _PATTERN.fullmatch(asked)
+    match = PATTERN.fullmatch(asked)
     if match is None:
         raise InputError(f"{asked[:40]!r} names no device", remedy=f"give one of {WORDS}")
     if asked == CPU.type:
