@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 
 from sonoshare_shared.science.imaging import save_png
 from sonoshare_shared.science.phantom import SCANNER_STYLES, LesionParameters, simulate
-from sonoshare_shared.science.phantom.acoustics import Setting, draw_setting, received_db, scan
-from sonoshare_shared.science.phantom.anatomy import Frame, Tissue, draw_frame, draw_tissue
-from sonoshare_shared.science.phantom.fields import Grid
-from sonoshare_shared.science.phantom.lesion_drawing import DrawnLesion, draw_into
+from sonoshare_shared.science.phantom.acoustics import ScanDraws, draw_scan, draw_setting, received_db, scan
+from sonoshare_shared.science.phantom.anatomy import Tissue, draw_frame, draw_tissue, paint_tissue
+from sonoshare_shared.science.phantom.arithmetic import NumpyArithmetic, Plane
+from sonoshare_shared.science.phantom.lesion_drawing import DrawnLesion, draw_details, paint_lesion
 
-GRID = Grid(128)
+PLANE = Plane(NumpyArithmetic(), 128)
 SIZE_MM = (38.0, 40.0)
 STYLE = SCANNER_STYLES[2]
 Picture = NDArray[np.float64]
@@ -93,41 +93,38 @@ def classes_sheet() -> Picture:
     return sheet(rows)
 
 
-def _healthy() -> tuple[Tissue, Setting, Frame]:
+def _healthy() -> Tissue:
     rng = np.random.default_rng(5)
     frame = draw_frame(rng, *SIZE_MM)
-    return draw_tissue(rng, GRID, frame), draw_setting(np.random.default_rng(8), STYLE), frame
+    return paint_tissue(draw_tissue(rng, PLANE.n, frame), PLANE)
 
 
 def _drawn(tissue: Tissue, lesion: LesionParameters) -> DrawnLesion:
-    return draw_into(np.random.default_rng(3), tissue, lesion, GRID)
+    return paint_lesion(draw_details(np.random.default_rng(3), PLANE.n, lesion), tissue, PLANE)
+
+
+def _exposure() -> ScanDraws:
+    setting = draw_setting(np.random.default_rng(8), STYLE)
+    return draw_scan(np.random.default_rng(4), PLANE.n, style=STYLE, setting=setting, size_mm=SIZE_MM)
 
 
 def sweep_sheet() -> Picture:
     """One descriptor a row, everything else equal, the speckle included."""
-    tissue, setting, _ = _healthy()
-    rows = []
-    for lesions in SWEEP:
-        drawn = [_drawn(tissue, lesion).tissue for lesion in lesions]
-        rows.append(
-            [scan(np.random.default_rng(4), one, GRID, style=STYLE, setting=setting, size_mm=SIZE_MM) for one in drawn]
-        )
-    return sheet(rows)
+    tissue = _healthy()
+    return sheet([[scan(_exposure(), _drawn(tissue, lesion).tissue, PLANE) for lesion in row] for row in SWEEP])
 
 
 def stages_sheet() -> Picture:
     """Echogenicity, received level, picture, and outline of one malignant lesion."""
-    tissue, setting, _ = _healthy()
     lesion = replace(
         ROUND, pathology="malignant", margin="spiculated", shape="irregular", attenuation_db=18.0, spicules=6
     )
-    drawn = _drawn(tissue, lesion)
+    drawn = _drawn(_healthy(), lesion)
 
     def levels(decibels: Picture) -> Picture:
         return np.asarray(np.clip((decibels + 45.0) / 60.0, 0.0, 1.0))
 
-    picture = scan(np.random.default_rng(4), drawn.tissue, GRID, style=STYLE, setting=setting, size_mm=SIZE_MM)
-    received = received_db(drawn.tissue, GRID)
+    picture, received = scan(_exposure(), drawn.tissue, PLANE), received_db(drawn.tissue, PLANE)
     return sheet([[levels(drawn.tissue.echo_db), levels(received), picture, drawn.mask.astype(np.float64)]])
 
 

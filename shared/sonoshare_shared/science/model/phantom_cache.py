@@ -10,12 +10,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from sonoshare_shared.errors import InputError
 from sonoshare_shared.science.levels import eight_bits
 from sonoshare_shared.science.model.base_pictures import CLASSES, BasePictures, joined
 from sonoshare_shared.science.model.tensors import State, read_tensors, write_tensors
-from sonoshare_shared.science.phantom import SCANNER_STYLES, simulate
+from sonoshare_shared.science.phantom import SCANNER_STYLES, Recipe, simulate_recipes
 
 _SHARD = 500
 _PROBES = 2
@@ -24,20 +25,24 @@ _STORED = ("images", "masks", "boxes", "labels", "scanners")
 _LABEL_CYCLE = (0, 1, 0, 1, 2)
 
 
+def base_recipes(start: int, count: int) -> tuple[list[Recipe], NDArray[np.int64]]:
+    """Phantoms ``start`` to ``start + count - 1`` of the series that bases learn from, and their classes.
+
+    Raises:
+        InputError: a number is negative.
+    """
+    if start < 0 or count < 0:
+        raise InputError(f"no phantoms {start} to {start + count}", remedy="give numbers of 0 or more")
+    index = np.arange(start, start + count)
+    labels = np.asarray(_LABEL_CYCLE, dtype=np.int64)[index % len(_LABEL_CYCLE)]
+    scanners = (index // len(_LABEL_CYCLE)) % len(SCANNER_STYLES)
+    chosen = zip(index.tolist(), labels.tolist(), scanners.tolist(), strict=True)
+    return [Recipe(place, CLASSES[label], scanner) for place, label, scanner in chosen], labels
+
+
 def simulate_set(count: int, *, seed: int, size: int, start_index: int = 0) -> BasePictures:
     """Simulate phantoms ``start_index`` to ``start_index + count - 1``; classes and scanners go round."""
-    index = np.arange(start_index, start_index + count)
-    labels = np.asarray(_LABEL_CYCLE)[index % len(_LABEL_CYCLE)]
-    scanners = (index // len(_LABEL_CYCLE)) % len(SCANNER_STYLES)
-    batch = simulate(
-        count,
-        seed=seed,
-        size=size,
-        classes=CLASSES,
-        labels=labels,
-        scanners=scanners,
-        start_index=start_index,
-    )
+    batch = simulate_recipes(*base_recipes(start_index, count), seed=seed, size=size)
     return _with_masks(
         {
             "images": torch.from_numpy(eight_bits(batch.images)),

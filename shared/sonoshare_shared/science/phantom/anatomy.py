@@ -4,16 +4,27 @@ From the transducer down: skin, subcutaneous fat crossed by Cooper's ligaments, 
 muscle with its fascia, and what lies behind (ribs, lung: mostly dark). Thicknesses are in millimetres and ordinary for
 adult breasts; glandular tissue has the reference level of 0 dB, fat and muscle lie 6-16 dB below it.
 
-Promises: maps depend on the generator, the grid and the frame's size only. Echogenicity is in decibels (amplitude,
+Promises: maps depend on the generator, the grid and the frame's size only. Random numbers are drawn in the order in
+which the fields of a ``...Draws`` are listed. Echogenicity is in decibels (amplitude,
 20 log10); attenuation is the *excess* two-way loss, in decibels per picture depth, beyond what the scanner's depth gain
 makes up for. It is a picture of anatomy, not a wave simulation: no refraction, no reverberation between layers.
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
-from sonoshare_shared.science.phantom.fields import Array, Grid, ridges, smooth_curve, smooth_field, smooth_step
+from sonoshare_shared.science.phantom.arithmetic import Array, Part, Plane, Values
+from sonoshare_shared.science.phantom.fields import (
+    FieldDraws,
+    draw_field,
+    ridges,
+    smooth_curve,
+    smooth_field,
+    smooth_step,
+)
 
 
 @dataclass(frozen=True)
@@ -28,20 +39,102 @@ class Frame:
 
 @dataclass(frozen=True)
 class Tissue:
-    """Maps over the grid, both [n, n]: echogenicity in dB, excess two-way attenuation in dB per picture depth."""
+    """Maps over the grid, both [..., n, n]: echogenicity in dB, excess two-way attenuation in dB per picture depth."""
 
-    echo_db: Array
-    attenuation: Array
+    echo_db: Values
+    attenuation: Values
 
 
 @dataclass(frozen=True)
 class _Layers:
-    """Depth of each border for every column, shape [1, n], fractions of the depth."""
+    """Depth of each border for every column, shape [..., 1, n], fractions of the depth."""
 
-    skin: Array
-    gland: Array
-    muscle: Array
-    deep: Array
+    skin: Values
+    gland: Values
+    muscle: Values
+    deep: Values
+
+
+@dataclass(frozen=True)
+class _FatDraws:
+    """Subcutaneous fat: lobules parted by septa; levels in dB."""
+
+    lobules: FieldDraws
+    septa_width: Values
+    septa_db: Values
+    grain: FieldDraws
+    grain_db: Values
+    level_db: Values
+
+
+@dataclass(frozen=True)
+class _GlandDraws:
+    """Fibroglandular tissue: textures of three scales and bright strands; levels in dB."""
+
+    fine: FieldDraws
+    fine_db: Values
+    coarse: FieldDraws
+    coarse_db: Values
+    broad: FieldDraws
+    broad_db: Values
+    lines: FieldDraws
+    strand_width: Values
+    strand_db: Values
+    level_db: Values
+
+
+@dataclass(frozen=True)
+class _LobuleDraws:
+    """Fat lobules within the gland: the commonest mimic of a lesion."""
+
+    field: FieldDraws
+    drop_db: Values
+    threshold: Values
+
+
+@dataclass(frozen=True)
+class _MuscleDraws:
+    """Pectoral muscle, the fascia in front of it, and what lies behind; levels in dB.
+
+    ``shown`` says for each column whether the fascia shows, bool [..., 1, n].
+    """
+
+    fibres: FieldDraws
+    fibres_db: Values
+    level_db: Values
+    fascia_db: Values
+    shown: Values
+    behind_db: Values
+    behind: FieldDraws
+
+
+@dataclass(frozen=True)
+class _ShadowDraws:
+    """A column that loses signal from some depth on: poor contact or a steep ligament, in every class alike."""
+
+    width: Values
+    column: Values
+    start: Values
+    loss_db: Values
+
+
+@dataclass(frozen=True)
+class TissueDraws:
+    """What is random in the healthy tissue of a picture.
+
+    ``bend`` is the number of rows by which each column is moved up, integers [..., 1, n].
+    """
+
+    layers: _Layers
+    gland: _GlandDraws
+    fat: _FatDraws
+    lobules: tuple[Part[_LobuleDraws], ...]
+    muscle: _MuscleDraws
+    bend: Values
+    skin_db: Values
+    overall_db: Values
+    overall_power: Values
+    shadows: tuple[Part[_ShadowDraws], ...]
 
 
 def draw_frame(rng: np.random.Generator, width_mm: float, depth_mm: float) -> Frame:
@@ -60,9 +153,9 @@ def draw_frame(rng: np.random.Generator, width_mm: float, depth_mm: float) -> Fr
     return Frame(width_mm, depth_mm, float(gland_top), float(muscle_top))
 
 
-def _draw_layers(rng: np.random.Generator, grid: Grid, frame: Frame) -> _Layers:
+def _draw_layers(rng: np.random.Generator, n: int, frame: Frame) -> _Layers:
     def border(depth: float, swing_mm: float) -> Array:
-        curve = smooth_curve(rng, grid.n, rng.uniform(0.12, 0.25))[None, :]
+        curve = smooth_curve(rng, n, rng.uniform(0.12, 0.25))[None, :]
         return np.asarray(depth + swing_mm / frame.depth_mm * curve)
 
     skin = rng.uniform(0.8, 2.0) / frame.depth_mm
@@ -75,75 +168,131 @@ def _draw_layers(rng: np.random.Generator, grid: Grid, frame: Frame) -> _Layers:
     )
 
 
-def _fat_db(rng: np.random.Generator, grid: Grid) -> Array:
-    lobules = smooth_field(rng, grid, rng.uniform(0.02, 0.04), rng.uniform(0.08, 0.18))
-    septa = ridges(lobules, rng.uniform(0.08, 0.18)) * rng.uniform(8.0, 18.0)
-    grain = smooth_field(rng, grid, 0.008, rng.uniform(0.02, 0.06)) * rng.uniform(1.0, 2.5)
-    return np.asarray(rng.uniform(-17.0, -9.0) + septa + grain)
+def _draw_fat(rng: np.random.Generator, n: int) -> _FatDraws:
+    return _FatDraws(
+        lobules=draw_field(rng, n, rng.uniform(0.02, 0.04), rng.uniform(0.08, 0.18)),
+        septa_width=rng.uniform(0.08, 0.18),
+        septa_db=rng.uniform(8.0, 18.0),
+        grain=draw_field(rng, n, 0.008, rng.uniform(0.02, 0.06)),
+        grain_db=rng.uniform(1.0, 2.5),
+        level_db=rng.uniform(-17.0, -9.0),
+    )
 
 
-def _gland_db(rng: np.random.Generator, grid: Grid) -> Array:
-    fine = smooth_field(rng, grid, rng.uniform(0.005, 0.010), rng.uniform(0.04, 0.10)) * rng.uniform(2.0, 5.5)
-    coarse = smooth_field(rng, grid, rng.uniform(0.02, 0.05), rng.uniform(0.06, 0.14)) * rng.uniform(1.5, 4.5)
-    broad = smooth_field(rng, grid, 0.07, 0.12) * rng.uniform(0.5, 3.5)
-    lines = smooth_field(rng, grid, rng.uniform(0.010, 0.022), rng.uniform(0.08, 0.20))
-    strands = ridges(lines, rng.uniform(0.08, 0.20)) * rng.uniform(0.0, 14.0)
-    return np.asarray(rng.uniform(-5.0, 1.0) + fine + coarse + broad + strands)
+def _draw_gland(rng: np.random.Generator, n: int) -> _GlandDraws:
+    return _GlandDraws(
+        fine=draw_field(rng, n, rng.uniform(0.005, 0.010), rng.uniform(0.04, 0.10)),
+        fine_db=rng.uniform(2.0, 5.5),
+        coarse=draw_field(rng, n, rng.uniform(0.02, 0.05), rng.uniform(0.06, 0.14)),
+        coarse_db=rng.uniform(1.5, 4.5),
+        broad=draw_field(rng, n, 0.07, 0.12),
+        broad_db=rng.uniform(0.5, 3.5),
+        lines=draw_field(rng, n, rng.uniform(0.010, 0.022), rng.uniform(0.08, 0.20)),
+        strand_width=rng.uniform(0.08, 0.20),
+        strand_db=rng.uniform(0.0, 14.0),
+        level_db=rng.uniform(-5.0, 1.0),
+    )
 
 
-def _muscle_db(rng: np.random.Generator, grid: Grid) -> Array:
-    fibres = smooth_field(rng, grid, 0.008, rng.uniform(0.12, 0.22)) * rng.uniform(2.5, 6.0)
-    return np.asarray(rng.uniform(-16.0, -8.0) + fibres)
+def _draw_lobules(rng: np.random.Generator, n: int) -> tuple[Part[_LobuleDraws], ...]:
+    if rng.random() >= 0.5:
+        return ()
+    lobules = _LobuleDraws(
+        field=draw_field(rng, n, rng.uniform(0.03, 0.06), rng.uniform(0.05, 0.10)),
+        drop_db=rng.uniform(4.0, 10.0),
+        threshold=rng.uniform(1.0, 1.8),
+    )
+    return (Part(lobules),)
 
 
-def _bend(echo_db: Array, rng: np.random.Generator, grid: Grid) -> Array:
-    """Shift each column along depth: layers and strands of a compressed breast are never level."""
-    swing = rng.uniform(0.0, 0.03) * grid.n
-    shift = np.rint(swing * smooth_curve(rng, grid.n, 0.25)).astype(int)
-    rows = np.clip(np.arange(grid.n)[:, None] + shift[None, :], 0, grid.n - 1)
-    return np.asarray(np.take_along_axis(echo_db, rows, axis=0))
+def _draw_muscle(rng: np.random.Generator, n: int) -> _MuscleDraws:
+    return _MuscleDraws(
+        fibres=draw_field(rng, n, 0.008, rng.uniform(0.12, 0.22)),
+        fibres_db=rng.uniform(2.5, 6.0),
+        level_db=rng.uniform(-16.0, -8.0),
+        fascia_db=rng.uniform(0.0, 13.0),
+        shown=smooth_curve(rng, n, 0.1)[None, :] > -0.5,
+        behind_db=rng.uniform(-34.0, -16.0),
+        behind=draw_field(rng, n, 0.03, 0.08),
+    )
 
 
-def _shadows(rng: np.random.Generator, grid: Grid) -> Array:
-    """Columns that lose signal from some depth on: poor contact and steep ligaments, in every class alike."""
-    loss = np.zeros((grid.n, grid.n))
-    for _ in range(int(rng.poisson(0.8))):
-        width = rng.uniform(0.015, 0.07)
-        column = np.exp(-(((grid.lateral - rng.uniform(0.0, 1.0)) / width) ** 2))
-        start = rng.uniform(0.0, 0.4)
-        thick = 0.12
-        row = np.exp(-(((grid.depth - start) / thick) ** 2)) / (thick * np.sqrt(np.pi))
-        loss += rng.uniform(2.0, 9.0) * column * row
-    return loss
+def _draw_bend(rng: np.random.Generator, n: int) -> NDArray[np.int64]:
+    """Rows by which each column moves: layers and strands of a compressed breast are never level."""
+    swing = rng.uniform(0.0, 0.03) * n
+    return np.rint(swing * smooth_curve(rng, n, 0.25)).astype(np.int64)[None, :]
 
 
-def draw_tissue(rng: np.random.Generator, grid: Grid, frame: Frame) -> Tissue:
-    """Draw the healthy tissue of one picture.
+def _draw_shadow(rng: np.random.Generator) -> _ShadowDraws:
+    return _ShadowDraws(
+        width=rng.uniform(0.015, 0.07),
+        column=rng.uniform(0.0, 1.0),
+        start=rng.uniform(0.0, 0.4),
+        loss_db=rng.uniform(2.0, 9.0),
+    )
+
+
+def draw_tissue(rng: np.random.Generator, n: int, frame: Frame) -> TissueDraws:
+    """Draw what is random in the healthy tissue of one picture.
 
     Args:
         rng: source of randomness.
-        grid: the picture's grid.
-        frame: its size and mean layer depths.
-
-    Returns:
-        Echogenicity and excess attenuation over the grid.
+        n: side of the grid in pixels.
+        frame: the picture's size and mean layer depths.
     """
-    layers = _draw_layers(rng, grid, frame)
-    depth = grid.depth
-    below_gland = smooth_step(depth, layers.gland, 0.012)
-    below_muscle = smooth_step(depth, layers.muscle, 0.010)
-    below_deep = smooth_step(depth, layers.deep, 0.015)
-    gland, fat = _gland_db(rng, grid), _fat_db(rng, grid)
-    if rng.random() < 0.5:  # fat lobules within the gland: the commonest mimic of a lesion
-        lobules = smooth_field(rng, grid, rng.uniform(0.03, 0.06), rng.uniform(0.05, 0.10))
-        gland -= rng.uniform(4.0, 10.0) * smooth_step(lobules, rng.uniform(1.0, 1.8), 0.12)
-    echo = fat + (gland - fat) * below_gland
-    echo += (_muscle_db(rng, grid) - echo) * below_muscle
-    fascia = np.exp(-(((depth - layers.muscle) / 0.008) ** 2)) * rng.uniform(0.0, 13.0)
-    echo += fascia * (smooth_curve(rng, grid.n, 0.1)[None, :] > -0.5)
-    behind = rng.uniform(-34.0, -16.0) + 3.0 * smooth_field(rng, grid, 0.03, 0.08)
-    echo += (behind - echo) * below_deep
-    echo = _bend(echo, rng, grid)
-    echo = np.where(depth < layers.skin, rng.uniform(-2.0, 6.0), echo)
-    overall = rng.uniform(0.0, 15.0) * rng.uniform(1.0, 2.2) * depth ** rng.uniform(0.3, 1.4)
-    return Tissue(echo, overall + _shadows(rng, grid))
+    return TissueDraws(
+        layers=_draw_layers(rng, n, frame),
+        gland=_draw_gland(rng, n),
+        fat=_draw_fat(rng, n),
+        lobules=_draw_lobules(rng, n),
+        muscle=_draw_muscle(rng, n),
+        bend=_draw_bend(rng, n),
+        skin_db=rng.uniform(-2.0, 6.0),
+        overall_db=rng.uniform(0.0, 15.0) * rng.uniform(1.0, 2.2),
+        overall_power=rng.uniform(0.3, 1.4),
+        shadows=tuple(Part(_draw_shadow(rng)) for _ in range(int(rng.poisson(0.8)))),
+    )
+
+
+def _fat_db(draws: _FatDraws, plane: Plane) -> Values:
+    septa = ridges(plane, smooth_field(draws.lobules, plane), draws.septa_width) * draws.septa_db
+    return draws.level_db + septa + smooth_field(draws.grain, plane) * draws.grain_db
+
+
+def _gland_db(draws: _GlandDraws, plane: Plane) -> Values:
+    fine = smooth_field(draws.fine, plane) * draws.fine_db
+    coarse = smooth_field(draws.coarse, plane) * draws.coarse_db
+    broad = smooth_field(draws.broad, plane) * draws.broad_db
+    strands = ridges(plane, smooth_field(draws.lines, plane), draws.strand_width) * draws.strand_db
+    return draws.level_db + fine + coarse + broad + strands
+
+
+def _shadows(draws: tuple[Part[_ShadowDraws], ...], loss: Values, plane: Plane) -> Values:
+    """``loss``, which is used up, and the columns that lose signal from some depth on."""
+    xp, thick = plane.xp, 0.12
+    for part in draws:
+        one = part.draws
+        column = xp.exp(-(((plane.lateral - one.column) / one.width) ** 2))
+        row = xp.exp(-(((plane.depth - one.start) / thick) ** 2)) / (thick * math.sqrt(np.pi))
+        loss[part.rows] += one.loss_db * column * row
+    return loss
+
+
+def paint_tissue(draws: TissueDraws, plane: Plane) -> Tissue:
+    """The healthy tissue: echogenicity and excess attenuation over the grid."""
+    xp, depth, layers, muscle = plane.xp, plane.depth, draws.layers, draws.muscle
+    gland, fat = _gland_db(draws.gland, plane), _fat_db(draws.fat, plane)
+    for part in draws.lobules:
+        lobules = smooth_field(part.draws.field, plane)
+        gland[part.rows] -= part.draws.drop_db * smooth_step(plane, lobules, part.draws.threshold, 0.12)
+    echo = fat + (gland - fat) * smooth_step(plane, depth, layers.gland, 0.012)
+    muscle_db = muscle.level_db + smooth_field(muscle.fibres, plane) * muscle.fibres_db
+    echo += (muscle_db - echo) * smooth_step(plane, depth, layers.muscle, 0.010)
+    fascia = xp.exp(-(((depth - layers.muscle) / 0.008) ** 2)) * muscle.fascia_db
+    echo += fascia * muscle.shown
+    behind = muscle.behind_db + 3.0 * smooth_field(muscle.behind, plane)
+    echo += (behind - echo) * smooth_step(plane, depth, layers.deep, 0.015)
+    echo = plane.on.shifted(echo, draws.bend, plane.n)
+    echo = xp.where(depth < layers.skin, draws.skin_db, echo)
+    shadows = _shadows(draws.shadows, xp.zeros_like(echo), plane)
+    return Tissue(echo, draws.overall_db * depth**draws.overall_power + shadows)

@@ -9,31 +9,24 @@ domain, which costs the same whatever its width.
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[np.float64]
+from sonoshare_shared.science.phantom.arithmetic import Array, Plane, Values, frequencies
 
 
 @dataclass(frozen=True)
-class Grid:
-    """Pixel centres of a square picture of ``n`` by ``n`` pixels, in fractions of its side."""
+class FieldDraws:
+    """What fixes a smooth field.
 
-    n: int
+    Attributes:
+        parts: [..., 2, n, k], real and imaginary parts of white noise at the first k of n // 2 + 1 lateral
+            frequencies; all of them when drawn, those that the filter lets through in a batch.
+        sigma_depth: smoothing along depth, fraction of the image side.
+        sigma_lateral: smoothing along the lateral axis, fraction of the image side.
+    """
 
-    @property
-    def centres(self) -> Array:
-        """Pixel centres along one axis, shape [n], in 0..1."""
-        return (np.arange(self.n) + 0.5) / self.n
-
-    @property
-    def depth(self) -> Array:
-        """Depth of each row as a column vector, shape [n, 1]; 0 is the skin."""
-        return self.centres[:, None]
-
-    @property
-    def lateral(self) -> Array:
-        """Lateral position of each column as a row vector, shape [1, n]."""
-        return self.centres[None, :]
+    parts: Values
+    sigma_depth: Values
+    sigma_lateral: Values
 
 
 def gaussian_response(n: int, sigma: float | Array) -> Array:
@@ -46,31 +39,31 @@ def gaussian_response(n: int, sigma: float | Array) -> Array:
     Returns:
         Response in 0..1, shape [n] (or the broadcast shape).
     """
-    frequency = np.fft.fftfreq(n)
-    return np.asarray(np.exp(-2.0 * (np.pi * frequency * sigma) ** 2))
+    return np.asarray(response(np, frequencies(n), sigma))
 
 
-def smooth_field(rng: np.random.Generator, grid: Grid, sigma_depth: float, sigma_lateral: float) -> Array:
-    """Draw a smooth random field.
+def response(xp: Values, frequency: Values, sigma: Values) -> Values:
+    """Response of a Gaussian filter of ``sigma`` samples at frequencies in cycles a sample; they are broadcast."""
+    return xp.exp(-2.0 * (np.pi * frequency * sigma) ** 2)
 
-    Args:
-        rng: source of randomness.
-        grid: the picture's grid.
-        sigma_depth: smoothing along depth, fraction of the image side.
-        sigma_lateral: smoothing along the lateral axis, fraction of the image side.
 
-    Returns:
-        Field of shape [n, n], mean 0, standard deviation 1.
-    """
-    n = grid.n
-    half = n // 2 + 1
-    parts = rng.standard_normal((2, n, half))
-    spectrum = parts[0] + 1j * parts[1]
-    spectrum *= gaussian_response(n, sigma_depth * n)[:, None]
-    spectrum *= gaussian_response(n, sigma_lateral * n)[None, :half]
-    spectrum[0, 0] = 0.0
-    field = np.fft.irfft2(spectrum, s=(n, n))
-    return np.asarray(field / (field.std() + 1e-9))
+def draw_field(rng: np.random.Generator, n: int, sigma_depth: float, sigma_lateral: float) -> FieldDraws:
+    """Draw the noise of a smooth field of [n, n] pixels; see `FieldDraws` for the lengths."""
+    return FieldDraws(rng.standard_normal((2, n, n // 2 + 1)), sigma_depth, sigma_lateral)
+
+
+def smooth_field(draws: FieldDraws, plane: Plane) -> Values:
+    """A smooth random field, [..., n, n], mean 0, standard deviation 1."""
+    on, n = plane.on, plane.n
+    along_depth = response(plane.xp, plane.frequency[:, None], draws.sigma_depth * n)
+    along_lateral = response(plane.xp, plane.frequency[None, : draws.parts.shape[-1]], draws.sigma_lateral * n)
+    parts = draws.parts * along_depth[..., None, :, :]
+    parts *= along_lateral[..., None, :, :]
+    spectrum = on.paired(parts[..., 0, :, :], parts[..., 1, :, :])
+    spectrum[..., 0, 0] = 0.0
+    field = on.irfft(on.ifft(spectrum, axis=-2), n)
+    field /= on.deviation(field) + 1e-9
+    return field
 
 
 def smooth_curve(rng: np.random.Generator, n: int, sigma: float) -> Array:
@@ -90,19 +83,20 @@ def smooth_curve(rng: np.random.Generator, n: int, sigma: float) -> Array:
     return np.asarray(curve / (curve.std() + 1e-9))
 
 
-def ridges(field: Array, width: float) -> Array:
+def ridges(plane: Plane, field: Values, width: Values) -> Values:
     """Thin connected lines: the zero crossings of a smooth field, which look like fascia and septa.
 
     Args:
+        plane: the picture's grid.
         field: field of unit standard deviation, any shape.
         width: half-width of a line in standard deviations of the field.
 
     Returns:
         Values in 0..1 of the same shape, 1 on the line.
     """
-    return np.asarray(np.exp(-((field / width) ** 2)))
+    return plane.xp.exp(-((field / width) ** 2))
 
 
-def smooth_step(x: Array, edge: Array | float, width: float) -> Array:
+def smooth_step(plane: Plane, x: Values, edge: Values, width: float) -> Values:
     """Logistic step from 0 (``x`` below ``edge``) to 1, ``width`` being its scale in the unit of ``x``."""
-    return np.asarray(0.5 * (1.0 + np.tanh((x - edge) / (2.0 * width))))
+    return 0.5 * (1.0 + plane.xp.tanh((x - edge) / (2.0 * width)))

@@ -7,7 +7,7 @@ the class: a classifier gains nothing by reading them.
 import numpy as np
 from numpy.typing import NDArray
 
-from sonoshare_shared.science.phantom.fields import Array, Grid
+from sonoshare_shared.science.phantom.arithmetic import Array, Values
 from sonoshare_shared.science.phantom.lesions import LesionParameters
 from sonoshare_shared.science.phantom.scanners import Overlay
 
@@ -37,28 +37,25 @@ def _cross(image: Array, row: int, column: int, arm: int, grey: float) -> None:
     _stamp(image, pattern, row - arm, column - arm, grey)
 
 
-def draw_overlay(
-    rng: np.random.Generator, image: Array, overlay: Overlay, lesion: LesionParameters | None, grid: Grid
-) -> Array:
-    """Draw the scanner's marks over a picture.
+def draw_overlay(rng: np.random.Generator, overlay: Overlay, lesion: LesionParameters | None, n: int) -> Array:
+    """Draw the scanner's marks on a transparent sheet.
 
     Args:
         rng: source of randomness.
-        image: grey levels in 0..1, shape [n, n], not changed.
         overlay: probabilities of the marks.
         lesion: the lesion that calipers measure, or None.
-        grid: the picture's grid.
+        n: side of the picture in pixels.
 
     Returns:
-        A new picture of the same shape.
+        Grey levels in 0..1 where there is a mark and NaN elsewhere, shape [n, n]; see `marked`.
     """
-    n, scale = grid.n, max(1, grid.n // 128)
-    marked = image.copy()
+    scale = max(1, n // 128)
+    sheet = np.full((n, n), np.nan)
     grey = float(rng.uniform(0.7, 1.0))
 
     def text(count: int, row: float, column: float) -> None:
         glyphs = np.kron(_glyphs(rng, count), np.ones((scale, scale), dtype=bool))
-        _stamp(marked, glyphs, round(row * n), round(column * n), grey)
+        _stamp(sheet, glyphs, round(row * n), round(column * n), grey)
 
     if rng.random() < overlay.logo:
         text(2, 0.02, 0.93 if rng.random() < 0.5 else 0.88)
@@ -70,13 +67,18 @@ def draw_overlay(
     if rng.random() < overlay.measurement:
         text(int(rng.integers(8, 16)), 0.95, rng.uniform(0.0, 0.4))
     if rng.random() < overlay.depth_ruler:
-        marked[np.linspace(0.05, 0.95, int(rng.integers(4, 8))).dot(n).astype(int), -3 * scale :] = grey
+        sheet[np.linspace(0.05, 0.95, int(rng.integers(4, 8))).dot(n).astype(int), -3 * scale :] = grey
     if rng.random() < overlay.grey_bar:
         top, height = round(0.05 * n), round(0.3 * n)
-        marked[top : top + height, -4 * scale :] = np.linspace(1.0, 0.0, height)[:, None]
+        sheet[top : top + height, -4 * scale :] = np.linspace(1.0, 0.0, height)[:, None]
     if lesion is not None and rng.random() < overlay.calipers:
         for side in (-1.0, 1.0):
             column = lesion.centre[0] + side * lesion.half_width * rng.uniform(0.95, 1.1)
             row = lesion.centre[1] + side * lesion.half_height * rng.uniform(-0.3, 0.3)
-            _cross(marked, round(row * n), round(column * n), 2 * scale, grey)
-    return marked
+            _cross(sheet, round(row * n), round(column * n), 2 * scale, grey)
+    return sheet
+
+
+def marked(xp: Values, image: Values, sheet: Values) -> Values:
+    """A picture under a sheet of marks, grey levels in 0..1; ``xp`` is the module of the arithmetic in use."""
+    return xp.clip(xp.where(xp.isnan(sheet), image, sheet), 0.0, 1.0)

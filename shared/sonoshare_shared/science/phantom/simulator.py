@@ -15,6 +15,7 @@ numpy (the promise of ``numpy.random.Generator`` holds within one).
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import cast
 
 import numpy as np
@@ -23,12 +24,12 @@ from numpy.typing import NDArray
 from sonoshare_shared.errors import InputError
 from sonoshare_shared.science.box import NO_LESION, Box
 from sonoshare_shared.science.imaging import box_of_mask
-from sonoshare_shared.science.phantom.acoustics import draw_setting, scan
-from sonoshare_shared.science.phantom.anatomy import draw_frame, draw_tissue
-from sonoshare_shared.science.phantom.fields import Array, Grid
-from sonoshare_shared.science.phantom.lesion_drawing import draw_into
+from sonoshare_shared.science.phantom.acoustics import ScanDraws, draw_scan, draw_setting, scan
+from sonoshare_shared.science.phantom.anatomy import Tissue, TissueDraws, draw_frame, draw_tissue, paint_tissue
+from sonoshare_shared.science.phantom.arithmetic import Array, NumpyArithmetic, Part, Plane, Values
+from sonoshare_shared.science.phantom.lesion_drawing import LesionDraws, draw_details, paint_lesion
 from sonoshare_shared.science.phantom.lesions import LesionParameters, Pathology, draw_lesion
-from sonoshare_shared.science.phantom.overlays import NO_OVERLAY, draw_overlay
+from sonoshare_shared.science.phantom.overlays import NO_OVERLAY, draw_overlay, marked
 from sonoshare_shared.science.phantom.scanners import SCANNER_STYLES
 
 CLASSES: tuple[str, ...] = ("benign", "malignant", "normal", "in-situ")
@@ -36,6 +37,9 @@ CLASSES: tuple[str, ...] = ("benign", "malignant", "normal", "in-situ")
 GRID_SIDE = 128
 """Smallest internal resolution; smaller pictures are averaged down from it."""
 LARGEST = 512
+_KEPT = 2**24
+"""Bytes. The C library of Linux gives the memory of a picture back to the system and asks for it again, page by page,
+unless it has once freed a block as large as this: a fifth of the time of a picture."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +75,32 @@ class Phantom:
 
 
 @dataclass(frozen=True)
+class PhantomDraws:
+    """All that is random in one picture.
+
+    Attributes:
+        tissue: the healthy breast.
+        lesion: what is drawn into it, if anything.
+        scan: the exposure.
+        sheet: the scanner's marks, [..., n, n], NaN where there are none.
+    """
+
+    tissue: TissueDraws
+    lesion: tuple[Part[LesionDraws], ...]
+    scan: ScanDraws
+    sheet: Values
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """One picture before it is painted; see :class:`Phantom` for the fields."""
+
+    draws: PhantomDraws
+    size_mm: tuple[float, float]
+    lesion: LesionParameters | None
+
+
+@dataclass(frozen=True)
 class Recipe:
     """What fixes one picture of a series.
 
@@ -98,37 +128,71 @@ def _box(mask: NDArray[np.bool_]) -> Box:
     return NO_LESION if box is None else box.fractions(width, height)
 
 
-def simulate_one(recipe: Recipe, *, seed: int, side: int = GRID_SIDE, overlays: bool = True) -> Phantom:
-    """Simulate one picture at its internal resolution.
+def draw_one(recipe: Recipe, *, seed: int, side: int = GRID_SIDE, overlays: bool = True) -> Drawn:
+    """Draw all that is random in one picture.
 
     Args:
         recipe: which picture of the series.
         seed: seed of the series, at least 0.
         side: side of the grid in pixels.
         overlays: whether the scanner writes over the picture.
+    """
+    style, kind = SCANNER_STYLES[recipe.scanner], CLASSES.index(recipe.kind)
+    tissue_rng, lesion_rng, scan_rng = _streams(seed, recipe.index, kind, recipe.scanner)
+    size_mm = (float(scan_rng.uniform(*style.width_mm)), float(scan_rng.uniform(*style.depth_mm)))
+    frame = draw_frame(tissue_rng, *size_mm)
+    tissue = draw_tissue(tissue_rng, side, frame)
+    lesion: LesionParameters | None = None
+    details: tuple[Part[LesionDraws], ...] = ()
+    if recipe.kind != "normal":
+        lesion = draw_lesion(lesion_rng, cast("Pathology", recipe.kind), frame)
+        details = (Part(draw_details(lesion_rng, side, lesion)),)
+    setting = draw_setting(scan_rng, style)
+    if recipe.scan:
+        scan_rng = np.random.default_rng(np.random.SeedSequence((seed, recipe.index, 3, recipe.scanner, recipe.scan)))
+    exposure = draw_scan(scan_rng, side, style=style, setting=setting, size_mm=size_mm)
+    sheet = draw_overlay(scan_rng, style.overlay if overlays else NO_OVERLAY, lesion, side)
+    return Drawn(PhantomDraws(tissue, details, exposure, sheet), size_mm, lesion)
+
+
+def paint(draws: PhantomDraws, plane: Plane) -> tuple[Values, Values]:
+    """The picture, grey levels in 0..1 [..., n, n], and the lesion's mask, bool [..., n, n]."""
+    tissue = paint_tissue(draws.tissue, plane)
+    mask = plane.xp.zeros_like(tissue.echo_db, dtype=plane.xp.bool)
+    for part in draws.lesion:
+        healthy = Tissue(tissue.echo_db[part.rows], tissue.attenuation[part.rows])
+        drawn = paint_lesion(part.draws, healthy, plane)
+        tissue.echo_db[part.rows], tissue.attenuation[part.rows] = drawn.tissue.echo_db, drawn.tissue.attenuation
+        mask[part.rows] = drawn.mask
+    return marked(plane.xp, scan(draws.scan, tissue, plane), draws.sheet), mask
+
+
+@lru_cache
+def _plane(side: int) -> Plane:
+    return Plane(NumpyArithmetic(), side)
+
+
+def simulate_one(recipe: Recipe, *, seed: int, side: int = GRID_SIDE, overlays: bool = True) -> Phantom:
+    """Simulate one picture at its internal resolution; arguments as `draw_one`.
 
     Returns:
         The picture, its mask, box and lesion.
     """
-    grid, style = Grid(side), SCANNER_STYLES[recipe.scanner]
-    kind = CLASSES.index(recipe.kind)
-    tissue_rng, lesion_rng, scan_rng = _streams(seed, recipe.index, kind, recipe.scanner)
-    size_mm = (float(scan_rng.uniform(*style.width_mm)), float(scan_rng.uniform(*style.depth_mm)))
-    frame = draw_frame(tissue_rng, *size_mm)
-    tissue = draw_tissue(tissue_rng, grid, frame)
-    mask = np.zeros((side, side), dtype=bool)
-    lesion: LesionParameters | None = None
-    if recipe.kind != "normal":
-        lesion = draw_lesion(lesion_rng, cast("Pathology", recipe.kind), frame)
-        drawn = draw_into(lesion_rng, tissue, lesion, grid)
-        tissue, mask = drawn.tissue, drawn.mask
-    setting = draw_setting(scan_rng, style)
-    if recipe.scan:
-        scan_rng = np.random.default_rng(np.random.SeedSequence((seed, recipe.index, 3, recipe.scanner, recipe.scan)))
-    image = scan(scan_rng, tissue, grid, style=style, setting=setting, size_mm=size_mm)
-    marks = style.overlay if overlays else NO_OVERLAY
-    image = np.clip(draw_overlay(scan_rng, image, marks, lesion, grid), 0.0, 1.0)
-    return Phantom(image, mask, _box(mask), size_mm, lesion)
+    drawn = draw_one(recipe, seed=seed, side=side, overlays=overlays)
+    image, mask = paint(drawn.draws, _plane(side))
+    return Phantom(image, mask, _box(mask), drawn.size_mm, drawn.lesion)
+
+
+def grid_side(size: int) -> int:
+    """Side of the grid on which pictures of a size are simulated, pixels.
+
+    Raises:
+        InputError: the size is not understood.
+    """
+    side = max(GRID_SIDE, size)
+    if size < 1 or size > LARGEST or side % size or side % GRID_SIDE:
+        raise InputError(f"cannot simulate pictures of {size} px", remedy="use a size of 16, 32, 64, 128 or 256")
+    return side
 
 
 def simulate_recipes(
@@ -154,14 +218,13 @@ def simulate_recipes(
     Raises:
         InputError: the size is not understood.
     """
-    side, n = max(GRID_SIDE, size), len(recipes)
-    if size < 1 or size > LARGEST or side % size or side % GRID_SIDE:
-        raise InputError(f"cannot simulate {n} pictures of {size} px", remedy="use a size of 16, 32, 64, 128 or 256")
+    side, n = grid_side(size), len(recipes)
     images = np.empty((n, size, size), dtype=np.float32)
     masks = np.empty((n, size, size), dtype=np.bool_)
     boxes = np.empty((n, 4), dtype=np.float32)
     lesions: list[LesionParameters | None] = []
     factor = side // size
+    np.empty(_KEPT, dtype=np.uint8)  # touched by nobody, freed at once
     for i, recipe in enumerate(recipes):
         one = simulate_one(recipe, seed=seed, side=side, overlays=overlays)
         images[i] = one.image.reshape(size, factor, size, factor).mean(axis=(1, 3))
