@@ -18,7 +18,9 @@ from sonoshare_shared.science.phantom import SCANNER_STYLES, LesionParameters, s
 from sonoshare_shared.science.phantom.acoustics import ScanDraws, draw_scan, draw_setting, received_db, scan
 from sonoshare_shared.science.phantom.anatomy import Tissue, draw_frame, draw_tissue, paint_tissue
 from sonoshare_shared.science.phantom.arithmetic import NumpyArithmetic, Plane
+from sonoshare_shared.science.phantom.fields import Source
 from sonoshare_shared.science.phantom.lesion_drawing import DrawnLesion, draw_details, paint_lesion
+from sonoshare_shared.science.phantom.noise import host_noise
 
 PLANE = Plane(NumpyArithmetic(), 128)
 SIZE_MM = (38.0, 40.0)
@@ -96,16 +98,17 @@ def classes_sheet() -> Picture:
 def _healthy() -> Tissue:
     rng = np.random.default_rng(5)
     frame = draw_frame(rng, *SIZE_MM)
-    return paint_tissue(draw_tissue(rng, PLANE.n, frame), PLANE)
+    return paint_tissue(draw_tissue(Source(rng, host_noise, PLANE.n), frame), PLANE)
 
 
 def _drawn(tissue: Tissue, lesion: LesionParameters) -> DrawnLesion:
-    return paint_lesion(draw_details(np.random.default_rng(3), PLANE.n, lesion), tissue, PLANE)
+    return paint_lesion(draw_details(Source(np.random.default_rng(3), host_noise, PLANE.n), lesion), tissue, PLANE)
 
 
 def _exposure() -> ScanDraws:
     setting = draw_setting(np.random.default_rng(8), STYLE)
-    return draw_scan(np.random.default_rng(4), PLANE.n, style=STYLE, setting=setting, size_mm=SIZE_MM)
+    source = Source(np.random.default_rng(4), host_noise, PLANE.n)
+    return draw_scan(source, style=STYLE, setting=setting, size_mm=SIZE_MM)
 
 
 def sweep_sheet() -> Picture:

@@ -15,7 +15,7 @@ import numpy as np
 
 from sonoshare_shared.science.phantom.anatomy import Tissue
 from sonoshare_shared.science.phantom.arithmetic import Part, Plane, Values, centres, frequencies
-from sonoshare_shared.science.phantom.fields import response, smooth_curve
+from sonoshare_shared.science.phantom.fields import Source, response, smooth_curve
 from sonoshare_shared.science.phantom.scanners import Range, ScannerStyle
 
 PAD = 0.0625
@@ -89,19 +89,16 @@ def draw_setting(rng: np.random.Generator, style: ScannerStyle) -> Setting:
     )
 
 
-def draw_scan(
-    rng: np.random.Generator, n: int, *, style: ScannerStyle, setting: Setting, size_mm: tuple[float, float]
-) -> ScanDraws:
+def draw_scan(source: Source, *, style: ScannerStyle, setting: Setting, size_mm: tuple[float, float]) -> ScanDraws:
     """Draw what is random in one exposure.
 
     Args:
-        rng: source of the speckle and of the depth-gain error.
-        n: side of the grid in pixels.
+        source: of the speckle and of the depth-gain error.
         style: the scanner.
         setting: values drawn for this picture.
         size_mm: width and depth of the picture.
     """
-    pad = padding(n)
+    rng, n, pad = source.rng, source.n, padding(source.n)
     depth = np.pad(centres(n), pad, mode="edge")[:, None]
     rows = n + 2 * pad
     return ScanDraws(
@@ -109,7 +106,7 @@ def draw_scan(
         side_loss_db=setting.side_loss_db,
         axial=setting.axial_mm / size_mm[1] * n,
         lateral=setting.lateral_mm / size_mm[0] * n * (1.0 + style.divergence * np.abs(depth - setting.focus)),
-        looks=tuple(Part(rng.standard_normal((2, rows, rows))) for _ in range(style.looks)),
+        looks=tuple(Part(source.noise(rng, rows, rows)) for _ in range(style.looks)),
         looks_averaged=float(style.looks),
         gain_db=setting.gain_db,
         dynamic_range_db=setting.dynamic_range_db,

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from sonoshare_shared.science.phantom.arithmetic import Array, Part, Plane, Values
 from sonoshare_shared.science.phantom.fields import (
     FieldDraws,
-    draw_field,
+    Source,
     ridges,
     smooth_curve,
     smooth_field,
@@ -153,9 +153,11 @@ def draw_frame(rng: np.random.Generator, width_mm: float, depth_mm: float) -> Fr
     return Frame(width_mm, depth_mm, float(gland_top), float(muscle_top))
 
 
-def _draw_layers(rng: np.random.Generator, n: int, frame: Frame) -> _Layers:
+def _draw_layers(source: Source, frame: Frame) -> _Layers:
+    rng = source.rng
+
     def border(depth: float, swing_mm: float) -> Array:
-        curve = smooth_curve(rng, n, rng.uniform(0.12, 0.25))[None, :]
+        curve = smooth_curve(rng, source.n, rng.uniform(0.12, 0.25))[None, :]
         return np.asarray(depth + swing_mm / frame.depth_mm * curve)
 
     skin = rng.uniform(0.8, 2.0) / frame.depth_mm
@@ -168,59 +170,63 @@ def _draw_layers(rng: np.random.Generator, n: int, frame: Frame) -> _Layers:
     )
 
 
-def _draw_fat(rng: np.random.Generator, n: int) -> _FatDraws:
+def _draw_fat(source: Source) -> _FatDraws:
+    rng = source.rng
     return _FatDraws(
-        lobules=draw_field(rng, n, rng.uniform(0.02, 0.04), rng.uniform(0.08, 0.18)),
+        lobules=source.field(rng.uniform(0.02, 0.04), rng.uniform(0.08, 0.18)),
         septa_width=rng.uniform(0.08, 0.18),
         septa_db=rng.uniform(8.0, 18.0),
-        grain=draw_field(rng, n, 0.008, rng.uniform(0.02, 0.06)),
+        grain=source.field(0.008, rng.uniform(0.02, 0.06)),
         grain_db=rng.uniform(1.0, 2.5),
         level_db=rng.uniform(-17.0, -9.0),
     )
 
 
-def _draw_gland(rng: np.random.Generator, n: int) -> _GlandDraws:
+def _draw_gland(source: Source) -> _GlandDraws:
+    rng = source.rng
     return _GlandDraws(
-        fine=draw_field(rng, n, rng.uniform(0.005, 0.010), rng.uniform(0.04, 0.10)),
+        fine=source.field(rng.uniform(0.005, 0.010), rng.uniform(0.04, 0.10)),
         fine_db=rng.uniform(2.0, 5.5),
-        coarse=draw_field(rng, n, rng.uniform(0.02, 0.05), rng.uniform(0.06, 0.14)),
+        coarse=source.field(rng.uniform(0.02, 0.05), rng.uniform(0.06, 0.14)),
         coarse_db=rng.uniform(1.5, 4.5),
-        broad=draw_field(rng, n, 0.07, 0.12),
+        broad=source.field(0.07, 0.12),
         broad_db=rng.uniform(0.5, 3.5),
-        lines=draw_field(rng, n, rng.uniform(0.010, 0.022), rng.uniform(0.08, 0.20)),
+        lines=source.field(rng.uniform(0.010, 0.022), rng.uniform(0.08, 0.20)),
         strand_width=rng.uniform(0.08, 0.20),
         strand_db=rng.uniform(0.0, 14.0),
         level_db=rng.uniform(-5.0, 1.0),
     )
 
 
-def _draw_lobules(rng: np.random.Generator, n: int) -> tuple[Part[_LobuleDraws], ...]:
+def _draw_lobules(source: Source) -> tuple[Part[_LobuleDraws], ...]:
+    rng = source.rng
     if rng.random() >= 0.5:
         return ()
     lobules = _LobuleDraws(
-        field=draw_field(rng, n, rng.uniform(0.03, 0.06), rng.uniform(0.05, 0.10)),
+        field=source.field(rng.uniform(0.03, 0.06), rng.uniform(0.05, 0.10)),
         drop_db=rng.uniform(4.0, 10.0),
         threshold=rng.uniform(1.0, 1.8),
     )
     return (Part(lobules),)
 
 
-def _draw_muscle(rng: np.random.Generator, n: int) -> _MuscleDraws:
+def _draw_muscle(source: Source) -> _MuscleDraws:
+    rng = source.rng
     return _MuscleDraws(
-        fibres=draw_field(rng, n, 0.008, rng.uniform(0.12, 0.22)),
+        fibres=source.field(0.008, rng.uniform(0.12, 0.22)),
         fibres_db=rng.uniform(2.5, 6.0),
         level_db=rng.uniform(-16.0, -8.0),
         fascia_db=rng.uniform(0.0, 13.0),
-        shown=smooth_curve(rng, n, 0.1)[None, :] > -0.5,
+        shown=smooth_curve(rng, source.n, 0.1)[None, :] > -0.5,
         behind_db=rng.uniform(-34.0, -16.0),
-        behind=draw_field(rng, n, 0.03, 0.08),
+        behind=source.field(0.03, 0.08),
     )
 
 
-def _draw_bend(rng: np.random.Generator, n: int) -> NDArray[np.int64]:
+def _draw_bend(source: Source) -> NDArray[np.int64]:
     """Rows by which each column moves: layers and strands of a compressed breast are never level."""
-    swing = rng.uniform(0.0, 0.03) * n
-    return np.rint(swing * smooth_curve(rng, n, 0.25)).astype(np.int64)[None, :]
+    swing = source.rng.uniform(0.0, 0.03) * source.n
+    return np.rint(swing * smooth_curve(source.rng, source.n, 0.25)).astype(np.int64)[None, :]
 
 
 def _draw_shadow(rng: np.random.Generator) -> _ShadowDraws:
@@ -232,21 +238,21 @@ def _draw_shadow(rng: np.random.Generator) -> _ShadowDraws:
     )
 
 
-def draw_tissue(rng: np.random.Generator, n: int, frame: Frame) -> TissueDraws:
+def draw_tissue(source: Source, frame: Frame) -> TissueDraws:
     """Draw what is random in the healthy tissue of one picture.
 
     Args:
-        rng: source of randomness.
-        n: side of the grid in pixels.
+        source: of random numbers.
         frame: the picture's size and mean layer depths.
     """
+    rng = source.rng
     return TissueDraws(
-        layers=_draw_layers(rng, n, frame),
-        gland=_draw_gland(rng, n),
-        fat=_draw_fat(rng, n),
-        lobules=_draw_lobules(rng, n),
-        muscle=_draw_muscle(rng, n),
-        bend=_draw_bend(rng, n),
+        layers=_draw_layers(source, frame),
+        gland=_draw_gland(source),
+        fat=_draw_fat(source),
+        lobules=_draw_lobules(source),
+        muscle=_draw_muscle(source),
+        bend=_draw_bend(source),
         skin_db=rng.uniform(-2.0, 6.0),
         overall_db=rng.uniform(0.0, 15.0) * rng.uniform(1.0, 2.2),
         overall_power=rng.uniform(0.3, 1.4),

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from sonoshare_shared.science.phantom.arithmetic import Array, Plane, Values, frequencies
+from sonoshare_shared.science.phantom.noise import Noise
 
 
 @dataclass(frozen=True)
@@ -47,9 +48,23 @@ def response(xp: Values, frequency: Values, sigma: Values) -> Values:
     return xp.exp(-2.0 * (np.pi * frequency * sigma) ** 2)
 
 
-def draw_field(rng: np.random.Generator, n: int, sigma_depth: float, sigma_lateral: float) -> FieldDraws:
-    """Draw the noise of a smooth field of [n, n] pixels; see `FieldDraws` for the lengths."""
-    return FieldDraws(rng.standard_normal((2, n, n // 2 + 1)), sigma_depth, sigma_lateral)
+@dataclass(frozen=True)
+class Source:
+    """Where random numbers come from.
+
+    Attributes:
+        rng: of numbers.
+        noise: draws white noise from it.
+        n: side of the grid in pixels.
+    """
+
+    rng: np.random.Generator
+    noise: Noise
+    n: int
+
+    def field(self, sigma_depth: float, sigma_lateral: float) -> FieldDraws:
+        """Draw the noise of a smooth field of [n, n] pixels; see `FieldDraws` for the lengths."""
+        return FieldDraws(self.noise(self.rng, self.n, self.n // 2 + 1), sigma_depth, sigma_lateral)
 
 
 def smooth_field(draws: FieldDraws, plane: Plane) -> Values:

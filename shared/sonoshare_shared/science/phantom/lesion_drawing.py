@@ -15,7 +15,7 @@ import numpy as np
 
 from sonoshare_shared.science.phantom.anatomy import Tissue
 from sonoshare_shared.science.phantom.arithmetic import Array, Part, Plane, Values
-from sonoshare_shared.science.phantom.fields import FieldDraws, draw_field, smooth_curve, smooth_field
+from sonoshare_shared.science.phantom.fields import FieldDraws, Source, smooth_curve, smooth_field
 from sonoshare_shared.science.phantom.lesions import LesionParameters
 
 ANGLES = 512
@@ -152,10 +152,11 @@ def _draw_spicule(rng: np.random.Generator) -> _SpiculeDraws:
     )
 
 
-def _draw_pools(rng: np.random.Generator, n: int, lesion: LesionParameters) -> tuple[Part[_PoolDraws], ...]:
+def _draw_pools(source: Source, lesion: LesionParameters) -> tuple[Part[_PoolDraws], ...]:
     if lesion.echo_pattern != "complex":  # solid with fluid-filled parts
         return ()
-    pools = _PoolDraws(draw_field(rng, n, 0.04, 0.05), rng.uniform(0.2, 0.9), rng.uniform(-40.0, -30.0))
+    rng = source.rng
+    pools = _PoolDraws(source.field(0.04, 0.05), rng.uniform(0.2, 0.9), rng.uniform(-40.0, -30.0))
     return (Part(pools),)
 
 
@@ -171,14 +172,14 @@ def _if_any(value: float, scaled: float) -> tuple[Part[Values], ...]:
     return (Part(scaled),) if value > 0.0 else ()
 
 
-def draw_details(rng: np.random.Generator, n: int, lesion: LesionParameters) -> LesionDraws:
+def draw_details(source: Source, lesion: LesionParameters) -> LesionDraws:
     """Draw what a lesion's parameters leave open: its outline and its texture.
 
     Args:
-        rng: source of randomness.
-        n: side of the grid in pixels.
+        source: of random numbers.
         lesion: what to draw.
     """
+    rng = source.rng
     return LesionDraws(
         contour=Contour(
             x=lesion.centre[0],
@@ -197,8 +198,8 @@ def draw_details(rng: np.random.Generator, n: int, lesion: LesionParameters) -> 
         halo_db=_if_any(lesion.halo_db, lesion.halo_db),
         edge_db=_if_any(lesion.edge_shadow_db, lesion.edge_shadow_db / (0.8 * lesion.half_height)),
         spicules=tuple(Part(_draw_spicule(rng)) for _ in range(lesion.spicules)),
-        grain=draw_field(rng, n, 0.02, 0.03),
-        pools=_draw_pools(rng, n, lesion),
+        grain=source.field(0.02, 0.03),
+        pools=_draw_pools(source, lesion),
         calcifications=tuple(Part(_draw_calcification(rng, lesion)) for _ in range(lesion.calcifications)),
     )
 

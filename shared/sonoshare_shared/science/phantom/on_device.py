@@ -1,26 +1,33 @@
 """Phantoms painted batch by batch on a device, for the training of bases.
 
-Random numbers are numpy's, drawn on the host as `simulator` draws them; the formulas are the simulator's own, computed
-in float32 by `torch_arithmetic`. So these are the simulator's phantoms, rounded otherwise.
+Numbers are drawn on the host as `simulator` draws them; the formulas are the simulator's own, computed in float32 by
+`torch_arithmetic`. White noise, nine tenths of the drawing, is named on the host and made on the device (`noise`).
 
-Promises: a picture depends on the seed and its recipe only. Masks, boxes, labels and scanners equal those of
-`simulate_recipes`; grey levels differ by at most 1 of 255 in 999 of 1000 pixels of a picture. For training only:
-releases and ballots rest on the bits of `simulate_recipes`.
+Promises: a picture depends on the seed and its recipe only. Masks and boxes equal those of `simulate_recipes`. With
+`host_noise` grey levels differ from its by at most 1 of 255 in 999 of 1000 pixels of a picture; with `keyed_noise` the
+breast around the lesion is another draw of the same anatomy, and so is the speckle. For training only: releases and
+ballots rest on the bits of `simulate_recipes`.
 """
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Final
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from sonoshare_shared.science.phantom.arithmetic import Plane
-from sonoshare_shared.science.phantom.simulator import GRID_SIDE, PhantomDraws, Recipe, draw_one, grid_side, paint
-from sonoshare_shared.science.phantom.torch_arithmetic import TorchArithmetic, stacked
+from sonoshare_shared.science.phantom.batch import draw_batch
+from sonoshare_shared.science.phantom.noise import Noise, keyed_noise
+from sonoshare_shared.science.phantom.simulator import (
+    GRID_SIDE,
+    PhantomDraws,
+    Recipe,
+    grid_side,
+    keep_freed_memory,
+    paint,
+)
+from sonoshare_shared.science.phantom.torch_arithmetic import TorchArithmetic, loaded
 
 ROWS_ON_CPU: Final = 8
 """Pictures of 128 by 128 pixels that are painted together on a CPU: as many as its cache holds."""
@@ -28,42 +35,54 @@ ROWS_ON_ACCELERATOR: Final = 128
 
 
 @dataclass(frozen=True)
-class PhantomTensors:
+class Painted:
     """Phantoms on a device.
 
     Attributes:
         images: uint8 [n, size, size].
         masks: bool [n, size, size], the lesion's outline filled.
         boxes: float32 [n, 4], (x, y, width, height) of the lesion in fractions of the image; zeros where there is none.
-        labels: int64 [n], as given.
-        scanners: int64 [n], index in ``SCANNER_STYLES``.
     """
 
     images: Tensor
     masks: Tensor
     boxes: Tensor
-    labels: Tensor
-    scanners: Tensor
+
+
+def paint_batch(draws: PhantomDraws, device: torch.device, *, side: int, size: int) -> Painted:
+    """Paint pictures on a device.
+
+    Args:
+        draws: of `draw_batch`.
+        device: where they are painted and stay.
+        side: of the grid, pixels.
+        size: of the pictures, pixels.
+    """
+    on = TorchArithmetic(device)
+    with torch.no_grad(), torch.autocast(device.type, enabled=False):
+        image, mask = paint(loaded(draws, on), Plane(on, side))
+        smaller = _averaged(mask.float(), size) >= 0.5
+        return Painted(_eight_bits(_averaged(image, size)), smaller, _boxes(mask))
+
+
+def in_chunks(recipes: Sequence[Recipe], device: torch.device, side: int) -> list[Sequence[Recipe]]:
+    """As many recipes as are painted together on a device, then as many again, to the last."""
+    rows = ROWS_ON_CPU if device.type == "cpu" else ROWS_ON_ACCELERATOR
+    rows = max(1, rows * GRID_SIDE**2 // side**2)
+    return [recipes[first : first + rows] for first in range(0, len(recipes), rows)]
 
 
 def simulate_on(
-    device: torch.device,
-    recipes: Sequence[Recipe],
-    labels: NDArray[np.integer],
-    *,
-    seed: int,
-    size: int,
-    threads: int = 1,
-) -> PhantomTensors:
+    device: torch.device, recipes: Sequence[Recipe], *, seed: int, size: int, noise: Noise = keyed_noise
+) -> Painted:
     """Simulate chosen pictures of a series on a device.
 
     Args:
         device: where they are painted and stay.
         recipes: which pictures.
-        labels: int [n], what to call the class of each.
         seed: seed of the series, at least 0.
         size: side of the pictures in pixels, as `simulate_recipes`.
-        threads: of the host, that draw random numbers.
+        noise: `keyed_noise`, or `host_noise` for the very pictures of `simulate_recipes`.
 
     Returns:
         The pictures in the order of the recipes.
@@ -71,30 +90,24 @@ def simulate_on(
     Raises:
         InputError: the size is not understood.
     """
-    side, n = grid_side(size), len(recipes)
-    on = TorchArithmetic(device)
-    plane = Plane(on, side)
-    images = torch.empty(n, size, size, dtype=torch.uint8, device=device)
-    masks = torch.empty(n, size, size, dtype=torch.bool, device=device)
-    boxes = torch.empty(n, 4, dtype=torch.float32, device=device)
-    at_once = ROWS_ON_CPU if device.type == "cpu" else ROWS_ON_ACCELERATOR
-    rows = max(1, at_once * GRID_SIDE**2 // side**2)
+    side = grid_side(size)
+    keep_freed_memory()
+    parts = [_nothing(device, size)]
+    for chunk in in_chunks(recipes, device, side):
+        draws = draw_batch(chunk, seed=seed, side=side, noise=noise)
+        parts.append(paint_batch(draws, device, side=side, size=size))
+    return joined(parts)
 
-    def draws_of(recipe: Recipe) -> PhantomDraws:
-        return draw_one(recipe, seed=seed, side=side).draws
 
-    with ThreadPoolExecutor(threads) as pool, torch.no_grad(), torch.autocast(device.type, enabled=False):
-        for first in range(0, n, rows):
-            chosen = recipes[first : first + rows]
-            drawn = list(map(draws_of, chosen) if threads == 1 else pool.map(draws_of, chosen))
-            image, mask = paint(stacked(drawn, on), plane)
-            here = slice(first, first + len(drawn))
-            images[here] = _eight_bits(_averaged(image, size))
-            masks[here] = _averaged(mask.float(), size) >= 0.5
-            boxes[here] = _boxes(mask)
-    scanners = torch.tensor([recipe.scanner for recipe in recipes], dtype=torch.int64)
-    given = torch.from_numpy(np.asarray(labels, dtype=np.int64))
-    return PhantomTensors(images, masks, boxes, given.to(device), scanners.to(device))
+def joined(parts: Sequence[Painted]) -> Painted:
+    """Several batches as one, in order."""
+    return Painted(*(torch.cat([getattr(part, each.name) for part in parts]) for each in fields(Painted)))
+
+
+def _nothing(device: torch.device, size: int) -> Painted:
+    """No picture at all."""
+    none = torch.empty(0, size, size, dtype=torch.uint8, device=device)
+    return Painted(none, none.bool(), torch.empty(0, 4, dtype=torch.float32, device=device))
 
 
 def _averaged(pictures: Tensor, size: int) -> Tensor:
@@ -110,9 +123,9 @@ def _eight_bits(levels: Tensor) -> Tensor:
 
 def _boxes(masks: Tensor) -> Tensor:
     """Bounding box of each mask [n, side, side] in fractions, float32 [n, 4]; zeros where the mask is empty."""
-    side = masks.shape[-1]
-    columns, rows = masks.any(dim=1).to(torch.uint8), masks.any(dim=2).to(torch.uint8)
-    first = torch.stack([columns.argmax(dim=1), rows.argmax(dim=1)], dim=1)
-    last = side - torch.stack([columns.flip(1).argmax(dim=1), rows.flip(1).argmax(dim=1)], dim=1)
-    boxes = torch.cat([first, last - first], dim=1) / side
+    side, place = masks.shape[-1], torch.arange(masks.shape[-1], device=masks.device)
+    lesion = torch.stack([masks.any(dim=1), masks.any(dim=2)], dim=1)  # its columns, its rows: [n, 2, side]
+    first = torch.where(lesion, place, side).amin(dim=2)
+    end = torch.where(lesion, place + 1, 0).amax(dim=2)
+    boxes = torch.cat([first, end - first], dim=1) / side
     return torch.where(masks.any(dim=(1, 2))[:, None], boxes, 0.0)

@@ -27,8 +27,10 @@ from sonoshare_shared.science.imaging import box_of_mask
 from sonoshare_shared.science.phantom.acoustics import ScanDraws, draw_scan, draw_setting, scan
 from sonoshare_shared.science.phantom.anatomy import Tissue, TissueDraws, draw_frame, draw_tissue, paint_tissue
 from sonoshare_shared.science.phantom.arithmetic import Array, NumpyArithmetic, Part, Plane, Values
+from sonoshare_shared.science.phantom.fields import Source
 from sonoshare_shared.science.phantom.lesion_drawing import LesionDraws, draw_details, paint_lesion
 from sonoshare_shared.science.phantom.lesions import LesionParameters, Pathology, draw_lesion
+from sonoshare_shared.science.phantom.noise import Noise, host_noise
 from sonoshare_shared.science.phantom.overlays import NO_OVERLAY, draw_overlay, marked
 from sonoshare_shared.science.phantom.scanners import SCANNER_STYLES
 
@@ -37,9 +39,6 @@ CLASSES: tuple[str, ...] = ("benign", "malignant", "normal", "in-situ")
 GRID_SIDE = 128
 """Smallest internal resolution; smaller pictures are averaged down from it."""
 LARGEST = 512
-_KEPT = 2**24
-"""Bytes. The C library of Linux gives the memory of a picture back to the system and asks for it again, page by page,
-unless it has once freed a block as large as this: a fifth of the time of a picture."""
 
 
 @dataclass(frozen=True)
@@ -128,7 +127,9 @@ def _box(mask: NDArray[np.bool_]) -> Box:
     return NO_LESION if box is None else box.fractions(width, height)
 
 
-def draw_one(recipe: Recipe, *, seed: int, side: int = GRID_SIDE, overlays: bool = True) -> Drawn:
+def draw_one(
+    recipe: Recipe, *, seed: int, side: int = GRID_SIDE, overlays: bool = True, noise: Noise = host_noise
+) -> Drawn:
     """Draw all that is random in one picture.
 
     Args:
@@ -136,21 +137,23 @@ def draw_one(recipe: Recipe, *, seed: int, side: int = GRID_SIDE, overlays: bool
         seed: seed of the series, at least 0.
         side: side of the grid in pixels.
         overlays: whether the scanner writes over the picture.
+        noise: draws white noise. Another noise than numpy's leaves class, outline and box as they are, and all that is
+            drawn before it; what is drawn after it is another draw of the same.
     """
     style, kind = SCANNER_STYLES[recipe.scanner], CLASSES.index(recipe.kind)
     tissue_rng, lesion_rng, scan_rng = _streams(seed, recipe.index, kind, recipe.scanner)
     size_mm = (float(scan_rng.uniform(*style.width_mm)), float(scan_rng.uniform(*style.depth_mm)))
     frame = draw_frame(tissue_rng, *size_mm)
-    tissue = draw_tissue(tissue_rng, side, frame)
+    tissue = draw_tissue(Source(tissue_rng, noise, side), frame)
     lesion: LesionParameters | None = None
     details: tuple[Part[LesionDraws], ...] = ()
     if recipe.kind != "normal":
         lesion = draw_lesion(lesion_rng, cast("Pathology", recipe.kind), frame)
-        details = (Part(draw_details(lesion_rng, side, lesion)),)
+        details = (Part(draw_details(Source(lesion_rng, noise, side), lesion)),)
     setting = draw_setting(scan_rng, style)
     if recipe.scan:
         scan_rng = np.random.default_rng(np.random.SeedSequence((seed, recipe.index, 3, recipe.scanner, recipe.scan)))
-    exposure = draw_scan(scan_rng, side, style=style, setting=setting, size_mm=size_mm)
+    exposure = draw_scan(Source(scan_rng, noise, side), style=style, setting=setting, size_mm=size_mm)
     sheet = draw_overlay(scan_rng, style.overlay if overlays else NO_OVERLAY, lesion, side)
     return Drawn(PhantomDraws(tissue, details, exposure, sheet), size_mm, lesion)
 
@@ -195,6 +198,15 @@ def grid_side(size: int) -> int:
     return side
 
 
+def keep_freed_memory() -> None:
+    """Let the process keep the memory of a picture for the next one.
+
+    The C library of Linux gives freed blocks of this size back to the system and asks for them again, page by page,
+    which takes a tenth to a fifth of the time of a picture, until the process has once freed a much larger block.
+    """
+    np.empty(2**24, dtype=np.uint8)  # 16 MiB that nobody touches, freed at once
+
+
 def simulate_recipes(
     recipes: Sequence[Recipe],
     labels: NDArray[np.integer],
@@ -224,7 +236,7 @@ def simulate_recipes(
     boxes = np.empty((n, 4), dtype=np.float32)
     lesions: list[LesionParameters | None] = []
     factor = side // size
-    np.empty(_KEPT, dtype=np.uint8)  # touched by nobody, freed at once
+    keep_freed_memory()
     for i, recipe in enumerate(recipes):
         one = simulate_one(recipe, seed=seed, side=side, overlays=overlays)
         images[i] = one.image.reshape(size, factor, size, factor).mean(axis=(1, 3))

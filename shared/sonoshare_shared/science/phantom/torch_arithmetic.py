@@ -1,11 +1,12 @@
 """The simulator's formulas over batches of phantoms, in float32 on a device; see `arithmetic`.
 
-Promises: what is drawn stays what numpy drew; nothing random happens here. Pictures agree with numpy's to a grey level
-of 255 in all but rare pixels; masks and boxes are equal, because outlines are computed in float64. Not promised: bits,
-which differ between devices and, at the last place of float32, between sizes of a batch.
+Promises: what is drawn stays what numpy drew; white noise that was only named (`noise`) is made here, a function of its
+key. Pictures of the same noise agree with numpy's to a grey level of 255 in all but rare pixels; masks and boxes are
+equal, because outlines are computed in float64. Not promised: bits, which differ between devices and, at the last place
+of float32, between sizes of a batch.
 """
 
-from collections.abc import Sequence
+import math
 from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import lru_cache
 from typing import Any, TypeVar
@@ -15,13 +16,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sonoshare_shared.science.phantom.arithmetic import Array, Part, Values
-from sonoshare_shared.science.phantom.fields import FieldDraws, gaussian_response
-from sonoshare_shared.science.phantom.lesion_drawing import Contour
+from sonoshare_shared.science.phantom.arithmetic import Array, Values
+from sonoshare_shared.science.phantom.noise import NoiseKey
 
 Draws = TypeVar("Draws")
-_NEGLIGIBLE = 1e-6
-"""Frequencies that a filter lets through less than this are left out of a batch."""
+_GOLDEN, _MIX_1, _MIX_2 = (value - 2**64 for value in (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB))
+"""Constants of SplitMix64, as signed integers."""
+_HALF = 2**32 - 1
 _CUT = 4.0
 """Where a Gaussian filter is cut, in standard deviations: as in ``scipy.ndimage.gaussian_filter1d``."""
 
@@ -38,14 +39,11 @@ class TorchArithmetic:
     xp: Any = torch
 
     def loaded(self, values: NDArray[np.generic]) -> Tensor:
-        """As `Arithmetic.loaded`; integers and truth values stay what they are."""
-        return self._moved(values.astype(np.float32) if values.dtype == np.float64 else values)
+        """As `Arithmetic.loaded`."""
+        return self.exact(values.astype(np.float32))
 
     def exact(self, values: NDArray[np.generic]) -> Tensor:
-        """As `Arithmetic.exact`."""
-        return self._moved(values)
-
-    def _moved(self, values: NDArray[Any]) -> Tensor:
+        """As `Arithmetic.exact`: numbers of any type stay of that type."""
         return torch.from_numpy(np.ascontiguousarray(values)).to(self.device)
 
     def working(self, values: Tensor) -> Tensor:
@@ -114,45 +112,37 @@ def _gaussian(sigma: float) -> Array:
     return np.asarray(weights / weights.sum())
 
 
-def stacked(draws: Sequence[Draws], on: TorchArithmetic) -> Draws:
-    """The draws of several pictures as one, on the device.
+def normals(noise: NoiseKey, device: torch.device) -> Tensor:
+    """The noise of a batch of keys, float32 [B, 2, rows, columns].
 
-    Numbers become [B, 1, 1], arrays [B, ...], and of parts there are as many as the picture with most of them has.
+    SplitMix64 (Steele, Lea and Flood, OOPSLA 2014) counts from each key; its two halves give two normal numbers by the
+    method of Box and Muller. Integers wrap around alike on all devices; the last bits of logarithm and cosine differ.
     """
-    return _stacked(draws, on)  # type: ignore[no-any-return]
+    place = torch.arange(noise.rows * noise.columns, device=device)
+    bits = noise.key.to(device)[:, None] + place * _GOLDEN
+    bits = _folded(_folded(_folded(bits, 30) * _MIX_1, 27) * _MIX_2, 31)
+    above = ((bits >> 32) & _HALF).float().add_(0.5).mul_(2.0**-32)
+    turn = (bits & _HALF).float().mul_(2.0 * math.pi * 2.0**-32)
+    radius = above.log_().mul_(-2.0).sqrt_()
+    both = torch.stack([radius * turn.cos(), radius * turn.sin()], dim=1)
+    return both.view(-1, 2, noise.columns, noise.rows).mT  # by columns, so that more of them change nothing
 
 
-def _stacked(values: Sequence[Any], on: TorchArithmetic, *, exact: bool = False) -> Values:
-    first = values[0]
-    if isinstance(first, tuple):
-        return _parts(values, on)
-    if isinstance(first, FieldDraws):
-        values = _let_through(values)
-    if is_dataclass(first):
-        exact = isinstance(first, Contour)
-        names = [each.name for each in fields(first)]
-        parts = {name: _stacked([getattr(one, name) for one in values], on, exact=exact) for name in names}
-        return replace(first, **parts)
-    load = on.exact if exact else on.loaded
-    if isinstance(first, np.ndarray):
-        kept = np.float32 if first.dtype == np.float64 and not exact else first.dtype
-        return load(np.stack(values, dtype=kept, casting="same_kind"))
-    return load(np.array(values, dtype=np.float64)[:, None, None])
+def _folded(bits: Tensor, shift: int) -> Tensor:
+    """Each number xor itself shifted down, without its sign."""
+    return bits ^ ((bits >> shift) & ((1 << (64 - shift)) - 1))
 
 
-def _parts(values: Sequence[tuple[Part[Any], ...]], on: TorchArithmetic) -> tuple[Part[Any], ...]:
-    """The first part of all pictures that have one, their second part, and so on."""
-    found = []
-    for place in range(max(len(parts) for parts in values)):
-        rows = [row for row, parts in enumerate(values) if len(parts) > place]
-        draws = _stacked([values[row][place].draws for row in rows], on)
-        found.append(Part(draws, slice(None) if len(rows) == len(values) else on.exact(np.array(rows))))
-    return tuple(found)
+def loaded(draws: Draws, on: TorchArithmetic) -> Draws:
+    """A batch of draws (`batch.stacked`) on the device, its noise made."""
+    return _loaded(draws, on)  # type: ignore[no-any-return]
 
 
-def _let_through(values: Sequence[FieldDraws]) -> list[FieldDraws]:
-    """The same fields without the lateral frequencies that their filters stop."""
-    n = values[0].parts.shape[-2]
-    widest = gaussian_response(n, min(one.sigma_lateral for one in values) * n)[: n // 2 + 1]
-    kept = int(np.count_nonzero(widest > _NEGLIGIBLE))
-    return [FieldDraws(one.parts[..., :kept], one.sigma_depth, one.sigma_lateral) for one in values]
+def _loaded(value: Any, on: TorchArithmetic) -> Values:
+    if isinstance(value, tuple):
+        return tuple(_loaded(one, on) for one in value)
+    if isinstance(value, NoiseKey):
+        return normals(replace(value, key=torch.from_numpy(value.key)), on.device)
+    if is_dataclass(value) and not isinstance(value, type):
+        return replace(value, **{each.name: _loaded(getattr(value, each.name), on) for each in fields(value)})
+    return on.exact(value) if isinstance(value, np.ndarray) else value
