@@ -10,7 +10,7 @@ Class, scanner, mask and box are those of phantom ``i`` of `phantom_cache.simula
 """
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
@@ -57,7 +57,7 @@ class PhantomStream:
         recipes, _ = base_recipes(start, count)
         return self._pictures(start, simulate_on(self.device, recipes, seed=self.seed, size=self.size))
 
-    def batches(self, start: int, count: int, *, workers: int) -> Iterator[BasePictures]:
+    def batches(self, start: int, count: int, *, workers: int) -> Generator[BasePictures, None, None]:
         """Batch after batch of ``count`` phantoms from ``start`` on, for ever, drawn ahead by other processes.
 
         Drawing is work for one processor core and holds Python's lock; painting leaves both free. The processes end
@@ -75,7 +75,7 @@ class PhantomStream:
             raise InputError("a stream goes from 0 or more, in batches of 1 or more", remedy="and has a worker or more")
         return self._drawn_ahead(start, count, workers)
 
-    def _drawn_ahead(self, start: int, count: int, workers: int) -> Iterator[BasePictures]:
+    def _drawn_ahead(self, start: int, count: int, workers: int) -> Generator[BasePictures, None, None]:
         pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"))  # a fork would copy the device's threads
         try:
             ahead: deque[list[Future[PhantomDraws]]] = deque()

@@ -12,6 +12,7 @@ which pictures of the batch it belongs to.
 """
 
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
@@ -185,11 +186,13 @@ class Plane:
         return self.on.xp
 
 
+@lru_cache
 def centres(n: int) -> Array:
     """Pixel centres along one axis, shape [n], in 0..1."""
     return (np.arange(n) + 0.5) / n
 
 
+@lru_cache
 def frequencies(n: int) -> Array:
     """Cycles a sample of ``n`` samples, [n], in ``numpy.fft.fftfreq`` order."""
     return np.asarray(np.fft.fftfreq(n), dtype=np.float64)
