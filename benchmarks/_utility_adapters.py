@@ -18,11 +18,12 @@ import torch
 from torch.nn import Parameter
 
 from sonoshare_client.agent.draws import PatientDraws, loss_of, probe
-from sonoshare_client.agent.training import ROWS_AT_ONCE
 from sonoshare_client.vault.dataset import PatientArrays
 from sonoshare_privacy import Budget, Budgets, Ledger, PatientDP
 from sonoshare_privacy.accounting import PureDP, noise_multiplier_for
+from sonoshare_privacy.mechanisms.draw_words import public_keys
 from sonoshare_privacy.optimiser import NoisyAdam, Optimiser
+from sonoshare_privacy.patient_gradients.room import CPU_ROOM
 from sonoshare_privacy.schedule import round_optimiser
 from sonoshare_server.consortium.studies import phantom_clip_norm
 from sonoshare_server.federation.aggregate import aggregate, read_tensors
@@ -185,7 +186,6 @@ class _Hospital:
             study="utility",
             optimiser=optimiser,
             probe=probe(model, training.draws),
-            rows_at_once=ROWS_AT_ONCE,
         )
         drawing = PatientDraws(self.patients, training.draws, DEVICE)
         dp.train(
@@ -225,10 +225,11 @@ def plain_adapter(patients: list[PatientArrays], training: Training, seed: int, 
 def _batches(
     drawing: PatientDraws, chosen: list[int], generator: torch.Generator, draws: int
 ) -> Iterator[dict[str, torch.Tensor]]:
-    at_once = max(1, ROWS_AT_ONCE // draws)
+    at_once = max(1, CPU_ROOM.rows_at_once // draws)
     for first in range(0, len(chosen), at_once):
-        drawn = [drawing.draw(index, generator) for index in chosen[first : first + at_once]]
-        yield {name: torch.cat([rows[name] for rows in drawn]) for name in drawn[0]}
+        part = torch.tensor(chosen[first : first + at_once])
+        seed = int(torch.randint(1 << 62, (), generator=generator))
+        yield dict(drawing.draw(part, public_keys(len(part), seed, DEVICE)))
 
 
 def _summed_gradient(

@@ -124,7 +124,7 @@ def train(seed: int, mechanism: Mechanism, fault: str, folder: Path) -> CanaryRe
     with planted(fault):
         outcome = dp.train(
             patients=PATIENTS,
-            draw=lambda index, _: {"x": inputs[index : index + 1]},
+            draw=lambda indices, _: {"x": inputs[indices]},
             loss=loss,
             steps=STEPS,
             purpose="canaries",

@@ -48,6 +48,7 @@ from sonoshare_privacy.patient_gradients.buffer import NORM_SLACK, clip_factors,
 from sonoshare_privacy.patient_gradients.chunk import Batch
 from sonoshare_privacy.patient_gradients.per_patient import LOSS_SHARE
 from sonoshare_privacy.patient_gradients.places import places_of_chunk
+from sonoshare_privacy.patient_gradients.room import CPU_ROOM
 from sonoshare_privacy.step_release import NoisedSum
 
 with warnings.catch_warnings():
@@ -57,7 +58,6 @@ with warnings.catch_warnings():
     from opacus.grad_sample import GradSampleModule
 
 CLIP, SIGMA = 1.0, 2.0
-MEMORY_LIMIT, ROWS_AT_ONCE = 96 << 20, 64  # `PatientDP`'s defaults
 MIB = 1 << 20
 SETTINGS = {"lora_k4": (True, 4), "lora_k1": (True, 1), "full_k4": (False, 4), "full_k1": (False, 1)}
 ADAPTED = ("to_q", "to_k", "to_v", "to_out.0", "conv1", "conv2", "conv_shortcut")
@@ -164,9 +164,9 @@ def reference_step(adapter: bool, patients: int, draws: int) -> Step:  # noqa: F
 
 
 def places(parameters: dict[str, Parameter], expected: float, draws: int) -> int:
-    """Patients of a chunk, as `PatientDP` chooses them with its default limits."""
-    numbers = sum(parameter.numel() * parameter.itemsize for parameter in parameters.values())
-    return places_of_chunk(draws=draws, expected=expected, most=min(MEMORY_LIMIT // numbers, ROWS_AT_ONCE // draws))
+    """Patients of a chunk, as `PatientDP` chooses them on a CPU."""
+    row_bytes = sum(parameter.numel() * parameter.itemsize for parameter in parameters.values())
+    return places_of_chunk(draws=draws, expected=expected, most=CPU_ROOM.most_places(draws, row_bytes))
 
 
 def padding(setting: str, expected: float) -> float:
@@ -181,7 +181,7 @@ def our_step(adapter: bool, patients: int, draws: int) -> Step:  # noqa: FBT001
     """What `PatientDP.train` does in a step, on a given batch."""
     model, parameters = build(adapter=adapter)
     batch, loss = make_batch(patients, draws), loss_of(model)
-    each = [{name: rows[i * draws : (i + 1) * draws] for name, rows in batch.items()} for i in range(patients)]
+    padding = {name: rows[:draws] for name, rows in batch.items()}
     engine = PatientGradients(
         model, parameters, draws=draws, clip_norm=CLIP, clip_mode="clip", places=places(parameters, patients, draws)
     )
@@ -192,8 +192,9 @@ def our_step(adapter: bool, patients: int, draws: int) -> Step:  # noqa: FBT001
 
     def step() -> None:
         total = torch.zeros(engine.dimension + 1, dtype=torch.int64)
-        for chunk in engine.chunks(range(patients)):
-            engine.add_clipped([each[i] for i in chunk], each[0], loss, grid, total)
+        for part in engine.chunks(patients):
+            rows = slice(part.start * draws, part.stop * draws)
+            engine.add_clipped({name: all_[rows] for name, all_ in batch.items()}, padding, loss, grid, total)
         add_gaussian_integers(total, grid.deviation)
         adam.step(NoisedSum(total, grid).mean_gradient(patients))
 

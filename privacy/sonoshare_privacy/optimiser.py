@@ -94,7 +94,7 @@ class NoisyAdam:
         total_steps: int,
         state: OptimiserState | None = None,
     ) -> None:
-        self._parameters = list(parameters.values())
+        self._parameters: list[torch.Tensor] = list(parameters.values())
         self._settings, self._total = settings, max(1, total_steps)
         sizes = [parameter.numel() for parameter in self._parameters]
         first = self._parameters[0]
@@ -123,21 +123,25 @@ class NoisyAdam:
         self._step += 1
         rate /= 1 - settings.momentum**self._step
         root = math.sqrt(1 - settings.second_moment**self._step)
-        parts = (torch.split(values, self._sizes) for values in (gradient, self._first, self._second))
-        for parameter, scale, new, first, second in zip(self._parameters, self._scales, *parts, strict=True):
-            fresh = new.to(first)
-            first.lerp_(fresh, 1 - settings.momentum)
-            second.mul_(settings.second_moment).addcmul_(fresh, fresh, value=1 - settings.second_moment)
-            size = second.sqrt().clamp_min_(_SMALLEST_SIZE)
-            parameter.addcdiv_(
-                first.view_as(parameter).to(parameter.dtype),
-                size.view_as(parameter).to(parameter.dtype),
-                value=-rate * scale * root,
-            )
+        fresh = gradient.to(self._first)
+        self._first.lerp_(fresh, 1 - settings.momentum)
+        self._second.mul_(settings.second_moment).addcmul_(fresh, fresh, value=1 - settings.second_moment)
+        size = self._second.sqrt().clamp_min_(_SMALLEST_SIZE)
+        # All tensors in a few calls: on a GPU one call a tensor costs more than the step.
+        torch._foreach_addcdiv_(
+            self._parameters,
+            self._shaped(self._first),
+            self._shaped(size),
+            scalars=[-rate * scale * root for scale in self._scales],
+        )
         decay = averaging_decay(settings, self._averaged)
         self._averaged += 1
-        for average, parameter in zip(self._average, self._parameters, strict=True):
-            average.lerp_(parameter, 1 - decay)
+        torch._foreach_lerp_(self._average, self._parameters, 1 - decay)
+
+    def _shaped(self, flat: torch.Tensor) -> list[torch.Tensor]:
+        """Flat numbers as tensors like the parameters."""
+        parts = torch.split(flat, self._sizes)
+        return [part.view_as(like).to(like.dtype) for part, like in zip(parts, self._parameters, strict=True)]
 
     @torch.no_grad()
     def finish(self) -> None:

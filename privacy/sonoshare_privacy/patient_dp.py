@@ -25,9 +25,10 @@ from sonoshare_privacy.canaries import Canaries, CanaryRecord
 from sonoshare_privacy.ledger import Ledger
 from sonoshare_privacy.mechanisms.gaussian import Grid
 from sonoshare_privacy.optimiser import NoisyAdam, Optimiser, OptimiserState
-from sonoshare_privacy.patient_gradients.chunk import Batch
+from sonoshare_privacy.patient_gradients.chunk import Batch, together
 from sonoshare_privacy.patient_gradients.per_patient import Loss, PatientGradients
 from sonoshare_privacy.patient_gradients.places import places_of_chunk
+from sonoshare_privacy.patient_gradients.room import CPU_ROOM, Room, memory_of, most_places
 from sonoshare_privacy.patient_gradients.selfcheck import PlacesDifferError, check_engine
 from sonoshare_privacy.ranks import Ranks
 from sonoshare_privacy.step_release import Draw, Patients, StepRelease
@@ -67,8 +68,7 @@ class PatientDP:
         optimiser: public constants of the post-processing.
         probe: public draws (K rows each) of two patients or more that show every kind of row patients have; for the
             check before anything is charged, and the first of them to fill chunks.
-        memory_limit: bytes for per-patient gradients; public.
-        rows_at_once: most rows of one forward pass; public.
+        room: public bounds on a chunk; None takes the machine's (`sonoshare_privacy.patient_gradients.room`).
         precision: in which forward and backward compute; public, from the plan.
         group: torch.distributed group over which the hospital's patients are shared out.
 
@@ -89,8 +89,7 @@ class PatientDP:
         study: str,
         probe: Sequence[Batch],
         optimiser: Optimiser | None = None,
-        memory_limit: int = 96 << 20,
-        rows_at_once: int = 64,
+        room: Room | None = None,
         precision: Precision = FLOAT32,
         group: distributed.ProcessGroup | None = None,
     ) -> None:
@@ -107,14 +106,12 @@ class PatientDP:
         self.optimiser = optimiser or Optimiser()
         self._model, self._parameters, self._ledger, self._precision = model, dict(parameters), ledger, precision
         self._probe = tuple(probe)
-        numbers = sum(parameter.numel() * parameter.itemsize for parameter in self._parameters.values())
-        self._engine = self._engine_of(
-            places_of_chunk(
-                draws=mechanism.draws,
-                expected=self.divisor / self._ranks.size,
-                most=min(memory_limit // max(1, numbers), rows_at_once // mechanism.draws),
-            )
-        )
+        device = next(iter(self._parameters.values())).device if self._parameters else torch.device("cpu")
+        self._memory = None if room else memory_of(device)
+        self._engine = self._engine_of(places=1)
+        if self._memory is None:
+            row_bytes = self._engine.dimension * self._engine.buffer.dtype.itemsize
+            self._fit((room or CPU_ROOM).most_places(mechanism.draws, row_bytes))
         Grid(mechanism.clip_norm, mechanism.noise_multiplier, self.dimension + 1)  # refuses absurd constants
 
     def _engine_of(self, places: int) -> PatientGradients:
@@ -128,6 +125,14 @@ class PatientDP:
             precision=self._precision,
         )
 
+    def _fit(self, most: int) -> None:
+        """Take the number of places that costs least, of at most so many."""
+        expected = self.divisor / self._ranks.size
+        kind = self._engine.buffer.device.type
+        self._engine = self._engine_of(
+            places_of_chunk(draws=self.mechanism.draws, expected=expected, most=most, device=kind)
+        )
+
     @property
     def dimension(self) -> int:
         """Number of trained numbers."""
@@ -135,7 +140,10 @@ class PatientDP:
 
     @property
     def patients_per_chunk(self) -> int:
-        """Patients that are computed together: a public constant of the whole training."""
+        """Patients that are computed together: a public constant of the whole training.
+
+        On a GPU it is settled when `train` begins.
+        """
         return self._engine.places
 
     def train(
@@ -197,7 +205,7 @@ class PatientDP:
             for _ in range(steps):
                 released = release.next(whose)
                 if planted is not None:
-                    planted.observe(released.integers, released.grid)
+                    planted.observe(released.integers.cpu(), released.grid)
                 losses.append(released.mean_loss(self.divisor))
                 adam.step(released.mean_gradient(self.divisor).to(self._engine.buffer.device))
         adam.finish()
@@ -208,6 +216,8 @@ class PatientDP:
 
     def _check(self, loss: Loss) -> None:
         """Check the engine on public rows; where places differ on this machine, go on with one place a chunk."""
+        if self._memory is not None:
+            self._fit(-self._ranks.largest(-most_places(lambda places: self._try_chunk(places, loss), self._memory)))
         differ = 0
         try:
             check_engine(self._engine, self._probe, loss)
@@ -223,10 +233,18 @@ class PatientDP:
 
     def _sum_of_probe(self, loss: Loss) -> torch.Tensor:
         """What the probe's patients contribute, int64 [D + 1]; public."""
-        grid = Grid(self.mechanism.clip_norm, self.mechanism.noise_multiplier, self.dimension + 1)
-        total = torch.zeros(self.dimension + 1, dtype=torch.int64, device=self._engine.buffer.device)
-        with self._engine:
-            for chunk in self._engine.chunks(range(len(self._probe))):
-                batches = [self._probe[index] for index in chunk]
-                self._engine.add_clipped(batches, self._probe[0], loss, grid, total)
-        return total.cpu()
+        return self._public_sum(self._engine, loss).cpu()
+
+    def _try_chunk(self, places: int, loss: Loss) -> None:
+        """Compute a chunk of so many places, once, on public rows."""
+        self._public_sum(self._engine_of(places), loss, self._probe[:1])
+
+    def _public_sum(self, engine: PatientGradients, loss: Loss, probe: Sequence[Batch] | None = None) -> torch.Tensor:
+        """What public rows contribute, int64 [D + 1] on the model's device."""
+        rows = self._probe if probe is None else probe
+        grid = Grid(self.mechanism.clip_norm, self.mechanism.noise_multiplier, engine.dimension + 1)
+        total = torch.zeros(engine.dimension + 1, dtype=torch.int64, device=engine.buffer.device)
+        with engine:
+            for part in engine.chunks(len(rows)):
+                engine.add_clipped(together(rows[part]), rows[0], loss, grid, total)
+        return total

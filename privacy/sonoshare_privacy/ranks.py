@@ -69,9 +69,11 @@ class Ranks:
         return values
 
     def add_up(self, total: torch.Tensor) -> torch.Tensor:
-        """Sum of all ranks' int64 tensors."""
-        if self._group is not None:
-            distributed.all_reduce(total, group=self._group)
+        """Sum of all ranks' int64 tensors: one process's own as it is, that of several on the CPU."""
+        if self._group is None:
+            return total
+        total = total.cpu()
+        distributed.all_reduce(total, group=self._group)
         return total
 
     def from_first(self, values: torch.Tensor) -> torch.Tensor:

@@ -19,6 +19,7 @@ honest; how long a step takes is not observed.
 import os
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import NoReturn
 
@@ -28,15 +29,16 @@ from sonoshare_privacy.accounting import SampledGaussian
 from sonoshare_privacy.budget import ChargeRequest, Reservation
 from sonoshare_privacy.canaries import Planted
 from sonoshare_privacy.ledger import Ledger
+from sonoshare_privacy.mechanisms.draw_words import fresh_keys
 from sonoshare_privacy.mechanisms.gaussian import Grid, add_gaussian_integers
-from sonoshare_privacy.mechanisms.sampling import poisson_sample, training_generator
+from sonoshare_privacy.mechanisms.sampling import poisson_sample
 from sonoshare_privacy.patient_gradients.chunk import Batch
 from sonoshare_privacy.patient_gradients.per_patient import LOSS_CAP, LOSS_SHARE, Loss, PatientGradients
 from sonoshare_privacy.ranks import Ranks
 from sonoshare_shared.errors import InputError, LedgerError
 from sonoshare_shared.protocol.documents.plan import Mechanism
 
-Draw = Callable[[int, torch.Generator], Batch]
+Draw = Callable[[torch.Tensor, torch.Tensor], Batch]
 
 
 @dataclass(frozen=True)
@@ -45,8 +47,11 @@ class Patients:
 
     Attributes:
         count: how many there are.
-        draw: returns K rows of one patient, given the patient's index and a generator of their own for all their random
-            choices (image, time, diffusion noise, augmentation). Tensors like the padding's, on the model's device.
+        draw: returns K rows of each of some patients, those of one together, given int64 [n] indices on the CPU and
+            int64 [n, 4] keys on the model's device: one fresh key a patient, from which all their random choices come
+            (image, time, diffusion noise, augmentation; `sonoshare_privacy.mechanisms.draw_words`). A patient's rows
+            are a function of that patient's data and key: of no other patient, of no place, of no number of patients.
+            Tensors like the padding's, on the model's device.
         loss: maps rows to one loss per row; deterministic, no row depends on another.
         padding: K public rows, for places of a chunk that no patient has.
         planted: canaries that take part like patients; None for none.
@@ -64,7 +69,8 @@ class NoisedSum:
     """What one step releases; it may leave the hospital.
 
     Attributes:
-        integers: int64 [D + 1], in steps of the grid; the loss coordinate last.
+        integers: int64 [D + 1], in steps of the grid; the loss coordinate last. On the model's device, or on the CPU
+            where several processes made it.
         grid: what an integer stands for.
     """
 
@@ -73,7 +79,7 @@ class NoisedSum:
 
     def mean_gradient(self, divisor: float) -> torch.Tensor:
         """Noised mean gradient over a public divisor, float32 [D]: 24 bits, far finer than its noise."""
-        mean = torch.empty(len(self.integers) - 1, dtype=torch.float32)
+        mean = torch.empty(len(self.integers) - 1, dtype=torch.float32, device=self.integers.device)
         torch.mul(self.integers[:-1], self.grid.step / divisor, out=mean)
         return mean
 
@@ -81,6 +87,11 @@ class NoisedSum:
         """Noised sum of sampled patients' losses, each clipped to [0, 2], over a public divisor; may be negative."""
         share = float(self.integers[-1]) * self.grid.step / (LOSS_SHARE * self.grid.clip_norm)
         return share * LOSS_CAP / divisor
+
+
+def _waits(device: torch.device) -> bool:
+    """Whether the host has nothing to compute while the device does."""
+    return device.type != "cpu"
 
 
 class StepRelease:
@@ -142,10 +153,23 @@ class StepRelease:
             ModelError: a draw or loss is not what the engine was checked with; nothing is released.
         """
         self._use_one()
-        total = self._ranks.add_up(self._sum_of_sample(patients).cpu())
-        if self._ranks.first:
-            add_gaussian_integers(total, self.grid.deviation)
+        if not (self._ranks.first and _waits(self._engine.buffer.device)):
+            total = self._ranks.add_up(self._sum_of_sample(patients))
+            if self._ranks.first:
+                self._add_noise(total)
+            return NoisedSum(self._ranks.from_first(total), self.grid)
+        # The host draws the noise while the device computes. It is used for this sum or, after an error, for none.
+        with ThreadPoolExecutor(max_workers=1) as beside:
+            noise = torch.zeros(self.grid.dimension, dtype=torch.int64, pin_memory=torch.cuda.is_available())
+            drawn = beside.submit(self._add_noise, noise)
+            total = self._ranks.add_up(self._sum_of_sample(patients))
+            drawn.result()
+            total += noise.to(total.device)
         return NoisedSum(self._ranks.from_first(total), self.grid)
+
+    def _add_noise(self, total: torch.Tensor) -> None:
+        """Add the noise of one release to int64 [D + 1] on the CPU, in place."""
+        add_gaussian_integers(total, self.grid.deviation)
 
     def _use_one(self) -> None:
         with self._lock:
@@ -163,12 +187,13 @@ class StepRelease:
         if self._ranks.first:
             sample = torch.from_numpy(poisson_sample(patients.count + pseudo, self._rate))
         chosen = self._ranks.indices(sample)
-        mine = chosen[chosen < patients.count][self._ranks.rank :: self._ranks.size].tolist()
+        mine = chosen[chosen < patients.count][self._ranks.rank :: self._ranks.size]
         device = engine.buffer.device
         total = torch.zeros(engine.dimension + 1, dtype=torch.int64, device=device)
-        for chunk in engine.chunks(mine):
-            # A generator for each, so that nobody's random choices depend on who was drawn before.
-            drawn = [patients.draw(index, training_generator(device)) for index in chunk]
+        for part in engine.chunks(len(mine)):
+            chunk = mine[part]
+            # A key for each, so that nobody's random choices depend on who else was drawn.
+            drawn = patients.draw(chunk, fresh_keys(len(chunk), device))
             engine.add_clipped(drawn, patients.padding, patients.loss, self.grid, total)
         if planted is not None:
             included = chosen[chosen >= patients.count] - patients.count

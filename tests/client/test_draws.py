@@ -1,19 +1,26 @@
 """The trainer's draws, and the engine's self-check on adapters that have moved."""
 
 import itertools
+from collections.abc import Callable
+from dataclasses import fields, replace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from sonoshare_client.agent.draws import PatientDraws, loss_of, patient_rows, probe
+import sonoshare_client.agent.draws as draws_module
+from sonoshare_client.agent.draws import PatientDraws, Pictures, loss_of, probe
 from sonoshare_client.vault.dataset import PatientArrays
+from sonoshare_privacy.mechanisms.draw_words import public_keys
 from sonoshare_privacy.patient_gradients import PatientGradients, check_engine
 from sonoshare_privacy.schedule import round_optimiser
 from sonoshare_shared.errors import ModelError
 from sonoshare_shared.science.model.adapter import trained_parameters
 from sonoshare_shared.science.model.base import load_base
+from sonoshare_shared.science.model.diffusion import TIMES
+
+CPU = torch.device("cpu")
 
 
 def patient(images: int = 3, size: int = 32) -> PatientArrays:
@@ -30,27 +37,93 @@ def patient(images: int = 3, size: int = 32) -> PatientArrays:
     )
 
 
+def pictures() -> Pictures:
+    return Pictures.of([patient(2), patient()])
+
+
 def test_mirroring_turns_image_mask_and_box_together() -> None:
-    one = patient()
-    rows = patient_rows(one, torch.tensor([0, 0]), torch.tensor([False, True]))
+    rows = pictures().rows(torch.tensor([0, 0]), torch.tensor([False, True]))
     assert torch.equal(rows["images"][1], rows["images"][0].flip(-1))
     assert torch.equal(rows["masks"][1], rows["masks"][0].flip(-1))
     np.testing.assert_allclose(rows["boxes"][1], [1 - 0.1 - 0.3, 0.2, 0.3, 0.4], rtol=1e-6)
 
 
 def test_an_unknown_mask_is_absent_from_the_loss() -> None:
-    rows = patient_rows(patient(), torch.tensor([0, 2]), torch.tensor([False, False]))
+    rows = pictures().rows(torch.tensor([2, 4]), torch.tensor([False, True]))
     assert not rows["masks"][0].isnan().any()
     assert rows["masks"][1].isnan().all()
 
 
-def test_draws_depend_on_the_generator_alone() -> None:
-    draws = PatientDraws([patient()], 4, torch.device("cpu"))
-    first, again = (draws.draw(0, torch.Generator().manual_seed(1)) for _ in range(2))
-    other = draws.draw(0, torch.Generator().manual_seed(2))
-    assert all(torch.equal(first[name], again[name]) or first[name].isnan().any() for name in first)
+def test_draws_depend_on_the_key_alone() -> None:
+    draws = PatientDraws([patient()], 4, CPU)
+    first, again = (draws.draw(torch.tensor([0]), public_keys(1, 1)) for _ in range(2))
+    other = draws.draw(torch.tensor([0]), public_keys(1, 2))
+    assert all(torch.equal(first[name].nan_to_num(9), again[name].nan_to_num(9)) for name in first)
     assert not torch.equal(first["noise"], other["noise"])
     assert all(len(value) == 4 for value in first.values())
+
+
+def test_a_patients_rows_are_the_same_in_every_place_and_company() -> None:
+    """Bit by bit: of their own images and key, whoever is drawn beside them."""
+    patients = [replace(patient(1 + i % 4), labels=np.full(1 + i % 4, i)) for i in range(9)]
+    drawing, keys = PatientDraws(patients, 2, CPU), public_keys(9, 5)
+    alone = [drawing.draw(torch.tensor([i]), keys[i : i + 1]) for i in range(9)]
+    for order in ([3], [8, 3], [0, 1, 2, 3, 4, 5, 6, 7, 8], [8, 7, 6, 5, 4, 3, 2, 1, 0], [3, 1, 4, 0, 5]):
+        drawn = drawing.draw(torch.tensor(order), keys[order])
+        for place, index in enumerate(order):
+            for name, rows in drawn.items():
+                mine = rows[2 * place : 2 * place + 2]
+                assert torch.equal(mine.nan_to_num(9), alone[index][name].nan_to_num(9)), name
+    without = PatientDraws(patients[3:], 2, CPU).draw(torch.tensor([0]), keys[3:4])
+    assert all(torch.equal(without[name].nan_to_num(9), alone[3][name].nan_to_num(9)) for name in without)
+
+
+def test_every_image_is_drawn_mirrored_or_not_at_every_time_with_fresh_noise() -> None:
+    several = patient(5)
+    several.images[:] = np.arange(5, dtype=np.float32)[:, None, None] / 8
+    several.images[:, :, 0] += 0.01  # so that a mirror shows
+    drawn = PatientDraws([several], 4, CPU).draw(torch.zeros(500, dtype=torch.int64), public_keys(500, 3))
+    left, right = drawn["images"][:, 0, 0, 0], drawn["images"][:, 0, 0, -1]
+    counts = torch.bincount((torch.minimum(left, right) * 8).round().long(), minlength=5)
+    assert len(counts) == 5
+    assert int(counts.min()) > 320
+    assert 0.45 < float((left > right).double().mean()) < 0.55
+    assert torch.equal((drawn["t"].view(500, 4) * 4) // TIMES, torch.arange(4).expand(500, -1)), "one an interval"
+    assert int(drawn["t"].min()) < 10
+    assert int(drawn["t"].max()) > 990
+    assert len({float(value) for value in drawn["noise"][:, 0, 0, 0]}) > 1990
+    assert abs(float(drawn["noise"].double().std()) - 1) < 0.01
+
+
+def test_nobody_can_be_held_and_not_drawn() -> None:
+    drawing = PatientDraws((), 2, CPU)
+    with pytest.raises(IndexError):
+        drawing.draw(torch.tensor([0]), public_keys(1, 1))
+    assert drawing.hold([patient()]) == 1
+    with pytest.raises(IndexError):
+        drawing.draw(torch.tensor([1]), public_keys(1, 1))
+
+
+class Roomy:
+    """A device with so much free memory."""
+
+    def __init__(self, bytes_free: int) -> None:
+        self._free = bytes_free
+
+    def free(self) -> int:
+        return self._free
+
+    def peak_of(self, work: Callable[[], object]) -> int:
+        raise NotImplementedError
+
+
+def test_pictures_move_to_a_device_that_has_room_for_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    held = pictures()
+    taken = sum(getattr(held, field.name).numel() * getattr(held, field.name).itemsize for field in fields(held))
+    assert held.near(CPU) is held
+    for free, moved in ((2 * taken, True), (2 * taken - 2, False)):
+        monkeypatch.setattr(draws_module, "memory_of", lambda _, free=free: Roomy(free))
+        assert (held.near(torch.device("meta")).images.device.type == "meta") == moved
 
 
 @pytest.mark.parametrize("moved", [0.0, 0.05, 0.3])

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from sonoshare_privacy import Budget, Budgets, Ledger
+from sonoshare_privacy.mechanisms.draw_words import normals, public_keys, words
 from sonoshare_shared.protocol.documents.plan import Mechanism
 from sonoshare_shared.protocol.keys import SigningKey
 
@@ -34,7 +35,7 @@ class Small(nn.Module):
 
 
 class Cohort:
-    """Made-up patients; draws are a function of the patient and the generator only."""
+    """Made-up patients; draws are a function of the patient and the key only."""
 
     def __init__(self, model: Any, patients: int = 40, draws: Any = 2, dtype: Any = torch.float32) -> None:
         generator = torch.Generator().manual_seed(5)
@@ -42,18 +43,19 @@ class Cohort:
         self.images = torch.randn(patients, 1, 8, 8, generator=generator).to(dtype)
         self.scanners = torch.randint(0, 3, (patients,), generator=generator)
 
-    def draw(self, index: int, generator: torch.Generator) -> dict[Any, Any]:
-        noise = torch.randn(self.draws, 1, 8, 8, generator=generator).to(self.dtype)
+    def draw(self, indices: torch.Tensor, keys: torch.Tensor) -> dict[Any, Any]:
+        noise = normals(words(keys, self.draws * 64)).view(-1, 1, 8, 8).to(self.dtype)
+        each = indices.repeat_interleave(self.draws)
         return {
-            "x": self.images[index] + 0.1 * noise,
-            "scanner": self.scanners[index].repeat(self.draws),
-            "target": self.images[index].mean().repeat(self.draws),
+            "x": self.images[each] + 0.1 * noise,
+            "scanner": self.scanners[each],
+            "target": self.images[each].mean((1, 2, 3)),
         }
 
     def probe(self) -> list[Any]:
         """Draws of two made-up patients who are not in the cohort."""
         other = Cohort(self.model, 2, self.draws, self.dtype)
-        return [other.draw(index, torch.Generator().manual_seed(index)) for index in range(2)]
+        return [other.draw(torch.tensor([index]), public_keys(1, index)) for index in range(2)]
 
     def loss(self, batch: Any) -> Any:
         return (self.model(batch["x"], batch["scanner"]) - batch["target"]).square()

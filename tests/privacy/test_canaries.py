@@ -41,7 +41,7 @@ def train(open_ledger: Callable[..., Any]) -> Callable[[], Any]:
         )
         return dp.train(
             patients=PATIENTS,
-            draw=lambda i, _: {"x": inputs[i : i + 1]},
+            draw=lambda indices, _: {"x": inputs[indices]},
             loss=lambda batch: (model(batch["x"]).squeeze(1) - batch["x"][:, 0]).square(),
             steps=STEPS,
             purpose="canaries",

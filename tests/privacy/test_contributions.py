@@ -18,9 +18,11 @@ import sonoshare_privacy.patient_gradients.per_patient as gradients_module
 from sonoshare_client.agent.draws import PatientDraws, loss_of, probe
 from sonoshare_client.vault.dataset import PatientArrays
 from sonoshare_privacy import PatientDP
+from sonoshare_privacy.mechanisms.draw_words import public_keys
 from sonoshare_privacy.mechanisms.gaussian import Grid
 from sonoshare_privacy.patient_gradients import PatientGradients, check_engine
 from sonoshare_privacy.patient_gradients.buffer import row_norms
+from sonoshare_privacy.patient_gradients.chunk import together
 from sonoshare_privacy.patient_gradients.per_patient import LOSS_CAP, LOSS_SHARE
 from sonoshare_privacy.patient_gradients.places import places_of_chunk
 from sonoshare_privacy.patient_gradients.selfcheck import PlacesDifferError
@@ -51,8 +53,8 @@ def summed(
     grid = Grid(engine.clip_norm, sigma, engine.dimension + 1)
     total = torch.zeros(engine.dimension + 1, dtype=torch.int64)
     with engine:
-        for chunk in engine.chunks(range(len(patients))):
-            engine.add_clipped([patients[i] for i in chunk], padding or patients[0], loss, grid, total)
+        for part in engine.chunks(len(patients)):
+            engine.add_clipped(together(patients[part]), padding or patients[0], loss, grid, total)
     return total, grid
 
 
@@ -197,8 +199,8 @@ def test_a_patient_adds_the_same_integers_whoever_else_is_sampled(draws: int) ->
     parameters = hostile(model)
     engine = engine_of(model, parameters, draws=draws, clip_norm=0.05, places=8)
     drawing = PatientDraws(phantom_patients(19, -1), draws, torch.device("cpu"))
-    generator = torch.Generator().manual_seed(3)
-    patients = [drawing.draw(i, generator) for i in range(19)]
+    keys = public_keys(19, 3)
+    patients = [drawing.draw(torch.tensor([i]), keys[i : i + 1]) for i in range(19)]
     padding = probe(model, draws)[0]
     alone = [summed(engine, [patient], loss_of(model), padding)[0] for patient in patients]
     for count in (2, 3, 8, 9, 15, 16, 17, 19):
@@ -292,12 +294,12 @@ def test_a_batch_has_one_shape_type_and_layout(small: type[Small]) -> None:
         rows | {"further": torch.zeros(2)},
     ):
         with pytest.raises(ModelError, match="differ from the probe's"):
-            engine.add_clipped([rows, odd], rows, lambda b: b["x"].sum((1, 2, 3)), grid, out)
+            engine.add_clipped(odd, rows, lambda b: b["x"].sum((1, 2, 3)), grid, out)
     with pytest.raises(ModelError, match="more patients"):
-        engine.add_clipped([rows] * 5, rows, lambda b: b["x"].sum((1, 2, 3)), grid, out)
+        engine.add_clipped(together([rows] * 5), rows, lambda b: b["x"].sum((1, 2, 3)), grid, out)
     for other in (Grid(2.0, 1.0, engine.dimension + 1), Grid(1.0, 1.0, engine.dimension)):
         with pytest.raises(ModelError, match="not this mechanism's"):
-            engine.add_clipped([rows], rows, lambda b: b["x"].sum((1, 2, 3)), other, out)
+            engine.add_clipped(rows, rows, lambda b: b["x"].sum((1, 2, 3)), other, out)
 
 
 @pytest.mark.parametrize(("draws", "most"), [(1, 64), (2, 16), (4, 5), (64, 1), (8, 0)])

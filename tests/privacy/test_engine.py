@@ -15,10 +15,12 @@ from torch import distributed, nn
 import sonoshare_privacy.step_release as release_module
 from sonoshare_privacy import Budget, Budgets, Optimiser, PatientDP
 from sonoshare_privacy.accounting import SampledGaussian, epsilon
+from sonoshare_privacy.mechanisms.draw_words import words
 from sonoshare_privacy.mechanisms.gaussian import add_gaussian_integers
 from sonoshare_privacy.optimiser import NoisyAdam
 from sonoshare_privacy.patient_dp import Outcome
 from sonoshare_privacy.patient_gradients import PatientGradients
+from sonoshare_privacy.patient_gradients.room import Room
 from sonoshare_privacy.step_release import NoisedSum, StepRelease
 from sonoshare_shared.errors import BudgetError, InputError, LedgerError, ModelError
 from sonoshare_shared.protocol.documents.plan import Mechanism
@@ -77,15 +79,15 @@ def test_the_charge_is_what_ran_and_the_model_moves(
     assert all(bool(torch.isfinite(parameter).all()) for parameter in cohort.model.parameters())
 
 
-@pytest.mark.parametrize("memory_limit", [1, 10_000, 96 << 20])
+@pytest.mark.parametrize("gradient_bytes", [1, 10_000, 96 << 20])
 def test_case_47_one_noise_per_step_whatever_the_chunks(
     cohort: Cohort,
     open_ledger: Callable[..., Any],
     mechanism: Mechanism,
     released: dict[str, list[Any]],
-    memory_limit: int,
+    gradient_bytes: int,
 ) -> None:
-    dp = training(cohort, open_ledger(), mechanism, memory_limit=memory_limit)
+    dp = training(cohort, open_ledger(), mechanism, room=Room(64, gradient_bytes))
     run(dp, cohort, steps=6)
     assert len(released["noise"]) == 6
     count, deviation = released["noise"][0]
@@ -155,7 +157,7 @@ def test_case_52_a_training_that_dies_stays_charged(
 ) -> None:
     ledger = open_ledger()
 
-    def draw(index: Any, generator: Any) -> None:
+    def draw(indices: Any, keys: Any) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -214,9 +216,9 @@ def test_the_draws_are_fresh_in_every_run(
 ) -> None:
     seen = []
 
-    def draw(index: Any, generator: Any) -> dict[Any, Any]:
-        seen.append(float(torch.rand((), generator=generator)))
-        return cohort.draw(index, generator)
+    def draw(indices: torch.Tensor, keys: torch.Tensor) -> dict[Any, Any]:
+        seen.extend(words(keys, 2).flatten().tolist())
+        return cohort.draw(indices, keys)
 
     for name in ("a.db", "b.db"):
         dp = training(cohort, open_ledger(name), mechanism)
@@ -248,7 +250,7 @@ def test_it_learns_when_the_noise_is_small_against_the_cohort(open_ledger: Calla
     start = float(loss({"x": inputs, "y": targets}).detach().mean())
     outcome = dp.train(
         patients=400,
-        draw=lambda i, _: {"x": inputs[i : i + 1], "y": targets[i : i + 1]},
+        draw=lambda indices, _: {"x": inputs[indices], "y": targets[indices]},
         loss=loss,  # type: ignore[arg-type]
         steps=60,
         purpose="learn",

@@ -14,6 +14,7 @@ from torch.nn import Parameter
 from sonoshare_privacy.mechanisms.gaussian import Grid
 from sonoshare_privacy.patient_gradients import PatientGradients, check_engine
 from sonoshare_privacy.patient_gradients.buffer import add_rounded_sum, clip_factors, row_norms
+from sonoshare_privacy.patient_gradients.chunk import together
 from sonoshare_privacy.patient_gradients.per_patient import LOSS_SHARE
 from sonoshare_shared.errors import ModelError
 from sonoshare_shared.protocol.documents.plan import Precision
@@ -48,7 +49,7 @@ def contribution(
     grid = Grid(engine.clip_norm, sigma, engine.dimension + 1)
     total = torch.zeros(engine.dimension + 1, dtype=torch.int64)
     with engine:
-        engine.add_clipped(patients, patients[0], loss, grid, total)
+        engine.add_clipped(together(patients), patients[0], loss, grid, total)
     return total, grid
 
 

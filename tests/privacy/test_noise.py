@@ -10,8 +10,9 @@ import torch
 from scipy import stats
 
 from sonoshare_privacy.mechanisms import keystream, sampling
+from sonoshare_privacy.mechanisms.draw_words import fresh_keys
 from sonoshare_privacy.mechanisms.gaussian import Grid, gaussian_integers
-from sonoshare_privacy.mechanisms.sampling import poisson_sample, training_generator
+from sonoshare_privacy.mechanisms.sampling import poisson_sample
 from sonoshare_shared.errors import InputError
 
 # Randomness is what is tested: false alarms below 1e-6 per assertion.
@@ -53,7 +54,7 @@ def test_case_45_never_the_same_in_two_processes() -> None:
 
 
 def test_case_45_there_is_no_seed_to_give() -> None:
-    for function in (gaussian_integers, poisson_sample, keystream.random_words, training_generator):
+    for function in (gaussian_integers, poisson_sample, keystream.random_words, fresh_keys):
         assert not {"seed", "key", "rng"} & set(inspect.signature(function).parameters)
     torch.manual_seed(0)
     first = gaussian_integers(4, 2.0**50)
@@ -118,6 +119,6 @@ def test_case_43_edges_of_the_sampler() -> None:
             sampling.poisson_sample(5, rate)
 
 
-def test_training_generators_differ() -> None:
-    first, second = (torch.rand(4, generator=training_generator()) for _ in range(2))
+def test_keys_of_draws_differ() -> None:
+    first, second = fresh_keys(2)
     assert not torch.equal(first, second)

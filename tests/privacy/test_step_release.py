@@ -15,6 +15,7 @@ from torch import distributed
 
 from sonoshare_privacy import Optimiser
 from sonoshare_privacy.accounting import SampledGaussian, epsilon
+from sonoshare_privacy.mechanisms.draw_words import KEY_WORDS
 from sonoshare_privacy.optimiser import NoisyAdam
 from sonoshare_privacy.patient_gradients import PatientGradients
 from sonoshare_privacy.ranks import Ranks
@@ -28,7 +29,7 @@ def paid(cohort: Cohort, open_ledger: Callable[..., Any], mechanism: Mechanism) 
     """Makes a release of some steps with its engine and patients."""
 
     def pay(
-        steps: Any, ledger: Any = None, draw: Callable[[int, torch.Generator], dict[Any, Any]] = cohort.draw
+        steps: Any, ledger: Any = None, draw: Callable[[torch.Tensor, torch.Tensor], dict[Any, Any]] = cohort.draw
     ) -> tuple[StepRelease, PatientGradients, Patients]:
         engine = PatientGradients(
             cohort.model,
@@ -64,8 +65,8 @@ def test_it_charges_when_it_is_made_and_gives_as_many_sums(
 def test_a_step_that_fails_is_used_up(paid: Callable[..., Any], cohort: Cohort) -> None:
     calls = []
 
-    def draw(index: Any, generator: Any) -> None:
-        calls.append(index)
+    def draw(indices: Any, keys: Any) -> None:
+        calls.append(indices)
         raise OSError("the vault's disk is gone")
 
     release, engine, patients = paid(2, draw=draw)
@@ -130,18 +131,20 @@ def test_nothing_is_made_without_ledger_or_steps(
             StepRelease(engine, mechanism, ledger=ledger, study="s", purpose="p", steps=steps, cohort=40)
 
 
-def test_every_patient_draws_from_a_generator_of_their_own(paid: Callable[..., Any], cohort: Cohort) -> None:
-    seeds = []
+def test_every_patient_has_a_key_of_their_own_in_every_step(paid: Callable[..., Any], cohort: Cohort) -> None:
+    seen: list[tuple[int, ...]] = []
 
-    def draw(index: Any, generator: Any) -> dict[Any, Any]:
-        seeds.append(generator.initial_seed())
-        return cohort.draw(index, generator)
+    def draw(indices: torch.Tensor, keys: torch.Tensor) -> dict[Any, Any]:
+        assert keys.shape == (len(indices), KEY_WORDS)
+        seen.extend(tuple(key.tolist()) for key in keys)
+        return cohort.draw(indices, keys)
 
     release, engine, patients = paid(4, draw=draw)
     with engine:
         for _ in range(4):
             release.next(patients)
-    assert len(set(seeds)) == len(seeds) > 4
+    assert len(set(seen)) == len(seen) > 4
+    assert all(0 <= word < 1 << 32 for key in seen for word in key)
 
 
 def test_the_optimiser_may_run_elsewhere(paid: Callable[..., Any], cohort: Cohort, small: type[Small]) -> None:

@@ -1,10 +1,16 @@
-"""Rows of one patient for the training: which image, mirrored or not, at which time, with which noise; and the probe.
+"""Rows of patients for the training: which image, mirrored or not, at which time, with which noise; and the probe.
 
-Promised: rows depend on the patient's own images and on the patient's own generator alone. The probe is made of
-phantoms: the engine is checked on it before anything is charged, and its first entry fills places that no patient has.
+Promised: a patient's rows are a function of the patient's own images and own key alone, bit for bit, whoever is drawn
+beside them. They are gathered, not computed, but for mirrored boxes, whose sums are correctly rounded. The probe is
+made of phantoms: the engine is checked on it before anything is charged, and its first entry fills places that no
+patient has.
+
+All patients' pictures lie in one tensor: on a GPU if they take at most half of what is free there, else on the host,
+from where chosen ones are copied.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from typing import Final
 
 import numpy as np
@@ -12,10 +18,12 @@ import torch
 from torch import Tensor
 
 from sonoshare_client.vault.dataset import PatientArrays
+from sonoshare_privacy.mechanisms.draw_words import coins, integers_below, normals, public_keys, shares, words
 from sonoshare_privacy.patient_gradients.chunk import Batch
 from sonoshare_privacy.patient_gradients.per_patient import Loss
+from sonoshare_privacy.patient_gradients.room import memory_of
 from sonoshare_shared.science.model.conditions import ABSENT, Condition
-from sonoshare_shared.science.model.diffusion import stratified_times
+from sonoshare_shared.science.model.diffusion import TIMES
 from sonoshare_shared.science.model.loss import denoising_loss
 from sonoshare_shared.science.model.network import ConditionedUNet
 from sonoshare_shared.science.phantom import simulate
@@ -23,10 +31,75 @@ from sonoshare_shared.science.phantom import simulate
 PROBE_SEED: Final = 20_261
 PROBE_KINDS: Final = ("whole", "scanner", "class", "box", "mask", "no lesion", "all")
 """What is absent in each probe: nothing, one thing, the lesion itself, or everything."""
+_CHOICES: Final = 3  # of a row: which image, mirrored or not, when
+_SHARE: Final = 0.5  # of a device's free memory that pictures may take
+
+
+@dataclass(frozen=True, eq=False)
+class Pictures:
+    """The images of some patients, one patient's after another's.
+
+    Attributes:
+        starts: int64 [patients + 1]; patient i has the rows ``starts[i]`` to ``starts[i + 1]``.
+        images: float32 [n, S, S] in 0..1.
+        masks: bool [n, S, S].
+        has_mask: bool [n].
+        boxes: float32 [n, 4], NaN where unknown.
+        labels: int64 [n].
+        scanners: int64 [n].
+    """
+
+    starts: Tensor
+    images: Tensor
+    masks: Tensor
+    has_mask: Tensor
+    boxes: Tensor
+    labels: Tensor
+    scanners: Tensor
+
+    @classmethod
+    def of(cls, patients: Sequence[PatientArrays]) -> "Pictures":
+        """Of at least one patient."""
+        starts = np.cumsum([0, *(len(patient) for patient in patients)])
+        names = [field.name for field in fields(cls) if field.name != "starts"]
+        arrays = {name: np.concatenate([getattr(patient, name) for patient in patients]) for name in names}
+        return cls(torch.from_numpy(starts), **{name: torch.from_numpy(array) for name, array in arrays.items()})
+
+    def near(self, device: torch.device) -> "Pictures":
+        """The same on a device, where there is room; else as they are."""
+        tensors = {field.name: getattr(self, field.name) for field in fields(self)}
+        memory = memory_of(device)
+        taken = sum(tensor.numel() * tensor.itemsize for tensor in tensors.values())
+        if memory is None or taken > memory.free() * _SHARE:
+            return self
+        return Pictures(**{name: tensor.to(device) for name, tensor in tensors.items()})
+
+    def rows(self, chosen: Tensor, mirrored: Tensor) -> dict[str, Tensor]:
+        """Images with their conditions, mirrored left to right where asked.
+
+        Args:
+            chosen: int64 [k], rows.
+            mirrored: bool [k].
+
+        Returns:
+            ``images`` and ``masks`` [k, 1, S, S] (masks NaN where unknown), ``labels``, ``scanners`` [k], ``boxes``
+            [k, 4].
+        """
+        flip = mirrored[:, None, None]
+        images, masks = self.images[chosen], self.masks[chosen].float()
+        masks = torch.where(self.has_mask[chosen][:, None, None], masks, torch.nan)
+        condition = Condition(self.labels[chosen], self.scanners[chosen], self.boxes[chosen]).mirrored(mirrored)
+        return {
+            "images": torch.where(flip, images.flip(-1), images)[:, None],
+            "masks": torch.where(flip, masks.flip(-1), masks)[:, None],
+            "labels": condition.labels,
+            "scanners": condition.scanners,
+            "boxes": condition.boxes,
+        }
 
 
 class PatientDraws:
-    """Draws of one patient: which image, mirrored or not, at which time, with which noise.
+    """Draws of patients: which image, mirrored or not, at which time, with which noise.
 
     Args:
         patients: the trained patients.
@@ -35,49 +108,40 @@ class PatientDraws:
     """
 
     def __init__(self, patients: Sequence[PatientArrays], draws: int, device: torch.device) -> None:
-        self._patients, self._draws, self._device = patients, draws, device
+        self._draws, self._device = draws, device
+        self._pictures: Pictures | None = None
+        self.hold(patients)
 
     def hold(self, patients: Sequence[PatientArrays]) -> int:
         """Draw from these patients from now on; returns how many they are."""
-        self._patients = patients
+        self._pictures = Pictures.of(patients).near(self._device) if patients else None
         return len(patients)
 
-    def draw(self, index: int, generator: torch.Generator) -> Batch:
-        """K rows of one patient; every random choice comes from the generator."""
-        patient, draws = self._patients[index], self._draws
-        chosen = torch.randint(len(patient), (draws,), generator=generator, device=generator.device).cpu()
-        mirrored = torch.rand(draws, generator=generator, device=generator.device).cpu() < 0.5
-        times = stratified_times(draws, generator)
-        size = patient.images.shape[-1]
-        noise = torch.randn(draws, 1, size, size, generator=generator, device=generator.device)
-        rows = patient_rows(patient, chosen, mirrored) | {"t": times, "noise": noise}
+    def draw(self, indices: Tensor, keys: Tensor) -> Batch:
+        """K rows of each of some patients, those of one together; every random choice comes from the patient's key.
+
+        A patient's K times are one from each of K equal intervals: each is uniform, and their mean is less noisy.
+
+        Args:
+            indices: int64 [n], of the patients held.
+            keys: int64 [n, 4].
+
+        Raises:
+            IndexError: there is no such patient.
+        """
+        if self._pictures is None:
+            raise IndexError("nobody is held")
+        pictures, draws, size = self._pictures, self._draws, self._pictures.images.shape[-1]
+        drawn = words(keys, draws * (_CHOICES + size * size))
+        which, mirrors, times = drawn[:, : draws * _CHOICES].view(len(keys), _CHOICES, draws).unbind(1)
+        where = indices.to(pictures.starts.device)
+        first, end = pictures.starts[where], pictures.starts[where + 1]
+        chosen = first[:, None] + integers_below(which.to(first.device), end - first)
+        rows = pictures.rows(chosen.flatten(), coins(mirrors).flatten().to(first.device))
+        intervals = torch.arange(draws, device=keys.device)
+        rows["t"] = ((intervals + shares(times)) / draws * TIMES).long().clamp_max(TIMES - 1).flatten()
+        rows["noise"] = normals(drawn[:, draws * _CHOICES :]).view(-1, 1, size, size)
         return {name: tensor.to(self._device) for name, tensor in rows.items()}
-
-
-def patient_rows(patient: PatientArrays, chosen: Tensor, mirrored: Tensor) -> dict[str, Tensor]:
-    """Images of a patient with their conditions, mirrored left to right where asked.
-
-    Args:
-        patient: the patient.
-        chosen: int64 [K], which image.
-        mirrored: bool [K].
-
-    Returns:
-        ``images`` and ``masks`` [K, 1, S, S] (masks NaN where unknown), ``labels``, ``scanners`` [K], ``boxes`` [K, 4].
-    """
-    rows = chosen.numpy()
-    masks = torch.from_numpy(patient.masks[rows]).float()
-    masks[~torch.from_numpy(patient.has_mask[rows])] = torch.nan
-    condition = Condition.of(patient.labels[rows], patient.scanners[rows], patient.boxes[rows]).mirrored(mirrored)
-    flip = mirrored[:, None, None]
-    images = torch.from_numpy(patient.images[rows])
-    return {
-        "images": torch.where(flip, images.flip(-1), images)[:, None],
-        "masks": torch.where(flip, masks.flip(-1), masks)[:, None],
-        "labels": condition.labels,
-        "scanners": condition.scanners,
-        "boxes": condition.boxes,
-    }
 
 
 def loss_of(model: ConditionedUNet) -> Loss:
@@ -97,7 +161,6 @@ def probe(model: ConditionedUNet, draws: int) -> list[Batch]:
     """
     kinds = len(PROBE_KINDS)
     phantoms = simulate(kinds, seed=PROBE_SEED, size=model.profile.size)
-    generator = torch.Generator().manual_seed(PROBE_SEED)
     device = next(model.parameters()).device
     patients = []
     for i, absent in enumerate(PROBE_KINDS):
@@ -119,4 +182,5 @@ def probe(model: ConditionedUNet, draws: int) -> list[Batch]:
             )
         )
     drawing = PatientDraws(patients, draws, device)
-    return [drawing.draw(i, generator) for i in range(kinds)]
+    keys = public_keys(kinds, PROBE_SEED, device)
+    return [drawing.draw(torch.tensor([i]), keys[i : i + 1]) for i in range(kinds)]

@@ -6,8 +6,6 @@ constants of the plan. The learning rate falls linearly over the study's rounds 
 needs no memory of the one before but the canaries' secret. What the canaries saw is kept here, and never sent.
 """
 
-from typing import Final
-
 from sonoshare_client.agent.draws import PatientDraws, loss_of, probe
 from sonoshare_client.agent.node import Node
 from sonoshare_privacy.budget import Reservation
@@ -20,9 +18,6 @@ from sonoshare_shared.protocol.documents import StudyPlan
 from sonoshare_shared.protocol.documents.exchange import TRAIN_REPLY_PAYLOAD_TYPE, TrainReply, TrainRequest
 from sonoshare_shared.protocol.envelope import Envelope
 from sonoshare_shared.science.model.adapter import adapter_bytes, adapter_state, trained_parameters
-
-ROWS_AT_ONCE: Final = 32
-"""Activations, not gradients, fill the memory when few parameters are trained."""
 
 
 def train_round(node: Node, plan: StudyPlan, request: TrainRequest, adapter: bytes) -> tuple[Envelope, bytes]:
@@ -55,7 +50,6 @@ def train_round(node: Node, plan: StudyPlan, request: TrainRequest, adapter: byt
         study=plan.study,
         optimiser=round_optimiser(plan.learning_rate, plan.rounds, request.round),
         probe=probe(model, plan.mechanism.draws),
-        rows_at_once=ROWS_AT_ONCE,
         precision=plan.computes_in,
     )
     canaries = _canaries(node, plan, dp.dimension)

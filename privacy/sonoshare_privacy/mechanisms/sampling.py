@@ -3,16 +3,11 @@
 Poisson sampling is what the accountant's amplification rests on: every patient flips their own coin with public
 probability ``rate`` in every step, so the size of the sample is random, private, and may be zero. Fixed-size
 batches or shuffling would not satisfy the same epsilon.
-
-The draws of training (image, time, diffusion noise, augmentation) need no cryptographic strength, but they must
-not be predictable or repeated: ``training_generator`` seeds an ordinary generator from the operating system.
 """
 
 import math
-import secrets
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from sonoshare_privacy.mechanisms.keystream import random_words
@@ -38,8 +33,3 @@ def poisson_sample(population: int, rate: float) -> NDArray[np.int64]:
         return np.arange(population, dtype=np.int64)
     threshold = np.uint64(math.floor(rate * 2.0**64))
     return np.flatnonzero(random_words(population) < threshold).astype(np.int64)
-
-
-def training_generator(device: torch.device | str = "cpu") -> torch.Generator:
-    """A generator for training randomness, seeded by the operating system; the seed is not kept."""
-    return torch.Generator(device=device).manual_seed(secrets.randbits(63))

@@ -21,11 +21,9 @@ import torch.nn.functional as F  # noqa: N812  the field's name
 from torch import nn
 
 from sonoshare_privacy.patient_gradients.buffer import PatientBuffer
+from sonoshare_privacy.patient_gradients.conv_weights import convolution_backward, method_for, padding_of
 from sonoshare_shared.errors import ModelError
 
-_convolution_backward = torch.ops.aten.convolution_backward
-_POINT: Final = (1, 1)
-_NARROW: Final = 32  # output channels up to which all patients are one grouped convolution
 _LARGE: Final = 1 << 14  # numbers of a weight from which a product per patient, written in place, is quicker
 
 
@@ -92,92 +90,19 @@ class _Conv2d(torch.autograd.Function):
         ctx.save_for_backward(x)
         bias = None if module.bias is None else module.bias.to(x.dtype)
         return F.conv2d(
-            x, module.weight.to(x.dtype), bias, module.stride, _padding(module), module.dilation, module.groups
+            x, module.weight.to(x.dtype), bias, module.stride, padding_of(module), module.dilation, module.groups
         )
 
     @staticmethod
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, None, None, None]:
         module, recorder = ctx.module, ctx.recorder
         (x,) = ctx.saved_tensors
-        grad_x = _conv_backward(grad, x, module, (True, False))[0] if ctx.needs_input_grad[0] else None
+        grad_x = convolution_backward(grad, x, module, (True, False))[0] if ctx.needs_input_grad[0] else None
         if module.weight in recorder.buffer:
-            _file_conv_weight(grad, x, module, recorder)
+            method_for(module, x.device.type)(grad, x, module, recorder.buffer)
         if module.bias is not None and module.bias in recorder.buffer:
             recorder.buffer.add(module.bias, _per_patient(grad.sum((2, 3)), recorder).sum(1))
         return grad_x, None, None, None
-
-
-def _padding(module: nn.Conv2d) -> tuple[int, ...]:
-    """Padding that is left to the convolution: none where the wrapper pads the input itself."""
-    if module.padding_mode != "zeros" or isinstance(module.padding, str):
-        return (0, 0)
-    return module.padding
-
-
-def _conv_backward(
-    grad: torch.Tensor, x: torch.Tensor, module: nn.Conv2d, wanted: tuple[bool, bool]
-) -> tuple[torch.Tensor, torch.Tensor]:
-    result = _convolution_backward(
-        grad,
-        x,
-        module.weight.to(x.dtype),
-        None,
-        module.stride,
-        _padding(module),
-        module.dilation,
-        False,
-        [0, 0],
-        module.groups,
-        [*wanted, False],
-    )
-    return result[0], result[1]
-
-
-def _file_conv_weight(grad: torch.Tensor, x: torch.Tensor, module: nn.Conv2d, recorder: Recorder) -> None:
-    buffer, weight = recorder.buffer, module.weight
-    pointwise = module.kernel_size == module.stride == _POINT and _padding(module) == (0, 0)
-    if pointwise and module.groups == 1:
-        # A matrix product on [channels, pixels], without a copy into columns.
-        product = torch.bmm(grad.flatten(2), x.flatten(2).transpose(1, 2))
-        buffer.add(weight, _per_patient(product, recorder).sum(1))
-        return
-    if module.out_channels <= _NARROW:
-        buffer.add(weight, _conv_weights_as_groups(grad, x, module, buffer.patients))
-        return
-    first = buffer.claim(weight)
-    per_patient = x.shape[0] // buffer.patients
-    for patient, row in enumerate(buffer.view(weight)):
-        rows = slice(patient * per_patient, (patient + 1) * per_patient)
-        gradient = _conv_backward(grad[rows], x[rows], module, (False, True))[1]
-        row.copy_(gradient) if first else row.add_(gradient)
-
-
-def _conv_weights_as_groups(grad: torch.Tensor, x: torch.Tensor, module: nn.Conv2d, patients: int) -> torch.Tensor:
-    """All patients' weight gradients [P, O, I / groups, kh, kw] as one grouped convolution's.
-
-    Quicker than one call per patient where outputs are few (low-rank adapters), slower where they are many.
-    """
-
-    def patients_as_channels(tensor: torch.Tensor) -> torch.Tensor:
-        split = tensor.reshape(patients, -1, *tensor.shape[1:]).transpose(0, 1)
-        return split.reshape(split.shape[0], -1, *tensor.shape[2:])
-
-    shape = module.weight.shape
-    result = _convolution_backward(
-        patients_as_channels(grad),
-        patients_as_channels(x),
-        x.new_empty(patients * shape[0], *shape[1:]),  # only its shape is used
-        None,
-        module.stride,
-        _padding(module),
-        module.dilation,
-        False,
-        [0, 0],
-        patients * module.groups,
-        [False, True, False],
-    )[1]
-    gradient: torch.Tensor = result.view(patients, *shape)
-    return gradient
 
 
 class _GroupNorm(torch.autograd.Function):
@@ -199,24 +124,24 @@ class _GroupNorm(torch.autograd.Function):
         module, recorder = ctx.module, ctx.recorder
         x, mean, inverse = ctx.saved_tensors
         rows, channels = x.shape[:2]
-        pixels = x[0, 0].numel()
-        grad = grad.contiguous()
-        grad_x = None
-        if ctx.needs_input_grad[0]:
-            grad_x = torch.ops.aten.native_group_norm_backward(
-                grad, x, mean, inverse, module.weight, rows, channels, pixels, module.num_groups, [True, False, False]
-            )[0]
-        flat = grad.view(rows, channels, pixels)
-        grad_sum = flat.sum(2)
-        if module.weight in recorder.buffer:
-            # sum of grad * (x - mean) * inverse, without forming the normalised activation
-            products = torch.bmm(grad.view(-1, 1, pixels), x.view(-1, pixels, 1)).view(rows, channels)
-            width = channels // module.num_groups
-            mean, inverse = mean.repeat_interleave(width, 1), inverse.repeat_interleave(width, 1)
-            scaled = (products - grad_sum * mean) * inverse
-            recorder.buffer.add(module.weight, _per_patient(scaled, recorder).sum(1))
-        if module.bias in recorder.buffer:
-            recorder.buffer.add(module.bias, _per_patient(grad_sum, recorder).sum(1))
+        filed = [parameter in recorder.buffer for parameter in (module.weight, module.bias)]
+        # Rows as further groups of a single row: the very same sums, and what is the "batch" gradient of weight and
+        # bias is then each row's own. No pass over the activations beside those of the input's gradient.
+        grad_x, scales, shifts = torch.ops.aten.native_group_norm_backward(
+            grad.contiguous(),
+            x,
+            mean.view(1, -1),
+            inverse.view(1, -1),
+            module.weight.repeat(rows),
+            1,
+            rows * channels,
+            x[0, 0].numel(),
+            rows * module.num_groups,
+            [ctx.needs_input_grad[0], any(filed), any(filed)],
+        )
+        for parameter, gradient, wanted in zip((module.weight, module.bias), (scales, shifts), filed, strict=True):
+            if wanted:
+                recorder.buffer.add(parameter, _per_patient(gradient.view(rows, channels), recorder).sum(1))
         return grad_x, None, None, None
 
 

@@ -17,7 +17,7 @@ and charges them.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from types import TracebackType
 from typing import Final, Self
@@ -35,7 +35,7 @@ from sonoshare_privacy.patient_gradients.buffer import (
     clip_factors,
     row_norms,
 )
-from sonoshare_privacy.patient_gradients.chunk import Batch, fill_places
+from sonoshare_privacy.patient_gradients.chunk import Batch, fill_places, patients_in
 from sonoshare_privacy.patient_gradients.leaves import leaf_kind, per_patient_forward
 from sonoshare_shared.errors import ContributionError, ModelError
 from sonoshare_shared.protocol.documents.plan import Precision
@@ -98,9 +98,9 @@ class PatientGradients:
         """Number of trained numbers, without the loss coordinate."""
         return self.buffer.dimension
 
-    def chunks(self, patients: Sequence[int]) -> list[Sequence[int]]:
-        """Split a sample into chunks of at most `places` patients."""
-        return [patients[start : start + self.places] for start in range(0, len(patients), self.places)]
+    def chunks(self, patients: int) -> list[slice]:
+        """Parts of a sample of so many patients, of at most `places` each."""
+        return [slice(start, start + self.places) for start in range(0, patients, self.places)]
 
     def _admit(self) -> list[tuple[nn.Module, type[nn.Module]]]:
         leaves, covered = [], set()
@@ -180,11 +180,11 @@ class PatientGradients:
         bound = self.clip_norm * math.sqrt(1 - LOSS_SHARE**2)
         return clip_factors(row_norms(rows), bound, self.clip_mode, NORM_SLACK[rows.dtype])
 
-    def add_clipped(self, patients: Sequence[Batch], padding: Batch, loss: Loss, grid: Grid, out: torch.Tensor) -> None:
+    def add_clipped(self, drawn: Batch, padding: Batch, loss: Loss, grid: Grid, out: torch.Tensor) -> None:
         """Add the clipped contributions of at most `places` patients to an integer sum.
 
         Args:
-            patients: K rows of each.
+            drawn: K rows of each, all rows of one together.
             padding: K public rows, which fill the places that are left; nothing of them is added.
             loss: see `rows_of`.
             grid: of this mechanism.
@@ -195,8 +195,8 @@ class PatientGradients:
             ModelError: there are too many patients, their rows are not like the padding's, or the grid is another
                 mechanism's.
         """
-        rows, losses = self.rows_of(fill_places(patients, padding, self.places), loss)
-        self.add_rows(rows, losses, grid, out, count=len(patients))
+        rows, losses = self.rows_of(fill_places(drawn, padding, self.places), loss)
+        self.add_rows(rows, losses, grid, out, count=patients_in(drawn, padding))
 
     def add_rows(
         self, rows: torch.Tensor, losses: torch.Tensor, grid: Grid, out: torch.Tensor, count: int | None = None

@@ -14,19 +14,22 @@ from scipy.stats import poisson
 
 from sonoshare_privacy.patient_gradients.buffer import MOST_PATIENTS
 
-_ROWS_OF_OVERHEAD: Final = 2.0
-"""What a chunk costs beside its rows, in rows: measured 0.3 to 3 on networks of 20 thousand numbers and more."""
+_ROWS_OF_OVERHEAD: Final = {"cpu": 2.0, "cuda": 64.0}
+"""What a chunk costs beside its rows, in rows. On a CPU: measured 0.3 to 3 on networks of 20 thousand numbers and more.
+On a GPU, where it is the starting of kernels: 20 to 190 by two networks' times in chunks and at once on one H100
+(before draws and weight gradients had fewer kernels); not measured since."""
 _SPREAD: Final = 12.0
 """Standard deviations of the sample size beyond which nothing is counted."""
 
 
-def places_of_chunk(*, draws: int, expected: float, most: int) -> int:
+def places_of_chunk(*, draws: int, expected: float, most: int, device: str = "cpu") -> int:
     """The power of two, at most ``most``, with the smallest expected cost of a step.
 
     Args:
         draws: K, rows of a patient.
         expected: patients in a sample on average; public.
         most: places that memory allows.
+        device: ``cpu`` or ``cuda``.
 
     Returns:
         Between 1 and `MOST_PATIENTS`.
@@ -36,7 +39,9 @@ def places_of_chunk(*, draws: int, expected: float, most: int) -> int:
     chance = poisson.pmf(sizes, expected)
     candidates = [1 << power for power in range(MOST_PATIENTS.bit_length()) if 1 << power <= max(1, most)]
 
+    overhead = _ROWS_OF_OVERHEAD[device]
+
     def cost(places: int) -> float:
-        return float((chance * np.ceil(sizes / places)).sum()) * (places * draws + _ROWS_OF_OVERHEAD)
+        return float((chance * np.ceil(sizes / places)).sum()) * (places * draws + overhead)
 
     return min(candidates, key=cost)

@@ -26,7 +26,7 @@ from typing import Final
 import torch
 from torch import nn
 
-from sonoshare_privacy.patient_gradients.chunk import Batch, fill_places
+from sonoshare_privacy.patient_gradients.chunk import Batch, fill_places, together
 from sonoshare_privacy.patient_gradients.per_patient import Loss, PatientGradients
 from sonoshare_shared.errors import ModelError
 from sonoshare_shared.science.precision import FLOAT32, computing_in
@@ -90,7 +90,7 @@ def check_rules(engine: PatientGradients, patients: Sequence[Batch], loss: Loss)
     tolerance, of_whole = (_TOLERANCE[engine.buffer.dtype], _SMALL_TENSOR) if exact else (_COARSE, 1.0)
     for start in range(0, len(patients), engine.places):
         part = patients[start : start + engine.places]
-        batch = fill_places(part, patients[0], engine.places)
+        batch = fill_places(together(part), patients[0], engine.places)
         with computing_in(engine.precision):  # without it a GPU's convolutions are TF32 on one side alone
             references = _references(engine, batch, len(part), loss)
         with engine:
@@ -114,7 +114,7 @@ def check_places(engine: PatientGradients, probes: Sequence[Batch], loss: Loss) 
                 # Second turn: everybody one place further, and strangers whose numbers are all NaN in between.
                 here = {place: (first + place + turn) % kinds for place in range(places) if not (turn and place % 2)}
                 batch = [probes[here[place]] if place in here else stranger for place in range(places)]
-                rows, losses = engine.rows_of(fill_places(batch, probes[0], places), loss)
+                rows, losses = engine.rows_of(fill_places(together(batch), probes[0], places), loss)
                 factors = engine.factors(rows)
                 for place, kind in here.items():
                     _require_same(seen, kind, (rows[place], losses[place], factors[place]))

@@ -1,0 +1,80 @@
+"""Rows at once: from the machine's memory and public rows, and from nothing else."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from tests.privacy.conftest import Cohort
+
+import sonoshare_privacy.patient_dp as training_module
+from sonoshare_privacy import PatientDP
+from sonoshare_privacy.patient_gradients.room import CPU_ROOM, Room, memory_of, most_places
+from sonoshare_shared.protocol.documents.plan import Mechanism
+
+
+class MadeUp:
+    """A device whose chunks take ``fixed`` bytes and ``each`` a place."""
+
+    def __init__(self, bytes_free: int, fixed: int, each: int) -> None:
+        self._free, self._fixed, self._each = bytes_free, fixed, each
+        self.places: list[int] = []
+
+    def compute(self, places: int) -> None:
+        self.places.append(places)
+        if self._fixed + self._each * places > self._free:
+            raise torch.OutOfMemoryError
+
+    def free(self) -> int:
+        return self._free
+
+    def peak_of(self, work: Callable[[], object]) -> int:
+        work()
+        return self._fixed + self._each * self.places[-1]
+
+
+@pytest.mark.parametrize("fixed", [0, 7, 1000])
+@pytest.mark.parametrize("each", [1, 10, 300])
+def test_half_of_what_is_free_is_given_to_places(fixed: int, each: int) -> None:
+    device = MadeUp(10_000, fixed, each)
+    places = most_places(device.compute, device)
+    assert fixed + each * places <= 5000 < fixed + each * (places + 1)
+
+
+def test_a_device_that_holds_hardly_anything_computes_one_patient_at_a_time() -> None:
+    assert most_places((small := MadeUp(100, 0, 40)).compute, small) == 1
+    assert most_places((tight := MadeUp(100, 60, 9)).compute, tight) == 1
+
+
+def test_a_cpu_has_a_constant() -> None:
+    assert memory_of(torch.device("cpu")) is None
+    assert CPU_ROOM.most_places(draws=4, row_bytes=100) == 8
+    assert CPU_ROOM.most_places(draws=4, row_bytes=20 << 20) == 4
+    assert Room(8, 1).most_places(draws=9, row_bytes=2) == 0
+
+
+def test_a_measured_machine_settles_the_places_before_the_charge_and_on_public_rows(
+    cohort: Cohort, open_ledger: Callable[..., Any], mechanism: Mechanism, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger = open_ledger()
+    device = MadeUp(1 << 20, 100, 1 << 14)
+
+    def peak_of(work: Callable[[], object]) -> int:
+        assert ledger.spent().epsilon == 0
+        device.places.append(2 * len(device.places) + 2)
+        work()
+        return 100 + (device.places[-1] << 14)
+
+    monkeypatch.setattr(device, "peak_of", peak_of)
+    monkeypatch.setattr(training_module, "memory_of", lambda _: device)
+    dp = PatientDP(
+        model=cohort.model,
+        parameters=dict(cohort.model.named_parameters()),
+        mechanism=mechanism,
+        divisor=100,
+        ledger=ledger,
+        study="study-a",
+        probe=cohort.probe(),
+    )
+    dp.train(patients=8, draw=cohort.draw, loss=cohort.loss, steps=1, purpose="round 0")
+    assert dp.patients_per_chunk == 16, "of 31 that fit, the largest power of two that costs least"
