@@ -1,11 +1,12 @@
 """What a private training step costs: against the same step without privacy, and against Opacus' hooks.
 
     python -m benchmarks.dp_step [--patients 16] [--repeats 3] [--json]
+    python -m benchmarks.dp_step --profile medium --device cuda --precision bfloat16 --patients 256 --draws 4
 
-The model is a class-conditioned UNet2DModel of 4.6 million numbers on 32 x 32 images, trained in full or by a
-low-rank adapter of 0.31 million on attention and convolutions, with K draws per patient. Four settings (full or
-adapter, K = 1 or 4); in each, three steps alternate in this process on the same batch, one thread, processor time,
-median of the repeats:
+Without ``--profile``: the model is a class-conditioned UNet2DModel of 4.6 million numbers on 32 x 32 images, trained in
+full or by a low-rank adapter of 0.31 million on attention and convolutions, with K draws per patient. Four settings
+(full or adapter, K = 1 or 4); in each, three steps alternate in this process on the same batch, one thread, processor
+time, median of the repeats:
 
 - reference: forward, backward, Adam;
 - ours: chunks of one fixed size (that of an expected sample of as many patients), clip, exact integer sum,
@@ -23,6 +24,12 @@ JSON object as the last line of stdout:
   the worst (bar 0.8);
 - ``float64_error``, ``float32_error``: clipped sum against a float64 loop; bars 1e-10 and 1e-5;
 - ``worst_contribution_over_clip``, bar 1 + 1e-6; ``noise_per_cpu_second``, bar 20 million.
+
+With ``--profile``: the product's own network and the agent's own step, data loading included on both sides, beside a
+plain step on as many rows at once (`benchmarks._step_profiles`). By set of trained parameters: ``plain`` and ``ours``
+(seconds, processor time on a CPU, time on the wall on a GPU, median), ``ratio``, ``median_of_ratios``, ``places``,
+``padding``, and ``memory`` (MiB: on a GPU the peak of its tensors, each side alone; on a CPU as above) with its ratio.
+Bars on a GPU, 256 patients, K = 4: affine 1.15, lora 1.3, full 1.5, memory 1.2.
 """
 
 import argparse
@@ -33,113 +40,37 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from functools import partial
 from statistics import median
 
 import numpy as np
 import torch
 from scipy.stats import poisson
-from torch import nn
 from torch.nn import Parameter
 
+from benchmarks._step_profiles import AUTOCAST, Step, Work, compare, gpu_memory
+from benchmarks._step_profiles import our_step as profile_step
+from benchmarks._step_profiles import plain_step as profile_plain_step
+from benchmarks._step_unet import build, loss_of, make_batch
 from sonoshare_privacy.mechanisms.gaussian import Grid, add_gaussian_integers, gaussian_integers
 from sonoshare_privacy.optimiser import NoisyAdam, Optimiser
 from sonoshare_privacy.patient_gradients import PatientGradients
 from sonoshare_privacy.patient_gradients.buffer import NORM_SLACK, clip_factors, row_norms
-from sonoshare_privacy.patient_gradients.chunk import Batch
 from sonoshare_privacy.patient_gradients.per_patient import LOSS_SHARE
 from sonoshare_privacy.patient_gradients.places import places_of_chunk
 from sonoshare_privacy.patient_gradients.room import CPU_ROOM
 from sonoshare_privacy.step_release import NoisedSum
+from sonoshare_shared.science.model.adapter import TRAINED
+from sonoshare_shared.science.model.profiles import PROFILES, profile_named
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     import opacus.grad_sample.conv
-    from diffusers import UNet2DModel
     from opacus.grad_sample import GradSampleModule
 
 CLIP, SIGMA = 1.0, 2.0
 MIB = 1 << 20
 SETTINGS = {"lora_k4": (True, 4), "lora_k1": (True, 1), "full_k4": (False, 4), "full_k1": (False, 1)}
-ADAPTED = ("to_q", "to_k", "to_v", "to_out.0", "conv1", "conv2", "conv_shortcut")
-RANK = 8
-Step = Callable[[], object]
-
-
-class LowRank(nn.Module):
-    """A frozen Linear or Conv2d plus a trained product of rank `RANK`, as PEFT builds it."""
-
-    def __init__(self, base: nn.Linear | nn.Conv2d) -> None:
-        super().__init__()
-        self.base = base
-        self.down: nn.Module
-        self.up: nn.Module
-        if isinstance(base, nn.Linear):
-            self.down = nn.Linear(base.in_features, RANK, bias=False)
-            self.up = nn.Linear(RANK, base.out_features, bias=False)
-        else:
-            shape = (base.kernel_size, base.stride, base.padding)
-            self.down = nn.Conv2d(base.in_channels, RANK, *shape, bias=False)  # type: ignore[arg-type] # all of two
-            self.up = nn.Conv2d(RANK, base.out_channels, 1, bias=False)
-        nn.init.normal_(self.up.weight, std=0.02)
-
-    def forward(self, x: torch.Tensor, *_: object) -> torch.Tensor:
-        """Base plus adapter."""
-        total: torch.Tensor = self.base(x) + self.up(self.down(x))
-        return total
-
-
-def build(
-    *, adapter: bool, size: int = 32, dtype: torch.dtype = torch.float32
-) -> tuple[nn.Module, dict[str, Parameter]]:
-    """A UNet and the parameters that are trained."""
-    torch.manual_seed(0)
-    channels = (64, 128, 128) if size == 32 else (32, 64)
-    attention = len(channels) - 1
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        model = UNet2DModel(
-            sample_size=size,
-            in_channels=1,
-            out_channels=1,
-            layers_per_block=1,
-            block_out_channels=channels,
-            down_block_types=("DownBlock2D", *["AttnDownBlock2D"] * attention),
-            up_block_types=(*["AttnUpBlock2D"] * attention, "UpBlock2D"),
-            attention_head_dim=32,
-            num_class_embeds=3,
-        )
-    if adapter:
-        model.requires_grad_(False)
-        for name, module in list(model.named_modules()):
-            if name.endswith(ADAPTED) and isinstance(module, nn.Linear | nn.Conv2d):
-                parent, _, leaf = name.rpartition(".")
-                setattr(model.get_submodule(parent), leaf, LowRank(module))
-    for parameter in model.parameters():
-        parameter.data = parameter.data.to(dtype)
-    return model, {name: p for name, p in model.named_parameters() if p.requires_grad}
-
-
-def make_batch(patients: int, draws: int, size: int = 32, dtype: torch.dtype = torch.float32) -> Batch:
-    """Made-up rows, those of a patient together."""
-    generator = torch.Generator().manual_seed(1)
-    rows = patients * draws
-    return {
-        "x": torch.randn(rows, 1, size, size, generator=generator).to(dtype),
-        "noise": torch.randn(rows, 1, size, size, generator=generator).to(dtype),
-        "t": torch.randint(0, 1000, (rows,), generator=generator),
-        "y": torch.randint(0, 3, (rows,), generator=generator),
-    }
-
-
-def loss_of(model: nn.Module) -> Callable[[Batch], torch.Tensor]:
-    """Denoising loss of each row."""
-
-    def loss(batch: Batch) -> torch.Tensor:
-        output = model(batch["x"], batch["t"], class_labels=batch["y"]).sample
-        value: torch.Tensor = (output - batch["noise"]).square().mean((1, 2, 3))
-        return value
-
-    return loss
 
 
 def reference_step(adapter: bool, patients: int, draws: int) -> Step:  # noqa: FBT001
@@ -169,10 +100,13 @@ def places(parameters: dict[str, Parameter], expected: float, draws: int) -> int
     return places_of_chunk(draws=draws, expected=expected, most=CPU_ROOM.most_places(draws, row_bytes))
 
 
-def padding(setting: str, expected: float) -> float:
-    """Rows computed per row needed when sample sizes are Poisson, on average; 1 would be no padding."""
-    adapter, draws = SETTINGS[setting]
-    size = places(build(adapter=adapter)[1], expected, draws)
+def padding(size: int, expected: float) -> float:
+    """Rows computed per row needed when sample sizes are Poisson, on average; 1 would be no padding.
+
+    Args:
+        size: places of a chunk.
+        expected: patients in a sample on average.
+    """
     counts = np.arange(int(expected + 20 * expected**0.5 + 20))
     return float((poisson.pmf(counts, expected) * np.ceil(counts / size)).sum() * size / expected)
 
@@ -272,12 +206,12 @@ def _status(field: str) -> float:
         return next(int(line.split()[1]) / 1024 for line in file if line.startswith(field))
 
 
-def peak_memory(kind: str, setting: str, patients: int) -> float:
+def peak_memory(make: Callable[[], Step]) -> float:
     """MiB that a step needs above what was there before, in a forked process."""
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
-        step = STEPS[kind](SETTINGS[setting][0], patients, SETTINGS[setting][1])
+        step = make()
         with open("/proc/self/clear_refs", "w", encoding="ascii") as file:  # noqa: PTH123
             file.write("5")  # resets the high-water mark
         before = _status("VmRSS")
@@ -330,28 +264,72 @@ def noise_speed(count: int = 10_000_000) -> float:
     return count / (time.process_time() - start)
 
 
-def main() -> None:
-    """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("--patients", type=int, default=16)
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--json", action="store_true", help="the result is JSON in any case")
-    settings = parser.parse_args()
-    torch.set_num_threads(1)
-    warnings.simplefilter("ignore")
-    result: dict[str, object] = {"patients": settings.patients, "repeats": settings.repeats}
+def against_opacus(patients: int, repeats: int) -> dict[str, object]:
+    """The four settings; see the module's contract."""
+    result: dict[str, object] = {}
     with repaired_opacus():
         memory = {
-            setting: {kind: peak_memory(kind, setting, settings.patients) for kind in STEPS} for setting in SETTINGS
+            setting: {kind: peak_memory(partial(make, adapter, patients, draws)) for kind, make in STEPS.items()}
+            for setting, (adapter, draws) in SETTINGS.items()
         }
-        seconds = timed(settings.patients, settings.repeats)
-    for setting in SETTINGS:
+        seconds = timed(patients, repeats)
+    for setting, (adapter, draws) in SETTINGS.items():
         result[f"{setting}_time"] = seconds[setting]["ours"] / seconds[setting]["reference"]
-        result[f"{setting}_padding"] = padding(setting, settings.patients)
+        result[f"{setting}_padding"] = padding(places(build(adapter=adapter)[1], patients, draws), patients)
         result[f"{setting}_memory"] = memory[setting]["ours"] / memory[setting]["reference"]
     result["opacus_speedup"] = min(values["opacus"] / values["ours"] for values in seconds.values())
     result["opacus_memory"] = max(values["ours"] / values["opacus"] for values in memory.values())
-    result |= {**correctness(), "noise_per_cpu_second": noise_speed(), "cpu_seconds": seconds, "peak_mib": memory}
+    return {
+        **result,
+        **correctness(),
+        "noise_per_cpu_second": noise_speed(),
+        "cpu_seconds": seconds,
+        "peak_mib": memory,
+    }
+
+
+def of_profile(options: argparse.Namespace) -> dict[str, object]:
+    """The product's step; see the module's contract."""
+    device = torch.device(options.device)
+    on_cpu = device.type == "cpu"
+    result: dict[str, object] = {
+        "device": "cpu" if on_cpu else torch.cuda.get_device_name(device),
+        **{name: getattr(options, name) for name in ("profile", "precision", "draws")},
+    }
+    for trained in options.trained:
+        work = Work(profile_named(options.profile), trained, options.patients, options.draws, device, options.precision)
+        found: dict[str, object] = {}
+        if on_cpu:
+            sides = {
+                "plain": peak_memory(lambda work=work: profile_plain_step(work)),  # type: ignore[misc]
+                "ours": peak_memory(lambda work=work: profile_step(work).__enter__()[0]),  # type: ignore[misc]
+            }
+            found["memory"] = {**sides, "ratio": sides["ours"] / sides["plain"]}
+        times = compare(work, options.repeats)
+        found |= {**times, "padding": padding(int(times["places"]), options.patients)}
+        if not on_cpu:
+            found["memory"] = gpu_memory(work)
+        result[trained] = found
+        print(trained, found, file=sys.stderr, flush=True)
+    return result
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--patients", type=int, default=16)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--profile", choices=tuple(PROFILES), help="the product's step instead")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda[:n]; with --profile")
+    parser.add_argument("--precision", choices=tuple(AUTOCAST), default="float32", help="with --profile")
+    parser.add_argument("--draws", type=int, default=4, help="K; with --profile")
+    parser.add_argument("--trained", nargs="+", choices=TRAINED, default=TRAINED, help="with --profile")
+    parser.add_argument("--json", action="store_true", help="the result is JSON in any case")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore")
+    result: dict[str, object] = {"patients": options.patients, "repeats": options.repeats}
+    result |= of_profile(options) if options.profile else against_opacus(options.patients, options.repeats)
     print(json.dumps(result))
 
 
