@@ -11,6 +11,7 @@ from torch import nn
 from torch._C import memory_format
 from torch.nn import Parameter
 
+import sonoshare_privacy.patient_gradients.leaves as leaves_module
 from sonoshare_privacy.mechanisms.gaussian import Grid
 from sonoshare_privacy.patient_gradients import PatientGradients, check_engine
 from sonoshare_privacy.patient_gradients.buffer import add_rounded_sum, clip_factors, row_norms
@@ -489,3 +490,20 @@ def test_case_42_lora_by_peft() -> None:
     dora = peft.inject_adapter_in_model(peft.LoraConfig(r=2, target_modules=["to_k"], use_dora=True), unet())
     with pytest.raises(ModelError, match="no per-patient gradient"):
         gradients(dora, {n: p for n, p in dora.named_parameters() if "lora_" in n})
+
+
+@pytest.mark.parametrize("most", [1, 4, 9, 1 << 15], ids="{} groups in a call".format)
+def test_norms_of_many_rows_are_taken_in_parts(most: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A GPU's kernel has room for 65,535 groups; rows are groups here."""
+    monkeypatch.setattr(leaves_module, "_MOST_GROUPS", most)
+    torch.manual_seed(2)
+    model = nn.Sequential(nn.GroupNorm(2, 4), nn.Conv2d(4, 4, 1), nn.GroupNorm(4, 4)).double()
+    batch = {"x": torch.randn(P * K, 4, 5, 3).double()}
+
+    def loss(part: Any) -> Any:
+        return model(part["x"]).square().mean((1, 2, 3)) + model(part["x"].tanh()).sin().mean((1, 2, 3))
+
+    reference = loop(dict(model.named_parameters()), split(batch), loss)
+    with gradients(model) as engine:
+        found, _ = engine.rows_of(batch, loss)
+        assert float((found - reference).abs().max()) < 1e-12

@@ -13,14 +13,16 @@ import torch
 from tests.privacy.conftest import Cohort, Small
 from torch import distributed
 
+import sonoshare_privacy.step_release as release_module
 from sonoshare_privacy import Optimiser
 from sonoshare_privacy.accounting import SampledGaussian, epsilon
 from sonoshare_privacy.mechanisms.draw_words import KEY_WORDS
+from sonoshare_privacy.mechanisms.gaussian import add_gaussian_integers
 from sonoshare_privacy.optimiser import NoisyAdam
 from sonoshare_privacy.patient_gradients import PatientGradients
 from sonoshare_privacy.ranks import Ranks
 from sonoshare_privacy.step_release import Patients, StepRelease
-from sonoshare_shared.errors import InputError, LedgerError, ModelError
+from sonoshare_shared.errors import ContributionError, InputError, LedgerError, ModelError
 from sonoshare_shared.protocol.documents.plan import Mechanism
 
 
@@ -189,3 +191,46 @@ def test_processes_that_compute_other_bits_are_refused(tmp_path: Path) -> None:
                 os._exit(status)
         children.append(child)
     assert [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children] == [0, 0]
+
+
+@pytest.mark.parametrize("waits", [False, True], ids=["the host computes", "the host waits for a device"])
+def test_each_sum_has_one_fresh_noise_wherever_it_is_drawn(
+    waits: bool, paid: Callable[..., Any], cohort: Cohort, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[torch.Tensor] = []
+
+    def noise(total: torch.Tensor, deviation: float) -> None:
+        before = total.clone()
+        add_gaussian_integers(total, deviation)
+        drawn.append(total - before)
+
+    monkeypatch.setattr(release_module, "_waits", lambda _: waits)
+    monkeypatch.setattr(release_module, "add_gaussian_integers", noise)
+    release, engine, _ = paid(3)
+    nobody = Patients(0, cohort.draw, cohort.loss, cohort.probe()[0])
+    with engine:
+        sums = [release.next(nobody).integers for _ in range(3)]
+    assert len(drawn) == 3
+    assert all(torch.equal(one, other) for one, other in zip(sums, drawn, strict=True)), "nobody adds nothing"
+    assert len({tuple(one.tolist()) for one in sums}) == 3
+
+
+def test_noise_drawn_beside_a_step_that_fails_is_never_released(
+    paid: Callable[..., Any], cohort: Cohort, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A contribution that is too large is met while the noise is drawn: the step gives nothing."""
+    monkeypatch.setattr(release_module, "_waits", lambda _: True)
+    release, engine, patients = paid(2)
+    right = engine.add_rows
+
+    def too_large(*_: Any, **__: Any) -> None:
+        raise ContributionError("a contribution is larger than the noise was made for")
+
+    with engine:
+        monkeypatch.setattr(engine, "add_rows", too_large)
+        with pytest.raises(ContributionError):
+            release.next(Patients(400, lambda i, k: cohort.draw(i % 40, k), cohort.loss, cohort.probe()[0]))
+        monkeypatch.setattr(engine, "add_rows", right)
+        assert release.steps_left == 1
+        assert release.next(patients).integers.shape == (engine.dimension + 1,)
+    assert not [thread for thread in threading.enumerate() if "ThreadPool" in thread.name]

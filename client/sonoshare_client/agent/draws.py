@@ -109,13 +109,15 @@ class PatientDraws:
 
     def __init__(self, patients: Sequence[PatientArrays], draws: int, device: torch.device) -> None:
         self._draws, self._device = draws, device
-        self._pictures: Pictures | None = None
-        self.hold(patients)
+        self._pictures = self._near(patients)
 
     def hold(self, patients: Sequence[PatientArrays]) -> int:
         """Draw from these patients from now on; returns how many they are."""
-        self._pictures = Pictures.of(patients).near(self._device) if patients else None
+        self._pictures = self._near(patients)
         return len(patients)
+
+    def _near(self, patients: Sequence[PatientArrays]) -> Pictures | None:
+        return Pictures.of(patients).near(self._device) if patients else None
 
     def draw(self, indices: Tensor, keys: Tensor) -> Batch:
         """K rows of each of some patients, those of one together; every random choice comes from the patient's key.

@@ -24,6 +24,7 @@ from sonoshare_privacy.patient_gradients.buffer import PatientBuffer
 from sonoshare_privacy.patient_gradients.conv_weights import convolution_backward, method_for, padding_of
 from sonoshare_shared.errors import ModelError
 
+_MOST_GROUPS: Final = 1 << 15  # of one call: torch's kernel has a place of a CUDA grid for each, of 65,535
 _LARGE: Final = 1 << 14  # numbers of a weight from which a product per patient, written in place, is quicker
 
 
@@ -123,26 +124,40 @@ class _GroupNorm(torch.autograd.Function):
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, None, None, None]:
         module, recorder = ctx.module, ctx.recorder
         x, mean, inverse = ctx.saved_tensors
-        rows, channels = x.shape[:2]
-        filed = [parameter in recorder.buffer for parameter in (module.weight, module.bias)]
-        # Rows as further groups of a single row: the very same sums, and what is the "batch" gradient of weight and
-        # bias is then each row's own. No pass over the activations beside those of the input's gradient.
-        grad_x, scales, shifts = torch.ops.aten.native_group_norm_backward(
-            grad.contiguous(),
-            x,
-            mean.view(1, -1),
-            inverse.view(1, -1),
-            module.weight.repeat(rows),
-            1,
-            rows * channels,
-            x[0, 0].numel(),
-            rows * module.num_groups,
-            [ctx.needs_input_grad[0], any(filed), any(filed)],
-        )
-        for parameter, gradient, wanted in zip((module.weight, module.bias), (scales, shifts), filed, strict=True):
-            if wanted:
-                recorder.buffer.add(parameter, _per_patient(gradient.view(rows, channels), recorder).sum(1))
+        grad_x, *gradients = _group_norm_by_rows(grad.contiguous(), x, mean, inverse, module)
+        for parameter, gradient in zip((module.weight, module.bias), gradients, strict=True):
+            if parameter in recorder.buffer:
+                recorder.buffer.add(parameter, _per_patient(gradient, recorder).sum(1))
         return grad_x, None, None, None
+
+
+def _group_norm_by_rows(
+    grad: torch.Tensor, x: torch.Tensor, mean: torch.Tensor, inverse: torch.Tensor, module: nn.GroupNorm
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Gradients of the input, and of weight and bias row by row, [rows, C].
+
+    Rows become further groups of a single row: the very same sums, and what is the "batch" gradient of weight and bias
+    is then each row's own. No pass over the activations beside those of the input's gradient.
+    """
+    rows, channels = x.shape[:2]
+    if rows > 1 and rows * module.num_groups > _MOST_GROUPS:
+        parts = (tuple(whole.tensor_split(2)) for whole in (grad, x, mean, inverse))
+        first, second = (_group_norm_by_rows(*half, module) for half in zip(*parts, strict=True))
+        joined = [torch.cat(pieces) for pieces in zip(first, second, strict=True)]
+        return joined[0], joined[1], joined[2]
+    grad_x, scales, shifts = torch.ops.aten.native_group_norm_backward(
+        grad,
+        x,
+        mean.reshape(1, -1),
+        inverse.reshape(1, -1),
+        module.weight.repeat(rows),
+        1,
+        rows * channels,
+        x[0, 0].numel(),
+        rows * module.num_groups,
+        [True, True, True],
+    )
+    return grad_x, scales.view(rows, channels), shifts.view(rows, channels)
 
 
 class _LayerNorm(torch.autograd.Function):
