@@ -161,7 +161,7 @@ class StepRelease:
         # The host draws the noise while the device computes. It is used for this sum or, after an error, for none.
         with ThreadPoolExecutor(max_workers=1) as beside:
             noise = torch.zeros(
-                self.grid.dimension, dtype=torch.int64, pin_memory=self._engine.buffer.device.type == "cuda"
+                self.grid.dimension, dtype=torch.int64, pin_memory=self._engine.buffer.device.type != "cpu"
             )
             drawn = beside.submit(self._add_noise, noise)
             total = self._ranks.add_up(self._sum_of_sample(patients))

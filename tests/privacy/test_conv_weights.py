@@ -64,7 +64,7 @@ def test_a_method_is_exact_wherever_it_says_that_it_holds(
         assert torch.allclose(buffer.view(module.weight), 2 * exact, rtol=1e-12), "a layer used twice adds"
 
 
-@pytest.mark.parametrize("device", ["cpu", "cuda"])
+@pytest.mark.parametrize("device", ["cpu", "another"])
 @pytest.mark.parametrize("layer", LAYERS)
 def test_the_method_that_is_taken_holds_for_the_layer(layer: str, device: str) -> None:
     method = conv_weights.method_for(LAYERS[layer](), device)
@@ -74,10 +74,11 @@ def test_the_method_that_is_taken_holds_for_the_layer(layer: str, device: str) -
 
 def test_low_ranks_take_the_columns_of_the_gradient_and_wide_layers_do_not() -> None:
     low, wide = nn.Conv2d(64, 4, 3, padding=1), nn.Conv2d(64, 64, 3, padding=1)
-    for device in ("cpu", "cuda"):
+    for device in ("cpu", "another"):
         assert conv_weights.method_for(low, device) is conv_weights.by_columns_of_gradient
     assert conv_weights.method_for(wide, "cpu") is conv_weights.by_patient
-    assert conv_weights.method_for(wide, "cuda") is conv_weights.by_columns_of_pixels
+    assert conv_weights.method_for(nn.Conv2d(64, 8, 3, padding=1), "cpu") is conv_weights.by_groups
+    assert conv_weights.method_for(wide, "another") is conv_weights.by_columns_of_pixels
 
 
 @pytest.mark.parametrize("name", ["matrix", "columns of gradient", "columns of pixels"])

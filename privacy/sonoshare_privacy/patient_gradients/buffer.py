@@ -27,9 +27,11 @@ NORM_SLACK: Final = {torch.float32: 4e-6, torch.float64: 1e-12}
 MOST_PATIENTS: Final = 256  # of a chunk: 256 contributions of 2**44 steps add exactly in float64
 _NORM_BLOCK: Final = 128
 _ALIGNED: Final = 16  # numbers of a row's stride: 64 bytes of float32
-# Float64 scratch of one block of columns. On a CPU it stays in the second-level cache. On a GPU a block is six kernels:
-# 27 million numbers in blocks of the cache's size are 160,000 of them, most of a second of starting kernels.
-_SUM_BLOCK_BYTES: Final = {"cpu": 1 << 20, "cuda": 128 << 20}
+_CPU: Final = "cpu"
+_SUM_BYTES_ON_CPU: Final = 1 << 20  # float64 scratch of one block of columns: stays in the second-level cache
+# On a GPU a block is six kernels: 27 million numbers in blocks of the cache's size are 160,000 of them, most of a
+# second of starting kernels.
+_SUM_BYTES_ON_GPU: Final = 128 << 20
 _SMALLEST_NORM: Final = 1e-60  # below, a normalised contribution is left at zero; float32's least number is 1.4e-45
 # A row of such root mean square or more loses less than 1e-6 of its squared norm to squares below the dtype's range.
 _TRUSTED_RMS: Final = {torch.float32: 1e-15, torch.float64: 1e-150}
@@ -185,7 +187,8 @@ def add_rounded_sum(rows: torch.Tensor, factors: torch.Tensor, step: float, out:
     if rows.shape[0] == 0:
         return squares
     scale = (factors / step).unsqueeze(1)
-    width = max(1024, _SUM_BLOCK_BYTES.get(rows.device.type, _SUM_BLOCK_BYTES["cuda"]) // 8 // rows.shape[0])
+    block_bytes = _SUM_BYTES_ON_CPU if rows.device.type == _CPU else _SUM_BYTES_ON_GPU
+    width = max(1024, block_bytes // 8 // rows.shape[0])
     scratch = torch.empty(rows.shape[0], width, dtype=torch.float64, device=rows.device)
     found = torch.zeros(rows.shape[0], dtype=torch.float64, device=rows.device)
     ones = torch.ones(rows.shape[0], dtype=torch.float64, device=rows.device)

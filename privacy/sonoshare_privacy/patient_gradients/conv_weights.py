@@ -35,8 +35,10 @@ Method = Callable[[torch.Tensor, torch.Tensor, nn.Conv2d, PatientBuffer], None]
 
 _convolution_backward = torch.ops.aten.convolution_backward
 _POINT: Final = (1, 1)
-_FEW: Final = {"cpu": 8, "cuda": 32}
-"""Outputs up to which the gradient's columns are quicker. Measured on a CPU; on a GPU the low ranks in use."""
+_CPU: Final = "cpu"
+_FEW_ON_CPU: Final = 8  # outputs up to which the gradient's columns are quicker than groups, ...
+_INPUTS_OF_FEW: Final = 16  # ... for as many inputs each; measured at 4 and 8 outputs
+_FEW_ON_GPU: Final = 32  # the low ranks in use; not measured
 _SOME: Final = 32  # outputs up to which groups are quicker than a call a patient, on a CPU
 _COLUMN_BYTES: Final = 512 << 20  # of columns at once
 
@@ -74,16 +76,19 @@ def method_for(module: nn.Conv2d, device: str) -> Method:
 
     Args:
         module: the layer.
-        device: ``cpu`` or ``cuda``; another is taken for the latter.
+        device: its kind: ``cpu``, or another, which is taken for a GPU.
     """
-    kind = device if device in _FEW else "cuda"
+    outputs = module.out_channels
     if is_point(module):
         return by_matrix
-    if has_gradient_columns(module) and module.out_channels <= _FEW[kind]:
+    if device != _CPU:
+        if has_gradient_columns(module) and outputs <= _FEW_ON_GPU:
+            return by_columns_of_gradient
+        return by_columns_of_pixels if has_pixel_columns(module) else by_groups
+    few = outputs <= _FEW_ON_CPU and outputs * _INPUTS_OF_FEW <= module.in_channels
+    if few and has_gradient_columns(module):
         return by_columns_of_gradient
-    if kind == "cuda" and has_pixel_columns(module):
-        return by_columns_of_pixels
-    return by_groups if module.out_channels <= _SOME else by_patient
+    return by_groups if outputs <= _SOME else by_patient
 
 
 def is_point(module: nn.Conv2d) -> bool:

@@ -14,22 +14,24 @@ from scipy.stats import poisson
 
 from sonoshare_privacy.patient_gradients.buffer import MOST_PATIENTS
 
-_ROWS_OF_OVERHEAD: Final = {"cpu": 2.0, "cuda": 64.0}
-"""What a chunk costs beside its rows, in rows. On a CPU: measured 0.3 to 3 on networks of 20 thousand numbers and more.
-On a GPU, where it is the starting of kernels: 20 to 190 by two networks' times in chunks and at once on one H100
-(before draws and weight gradients had fewer kernels); not measured since."""
+_CPU: Final = "cpu"
+_OVERHEAD_ON_CPU: Final = 2.0
+"""What a chunk costs beside its rows, in rows: measured 0.3 to 3 on networks of 20 thousand numbers and more."""
+_OVERHEAD_ON_GPU: Final = 64.0
+"""The same where it is the starting of kernels: 20 to 190 by two networks' times in chunks and at once on one H100,
+before draws and weight gradients had fewer kernels; not measured since."""
 _SPREAD: Final = 12.0
 """Standard deviations of the sample size beyond which nothing is counted."""
 
 
-def places_of_chunk(*, draws: int, expected: float, most: int, device: str = "cpu") -> int:
+def places_of_chunk(*, draws: int, expected: float, most: int, device: str = _CPU) -> int:
     """The power of two, at most ``most``, with the smallest expected cost of a step.
 
     Args:
         draws: K, rows of a patient.
         expected: patients in a sample on average; public.
         most: places that memory allows.
-        device: ``cpu`` or ``cuda``.
+        device: its kind: ``cpu``, or another, which is taken for a GPU.
 
     Returns:
         Between 1 and `MOST_PATIENTS`.
@@ -39,7 +41,7 @@ def places_of_chunk(*, draws: int, expected: float, most: int, device: str = "cp
     chance = poisson.pmf(sizes, expected)
     candidates = [1 << power for power in range(MOST_PATIENTS.bit_length()) if 1 << power <= max(1, most)]
 
-    overhead = _ROWS_OF_OVERHEAD[device]
+    overhead = _OVERHEAD_ON_CPU if device == _CPU else _OVERHEAD_ON_GPU
 
     def cost(places: int) -> float:
         return float((chance * np.ceil(sizes / places)).sum()) * (places * draws + overhead)

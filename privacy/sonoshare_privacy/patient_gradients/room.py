@@ -72,7 +72,7 @@ class CudaMemory:
 
 def memory_of(device: torch.device) -> Memory | None:
     """What a device's chunks are fitted to; None where they are bounded by `CPU_ROOM`."""
-    return CudaMemory(device) if device.type == "cuda" else None
+    return None if device.type == "cpu" else CudaMemory(device)
 
 
 def most_places(chunk: Callable[[int], object], memory: Memory) -> int:
