@@ -21,7 +21,7 @@ import torch
 from torch import nn
 
 from sonoshare_client.agent.draws import PatientDraws, loss_of, probe
-from sonoshare_client.vault.dataset import PatientArrays
+from sonoshare_client.vault.cohort import PatientArrays
 from sonoshare_privacy import Budget, Budgets, Ledger, Optimiser
 from sonoshare_privacy.mechanisms.draw_words import fresh_keys
 from sonoshare_privacy.mechanisms.gaussian import Grid

@@ -18,7 +18,7 @@ import torch
 from torch.nn import Parameter
 
 from sonoshare_client.agent.draws import PatientDraws, loss_of, probe
-from sonoshare_client.vault.dataset import PatientArrays
+from sonoshare_client.vault.cohort import PatientArrays
 from sonoshare_privacy import Budget, Budgets, Ledger, PatientDP
 from sonoshare_privacy.accounting import PureDP, noise_multiplier_for
 from sonoshare_privacy.mechanisms.draw_words import public_keys

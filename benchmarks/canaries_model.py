@@ -24,7 +24,7 @@ import torch
 
 from benchmarks.canaries import FAULTS, SOUND, planted
 from sonoshare_client.agent.draws import PatientDraws, loss_of, probe
-from sonoshare_client.vault.dataset import PatientArrays
+from sonoshare_client.vault.cohort import PatientArrays
 from sonoshare_privacy import Budget, Budgets, Canaries, Ledger, PatientDP
 from sonoshare_privacy.accounting import noise_multiplier_for
 from sonoshare_privacy.audits.mechanism import MechanismCheck, check_mechanism

@@ -12,7 +12,8 @@ from tests.client.crafted import make_node, speckle
 
 from sonoshare_client.node.home import NodeHome
 from sonoshare_client.vault import dataset
-from sonoshare_client.vault.dataset import grid
+from sonoshare_client.vault.cohort import PatientArrays
+from sonoshare_client.vault.dataset import TrainingSet, grid
 from sonoshare_client.vault.store import Vault
 from sonoshare_client.vault.stored_image import StoredImage
 from sonoshare_shared.protocol.documents import Task
@@ -28,6 +29,11 @@ TASK = Task(
 @pytest.fixture
 def home(tmp_path: Path) -> NodeHome:
     return make_node(tmp_path / "home")
+
+
+def everybody(patients: TrainingSet) -> list[PatientArrays]:
+    """Trained and held-out patients by pseudonym."""
+    return sorted((*patients.trained, *patients.held_out), key=lambda one: one.pseudonym)
 
 
 def store(home: NodeHome, *images: tuple[str, Any]) -> None:
@@ -49,7 +55,7 @@ def image(
 def test_case_49_a_patient_with_many_images_is_one_entry(home: NodeHome) -> None:
     store(home, *[("Ann", image(seed)) for seed in range(40)], ("Bob", image(99, "malignant")))
     with Vault(home) as vault:
-        patients = grid(vault, vault.patients(), TASK, 16).patients
+        patients = everybody(grid(vault, vault.patients(), TASK, 16))
         assert sorted(len(patient) for patient in patients) == [1, 40]
         assert [patient.pseudonym for patient in patients] == sorted(patient.pseudonym for patient in patients)
 
@@ -64,7 +70,7 @@ def test_arrays_have_the_promised_forms(home: NodeHome) -> None:
         ("Ann", image(3, "normal", "GE Logiq 7", np.zeros((50, 80), np.uint8))),
     )
     with Vault(home) as vault:
-        (ann,) = grid(vault, vault.patients(), TASK, 32).patients
+        (ann,) = everybody(grid(vault, vault.patients(), TASK, 32))
     assert (ann.images.shape, ann.images.dtype) == ((3, 32, 32), np.float32)  # type: ignore[comparison-overlap]
     assert 0 <= ann.images.min() <= ann.images.max() <= 1
     assert (ann.masks.shape, ann.masks.dtype) == ((3, 32, 32), np.bool_)  # type: ignore[comparison-overlap]
@@ -82,11 +88,11 @@ def test_case_55_a_patients_arrays_do_not_depend_on_other_patients(home: NodeHom
     store(home, ("Ann", image(1)))
     with Vault(home) as vault:
         pseudonym = vault.pseudonym("Ann")
-        alone = grid(vault, vault.patients(), TASK, 16).patients[0]
+        alone = everybody(grid(vault, vault.patients(), TASK, 16))[0]
     store(home, *[(f"patient {seed}", image(seed, "malignant")) for seed in range(2, 12)])
     with Vault(home) as vault:
         among = next(
-            patient for patient in grid(vault, vault.patients(), TASK, 16).patients if patient.pseudonym == pseudonym
+            patient for patient in everybody(grid(vault, vault.patients(), TASK, 16)) if patient.pseudonym == pseudonym
         )
     assert np.array_equal(alone.images, among.images)
     assert alone.held_out == among.held_out
@@ -132,7 +138,7 @@ class Opened:
 def opened(home: NodeHome) -> Opened:
     with Vault(home) as vault:
         patients = grid(vault, vault.patients(), TASK, 16)
-    return Opened({one.pseudonym: one.images for one in patients.patients}, dict(patients.left_out))
+    return Opened({one.pseudonym: one.images for one in everybody(patients)}, dict(patients.left_out))
 
 
 def damaged(home: Any, vault: Any, writer: Any) -> None:

@@ -11,7 +11,7 @@ import torch
 
 import sonoshare_client.agent.draws as draws_module
 from sonoshare_client.agent.draws import PatientDraws, Pictures, loss_of, probe
-from sonoshare_client.vault.dataset import PatientArrays
+from sonoshare_client.vault.cohort import PatientArrays
 from sonoshare_privacy.mechanisms.draw_words import public_keys
 from sonoshare_privacy.patient_gradients import PatientGradients, check_engine
 from sonoshare_privacy.schedule import round_optimiser

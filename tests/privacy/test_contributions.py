@@ -16,7 +16,7 @@ from torch.nn import Parameter
 
 import sonoshare_privacy.patient_gradients.per_patient as gradients_module
 from sonoshare_client.agent.draws import PatientDraws, loss_of, probe
-from sonoshare_client.vault.dataset import PatientArrays
+from sonoshare_client.vault.cohort import PatientArrays
 from sonoshare_privacy import PatientDP
 from sonoshare_privacy.mechanisms.draw_words import public_keys
 from sonoshare_privacy.mechanisms.gaussian import Grid

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sonoshare_client.vault.dataset import PatientArrays
+from sonoshare_client.vault.cohort import PatientArrays
 from sonoshare_shared.science.model.conditions import Condition
 from sonoshare_shared.science.model.loss import denoising_loss
 from sonoshare_shared.science.model.network import ConditionedUNet

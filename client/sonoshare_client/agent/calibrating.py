@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from sonoshare_client.agent.node import Node
-from sonoshare_client.vault.dataset import PatientArrays
+from sonoshare_client.vault.cohort import PatientArrays
 from sonoshare_privacy.budget import ChargeRequest
 from sonoshare_privacy.mechanisms.votes import ABSTAINS, draw_votes
 from sonoshare_shared.errors import IntegrityError, PolicyError

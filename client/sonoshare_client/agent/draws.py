@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sonoshare_client.vault.dataset import PatientArrays
+from sonoshare_client.vault.cohort import PatientArrays
 from sonoshare_privacy.mechanisms.draw_words import coins, integers_below, normals, public_keys, shares, words
 from sonoshare_privacy.patient_gradients.chunk import Batch
 from sonoshare_privacy.patient_gradients.per_patient import Loss

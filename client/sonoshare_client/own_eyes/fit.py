@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import pairwise
 
 from sonoshare_client.node.home import NodeHome
 from sonoshare_client.node.ledger import open_ledger
@@ -148,7 +149,11 @@ def _epsilon_after(ledger: Ledger, plan: StudyPlan, delta: float) -> float:
 
 
 def _classes(patients: TrainingSet) -> dict[str, int]:
-    found = Counter(label for one in patients.patients for label in set(one.labels.tolist()))
+    """How many patients have an image of each class."""
+    found = Counter[int]()
+    for cohort in (patients.trained, patients.held_out):
+        for first, end in pairwise(cohort.starts.tolist()):
+            found.update(set(cohort.labels[first:end].tolist()))
     return {name: found[index] for index, name in enumerate(patients.task.classes)}
 
 

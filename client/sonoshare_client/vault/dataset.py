@@ -18,6 +18,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from sonoshare_client.vault.cohort import Cohort, Extent, Filling, PatientArrays
 from sonoshare_client.vault.store import PatientRecord, Vault
 from sonoshare_client.vault.stored_image import StoredImage
 from sonoshare_shared.protocol.documents import Task
@@ -34,59 +35,22 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
-class PatientArrays:
-    """All images of one patient on the grid.
-
-    Attributes:
-        pseudonym: keyed pseudonym.
-        held_out: never trained on.
-        images: float32 [n, S, S] in 0..1.
-        masks: bool [n, S, S]; all False where ``has_mask`` is False.
-        has_mask: bool [n].
-        boxes: float32 [n, 4], x, y, w, h in fractions; NaN where unknown, zero where there is no lesion.
-        labels: int64 [n], class index of the task.
-        scanners: int64 [n], scanner index of the task, -1 where the device is unknown to it.
-    """
-
-    pseudonym: str
-    held_out: bool
-    images: NDArray[np.float32]
-    masks: NDArray[np.bool_]
-    has_mask: NDArray[np.bool_]
-    boxes: NDArray[np.float32]
-    labels: NDArray[np.int64]
-    scanners: NDArray[np.int64]
-
-    def __len__(self) -> int:
-        """Number of images."""
-        return len(self.images)
-
-
-@dataclass(frozen=True, eq=False)
 class TrainingSet:
-    """The hospital's patients for one task, sorted by pseudonym.
+    """The hospital's patients for one task, each side sorted by pseudonym.
 
     Attributes:
         task: the task.
         size: side S of the grid in pixels.
-        patients: one entry for each patient, trained and held out.
+        trained: patients that may be trained on.
+        held_out: patients that are never trained on.
         left_out: patients who take no part in this task, by reason; for the hospital's own eyes.
     """
 
     task: Task
     size: int
-    patients: tuple[PatientArrays, ...]
+    trained: Cohort
+    held_out: Cohort
     left_out: Mapping[str, int] = field(default_factory=dict)
-
-    @property
-    def trained(self) -> tuple[PatientArrays, ...]:
-        """Patients that may be trained on."""
-        return tuple(patient for patient in self.patients if not patient.held_out)
-
-    @property
-    def held_out(self) -> tuple[PatientArrays, ...]:
-        """Patients that are never trained on."""
-        return tuple(patient for patient in self.patients if patient.held_out)
 
 
 class _LeftOutError(Exception):
@@ -103,18 +67,25 @@ def grid(vault: Vault, patients: Iterable[PatientRecord], task: Task, size: int)
         size: side of the grid in pixels.
 
     Returns:
-        Arrays of every patient who can take part; about ``5 size**2`` bytes an image.
+        Every patient who can take part; about ``1.13 size**2`` bytes an image, and one patient's as float32 meanwhile.
     """
-    arrays, left_out = [], Counter[str]()
-    for record in patients:
+    everybody, left_out = tuple(patients), Counter[str]()
+    trained, held_out = (_room(everybody, size, held_out=side) for side in (False, True))
+    for record in everybody:
         try:
-            arrays.append(_opened(vault, record, task, size))
+            (held_out if record.held_out else trained).add(_opened(vault, record, task, size))
         except _LeftOutError as reason:
             left_out[str(reason)] += 1
         except Exception as error:  # noqa: BLE001 - one patient's data, whatever it is, must not decide for the others
             _log.warning("a patient is left out: %s", type(error).__name__)
             left_out[UNREADABLE] += 1
-    return TrainingSet(task, size, tuple(arrays), dict(left_out))
+    return TrainingSet(task, size, trained.cohort(), held_out.cohort(), dict(left_out))
+
+
+def _room(everybody: Iterable[PatientRecord], size: int, *, held_out: bool) -> Filling:
+    """Room for one side of the split."""
+    images = [min(len(record.images), MOST_IMAGES) for record in everybody if record.held_out == held_out]
+    return Filling(Extent(size, held_out, most_patients=len(images), most_rows=sum(images)))
 
 
 def _opened(vault: Vault, record: PatientRecord, task: Task, size: int) -> PatientArrays:

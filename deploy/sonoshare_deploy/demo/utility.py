@@ -13,7 +13,8 @@ import torch
 from numpy.typing import NDArray
 
 from sonoshare_client.node.home import NodeHome
-from sonoshare_client.vault.dataset import PatientArrays, grid
+from sonoshare_client.vault.cohort import Cohort
+from sonoshare_client.vault.dataset import grid
 from sonoshare_client.vault.store import Vault
 from sonoshare_deploy.demo.workers import worker_pool
 from sonoshare_server.release.draw import phantoms_of
@@ -66,6 +67,6 @@ def _scores(
     return fit(train, classes, steps=STEPS, seed=SEED, device=device).predict(test)
 
 
-def _held_out(node: NodeHome, task: Task, size: int) -> tuple[PatientArrays, ...]:
+def _held_out(node: NodeHome, task: Task, size: int) -> Cohort:
     with Vault(node) as vault:
         return grid(vault, vault.patients(), task, size).held_out
