@@ -29,8 +29,8 @@ from sonoshare_privacy.patient_gradients.chunk import Batch, together
 from sonoshare_privacy.patient_gradients.per_patient import Loss, PatientGradients
 from sonoshare_privacy.patient_gradients.places import places_of_chunk
 from sonoshare_privacy.patient_gradients.room import CPU_ROOM, Room, memory_of, most_places
-from sonoshare_privacy.patient_gradients.selfcheck import PlacesDifferError, check_engine
-from sonoshare_privacy.ranks import Ranks
+from sonoshare_privacy.patient_gradients.selfcheck import PlacesDifferError, check_engine, made_up
+from sonoshare_privacy.ranks import Ranks, bits_of
 from sonoshare_privacy.step_release import Draw, Patients, StepRelease
 from sonoshare_shared.errors import InputError
 from sonoshare_shared.protocol.documents.plan import Mechanism, Precision
@@ -70,7 +70,7 @@ class PatientDP:
             check before anything is charged, and the first of them to fill chunks.
         room: public bounds on a chunk; None takes the machine's (`sonoshare_privacy.patient_gradients.room`).
         precision: in which forward and backward compute; public, from the plan.
-        group: torch.distributed group over which the hospital's patients are shared out.
+        group: torch.distributed group over which the hospital's patients are shared out (`sonoshare_privacy.ranks`).
 
     Raises:
         ModelError: the model cannot be trained privately by this engine.
@@ -180,6 +180,7 @@ class PatientDP:
             InputError: there are no steps, or the model has no room for the canaries.
             ModelError: the check of the engine failed; nothing was charged.
             ContributionError: a fault of software or machine was met in a step; the charge stands.
+            FederationError: a rank is gone or hangs; if that is after the charge, the charge stands.
         """
         if steps < 1 or (isinstance(patients, int) and patients < 0):
             raise InputError("steps must be positive", remedy="correct the plan")
@@ -208,6 +209,8 @@ class PatientDP:
                     planted.observe(released.integers.cpu(), released.grid)
                 losses.append(released.mean_loss(self.divisor))
                 adam.step(released.mean_gradient(self.divisor).to(self._engine.buffer.device))
+                if self._ranks.size > 1:  # else who computes a patient, which depends on the sample, would show
+                    self._ranks.require_same(bits_of(self._parameters))
         adam.finish()
         if release.charge is not None and self._ledger is not None:
             self._ledger.commit(release.charge)
@@ -230,6 +233,8 @@ class PatientDP:
             check_engine(self._engine, self._probe, loss)
         if self._ranks.size > 1:
             self._ranks.require_same(self._sum_of_probe(loss))
+            with made_up(self._model):  # as in the engine's own check: weights that nobody chose hide nothing
+                self._ranks.require_same(self._sum_of_probe(loss))
 
     def _sum_of_probe(self, loss: Loss) -> torch.Tensor:
         """What the probe's patients contribute, int64 [D + 1]; public."""

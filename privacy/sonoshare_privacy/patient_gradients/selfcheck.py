@@ -12,7 +12,7 @@ Three questions, each answered for the model, loss, number of places and machine
 2. *Places*: is a patient's row the same, bit by bit, in whichever place and company? Each probe is computed in several
    places, beside other probes and beside rows of NaN. If so, a chunk's sum is the sum of what its patients give
    alone, and integers add exactly: nobody's contribution depends on who else was sampled.
-3. *Kernels*: question 2 again, with weights that are made up here (`_made_up`). Which arithmetic a place gets depends
+3. *Kernels*: question 2 again, with weights that are made up here (`made_up`). Which arithmetic a place gets depends
    on shapes, not on values; a base or adapter chosen so that probes hide a difference cannot hide it here.
 
 The probes should show every kind of row that patients have: conditions present, absent one by one, and all absent.
@@ -71,7 +71,7 @@ def check_engine(engine: PatientGradients, probes: Sequence[Batch], loss: Loss) 
         if name not in state or not torch.equal(state[name], value):
             raise ModelError(f"buffer {name} changes in a forward pass", remedy="remove running statistics")
     check_places(engine, probes, loss)
-    with _made_up(engine.model):
+    with made_up(engine.model):
         check_places(engine, probes[: max(2, engine.places)], loss)
 
 
@@ -147,7 +147,7 @@ def _in_float32(engine: PatientGradients) -> Iterator[None]:
 
 
 @contextmanager
-def _made_up(model: nn.Module) -> Iterator[None]:
+def made_up(model: nn.Module) -> Iterator[None]:
     """Weights of ordinary size that nobody else chose: normal numbers, and about 1 for norms, by a fixed seed."""
     generator = torch.Generator().manual_seed(_SEED)
     with _restored(model):
