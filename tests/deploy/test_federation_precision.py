@@ -68,7 +68,7 @@ def test_a_study_in_bfloat16_is_trained_charged_drawn_audited_and_published(
 
         return noted
 
-    monkeypatch.setattr("sonoshare_client.agent.training.loss_of", noting)
+    monkeypatch.setattr("sonoshare_client.agent.private_training.loss_of", noting)
     computed(monkeypatch, ModelAttack, "losses", audited)
     assert json.loads(world.study.plan.canonical())["precision"] == BFLOAT16
     assert fails_and_costs_nothing(world, lambda: rounds.train(world.coordinator()))

@@ -6,6 +6,7 @@ budgets and roster are read anew for each request, and patients whenever the vau
 
 import logging
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -58,6 +59,7 @@ class Node:
         log: its copy of the transparency log.
         evidence: evidence of misconduct that it holds.
         device: where it computes.
+        further_devices: where processes beside it train with it.
         challenge: random, made when the node was opened; views of other hospitals must answer it.
         answered: challenges of other hospitals that this process has received, by hospital.
     """
@@ -70,17 +72,21 @@ class Node:
     log: LogCopy
     evidence: EvidenceFolder
     device: torch.device
+    further_devices: tuple[torch.device, ...] = ()
     challenge: str = field(default_factory=lambda: secrets.token_hex(32))
     answered: dict[str, str] = field(default_factory=dict)
     _opened: _Opened | None = None
 
     @classmethod
-    def open(cls, home: NodeHome, device: torch.device | None = None) -> "Node":
+    def open(
+        cls, home: NodeHome, device: torch.device | None = None, further_devices: Sequence[torch.device] = ()
+    ) -> "Node":
         """Open a node that is enrolled.
 
         Args:
             home: its folder.
             device: where it computes; None for what its folder says.
+            further_devices: where processes beside it train with it.
 
         Raises:
             InputError: it is not enrolled, its key or policy cannot be read, or its device is not here.
@@ -106,6 +112,7 @@ class Node:
             log=log,
             evidence=EvidenceFolder(state.evidence_path),
             device=device,
+            further_devices=tuple(further_devices),
         )
 
     @property

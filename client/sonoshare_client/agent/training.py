@@ -4,20 +4,27 @@ What leaves is the difference between the adapter before and after, and the nois
 noised sums that the ledger was charged for (``sonoshare_privacy.PatientDP``), of the received adapter and of public
 constants of the plan. The learning rate falls linearly over the study's rounds by the plan alone, so a round
 needs no memory of the one before but the canaries' secret. What the canaries saw is kept here, and never sent.
+
+On several devices the agent is the first of several processes: it alone charges, opens the vault, draws the noise and
+signs (rank_processes.py).
 """
 
-from sonoshare_client.agent.draws import PatientDraws, loss_of, probe
+import torch
+
 from sonoshare_client.agent.node import Node
+from sonoshare_client.agent.private_training import private_training
+from sonoshare_client.agent.rank_channel import Job
+from sonoshare_client.agent.rank_processes import rank_processes
+from sonoshare_client.vault.cohort import Cohort
 from sonoshare_privacy.budget import Reservation
 from sonoshare_privacy.canaries import Canaries
-from sonoshare_privacy.patient_dp import PatientDP
-from sonoshare_privacy.schedule import round_optimiser
 from sonoshare_shared.errors import LedgerError, PolicyError
 from sonoshare_shared.protocol.canonical import sha256_hex
 from sonoshare_shared.protocol.documents import StudyPlan
 from sonoshare_shared.protocol.documents.exchange import TRAIN_REPLY_PAYLOAD_TYPE, TrainReply, TrainRequest
 from sonoshare_shared.protocol.envelope import Envelope
-from sonoshare_shared.science.model.adapter import adapter_bytes, adapter_state, trained_parameters
+from sonoshare_shared.science.model.adapter import adapter_bytes, adapter_state
+from sonoshare_shared.science.model.base import IMPORTED
 
 
 def train_round(node: Node, plan: StudyPlan, request: TrainRequest, adapter: bytes) -> tuple[Envelope, bytes]:
@@ -36,38 +43,32 @@ def train_round(node: Node, plan: StudyPlan, request: TrainRequest, adapter: byt
         BudgetError: the hospital's budget does not allow the round; nothing was read.
         PolicyError: the plan's canaries have no room.
         ModelError: the adapter does not fit, or the engine's self-check on made-up draws failed.
+        FederationError: the processes of the further devices do not start, or do not compute the same.
         Exception: whatever goes wrong after the charge; see ``sonoshare_client.agent.service``.
     """
     model = node.model(plan, adapter)
     before = adapter_state(model, plan.trained)
-    parameters = trained_parameters(model, plan.trained)
-    dp = PatientDP(
-        model=model,
-        parameters=parameters,
-        mechanism=plan.mechanism,
-        divisor=plan.divisor(node.hospital),
-        ledger=node.ledger,
-        study=plan.study,
-        optimiser=round_optimiser(plan.learning_rate, plan.rounds, request.round),
-        probe=probe(model, plan.mechanism.draws),
-        precision=plan.computes_in,
-    )
-    canaries = _canaries(node, plan, dp.dimension)
-    drawing = PatientDraws((), plan.mechanism.draws, node.device)
+    canaries = _canaries(node, plan, sum(value.numel() for value in before.values()))
+    job = _job(node, plan, request)
+    with rank_processes(node.device, node.further_devices, job, plan.canonical(), adapter) as ranks:
 
-    def open_patients(paid: Reservation | None) -> int:
-        if paid is None:
-            raise LedgerError("patients are trained on under a charge only", remedy="reserve first")
-        return drawing.hold(node.patients(plan, model.profile.size, paid).trained)
+        def open_cohort(paid: Reservation | None) -> Cohort:
+            if paid is None:
+                raise LedgerError("patients are trained on under a charge only", remedy="reserve first")
+            cohort = node.patients(plan, model.profile.size, paid).trained
+            ranks.hand_over(cohort)
+            return cohort
 
-    outcome = dp.train(
-        patients=open_patients,
-        draw=drawing.draw,
-        loss=loss_of(model),
-        steps=plan.local_steps,
-        purpose=f"training round {request.round}",
-        canaries=canaries,
-    )
+        outcome = private_training(
+            model,
+            plan,
+            hospital=node.hospital,
+            number=request.round,
+            open_cohort=open_cohort,
+            ledger=node.ledger,
+            canaries=canaries,
+            group=ranks.group,
+        )
     if outcome.canaries is not None:
         node.canaries(plan).keep(request.round, outcome.canaries)
     after = adapter_state(model, plan.trained)
@@ -95,3 +96,14 @@ def _canaries(node: Node, plan: StudyPlan, dimension: int) -> Canaries | None:
             f"{plan.canaries} canaries have no room in {dimension} trained numbers", remedy="ask for a plan with fewer"
         )
     return Canaries(count=plan.canaries, secret=node.canaries(plan).secret())
+
+
+def _job(node: Node, plan: StudyPlan, request: TrainRequest) -> Job:
+    """What the processes beside the agent must know; after the round's deadline nobody waits for an answer."""
+    return Job(
+        hospital=node.hospital,
+        round=request.round,
+        threads=torch.get_num_threads(),
+        seconds=plan.round_deadline_seconds,
+        imported=str(node.home.path / IMPORTED),
+    )

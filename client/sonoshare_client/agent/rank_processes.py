@@ -1,0 +1,193 @@
+"""The processes that train beside the agent, one for each further device, for the length of one training.
+
+They are started, joined to a group over the loopback interface, handed the patients once the charge is durable, and
+ended by their numbers, whether the training went well or not: the next one starts its own. So nothing of a patient
+outlives a training in them, and one that is killed, hangs or was upgraded spoils one training and no more.
+
+Nobody else may join or listen. The group finds itself over a file that only this user can open; back ends listen on
+loopback ports, which any local user could connect to before the right process does. So before anything is charged,
+every connection of every process is looked at: its other end must be one of them.
+
+What a failure means: before the charge an ordinary refusal; after it the constant one, and the charge stands.
+Not promised: protection from root, or from processes of the agent's own user.
+"""
+
+import contextlib
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Final
+
+import psutil
+import torch
+from torch import distributed
+
+from sonoshare_client.agent.rank_channel import LOOPBACK, Job, require_facts, send_cohort, send_job
+from sonoshare_client.vault.cohort import Cohort
+from sonoshare_shared.errors import FederationError
+
+PROGRAM: Final = (sys.executable, "-P", "-m", "sonoshare_client.agent.rank_main")
+START_SECONDS: Final = 180.0
+"""To load torch and the model, on a machine where several processes do so at once."""
+
+_INTERFACE: Final = "GLOO_SOCKET_IFNAME"
+
+
+@dataclass(frozen=True)
+class RankProcesses:
+    """The other processes of a training; none where there is one device.
+
+    Attributes:
+        group: to compute in; None for this process alone.
+        channels: one to each other process.
+    """
+
+    group: distributed.ProcessGroup | None = None
+    channels: tuple[socket.socket, ...] = ()
+
+    def hand_over(self, cohort: Cohort) -> None:
+        """Give them the trained patients; only once the charge is durable.
+
+        Raises:
+            FederationError: one of them is gone.
+        """
+        for channel in self.channels:
+            try:
+                send_cohort(channel, cohort)
+            except OSError as error:
+                raise _gone() from error
+
+
+@contextmanager
+def rank_processes(
+    device: torch.device, others: Sequence[torch.device], job: Job, plan: bytes, adapter: bytes
+) -> Iterator[RankProcesses]:
+    """Have a process on each other device, and end them all at the end.
+
+    Args:
+        device: of this process.
+        others: of the others; none for a training in this process alone.
+        job: as for every one of them; rank, size, device and store are filled in here.
+        plan: bytes of the plan.
+        adapter: the global adapter.
+
+    Raises:
+        FederationError: one does not start, is not like this one, or cannot be reached; or somebody else is connected.
+    """
+    if not others:
+        yield RankProcesses()
+        return
+    with ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="sonoshare-", ignore_cleanup_errors=True))
+        store = str(Path(folder) / "store")
+        started = [stack.enter_context(_started()) for _ in others]
+        channels = tuple(channel for _, channel in started)
+        try:
+            for rank, (channel, where) in enumerate(zip(channels, others, strict=True), start=1):
+                channel.settimeout(START_SECONDS)
+                here = replace(job, rank=rank, size=len(others) + 1, device=str(where), store=store)
+                send_job(channel, here, plan, adapter)
+            for channel in channels:
+                require_facts(channel, device, START_SECONDS)
+            stack.enter_context(_group(store, len(others) + 1, job.seconds, {process.pid for process, _ in started}))
+        except (OSError, RuntimeError, psutil.Error) as error:
+            raise _gone() from error
+        yield RankProcesses(distributed.group.WORLD, channels)
+
+
+@contextmanager
+def _started() -> Iterator[tuple[subprocess.Popen[bytes], socket.socket]]:
+    """One process and the socket to it; at the end it is killed by its number and reaped."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+    with ours:
+        with theirs:
+            # A session of its own: a terminal's Ctrl-C reaches the agent, and the closed socket the process.
+            process = subprocess.Popen(
+                [*PROGRAM, str(theirs.fileno())],
+                stdin=subprocess.DEVNULL,
+                pass_fds=(theirs.fileno(),),
+                cwd="/",
+                start_new_session=True,
+            )
+        try:
+            yield process, ours
+        finally:
+            process.kill()  # not yet reaped: the number is still this process's
+            process.wait()
+
+
+@contextmanager
+def _group(store: str, size: int, seconds: int, processes: set[int]) -> Iterator[None]:
+    """The group of all processes, this one first."""
+    before = set(_connections(os.getpid()))
+    with _over_loopback():
+        distributed.init_process_group(
+            "gloo",
+            init_method=f"file://{store}",
+            rank=0,
+            world_size=size,
+            timeout=timedelta(seconds=seconds),
+        )
+    try:
+        distributed.barrier()  # from here on every process is connected to every other one
+        require_among_themselves(
+            [
+                *(set(_connections(os.getpid())) - before),
+                *(connection for process in processes for connection in _connections(process)),
+            ]
+        )
+        yield
+    finally:
+        with contextlib.suppress(RuntimeError):  # the others may be gone
+            distributed.destroy_process_group()
+
+
+@contextmanager
+def _over_loopback() -> Iterator[None]:
+    before = os.environ.get(_INTERFACE)
+    os.environ[_INTERFACE] = LOOPBACK
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[_INTERFACE]
+        else:
+            os.environ[_INTERFACE] = before
+
+
+Ends = tuple[tuple[str, int], tuple[str, int]]
+"""Address and port of this end of a connection, and of the other."""
+
+
+def require_among_themselves(connections: Sequence[Ends]) -> None:
+    """Check that each connection has its other end among them.
+
+    Raises:
+        FederationError: somebody else is connected.
+    """
+    known = set(connections)
+    if not known or any((there, here) not in known for here, there in known):
+        raise FederationError(
+            "somebody else is connected to the processes of this training",
+            remedy="look for a foreign process on this machine before anything is asked again",
+        )
+
+
+def _connections(process: int) -> Iterator[Ends]:
+    for one in psutil.Process(process).net_connections("tcp"):
+        if one.raddr:
+            yield tuple(one.laddr), tuple(one.raddr)
+
+
+def _gone() -> FederationError:
+    return FederationError(
+        "a process of this training does not start, or is gone",
+        remedy="see the agent's log; check devices, memory, and that the loopback interface is up",
+    )
