@@ -13,7 +13,7 @@ import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final, Literal
@@ -21,6 +21,7 @@ from typing import Final, Literal
 import torch
 
 from sonoshare_client.agent.node import Node
+from sonoshare_client.agent.rank_processes import require_loopback
 from sonoshare_client.agent.server import AgentServer
 from sonoshare_client.agent.service import Agent
 from sonoshare_client.agent.slots import SystemTiming
@@ -48,7 +49,7 @@ def run_node(
     only: Part = "both",
     socket: Path | None = None,
     courier: CourierUser | None = None,
-    device: torch.device | None = None,
+    devices: Sequence[torch.device] = (),
 ) -> None:
     """Run a node until it is interrupted.
 
@@ -58,7 +59,7 @@ def run_node(
         only: run only one of the two parts.
         socket: path of the agent's socket; in the node's state folder if absent.
         courier: whom the courier runs as; None for the user of this process.
-        device: where the agent computes; None for what the node's folder says.
+        devices: where the agent computes, and further ones that it trains on; none for what the node's folder says.
 
     Raises:
         InputError: the hospital is not enrolled, its vault cannot be opened, or an agent of this node runs already.
@@ -74,7 +75,7 @@ def run_node(
         if only != "courier":
             timing = SystemTiming()
             stack.callback(timing.stop)
-            start_agent(home, place, timing, group_access=only == "agent", device=device)
+            start_agent(home, place, timing, group_access=only == "agent", devices=devices)
         if only == "agent":
             wait_until_interrupted(supervisor)
         _keep_courier_running(place, supervisor)
@@ -108,15 +109,18 @@ def start_agent(
     timing: SystemTiming,
     *,
     group_access: bool,
-    device: torch.device | None = None,
+    devices: Sequence[torch.device] = (),
 ) -> None:
     """Start answering on the socket, in a thread of this process.
 
     Raises:
-        InputError: the hospital is not enrolled, its vault cannot be opened, or its device is not here.
+        InputError: the hospital is not enrolled, its vault cannot be opened, its device is not here, or there are
+            several and no loopback interface.
     """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    node = Node.open(home, device)
+    if len(devices) > 1:
+        require_loopback()
+    node = Node.open(home, devices[0] if devices else None, devices[1:])
     log_vault(home)
     server = AgentServer(
         place.socket,
@@ -126,7 +130,8 @@ def start_agent(
     )
     _point_to(home.state.socket_path, place.socket)
     threading.Thread(target=server.serve_forever, daemon=True, name="agent").start()
-    _log.info("agent of %s answers; device: %s", home.hospital, device_words(node.device))
+    where = ", ".join(map(device_words, (node.device, *node.further_devices)))
+    _log.info("agent of %s answers; device: %s", home.hospital, where)
 
 
 @contextmanager

@@ -14,6 +14,7 @@ import numpy as np
 import psutil
 import pytest
 import torch
+from tests.deploy.command import sonoshare
 from tests.deploy.hostile import Hostile, reply_of, said
 from tests.deploy.in_process import World, copied, patients_of
 
@@ -185,3 +186,11 @@ def test_a_stranger_on_a_port_of_the_group_is_noticed() -> None:
         require_among_themselves([(here, there), (there, here), (here, stranger)])
     with pytest.raises(FederationError, match="somebody else"):
         require_among_themselves([])
+
+
+def test_the_command_takes_one_way_to_name_devices_and_says_what_is_not_here(tmp_path: Path) -> None:
+    certificate = tmp_path / "ca.crt"
+    certificate.touch()
+    start = ("hospital", "start", "--home", tmp_path, "--superlink", "localhost:1", "--root-certificate", certificate)
+    for wrong in (("--gpus", "2", "--devices", "cpu,cpu"), ("--device", "cpu", "--gpus", "all"), ("--gpus", "some")):
+        assert sonoshare(*start, *wrong).returncode == 2

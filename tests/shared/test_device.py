@@ -12,7 +12,14 @@ from torch.torch_version import TorchVersion
 from sonoshare_shared.errors import InputError
 from sonoshare_shared.protocol.documents import StudyPlan
 from sonoshare_shared.protocol.documents.plan import Precision
-from sonoshare_shared.science.device import CPU, chosen_device, device_kind, device_words
+from sonoshare_shared.science.device import (
+    CPU,
+    chosen_device,
+    chosen_devices,
+    device_kind,
+    device_words,
+    gpus_here,
+)
 from sonoshare_shared.science.device_word import is_device_word
 from sonoshare_shared.science.precision import BFLOAT16, FLOAT32, TF32, computing_in, forward_in
 
@@ -164,3 +171,30 @@ def test_a_plan_without_a_precision_is_what_it_was_and_computes_in_float32() -> 
     chosen = StudyPlan.from_bytes(plan.model_copy(update={"precision": BFLOAT16}).canonical())
     assert chosen.computes_in == BFLOAT16
     assert chosen.digest() != plan.digest()
+
+
+@pytest.mark.usefixtures("two_gpus")
+def test_devices_of_one_training_are_of_one_kind_and_named_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(InputError, match=f"cannot be shared by cuda {GPU} #0 and cuda {GPU} #1"):
+        gpus_here()
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: GPU)
+    both = (torch.device("cuda:0"), torch.device("cuda:1"))
+    assert gpus_here() == gpus_here(2) == chosen_devices("cuda:0, cuda:1") == both
+    assert gpus_here(1) == both[:1]
+    for asked, reason in (
+        ("cuda:1,cuda:1", "named twice"),
+        ("cuda:0,cpu", "cannot be shared"),
+        ("cuda:0,", "names no"),
+    ):
+        with pytest.raises(InputError, match=reason):
+            chosen_devices(asked)
+    for most in (0, 3):
+        with pytest.raises(InputError, match="this machine has 2"):
+            gpus_here(most)
+
+
+@pytest.mark.usefixtures("no_gpu")
+def test_the_processor_can_be_named_several_times_and_gpus_that_are_absent_are_refused() -> None:
+    assert chosen_devices("cpu,cpu") == (CPU, CPU)
+    with pytest.raises(InputError, match="there is no CUDA device here"):
+        gpus_here()

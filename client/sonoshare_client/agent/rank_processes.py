@@ -31,13 +31,27 @@ from torch import distributed
 
 from sonoshare_client.agent.rank_channel import LOOPBACK, Job, require_facts, send_cohort, send_job
 from sonoshare_client.vault.cohort import Cohort
-from sonoshare_shared.errors import FederationError
+from sonoshare_shared.errors import FederationError, InputError
 
 PROGRAM: Final = (sys.executable, "-P", "-m", "sonoshare_client.agent.rank_main")
 START_SECONDS: Final = 180.0
 """To load torch and the model, on a machine where several processes do so at once."""
 
 _INTERFACE: Final = "GLOO_SOCKET_IFNAME"
+
+
+def require_loopback() -> None:
+    """Check that this machine, or the container or namespace that the agent is confined to, has a loopback interface.
+
+    Raises:
+        InputError: it has none, or it is down.
+    """
+    stats = psutil.net_if_stats().get(LOOPBACK)
+    if stats is None or not stats.isup:
+        raise InputError(
+            "several devices need the loopback interface, and it is down here",
+            remedy="bring it up ('ip link set lo up'), or train on one device",
+        )
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,8 @@ from sonoshare_deploy.cli.device import node_device_option, told_device
 from sonoshare_deploy.cli.output import emit, json_option
 
 if TYPE_CHECKING:
+    import torch
+
     from sonoshare_deploy.hospital_node import Part
 
 home_option = click.option(
@@ -56,6 +58,8 @@ def enrol(home_path: Path, roster: Path, root_key: str, *, as_json: bool) -> Non
     help="Run the courier, which talks to the network, as this user, who cannot read the vault's key; needs root.",
 )
 @node_device_option
+@click.option("--gpus", metavar="N|all", help="Train on so many GPUs of this machine, a process for each.")
+@click.option("--devices", metavar="LIST", help="Train on these devices: cuda:0,cuda:2 or cpu,cpu.")
 @click.option("--leash", is_flag=True, help="End when standard input closes.")
 def start(
     home_path: Path,
@@ -67,6 +71,8 @@ def start(
     socket: Path | None,
     courier_user: str | None,
     device: str | None,
+    gpus: str | None,
+    devices: str | None,
     leash: bool,
 ) -> None:
     """Run agent and courier until interrupted.
@@ -81,6 +87,10 @@ def start(
     from sonoshare_deploy.hospital_node import run_node  # noqa: PLC0415
     from sonoshare_deploy.processes import hold_leash  # noqa: PLC0415
 
+    if sum(asked is not None for asked in (device, gpus, devices)) > 1:
+        raise click.UsageError("--device, --gpus and --devices say the same thing; give one of them")
+    if gpus not in {None, "all"} and not gpus.isdecimal():
+        raise click.UsageError("--gpus takes a number or 'all'")
     if courier_user is not None and (only != "both" or socket is not None):
         raise click.UsageError("--courier-user starts both parts on a socket of its own; leave out --only and --socket")
     if leash:
@@ -92,5 +102,16 @@ def start(
     courier = None if courier_user is None else courier_place.courier_user(courier_user, home)
     if courier is not None:
         courier_place.require_runnable(courier)
-    where = None if only == "courier" else told_device(device or home.device)[0]
-    run_node(home, connection, only=only, socket=socket, courier=courier, device=where)
+    where = () if only == "courier" else _devices(device or home.device, gpus, devices)
+    run_node(home, connection, only=only, socket=socket, courier=courier, devices=where)
+
+
+def _devices(device: str, gpus: str | None, devices: str | None) -> "tuple[torch.device, ...]":
+    """Where the agent computes, and the processes beside it."""
+    from sonoshare_shared.science.device import chosen_devices, gpus_here  # noqa: PLC0415 - keeps --help fast
+
+    if devices is not None:
+        return chosen_devices(devices)
+    if gpus is not None:
+        return gpus_here(None if gpus == "all" else int(gpus))
+    return (told_device(device)[0],)

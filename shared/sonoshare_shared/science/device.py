@@ -45,6 +45,45 @@ def chosen_device(asked: str) -> torch.device:
     return torch.device("cuda", index)
 
 
+def chosen_devices(asked: str) -> tuple[torch.device, ...]:
+    """The devices that share one training, that of the first process first.
+
+    Args:
+        asked: words with commas between them, ``cuda:0,cuda:1`` or ``cpu,cpu``.
+
+    Raises:
+        InputError: a word names no device here, a GPU is named twice, or they are not of one kind.
+    """
+    devices = tuple(chosen_device(word.strip()) for word in asked.split(","))
+    gpus = [device for device in devices if device.type == "cuda"]
+    if len(set(gpus)) < len(gpus):
+        raise InputError("a GPU is named twice", remedy="name each once")
+    kinds = sorted({device_kind(device) for device in devices})
+    if len(kinds) > 1:
+        raise InputError(
+            f"one training cannot be shared by {' and '.join(kinds)}: they compute other last bits",
+            remedy="name devices of one kind",
+        )
+    return devices
+
+
+def gpus_here(most: int | None = None) -> tuple[torch.device, ...]:
+    """The GPUs of this machine that share one training.
+
+    Args:
+        most: how many; None for all.
+
+    Raises:
+        InputError: there are fewer, or none, or they are not of one kind.
+    """
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if count == 0:
+        raise InputError("GPUs are asked for, and there is no CUDA device here", remedy=_why_none())
+    if most is not None and not 1 <= most <= count:
+        raise InputError(f"{most} GPUs are asked for, and this machine has {count}", remedy="ask for fewer, or all")
+    return chosen_devices(",".join(f"cuda:{number}" for number in range(most or count)))
+
+
 def _why_none() -> str:
     """What to do where CUDA is wanted and absent: another build of torch, or a driver that shows the card."""
     if torch.version.cuda is None and torch.version.hip is None:
