@@ -1,7 +1,9 @@
 """Two stages: the same scores as over all pairs, sensitivity one, bounded reading, and a recall that is measured."""
 
 import itertools
-from collections.abc import Callable
+import weakref
+from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -9,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from sonoshare_privacy.audits import copies, nearest
-from sonoshare_privacy.audits.correlation import posed_windows
+from sonoshare_privacy.audits.correlation import IMAGES_PER_BLOCK, posed_windows
 from sonoshare_privacy.audits.edits import EDITS
 from sonoshare_privacy.audits.nearest import BytePictures, first_pass_limits, looks_for
 from sonoshare_privacy.audits.reference import reference_images
@@ -184,3 +186,39 @@ def test_pictures_of_a_byte_a_pixel() -> None:
     np.testing.assert_allclose(pictures[0:1] * 255, pixels[:1], atol=1e-5)
     assert pictures[:1].dtype == np.float32
     assert pictures.digest() != BytePictures(pixels[::-1]).digest()
+
+
+class MadeOnDemand(Sequence[NDArray[np.float32]]):
+    """Patients whose images are made when they are asked for; counts how many were held at once."""
+
+    def __init__(self, groups: list[NDArray[np.float32]]) -> None:
+        self.groups, self.held, self.most = groups, 0, 0
+
+    def __len__(self) -> int:
+        return len(self.groups)
+
+    def __getitem__(self, place: Any) -> Any:
+        if place >= len(self.groups):
+            raise IndexError
+        made = self.groups[place].copy()
+        self.held += 1
+        self.most = max(self.most, self.held)
+        weakref.finalize(made, self._gone)
+        return made
+
+    def _gone(self) -> None:
+        self.held -= 1
+
+
+def test_patients_who_are_made_on_demand_score_as_if_they_all_lay_there_and_few_are_held_at_once() -> None:
+    pictures = simulate(60, seed=5, size=32).images
+    candidates, rest = pictures[:10], pictures[10:]
+    groups = [rest[first:last] for first, last in pairwise([0, 1, 2, 20, 21, 24, 40, *range(41, 51)])]
+    lazy = MadeOnDemand(groups)
+    found, whole = copies.patient_nearest(candidates, lazy), copies.patient_nearest(candidates, groups)
+    assert np.array_equal(found.scores, whole.scores)
+    assert np.array_equal(found.own, whole.own)
+    assert lazy.most <= IMAGES_PER_BLOCK + 2  # of sixteen patients: a block's, and the one before
+    joined, together = nearest.JoinedPictures(groups), np.concatenate(groups)
+    for span in (slice(0, 8), slice(1, 3), slice(19, 22), slice(48, 99)):
+        assert np.array_equal(joined[span], together[span])

@@ -30,6 +30,7 @@ from sonoshare_client.audit.figures import (
     rough_look,
     verdict_figures,
 )
+from sonoshare_client.audit.patient_images import ImagesOf, PatientImages
 from sonoshare_client.audit.payment import Payment
 from sonoshare_privacy.audits import copies, gate, membership, veto
 from sonoshare_privacy.audits.gate import Cohort, Finding
@@ -59,14 +60,6 @@ MECHANISM: Final = "mechanism"
 
 _LOSS_REFERENCE: Final = 32
 """Phantoms whose losses place the coarse bins of the loss attack."""
-
-
-class PatientImages(Protocol):
-    """What the auditor needs of a patient."""
-
-    @property
-    def images(self) -> NDArray[np.float32]:
-        """Float32 [k, S, S] in 0..1, k >= 1."""
 
 
 class LossAttack(Protocol):
@@ -339,8 +332,8 @@ def _require_grid(candidates: Pictures, size: int) -> None:
 
 def _opened(open_patients: Callable[[], Audited], size: int) -> Audited:
     patients = open_patients()
-    everybody = (*patients.trained, *patients.held_out)
-    if any(one.images.ndim != 3 or one.images.shape[1:] != (size, size) for one in everybody):
+    everybody = ImagesOf(patients.trained, patients.held_out)
+    if any(images.ndim != 3 or images.shape[1:] != (size, size) for images in everybody):
         raise InputError("patients and candidates are not on the same grid", remedy="bring both to one size")
     return patients
 
@@ -349,7 +342,7 @@ def _score_copies(
     detector: copies.CopyDetector, candidates: Pictures, patients: Audited, device: torch.device
 ) -> tuple[_Scores, NDArray[np.int64]]:
     """Best copy score of every patient, and which candidate has it for each trained patient."""
-    everybody = [one.images for one in (*patients.trained, *patients.held_out)]
+    everybody = ImagesOf(patients.trained, patients.held_out)
     found, count = copies.patient_nearest(candidates, everybody, device, detector.looks), len(patients.trained)
     return _Scores(found.scores[:count], found.scores[count:], detector.bins), found.candidate[:count]
 
@@ -367,7 +360,7 @@ def _score_losses(attack: LossAttack, patients: Audited, reference: NDArray[np.f
 def _score_blindly(patients: Audited, reference: NDArray[np.float32]) -> _Scores:
     """Scores of all patients by the blind baseline, and coarse bins around those of public phantoms."""
     of_trained, of_held_out = (
-        membership.blind_scores([one.images for one in group]) for group in (patients.trained, patients.held_out)
+        membership.blind_scores(ImagesOf(group)) for group in (patients.trained, patients.held_out)
     )
     public = membership.blind_scores([image[None] for image in reference])
     return _Scores(of_trained, of_held_out, membership.rough_bins(public))

@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 from sonoshare_privacy.audits.correlation import COARSER, best_correlations, paired_correlations
 from sonoshare_privacy.audits.edits import EDITS
 from sonoshare_privacy.audits.gate import DetectorRates
-from sonoshare_privacy.audits.nearest import Pictures, first_pass_limits, nearest
+from sonoshare_privacy.audits.nearest import JoinedPictures, Pictures, first_pass_limits, nearest
 from sonoshare_privacy.audits.reference import REFERENCE_SEED
 from sonoshare_privacy.mechanisms.histograms import PublicBins
 from sonoshare_shared.errors import InputError
@@ -193,14 +193,14 @@ def patient_nearest(
 
     Args:
         candidates: pictures [n, S, S].
-        patients: float32 [k, S, S] for each patient, k >= 1.
+        patients: float32 [k, S, S] for each patient, k >= 1; may be made on demand.
         device: torch device.
         looks: as the detector was calibrated with.
     """
     if not patients:
         return Nearest(np.empty(0), np.empty(0, np.int64), np.empty(0, np.int64))
-    found = nearest(candidates, np.concatenate(patients), device, looks)
-    starts = np.cumsum([0, *(len(images) for images in patients)])
+    joined = JoinedPictures(patients)
+    found, starts = nearest(candidates, joined, device, looks), joined.starts
     own = np.array([int(found.scores[first:end].argmax()) for first, end in pairwise(starts)], dtype=np.int64)
     places = starts[:-1] + own
     return Nearest(found.scores[places].astype(np.float64), own, found.places[places])

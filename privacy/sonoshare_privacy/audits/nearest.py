@@ -8,15 +8,16 @@ from the number of candidates and the *nominal* number of patients (``looks_for`
 Promises: a patient image's answer depends on that image and the (public) candidates alone, in both ways, so that a
 histogram of patients' best scores has sensitivity 1. In two stages every score is one that the detector gives, so that
 nothing is flagged which the detector over all pairs would not flag; what the first pass misses is measured on public
-images, among the very candidates, and is part of the declared recall (copies.py). Memory beyond the patients' images
-is bounded whatever the number of candidates: features of one shard (64 MB), and a few blocks.
+images, among the very candidates, and is part of the declared recall (copies.py). Memory is bounded
+whatever the number of candidates: features of one shard (64 MB), and a few blocks; whoever makes patients' images on
+demand (`JoinedPictures`) holds no more than a few of those either.
 
 Measured (``python -m benchmarks.audit_scale --part recall``: 1216 edited copies of real images, in a shard of unrelated
 candidates): the detector finds .9359 of them over all pairs, and .9342 in two stages with any number of looks from 32
 to 128; what is lost is turned by 8 degrees. 16 looks lose .0025, 256 still .0008.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -83,6 +84,38 @@ class BytePictures:
         return sha256_hex(self.pixels.tobytes())
 
 
+class JoinedPictures:
+    """Pictures of several patients, one patient's after another's; a slice reads the patients that it needs.
+
+    Args:
+        patients: float32 [k, S, S] of each patient, k >= 1. A sequence that makes them on demand is asked for a patient
+            as often as a slice begins or ends among that patient's pictures, or reaches beyond them.
+    """
+
+    def __init__(self, patients: Sequence[NDArray[np.float32]]) -> None:
+        self._patients = patients
+        self.starts = np.cumsum([0, *(len(images) for images in patients)])
+        self._last: tuple[int, NDArray[np.float32]] | None = None
+
+    def __len__(self) -> int:
+        """How many pictures."""
+        return int(self.starts[-1])
+
+    def __getitem__(self, span: slice, /) -> NDArray[np.float32]:
+        """Float32 [m, S, S] in 0..1, m >= 1."""
+        start, stop, _ = span.indices(len(self))
+        first = int(np.searchsorted(self.starts, start, side="right")) - 1
+        end = int(np.searchsorted(self.starts, stop, side="left"))
+        pictures = np.concatenate([self._of(place) for place in range(first, end)])
+        return pictures[start - self.starts[first] : stop - self.starts[first]]
+
+    def _of(self, place: int) -> NDArray[np.float32]:
+        """One patient's pictures; those of the last one are kept for the slice that goes on with them."""
+        if self._last is None or self._last[0] != place:
+            self._last = (place, self._patients[place])
+        return self._last[1]
+
+
 @dataclass(frozen=True, eq=False)
 class Found:
     """The most alike candidate of every patient image, [n images] each.
@@ -107,14 +140,12 @@ def looks_for(candidates: int, nominal_patients: int) -> int | None:
 
 
 @computing_in(FLOAT32)
-def nearest(
-    candidates: Pictures, images: NDArray[np.float32], device: torch.device = CPU, looks: int | None = None
-) -> Found:
+def nearest(candidates: Pictures, images: Pictures, device: torch.device = CPU, looks: int | None = None) -> Found:
     """Find each image's best score and the candidate that has it; of equal scores in one shard the first.
 
     Args:
         candidates: the synthetic set.
-        images: patient images, float32 [n, S, S].
+        images: patient images, float32 [n, S, S]; read block by block.
         device: torch device.
         looks: candidates of each shard that the detector looks at (``looks_for``); None for all.
     """
