@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Callable
-from dataclasses import fields, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,8 +10,8 @@ import pytest
 import torch
 
 import sonoshare_client.agent.draws as draws_module
-from sonoshare_client.agent.draws import PatientDraws, Pictures, loss_of, probe
-from sonoshare_client.vault.cohort import PatientArrays
+from sonoshare_client.agent.draws import PatientDraws, loss_of, near, probe, rows_of
+from sonoshare_client.vault.cohort import Cohort, PatientArrays
 from sonoshare_privacy.mechanisms.draw_words import public_keys
 from sonoshare_privacy.patient_gradients import PatientGradients, check_engine
 from sonoshare_privacy.schedule import round_optimiser
@@ -37,19 +37,19 @@ def patient(images: int = 3, size: int = 32) -> PatientArrays:
     )
 
 
-def pictures() -> Pictures:
-    return Pictures.of([patient(2), patient()])
+def pictures() -> Cohort:
+    return Cohort.of([patient(2), patient()])
 
 
 def test_mirroring_turns_image_mask_and_box_together() -> None:
-    rows = pictures().rows(torch.tensor([0, 0]), torch.tensor([False, True]))
+    rows = rows_of(pictures(), torch.tensor([0, 0]), torch.tensor([False, True]))
     assert torch.equal(rows["images"][1], rows["images"][0].flip(-1))
     assert torch.equal(rows["masks"][1], rows["masks"][0].flip(-1))
     np.testing.assert_allclose(rows["boxes"][1], [1 - 0.1 - 0.3, 0.2, 0.3, 0.4], rtol=1e-6)
 
 
 def test_an_unknown_mask_is_absent_from_the_loss() -> None:
-    rows = pictures().rows(torch.tensor([2, 4]), torch.tensor([False, True]))
+    rows = rows_of(pictures(), torch.tensor([2, 4]), torch.tensor([False, True]))
     assert not rows["masks"][0].isnan().any()
     assert rows["masks"][1].isnan().all()
 
@@ -119,11 +119,11 @@ class Roomy:
 
 def test_pictures_move_to_a_device_that_has_room_for_them(monkeypatch: pytest.MonkeyPatch) -> None:
     held = pictures()
-    taken = sum(getattr(held, field.name).numel() * getattr(held, field.name).itemsize for field in fields(held))
-    assert held.near(CPU) is held
+    taken = held.bytes_taken
+    assert near(held, CPU) is held
     for free, moved in ((2 * taken, True), (2 * taken - 2, False)):
         monkeypatch.setattr(draws_module, "memory_of", lambda _, free=free: Roomy(free))
-        assert (held.near(torch.device("meta")).images.device.type == "meta") == moved
+        assert (near(held, torch.device("meta")).images.device.type == "meta") == moved
 
 
 @pytest.mark.parametrize("moved", [0.0, 0.05, 0.3])

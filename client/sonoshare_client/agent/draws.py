@@ -5,19 +5,18 @@ beside them. They are gathered, not computed, but for mirrored boxes, whose sums
 made of phantoms: the engine is checked on it before anything is charged, and its first entry fills places that no
 patient has.
 
-All patients' pictures lie in one tensor: on a GPU if they take at most half of what is free there, else on the host,
-from where chosen ones are copied.
+All patients' pictures lie in one tensor of eight bits (`Cohort`): on a GPU if they take at most half of what is free
+there, else on the host, from where chosen ones are copied.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
 from typing import Final
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from sonoshare_client.vault.cohort import PatientArrays
+from sonoshare_client.vault.cohort import Cohort, PatientArrays
 from sonoshare_privacy.mechanisms.draw_words import coins, integers_below, normals, public_keys, shares, words
 from sonoshare_privacy.patient_gradients.chunk import Batch
 from sonoshare_privacy.patient_gradients.per_patient import Loss
@@ -35,89 +34,60 @@ _CHOICES: Final = 3  # of a row: which image, mirrored or not, when
 _SHARE: Final = 0.5  # of a device's free memory that pictures may take
 
 
-@dataclass(frozen=True, eq=False)
-class Pictures:
-    """The images of some patients, one patient's after another's.
+def near(cohort: Cohort, device: torch.device) -> Cohort:
+    """The same patients on a device, where there is room; else as they are."""
+    memory = memory_of(device)
+    if memory is None or cohort.bytes_taken > memory.free() * _SHARE:
+        return cohort
+    return cohort.on(device)
 
-    Attributes:
-        starts: int64 [patients + 1]; patient i has the rows ``starts[i]`` to ``starts[i + 1]``.
-        images: float32 [n, S, S] in 0..1.
-        masks: bool [n, S, S].
-        has_mask: bool [n].
-        boxes: float32 [n, 4], NaN where unknown.
-        labels: int64 [n].
-        scanners: int64 [n].
+
+def rows_of(cohort: Cohort, chosen: Tensor, mirrored: Tensor) -> dict[str, Tensor]:
+    """Images with their conditions, mirrored left to right where asked.
+
+    Args:
+        cohort: patients.
+        chosen: int64 [k], rows.
+        mirrored: bool [k].
+
+    Returns:
+        ``images`` and ``masks`` [k, 1, S, S] (masks NaN where unknown), ``labels``, ``scanners`` [k], ``boxes`` [k, 4].
     """
-
-    starts: Tensor
-    images: Tensor
-    masks: Tensor
-    has_mask: Tensor
-    boxes: Tensor
-    labels: Tensor
-    scanners: Tensor
-
-    @classmethod
-    def of(cls, patients: Sequence[PatientArrays]) -> "Pictures":
-        """Of at least one patient."""
-        starts = np.cumsum([0, *(len(patient) for patient in patients)])
-        names = [field.name for field in fields(cls) if field.name != "starts"]
-        arrays = {name: np.concatenate([getattr(patient, name) for patient in patients]) for name in names}
-        return cls(torch.from_numpy(starts), **{name: torch.from_numpy(array) for name, array in arrays.items()})
-
-    def near(self, device: torch.device) -> "Pictures":
-        """The same on a device, where there is room; else as they are."""
-        tensors = {field.name: getattr(self, field.name) for field in fields(self)}
-        memory = memory_of(device)
-        taken = sum(tensor.numel() * tensor.itemsize for tensor in tensors.values())
-        if memory is None or taken > memory.free() * _SHARE:
-            return self
-        return Pictures(**{name: tensor.to(device) for name, tensor in tensors.items()})
-
-    def rows(self, chosen: Tensor, mirrored: Tensor) -> dict[str, Tensor]:
-        """Images with their conditions, mirrored left to right where asked.
-
-        Args:
-            chosen: int64 [k], rows.
-            mirrored: bool [k].
-
-        Returns:
-            ``images`` and ``masks`` [k, 1, S, S] (masks NaN where unknown), ``labels``, ``scanners`` [k], ``boxes``
-            [k, 4].
-        """
-        flip = mirrored[:, None, None]
-        images, masks = self.images[chosen], self.masks[chosen].float()
-        masks = torch.where(self.has_mask[chosen][:, None, None], masks, torch.nan)
-        condition = Condition(self.labels[chosen], self.scanners[chosen], self.boxes[chosen]).mirrored(mirrored)
-        return {
-            "images": torch.where(flip, images.flip(-1), images)[:, None],
-            "masks": torch.where(flip, masks.flip(-1), masks)[:, None],
-            "labels": condition.labels,
-            "scanners": condition.scanners,
-            "boxes": condition.boxes,
-        }
+    flip = mirrored[:, None, None]
+    images, masks = cohort.grey(chosen), cohort.lesions(chosen).float()
+    masks = torch.where(cohort.has_mask[chosen][:, None, None], masks, torch.nan)
+    condition = Condition(cohort.labels[chosen], cohort.scanners[chosen], cohort.boxes[chosen]).mirrored(mirrored)
+    return {
+        "images": torch.where(flip, images.flip(-1), images)[:, None],
+        "masks": torch.where(flip, masks.flip(-1), masks)[:, None],
+        "labels": condition.labels,
+        "scanners": condition.scanners,
+        "boxes": condition.boxes,
+    }
 
 
 class PatientDraws:
     """Draws of patients: which image, mirrored or not, at which time, with which noise.
 
     Args:
-        patients: the trained patients.
+        patients: the trained patients; what is no cohort is made one, rounded to eight bits.
         draws: K, rows of one patient.
         device: where the rows go.
     """
 
     def __init__(self, patients: Sequence[PatientArrays], draws: int, device: torch.device) -> None:
         self._draws, self._device = draws, device
-        self._pictures = self._near(patients)
+        self._cohort = self._near(patients)
 
     def hold(self, patients: Sequence[PatientArrays]) -> int:
         """Draw from these patients from now on; returns how many they are."""
-        self._pictures = self._near(patients)
+        self._cohort = self._near(patients)
         return len(patients)
 
-    def _near(self, patients: Sequence[PatientArrays]) -> Pictures | None:
-        return Pictures.of(patients).near(self._device) if patients else None
+    def _near(self, patients: Sequence[PatientArrays]) -> Cohort | None:
+        if not patients:
+            return None
+        return near(patients if isinstance(patients, Cohort) else Cohort.of(patients), self._device)
 
     def draw(self, indices: Tensor, keys: Tensor) -> Batch:
         """K rows of each of some patients, those of one together; every random choice comes from the patient's key.
@@ -131,15 +101,15 @@ class PatientDraws:
         Raises:
             IndexError: there is no such patient.
         """
-        if self._pictures is None:
+        if self._cohort is None:
             raise IndexError("nobody is held")
-        pictures, draws, size = self._pictures, self._draws, self._pictures.images.shape[-1]
+        cohort, draws, size = self._cohort, self._draws, self._cohort.extent.size
         drawn = words(keys, draws * (_CHOICES + size * size))
         which, mirrors, times = drawn[:, : draws * _CHOICES].view(len(keys), _CHOICES, draws).unbind(1)
-        where = indices.to(pictures.starts.device)
-        first, end = pictures.starts[where], pictures.starts[where + 1]
+        where = indices.to(cohort.starts.device)
+        first, end = cohort.starts[where], cohort.starts[where + 1]
         chosen = first[:, None] + integers_below(which.to(first.device), end - first)
-        rows = pictures.rows(chosen.flatten(), coins(mirrors).flatten().to(first.device))
+        rows = rows_of(cohort, chosen.flatten(), coins(mirrors).flatten().to(first.device))
         intervals = torch.arange(draws, device=keys.device)
         rows["t"] = ((intervals + shares(times)) / draws * TIMES).long().clamp_max(TIMES - 1).flatten()
         rows["noise"] = normals(drawn[:, draws * _CHOICES :]).view(-1, 1, size, size)

@@ -194,6 +194,11 @@ class Cohort(Sequence[PatientArrays]):
             scanners=self.scanners[rows].cpu().numpy(),
         )
 
+    @property
+    def bytes_taken(self) -> int:
+        """Bytes of all arrays."""
+        return sum(getattr(self, name).nbytes for name in self.extent.sections())
+
     def grey(self, rows: Tensor) -> Tensor:
         """Grey levels of images, float32 [k, S, S] in 0..1, on the cohort's device.
 
