@@ -31,7 +31,7 @@ from sonoshare_privacy.patient_gradients.per_patient import Loss
 from sonoshare_privacy.patient_gradients.places import places_of_chunk
 from sonoshare_privacy.patient_gradients.room import CPU_ROOM, memory_of, most_places
 from sonoshare_privacy.step_release import Patients, StepRelease
-from sonoshare_shared.protocol.documents.plan import Mechanism
+from sonoshare_shared.protocol.documents.plan import Mechanism, Precision
 from sonoshare_shared.protocol.keys import SigningKey
 from sonoshare_shared.science.model.adapter import prepare, trained_parameters
 from sonoshare_shared.science.model.network import ConditionedUNet
@@ -64,7 +64,7 @@ class Work:
     patients: int
     draws: int
     device: torch.device
-    precision: str
+    precision: Precision
 
     def model(self) -> tuple[ConditionedUNet, dict[str, nn.Parameter]]:
         """A network of random weights and what is trained of it."""
@@ -140,7 +140,7 @@ def _engine(work: Work, model: ConditionedUNet, parameters: dict[str, nn.Paramet
         clip_norm=1.0,
         clip_mode="clip",
         places=places,
-        autocast=AUTOCAST[work.precision],
+        precision=work.precision,
     )
 
 
