@@ -26,7 +26,7 @@ import numpy as np
 import psutil
 
 from sonoshare_client.node.home import NodeHome
-from sonoshare_client.vault.dataset import grid
+from sonoshare_client.vault.dataset import _opened, grid
 from sonoshare_client.vault.store import Vault
 from sonoshare_client.vault.stored_image import StoredImage
 from sonoshare_shared.protocol.documents import Task
@@ -62,8 +62,7 @@ def opened(home: NodeHome, size: int, way: str) -> dict[str, float]:
         grid(vault, patients[:1], TASK, size)  # code and buffers that are loaded once
         before, start = resident(), time.process_time()
         if way == "arrays":
-            kept = [one for record in patients for one in grid(vault, [record], TASK, size).trained]
-            kept += [one for record in patients for one in grid(vault, [record], TASK, size).held_out]
+            kept = [_opened(vault, record, TASK, size) for record in patients]
             images = sum(map(len, kept))
             return {"mb": resident() - before, "images": images}
         found = grid(vault, patients, TASK, size)
