@@ -1,10 +1,14 @@
 """The network and its loss: conditions, absence, independence of rows, known parts only."""
 
+from typing import get_args
+
 import pytest
 import torch
 from torch import nn
 
+from sonoshare_deploy.cli.parameters import PROFILE
 from sonoshare_shared.errors import ModelError
+from sonoshare_shared.protocol.documents.plan import Profile as PlannedProfile
 from sonoshare_shared.science.model.conditions import Condition, box_channels
 from sonoshare_shared.science.model.diffusion import add_noise, denormalise, normalise, stratified_times, velocity
 from sonoshare_shared.science.model.loss import denoising_loss
@@ -167,3 +171,8 @@ def test_profiles_have_distinct_digests_and_the_stated_size() -> None:
     assert len({profile.digest for profile in PROFILES.values()}) == len(PROFILES)
     small = ConditionedUNet(PROFILES["small"])
     assert 1.5e6 < sum(p.numel() for p in small.parameters()) < 2.5e6
+
+
+def test_one_list_of_profiles_everywhere() -> None:
+    assert get_args(PlannedProfile) == tuple(PROFILES) == tuple(PROFILE.choices)
+    assert [profile.size for profile in PROFILES.values()] == [32, 64, 128, 256]

@@ -12,7 +12,7 @@ from sonoshare_deploy.cli.coordinator_release import command as release
 from sonoshare_deploy.cli.coordinator_release import home_option
 from sonoshare_deploy.cli.device import device_option, told_device
 from sonoshare_deploy.cli.output import emit, json_option, progress_console
-from sonoshare_deploy.cli.parameters import IDENTIFIER_NAME, FiniteRange
+from sonoshare_deploy.cli.parameters import IDENTIFIER_NAME, PROFILE, FiniteRange
 
 
 @click.group()
@@ -118,7 +118,7 @@ def status(home: Path, as_json: bool) -> None:
 
 @command.command()
 @click.option("--task", default="diagnosis", show_default=True, help="Name of a shipped task, or a task file (JSON).")
-@click.option("--profile", type=click.Choice(["tiny", "small", "large"]), default="small", show_default=True)
+@click.option("--profile", type=PROFILE, default="small", show_default=True)
 @click.option("--clusters", default=40, show_default=True, type=click.IntRange(1), help="Options of each class.")
 @click.option("--phantoms", default=6_000, show_default=True, type=click.IntRange(1), help="Of the pool.")
 @click.option("--seed", default=900, show_default=True, type=click.IntRange(0), help="Of the pool.")
@@ -176,7 +176,7 @@ def study() -> None:
 @click.option(
     "--images", type=click.IntRange(2, 1_000_000), default=600, show_default=True, help="Images of the release."
 )
-@click.option("--profile", type=click.Choice(["tiny", "small", "large"]), default="small", show_default=True)
+@click.option("--profile", type=PROFILE, default="small", show_default=True)
 @click.option("--base", "base_digest", help="Digest of an imported base (sonoshare base import); default: the shipped.")
 @click.option("--trained", type=click.Choice(["affine", "lora", "full"]), default="affine", show_default=True)
 @click.option(

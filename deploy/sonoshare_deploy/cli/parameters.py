@@ -23,6 +23,9 @@ class _Identifier(click.ParamType[str]):
 
 IDENTIFIER_NAME: Final = _Identifier()
 
+PROFILE: Final = click.Choice(["tiny", "small", "medium", "large"])
+"""Profiles of the model, written out so that --help needs no part of the model."""
+
 
 class FiniteRange(click.FloatRange):
     """A float range that NaN and infinity are not in; click compares, and NaN compares false with every bound."""
@@ -33,3 +36,8 @@ class FiniteRange(click.FloatRange):
         if not math.isfinite(number):
             self.fail(f"{value!r} is not a number.", param, ctx)
         return number
+
+
+device_option: Final = click.option(
+    "--device", default="auto", show_default=True, metavar="auto|cpu|cuda[:N]", help="What computes."
+)

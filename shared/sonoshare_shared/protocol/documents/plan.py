@@ -14,7 +14,7 @@ from sonoshare_shared.protocol.documents.base import Document, HexDigest, Identi
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Share = Annotated[float, Field(gt=0, le=1)]
-Profile = Literal["tiny", "small", "large"]
+Profile = Literal["tiny", "small", "medium", "large"]
 Trained = Literal["affine", "lora", "full"]
 Precision = Literal["float32", "tf32", "bfloat16"]
 
