@@ -33,14 +33,16 @@ from sonoshare_shared.science.evaluation.auc import auc
 from sonoshare_shared.science.evaluation.classifier import Classifier, fit
 from sonoshare_shared.science.evaluation.distances import frechet
 from sonoshare_shared.science.evaluation.units import Units
-from sonoshare_shared.science.model.base_pictures import SIMULATED_SCANNER_SLOT, TrainSettings
+from sonoshare_shared.science.model.base_batches import TrainingSet
+from sonoshare_shared.science.model.base_pictures import SIMULATED_SCANNER_SLOT
+from sonoshare_shared.science.model.base_run import BaseTraining, Objective
 from sonoshare_shared.science.model.conditions import Condition
 from sonoshare_shared.science.model.diffusion import add_noise, normalise, scales, velocity
 from sonoshare_shared.science.model.loss import MASK_WEIGHT, mask_entropy
 from sonoshare_shared.science.model.network import ConditionedUNet, Output
 from sonoshare_shared.science.model.phantom_cache import cached_phantoms
-from sonoshare_shared.science.model.pretrain import BaseTraining, Objective
 from sonoshare_shared.science.model.profiles import Profile, profile_named
+from sonoshare_shared.science.model.recipe import TrainSettings
 from sonoshare_shared.science.model.sampler import PHANTOM, SamplerSettings, sample
 from sonoshare_shared.science.model.tensors import read_tensors, write_tensors
 from sonoshare_shared.science.phantom import PhantomBatch, simulate
@@ -134,7 +136,7 @@ def trained(name: str, profile: Profile, settings: TrainSettings, steps: int, un
     def make(path: Path) -> None:
         folder = units.folder / "phantoms"
         phantoms = cached_phantoms(folder, count=settings.phantoms, seed=settings.seed, size=profile.size)
-        run = BaseTraining(profile, settings, phantoms, objective=objective(TARGETS[name]))
+        run = BaseTraining(profile, settings, TrainingSet(phantoms), objective=objective(TARGETS[name]))
         for _ in range(steps):
             run.advance()
         write_tensors(path, run.averaged())

@@ -22,9 +22,11 @@ from sonoshare_shared.science.imaging import save_png
 from sonoshare_shared.science.labels import LABELS_FILE
 from sonoshare_shared.science.model import phantom_cache
 from sonoshare_shared.science.model.base import base_origin, base_path
-from sonoshare_shared.science.model.base_pictures import TrainSettings, training_batch
+from sonoshare_shared.science.model.base_batches import TrainingSet, training_batch
 from sonoshare_shared.science.model.conditions import ABSENT
-from sonoshare_shared.science.model.public_images import read_public_images
+from sonoshare_shared.science.model.phantom_cache import simulate_set
+from sonoshare_shared.science.model.public_images import public_part, read_public_images
+from sonoshare_shared.science.model.recipe import TrainSettings
 
 
 def last_line(output: str) -> dict[str, Any]:
@@ -72,16 +74,19 @@ def test_train_on_public_pictures_names_them_by_digest(tmp_path: Path, monkeypat
         return origin
 
     said = trained(2, "work")["data"]
-    assert (said["phantoms"], said["public_images"], said["public_patients"]) == (10, 6, 6)
+    source = said["sources"][0]
+    assert (said["phantoms"], source["pictures"], source["patients"], source["weight"]) == (10, 6, 6, 6.0)
     card = out.with_suffix(".card.md").read_text()
-    assert said["public_sha256"] in card
+    assert source["sha256"] in card
+    assert source["licence"] == "none stated in the folder"
     assert sha256_file(out) in card
     (folder / "5.png").write_bytes((folder / "4.png").read_bytes())
     with pytest.raises(ModelError, match="another run"):
         trained(3, "work")
     with pytest.raises(InputError, match="is not of this --work"):
         trained(1, "elsewhere")
-    assert trained(1, "elsewhere", tmp_path / "other.safetensors")["data"]["public_sha256"] != said["public_sha256"]
+    other = trained(1, "elsewhere", tmp_path / "other.safetensors")["data"]["sources"][0]
+    assert other["sha256"] != source["sha256"]
 
 
 def test_a_full_disk_is_one_line_and_the_same_command_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -113,14 +118,18 @@ def test_what_is_not_known_of_a_public_picture_is_absent(tmp_path: Path) -> None
     lines = (folder / LABELS_FILE).read_text().splitlines()
     lines = [lines[0] + ",mask", lines[1] + ",", *(line + ",mask.png" for line in lines[2:])]
     (folder / LABELS_FILE).write_text("\n".join(lines))
-    found = read_public_images(folder, SIDE).pictures
+    images = read_public_images(folder, SIDE)
+    found = images.pictures
     assert found.has_mask.tolist() == [False, *[True] * 5]
     assert torch.isnan(found.boxes[0]).all()
-    batch = training_batch(found, TrainSettings(batch_size=64, drop=0.0), 0)
+    data = TrainingSet(simulate_set(10, seed=0, size=SIDE), public_part([images]))
+    batch = training_batch(data, TrainSettings(batch_size=64, drop=0.0), 0)
     unknown = torch.isnan(batch.condition.boxes).any(dim=1)
-    assert 0 < int(unknown.sum()) < 64
+    public = slice(64 - round(0.4 * 64), 64)
+    assert 0 < int(unknown[public].sum()) < 26
+    assert not unknown[: public.start].any()
     assert torch.equal(torch.isnan(batch.masks).flatten(1).all(dim=1), unknown)
-    assert (batch.condition.scanners == ABSENT).all()
+    assert (batch.condition.scanners[public] == ABSENT).all()
 
 
 def test_train_wants_one_way_to_say_how_long(tmp_path: Path) -> None:

@@ -20,18 +20,16 @@ from sonoshare_shared.science.model.base import (
     load_base,
     load_pinned_base,
 )
-from sonoshare_shared.science.model.base_pictures import (
-    SIMULATED_SCANNER_SLOT,
-    TrainSettings,
-    condition_of,
-    training_batch,
-)
+from sonoshare_shared.science.model.base_batches import TrainingSet, training_batch
+from sonoshare_shared.science.model.base_pictures import SIMULATED_SCANNER_SLOT
+from sonoshare_shared.science.model.base_run import BaseTraining
 from sonoshare_shared.science.model.conditions import Condition
 from sonoshare_shared.science.model.loss import denoising_loss
 from sonoshare_shared.science.model.network import ConditionedUNet
 from sonoshare_shared.science.model.phantom_cache import cached_phantoms, simulate_set
-from sonoshare_shared.science.model.pretrain import BaseTraining, train_base
+from sonoshare_shared.science.model.pretrain import HowLong, train_base
 from sonoshare_shared.science.model.profiles import PROFILES
+from sonoshare_shared.science.model.recipe import TrainSettings
 from sonoshare_shared.science.model.sampler import SamplerSettings, refine, sample
 from sonoshare_shared.science.model.tensors import read_tensors, write_tensors
 from sonoshare_shared.science.phantom import simulate
@@ -47,7 +45,7 @@ def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def train(folder: Path, steps: int, settings: TrainSettings = SETTINGS) -> Path:
     out = folder / "base.safetensors"
-    train_base(TINY, settings, out=out, work=folder, steps=steps, clock=lambda: 0.0)
+    train_base(TINY, settings, out=out, work=folder, until=HowLong(steps=steps), clock=lambda: 0.0)
     return out
 
 
@@ -65,7 +63,7 @@ def test_shipped_weights_load_and_name_their_origin(name: str) -> None:
 def test_shipped_weights_denoise_phantoms_they_have_not_seen(name: str) -> None:
     model, _ = load_base(name)
     settings = TrainSettings(seed=99, batch_size=32, drop=0.0)
-    batch = training_batch(simulate_set(32, seed=99, size=model.profile.size), settings, 0)
+    batch = training_batch(TrainingSet(simulate_set(32, seed=99, size=model.profile.size)), settings, 0)
     arguments = (batch.images, batch.masks)
     with torch.no_grad():
         loss = denoising_loss(model, *arguments, batch.condition, batch.t, batch.noise).mean()
@@ -141,7 +139,7 @@ def test_a_run_that_is_over_writes_its_base_again(tmp_path: Path) -> None:
 
 
 def test_training_lowers_the_loss() -> None:
-    run = BaseTraining(TINY, replace(SETTINGS, batch_size=8), simulate_set(20, seed=0, size=32))
+    run = BaseTraining(TINY, replace(SETTINGS, batch_size=8), TrainingSet(simulate_set(20, seed=0, size=32)))
     before = run.validate()
     for _ in range(25):
         run.advance()
@@ -167,7 +165,7 @@ def test_cached_phantoms_equal_simulated_ones_across_shards(tmp_path: Path) -> N
     cached = cached_phantoms(tmp_path, count=20, seed=0, size=32)
     direct = simulate_set(20, seed=0, size=32)
     assert all(torch.equal(vars(cached)[name], vars(direct)[name]) for name in vars(direct))
-    assert condition_of(cached, torch.arange(20)).scanners.min() >= SIMULATED_SCANNER_SLOT
+    assert cached.conditions(torch.arange(20)).scanners.min() >= SIMULATED_SCANNER_SLOT
 
 
 def test_case_22_base_files_that_do_not_fit_are_refused(tmp_path: Path) -> None:

@@ -1,45 +1,85 @@
-"""`sonoshare base`: train a base model on phantoms and public pictures, and show what a base file is.
+"""`sonoshare base`: train a base model on phantoms and public pictures, check it, show it, and let it travel.
 
 Results go to stdout, progress to stderr. Torch is imported only when a command runs.
 """
 
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from sonoshare_deploy.cli.output import emit, json_option, progress_console
-from sonoshare_deploy.cli.parameters import FiniteRange
+from sonoshare_deploy.cli.parameters import PROFILE, FiniteRange, device_option
 from sonoshare_shared.errors import InputError
 
-_PROFILES = click.Choice(["tiny", "small", "large"])
+if TYPE_CHECKING:
+    from sonoshare_shared.protocol.documents.plan import Precision
+    from sonoshare_shared.science.model.base_run import Progress, Start
+    from sonoshare_shared.science.model.public_images import PublicImages
+    from sonoshare_shared.science.model.recipe import TrainSettings
+
+BASE_SOURCE = click.Path(exists=True, path_type=Path)
+"""A base file, a folder of its parts, or their index."""
+
+
+@dataclass(frozen=True)
+class PublicData:
+    """Where public pictures lie, and how much they count."""
+
+    path: Path
+    weight: float | None
+
+
+class _PublicData(click.ParamType[PublicData]):
+    """``DIR`` or ``DIR:WEIGHT``."""
+
+    name = "dir[:weight]"
+
+    def convert(self, value: str | PublicData, param: click.Parameter | None, ctx: click.Context | None) -> PublicData:
+        """The folder and its weight; a usage error where there is no such folder, or no such weight."""
+        if isinstance(value, PublicData):
+            return value
+        if Path(value).exists():
+            return PublicData(Path(value), None)
+        path, _, weight = value.rpartition(":")
+        if not path or not Path(path).exists():
+            self.fail(f"'{value}' does not exist.", param, ctx)
+        return PublicData(Path(path), FiniteRange(0, min_open=True).convert(weight, param, ctx))
 
 
 @click.group("base")
 def command() -> None:
-    """Train and inspect base models (simulated phantoms and public pictures, no hospital's patient)."""
+    """Train, check and carry base models (simulated phantoms and public pictures, no hospital's patient)."""
 
 
 @command.command("train")
-@click.option("--profile", type=_PROFILES, default="small", show_default=True)
-@click.option("--seconds", type=FiniteRange(min=1), help="Wall time to train, resumptions included.")
-@click.option("--steps", type=click.IntRange(min=1), help="Steps to take instead, resumptions included.")
+@click.option("--profile", type=PROFILE, default="small", show_default=True)
+@click.option("--seconds", type=FiniteRange(min=1), help="Stop after this wall time, earlier calls included.")
+@click.option("--steps", type=click.IntRange(min=1), help="Stop after these steps, earlier calls included.")
+@click.option("--this-time", type=FiniteRange(min=1), help="Stop after this wall time of training in this call.")
+@click.option("--length", type=click.IntRange(min=1), help="Steps of the whole run, over which the rate falls.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
-@click.option("--phantoms", type=click.IntRange(min=1), help="Size of the training set, rounded up to 500s.")
+@click.option("--phantoms", type=click.IntRange(min=1), help="Simulated pictures; on a CPU rounded up to 500s.")
 @click.option(
     "--data",
-    type=click.Path(exists=True, path_type=Path),
+    type=_PublicData(),
+    multiple=True,
     help="Public pictures to train on beside the phantoms: a folder or CSV as of labels.csv, classes benign, malignant,"
-    " normal. Never a hospital's patients: nothing is charged here.",
+    " normal; repeatable. Never a hospital's patients: nothing is charged here.",
 )
+@click.option("--public-share", type=FiniteRange(0, 1, max_open=True), help="Of each batch. Default: 0.4.")
+@click.option("--start", type=BASE_SOURCE, help="Begin a new run with the weights of a base (file or parts).")
 @click.option("--batch-size", type=click.IntRange(min=1), help="Images per step.")
-@click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True)
+@click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True, help="Of a CPU.")
+@device_option
+@click.option("--precision", type=click.Choice(["float32", "tf32", "bfloat16"]), help="Default: bfloat16 on a GPU.")
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), required=True, help="Base file to write.")
 @click.option(
     "--work",
     type=click.Path(file_okay=False, path_type=Path),
     required=True,
-    help="Phantoms, checkpoint and log; the same folder goes on where it stopped.",
+    help="Phantoms, checkpoints and log; the same folder goes on where it stopped.",
 )
 @json_option
 def train(
@@ -47,65 +87,166 @@ def train(
     profile: str,
     seconds: float | None,
     steps: int | None,
-    seed: int,
-    phantoms: int | None,
-    data: Path | None,
-    batch_size: int | None,
+    this_time: float | None,
+    data: tuple[PublicData, ...],
+    start: Path | None,
     threads: int,
+    device: str,
+    precision: "Precision | None",
     out: Path,
     work: Path,
     as_json: bool,
+    **changed: Any,
 ) -> None:
     """Train a base model, or go on training it; the base file is usable at every checkpoint."""
     import torch  # noqa: PLC0415 - takes seconds
 
     from sonoshare_shared.protocol.canonical import sha256_file  # noqa: PLC0415
+    from sonoshare_shared.science.device import CPU, chosen_device, device_words  # noqa: PLC0415
     from sonoshare_shared.science.model.base_card import write_card  # noqa: PLC0415
-    from sonoshare_shared.science.model.base_pictures import TrainSettings  # noqa: PLC0415
-    from sonoshare_shared.science.model.pretrain import Progress, checkpoint_path, train_base  # noqa: PLC0415
+    from sonoshare_shared.science.model.pretrain import HowLong, checkpoints_of, train_base  # noqa: PLC0415
     from sonoshare_shared.science.model.profiles import profile_named  # noqa: PLC0415
-    from sonoshare_shared.science.model.public_images import read_public_images  # noqa: PLC0415
 
-    if (seconds is None) == (steps is None):
-        raise InputError("how long to train is not clear", remedy="give either --seconds or --steps")
-    if out.exists() and not checkpoint_path(work, profile_named(profile)).exists():
+    chosen = profile_named(profile)
+    settings = _settings(profile, changed)
+    if settings.length is None and seconds is None and steps is None and this_time is None:
+        raise InputError("how long to train is not clear", remedy="give --seconds, --steps or --this-time")
+    if out.exists() and not checkpoints_of(work, chosen).exists():
         raise InputError(f"{out.name} exists and is not of this --work", remedy="give the name of a new file")
     torch.set_num_threads(threads)
-    console = progress_console()
-    chosen = {"seed": seed, "phantoms": phantoms, "batch_size": batch_size}
-    settings = TrainSettings(**{name: value for name, value in chosen.items() if value is not None})
-
-    def report(progress: Progress) -> None:
-        loss = "" if progress.loss is None else f"  loss {progress.loss:.4f}"
-        console.print(
-            f"step {progress.step}  {progress.seconds:.0f} s{loss}"
-            f"  held-out {progress.validation:.4f}  {progress.images_per_second:.0f} images/s"
-        )
-
-    public = None
-    if data is not None:
-        console.print("reading public pictures")
-        public = read_public_images(data, profile_named(profile).size)
+    where, console = chosen_device(device), progress_console()
+    arithmetic: Precision = precision or ("float32" if where == CPU else "bfloat16")
+    console.print(f"training on {device_words(where)}, {arithmetic}")
+    sources = _read_sources(data, chosen.size)
     out.parent.mkdir(parents=True, exist_ok=True)
     work.mkdir(parents=True, exist_ok=True)
     end = train_base(
-        profile_named(profile),
+        chosen,
         settings,
         out=out,
         work=work,
-        data=public,
-        seconds=seconds,
-        steps=steps,
-        report=report,
+        until=HowLong(seconds, steps, this_time),
+        data=sources,
+        start=None if start is None else _read_start(profile, start),
+        device=where,
+        precision=arithmetic,
+        jobs=threads,
+        report=_report,
         simulated=lambda ready, wanted: console.print(f"phantoms {ready} of {wanted}"),
     )
-    card = write_card(out)
-    emit({"base": str(out), "card": str(card), "digest": sha256_file(out), "profile": profile, **asdict(end)}, as_json)
+    emit(
+        {
+            "base": str(out),
+            "card": str(write_card(out)),
+            "digest": sha256_file(out),
+            "profile": profile,
+            "device": device_words(where),
+            "precision": arithmetic,
+            "peak_memory_mib": _peak_mib(on_gpu=where != CPU),
+            **asdict(end),
+        },
+        as_json,
+    )
+
+
+def _settings(profile: str, changed: dict[str, Any]) -> "TrainSettings":
+    """The profile's recipe with what was given on the command line."""
+    from sonoshare_shared.science.model.recipe import recipe  # noqa: PLC0415
+
+    return replace(recipe(profile), **{name: value for name, value in changed.items() if value is not None}).checked()
+
+
+def _read_sources(data: tuple[PublicData, ...], size: int) -> "list[PublicImages]":
+    from sonoshare_shared.science.model.public_images import read_public_images  # noqa: PLC0415
+
+    sources = []
+    for each in data:
+        progress_console().print(f"reading public pictures of {each.path.name}")
+        sources.append(read_public_images(each.path, size, each.weight))
+    return sources
+
+
+def _read_start(profile: str, source: Path) -> "Start":
+    from sonoshare_shared.science.model.base import load_base  # noqa: PLC0415
+    from sonoshare_shared.science.model.base_run import Start  # noqa: PLC0415
+    from sonoshare_shared.science.model.base_travel import whole_base  # noqa: PLC0415
+
+    with whole_base(source) as path:
+        model, digest = load_base(profile, path)
+    return Start(model.state_dict(), digest)
+
+
+def _report(progress: "Progress") -> None:
+    loss = "" if progress.loss is None else f"  loss {progress.loss:.4f}"
+    progress_console().print(
+        f"step {progress.step}  {progress.seconds:.0f} s{loss}"
+        f"  held-out {progress.validation:.4f}  {progress.images_per_second:.0f} images/s"
+    )
+
+
+def _peak_mib(*, on_gpu: bool) -> int | None:
+    """Most memory of a GPU that tensors took, MiB; None on a CPU, where it is the process's own affair."""
+    import torch  # noqa: PLC0415
+
+    return round(torch.cuda.max_memory_allocated() / 2**20) if on_gpu else None
+
+
+@command.command("check")
+@click.argument("source", type=BASE_SOURCE)
+@click.option("--profile", type=PROFILE, default="small", show_default=True)
+@click.option("--data", type=BASE_SOURCE, multiple=True, required=True, help="Public pictures it was trained on.")
+@click.option("--held-out", type=BASE_SOURCE, help="Public pictures that it was not trained on, for comparison.")
+@click.option("--images", type=click.IntRange(min=32), default=1000, show_default=True, help="To draw from noise.")
+@click.option("--steps", type=click.IntRange(min=1), default=24, show_default=True, help="Of the sampler.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@device_option
+@json_option
+def check(
+    *,
+    source: Path,
+    profile: str,
+    data: tuple[Path, ...],
+    held_out: Path | None,
+    images: int,
+    steps: int,
+    seed: int,
+    device: str,
+    as_json: bool,
+) -> int:
+    """Look among pictures that a base draws from noise for copies of the public pictures it was trained on.
+
+    Exit 1 where there are more than the detector's false flags. The result goes into the card beside the file.
+    """
+    from sonoshare_deploy.base_check import check_base, keep_check  # noqa: PLC0415
+    from sonoshare_shared.science.device import chosen_device  # noqa: PLC0415
+    from sonoshare_shared.science.model.base_travel import whole_base  # noqa: PLC0415
+
+    with whole_base(source) as path, progress_console().status("drawing and comparing"):
+        result = check_base(
+            path, profile, data, held_out, count=images, steps=steps, seed=seed, device=chosen_device(device)
+        )
+    if source.is_file():
+        keep_check(source, result)
+    emit(asdict(result), as_json)
+    return int(result.gives_back)
+
+
+@command.command("export")
+@click.argument("source", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--profile", type=PROFILE, default="small", show_default=True)
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), required=True, help="Folder to make.")
+@json_option
+def export(*, source: Path, profile: str, out: Path, as_json: bool) -> None:
+    """Write a base file as parts of at most 16 MiB with their index and the model card."""
+    from sonoshare_shared.science.model.base_travel import export_base  # noqa: PLC0415
+
+    index = export_base(source, profile, out)
+    emit({"digest": index.sha256, "parts": [part.name for part in index.parts], "folder": str(out)}, as_json)
 
 
 @command.command("import")
-@click.argument("source", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--profile", type=_PROFILES, default="small", show_default=True)
+@click.argument("source", type=BASE_SOURCE)
+@click.option("--profile", type=PROFILE, default="small", show_default=True)
 @click.option(
     "--home",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
@@ -114,28 +255,28 @@ def train(
 )
 @json_option
 def import_(*, source: Path, profile: str, home: Path, as_json: bool) -> None:
-    """Check a base file of the consortium's own and keep it under its digest, which a study pins."""
+    """Check a base of the consortium's own (file or parts) and keep it under its digest, which a study pins."""
     from sonoshare_shared.science.model.base import IMPORTED, import_base, imported_base  # noqa: PLC0415
+    from sonoshare_shared.science.model.base_travel import whole_base  # noqa: PLC0415
 
-    digest = import_base(source, profile, home / IMPORTED)
+    with whole_base(source) as path:
+        digest = import_base(path, profile, home / IMPORTED)
     emit({"profile": profile, "digest": digest, "base": str(imported_base(home / IMPORTED, digest))}, as_json)
 
 
 @command.command("info")
-@click.option("--profile", type=_PROFILES, default="small", show_default=True)
-@click.option(
-    "--file",
-    "path",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="A base file of your own; default is the one that ships.",
-)
+@click.option("--profile", type=PROFILE, default="small", show_default=True)
+@click.option("--file", "source", type=BASE_SOURCE, help="A base of your own (file or parts); default: what ships.")
 @json_option
-def info(*, profile: str, path: Path | None, as_json: bool) -> None:
+def info(*, profile: str, source: Path | None, as_json: bool) -> None:
     """Check a base file and show its digest, size and origin."""
     from sonoshare_shared.science.model.adapter import AFFINE, FULL, LORA, prepare, trained_parameters  # noqa: PLC0415
     from sonoshare_shared.science.model.base import base_origin, base_path, load_base  # noqa: PLC0415
+    from sonoshare_shared.science.model.base_travel import whole_base  # noqa: PLC0415
 
-    model, digest = load_base(profile, path)
+    with whole_base(source or base_path(profile)) as path:
+        model, digest = load_base(profile, path)
+        origin = base_origin(path)
     sizes = {}
     for trained in (AFFINE, FULL, LORA):  # the last changes the model's layers
         prepare(model, trained)
@@ -151,7 +292,7 @@ def info(*, profile: str, path: Path | None, as_json: bool) -> None:
             "lora_parameters": sizes[LORA],
             "class_slots": model.profile.class_slots,
             "scanner_slots": model.profile.scanner_slots,
-            "origin": base_origin(path or base_path(profile)),
+            "origin": origin,
         },
         as_json,
     )

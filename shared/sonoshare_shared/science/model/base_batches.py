@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from sonoshare_shared.science.device import CPU
 from sonoshare_shared.science.model.base_pictures import BasePictures
 from sonoshare_shared.science.model.conditions import Condition
 from sonoshare_shared.science.model.diffusion import stratified_times
@@ -115,7 +116,7 @@ def training_batch(pictures: TrainingSet, settings: TrainSettings, step: int) ->
     if pictures.public is not None and public:
         shown = shown.followed_by(_public(pictures.public, settings, public, shown.images.shape[-1], generator))
     # On the CPU one generator serves all; a device has its own, so that the host draws no pixels for it.
-    draws = generator if device.type == "cpu" else torch.Generator(device).manual_seed(seed)
+    draws = generator if device == CPU else torch.Generator(device).manual_seed(seed)
     noise = torch.randn(shown.images.shape, generator=draws, device=device)
     images = _mirrored(shown.images, mirror)
     masks = _mirrored(shown.masks, mirror)

@@ -109,7 +109,7 @@ class BaseTraining:
         self._sources, self._start = [dict(source) for source in sources], start
         self._objective = objective
         self.model = _built(profile, settings.seed, start).to(device)
-        if device.type == "cuda":
+        if device != CPU:
             self.model = self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._parameters = dict(self.model.named_parameters())
         self._average = {name: p.detach().clone() for name, p in self._parameters.items()}

@@ -5,7 +5,9 @@ first phantoms are simulated again whenever the folder is opened: a cache that a
 made is refused.
 """
 
-from collections.abc import Callable
+import multiprocessing
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 
 import numpy as np
@@ -60,6 +62,7 @@ def cached_phantoms(
     count: int,
     seed: int,
     size: int,
+    jobs: int = 1,
     progress: Callable[[int, int], None] | None = None,
 ) -> BasePictures:
     """Open a cache, simulating what it lacks.
@@ -69,28 +72,42 @@ def cached_phantoms(
         count: phantoms wanted; rounded up to whole shards of 500.
         seed: of the simulation.
         size: side of the images, px.
+        jobs: processes that simulate, each a shard at a time.
         progress: called with (phantoms ready, phantoms wanted).
 
     Raises:
         InputError: the folder holds phantoms of another simulator version.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    shards = -(-count // _SHARD)
-    parts = []
-    for shard in range(shards):
-        path = folder / f"phantoms-{size}px-seed{seed}-{shard:04d}.safetensors"
-        if not path.exists():
-            made = simulate_set(_SHARD, seed=seed, size=size, start_index=shard * _SHARD)
-            write_tensors(path, {name: vars(made)[name] for name in _STORED})
-        part = _with_masks(read_tensors(path))
-        if shard == 0:
-            probe = simulate_set(_PROBES, seed=seed, size=size)
-            if not torch.equal(probe.images, part.images[:_PROBES]):
-                raise InputError("cached phantoms come from another simulator", remedy="give an empty folder")
-        parts.append(part)
+    paths = [folder / f"phantoms-{size}px-seed{seed}-{shard:04d}.safetensors" for shard in range(-(-count // _SHARD))]
+    missing = [(path, shard * _SHARD) for shard, path in enumerate(paths) if not path.exists()]
+    ready = len(paths) - len(missing)
+    for made, _ in enumerate(_simulated(missing, seed, size, jobs), start=ready + 1):
         if progress is not None:
-            progress(min((shard + 1) * _SHARD, count), count)
+            progress(min(made * _SHARD, count), count)
+    parts = [_with_masks(read_tensors(path)) for path in paths]
+    probe = simulate_set(_PROBES, seed=seed, size=size)
+    if not torch.equal(probe.images, parts[0].images[:_PROBES]):
+        raise InputError("cached phantoms come from another simulator", remedy="give an empty folder")
     return joined(parts)
+
+
+def _simulated(missing: list[tuple[Path, int]], seed: int, size: int, jobs: int) -> Iterator[None]:
+    """Write shards that are missing; yields once for each."""
+    if jobs == 1 or len(missing) < 2:
+        for path, first in missing:
+            _write_shard(path, first, _SHARD, seed, size)
+            yield
+        return
+    # Spawned, not forked: a child of a process that has threads of torch may hang.
+    with ProcessPoolExecutor(min(jobs, len(missing)), multiprocessing.get_context("spawn")) as pool:
+        for done in as_completed([pool.submit(_write_shard, *each, _SHARD, seed, size) for each in missing]):
+            yield done.result()
+
+
+def _write_shard(path: Path, first: int, count: int, seed: int, size: int) -> None:
+    made = simulate_set(count, seed=seed, size=size, start_index=first)
+    write_tensors(path, {name: vars(made)[name] for name in _STORED})
 
 
 def _with_masks(stored: State) -> BasePictures:
