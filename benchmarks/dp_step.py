@@ -296,22 +296,28 @@ def of_profile(options: argparse.Namespace) -> dict[str, object]:
         "device": "cpu" if on_cpu else torch.cuda.get_device_name(device),
         **{name: getattr(options, name) for name in ("profile", "precision", "draws")},
     }
-    for trained in options.trained:
-        work = Work(profile_named(options.profile), trained, options.patients, options.draws, device, options.precision)
-        found: dict[str, object] = {}
-        if on_cpu:
-            sides = {
-                "plain": peak_memory(lambda work=work: profile_plain_step(work)),  # type: ignore[misc]
-                "ours": peak_memory(lambda work=work: profile_step(work).__enter__()[0]),  # type: ignore[misc]
-            }
-            found["memory"] = {**sides, "ratio": sides["ours"] / sides["plain"]}
+    works = {
+        trained: Work(
+            profile_named(options.profile), trained, options.patients, options.draws, device, options.precision
+        )
+        for trained in options.trained
+    }
+    # Before anything is computed here: a forked process inherits what this one has freed and not given back.
+    memory = {trained: profile_memory(work) for trained, work in works.items()} if on_cpu else {}
+    for trained, work in works.items():
         times = compare(work, options.repeats)
-        found |= {**times, "padding": padding(int(times["places"]), options.patients)}
-        if not on_cpu:
-            found["memory"] = gpu_memory(work)
+        found: dict[str, object] = {**times, "padding": padding(int(times["places"]), options.patients)}
+        found["memory"] = memory[trained] if on_cpu else gpu_memory(work)
         result[trained] = found
         print(trained, found, file=sys.stderr, flush=True)
     return result
+
+
+def profile_memory(work: Work) -> dict[str, float]:
+    """MiB of a step of each side on a CPU, and their ratio."""
+    plain = peak_memory(lambda: profile_plain_step(work))
+    ours = peak_memory(lambda: profile_step(work).__enter__()[0])
+    return {"plain": plain, "ours": ours, "ratio": ours / plain}
 
 
 def main() -> None:
