@@ -11,13 +11,12 @@ from and to the moments when it has nothing left to do. Prints one JSON object a
 - ``steps_over_bare``: median over blocks of bare time over ours (bar 0.9; 1 would be free);
 - ``with_checkpoints``: the same when the checkpoint of every minute (held-out loss, parts, base file) is counted in;
 - ``bare_over_bare``: the same figure of the bare loop over itself, whose distance from 1 is the machine's noise;
-- ``images_per_second``: ours, and ``checkpoint_seconds``; ``peak_memory_mib`` of tensors on a GPU.
+- ``images_per_second``: ours, and ``checkpoint_seconds``; ``device_memory_mib`` of tensors on a GPU.
 """
 
 import argparse
 import json
 import tempfile
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -25,6 +24,7 @@ from statistics import median
 
 import torch
 
+from benchmarks._parts import peak_device_mib, seconds_of, time_unit
 from sonoshare_shared.protocol.documents.plan import Precision
 from sonoshare_shared.science.device import CPU, chosen_device, device_words
 from sonoshare_shared.science.model.base_batches import TrainingSet, training_batch
@@ -39,19 +39,6 @@ from sonoshare_shared.science.model.recipe import recipe
 from sonoshare_shared.science.precision import computing_in, forward_in
 
 PHANTOMS = 64
-
-
-def seconds_of(run: Callable[[], object], device: torch.device) -> float:
-    """Processor time of one run; on a GPU wall time until it has nothing left to do."""
-    if device == CPU:
-        start = time.process_time()
-        run()
-        return time.process_time() - start
-    torch.cuda.synchronize(device)
-    start = time.perf_counter()
-    run()
-    torch.cuda.synchronize(device)
-    return time.perf_counter() - start
 
 
 def bare_loop(profile: Profile, run: BaseTraining) -> Callable[[], None]:
@@ -104,19 +91,18 @@ def measure(run: BaseTraining, blocks: int, steps: int) -> dict[str, object]:
     bares = [(a + b) / 2 for a, b in zip(before, after, strict=True)]
     step, once = median(ours), checkpoint_seconds(run)
     ratio = median(b / o for b, o in zip(bares, ours, strict=True))
-    on_gpu = run.device != CPU
     return {
         "steps_over_bare": ratio,
         "with_checkpoints": ratio * (CHECKPOINT_SECONDS - once) / CHECKPOINT_SECONDS,
         "bare_over_bare": median(a / b for a, b in zip(before, after, strict=True)),
         "images_per_second": run.settings.batch_size / step,
         "checkpoint_seconds": once,
-        "peak_memory_mib": round(torch.cuda.max_memory_allocated() / 2**20) if on_gpu else None,
+        "device_memory_mib": peak_device_mib(run.device),
         "profile": run.profile.name,
         "batch": run.settings.batch_size,
         "device": device_words(run.device),
         "precision": run.precision,
-        "time_unit": "wall seconds" if on_gpu else "processor seconds, one thread",
+        "time_unit": time_unit(run.device),
     }
 
 

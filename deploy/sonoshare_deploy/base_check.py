@@ -30,6 +30,7 @@ from sonoshare_privacy.audits.nearest import BytePictures, looks_for
 from sonoshare_privacy.audits.reference import reference_images
 from sonoshare_shared.durable import write_atomically
 from sonoshare_shared.errors import InputError
+from sonoshare_shared.science.device import CPU
 from sonoshare_shared.science.levels import eight_bits
 from sonoshare_shared.science.model.base import base_origin, load_base
 from sonoshare_shared.science.model.base_batches import PUBLIC_SCALE
@@ -155,11 +156,11 @@ def check_base(
     settings = SamplerSettings(steps=steps, batch_size=_BATCH)
     drawn = sample(model.to(device), settings, public.conditions(rows), seed=seed).images
     control = None if held_out is None else _on_grid(read_public_images(held_out, size).pictures)
-    return copies_among(digest, drawn, _on_grid(public), control, str(device))
+    return copies_among(digest, drawn, _on_grid(public), control, device)
 
 
 def copies_among(
-    digest: str, drawn: Images, trained: Images, held_out: Images | None, device: str = "cpu"
+    digest: str, drawn: Images, trained: Images, held_out: Images | None, device: torch.device = CPU
 ) -> CopyCheck:
     """Look for public pictures among drawn ones.
 

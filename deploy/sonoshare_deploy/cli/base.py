@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from sonoshare_deploy.cli.device import device_option, told_device
 from sonoshare_deploy.cli.output import emit, json_option, progress_console
-from sonoshare_deploy.cli.parameters import PROFILE, FiniteRange, device_option
+from sonoshare_deploy.cli.parameters import PROFILE, FiniteRange
 from sonoshare_shared.errors import InputError
 
 if TYPE_CHECKING:
@@ -102,7 +103,7 @@ def train(
     import torch  # noqa: PLC0415 - takes seconds
 
     from sonoshare_shared.protocol.canonical import sha256_file  # noqa: PLC0415
-    from sonoshare_shared.science.device import CPU, chosen_device, device_words  # noqa: PLC0415
+    from sonoshare_shared.science.device import CPU  # noqa: PLC0415
     from sonoshare_shared.science.model.base_card import write_card  # noqa: PLC0415
     from sonoshare_shared.science.model.pretrain import HowLong, checkpoints_of, train_base  # noqa: PLC0415
     from sonoshare_shared.science.model.profiles import profile_named  # noqa: PLC0415
@@ -114,9 +115,8 @@ def train(
     if out.exists() and not checkpoints_of(work, chosen).exists():
         raise InputError(f"{out.name} exists and is not of this --work", remedy="give the name of a new file")
     torch.set_num_threads(threads)
-    where, console = chosen_device(device), progress_console()
+    console, (where, said) = progress_console(), told_device(device)
     arithmetic: Precision = precision or ("float32" if where == CPU else "bfloat16")
-    console.print(f"training on {device_words(where)}, {arithmetic}")
     sources = _read_sources(data, chosen.size)
     out.parent.mkdir(parents=True, exist_ok=True)
     work.mkdir(parents=True, exist_ok=True)
@@ -140,9 +140,9 @@ def train(
             "card": str(write_card(out)),
             "digest": sha256_file(out),
             "profile": profile,
-            "device": device_words(where),
+            "device": said,
             "precision": arithmetic,
-            "peak_memory_mib": _peak_mib(on_gpu=where != CPU),
+            "device_memory_mib": _peak_mib(on_gpu=where != CPU),
             **asdict(end),
         },
         as_json,
@@ -218,16 +218,14 @@ def check(
     Exit 1 where there are more than the detector's false flags. The result goes into the card beside the file.
     """
     from sonoshare_deploy.base_check import check_base, keep_check  # noqa: PLC0415
-    from sonoshare_shared.science.device import chosen_device  # noqa: PLC0415
     from sonoshare_shared.science.model.base_travel import whole_base  # noqa: PLC0415
 
+    where, said = told_device(device)
     with whole_base(source) as path, progress_console().status("drawing and comparing"):
-        result = check_base(
-            path, profile, data, held_out, count=images, steps=steps, seed=seed, device=chosen_device(device)
-        )
+        result = check_base(path, profile, data, held_out, count=images, steps=steps, seed=seed, device=where)
     if source.is_file():
         keep_check(source, result)
-    emit(asdict(result), as_json)
+    emit(asdict(result) | {"device": said}, as_json)
     return int(result.gives_back)
 
 

@@ -36,8 +36,3 @@ class FiniteRange(click.FloatRange):
         if not math.isfinite(number):
             self.fail(f"{value!r} is not a number.", param, ctx)
         return number
-
-
-device_option: Final = click.option(
-    "--device", default="auto", show_default=True, metavar="auto|cpu|cuda[:N]", help="What computes."
-)
