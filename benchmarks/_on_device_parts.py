@@ -9,6 +9,7 @@ import argparse
 import json
 import os
 import platform
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,8 @@ from sonoshare_shared.science.model.profiles import profile_named
 from sonoshare_shared.science.model.sampler import SamplerSettings, sample
 from sonoshare_shared.science.phantom import simulate
 
-SIMULATED = {True: 2048, False: 16}  # on a GPU, on a CPU
+SIMULATED = {True: 1024, False: 16}  # on a GPU, on a CPU
+BATCHES = 4
 COLUMNS, ROWS, STEPS, SEED = 8, 4, 24, 20
 
 
@@ -34,6 +36,7 @@ def facts(device: torch.device) -> dict[str, Any]:
     memory = None if device == CPU else round(torch.cuda.get_device_properties(device).total_memory / 2**20)
     return {
         "device": device_words(device),
+        "device_word": str(device),
         "device_memory_mib": memory,
         "cpu_cores": os.cpu_count(),
         "python": platform.python_version(),
@@ -46,8 +49,18 @@ def phantoms(size: int, device: torch.device) -> dict[str, Any]:
     """How fast phantoms come."""
     stream, count = PhantomStream(0, size, device), SIMULATED[device != CPU]
     stream.batch(count, 2)  # what is made once
-    seconds = seconds_of(lambda: stream.batch(0, count), device)
-    return {"size": size, "count": count, "per_second": count / seconds}
+    alone = seconds_of(lambda: stream.batch(0, count), device)
+    workers = os.cpu_count() or 1
+    with closing(stream.batches(0, count, workers=workers)) as batches:
+        next(batches)  # processes begin
+        ahead = seconds_of(lambda: [next(batches) for _ in range(BATCHES)], device)
+    return {
+        "size": size,
+        "count": count,
+        "per_second": count / alone,
+        "per_second_drawn_ahead": BATCHES * count / ahead,
+        "workers": workers,
+    }
 
 
 def drawn(base: Path, profile: str, device: torch.device, precision: Any, path: Path) -> dict[str, Any]:

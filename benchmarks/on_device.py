@@ -157,6 +157,8 @@ def main() -> None:
     options = parsed()
     for folder in (options.out, options.work):
         folder.mkdir(parents=True, exist_ok=True)
+    if options.device == "auto":  # said by its own name to commands that know no other
+        options.device = SECTIONS["facts"](options).get("device_word", options.device)
     found: Figures = {}
     for name in options.sections.split(","):
         start = time.monotonic()

@@ -10,6 +10,7 @@ import torch
 
 from sonoshare_shared.errors import InputError, ModelError
 from sonoshare_shared.protocol.canonical import sha256_file
+from sonoshare_shared.science.device import CPU
 from sonoshare_shared.science.model import phantom_cache
 from sonoshare_shared.science.model.base import (
     IMPORTED,
@@ -27,7 +28,8 @@ from sonoshare_shared.science.model.conditions import Condition
 from sonoshare_shared.science.model.loss import denoising_loss
 from sonoshare_shared.science.model.network import ConditionedUNet
 from sonoshare_shared.science.model.phantom_cache import cached_phantoms, simulate_set
-from sonoshare_shared.science.model.pretrain import HowLong, train_base
+from sonoshare_shared.science.model.phantom_stream import PhantomStream
+from sonoshare_shared.science.model.pretrain import HowLong, first_phantoms, train_base
 from sonoshare_shared.science.model.profiles import PROFILES
 from sonoshare_shared.science.model.recipe import TrainSettings
 from sonoshare_shared.science.model.sampler import SamplerSettings, refine, sample
@@ -221,3 +223,11 @@ def test_a_digest_that_was_not_imported_is_refused(tmp_path: Path, digest: str) 
         imported_base(tmp_path, digest)
     with pytest.raises(ModelError):
         load_pinned_base("tiny", digest, tmp_path)
+
+
+def test_phantoms_for_a_gpu_are_the_first_of_its_stream() -> None:
+    stream, said = PhantomStream(0, 32, CPU), list[tuple[int, int]]()
+    made = first_phantoms(stream, 5, workers=1, said=lambda ready, wanted: said.append((ready, wanted)))
+    alone = stream.batch(0, 5)
+    assert all(torch.equal(vars(made)[name], vars(alone)[name]) for name in vars(alone))
+    assert said[-1] == (5, 5)

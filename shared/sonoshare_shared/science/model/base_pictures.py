@@ -41,6 +41,10 @@ class BasePictures:
         """The same pictures on another device."""
         return BasePictures(**{name: tensor.to(device) for name, tensor in vars(self).items()})
 
+    def first(self, count: int) -> "BasePictures":
+        """The first pictures."""
+        return BasePictures(**{name: tensor[:count] for name, tensor in vars(self).items()})
+
     def conditions(self, rows: Tensor) -> Condition:
         """Conditions under which the base model learns some of these pictures."""
         scanners = self.scanners[rows]

@@ -12,6 +12,7 @@ that a study's classes and scanners start neutral.
 import json
 import time
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -94,7 +95,7 @@ def train_base(
         start: weights that a new run begins with.
         device: where it computes.
         precision: in which arithmetic.
-        jobs: processes that simulate phantoms for a CPU.
+        jobs: processes that simulate phantoms, or draw their numbers for a GPU.
         checkpoint_seconds: between checkpoints.
         clock: seconds, monotonic.
         report: called at every checkpoint.
@@ -113,7 +114,8 @@ def train_base(
         folder, count = work / "phantoms", settings.phantoms
         phantoms = cached_phantoms(folder, count=count, seed=settings.seed, size=profile.size, jobs=jobs, progress=said)
     else:
-        phantoms = _simulated(PhantomStream(settings.seed, profile.size, device), settings.phantoms, said)
+        stream = PhantomStream(settings.seed, profile.size, device)
+        phantoms = first_phantoms(stream, settings.phantoms, workers=jobs, said=said)
     with computing_in(precision):
         run = BaseTraining(
             profile,
@@ -130,14 +132,23 @@ def train_base(
         return _Course(run, out, work, until, checkpoint_seconds, clock, report).follow()
 
 
-def _simulated(stream: PhantomStream, count: int, said: Callable[[int, int], None]) -> BasePictures:
-    """The first phantoms of a stream; made anew by every call, where the run computes."""
-    parts = []
-    for first in range(0, count, _SIMULATED_AT_ONCE):
-        last = min(first + _SIMULATED_AT_ONCE, count)
-        parts.append(stream.batch(first, last - first))
-        said(last, count)
-    return joined(parts)
+def first_phantoms(
+    stream: PhantomStream, count: int, *, workers: int, said: Callable[[int, int], None]
+) -> BasePictures:
+    """The first phantoms of a stream, on its device; made anew by every call.
+
+    Args:
+        stream: the series.
+        count: how many.
+        workers: processes that draw their numbers.
+        said: called with (ready, wanted).
+    """
+    parts: list[BasePictures] = []
+    with closing(stream.batches(0, min(_SIMULATED_AT_ONCE, count), workers=workers)) as batches:
+        while (ready := sum(map(len, parts))) < count:
+            parts.append(next(batches))
+            said(min(ready + len(parts[-1]), count), count)
+    return joined(parts).first(count)
 
 
 @dataclass
