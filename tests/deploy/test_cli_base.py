@@ -145,3 +145,46 @@ def test_import_keeps_a_base_under_its_digest(tmp_path: Path) -> None:
     arguments[1] = str(base_path("small"))
     wrong = CliRunner().invoke(command, arguments)
     assert isinstance(wrong.exception, ModelError)
+
+
+def test_a_base_is_exported_as_parts_that_import_and_info_take(tmp_path: Path) -> None:
+    parts = tmp_path / "parts"
+    run = sonoshare("base", "export", base_path("tiny"), "--profile", "tiny", "--out", parts, "--json")
+    digest = sha256_file(base_path("tiny"))
+    assert last_line(run.stdout)["digest"] == digest
+    imported = sonoshare("base", "import", parts, "--profile", "tiny", "--home", tmp_path, "--json")
+    assert last_line(imported.stdout)["digest"] == digest
+    info = sonoshare("base", "info", "--profile", "tiny", "--file", parts / "index.json", "--json")
+    assert last_line(info.stdout)["digest"] == digest
+    (parts / "base-tiny.safetensors.000").unlink()
+    refused = sonoshare("base", "import", parts, "--profile", "tiny", "--home", tmp_path)
+    assert (refused.returncode, "part base-tiny.safetensors.000 is missing" in refused.stderr) == (1, True)
+
+
+@pytest.mark.parametrize("data", ["nowhere", "nowhere:2", "{folder}:", "{folder}:x", "{folder}:0", "{folder}:nan"])
+def test_a_source_that_is_not_there_or_has_no_weight_is_a_usage_error(tmp_path: Path, data: str) -> None:
+    words = [
+        "train",
+        "--data",
+        data.format(folder=tmp_path),
+        "--steps",
+        "1",
+        "--out",
+        str(tmp_path / "b"),
+        "--work",
+        "w",
+    ]
+    assert CliRunner().invoke(command, words).exit_code == 2
+
+
+def test_a_run_begins_with_a_base_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(phantom_cache, "_SHARD", 10)
+    out = tmp_path / "own.safetensors"
+    words = ["train", "--profile", "tiny", "--batch-size", "2", "--phantoms", "10", "--steps", "1", "--out", str(out)]
+    words += ["--work", str(tmp_path / "work"), "--start", str(base_path("tiny")), "--device", "cpu", "--json"]
+    said = last_line(CliRunner().invoke(command, words, catch_exceptions=False).stdout)
+    assert said["validation"] < 0.5, "one step from trained weights, where random ones are at .9"
+    assert base_origin(out)["settings"]["start"] == sha256_file(base_path("tiny"))
+    assert (said["device"][:3], said["precision"], said["device_memory_mib"]) == ("cpu", "float32", None)
+    refused = CliRunner().invoke(command, [*words[:-3], "--this-time", "1", "--length", "100"])
+    assert isinstance(refused.exception, InputError)

@@ -30,7 +30,7 @@ def test_sections_are_given_what_was_asked_for_and_no_other_option(
         parsed()
 
 
-def test_it_runs_without_an_installation_and_keeps_the_figures_of_what_went_well(tmp_path: Path) -> None:
+def test_a_section_that_fails_is_told_and_kept_with_the_others_figures(tmp_path: Path) -> None:
     out = tmp_path / "out"
     words = [
         "--out",
@@ -44,10 +44,9 @@ def test_it_runs_without_an_installation_and_keeps_the_figures_of_what_went_well
         "--precision",
         "float32",
     ]
-    command = [sys.executable, "-m", "benchmarks.on_device", *map(str, words), "--sections", "facts,sheet"]
+    command = [sys.executable, "-m", "benchmarks.on_device", *map(str, words), "--sections", "sheet"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     found = json.loads(done.stdout.splitlines()[-1])
     assert done.returncode == 1, "nothing was trained, so there is nothing to draw from"
-    assert found["facts"]["device"].startswith("cpu")
     assert "no base weights for profile tiny" in found["sheet"]["said"]
     assert json.loads((out / "figures.json").read_text()) == found

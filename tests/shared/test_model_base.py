@@ -225,6 +225,11 @@ def test_a_digest_that_was_not_imported_is_refused(tmp_path: Path, digest: str) 
         load_pinned_base("tiny", digest, tmp_path)
 
 
+def test_several_processes_simulate_the_same_phantoms(tmp_path: Path) -> None:
+    cached = cached_phantoms(tmp_path, count=20, seed=0, size=32, jobs=2)
+    assert torch.equal(cached.images, simulate_set(20, seed=0, size=32).images)
+
+
 def test_phantoms_for_a_gpu_are_the_first_of_its_stream() -> None:
     stream, said = PhantomStream(0, 32, CPU), list[tuple[int, int]]()
     made = first_phantoms(stream, 5, workers=1, said=lambda ready, wanted: said.append((ready, wanted)))
