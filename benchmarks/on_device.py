@@ -137,7 +137,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--batch-size", type=int, help="of training and drawing; default: the recipe's, and 16")
     parser.add_argument("--phantoms", type=int)
     parser.add_argument("--length", type=int, help="steps of the whole run")
-    parser.add_argument("--threads", type=int)
+    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="processes that draw phantoms")
     parser.add_argument("--patients", type=int, help="of a private step")
     parser.add_argument("--blocks", type=int, help="of throughput")
     parser.add_argument("--repeats", type=int, help="of sampling and private steps")

@@ -116,7 +116,7 @@ def training_batch(pictures: TrainingSet, settings: TrainSettings, step: int) ->
     if pictures.public is not None and public:
         shown = shown.followed_by(_public(pictures.public, settings, public, shown.images.shape[-1], generator))
     # On the CPU one generator serves all; a device has its own, so that the host draws no pixels for it.
-    draws = generator if device == CPU else torch.Generator(device).manual_seed(seed)
+    draws = generator if device == CPU else device_generator(device, seed)
     noise = torch.randn(shown.images.shape, generator=draws, device=device)
     images = _mirrored(shown.images, mirror)
     masks = _mirrored(shown.masks, mirror)
@@ -127,6 +127,11 @@ def training_batch(pictures: TrainingSet, settings: TrainSettings, step: int) ->
         t=times,
         noise=noise,
     )
+
+
+def device_generator(device: torch.device, seed: int) -> torch.Generator | None:
+    """The generator of a step's noise on a device that is not the CPU."""
+    return torch.Generator(device).manual_seed(seed)
 
 
 def _rows(pictures: BasePictures, rows: Tensor) -> _Shown:

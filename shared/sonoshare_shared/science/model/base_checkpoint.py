@@ -5,8 +5,8 @@ as parts of at most 16 MiB (`weight_parts`), and an index with the run's setting
 small so that a folder can be carried to another machine by whatever takes files.
 
 Promises: a set appears whole or not at all, whatever is killed and whenever; the newest set that is whole and undamaged
-is read, older ones stand in for one that is not; the two newest are kept. On the same kind of device a run that went on
-from a set equals one that was not interrupted; on another kind it goes on from the very same numbers.
+is read, older ones stand in for one that is not; the two newest are kept. On a CPU a run that went on from a
+set equals one that was not interrupted (`base_run`); on any device it goes on from the very same numbers.
 """
 
 import json

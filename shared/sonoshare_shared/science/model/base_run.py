@@ -3,9 +3,9 @@
 All of it is on one device. A step reads nothing back from the device, so that a GPU never waits for the host: losses
 stay there until somebody asks. On a GPU tensors are laid out channels-last (on the CPU that crashed in some shapes).
 
-Reproducible: a step is a function of the state before it, the settings and the data (`base_batches`). On the same kind
-of device, precision and number of threads an interrupted run equals an uninterrupted one; elsewhere sums differ in
-their last bits.
+Reproducible: a step is a function of the state before it, the settings and the data (`base_batches`). On a CPU of the
+same kind, with as many threads, an interrupted run equals an uninterrupted one bit by bit; elsewhere sums differ in
+their last bits. Not promised: that a GPU gives the same bits twice (some of its kernels add in another order).
 """
 
 import json

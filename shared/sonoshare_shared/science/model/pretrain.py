@@ -2,8 +2,8 @@
 
 A run may be stopped at any moment and goes on in the same work folder, in short pieces if need be. Its settings fix
 every step (`recipe`, `base_batches`), so a run for some seconds that ended at step n equals a run of n steps, and an
-interrupted run equals an uninterrupted one: on the same kind of device, at the same precision and number of threads
-(elsewhere float32 sums differ in their last bits). The averaged weights are usable at every checkpoint.
+interrupted run equals an uninterrupted one, as far as the device repeats itself (`base_run`). The averaged weights are
+usable at every checkpoint.
 
 The simulator's scanner styles use the upper scanner slots; slots that no phantom used are left equal to "absent", so
 that a study's classes and scanners start neutral.
