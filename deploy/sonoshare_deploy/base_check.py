@@ -32,7 +32,7 @@ from sonoshare_shared.durable import write_atomically
 from sonoshare_shared.errors import InputError
 from sonoshare_shared.science.device import CPU
 from sonoshare_shared.science.levels import eight_bits
-from sonoshare_shared.science.model.base import base_origin, load_base
+from sonoshare_shared.science.model.base import base_origin, load_base, named_sources
 from sonoshare_shared.science.model.base_batches import PUBLIC_SCALE
 from sonoshare_shared.science.model.base_card import check_path, write_card
 from sonoshare_shared.science.model.base_pictures import BasePictures, joined
@@ -201,7 +201,7 @@ def keep_check(base: Path, found: CopyCheck) -> Path:
 
 
 def _require_named(said: Any, given: Sequence[str]) -> None:
-    named = [source["sha256"] for source in said.get("sources", ())] if isinstance(said, dict) else []
+    named = [source["sha256"] for source in named_sources(said)]
     if not named:
         raise InputError("this base names no public pictures", remedy="there is nothing that it could give back")
     if sorted(named) != sorted(given):

@@ -72,6 +72,14 @@ def test_a_base_is_checked_against_the_pictures_it_names_and_its_card_tells_it(
     kept = check_path(out)
     kept.write_text(kept.read_text().replace(fields["base"], "0" * 64))
     assert "Not checked" in write_card(out).read_text(), "what was found of another file says nothing of this one"
+    second = tmp_path / "second.safetensors"
+    begun = invoked(*usual[:-1], tmp_path / "w2", "--data", other, "--start", out, "--out", second)
+    assert begun.exit_code == 0, begun.output
+    text = second.with_suffix(".card.md").read_text()
+    assert "CC BY 4.0 / with thanks" in text, "what the first base has learned the second has learned too"
+    assert fields["base"] in text
+    alone = invoked("check", second, "--profile", "tiny", "--images", 32, "--steps", 2, "--data", other)
+    assert "not the public pictures" in str(alone.exception)
     for wrong in ((other,), (folder, other)):
         with pytest.raises(InputError, match="not the public pictures"):
             raise invoked(*check, *(word for path in wrong for word in ("--data", path))).exception

@@ -184,7 +184,9 @@ def test_a_run_begins_with_a_base_and_says_so(tmp_path: Path, monkeypatch: pytes
     words += ["--work", str(tmp_path / "work"), "--start", str(base_path("tiny")), "--device", "cpu", "--json"]
     said = last_line(CliRunner().invoke(command, words, catch_exceptions=False).stdout)
     assert said["validation"] < 0.5, "one step from trained weights, where random ones are at .9"
-    assert base_origin(out)["settings"]["start"] == sha256_file(base_path("tiny"))
+    begun = {"base": sha256_file(base_path("tiny")), "data": "simulated phantoms only"}
+    assert base_origin(out)["data"]["began_with"] == begun
+    assert begun["base"] in out.with_suffix(".card.md").read_text()
     assert (said["device"][:3], said["precision"], said["device_memory_mib"]) == ("cpu", "float32", None)
     refused = CliRunner().invoke(command, [*words[:-3], "--this-time", "1", "--length", "100"])
     assert isinstance(refused.exception, InputError)

@@ -167,13 +167,14 @@ def _read_sources(data: tuple[PublicData, ...], size: int) -> "list[PublicImages
 
 
 def _read_start(profile: str, source: Path) -> "Start":
-    from sonoshare_shared.science.model.base import load_base  # noqa: PLC0415
+    from sonoshare_shared.science.model.base import NOT_STATED, base_origin, load_base  # noqa: PLC0415
     from sonoshare_shared.science.model.base_run import Start  # noqa: PLC0415
     from sonoshare_shared.science.model.base_travel import whole_base  # noqa: PLC0415
 
     with whole_base(source) as path:
         model, digest = load_base(profile, path)
-    return Start(model.state_dict(), digest)
+        data = base_origin(path).get("data", NOT_STATED)
+    return Start(model.state_dict(), digest, data)
 
 
 def _report(progress: "Progress") -> None:

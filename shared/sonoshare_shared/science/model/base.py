@@ -19,6 +19,8 @@ from sonoshare_shared.science.model.profiles import Profile, profile_named
 from sonoshare_shared.science.model.tensors import read_metadata, read_tensors, require_same_layout
 
 WEIGHTS = Path(__file__).parent / "weights"
+NOT_STATED = "not stated"
+"""What is said of a base whose header does not say what it was trained on."""
 IMPORTED = "bases"
 """Folder of imported bases in the home of a hospital or of the coordinator."""
 
@@ -141,6 +143,19 @@ def base_origin(path: Path) -> dict[str, Any]:
         if name in stored:
             origin[name] = _parsed(stored[name])
     return origin
+
+
+def named_sources(data: Any) -> list[dict[str, Any]]:
+    """Sources of public pictures that a base's ``data`` names, those of the bases that it began with included.
+
+    Args:
+        data: what `base_origin` says under that name, or None.
+    """
+    if not isinstance(data, dict):
+        return []
+    earlier = data.get("began_with", {}).get("data")
+    found = [*data.get("sources", ()), *named_sources(earlier)]
+    return list({source["sha256"]: source for source in reversed(found)}.values())[::-1]
 
 
 def _parsed(text: str) -> Any:

@@ -5,13 +5,13 @@ the card; without it the card says that it was not run.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 from sonoshare_shared.durable import write_atomically
 from sonoshare_shared.protocol.canonical import sha256_file
-from sonoshare_shared.science.model.base import base_origin
+from sonoshare_shared.science.model.base import NOT_STATED, base_origin, named_sources
 
 CARD_SUFFIX: Final = ".card.md"
 _CARD: Final = """\
@@ -42,6 +42,7 @@ invented scanner styles; scanners of public pictures are learned as absent. A lo
 """
 _TABLE: Final = "| source | licence | pictures | patients | weight | sha256 |\n|---|---|---|---|---|---|\n"
 _UNCHECKED: Final = "Not checked: `sonoshare base check` was not run on this file."
+_UNKNOWN: Final = "It cannot be said: not all that it was trained on is stated."
 _NO_PUBLIC: Final = "It was trained on no public picture, so there is none to give back."
 
 
@@ -52,7 +53,7 @@ def card_text(base: Path) -> str:
         ModelError: not a safetensors file.
     """
     digest, origin = sha256_file(base), base_origin(base)
-    data = origin.get("data", "not stated")
+    data = origin.get("data", NOT_STATED)
     check = _check(base, digest, data)
     return _CARD.format(name=base.name, digest=digest, data=_data(data), training=_training(origin), check=check)
 
@@ -79,13 +80,24 @@ def _data(said: str | Mapping[str, Any]) -> str:
         return f"{said.capitalize()}: no patient, no clinical image."
     if "sources" not in said:  # of another maker, or of an earlier day
         return json.dumps(said)
+    told = f"{said['phantoms']} simulated phantoms"
+    public = named_sources(said)
+    told += _public(public) if public else ", no public picture."
+    if "began_with" in said:
+        before = said["began_with"]
+        told += f"\n\nIt began with the weights of the base `{before['base']}`"
+        told += ", whose data are not stated." if before["data"] == NOT_STATED else ", whose data are counted in."
+    return told
+
+
+def _public(sources: Sequence[Mapping[str, Any]]) -> str:
     rows = "".join(
         f"| {_cell(each['name'])} | {_cell(each['licence'])} | {each['pictures']} | {each['patients']}"
         f" | {each['weight']:g} | `{each['sha256']}` |\n"
-        for each in said["sources"]
+        for each in sources
     )
     digests = "The sha256 is over pictures, masks, classes and boxes of a source, in the order of its table."
-    return f"{said['phantoms']} simulated phantoms, and public pictures:\n\n{_TABLE}{rows}\n{digests}"
+    return f", and public pictures:\n\n{_TABLE}{rows}\n{digests}"
 
 
 def _cell(text: str) -> str:
@@ -107,7 +119,9 @@ def _training(origin: Mapping[str, Any]) -> str:
 
 
 def _check(base: Path, digest: str, data: str | Mapping[str, Any]) -> str:
-    if isinstance(data, str):
+    if data == NOT_STATED or NOT_STATED in json.dumps(data):
+        return _UNKNOWN
+    if not named_sources(data):
         return _NO_PUBLIC
     path = check_path(base)
     found = json.loads(path.read_text()) if path.is_file() else None

@@ -21,6 +21,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 from sonoshare_shared.errors import ModelError
 from sonoshare_shared.protocol.documents.plan import Precision
 from sonoshare_shared.science.device import CPU, device_words
+from sonoshare_shared.science.model.base import NOT_STATED
 from sonoshare_shared.science.model.base_batches import TrainingBatch, TrainingSet, training_batch
 from sonoshare_shared.science.model.base_checkpoint import Checkpoint
 from sonoshare_shared.science.model.base_pictures import CLASSES, SIMULATED_SCANNER_SLOT
@@ -69,10 +70,12 @@ class Start:
     Args:
         state: of the network, float32.
         digest: sha256 of the base file they are from.
+        data: what that file says it was trained on: whoever begins with it has learned from that too.
     """
 
     state: State
     digest: str
+    data: Any = NOT_STATED
 
 
 class BaseTraining:
@@ -170,8 +173,8 @@ class BaseTraining:
         about = {
             "profile": self.profile.name,
             "architecture": self.profile.digest,
-            "data": json.dumps(self._origin()) if self._sources else "simulated phantoms only",
-            "settings": json.dumps(asdict(self.settings) | self._start_digest()),
+            "data": self._origin(),
+            "settings": json.dumps(asdict(self.settings)),
             "progress": json.dumps(asdict(progress)),
         }
         write_tensors(path, {name: tensor.half() for name, tensor in self.averaged().items()}, about)
@@ -221,18 +224,20 @@ class BaseTraining:
                 "exp_avg_sq": torch.empty_like(parameter).copy_(tensors[f"second/{name}"]),
             }
 
-    def _origin(self) -> dict[str, Any]:
-        return {"phantoms": len(self.data.phantoms), "sources": self._sources}
-
-    def _start_digest(self) -> dict[str, str]:
-        return {} if self._start is None else {"start": self._start.digest}
+    def _origin(self) -> str:
+        if not self._sources and self._start is None:
+            return "simulated phantoms only"
+        said: dict[str, Any] = {"phantoms": len(self.data.phantoms), "sources": self._sources}
+        if self._start is not None:
+            said["began_with"] = {"base": self._start.digest, "data": self._start.data}
+        return json.dumps(said)
 
     def _identity(self) -> dict[str, Any]:
         return {
             "profile": self.profile.digest,
             "settings": asdict(self.settings),
             "data": self._sources,
-            "start": self._start_digest(),
+            "start": None if self._start is None else self._start.digest,
         }
 
 
