@@ -15,14 +15,14 @@ from numpy.typing import NDArray
 from benchmarks._utility_adapters import Training, patients_of, plain_adapter
 from benchmarks._utility_votes import Voting, voted
 from benchmarks._utility_work import Array, held_out_loss
-from benchmarks.utility import within_fold_ranks
 from sonoshare_shared.durable import write_atomically
 from sonoshare_shared.errors import InputError
 from sonoshare_shared.protocol.documents import Task
 from sonoshare_shared.science.calibration.ballot import Ballot, ballot_from, make_ballot
 from sonoshare_shared.science.calibration.choice import calibrated_phantoms, chances_of, shares_of
 from sonoshare_shared.science.evaluation.auc import paired_difference, patient_bootstrap
-from sonoshare_shared.science.evaluation.classifier import STEPS, fit
+from sonoshare_shared.science.evaluation.classifier import fit
+from sonoshare_shared.science.evaluation.folds import within_fold_ranks
 from sonoshare_shared.science.evaluation.labelled import LabelledImages
 from sonoshare_shared.science.evaluation.units import Units
 from sonoshare_shared.science.levels import eight_bits, fractions
@@ -97,7 +97,7 @@ class Settings:
         images: phantoms of a synthetic set.
         sampler_steps: of refining.
         start_time: how far a phantom is noised, of 1000.
-        classifier_steps: of the small CNN.
+        classifier_steps: of the small CNN; None for those of the rule.
         training: of the adapters.
         pool: phantoms of a ballot.
         kinds: of each class of a ballot; few, so that some patients stand behind each.
@@ -106,7 +106,7 @@ class Settings:
     images: int = 600
     sampler_steps: int = 5
     start_time: int = 250
-    classifier_steps: int = STEPS
+    classifier_steps: int | None = None
     training: Training = field(default_factory=lambda: Training(steps=48))
     pool: int = 3000
     kinds: int = 10

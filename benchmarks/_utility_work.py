@@ -22,8 +22,9 @@ from sonoshare_shared.errors import InputError
 from sonoshare_shared.protocol.documents.charge import PureDP
 from sonoshare_shared.science.calibration.ballot import Ballot
 from sonoshare_shared.science.calibration.choice import calibrated_phantoms, chances_of, shares_of
+from sonoshare_shared.science.device import CPU
 from sonoshare_shared.science.evaluation import features
-from sonoshare_shared.science.evaluation.classifier import STEPS, fit, fit_probe
+from sonoshare_shared.science.evaluation.classifier import RECIPE, Classifier, fit, fit_probe
 from sonoshare_shared.science.evaluation.described import crops
 from sonoshare_shared.science.evaluation.labelled import LabelledImages
 from sonoshare_shared.science.evaluation.units import Units
@@ -108,7 +109,7 @@ class Settings:
         images: of each synthetic set, classes taking turns.
         sampler_steps: of refining.
         start_time: how far a phantom is noised, of 1000.
-        classifier_steps: of the small CNN.
+        classifier_steps: of the small CNN on each set; None for those of the rule.
         few: patients of the arms ``real50``.
         training: of the adapters.
     """
@@ -116,7 +117,7 @@ class Settings:
     images: int = 1000
     sampler_steps: int = 8
     start_time: int = SamplerSettings.start_time
-    classifier_steps: int = STEPS
+    classifier_steps: int | None = None
     few: int = 50
     training: Training = field(default_factory=Training)
 
@@ -131,6 +132,7 @@ class Bench:
         ballot: what patients vote on.
         compute: False only reads what is there.
         say: told about each unit as it is made.
+        device: where classifiers are trained.
     """
 
     def __init__(
@@ -142,7 +144,9 @@ class Bench:
         *,
         compute: bool,
         say: Callable[[str], None],
+        device: torch.device = CPU,
     ) -> None:
+        self._device = device
         self.real, self.work, self.settings, self.ballot, self.computes = real, work, settings, ballot, compute
         self._size = profile_named(settings.training.profile).size
         self.units = Units(work, self._pinned(), compute=compute, say=say)
@@ -153,6 +157,7 @@ class Bench:
         probe = simulate(2, seed=PHANTOM_SEED, size=self._size)
         return {
             "settings": asdict(self.settings),
+            "classifier": asdict(RECIPE),
             "base": load_base(self.settings.training.profile)[1],
             "phantoms": hashlib.sha256(probe.images.tobytes()).hexdigest(),
             "ballot": self.ballot.digest(),
@@ -248,15 +253,26 @@ class Bench:
         return None if unit is None else np.asarray(unit["scores"])
 
     def _score(self, fold: int | None, arm: str, seed: int) -> dict[str, Any]:
-        before, steps = BEFORE_REAL.get(arm), self.settings.classifier_steps
-        known = -1 if fold is None else fold
-        start = None if before is None else fit(*self._training_set(known, before, seed), steps=steps, seed=seed)
-        images, labels = self._training_set(known, arm, seed)
-        network = fit(images, labels, steps=steps, seed=seed, start=start)
-        tested = self.real.images if fold is None else self.real.images[self.test_rows(fold)]
-        return {"scores": network.predict(tested).tolist(), "trained_on": len(images)}
+        network, tested = self.network(fold, arm, seed), self.real.images
+        scores = network.predict(tested if fold is None else tested[self.test_rows(fold)])
+        return {"scores": scores.tolist(), "trained_on": len(self._training_set(fold, arm, seed)[1])}
 
-    def _training_set(self, fold: int, arm: str, seed: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    def network(self, fold: int | None, arm: str, seed: int) -> Classifier:
+        """The small CNN of an arm, trained if need be; ``phantom_only`` has one for all folds (None)."""
+
+        def make(path: Path) -> None:
+            before = BEFORE_REAL.get(arm)
+            start = None if before is None else self.network(None if before == PHANTOM_ONLY else fold, before, seed)
+            images, labels = self._training_set(fold, arm, seed)
+            steps = self.settings.classifier_steps
+            trained = fit(images, labels, steps=steps, seed=seed, start=start, device=self._device)
+            write_tensors(path, trained.state())
+
+        where = "" if fold is None else f"-fold{fold}"
+        return Classifier.of(read_tensors(self.units.file(f"network-{arm}{where}-seed{seed}.safetensors", make)))
+
+    def _training_set(self, fold: int | None, arm: str, seed: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        fold = -1 if fold is None else fold  # of what no patient is in
         parts: list[tuple[NDArray[np.float32], NDArray[np.int64]]] = []
         if arm in WITH_REAL:
             rows = self.real.folds != fold

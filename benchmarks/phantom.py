@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from sonoshare_shared.science.evaluation import features
 from sonoshare_shared.science.evaluation.auc import auc, patient_bootstrap
-from sonoshare_shared.science.evaluation.classifier import STEPS, fit, fit_probe
+from sonoshare_shared.science.evaluation.classifier import fit, fit_probe
 from sonoshare_shared.science.evaluation.distances import compare
 from sonoshare_shared.science.evaluation.labelled import LabelledImages, load_labelled
 from sonoshare_shared.science.labels import read_labels
@@ -88,12 +88,12 @@ def measure_agreement() -> dict[str, float]:
     known, new = slice(0, AGREEMENT_TRAINED_ON), slice(AGREEMENT_TRAINED_ON, count)
     found: dict[str, float] = {}
     for trained, images in pictures.items():
-        network = fit(images[known], labels[known], steps=STEPS, seed=0)
+        network = fit(images[known], labels[known], seed=0)
         for tested, others in pictures.items():
             found[f"{trained}_on_{tested}"] = round(auc(labels[new], network.predict(others[new])), 3)
     source = np.arange(2 * count) // count
     seen, kept = np.concatenate(list(pictures.values())), np.arange(2 * count) % count < AGREEMENT_TRAINED_ON
-    judge = fit(seen[kept], source[kept], steps=STEPS, seed=0)
+    judge = fit(seen[kept], source[kept], seed=0)
     return found | {"told_apart": round(auc(source[~kept], judge.predict(seen[~kept])), 3)}
 
 
@@ -109,7 +109,7 @@ def scores_on(real: LabelledImages, phantoms: PhantomBatch, seeds: int) -> dict[
     known = features.pooled(phantoms.images)
     probe = fit_probe(known, phantoms.labels)
     boxes = fit_probe(box_features(phantoms.boxes), phantoms.labels, penalty=1.0)
-    networks = [fit(phantoms.images, phantoms.labels, steps=STEPS, seed=seed) for seed in range(seeds)]
+    networks = [fit(phantoms.images, phantoms.labels, seed=seed) for seed in range(seeds)]
     return {
         "linear_probe": probe.predict(features.pooled(real.images))[None],
         "cnn": np.stack([network.predict(real.images) for network in networks]),

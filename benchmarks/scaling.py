@@ -25,8 +25,9 @@ import torch
 
 from benchmarks._parts import peak_resident_mib
 from benchmarks._utility_work import TASK, Array, Bench, Made, Settings
-from benchmarks.utility import BUSBRA, FOLDS, SIZE, WORK, within_fold_ranks
+from benchmarks.utility import BUSBRA, FOLDS, SIZE, WORK
 from sonoshare_shared.science.calibration.ballot import shipped_ballot
+from sonoshare_shared.science.evaluation.folds import within_fold_ranks
 from sonoshare_shared.science.evaluation.labelled import LabelledImages, load_labelled
 from sonoshare_shared.science.evaluation.scaling import (
     SHARES,

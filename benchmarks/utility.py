@@ -50,6 +50,7 @@ from sonoshare_shared.science.calibration.ballot import shipped_ballot
 from sonoshare_shared.science.evaluation import features
 from sonoshare_shared.science.evaluation.auc import auc, paired_difference, patient_bootstrap
 from sonoshare_shared.science.evaluation.distances import frechet
+from sonoshare_shared.science.evaluation.folds import within_fold_ranks
 from sonoshare_shared.science.evaluation.labelled import load_labelled
 from sonoshare_shared.science.labels import read_labels
 
@@ -99,11 +100,6 @@ CONTRACT = {"real_plus_synthetic": "real_plus_calibrated", "real50_plus_syntheti
 CROP_ARMS = (*SYNTHETIC, REAL_ONLY)
 BUSBRA = Path(__file__).resolve().parents[2] / "shared" / "data" / "busbra"
 WORK = Path(__file__).resolve().parents[1] / "work" / "utility"
-
-
-def within_fold_ranks(scores: Array) -> Array:
-    """Scores of one fold as ranks in 0..1; the AUC within the fold stays what it was."""
-    return np.asarray(np.argsort(np.argsort(scores, kind="stable"), kind="stable") / len(scores), dtype=np.float64)
 
 
 def pooled_scores(bench: Bench, arm: str, folds: tuple[int, ...], seeds: int) -> Array | None:

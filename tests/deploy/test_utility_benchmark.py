@@ -8,11 +8,12 @@ import pytest
 import torch
 from benchmarks._utility_adapters import Training
 from benchmarks._utility_work import ARMS, Bench, Settings
-from benchmarks.utility import compute, figures, within_fold_ranks
+from benchmarks.utility import compute, figures
 from tests.small_ballot import small_ballot
 
 from sonoshare_shared.errors import InputError
 from sonoshare_shared.science.evaluation.auc import auc
+from sonoshare_shared.science.evaluation.folds import within_fold_ranks
 from sonoshare_shared.science.evaluation.labelled import LabelledImages
 from sonoshare_shared.science.phantom import simulate
 

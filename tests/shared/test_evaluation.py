@@ -5,9 +5,11 @@ import numpy as np
 import pytest
 import torch
 from sklearn.metrics import roc_auc_score
+from tests.shared.labelled_phantoms import labelled
 
 from sonoshare_shared.errors import InputError
 from sonoshare_shared.science.evaluation import classifier, described, distances, features, subgroups
+from sonoshare_shared.science.evaluation.arms import Training
 from sonoshare_shared.science.evaluation.auc import (
     auc,
     auc_of_counts,
@@ -19,7 +21,6 @@ from sonoshare_shared.science.evaluation.auc import (
     sensitivity_at,
     thresholds,
 )
-from sonoshare_shared.science.evaluation.labelled import LabelledImages
 from sonoshare_shared.science.evaluation.tstr import half_of_patients, tstr
 from sonoshare_shared.science.phantom import simulate
 
@@ -27,20 +28,6 @@ from sonoshare_shared.science.phantom import simulate
 @pytest.fixture(autouse=True)
 def one_thread() -> None:
     torch.set_num_threads(1)
-
-
-def labelled(n: int, seed: int, prefix: str, *, size: int = 32) -> LabelledImages:
-    batch = simulate(n, seed=seed, size=size)
-    return LabelledImages(
-        images=batch.images,
-        masks=batch.masks,
-        labels=batch.labels,
-        boxes=batch.boxes,
-        patients=np.array([f"{prefix}{i // 2}" for i in range(n)]),
-        devices=np.array([str(s) for s in batch.scanners]),
-        folds=np.full(n, -1),
-        classes=("benign", "malignant"),
-    )
 
 
 # --- AUC
@@ -267,14 +254,20 @@ def test_half_of_patients_is_stable_and_by_patient() -> None:
 
 def test_tstr_reports_every_field() -> None:
     synthetic, test, train = labelled(80, 1, "s"), labelled(40, 2, "t"), labelled(40, 3, "r")
-    report: dict[str, Any] = tstr(synthetic, test, train, seeds=(0, 1), steps=10).as_json()
+    report: dict[str, Any] = tstr(synthetic, test, train, training=Training((0, 1), 10)).as_json()
     fields = {"synthetic", "real", "both", "frechet", "kernel_distance", "precision", "recall", "density", "coverage"}
     assert fields <= set(report)
     assert set(report["synthetic"]) == {"auc", "interval"}
     assert (report["test_patients"], report["train_patients"]) == (20, 20)
-    assert set(report["sensitivity"]) == {"synthetic", "real", "both", "pretrained", "real_longer"}
+    assert set(report["sensitivity"]) == {"synthetic", "real", "both", "real_as_long", "pretrained", "real_longer"}
     against = {arm: difference["against"] for arm, difference in report["minus_real"].items()}
-    assert against == {"synthetic": "real", "both": "real", "real_longer": "real", "pretrained": "real_longer"}
+    assert against == {
+        "synthetic": "real",
+        "both": "real_as_long",
+        "real_as_long": "real",
+        "pretrained": "real_longer",
+        "real_longer": "real",
+    }
     low, high = report["minus_real"]["pretrained"]["auc"]["interval"]
     assert low <= report["pretrained"]["auc"] - report["real_longer"]["auc"] <= high
     low, high = report["minus_real"]["both"]["auc"]["interval"]
@@ -291,7 +284,7 @@ def test_tstr_reports_every_field() -> None:
     right = {name: part["synthetic"]["right"] for name, part in report["subgroups"]["class"].items()}
     assert right["benign"] >= 0.9  # the specificity that thresholds keep
     assert right["malignant"] == pytest.approx(report["sensitivity"]["synthetic"]["sensitivity"])
-    alone = tstr(synthetic, test, seeds=(0,), steps=5).as_json()
+    alone = tstr(synthetic, test, training=Training((0,), 5)).as_json()
     assert alone["real"] is None
     assert alone["both"] is None
     assert alone["minus_real"] == {}
@@ -330,4 +323,4 @@ def test_a_crop_holds_the_lesion_and_little_else() -> None:
 def test_a_patient_in_training_and_test_is_refused() -> None:
     one = labelled(20, 1, "p")
     with pytest.raises(InputError, match="training and test"):
-        tstr(one, one, one, seeds=(0,), steps=1)
+        tstr(one, one, one, training=Training((0,), 1))

@@ -9,9 +9,11 @@ import pytest
 import torch
 
 from sonoshare_shared.errors import InputError, IntegrityError
+from sonoshare_shared.science.evaluation.auc import auc
 from sonoshare_shared.science.evaluation.labelled import LabelledImages
 from sonoshare_shared.science.evaluation.scaling import (
     Scaling,
+    Scores,
     curves,
     draw_scaling,
     filled_up,
@@ -77,6 +79,23 @@ def test_curves_are_resumed_and_say_the_same(
     point = first.rarity[0.2]
     assert point.minus_real.value == pytest.approx(point.both.value - point.real.value)
     assert point.minus_real.interval[0] <= point.minus_real.value <= point.minus_real.interval[1]
+
+
+def test_the_slope_is_the_line_through_the_points_with_an_interval_over_patients() -> None:
+    rng = np.random.default_rng(0)
+    labels, patients = np.arange(80) % 2, np.array([f"p{i // 2}" for i in range(80)])
+    noise = rng.standard_normal((2, 80))
+    amount = {n: noise + signal * labels for n, signal in ((100, 0.2), (1000, 0.8), (10_000, 1.4))}
+    found = curves(Scores(amount, {}), labels, patients)
+    slope = found.slope
+    assert slope is not None
+    expected = [np.polyfit([2, 3, 4], [auc(labels, table[seed]) for table in amount.values()], 1)[0] for seed in (0, 1)]
+    assert slope.by_seed == pytest.approx(expected)
+    assert slope.per_decade.value == pytest.approx(np.mean(expected))
+    assert 0 < slope.per_decade.interval[0] < slope.per_decade.value < slope.per_decade.interval[1]
+    said: Any = found.as_json()["slope"]
+    assert set(said) == {"auc_per_decade", "interval", "by_seed"}
+    assert curves(Scores({100: noise}, {}), labels, patients).as_json()["slope"] is None
 
 
 def test_another_release_does_not_go_on_in_the_same_folder(

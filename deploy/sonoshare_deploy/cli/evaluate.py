@@ -7,14 +7,25 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 from rich.console import Console
 
-from sonoshare_deploy.cli.device import device_option, told_device
 from sonoshare_deploy.cli.output import emit, json_option, progress_console
 
 if TYPE_CHECKING:
+    import torch
+
     from sonoshare_shared.science.evaluation.labelled import LabelledImages
 
 GRID_PX = 64
 Number = TypeVar("Number", int, float)
+_STEPS = click.option(
+    "--steps",
+    type=click.IntRange(1, 1_000_000),
+    help="Training steps on each set, instead of those of the rule (docs/utility.md).",
+)
+_DEVICE = click.option("--device", default="auto", show_default=True, help="Where to train: auto|cpu|cuda[:N].")
+_SIZE = click.option("--size", type=click.IntRange(32, 256), default=GRID_PX, show_default=True, help="Side, pixels.")
+_CLASSES = click.option(
+    "--classes", default="benign,malignant", show_default=True, help="The negative and the positive class."
+)
 
 
 @click.group()
@@ -43,14 +54,10 @@ def _sets_options(function: Callable[..., None]) -> Callable[..., None]:
             help="Labels of the real images to train on. Without it half of --real's patients train, the others test.",
         ),
         click.option("--seeds", type=click.IntRange(1, 20), default=3, show_default=True, help="Classifiers a figure."),
-        click.option(
-            "--steps", type=click.IntRange(1, 20000), default=400, show_default=True, help="Training steps of each."
-        ),
-        click.option("--size", type=click.IntRange(32, 256), default=GRID_PX, show_default=True, help="Side, pixels."),
-        click.option(
-            "--classes", default="benign,malignant", show_default=True, help="The negative and the positive class."
-        ),
-        device_option,
+        _STEPS,
+        _SIZE,
+        _CLASSES,
+        _DEVICE,
     )
     for option in reversed(options):
         function = option(function)
@@ -61,19 +68,14 @@ def _read_sets(
     synthetic: Path, real: Path, train: Path | None, size: int, classes: str
 ) -> "tuple[LabelledImages, LabelledImages, LabelledImages]":
     """Synthetic, test and training images."""
-    # Imported here: seconds to import, and other verbs do without.
-    from sonoshare_shared.science.evaluation.labelled import load_labelled  # noqa: PLC0415
     from sonoshare_shared.science.evaluation.tstr import half_of_patients  # noqa: PLC0415
-    from sonoshare_shared.science.labels import read_labels  # noqa: PLC0415
 
-    names = tuple(name.strip() for name in classes.split(","))
     progress = progress_console()
     progress.print("reading pictures")
-    made = load_labelled(read_labels(synthetic), size, names)
-    test = load_labelled(read_labels(real), size, names)
+    made, test = _load(synthetic, size, classes), _load(real, size, classes)
     if train is not None:
         progress.print("training patients: those of --train")
-        return made, test, load_labelled(read_labels(train), size, names)
+        return made, test, _load(train, size, classes)
     progress.print("training patients: half of --real's; the other half tests")
     chosen = half_of_patients(test.patients)
     return made, test.take(~chosen), test.take(chosen)
@@ -82,6 +84,13 @@ def _read_sets(
 @command.command()
 @_sets_options
 @click.option("--specificity", default=0.9, show_default=True, help="At which sensitivities are compared.")
+@click.option(
+    "--external",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    help="Labels of other real images to test on, like --real; may be given several times.",
+)
+@click.option("--few", type=click.IntRange(1), help="Train on so many of the training patients, too, with and without.")
 @json_option
 def tstr(
     *,
@@ -89,31 +98,60 @@ def tstr(
     real: Path,
     train: Path | None,
     seeds: int,
-    steps: int,
+    steps: int | None,
     size: int,
     classes: str,
     device: str,
     specificity: float,
+    external: tuple[Path, ...],
+    few: int | None,
     as_json: bool,
 ) -> None:
     """Train on synthetic (and on real, on both, and on one after the other), test on real."""
     from sonoshare_shared.science.evaluation import tstr as measure  # noqa: PLC0415
+    from sonoshare_shared.science.evaluation.arms import Training  # noqa: PLC0415
 
-    where, said = told_device(device)
+    where = _device(device)
+    others = _read_external(external, size, classes)
     made, test, known = _read_sets(synthetic, real, train, size, classes)
-    progress_console().print(f"training {5 * seeds} classifiers of {steps} steps")
-    report = measure.tstr(
-        made, test, known, seeds=tuple(range(seeds)), steps=steps, specificity=specificity, device=where
-    )
-    fields = report.as_json() | {"device": said}
-    emit(fields, as_json, lambda console: _print_tstr(console, fields))
+    training = Training(tuple(range(seeds)), steps, where)
+    progress_console().print(f"training {seeds} classifiers an arm, {training.steps_for(len(made))} steps on synthetic")
+    report = measure.tstr(made, test, known, training=training, specificity=specificity, few=few, external=others)
+    emit(report.as_json(), as_json, lambda console: _print_tstr(console, report.as_json()))
+
+
+def _device(asked: str) -> "torch.device":
+    """The device, said on stderr."""
+    from sonoshare_shared.science.device import chosen_device, device_words  # noqa: PLC0415
+
+    chosen = chosen_device(asked)
+    progress_console().print(f"device: {device_words(chosen)}")
+    return chosen
+
+
+def _read_external(paths: tuple[Path, ...], size: int, classes: str) -> "dict[str, LabelledImages]":
+    """Other test sets by the name of their folder or file."""
+    named = {path.stem if path.suffix == ".csv" else path.resolve().name: path for path in paths}
+    if len(named) < len(paths):
+        raise click.UsageError("--external: two sets of one name")
+    return {name: _load(path, size, classes) for name, path in named.items()}
+
+
+def _load(path: Path, size: int, classes: str) -> "LabelledImages":
+    # Imported here: seconds to import, and other verbs do without.
+    from sonoshare_shared.science.evaluation.labelled import load_labelled  # noqa: PLC0415
+    from sonoshare_shared.science.labels import read_labels  # noqa: PLC0415
+
+    return load_labelled(read_labels(path), size, tuple(name.strip() for name in classes.split(",")))
 
 
 def _print_tstr(console: Console, fields: dict[str, Any]) -> None:
-    for name in ("synthetic", "real", "both", "pretrained", "real_longer"):
+    from sonoshare_shared.science.evaluation.arms import ARMS  # noqa: PLC0415
+
+    for name in ARMS:
         if figure := fields[name]:
             area, at = _with_interval(figure, "auc"), _with_interval(fields["sensitivity"][name], "sensitivity")
-            console.print(f"trained on {name:11} AUC {area}  sensitivity {at}", highlight=False)
+            console.print(f"trained on {name:12} AUC {area}  sensitivity {at}", highlight=False)
     console.print(f"sensitivities are compared at a specificity of {fields['specificity']:g}", highlight=False)
     for name, figure in fields["minus_real"].items():
         console.print(
@@ -121,6 +159,10 @@ def _print_tstr(console: Console, fields: dict[str, Any]) -> None:
         )
     for name in ("frechet", "kernel_distance", "precision", "recall", "density", "coverage"):
         console.print(f"{name:21} {fields[name]:.3f}", highlight=False)
+    for name, tested in fields["external"].items():
+        for arm in ARMS:
+            if figure := tested[arm]:
+                console.print(f"{name}, trained on {arm:12} AUC {_with_interval(figure, 'auc')}", highlight=False)
     console.print(f"tested on {fields['test_patients']} patients; features: {fields['features']}", highlight=False)
     console.print("by scanner and class: --json", highlight=False)
 
@@ -148,7 +190,7 @@ def scaling(
     real: Path,
     train: Path | None,
     seeds: int,
-    steps: int,
+    steps: int | None,
     size: int,
     classes: str,
     device: str,
@@ -162,9 +204,9 @@ def scaling(
     from sonoshare_shared.science.evaluation import scaling as measure  # noqa: PLC0415
     from sonoshare_shared.science.evaluation.units import Units  # noqa: PLC0415
 
+    where = _device(device)
     amounts = _numbers(sizes, "--sizes", int)
     rarities = [number / 100 for number in _numbers(shares, "--shares", float)]
-    where, said = told_device(device)
     made, test, known = _read_sets(synthetic, real, train, size, classes)
     measure.require_curves(test, known, sizes=amounts, shares=rarities, seeds=seeds)
     picture = plot or work / "scaling.png"
@@ -176,7 +218,45 @@ def scaling(
     )
     curves = measure.curves(scores, test.labels, test.patients)
     measure.draw_scaling(curves, picture)
-    emit(curves.as_json() | {"plot": str(picture), "device": said}, as_json)
+    emit(curves.as_json() | {"plot": str(picture)}, as_json)
+
+
+@command.command()
+@click.option("--synthetic", type=click.Path(path_type=Path), required=True, help="A release, or labelled images.")
+@click.option("--real", type=click.Path(path_type=Path), required=True, help="Labels of real images.")
+@click.option("--folds", type=click.IntRange(2, 20), default=5, show_default=True, help="Parts of the patients.")
+@click.option("--seeds", type=click.IntRange(1, 20), default=1, show_default=True, help="Classifiers of each part.")
+@_STEPS
+@_SIZE
+@_CLASSES
+@_DEVICE
+@json_option
+def shortcut(
+    *,
+    synthetic: Path,
+    real: Path,
+    folds: int,
+    seeds: int,
+    steps: int | None,
+    size: int,
+    classes: str,
+    device: str,
+    as_json: bool,
+) -> None:
+    """Can a classifier tell synthetic pictures from real ones? AUC 0.5 is no, 1 always.
+
+    On patients of a hospital the figure is not private: for its own eyes, unless its ledger is charged for it.
+    """
+    from sonoshare_shared.science.evaluation import shortcut as measure  # noqa: PLC0415
+
+    where = _device(device)
+    progress = progress_console()
+    progress.print("reading pictures")
+    made, known = _load(synthetic, size, classes), _load(real, size, classes)
+    progress.print(f"training {folds * seeds} classifiers")
+    report = measure.shortcut(made, known, folds=folds, seeds=tuple(range(seeds)), steps=steps, device=where)
+    progress.print("not private: on a hospital's patients this figure is for its own eyes only")
+    emit(report.as_json(), as_json)
 
 
 def _numbers(text: str, option: str, kind: type[Number]) -> list[Number]:

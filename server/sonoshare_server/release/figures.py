@@ -7,6 +7,7 @@ is the caller's note. Figures on patients of a hospital would be charges of thei
 
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,6 +18,8 @@ _ARMS: Final = {
     "synthetic": "trained on this release",
     "both": "trained on this release and real images",
     "pretrained": "trained on this release, then on real images",
+    "few": "trained on {few} real patients",
+    "few_both": "trained on this release and {few} real patients",
 }
 _DISTANCES: Final = {
     "frechet": "Fréchet distance",
@@ -29,7 +32,12 @@ _DISTANCES: Final = {
 _REAL: Final = {
     "real": "trained on real images",
     "real_longer": "trained on real images for as many steps",
+    "real_as_long": "trained on real images for as many steps",
+    "few": "trained on {few} real patients",
+    "few_as_long": "trained on {few} real patients for as many steps",
 }
+_AGAINST: Final = {"pretrained": "real_longer"}
+"""Where a file does not say what an arm is compared with: one of before it said so for all of them."""
 
 
 def read_measurements(path: Path) -> tuple[Measurement, ...]:
@@ -47,10 +55,18 @@ def read_measurements(path: Path) -> tuple[Measurement, ...]:
 
 
 def _measurements(said: Mapping[str, Any]) -> Iterator[Measurement]:
+    against = _AGAINST | {arm: found["against"] for arm, found in said["minus_real"].items()}
+    words = _Words(against, said.get("few_patients"))
     tested = f"{int(said['test_patients'])} test patients"
-    yield from _classifiers("AUC", "auc", {arm: said[arm] for arm in (*_ARMS, *_REAL)}, tested)
+    arms = {arm: said[arm] for arm in ("synthetic", "real", "both", "pretrained")} | {
+        arm: said.get(arm) for arm in (*_ARMS, *_REAL)
+    }
+    yield from _classifiers("AUC", "auc", arms, tested, words)
     at = f"sensitivity at specificity {said['specificity']:g}"
-    yield from _classifiers(at, "sensitivity", {arm: said["sensitivity"].get(arm) for arm in (*_ARMS, *_REAL)}, tested)
+    yield from _classifiers(at, "sensitivity", said["sensitivity"], tested, words)
+    for name, part in said.get("external", {}).items():
+        size = f"{part['images']} images of {part['patients']} patients"
+        yield from _classifiers(f"external set {name}: AUC", "auc", part, size, words)
     note = f"in {said['features']} features"
     yield from _distances(
         {"whole": {name: said[name] for name in _DISTANCES}, "lesion_crop": said["lesion_crop"]}, note
@@ -60,22 +76,33 @@ def _measurements(said: Mapping[str, Any]) -> Iterator[Measurement]:
             where = f"{kind} {name}: "
             size = f"{part['images']} images of {part['patients']} patients"
             if kind == "scanner":
-                yield from _classifiers(f"{where}AUC", "auc", part, size)
+                yield from _classifiers(f"{where}AUC", "auc", part, size, words)
             yield from _distances(part["distances"], f"{note}, {size}", where)
 
 
-def _classifiers(figure: str, field: str, by_arm: Mapping[str, Any], note: str) -> Iterator[Measurement]:
-    for arm, words in _ARMS.items():
-        against = "real_longer" if arm == "pretrained" else "real"
+@dataclass(frozen=True)
+class _Words:
+    """What arms are called, and what each is compared with."""
+
+    against: Mapping[str, str]
+    few: int | None
+
+    def of(self, words: str) -> str:
+        return words.format(few=self.few)
+
+
+def _classifiers(figure: str, field: str, by_arm: Mapping[str, Any], note: str, words: _Words) -> Iterator[Measurement]:
+    for arm, name in _ARMS.items():
+        against = words.against.get(arm, "real")
         real = by_arm.get(against)
         if (found := by_arm.get(arm)) is not None:
             low, high = found["interval"]
             yield Measurement(
-                name=f"{figure}, {words}",
+                name=f"{figure}, {words.of(name)}",
                 value=float(found[field]),
                 interval=(float(low), float(high)),
                 reference=None if real is None else float(real[field]),
-                reference_name="" if real is None else _REAL[against],
+                reference_name="" if real is None else words.of(_REAL[against]),
                 note=note,
             )
 

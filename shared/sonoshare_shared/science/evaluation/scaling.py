@@ -5,13 +5,17 @@ whose positive class is thinned out by patients to a share of all images, alone 
 until the classes are level. Tested on real images of other patients; mean over seeds (which also choose the patients
 that stay), interval over resampled test patients.
 
+*Slope*: AUC won by ten times as many images, the line of least squares over the logarithm of the amounts, on the same
+resamples as the points; ``by_seed`` beside it, because the interval knows nothing of the variance of training.
+
 Every classifier is a unit of ``Units``: stopped at any time, the same call goes on. Not promised: that a curve goes on
 beyond its last point, or that the points are independent (they share test patients, and smaller sets lie in larger).
 """
 
 import hashlib
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,10 +25,15 @@ from numpy.typing import NDArray
 
 from sonoshare_shared.errors import InputError
 from sonoshare_shared.science.device import CPU
-from sonoshare_shared.science.evaluation.auc import Estimate, paired_difference, patient_bootstrap
-from sonoshare_shared.science.evaluation.classifier import STEPS, fit
+from sonoshare_shared.science.evaluation.arms import joined
+from sonoshare_shared.science.evaluation.auc import (
+    Estimate,
+    auc_of_rows,
+    paired_difference,
+    patient_bootstrap,
+)
+from sonoshare_shared.science.evaluation.classifier import RECIPE, fit
 from sonoshare_shared.science.evaluation.labelled import LabelledImages
-from sonoshare_shared.science.evaluation.tstr import joined
 from sonoshare_shared.science.evaluation.units import Units
 
 Array = NDArray[np.float64]
@@ -59,6 +68,23 @@ class Rare:
 
 
 @dataclass(frozen=True)
+class Slope:
+    """AUC won by ten times as many synthetic images.
+
+    Attributes:
+        per_decade: mean over seeds, with its interval over resampled test patients.
+        by_seed: of each classifier's own curve.
+    """
+
+    per_decade: Estimate
+    by_seed: tuple[float, ...]
+
+    def as_json(self) -> dict[str, object]:
+        """Its figures by name."""
+        return {**self.per_decade.as_json("auc_per_decade"), "by_seed": list(self.by_seed)}
+
+
+@dataclass(frozen=True)
 class Scaling:
     """Two curves; a point that could not be measured is left out.
 
@@ -66,16 +92,19 @@ class Scaling:
         amount: by number of synthetic images.
         rarity: by share of positive images.
         seeds: classifiers of each figure.
+        slope: of the first curve; None with fewer than two points.
     """
 
     amount: dict[int, Estimate]
     rarity: dict[float, Rare]
     seeds: int
+    slope: Slope | None = None
 
     def as_json(self) -> dict[str, object]:
         """Fields as ``sonoshare evaluate scaling --json`` prints them."""
         return {
             "n_synthetic": [{"n": n, **figure.as_json()} for n, figure in self.amount.items()],
+            "slope": None if self.slope is None else self.slope.as_json(),
             "imbalance": [{"share": share, **point.as_json()} for share, point in self.rarity.items()],
             "seeds": self.seeds,
         }
@@ -119,7 +148,7 @@ def score_scaling(
     sizes: Sequence[int] = SIZES,
     shares: Sequence[float] = SHARES,
     seeds: int = LEAST_SEEDS,
-    steps: int = STEPS,
+    steps: int | None = None,
     device: torch.device = CPU,
 ) -> Scores:
     """Train every classifier of both curves, and score the test images by it.
@@ -132,7 +161,7 @@ def score_scaling(
         sizes: numbers of synthetic images; those beyond the set are left out.
         shares: shares of the positive class; those that leave fewer than two positive images are left out.
         seeds: classifiers of each figure, three or more.
-        steps: optimiser steps of each.
+        steps: optimiser steps of each; by default those of the rule for the set at hand.
         device: where classifiers are trained.
 
     Raises:
@@ -183,15 +212,40 @@ def curves(scores: Scores, labels: NDArray[np.int64], patients: NDArray[np.str_]
     }
     tables = [*scores.amount.values(), *(alone for alone, _ in scores.rarity.values())]
     seeds = len(tables[0]) if tables else 0
-    return Scaling({size: figure(table) for size, table in scores.amount.items()}, rarity, seeds)
+    amount = {size: figure(table) for size, table in scores.amount.items()}
+    return Scaling(amount, rarity, seeds, slope_of(scores.amount, labels, patients))
+
+
+def slope_of(amount: dict[int, Array], labels: NDArray[np.int64], patients: NDArray[np.str_]) -> Slope | None:
+    """How steeply the AUC rises over the logarithm of the amount; None with fewer than two amounts.
+
+    Args:
+        amount: scores [seeds, n] by number of synthetic images.
+        labels: int64 [n].
+        patients: str [n], whose image it is.
+    """
+    if len(amount) < 2:
+        return None
+    decades = np.array([math.log10(size) for size in amount])
+    apart = decades - decades.mean()
+    weights = apart / np.square(apart).sum()  # of the points' AUCs in the slope of least squares
+    tables = np.stack(list(amount.values()))
+    points, seeds, _ = tables.shape
+
+    def by_seed(positive: NDArray[np.bool_], scores: Array) -> Array:
+        return np.asarray(weights @ auc_of_rows(positive, scores).reshape(points, seeds))
+
+    flat = tables.reshape(points * seeds, -1)
+    figure = patient_bootstrap(labels, flat, patients, statistic=by_seed)
+    return Slope(figure, tuple(by_seed(labels == 1, flat).tolist()))
 
 
 def pinned(
-    synthetic: LabelledImages, test: LabelledImages, train: LabelledImages, *, steps: int = STEPS
+    synthetic: LabelledImages, test: LabelledImages, train: LabelledImages, *, steps: int | None = None
 ) -> dict[str, object]:
-    """What a folder of units belongs to: the three sets and the steps."""
+    """What a folder of units belongs to: the three sets and how classifiers are trained."""
     sets = {"synthetic": synthetic, "test": test, "train": train}
-    return {"steps": steps, **{name: _digest(each) for name, each in sets.items()}}
+    return {"steps": asdict(RECIPE) if steps is None else steps, **{name: _digest(each) for name, each in sets.items()}}
 
 
 def thinned(images: LabelledImages, share: float, seed: int) -> LabelledImages:

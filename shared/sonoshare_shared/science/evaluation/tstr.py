@@ -1,29 +1,28 @@
 """Train on synthetic, test on real: what a release is worth to somebody who trains a classifier.
 
-The small CNN of ``classifier`` is trained with several seeds each on synthetic images, on real ones, on both, and on
-synthetic ones first and real ones then (``pretrained``), and tested on real images of patients that none of them saw.
-What goes on from synthetic images takes twice the steps, so it is compared with real images for as many
-(``real_longer``): training longer alone can be worth more than a synthetic set. Figures are means over seeds with an
-interval over resampled test patients; differences are taken on the same resamples. Training variance is averaged, not
-part of the interval.
+The small CNN of ``classifier`` is trained with several seeds each on synthetic images, on real ones, on both, on
+synthetic ones first and real ones then, and on few real patients with and without synthetic images (``arms``), and
+tested on real images of patients that none of them saw: of the hospital at hand, and of other sets (``external``).
+Figures are means over seeds with an interval over resampled test patients; differences are taken on the same
+resamples. Training variance is averaged, not part of the interval.
 
-Promises: training and test patients are disjoint (refused otherwise). The classifier, its steps and its seeds are fixed
-in advance. Sensitivities are compared at one specificity, each classifier by its own threshold *on the test images*: it
-says how the curves compare, not what a threshold chosen beforehand would give. Not promised: that a higher figure holds
-for another classifier or another hospital.
+Promises: training and test patients are disjoint (refused otherwise), and no picture of an external set is trained on
+(refused otherwise). The classifier, its steps and its seeds are fixed in advance. Sensitivities are compared at one
+specificity, each classifier by its own threshold *on the test images*: it says how the curves compare, not what a
+threshold chosen beforehand would give. Not promised: that a higher figure holds for another classifier or another
+hospital. Not private: on patients every figure is a statistic of patients.
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from sonoshare_shared.errors import InputError
-from sonoshare_shared.science.device import CPU
+from sonoshare_shared.science.evaluation.arms import AGAINST, ARMS, Trained, Training, trained_arms
 from sonoshare_shared.science.evaluation.auc import (
     Estimate,
     Statistic,
@@ -32,79 +31,97 @@ from sonoshare_shared.science.evaluation.auc import (
     patient_bootstrap,
     sensitivity_at,
 )
-from sonoshare_shared.science.evaluation.classifier import STEPS, Classifier, fit
 from sonoshare_shared.science.evaluation.described import LESION_CROP, WHOLE, Described, describe, distances
 from sonoshare_shared.science.evaluation.distances import NEIGHBOURS
 from sonoshare_shared.science.evaluation.labelled import LabelledImages
 from sonoshare_shared.science.evaluation.subgroups import subgroups
 
-SYNTHETIC, REAL, BOTH, PRETRAINED, REAL_LONGER = "synthetic", "real", "both", "pretrained", "real_longer"
-SEEDS = (0, 1, 2)
 SPECIFICITY = 0.9
+External = Mapping[str, LabelledImages]
+_NONE: External = MappingProxyType({})
+
+
+@dataclass(frozen=True)
+class Tested:
+    """One figure of every arm on one set of test patients.
+
+    Attributes:
+        figures: by arm.
+        differences: of an arm minus the arm that it is compared with (``arms.AGAINST``), where both are there.
+        images: tested on.
+        patients: tested on.
+    """
+
+    figures: Mapping[str, Estimate]
+    differences: Mapping[str, Estimate]
+    images: int
+    patients: int
 
 
 @dataclass(frozen=True)
 class TstrReport:
-    """What was measured; see the module's docstring. What needs real training images is None without them.
+    """What was measured; see the module's docstring.
 
     Attributes:
-        synthetic: trained on synthetic images.
-        real: trained on real images.
-        both: trained on the union.
-        pretrained: trained on synthetic images, then on real ones.
-        real_longer: trained on real images for as many steps as ``pretrained``.
+        areas: AUC.
         specificity: at which sensitivities are compared.
-        sensitivity: by arm.
-        differences: AUC and sensitivity of each arm minus those of ``real``, by arm; ``pretrained`` minus
-            ``real_longer``.
+        sensitivity: at that specificity.
         subgroups: by scanner and class; see ``subgroups.subgroups``.
         distances: synthetic against real test images in EfficientNet-Lite0 features, ``whole`` and ``lesion_crop``; the
             latter None where boxes are known of too few images.
-        test_patients: number of patients in the test.
         train_patients: number of real patients to train on.
+        few: patients of the arms of few patients, None without such arms.
+        external: AUC on other sets, by name.
     """
 
-    synthetic: Estimate
-    real: Estimate | None
-    both: Estimate | None
-    pretrained: Estimate | None
-    real_longer: Estimate | None
+    areas: Tested
     specificity: float
-    sensitivity: Mapping[str, Estimate]
-    differences: Mapping[str, tuple[Estimate, Estimate]]
+    sensitivity: Tested
     subgroups: Mapping[str, object]
     distances: Mapping[str, Mapping[str, float] | None]
-    test_patients: int
     train_patients: int
+    few: int | None = None
+    external: Mapping[str, Tested] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, object]:
-        """Fields as ``sonoshare evaluate tstr --json`` prints them."""
-        arms = (SYNTHETIC, REAL, BOTH, PRETRAINED, REAL_LONGER)
-        figures: dict[str, Estimate | None] = {arm: getattr(self, arm) for arm in arms}
+        """Fields as ``sonoshare evaluate tstr --json`` prints them; an arm that was not trained is null."""
         return {
-            **{name: None if figure is None else figure.as_json() for name, figure in figures.items()},
+            **_by_arm(self.areas),
             "specificity": self.specificity,
-            "sensitivity": {name: figure.as_json("sensitivity") for name, figure in self.sensitivity.items()},
+            "sensitivity": {arm: figure.as_json("sensitivity") for arm, figure in self.sensitivity.figures.items()},
             "minus_real": {
-                name: {
-                    "against": _against(name),
+                arm: {
+                    "against": AGAINST[arm],
                     "auc": area.as_json("difference"),
-                    "sensitivity": sensitivity.as_json("difference"),
+                    "sensitivity": self.sensitivity.differences[arm].as_json("difference"),
                 }
-                for name, (area, sensitivity) in self.differences.items()
+                for arm, area in self.areas.differences.items()
             },
             **(self.distances[WHOLE] or {}),
             LESION_CROP: self.distances[LESION_CROP],
             "features": "EfficientNet-Lite0",
             "subgroups": self.subgroups,
-            "test_patients": self.test_patients,
+            "test_patients": self.areas.patients,
             "train_patients": self.train_patients,
+            "few_patients": self.few,
+            "external": {name: _external(tested) for name, tested in self.external.items()},
         }
 
 
-def _against(arm: str) -> str:
-    """The arm on real images that an arm is compared with: it took as many steps."""
-    return REAL_LONGER if arm == PRETRAINED else REAL
+def _by_arm(tested: Tested) -> dict[str, object]:
+    return {arm: tested.figures[arm].as_json() if arm in tested.figures else None for arm in ARMS}
+
+
+def _external(tested: Tested) -> dict[str, object]:
+    return {
+        **_by_arm(tested),
+        "minus_real": {
+            arm: {"against": AGAINST[arm], "auc": figure.as_json("difference")}
+            for arm, figure in tested.differences.items()
+        },
+        "images": tested.images,
+        "patients": tested.patients,
+    }
 
 
 def half_of_patients(patients: NDArray[np.str_]) -> NDArray[np.bool_]:
@@ -120,54 +137,26 @@ def half_of_patients(patients: NDArray[np.str_]) -> NDArray[np.bool_]:
     return np.array([digests[name] < 128 for name in patients], dtype=np.bool_)
 
 
-def joined(first: LabelledImages, second: LabelledImages) -> LabelledImages:
-    """The union of two sets with the same classes and size."""
-    if first.classes != second.classes or first.images.shape[1:] != second.images.shape[1:]:
-        raise InputError("sets of different classes or sizes cannot be joined", remedy="load both the same way")
-    return LabelledImages(
-        images=np.concatenate([first.images, second.images]),
-        masks=np.concatenate([first.masks, second.masks]),
-        labels=np.concatenate([first.labels, second.labels]),
-        boxes=np.concatenate([first.boxes, second.boxes]),
-        patients=np.concatenate([first.patients, second.patients]),
-        devices=np.concatenate([first.devices, second.devices]),
-        folds=np.concatenate([first.folds, second.folds]),
-        classes=first.classes,
-    )
+Scores = Mapping[str, NDArray[np.float64]]
 
 
-def _trained(
-    images: LabelledImages,
-    *,
-    seeds: Sequence[int],
-    steps: int,
-    device: torch.device,
-    starts: Sequence[Classifier | None] | None = None,
-) -> list[Classifier]:
-    """One classifier a seed; with ``starts`` each goes on from one of them, which is left as it is."""
-    return [
-        fit(images.images, images.labels, steps=steps, seed=seed, start=start, device=device)
-        for seed, start in zip(seeds, starts or [None] * len(seeds), strict=True)
-    ]
-
-
-def _scores(
-    synthetic: LabelledImages,
-    test: LabelledImages,
-    train: LabelledImages | None,
-    *,
-    seeds: Sequence[int],
-    steps: int,
-    device: torch.device,
-) -> dict[str, NDArray[np.float64]]:
+def _scores(arms: Trained, test: LabelledImages) -> Scores:
     """Scores [seeds, n] of the test images by every arm, larger for the second class."""
-    trained = partial(_trained, seeds=seeds, steps=steps, device=device)
-    arms = {SYNTHETIC: trained(synthetic)}
-    if train is not None:
-        arms |= {REAL: trained(train), BOTH: trained(joined(synthetic, train))}
-        arms[PRETRAINED] = trained(train, starts=arms[SYNTHETIC])
-        arms[REAL_LONGER] = trained(train, starts=arms[REAL])
     return {arm: np.stack([one.predict(test.images) for one in classifiers]) for arm, classifiers in arms.items()}
+
+
+def _tested(test: LabelledImages, scores: Scores, statistic: Statistic) -> Tested:
+    known = test.labels, test.patients
+    compared = {arm: scores[other] for arm, other in AGAINST.items() if {arm, other} <= set(scores)}
+    return Tested(
+        {arm: patient_bootstrap(known[0], each, known[1], statistic=statistic) for arm, each in scores.items()},
+        {
+            arm: paired_difference(known[0], scores[arm], other, known[1], statistic=statistic)
+            for arm, other in compared.items()
+        },
+        len(test),
+        len(np.unique(test.patients)),
+    )
 
 
 def _distances(real: Described, synthetic: Described) -> dict[str, dict[str, float] | None]:
@@ -177,15 +166,29 @@ def _distances(real: Described, synthetic: Described) -> dict[str, dict[str, flo
     return found
 
 
+def _require_apart(train: LabelledImages | None, test: LabelledImages, external: External) -> None:
+    """Nothing is trained on that is tested on; each test set has both classes."""
+    if len(test.classes) != 2:
+        raise InputError("the classifier tells two classes apart", remedy="name two classes")
+    if train is not None and set(train.patients) & set(test.patients):
+        raise InputError("some patients are in training and test", remedy="split by patient")
+    known = set() if train is None else {image.tobytes() for image in train.images}
+    for name, some in external.items():
+        if len(np.unique(some.labels)) < 2:
+            raise InputError(f"external set {name!r} lacks a class", remedy="give pictures of both classes")
+        if any(image.tobytes() in known for image in some.images):
+            raise InputError(f"external set {name!r} holds training pictures", remedy="name another set")
+
+
 def tstr(
     synthetic: LabelledImages,
     test: LabelledImages,
     train: LabelledImages | None = None,
     *,
-    seeds: Sequence[int] = SEEDS,
-    steps: int = STEPS,
+    training: Training | None = None,
     specificity: float = SPECIFICITY,
-    device: torch.device = CPU,
+    few: int | None = None,
+    external: External = _NONE,
 ) -> TstrReport:
     """Train on synthetic, on real, on both and on one after the other; test on real.
 
@@ -193,46 +196,30 @@ def tstr(
         synthetic: labelled synthetic images, two classes.
         test: real images of patients to test on.
         train: real images of *other* patients to train on, or None.
-        seeds: seeds of the classifiers.
-        steps: optimiser steps of each.
+        training: seeds, steps and device of the classifiers.
         specificity: at which sensitivities are compared.
-        device: where classifiers are trained and features computed.
+        few: patients of ``train`` that the arms of few patients have, or None for no such arms.
+        external: other real images to test on, by name.
 
     Returns:
         The report.
 
     Raises:
-        InputError: when a patient is in both real sets, a set lacks a class, or the specificity is outside 0..1.
+        InputError: when a patient is in both real sets, an external set holds a picture that is trained on, a set lacks
+            a class, or the specificity is outside 0..1.
     """
-    if len(test.classes) != 2:
-        raise InputError("the classifier tells two classes apart", remedy="name two classes")
-    if train is not None and set(train.patients) & set(test.patients):
-        raise InputError("some patients are in training and test", remedy="split by patient")
+    _require_apart(train, test, external)
     at = sensitivity_at(specificity)
-    scores = _scores(synthetic, test, train, seeds=seeds, steps=steps, device=device)
-    known = test.labels, test.patients
-    sides = describe(test, device), describe(synthetic, device)
-
-    def figure(arm: str, statistic: Statistic) -> Estimate:
-        return patient_bootstrap(known[0], scores[arm], known[1], statistic=statistic)
-
-    def difference(arm: str, statistic: Statistic) -> Estimate:
-        return paired_difference(known[0], scores[arm], scores[_against(arm)], known[1], statistic=statistic)
-
-    areas = {arm: figure(arm, auc_of_rows) for arm in scores}
+    arms = trained_arms(synthetic, train, few, training or Training())
+    scores = _scores(arms, test)
+    sides = describe(test), describe(synthetic)
     return TstrReport(
-        synthetic=areas[SYNTHETIC],
-        real=areas.get(REAL),
-        both=areas.get(BOTH),
-        pretrained=areas.get(PRETRAINED),
-        real_longer=areas.get(REAL_LONGER),
+        areas=_tested(test, scores, auc_of_rows),
         specificity=specificity,
-        sensitivity={arm: figure(arm, at) for arm in scores},
-        differences={
-            arm: (difference(arm, auc_of_rows), difference(arm, at)) for arm in scores if REAL in scores and arm != REAL
-        },
+        sensitivity=_tested(test, scores, at),
         subgroups=subgroups(test, scores, specificity, sides),
         distances=_distances(*sides),
-        test_patients=len(np.unique(test.patients)),
         train_patients=0 if train is None else len(np.unique(train.patients)),
+        few=few,
+        external={name: _tested(some, _scores(arms, some), auc_of_rows) for name, some in external.items()},
     )
