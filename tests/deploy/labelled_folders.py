@@ -11,10 +11,10 @@ SIDE = 32
 CLASSES = ("benign", "malignant")
 
 
-def pictures(folder: Path, n: int = 6, **first: str) -> Path:
+def pictures(folder: Path, n: int = 6, *, seed: int = 5, **first: str) -> Path:
     """A folder of phantoms with labels.csv whose first row is changed."""
     folder.mkdir(parents=True)
-    batch = simulate(n, seed=5, size=SIDE)
+    batch = simulate(n, seed=seed, size=SIDE)
     rows = []
     for i, image in enumerate(batch.images):
         save_png(folder / f"{i}.png", image)

@@ -41,6 +41,33 @@ def test_tstr_prints_one_json_object(tmp_path: Path, *, apart: bool) -> None:
     assert (fields["test_patients"] == 20) == apart
 
 
+def test_tstr_tests_on_sets_of_other_places_and_with_few_patients(tmp_path: Path) -> None:
+    folders = [folder_of_phantoms(tmp_path / name, 20, seed) for seed, name in enumerate(("made", "own", "train"), 1)]
+    near, far = folder_of_phantoms(tmp_path / "near", 20, 4), folder_of_phantoms(tmp_path / "far", 12, 5)
+    sets = zip(("--synthetic", "--real", "--train"), folders, strict=True)
+    options: list[object] = [part for pair in sets for part in pair]
+    options += ["--external", near, "--external", far / LABELS_FILE, "--few", 5, "--device", "cpu"]
+    usual = ["--seeds", 1, "--steps", 1, "--size", 32]
+    result = CliRunner().invoke(command, ["tstr", *map(str, [*options, *usual, "--json"])], catch_exceptions=False)
+    fields = json.loads(result.stdout.splitlines()[-1])
+    assert {name: each["patients"] for name, each in fields["external"].items()} == {"near": 10, "labels": 6}
+    for each in (fields, *fields["external"].values()):
+        assert all(each[arm] is not None for arm in ("few", "few_both", "few_as_long", "both", "real_as_long"))
+    assert fields["device"].startswith("cpu")
+    again = [*options, "--external", tmp_path / "other" / LABELS_FILE, *usual]
+    assert CliRunner().invoke(command, ["tstr", *map(str, again)]).exit_code == 2  # two sets of one name
+
+
+def test_shortcut_prints_one_json_object_and_says_for_whom(tmp_path: Path) -> None:
+    made, real = folder_of_phantoms(tmp_path / "made", 20, 1), folder_of_phantoms(tmp_path / "real", 20, 2)
+    options = ["--synthetic", made, "--real", real, "--folds", 2, "--steps", 1, "--size", 32]
+    result = CliRunner().invoke(command, ["shortcut", *map(str, options), "--json"], catch_exceptions=False)
+    fields = json.loads(result.stdout.splitlines()[-1])
+    assert set(fields) == {"auc", "interval", "images", "patients", "folds", "seeds", "device"}
+    assert (fields["images"], fields["patients"], fields["folds"]) == (20, 10, 2)
+    assert "own eyes" in result.stderr
+
+
 def test_scaling_prints_curves_and_goes_on_where_it_stopped(tmp_path: Path) -> None:
     synthetic = folder_of_phantoms(tmp_path / "synthetic", 12, 1)
     real = folder_of_phantoms(tmp_path / "real", 40, 2)
@@ -51,6 +78,7 @@ def test_scaling_prints_curves_and_goes_on_where_it_stopped(tmp_path: Path) -> N
     fields = json.loads(first.stdout.splitlines()[-1])
     assert [point["n"] for point in fields["n_synthetic"]] == [6, 12]
     assert [point["share"] for point in fields["imbalance"]] == [0.2]
+    assert len(fields["slope"]["by_seed"]) == 3
     assert Path(fields["plot"]).is_file()
     again = CliRunner().invoke(command, arguments, catch_exceptions=False)
     assert json.loads(again.stdout.splitlines()[-1]) == fields

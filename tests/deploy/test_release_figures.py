@@ -29,6 +29,7 @@ def said(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
     assert len(read_labels(candidate)) == IMAGES
     sets = [("--real", pictures(folder / "real", 30)), ("--train", pictures(folder / "train", 12))]
     options = [part for pair in sets for part in pair]
+    options += ["--external", pictures(folder / "elsewhere", 20, seed=6), "--few", "6"]
     usual = ["--size", SIDE, "--steps", 2, "--seeds", 1, "--json"]
     run = sonoshare("evaluate", "tstr", "--synthetic", candidate, *options, *usual)
     assert run.returncode == 0, run.stderr
@@ -48,6 +49,16 @@ def test_figures_of_every_kind_reach_the_utility_report(said: Any, tmp_path: Pat
         "trained on real images",
         "30 test patients",
     )
+    few = found["AUC, trained on this release and 6 real patients"]
+    assert (few.reference, few.reference_name) == (
+        said["few_as_long"]["auc"],
+        "trained on 6 real patients for as many steps",
+    )
+    elsewhere = found["external set elsewhere: AUC, trained on this release and real images"]
+    assert (elsewhere.value, elsewhere.note) == (
+        said["external"]["elsewhere"]["both"]["auc"],
+        "20 images of 20 patients",
+    )
     for name in ("Fréchet distance", "kernel distance", "precision", "recall", "density", "coverage"):
         for part in ("whole image", "lesion crop"):
             for where in ("", "class benign: ", "class malignant: ", "scanner unknown: "):
@@ -55,6 +66,16 @@ def test_figures_of_every_kind_reach_the_utility_report(said: Any, tmp_path: Pat
     assert found["Fréchet distance, lesion crop"].value == said["lesion_crop"]["frechet"]
     assert found["scanner unknown: AUC, trained on this release"].value == said["synthetic"]["auc"]
     assert len(figure_bars([vars(measurement) for measurement in found.values()])) == len(found)
+
+
+def test_figures_of_before_there_were_external_sets_are_read(said: Any, tmp_path: Path) -> None:
+    old = {name: said[name] for name in said if name not in {"few_patients", "external", "few", "real_as_long"}}
+    old["minus_real"] = {"both": said["minus_real"]["both"] | {"against": "real"}}
+    (tmp_path / "old.json").write_text(json.dumps(old))
+    found = {measurement.name: measurement for measurement in read_measurements(tmp_path / "old.json")}
+    assert found["AUC, trained on this release and real images"].reference == said["real"]["auc"]
+    pretrained = found["AUC, trained on this release, then on real images"]
+    assert pretrained.reference == said["real_longer"]["auc"]
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"test_patients": 3}'])

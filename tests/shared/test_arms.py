@@ -1,6 +1,7 @@
 """Train on synthetic, test on real: controls trained as long, few patients, and sets of other places."""
 
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from tests.shared.labelled_phantoms import labelled
 from sonoshare_shared.errors import InputError
 from sonoshare_shared.science.evaluation import arms, classifier
 from sonoshare_shared.science.evaluation.arms import AGAINST, ARMS, Training, few_patients, trained_arms
+from sonoshare_shared.science.evaluation.auc import paired_difference, patient_bootstrap
 from sonoshare_shared.science.evaluation.classifier import Recipe
 from sonoshare_shared.science.evaluation.tstr import tstr
 
@@ -65,7 +67,13 @@ def test_a_control_that_would_be_what_is_there_is_not_trained_again(steps: list[
 
 
 def test_every_arm_has_figures_and_a_control(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sonoshare_shared.science.evaluation.features.pooled", lambda x: x.reshape(len(x), -1)[:, :4])
+    monkeypatch.setattr(
+        "sonoshare_shared.science.evaluation.features.pooled", lambda x, _: x.reshape(len(x), -1)[:, :4]
+    )
+    for resampled in (patient_bootstrap, paired_difference):
+        monkeypatch.setattr(
+            f"sonoshare_shared.science.evaluation.tstr.{resampled.__name__}", partial(resampled, draws=20)
+        )
     sets = labelled(40, 1, "s"), labelled(40, 2, "t"), labelled(24, 3, "r")
     said: dict[str, Any] = tstr(*sets, training=SHORT, few=4, external={"elsewhere": labelled(30, 4, "e")}).as_json()
     elsewhere = said["external"]["elsewhere"]

@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 from rich.console import Console
 
+from sonoshare_deploy.cli.device import device_option, told_device
 from sonoshare_deploy.cli.output import emit, json_option, progress_console
 
 if TYPE_CHECKING:
-    import torch
-
     from sonoshare_shared.science.evaluation.labelled import LabelledImages
 
 GRID_PX = 64
@@ -21,7 +20,6 @@ _STEPS = click.option(
     type=click.IntRange(1, 1_000_000),
     help="Training steps on each set, instead of those of the rule (docs/utility.md).",
 )
-_DEVICE = click.option("--device", default="auto", show_default=True, help="Where to train: auto|cpu|cuda[:N].")
 _SIZE = click.option("--size", type=click.IntRange(32, 256), default=GRID_PX, show_default=True, help="Side, pixels.")
 _CLASSES = click.option(
     "--classes", default="benign,malignant", show_default=True, help="The negative and the positive class."
@@ -57,7 +55,7 @@ def _sets_options(function: Callable[..., None]) -> Callable[..., None]:
         _STEPS,
         _SIZE,
         _CLASSES,
-        _DEVICE,
+        device_option,
     )
     for option in reversed(options):
         function = option(function)
@@ -111,22 +109,14 @@ def tstr(
     from sonoshare_shared.science.evaluation import tstr as measure  # noqa: PLC0415
     from sonoshare_shared.science.evaluation.arms import Training  # noqa: PLC0415
 
-    where = _device(device)
+    where, said = told_device(device)
     others = _read_external(external, size, classes)
     made, test, known = _read_sets(synthetic, real, train, size, classes)
     training = Training(tuple(range(seeds)), steps, where)
     progress_console().print(f"training {seeds} classifiers an arm, {training.steps_for(len(made))} steps on synthetic")
     report = measure.tstr(made, test, known, training=training, specificity=specificity, few=few, external=others)
-    emit(report.as_json(), as_json, lambda console: _print_tstr(console, report.as_json()))
-
-
-def _device(asked: str) -> "torch.device":
-    """The device, said on stderr."""
-    from sonoshare_shared.science.device import chosen_device, device_words  # noqa: PLC0415
-
-    chosen = chosen_device(asked)
-    progress_console().print(f"device: {device_words(chosen)}")
-    return chosen
+    fields = report.as_json() | {"device": said}
+    emit(fields, as_json, lambda console: _print_tstr(console, fields))
 
 
 def _read_external(paths: tuple[Path, ...], size: int, classes: str) -> "dict[str, LabelledImages]":
@@ -204,7 +194,7 @@ def scaling(
     from sonoshare_shared.science.evaluation import scaling as measure  # noqa: PLC0415
     from sonoshare_shared.science.evaluation.units import Units  # noqa: PLC0415
 
-    where = _device(device)
+    where, said = told_device(device)
     amounts = _numbers(sizes, "--sizes", int)
     rarities = [number / 100 for number in _numbers(shares, "--shares", float)]
     made, test, known = _read_sets(synthetic, real, train, size, classes)
@@ -218,7 +208,7 @@ def scaling(
     )
     curves = measure.curves(scores, test.labels, test.patients)
     measure.draw_scaling(curves, picture)
-    emit(curves.as_json() | {"plot": str(picture)}, as_json)
+    emit(curves.as_json() | {"plot": str(picture), "device": said}, as_json)
 
 
 @command.command()
@@ -229,7 +219,7 @@ def scaling(
 @_STEPS
 @_SIZE
 @_CLASSES
-@_DEVICE
+@device_option
 @json_option
 def shortcut(
     *,
@@ -249,14 +239,14 @@ def shortcut(
     """
     from sonoshare_shared.science.evaluation import shortcut as measure  # noqa: PLC0415
 
-    where = _device(device)
+    where, said = told_device(device)
     progress = progress_console()
     progress.print("reading pictures")
     made, known = _load(synthetic, size, classes), _load(real, size, classes)
     progress.print(f"training {folds * seeds} classifiers")
     report = measure.shortcut(made, known, folds=folds, seeds=tuple(range(seeds)), steps=steps, device=where)
     progress.print("not private: on a hospital's patients this figure is for its own eyes only")
-    emit(report.as_json(), as_json)
+    emit(report.as_json() | {"device": said}, as_json)
 
 
 def _numbers(text: str, option: str, kind: type[Number]) -> list[Number]:

@@ -9,8 +9,9 @@ learning rate rises and falls to zero within these steps (one cycle), so a set i
 stopped at its best. The rule reads the number of pictures and nothing else: no test picture, and no validation part of
 a hospital's patients, which would be a statistic of patients. How it was chosen: ``docs/decisions/0090``.
 
-Promises: same images, labels, steps and seed give the same classifier on one machine and device; batches and
-augmentations are the same on every device, sums round differently. The global random state of torch is left as it was.
+Promises: same images, labels, steps and seed give the same classifier on one machine and device, in float32; the global
+random state of torch is left as it was. First weights, batches and augmentation are drawn on the processor whatever the
+device; dropout is drawn on the device, so that another device gives another classifier of the same kind.
 """
 
 import math
@@ -28,6 +29,7 @@ from torch.nn import functional
 from sonoshare_shared.errors import InputError
 from sonoshare_shared.science.device import CPU
 from sonoshare_shared.science.evaluation.augmentation import Variation, standardised, varied
+from sonoshare_shared.science.precision import FLOAT32, computing_in
 
 BATCH = 64
 LEARNING_RATE = 2e-3
@@ -112,7 +114,7 @@ class Classifier:
         """
         device = next(self.network.parameters()).device
         parts = torch.split(_pictures(images, device), PREDICTED_AT_ONCE)
-        with torch.no_grad():
+        with torch.no_grad(), computing_in(FLOAT32):
             scores = [self._score(standardised(part)).cpu() for part in parts]
         return torch.cat(scores).double().numpy() if scores else np.empty(0)
 
@@ -150,7 +152,8 @@ def fit(
     if len(y) != len(x) or sum(map(len, pools)) != len(y) or min(map(len, pools)) == 0:
         raise InputError("a classifier needs one label, 0 or 1, for each image, and both classes", remedy="add images")
     random, count = torch.Generator().manual_seed(seed), recipe.steps_for(len(x)) if steps is None else steps
-    with torch.random.fork_rng(devices=[] if device.type == "cpu" else [device]):  # dropout draws on the device
+    forked = [] if device == CPU else [device]  # dropout draws there
+    with torch.random.fork_rng(devices=forked), computing_in(FLOAT32):
         torch.manual_seed(seed)
         network = _network().train().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         if start is not None:

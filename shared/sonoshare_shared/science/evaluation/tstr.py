@@ -210,9 +210,10 @@ def tstr(
     """
     _require_apart(train, test, external)
     at = sensitivity_at(specificity)
-    arms = trained_arms(synthetic, train, few, training or Training())
+    training = training or Training()
+    arms = trained_arms(synthetic, train, few, training)
     scores = _scores(arms, test)
-    sides = describe(test), describe(synthetic)
+    sides = describe(test, training.device), describe(synthetic, training.device)
     return TstrReport(
         areas=_tested(test, scores, auc_of_rows),
         specificity=specificity,
