@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from benchmarks._utility_adapters import Training, patients_of, plain_adapter
@@ -20,6 +21,7 @@ from sonoshare_shared.errors import InputError
 from sonoshare_shared.protocol.documents import Task
 from sonoshare_shared.science.calibration.ballot import Ballot, ballot_from, make_ballot
 from sonoshare_shared.science.calibration.choice import calibrated_phantoms, chances_of, shares_of
+from sonoshare_shared.science.device import CPU
 from sonoshare_shared.science.evaluation.auc import paired_difference, patient_bootstrap
 from sonoshare_shared.science.evaluation.classifier import fit
 from sonoshare_shared.science.evaluation.folds import within_fold_ranks
@@ -37,9 +39,18 @@ from sonoshare_shared.science.tasks.files import read_task
 from sonoshare_shared.science.tasks.phantoms import start_at_task, task_phantoms
 
 PHANTOM_SEED: Final = 900
-WAYS: Final = {"adapter": None, "votes": Voting(epsilon=None), "votes_eps1": Voting()}
+WAYS: Final = {
+    "adapter": None,
+    "votes": Voting(epsilon=None),
+    "votes_eps1": Voting(),
+    "own": None,
+    "own_phantoms": None,
+    "own_votes": Voting(epsilon=None),
+}
 """How it is learned from patients; with how they vote, if they do."""
 ADAPTER: Final = "adapter"
+OWN: Final = {"own": False, "own_phantoms": True, "own_votes": True}
+"""Ways in which the classifier sees the patients' own pictures; whether synthetic ones beside them."""
 
 
 @dataclass(frozen=True)
@@ -60,15 +71,29 @@ FLOOR: Final = Arm(ADAPTER, 0)
 
 @dataclass(frozen=True)
 class Question:
-    """A task, where its labels are in BUS-BRA, and which classes count as positive."""
+    """A task, where its labels are in BUS-BRA, which classes count as positive, and which rows are asked about."""
 
     task: Task
     column: str
     cells: Mapping[str, str]
     positive: tuple[str, ...]
+    only: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 QUESTIONS: Final = {
+    "diagnosis": Question(
+        task=read_task("diagnosis"),
+        column="Pathology",
+        cells={"benign": "benign", "malignant": "malignant"},
+        positive=("malignant",),
+    ),
+    "hard-diagnosis": Question(
+        task=read_task("diagnosis"),
+        column="Pathology",
+        cells={"benign": "benign", "malignant": "malignant"},
+        positive=("malignant",),
+        only={"BIRADS": ("2", "3", "4")},
+    ),
     "birads": Question(
         task=read_task("birads"),
         column="BIRADS",
@@ -120,9 +145,20 @@ class FewShot:
         real: pictures labelled by the question's task.
         units: where finished units are kept.
         settings: those of the folder.
+        name: of the question in units; by default its task's.
+        device: where classifiers are trained.
     """
 
-    def __init__(self, question: Question, real: LabelledImages, units: Units, settings: Settings) -> None:
+    def __init__(  # noqa: PLR0917
+        self,
+        question: Question,
+        real: LabelledImages,
+        units: Units,
+        settings: Settings,
+        name: str = "",
+        device: torch.device = CPU,
+    ) -> None:
+        self._called, self._device = name or question.task.name, device
         self.question, self.real, self._units, self._settings = question, real, units, settings
         self._size = profile_named(settings.training.profile).size
 
@@ -210,12 +246,23 @@ class FewShot:
         )
         return fractions(eight_bits(refined.images)), phantoms.labels
 
+    def training_set(self, fold: int, arm: Arm, seed: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """What an arm's classifier is trained on: synthetic pictures, the patients' own, or both."""
+        if arm.way not in OWN:
+            return self.synthetic(fold, arm, seed)
+        own = self.few(fold, arm.patients)
+        if not OWN[arm.way]:
+            return own.images, own.labels
+        images, labels = self.synthetic(fold, arm if WAYS[arm.way] else FLOOR, seed)
+        return np.concatenate([images, own.images]), np.concatenate([labels, own.labels])
+
     def scores(self, fold: int, arm: Arm, seed: int) -> Array | None:
-        """Scores of the fold's pictures by a classifier of synthetic ones."""
+        """Scores of the fold's pictures by a classifier of an arm's training set."""
 
         def make() -> dict[str, object]:
-            images, labels = self.synthetic(fold, arm, seed)
-            network = fit(images, self.positive(labels), steps=self._settings.classifier_steps, seed=seed)
+            images, labels = self.training_set(fold, arm, seed)
+            steps = self._settings.classifier_steps
+            network = fit(images, self.positive(labels), steps=steps, seed=seed, device=self._device)
             return {"scores": network.predict(self.real.images[self.rows(fold)]).tolist()}
 
         unit = self._units.get(self._name("scores", fold, arm) + f"-seed{seed}", make)
@@ -267,4 +314,4 @@ class FewShot:
         return np.stack(table)
 
     def _name(self, what: str, fold: int, arm: Arm) -> str:
-        return f"{what}-{self.question.task.name}-fold{fold}-{arm.name}"
+        return f"{what}-{self._called}-fold{fold}-{arm.name}"

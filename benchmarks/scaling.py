@@ -1,7 +1,7 @@
 """What more synthetic images, and synthetic positives where positives are rare, are worth: both curves on BUS-BRA.
 
     python -m benchmarks.scaling --work DIR [--busbra DIR] [--folds 1,2,3,4,5] [--images 10000] [--seeds 3]
-        [--sizes 100,300,1000,3000,10000] [--shares 1,2,5,10,20] [--plot FILE] [--json]
+        [--sizes 100,300,1000,3000,10000] [--shares 1,2,5,10,20] [--device auto] [--plot FILE]
 
 The curves of ``sonoshare evaluate scaling`` for phantoms as they are, of the kinds that the patients of the other folds
 vote for (``calibrated`` of ``benchmarks.utility``, epsilon 1, one cohort). Tested on the fold. *Amount*: the small CNN
@@ -10,8 +10,8 @@ share of all images, alone and filled up with malignant phantoms until the class
 Scores become ranks within their fold and are pooled over the folds.
 
 Prints one JSON object as the last line of stdout: ``n_synthetic`` and ``imbalance``, AUC with an interval over
-resampled test patients at each point, the difference that filling up makes on the same resamples, and
-``peak_resident_mib``, the largest memory of this process.
+resampled test patients at each point, ``slope`` (AUC won by ten times as many images, on the same resamples), the
+difference that filling up makes on the same resamples, and ``peak_resident_mib``, the largest memory of this process.
 Every classifier is kept in ``--work``; the same command goes on where it stopped. The picture is drawn to ``--plot``.
 """
 
@@ -27,6 +27,7 @@ from benchmarks._parts import peak_resident_mib
 from benchmarks._utility_work import TASK, Array, Bench, Made, Settings
 from benchmarks.utility import BUSBRA, FOLDS, SIZE, WORK
 from sonoshare_shared.science.calibration.ballot import shipped_ballot
+from sonoshare_shared.science.device import chosen_device, device_words
 from sonoshare_shared.science.evaluation.folds import within_fold_ranks
 from sonoshare_shared.science.evaluation.labelled import LabelledImages, load_labelled
 from sonoshare_shared.science.evaluation.scaling import (
@@ -79,7 +80,9 @@ def pooled(folds: list[Scores]) -> Scores:
     )
 
 
-def scored(bench: Bench, fold: int, work: Path, *, sizes: list[int], shares: list[float], seeds: int) -> Scores:
+def scored(
+    bench: Bench, fold: int, work: Path, *, sizes: list[int], shares: list[float], seeds: int, device: torch.device
+) -> Scores:
     """Scores of one fold's pictures by every classifier of both curves."""
     real = bench.real
     test, train = real.take(bench.test_rows(fold)), real.take(real.folds != fold)
@@ -89,7 +92,7 @@ def scored(bench: Bench, fold: int, work: Path, *, sizes: list[int], shares: lis
         print(f"fold {fold} {name}", file=sys.stderr, flush=True)
 
     units = Units(work / f"fold{fold}", pinned(synthetic, test, train), say=say)
-    return score_scaling(synthetic, test, train, units, sizes=sizes, shares=shares, seeds=seeds)
+    return score_scaling(synthetic, test, train, units, sizes=sizes, shares=shares, seeds=seeds, device=device)
 
 
 def numbers(text: str) -> list[float]:
@@ -107,6 +110,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3, help="classifiers of each point and fold")
     parser.add_argument("--sizes", default=",".join(map(str, SIZES)), help="numbers of synthetic images")
     parser.add_argument("--shares", default=",".join(f"{100 * s:g}" for s in SHARES), help="of positives, per cent")
+    parser.add_argument("--device", default="auto", help="auto|cpu|cuda[:N], of classifiers")
     parser.add_argument("--plot", type=Path, help="PNG of both curves")
     parser.add_argument("--json", action="store_true", help="the result is JSON in any case")
     arguments = parser.parse_args()
@@ -122,16 +126,28 @@ def main() -> None:
     sizes = [int(number) for number in numbers(arguments.sizes)]
     shares = [number / 100 for number in numbers(arguments.shares)]
     real = load_labelled(read_labels(arguments.busbra), SIZE)
-    settings = Settings(images=arguments.images)
+    settings, device = Settings(images=arguments.images), chosen_device(arguments.device)
     bench = Bench(real, arguments.work / "sets", settings, ballot, compute=True, say=_say)
     scores = pooled(
-        [scored(bench, fold, arguments.work, sizes=sizes, shares=shares, seeds=arguments.seeds) for fold in folds]
+        [
+            scored(bench, fold, arguments.work, sizes=sizes, shares=shares, seeds=arguments.seeds, device=device)
+            for fold in folds
+        ]
     )
     rows = np.concatenate([bench.test_rows(fold) for fold in folds])
     found = curves(scores, real.labels[rows], real.patients[rows])
     if arguments.plot:
         draw_scaling(found, arguments.plot)
-    print(json.dumps({"folds": folds, **found.as_json(), "peak_resident_mib": peak_resident_mib()}))
+    print(
+        json.dumps(
+            {
+                "folds": folds,
+                "device": device_words(device),
+                **found.as_json(),
+                "peak_resident_mib": peak_resident_mib(),
+            }
+        )
+    )
 
 
 def _say(unit: str) -> None:

@@ -1,7 +1,7 @@
 """What synthetic images are worth to a classifier: floor, without privacy, under DP, and beside real patients.
 
     python -m benchmarks.utility --work DIR [--busbra DIR] [--folds 1,2,3,4,5] [--seeds 3] [--arms ARM,...] [--json]
-        [--start-time 120] [--sampler-steps 8] [--report]
+        [--start-time 120] [--sampler-steps 8] [--device auto] [--report]
 
 BUS-BRA, official patient-disjoint folds, 64 px. For each fold an adapter is trained on the patients of the others:
 ``nonprivate`` (same steps, no clipping, no noise), ``dp_eps8`` and ``dp_eps3`` (`PatientDP`, delta = 1 / (10 N), one
@@ -47,6 +47,7 @@ from numpy.typing import NDArray
 from benchmarks._parts import peak_resident_mib
 from benchmarks._utility_work import ADAPTED, ARMS, PHANTOM_ONLY, SYNTHETIC, TASK, VOTING, Array, Bench, Settings
 from sonoshare_shared.science.calibration.ballot import shipped_ballot
+from sonoshare_shared.science.device import chosen_device, device_words
 from sonoshare_shared.science.evaluation import features
 from sonoshare_shared.science.evaluation.auc import auc, paired_difference, patient_bootstrap
 from sonoshare_shared.science.evaluation.distances import frechet
@@ -219,6 +220,7 @@ def main() -> None:
     parser.add_argument("--start-time", type=int, default=Settings.start_time, help="how far phantoms are noised")
     parser.add_argument("--sampler-steps", type=int, default=Settings.sampler_steps, help="of refining")
     parser.add_argument("--arms", default=",".join(ORDER), help="arms to make, in this order")
+    parser.add_argument("--device", default="auto", help="auto|cpu|cuda[:N], of classifiers")
     parser.add_argument("--report", action="store_true", help="only read what is there")
     parser.add_argument("--json", action="store_true", help="the result is JSON in any case")
     arguments = parser.parse_args()
@@ -239,12 +241,14 @@ def main() -> None:
         parser.error("no ballot ships for the task")
     settings = Settings(images=arguments.images, start_time=arguments.start_time, sampler_steps=arguments.sampler_steps)
 
+    device = chosen_device(arguments.device)
+
     def bench(*, computing: bool) -> Bench:
-        return Bench(real, arguments.work, settings, ballot, compute=computing, say=_say)
+        return Bench(real, arguments.work, settings, ballot, compute=computing, say=_say, device=device)
 
     if not arguments.report:
         compute(bench(computing=True), folds, arguments.seeds, arms)
-    memory = {"peak_resident_mib": None if arguments.report else peak_resident_mib()}
+    memory = {"device": device_words(device), "peak_resident_mib": None if arguments.report else peak_resident_mib()}
     print(json.dumps(figures(bench(computing=False), folds, arguments.seeds) | memory))
 
 

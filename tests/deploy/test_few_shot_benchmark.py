@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from benchmarks._few_shot_work import QUESTIONS, WAYS, Arm, FewShot, Settings
+from benchmarks._few_shot_work import FLOOR, QUESTIONS, WAYS, Arm, FewShot, Settings
 from benchmarks._utility_adapters import Training
-from benchmarks.few_shot import labelled_by
+from benchmarks.few_shot import labelled_by, not_carried
 
 from sonoshare_shared.science.evaluation.labelled import LabelledImages
 from sonoshare_shared.science.evaluation.units import Units
@@ -78,6 +78,25 @@ def test_exact_votes_are_one_a_patient_and_draw_what_was_voted_for(stand_in: Lab
     ballot = bench.ballot()
     kinds = np.arange(len(ballot.members)) % 4 * 2 + ballot.members
     assert set(kinds[chances > 0]) == set(np.flatnonzero(votes))
+
+
+def test_own_pictures_are_trained_on_alone_or_beside_synthetic_ones(stand_in: LabelledImages, tmp_path: Path) -> None:
+    bench = FewShot(QUESTION, stand_in, Units(tmp_path, {}), SETTINGS)
+    own, _ = bench.training_set(1, Arm("own", 4), 0)
+    beside, labels = bench.training_set(1, Arm("own_phantoms", 4), 0)
+    assert np.array_equal(own, bench.few(1, 4).images)
+    assert np.array_equal(beside[-len(own) :], own)
+    assert np.array_equal(beside[: -len(own)], bench.synthetic(1, FLOOR, 0)[0])
+    assert labels[-len(own) :].tolist() == bench.few(1, 4).labels.tolist()
+    voted, _ = bench.training_set(1, Arm("own_votes", 4), 0)
+    assert not np.array_equal(voted[: -len(own)], beside[: -len(own)])
+
+
+def test_hard_diagnosis_leaves_out_what_was_plain_to_see(busbra: Path) -> None:
+    everything = len(labelled_by(QUESTIONS["diagnosis"], busbra))
+    assert len(labelled_by(QUESTIONS["hard-diagnosis"], busbra)) < everything == 1875
+    found: Any = not_carried(busbra)
+    assert 0 < found["early-diagnosis"]["in_situ_patients"] < 10
 
 
 @pytest.mark.parametrize("name", QUESTIONS)
