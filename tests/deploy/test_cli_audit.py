@@ -3,6 +3,7 @@
 import csv
 import json
 import stat
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,10 @@ from click.testing import CliRunner, Result
 from sonoshare_client.intake.ingest import ingest
 from sonoshare_client.node.home import NodeHome
 from sonoshare_client.own_eyes.overview import ledger_overview
+from sonoshare_client.own_eyes.told_apart import told_apart
+from sonoshare_client.own_eyes.vault_view import vault_view
+from sonoshare_client.own_eyes.view import write_view
+from sonoshare_client.vault.store import Vault
 from sonoshare_deploy.cli.audit import command
 from sonoshare_deploy.cli.hospital_look import look
 from sonoshare_shared.errors import InputError
@@ -177,4 +182,12 @@ def test_a_hospital_looks_at_a_release_beside_its_vault(world: Path, tmp_path: P
     page = (tmp_path / "look" / "report.html").read_text()
     trained = int(page.split(" of ", 1)[1].split(" trained", 1)[0])
     assert f"{trained} of {trained} trained patients" in page  # all of them were copied
+    assert charged(home) == []
+    assert "Told apart" not in page  # it takes minutes: on request
+    with Vault(home) as vault:
+        found = told_apart(vault, world / "leaking", folds=2, steps=1)
+        beside = replace(vault_view(vault, world / "leaking", "leaking"), told_apart=found)
+    assert (found.images, found.patients, found.folds) == (12, 12, 2)
+    write_view(tmp_path / "again", beside)
+    assert "12 images on each side, 12 patients in 2 parts" in (tmp_path / "again" / "report.html").read_text()
     assert charged(home) == []

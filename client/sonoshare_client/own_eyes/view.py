@@ -5,7 +5,8 @@ Written into a folder that the hospital names, readable by its owner only, compl
     pairs.png     the most alike pairs: the patient's image beside the synthetic one
     scores.png    every patient's best score, trained and held out, and the copy threshold
     roc.png       how well the scores tell trained from held-out patients
-    report.html   all of them in one page that loads nothing from elsewhere
+    report.html   all of them in one page that loads nothing from elsewhere; if it was asked for, also how well a
+                  classifier tells the images apart
 
 Nothing here is part of a statement or a figure of an audit. Whoever decides about a release after looking at these
 pictures makes a release without privacy: verdicts come from the private figures alone.
@@ -26,6 +27,8 @@ from sonoshare_shared.science.evaluation.auc import auc_of_groups
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+    from sonoshare_shared.science.evaluation.shortcut import ShortcutReport
 
 MOST_PAIRS: Final = 12
 WARNING: Final = "Not private: patient data in the clear. Look, then delete. Never send it, and never decide by it."
@@ -61,6 +64,7 @@ class TrueView:
         trained: best score of each trained patient.
         held_out: best score of each held-out patient.
         threshold: scores from here on are copies.
+        told_apart: how well synthetic images are told from the hospital's; None where that was not asked for.
     """
 
     title: str
@@ -68,6 +72,7 @@ class TrueView:
     trained: NDArray[np.float64]
     held_out: NDArray[np.float64]
     threshold: float
+    told_apart: "ShortcutReport | None" = None
 
 
 def write_view(out: Path, view: TrueView) -> None:
@@ -155,10 +160,21 @@ def _page(view: TrueView, folder: Path) -> str:
         f'<img alt="{html.escape(name)}" src="data:image/png;base64,{_encoded(folder / file)}">'
         for name, file, words in sections
     ]
+    if view.told_apart is not None:
+        parts.append(f"<h2>Told apart</h2><p>{html.escape(_told_apart(view.told_apart))}</p>")
     title = html.escape(view.title)
     return (
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title><style>{_STYLE}</style>'
         f'<h1>{title}</h1><p class="warning">{html.escape(WARNING)}</p>{"".join(parts)}</html>\n'
+    )
+
+
+def _told_apart(report: "ShortcutReport") -> str:
+    low, high = report.area.interval
+    return (
+        f"A small classifier tells synthetic images from this hospital's with an AUC of {report.area.value:.2f} "
+        f"({low:.2f} to {high:.2f}; {report.images} images on each side, {report.patients} patients in {report.folds} "
+        "parts). 0.5 is guessing; towards 1, whoever mixes them should have both kinds in every class."
     )
 
 

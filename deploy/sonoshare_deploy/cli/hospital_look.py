@@ -1,10 +1,11 @@
 """``sonoshare hospital look``: a release or a candidate beside the vault's patients, for the hospital's own eyes."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import click
 
-from sonoshare_deploy.cli.device import node_device_option, told_device
+from sonoshare_deploy.cli.device import device_option, told_device
 from sonoshare_deploy.cli.output import emit, json_option
 
 
@@ -20,11 +21,21 @@ from sonoshare_deploy.cli.output import emit, json_option
     type=click.Path(path_type=Path, file_okay=False),
     help="The node's folder.",
 )
+@click.option(
+    "--shortcut", is_flag=True, help="Also: can a classifier tell these images from this hospital's? Minutes."
+)
+@device_option
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder to write; must not be in use.")
-@node_device_option
 @json_option
 def look(
-    synthetic: Path | None, study: str | None, home_path: Path, out: Path, *, device: str | None, as_json: bool
+    *,
+    synthetic: Path | None,
+    study: str | None,
+    home_path: Path,
+    shortcut: bool,
+    device: str,
+    out: Path,
+    as_json: bool,
 ) -> None:
     """Write the true nearest pairs, scores and ROC of synthetic images against this hospital's patients. NOT private.
 
@@ -44,9 +55,12 @@ def look(
     home = NodeHome.open(home_path)
     folder = synthetic or kept_pictures(home, str(study))
     name = folder.name if synthetic else f"Candidate {folder.name[:12]} of study {study}"
-    where, said = told_device(device or home.device)
     with Vault(home) as vault:
-        view = vault_view(vault, folder, name, where)
+        view = vault_view(vault, folder, name)
+        if shortcut:
+            from sonoshare_client.own_eyes.told_apart import told_apart  # noqa: PLC0415 - torch
+
+            view = replace(view, told_apart=told_apart(vault, folder, device=told_device(device)[0]))
     write_view(out, view)
     files = sorted(path.name for path in out.iterdir())
-    emit({"files": files, "device": said}, as_json, lambda console: console.print(f"{out}: {WARNING}", markup=False))
+    emit({"files": files}, as_json, lambda console: console.print(f"{out}: {WARNING}", markup=False))
