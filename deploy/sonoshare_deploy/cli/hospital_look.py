@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from sonoshare_deploy.cli.device import device_option, told_device
+from sonoshare_deploy.cli.device import node_device_option, told_device
 from sonoshare_deploy.cli.output import emit, json_option
 
 
@@ -24,7 +24,7 @@ from sonoshare_deploy.cli.output import emit, json_option
 @click.option(
     "--shortcut", is_flag=True, help="Also: can a classifier tell these images from this hospital's? Minutes."
 )
-@device_option
+@node_device_option
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder to write; must not be in use.")
 @json_option
 def look(
@@ -33,7 +33,7 @@ def look(
     study: str | None,
     home_path: Path,
     shortcut: bool,
-    device: str,
+    device: str | None,
     out: Path,
     as_json: bool,
 ) -> None:
@@ -55,12 +55,13 @@ def look(
     home = NodeHome.open(home_path)
     folder = synthetic or kept_pictures(home, str(study))
     name = folder.name if synthetic else f"Candidate {folder.name[:12]} of study {study}"
+    where, said = told_device(device or home.device)
     with Vault(home) as vault:
-        view = vault_view(vault, folder, name)
+        view = vault_view(vault, folder, name, where)
         if shortcut:
             from sonoshare_client.own_eyes.told_apart import told_apart  # noqa: PLC0415 - torch
 
-            view = replace(view, told_apart=told_apart(vault, folder, device=told_device(device)[0]))
+            view = replace(view, told_apart=told_apart(vault, folder, device=where))
     write_view(out, view)
     files = sorted(path.name for path in out.iterdir())
-    emit({"files": files}, as_json, lambda console: console.print(f"{out}: {WARNING}", markup=False))
+    emit({"files": files, "device": said}, as_json, lambda console: console.print(f"{out}: {WARNING}", markup=False))
