@@ -2,6 +2,7 @@
 
     python -m benchmarks.utility --work DIR [--busbra DIR] [--folds 1,2,3,4,5] [--seeds 3] [--arms ARM,...] [--json]
         [--start-time 120] [--sampler-steps 8] [--device auto] [--report]
+        [--only-scores]
 
 BUS-BRA, official patient-disjoint folds, 64 px. For each fold an adapter is trained on the patients of the others:
 ``nonprivate`` (same steps, no clipping, no noise), ``dp_eps8`` and ``dp_eps3`` (`PatientDP`, delta = 1 / (10 N), one
@@ -113,13 +114,15 @@ def pooled_scores(bench: Bench, arm: str, folds: tuple[int, ...], seeds: int) ->
     return np.stack(table) if table else None
 
 
-def compute(bench: Bench, folds: tuple[int, ...], seeds: int, arms: tuple[str, ...] = ORDER) -> None:
+def compute(
+    bench: Bench, folds: tuple[int, ...], seeds: int, arms: tuple[str, ...] = ORDER, *, only_scores: bool = False
+) -> None:
     """Make every unit, seed by seed and arm by arm, so that an arm has all of its folds early."""
     for seed in range(seeds):
         for arm in arms:
             for fold in folds:
                 bench.scores(fold, arm, seed)
-        if seed == 0:
+        if seed == 0 and not only_scores:
             extras(bench, folds, arms)
 
 
@@ -220,6 +223,7 @@ def main() -> None:
     parser.add_argument("--start-time", type=int, default=Settings.start_time, help="how far phantoms are noised")
     parser.add_argument("--sampler-steps", type=int, default=Settings.sampler_steps, help="of refining")
     parser.add_argument("--arms", default=",".join(ORDER), help="arms to make, in this order")
+    parser.add_argument("--only-scores", action="store_true", help="no distances, lesion crops and denoising")
     parser.add_argument("--device", default="auto", help="auto|cpu|cuda[:N], of classifiers")
     parser.add_argument("--report", action="store_true", help="only read what is there")
     parser.add_argument("--json", action="store_true", help="the result is JSON in any case")
@@ -247,7 +251,7 @@ def main() -> None:
         return Bench(real, arguments.work, settings, ballot, compute=computing, say=_say, device=device)
 
     if not arguments.report:
-        compute(bench(computing=True), folds, arguments.seeds, arms)
+        compute(bench(computing=True), folds, arguments.seeds, arms, only_scores=arguments.only_scores)
     memory = {"device": device_words(device), "peak_resident_mib": None if arguments.report else peak_resident_mib()}
     print(json.dumps(figures(bench(computing=False), folds, arguments.seeds) | memory))
 
