@@ -132,7 +132,7 @@ class Bench:
         ballot: what patients vote on.
         compute: False only reads what is there.
         say: told about each unit as it is made.
-        device: where classifiers are trained.
+        device: where classifiers are trained and features computed.
     """
 
     def __init__(
@@ -146,7 +146,7 @@ class Bench:
         say: Callable[[str], None],
         device: torch.device = CPU,
     ) -> None:
-        self._device = device
+        self.device = device
         self.real, self.work, self.settings, self.ballot, self.computes = real, work, settings, ballot, compute
         self._size = profile_named(settings.training.profile).size
         self.units = Units(work, self._pinned(), compute=compute, say=say)
@@ -265,7 +265,7 @@ class Bench:
             start = None if before is None else self.network(None if before == PHANTOM_ONLY else fold, before, seed)
             images, labels = self._training_set(fold, arm, seed)
             steps = self.settings.classifier_steps
-            trained = fit(images, labels, steps=steps, seed=seed, start=start, device=self._device)
+            trained = fit(images, labels, steps=steps, seed=seed, start=start, device=self.device)
             write_tensors(path, trained.state())
 
         where = "" if fold is None else f"-fold{fold}"
@@ -311,13 +311,13 @@ class Bench:
             probe = fit_probe(real[rows], self.real.labels[rows])
         else:
             made = self.synthetic(fold, arm, 0)
-            probe = fit_probe(features.pooled(crops(made.images, made.boxes)), made.labels)
+            probe = fit_probe(features.pooled(crops(made.images, made.boxes), self.device), made.labels)
         return probe.predict(real[self.test_rows(fold)])
 
     def _real_crop_features(self) -> NDArray[np.float32]:
 
         def make(path: Path) -> None:
-            found = features.pooled(crops(self.real.images, self.real.boxes))
+            found = features.pooled(crops(self.real.images, self.real.boxes), self.device)
             write_tensors(path, {"features": torch.from_numpy(found)})
 
         path = self.units.file("real-crop-features.safetensors", make)

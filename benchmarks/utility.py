@@ -172,7 +172,7 @@ def distances(bench: Bench, folds: tuple[int, ...]) -> dict[str, float]:
     each = DISTANCE_IMAGES // len(folds)
 
     def gathered(of: dict[int, NDArray[np.float32]]) -> Array:
-        return np.asarray(features.pooled(np.concatenate([of[fold] for fold in folds])), dtype=np.float64)
+        return np.asarray(features.pooled(np.concatenate([of[fold] for fold in folds]), bench.device), dtype=np.float64)
 
     path = bench.work / f"frechet-{'-'.join(map(str, folds))}.json"
     found: dict[str, float] = json.loads(path.read_text()) if path.exists() else {}
@@ -224,7 +224,7 @@ def main() -> None:
     parser.add_argument("--sampler-steps", type=int, default=Settings.sampler_steps, help="of refining")
     parser.add_argument("--arms", default=",".join(ORDER), help="arms to make, in this order")
     parser.add_argument("--only-scores", action="store_true", help="no distances, lesion crops and denoising")
-    parser.add_argument("--device", default="auto", help="auto|cpu|cuda[:N], of classifiers")
+    parser.add_argument("--device", default="auto", help="auto|cpu|cuda[:N], of classifiers and features")
     parser.add_argument("--report", action="store_true", help="only read what is there")
     parser.add_argument("--json", action="store_true", help="the result is JSON in any case")
     arguments = parser.parse_args()

@@ -104,6 +104,12 @@ def test_an_external_set_that_is_trained_on_or_lacks_a_class_is_refused() -> Non
         tstr(synthetic, test, train, training=SHORT, external={"e": benign.take(benign.labels == 0)})
 
 
+def test_few_patients_that_are_not_there_are_found_out_before_anything_is_trained(steps: list[tuple[int, int]]) -> None:
+    with pytest.raises(InputError, match="11 of 10"):
+        trained_arms(labelled(8, 1, "s"), labelled(20, 2, "r"), 11, SHORT)
+    assert steps == []
+
+
 def test_the_few_are_whole_patients_and_others_for_another_seed() -> None:
     train = labelled(40, 3, "r")
     some = few_patients(train, 5, 0)

@@ -106,8 +106,13 @@ def trained_arms(
 
     Returns:
         Classifiers by arm, one a seed.
+
+    Raises:
+        InputError: the few patients cannot be drawn, or a set lacks a class.
     """
     n = len(training.seeds)
+    # Drawn first: what cannot be drawn is found out before hours of training.
+    some = [] if train is None or few is None else [few_patients(train, few, seed) for seed in training.seeds]
     arms: Trained = {SYNTHETIC: training.on([synthetic] * n)}
     if train is None:
         return arms
@@ -118,8 +123,7 @@ def trained_arms(
     first, own = training.steps_for(len(synthetic)), training.steps_for(len(train))
     before = arms[REAL] if first == own else training.on([train] * n, steps=first)
     arms[REAL_LONGER] = training.on([train] * n, starts=before)
-    if few is not None:
-        some = [few_patients(train, few, seed) for seed in training.seeds]
+    if some:
         arms[FEW] = training.on(some)
         arms[FEW_BOTH] = training.on([joined(synthetic, each) for each in some])
         arms[FEW_AS_LONG] = training.as_long(arms[FEW], some, len(synthetic))
