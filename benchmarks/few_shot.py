@@ -2,7 +2,7 @@
 
     python -m benchmarks.few_shot --work DIR [--busbra DIR] [--folds 1] [--patients 40,100] [--seeds 1] [--json]
         [--questions diagnosis,hard-diagnosis,birads,histology] [--device auto] [--report]
-        [--ways adapter,votes,votes_eps1,own,own_phantoms,own_votes]
+        [--ways adapter,votes,votes_eps1,own,own_phantoms,own_votes] [--classifier-steps N]
 
 BUS-BRA, official patient-disjoint folds, 64 px. Questions:
 
@@ -95,6 +95,7 @@ def main() -> None:
     parser.add_argument("--questions", default=",".join(QUESTIONS))
     parser.add_argument("--ways", default=",".join(WAYS))
     parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--classifier-steps", type=int, help="of the small CNN, instead of those of the rule")
     parser.add_argument("--device", default="auto", help="auto|cpu|cuda[:N], of classifiers")
     parser.add_argument("--report", action="store_true", help="only read what is there")
     parser.add_argument("--json", action="store_true", help="the result is JSON in any case")
@@ -109,7 +110,7 @@ def main() -> None:
     if set(ways) - set(WAYS) or min(sizes) < 1:
         parser.error(f"ways are some of {', '.join(WAYS)}, patients are one or more")
     arms = [Arm(way, size) for way in ways for size in sizes]
-    settings = Settings()
+    settings = Settings(classifier_steps=arguments.classifier_steps)
     profile = settings.training.profile
     probe = simulate(2, seed=PHANTOM_SEED, size=profile_named(profile).size)
     pinned = {

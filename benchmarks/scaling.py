@@ -1,7 +1,8 @@
 """What more synthetic images, and synthetic positives where positives are rare, are worth: both curves on BUS-BRA.
 
     python -m benchmarks.scaling --work DIR [--busbra DIR] [--folds 1,2,3,4,5] [--images 10000] [--seeds 3]
-        [--sizes 100,300,1000,3000,10000] [--shares 1,2,5,10,20] [--device auto] [--plot FILE]
+        [--sizes 100,300,1000,3000,10000] [--shares 1,2,5,10,20] [--classifier-steps N]
+        [--device auto] [--plot FILE]
 
 The curves of ``sonoshare evaluate scaling`` for phantoms as they are, of the kinds that the patients of the other folds
 vote for (``calibrated`` of ``benchmarks.utility``, epsilon 1, one cohort). Tested on the fold. *Amount*: the small CNN
@@ -18,6 +19,7 @@ Every classifier is kept in ``--work``; the same command goes on where it stoppe
 import argparse
 import json
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -80,9 +82,18 @@ def pooled(folds: list[Scores]) -> Scores:
     )
 
 
-def scored(
-    bench: Bench, fold: int, work: Path, *, sizes: list[int], shares: list[float], seeds: int, device: torch.device
-) -> Scores:
+@dataclass(frozen=True)
+class Points:
+    """What is trained on a fold: sizes of synthetic sets, shares of positives, seeds, steps (None: the rule), device."""
+
+    sizes: list[int]
+    shares: list[float]
+    seeds: int
+    steps: int | None
+    device: torch.device
+
+
+def scored(bench: Bench, fold: int, work: Path, points: Points) -> Scores:
     """Scores of one fold's pictures by every classifier of both curves."""
     real = bench.real
     test, train = real.take(bench.test_rows(fold)), real.take(real.folds != fold)
@@ -91,8 +102,18 @@ def scored(
     def say(name: str) -> None:
         print(f"fold {fold} {name}", file=sys.stderr, flush=True)
 
-    units = Units(work / f"fold{fold}", pinned(synthetic, test, train), say=say)
-    return score_scaling(synthetic, test, train, units, sizes=sizes, shares=shares, seeds=seeds, device=device)
+    units = Units(work / f"fold{fold}", pinned(synthetic, test, train, steps=points.steps), say=say)
+    return score_scaling(
+        synthetic,
+        test,
+        train,
+        units,
+        sizes=points.sizes,
+        shares=points.shares,
+        seeds=points.seeds,
+        steps=points.steps,
+        device=points.device,
+    )
 
 
 def numbers(text: str) -> list[float]:
@@ -110,6 +131,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3, help="classifiers of each point and fold")
     parser.add_argument("--sizes", default=",".join(map(str, SIZES)), help="numbers of synthetic images")
     parser.add_argument("--shares", default=",".join(f"{100 * s:g}" for s in SHARES), help="of positives, per cent")
+    parser.add_argument("--classifier-steps", type=int, help="of the small CNN, instead of those of the rule")
     parser.add_argument("--device", default="auto", help="auto|cpu|cuda[:N], of classifiers")
     parser.add_argument("--plot", type=Path, help="PNG of both curves")
     parser.add_argument("--json", action="store_true", help="the result is JSON in any case")
@@ -128,12 +150,8 @@ def main() -> None:
     real = load_labelled(read_labels(arguments.busbra), SIZE)
     settings, device = Settings(images=arguments.images), chosen_device(arguments.device)
     bench = Bench(real, arguments.work / "sets", settings, ballot, compute=True, say=_say)
-    scores = pooled(
-        [
-            scored(bench, fold, arguments.work, sizes=sizes, shares=shares, seeds=arguments.seeds, device=device)
-            for fold in folds
-        ]
-    )
+    points = Points(sizes, shares, arguments.seeds, arguments.classifier_steps, device)
+    scores = pooled([scored(bench, fold, arguments.work, points) for fold in folds])
     rows = np.concatenate([bench.test_rows(fold) for fold in folds])
     found = curves(scores, real.labels[rows], real.patients[rows])
     if arguments.plot:

@@ -2,7 +2,7 @@
 
     python -m benchmarks.utility --work DIR [--busbra DIR] [--folds 1,2,3,4,5] [--seeds 3] [--arms ARM,...] [--json]
         [--start-time 120] [--sampler-steps 8] [--device auto] [--report]
-        [--only-scores]
+        [--classifier-steps N] [--only-scores]
 
 BUS-BRA, official patient-disjoint folds, 64 px. For each fold an adapter is trained on the patients of the others:
 ``nonprivate`` (same steps, no clipping, no noise), ``dp_eps8`` and ``dp_eps3`` (`PatientDP`, delta = 1 / (10 N), one
@@ -223,6 +223,7 @@ def main() -> None:
     parser.add_argument("--start-time", type=int, default=Settings.start_time, help="how far phantoms are noised")
     parser.add_argument("--sampler-steps", type=int, default=Settings.sampler_steps, help="of refining")
     parser.add_argument("--arms", default=",".join(ORDER), help="arms to make, in this order")
+    parser.add_argument("--classifier-steps", type=int, help="of the small CNN, instead of those of the rule")
     parser.add_argument("--only-scores", action="store_true", help="no distances, lesion crops and denoising")
     parser.add_argument("--device", default="auto", help="auto|cpu|cuda[:N], of classifiers and features")
     parser.add_argument("--report", action="store_true", help="only read what is there")
@@ -243,7 +244,12 @@ def main() -> None:
     ballot = shipped_ballot(TASK, SIZE)
     if ballot is None:
         parser.error("no ballot ships for the task")
-    settings = Settings(images=arguments.images, start_time=arguments.start_time, sampler_steps=arguments.sampler_steps)
+    settings = Settings(
+        images=arguments.images,
+        start_time=arguments.start_time,
+        sampler_steps=arguments.sampler_steps,
+        classifier_steps=arguments.classifier_steps,
+    )
 
     device = chosen_device(arguments.device)
 
