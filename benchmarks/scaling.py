@@ -84,7 +84,7 @@ def pooled(folds: list[Scores]) -> Scores:
 
 @dataclass(frozen=True)
 class Points:
-    """What is trained on a fold: sizes of synthetic sets, shares of positives, seeds, steps (None: the rule), device."""
+    """What is trained on a fold: sizes of synthetic sets, shares of positives, seeds, steps (None: the rule), where."""
 
     sizes: list[int]
     shares: list[float]
