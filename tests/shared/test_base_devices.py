@@ -9,7 +9,8 @@ import torch
 from tests.shared.test_base_recipe import SIDE, pictures, source
 
 from sonoshare_shared.protocol.documents.plan import Precision
-from sonoshare_shared.science.device import AUTO, CPU, chosen_device
+from sonoshare_shared.science.device import CPU, chosen_device
+from sonoshare_shared.science.device_word import AUTO
 from sonoshare_shared.science.model import base_batches
 from sonoshare_shared.science.model.base_batches import TrainingSet, training_batch
 from sonoshare_shared.science.model.base_run import BaseTraining
