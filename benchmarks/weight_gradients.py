@@ -35,8 +35,8 @@ METHODS: Final = {
     conv_weights.by_matrix: conv_weights.is_point,
     conv_weights.by_columns_of_gradient: conv_weights.has_gradient_columns,
     conv_weights.by_columns_of_pixels: conv_weights.has_pixel_columns,
-    conv_weights.by_groups: lambda _: True,
-    conv_weights.by_patient: lambda _: True,
+    conv_weights.by_groups: conv_weights.always,
+    conv_weights.by_patient: conv_weights.always,
 }
 DTYPES: Final = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 _REPEATS: Final = 3
@@ -71,16 +71,16 @@ def timed(layer: Layer, options: argparse.Namespace) -> dict[str, object]:
     buffer = PatientBuffer(dict(module.named_parameters()), options.patients)
     with torch.no_grad():
         grad = torch.randn_like(module(x.float())).to(x.dtype)
+
+        def file(method: conv_weights.Method) -> None:
+            buffer.begin()
+            method(grad, x, module, buffer)
+
         batch = partial(conv_weights.convolution_backward, grad, x, module, (False, True))
         spent = {"batch": _milliseconds(batch, device)}
         for method, holds in METHODS.items():
             if holds(module):
-
-                def file(method: conv_weights.Method = method) -> None:
-                    buffer.begin()
-                    method(grad, x, module, buffer)
-
-                spent[method.__name__] = _milliseconds(file, device)
+                spent[method.__name__] = _milliseconds(partial(file, method), device)
     return {"layer": layer, **spent, "taken": conv_weights.method_for(module, device.type).__name__}
 
 

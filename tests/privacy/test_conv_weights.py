@@ -24,8 +24,8 @@ METHODS: dict[str, tuple[conv_weights.Method, Callable[[nn.Conv2d], bool]]] = {
     "matrix": (conv_weights.by_matrix, conv_weights.is_point),
     "columns of gradient": (conv_weights.by_columns_of_gradient, conv_weights.has_gradient_columns),
     "columns of pixels": (conv_weights.by_columns_of_pixels, conv_weights.has_pixel_columns),
-    "groups": (conv_weights.by_groups, lambda _: True),
-    "patient": (conv_weights.by_patient, lambda _: True),
+    "groups": (conv_weights.by_groups, conv_weights.always),
+    "patient": (conv_weights.by_patient, conv_weights.always),
 }
 PATIENTS, DRAWS = 3, 2
 

@@ -107,6 +107,11 @@ def has_gradient_columns(module: nn.Conv2d) -> bool:
     return has_pixel_columns(module) and module.stride == _POINT and inside
 
 
+def always(_module: nn.Conv2d) -> bool:
+    """Whether `by_groups` and `by_patient` hold."""
+    return True
+
+
 def by_matrix(grad: torch.Tensor, x: torch.Tensor, module: nn.Conv2d, buffer: PatientBuffer) -> None:
     """File gradients of a kernel of one pixel: a matrix product on [channels, pixels]."""
     product = torch.bmm(grad.flatten(2), x.flatten(2).transpose(1, 2))

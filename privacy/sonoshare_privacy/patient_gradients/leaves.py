@@ -141,10 +141,10 @@ def _group_norm_by_rows(
     """
     rows, channels = x.shape[:2]
     if rows > 1 and rows * module.num_groups > _MOST_GROUPS:
-        parts = (tuple(whole.tensor_split(2)) for whole in (grad, x, mean, inverse))
-        first, second = (_group_norm_by_rows(*half, module) for half in zip(*parts, strict=True))
-        joined = [torch.cat(pieces) for pieces in zip(first, second, strict=True)]
-        return joined[0], joined[1], joined[2]
+        halves = (slice(None, rows // 2), slice(rows // 2, None))
+        first, second = (_group_norm_by_rows(grad[h], x[h], mean[h], inverse[h], module) for h in halves)
+        grad_x, scales, shifts = (torch.cat(pieces) for pieces in zip(first, second, strict=True))
+        return grad_x, scales, shifts
     grad_x, scales, shifts = torch.ops.aten.native_group_norm_backward(
         grad,
         x,
