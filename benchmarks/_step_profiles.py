@@ -37,8 +37,8 @@ from sonoshare_shared.science.model.adapter import prepare, trained_parameters
 from sonoshare_shared.science.model.network import ConditionedUNet
 from sonoshare_shared.science.model.profiles import Profile
 from sonoshare_shared.science.phantom import simulate
+from sonoshare_shared.science.precision import computing_in, forward_in
 
-AUTOCAST: Final = {"float32": None, "bfloat16": torch.bfloat16}
 BARS: Final = {"affine": 1.15, "lora": 1.3, "full": 1.5, "memory": 1.2}
 _PICTURES: Final = 64  # phantoms; patients beyond have the same ones again
 _DELTA: Final = 1e-5
@@ -56,7 +56,7 @@ class Work:
         patients: of a step.
         draws: K.
         device: where.
-        precision: ``float32`` or ``bfloat16`` (autocast).
+        precision: as a plan names it; both sides compute in it.
     """
 
     profile: Profile
@@ -103,13 +103,14 @@ def plain_step(work: Work) -> Step:
     model, parameters = work.model()
     drawing, loss = work.drawing(), loss_of(model)
     adam = NoisyAdam(parameters, Optimiser(learning_rate=1e-6), total_steps=_PLANNED_STEPS)
-    everybody, low = torch.arange(work.patients), AUTOCAST[work.precision]
+    everybody = torch.arange(work.patients)
 
     def step() -> None:
         rows = drawing.draw(everybody, fresh_keys(work.patients, work.device))
-        with torch.autocast(work.device.type, dtype=low or torch.bfloat16, enabled=low is not None):
-            value = loss(rows).mean()
-        gradients = torch.autograd.grad(value, list(parameters.values()))
+        with computing_in(work.precision):  # else a GPU would take TF32 for this side's convolutions alone
+            with forward_in(work.precision, work.device):
+                value = loss(rows).mean()
+            gradients = torch.autograd.grad(value, list(parameters.values()))
         adam.step(torch.cat([gradient.reshape(-1) for gradient in gradients]))
 
     return step

@@ -42,13 +42,14 @@ import warnings
 from collections.abc import Callable, Iterator
 from functools import partial
 from statistics import median
+from typing import get_args
 
 import numpy as np
 import torch
 from scipy.stats import poisson
 from torch.nn import Parameter
 
-from benchmarks._step_profiles import AUTOCAST, Step, Work, compare, gpu_memory
+from benchmarks._step_profiles import Step, Work, compare, gpu_memory
 from benchmarks._step_profiles import our_step as profile_step
 from benchmarks._step_profiles import plain_step as profile_plain_step
 from benchmarks._step_unet import build, loss_of, make_batch
@@ -60,6 +61,8 @@ from sonoshare_privacy.patient_gradients.per_patient import LOSS_SHARE
 from sonoshare_privacy.patient_gradients.places import places_of_chunk
 from sonoshare_privacy.patient_gradients.room import CPU_ROOM
 from sonoshare_privacy.step_release import NoisedSum
+from sonoshare_shared.protocol.documents.plan import Precision
+from sonoshare_shared.science.device import device_words
 from sonoshare_shared.science.model.adapter import TRAINED
 from sonoshare_shared.science.model.profiles import PROFILES, profile_named
 
@@ -293,7 +296,7 @@ def of_profile(options: argparse.Namespace) -> dict[str, object]:
     device = torch.device(options.device)
     on_cpu = device.type == "cpu"
     result: dict[str, object] = {
-        "device": "cpu" if on_cpu else torch.cuda.get_device_name(device),
+        "device": device_words(device),
         **{name: getattr(options, name) for name in ("profile", "precision", "draws")},
     }
     works = {
@@ -327,7 +330,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--profile", choices=tuple(PROFILES), help="the product's step instead")
     parser.add_argument("--device", default="cpu", help="cpu or cuda[:n]; with --profile")
-    parser.add_argument("--precision", choices=tuple(AUTOCAST), default="float32", help="with --profile")
+    parser.add_argument("--precision", choices=get_args(Precision), default="float32", help="with --profile")
     parser.add_argument("--draws", type=int, default=4, help="K; with --profile")
     parser.add_argument("--trained", nargs="+", choices=TRAINED, default=TRAINED, help="with --profile")
     parser.add_argument("--json", action="store_true", help="the result is JSON in any case")

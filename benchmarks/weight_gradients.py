@@ -27,6 +27,7 @@ from benchmarks._step_profiles import seconds
 from sonoshare_client.agent.draws import loss_of, probe
 from sonoshare_privacy.patient_gradients import conv_weights
 from sonoshare_privacy.patient_gradients.buffer import PatientBuffer
+from sonoshare_shared.science.device import device_words
 from sonoshare_shared.science.model.lora import add_low_rank
 from sonoshare_shared.science.model.network import ConditionedUNet
 from sonoshare_shared.science.model.profiles import PROFILES, profile_named
@@ -104,8 +105,7 @@ def main() -> None:
     for layer, count in layers_of(options.profile).items():
         found.append({**timed(layer, options), "count": count})
         print(found[-1], file=sys.stderr, flush=True)
-    name = "cpu" if device.type == "cpu" else torch.cuda.get_device_name(device)
-    print(json.dumps({"device": name, "layers": found}))
+    print(json.dumps({"device": device_words(device), "layers": found}))
 
 
 if __name__ == "__main__":

@@ -22,7 +22,11 @@ ONE_WAY = {
     ),
     "levels become eight bits": (
         r"(\*\s*255|255(\.0)?\s*\*)(?!.*np\.uint8\(255\))|_WHITE\)",
-        {"shared/sonoshare_shared/science/levels.py"},
+        {
+            "shared/sonoshare_shared/science/levels.py",
+            # The same of tensors, where they are.
+            "shared/sonoshare_shared/science/phantom/on_device.py",
+        },
     ),
     "somebody asks whether there is a GPU": (
         r"cuda\.(is_available|device_count|get_device_name)\(|\.is_cuda\b|(torch\.device|\.to)\([\"']cuda",

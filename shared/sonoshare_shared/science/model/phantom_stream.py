@@ -1,6 +1,6 @@
 """An endless series of phantoms for base training, painted where it trains: no phantom need ever be seen twice.
 
-    stream = PhantomStream(seed=0, size=128, device=torch.device("cuda"))
+    stream = PhantomStream(seed=0, size=128, device=chosen_device("auto"))
     pictures = stream.batch(start=step * 64, count=64)
     for pictures in stream.batches(start=step * 64, count=64, workers=8): ...
 

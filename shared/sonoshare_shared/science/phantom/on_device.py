@@ -28,6 +28,7 @@ from sonoshare_shared.science.phantom.simulator import (
     paint,
 )
 from sonoshare_shared.science.phantom.torch_arithmetic import TorchArithmetic, loaded
+from sonoshare_shared.science.precision import FLOAT32, computing_in, forward_in
 
 ROWS_ON_CPU: Final = 8
 """Pictures of 128 by 128 pixels that are painted together on a CPU: as many as its cache holds."""
@@ -59,7 +60,7 @@ def paint_batch(draws: PhantomDraws, device: torch.device, *, side: int, size: i
         size: of the pictures, pixels.
     """
     on = TorchArithmetic(device)
-    with torch.no_grad(), torch.autocast(device.type, enabled=False):
+    with torch.no_grad(), computing_in(FLOAT32), forward_in(FLOAT32, device):
         image, mask = paint(loaded(draws, on), Plane(on, side))
         smaller = _averaged(mask.float(), size) >= 0.5
         return Painted(_eight_bits(_averaged(image, size)), smaller, _boxes(mask))
