@@ -16,12 +16,15 @@ from sonoshare_shared.science.device import CPU, device_words
 
 COMPUTING = {
     "audit",
+    "base check",
+    "base train",
     "coordinator ballot",
     "coordinator release create",
     "coordinator release draw",
     "coordinator study create",
     "demo",
     "evaluate scaling",
+    "evaluate shortcut",
     "evaluate tstr",
     "hospital ingest",
     "hospital init",
