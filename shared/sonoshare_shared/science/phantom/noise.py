@@ -1,6 +1,6 @@
 """White noise: drawn on the host, or named by a key and made where the picture is painted.
 
-Nine tenths of what a phantom draws is white noise. `host_noise` draws it with numpy: the noise that releases and
+Nearly all numbers that a phantom draws are white noise. `host_noise` draws it with numpy: the noise that releases and
 ballots rest on. `keyed_noise` draws a key of 63 bits in its place; `torch_arithmetic.normals` makes the noise of a key
 on a device, the same on every one, to the rounding of float32.
 """

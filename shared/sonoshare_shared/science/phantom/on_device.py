@@ -1,7 +1,7 @@
 """Phantoms painted batch by batch on a device, for the training of bases.
 
 Numbers are drawn on the host as `simulator` draws them; the formulas are the simulator's own, computed in float32 by
-`torch_arithmetic`. White noise, nine tenths of the drawing, is named on the host and made on the device (`noise`).
+`torch_arithmetic`. White noise, nearly all of the numbers, is named on the host and made on the device (`noise`).
 
 Promises: a picture depends on the seed and its recipe only. Masks and boxes equal those of `simulate_recipes`. With
 `host_noise` grey levels differ from its by at most 1 of 255 in 999 of 1000 pixels of a picture; with `keyed_noise` the
