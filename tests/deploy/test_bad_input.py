@@ -16,6 +16,7 @@ from sonoshare_shared.errors import InputError, ModelError
 from sonoshare_shared.science.model import phantom_cache
 from sonoshare_shared.science.model.adapter import adapter_bytes, adapter_digest, adapter_from_bytes
 from sonoshare_shared.science.model.base import base_path, load_base
+from sonoshare_shared.science.model.base_checkpoint import Checkpoint, save_checkpoint
 from sonoshare_shared.science.model.conditions import Condition
 from sonoshare_shared.science.model.sampler import refine
 from sonoshare_shared.science.model.tensors import read_tensors, write_tensors
@@ -106,22 +107,28 @@ def test_a_base_of_another_architecture(verb: tuple[str, ...], tmp_path: Path) -
     assert not list(tmp_path.glob("bases/*"))
 
 
+def half(checkpoints: Path) -> None:
+    part = next(checkpoints.glob("step-*/checkpoint.safetensors.000"))
+    part.write_bytes(part.read_bytes()[:100])
+
+
+def of_another_architecture(checkpoints: Path) -> None:
+    save_checkpoint(checkpoints, 9, Checkpoint({"weight/x": torch.zeros(1)}, {}))
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
-    [
-        (lambda path: path.write_bytes(path.read_bytes()[:100]), "not a valid safetensors file"),
-        (lambda path: write_tensors(path, {"weight/x": torch.zeros(1)}, {"run": "{}"}), "belongs to another run"),
-    ],
+    [(half, "no set of parts"), (of_another_architecture, "belongs to another run")],
     ids=["half", "of another architecture"],
 )
 def test_checkpoints_at_base_train(
-    change: Callable[..., Any] | Callable[..., None], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    change: Callable[[Path], None], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(phantom_cache, "_SHARD", 10)
     out, work = tmp_path / "out.safetensors", tmp_path / "work"
     usual = ["base", "train", "--profile", "tiny", "--phantoms", 10, "--batch-size", 2, "--out", out, "--work", work]
     assert sonoshare(*usual, "--steps", 1).returncode == 0
-    change(work / "base-tiny.checkpoint.safetensors")
+    change(work / "checkpoint-tiny")
     assert message in refused(*usual, "--steps", 2)
 
 
