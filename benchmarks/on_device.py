@@ -138,7 +138,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--phantoms", type=int)
     parser.add_argument("--length", type=int, help="steps of the whole run")
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="processes that draw phantoms")
-    parser.add_argument("--patients", type=int, help="of a private step")
+    parser.add_argument("--patients", type=int, default=256, help="of a private step")
     parser.add_argument("--blocks", type=int, help="of throughput")
     parser.add_argument("--repeats", type=int, help="of sampling and private steps")
     parser.add_argument("--start", type=Path, help="a base, or its parts, to begin with")

@@ -23,7 +23,7 @@ def test_sections_are_given_what_was_asked_for_and_no_other_option(
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["x", "--out", str(tmp_path), "--batch-size", "64", "--profile", "large"])
     options = parsed()
-    assert given(options, "profile", "batch-size", "patients") == ["--profile", "large", "--batch-size", "64"]
+    assert given(options, "profile", "batch-size", "length") == ["--profile", "large", "--batch-size", "64"]
     assert options.sections.split(",") == list(SECTIONS)
     monkeypatch.setattr(sys, "argv", ["x", "--out", str(tmp_path), "--sections", "facts,lunch"])
     with pytest.raises(SystemExit):
