@@ -27,7 +27,7 @@ from sonoshare_privacy.patient_gradients.room import CPU_ROOM
 from sonoshare_privacy.schedule import round_optimiser
 from sonoshare_server.consortium.studies import phantom_clip_norm
 from sonoshare_server.federation.aggregate import aggregate, read_tensors
-from sonoshare_shared.protocol.documents.plan import Mechanism, Task, Trained
+from sonoshare_shared.protocol.documents.plan import LAST_TIME, Mechanism, Task, Trained
 from sonoshare_shared.protocol.keys import SigningKey
 from sonoshare_shared.science.evaluation.labelled import LabelledImages
 from sonoshare_shared.science.model.adapter import (
@@ -40,9 +40,11 @@ from sonoshare_shared.science.model.adapter import (
 from sonoshare_shared.science.model.base import load_base
 from sonoshare_shared.science.model.network import ConditionedUNet
 from sonoshare_shared.science.model.tensors import State
+from sonoshare_shared.science.tasks.files import read_task
 from sonoshare_shared.science.tasks.phantoms import start_at_task
+from sonoshare_shared.science.tasks.warm_start import WarmStart, warm_start
 
-DEVICE: Final = torch.device("cpu")
+DIAGNOSIS: Final = read_task("diagnosis")
 ROUNDS: Final = 3  # of a federated training, as commands propose
 LEDGER_SLACK: Final = 1e-3  # of epsilon: calibration is exact to fewer digits than the ledger's limit
 
@@ -58,6 +60,11 @@ class Training:
         draws: K.
         steps: T.
         learning_rate: of each tensor's root mean square.
+        latest_time: last time of the draws.
+        average: decay of the average of iterates.
+        base: path of a base file of one's own; None takes the shipped one.
+        device: what computes.
+        warm_steps: in which the adapter learns phantoms of the task `diagnosis` first.
     """
 
     profile: str = "small"
@@ -66,6 +73,29 @@ class Training:
     draws: int = 2
     steps: int = 24
     learning_rate: float = 0.02
+    latest_time: int = LAST_TIME
+    average: float = Optimiser.average
+    base: str | None = None
+    device: str = "cpu"
+    warm_steps: int = 0
+
+    @property
+    def on(self) -> torch.device:
+        """What computes."""
+        return torch.device(self.device)
+
+    def start(self) -> ConditionedUNet:
+        """The model from which patients are learned: the base, prepared for what is trained, and its warm start."""
+        model = self.prepared()
+        constants = WarmStart(self.warm_steps, self.latest_time)
+        warm_start(model, trained_parameters(model, self.trained), DIAGNOSIS, constants)
+        return model
+
+    def prepared(self) -> ConditionedUNet:
+        """The base, prepared for what is trained."""
+        model, _ = load_base(self.profile, None if self.base is None else Path(self.base))
+        prepare(model, self.trained)
+        return model.to(self.on)
 
 
 def patients_of(images: LabelledImages) -> list[PatientArrays]:
@@ -99,10 +129,10 @@ def private_adapter(
         epsilon: of the training and what is charged ``beside`` it, composed.
         beside: other charges of the same patients.
     """
-    model = _start(training)
+    model = training.start()
     with tempfile.TemporaryDirectory() as folder:
         hospital = _Hospital(patients, model, training, epsilon, Path(folder), beside)
-        hospital.train(model, training.steps, Optimiser(learning_rate=training.learning_rate))
+        hospital.train(model, training.steps, _optimiser(training))
         hospital.ledger.close()
     return adapter_state(model, training.trained)
 
@@ -112,7 +142,7 @@ def federated_adapter(hospitals: Sequence[list[PatientArrays]], training: Traini
 
     Weights are the shares of all patients; delta is 1 / (10 N) of each hospital.
     """
-    model = _start(training)
+    model = training.start()
     with tempfile.TemporaryDirectory() as folder:
         nodes = {
             f"hospital-{i}": _Hospital(patients, model, training, epsilon, Path(folder) / f"{i}")
@@ -135,10 +165,8 @@ def federated_adapter(hospitals: Sequence[list[PatientArrays]], training: Traini
     return adapter_state(model, training.trained)
 
 
-def _start(training: Training) -> ConditionedUNet:
-    model, _ = load_base(training.profile)
-    prepare(model, training.trained)
-    return model
+def _optimiser(training: Training) -> Optimiser:
+    return Optimiser(learning_rate=training.learning_rate, average=training.average)
 
 
 class _Hospital:
@@ -159,7 +187,7 @@ class _Hospital:
         self.mechanism = Mechanism(
             rate=training.rate,
             noise_multiplier=noise_multiplier_for(epsilon, delta, training.rate, training.steps, beside=beside),
-            clip_norm=phantom_clip_norm(model, training.trained, training.draws),
+            clip_norm=phantom_clip_norm(model, training.trained, training.draws, training.latest_time),
             draws=training.draws,
             delta=delta,
         )
@@ -187,7 +215,7 @@ class _Hospital:
             optimiser=optimiser,
             probe=probe(model, training.draws),
         )
-        drawing = PatientDraws(self.patients, training.draws, DEVICE)
+        drawing = PatientDraws(self.patients, training.draws, training.on, training.latest_time)
         dp.train(
             patients=len(self.patients), draw=drawing.draw, loss=loss_of(model), steps=steps, purpose=self._purpose
         )
@@ -202,7 +230,7 @@ def plain_adapter(patients: list[PatientArrays], training: Training, seed: int, 
         seed: of the draws.
         task: whose class embeddings start at their pathologies, as a study's do; None where classes are the base's.
     """
-    model = _start(training)
+    model = training.start()
     if task is not None:
         start_at_task(model, task)
     parameters = trained_parameters(model, training.trained)
@@ -210,33 +238,37 @@ def plain_adapter(patients: list[PatientArrays], training: Training, seed: int, 
         parameter.requires_grad_(False)
     for parameter in parameters.values():
         parameter.requires_grad_(True)
-    drawing = PatientDraws(patients, training.draws, DEVICE)
+    drawing = PatientDraws(patients, training.draws, training.on, training.latest_time)
     random = np.random.default_rng(seed)
-    generator = torch.Generator().manual_seed(seed)
-    adam = NoisyAdam(parameters, Optimiser(learning_rate=training.learning_rate), total_steps=training.steps)
+    generator = torch.Generator(training.on).manual_seed(seed)
+    adam = NoisyAdam(parameters, _optimiser(training), total_steps=training.steps)
     for _ in range(training.steps):
         chosen = np.flatnonzero(random.random(len(patients)) < training.rate)
-        batches = _batches(drawing, chosen.tolist(), generator, training.draws)
+        batches = batches_of(drawing, chosen.tolist(), generator, training.draws)
         adam.step(_summed_gradient(model, parameters, batches) / max(1, len(chosen) * training.draws))
     adam.finish()
     return adapter_state(model, training.trained)
 
 
-def _batches(
+def batches_of(
     drawing: PatientDraws, chosen: list[int], generator: torch.Generator, draws: int
 ) -> Iterator[dict[str, torch.Tensor]]:
+    """Rows of some patients, those of one together, in parts that fit the memory."""
     at_once = max(1, CPU_ROOM.rows_at_once // draws)
     for first in range(0, len(chosen), at_once):
         part = torch.tensor(chosen[first : first + at_once])
-        seed = int(torch.randint(1 << 62, (), generator=generator))
-        yield dict(drawing.draw(part, public_keys(len(part), seed, DEVICE)))
+        seed = int(torch.randint(1 << 62, (), generator=generator, device=generator.device))
+        yield dict(drawing.draw(part, public_keys(len(part), seed, generator.device)))
 
 
 def _summed_gradient(
     model: ConditionedUNet, parameters: Mapping[str, Parameter], batches: Iterator[dict[str, torch.Tensor]]
 ) -> torch.Tensor:
     """Sum of the rows' gradients, flat."""
-    loss, total = loss_of(model), torch.zeros(sum(p.numel() for p in parameters.values()))
+    loss, total = (
+        loss_of(model),
+        torch.zeros(sum(p.numel() for p in parameters.values()), device=next(model.parameters()).device),
+    )
     for batch in batches:
         gradients = torch.autograd.grad(loss(batch).sum(), list(parameters.values()))
         total += torch.cat([gradient.reshape(-1) for gradient in gradients])

@@ -20,6 +20,7 @@ from benchmarks._utility_votes import Voting, voted
 from sonoshare_client.agent.draws import loss_of
 from sonoshare_shared.errors import InputError
 from sonoshare_shared.protocol.documents.charge import PureDP
+from sonoshare_shared.protocol.documents.plan import LAST_TIME
 from sonoshare_shared.science.calibration.ballot import Ballot
 from sonoshare_shared.science.calibration.choice import calibrated_phantoms, chances_of, shares_of
 from sonoshare_shared.science.device import CPU
@@ -324,10 +325,15 @@ class Bench:
         return read_tensors(path)["features"].numpy()
 
 
-@torch.no_grad()
 def held_out_loss(model: ConditionedUNet, held_out: LabelledImages, seed: int) -> float:
     """Mean denoising loss of pictures under their classes and boxes, at times and with noise that the seed fixes."""
-    loss = loss_of(model)
+    return float(held_out_losses(model, held_out, seed).mean())
+
+
+@torch.no_grad()
+def held_out_losses(model: ConditionedUNet, held_out: LabelledImages, seed: int, latest_time: int = LAST_TIME) -> Array:
+    """The denoising loss of each picture at one time of 0..latest_time."""
+    loss, device = loss_of(model), next(model.parameters()).device
     generator, losses = torch.Generator().manual_seed(seed), []
     for part in np.array_split(np.arange(len(held_out)), -(-len(held_out) // BATCH)):
         some = held_out.take(part)
@@ -339,8 +345,8 @@ def held_out_loss(model: ConditionedUNet, held_out: LabelledImages, seed: int) -
             "labels": condition.labels,
             "scanners": condition.scanners,
             "boxes": condition.boxes,
-            "t": stratified_times(len(part), generator),
+            "t": stratified_times(len(part), generator, latest_time),
             "noise": torch.randn(images.shape, generator=generator),
         }
-        losses.append(loss(batch))
-    return float(torch.cat(losses).double().mean())
+        losses.append(loss({name: tensor.to(device) for name, tensor in batch.items()}))
+    return np.asarray(torch.cat(losses).double().cpu().numpy())

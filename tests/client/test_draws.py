@@ -126,11 +126,24 @@ def test_pictures_move_to_a_device_that_has_room_for_them(monkeypatch: pytest.Mo
         assert (near(held, torch.device("meta")).images.device.type == "meta") == moved
 
 
-@pytest.mark.parametrize("moved", [0.0, 0.05, 0.3])
-@pytest.mark.parametrize("profile", ["tiny", "small"])
-def test_the_self_check_passes_on_adapters_that_training_has_moved(profile: str, moved: float) -> None:
+def test_draws_of_a_study_that_refines_end_at_its_last_time() -> None:
+    draws, all_times = (PatientDraws([patient()], 8, CPU, latest) for latest in (159, 999))
+    early, late = (one.draw(torch.tensor([0]), public_keys(1, 1)) for one in (draws, all_times))
+    assert sorted((early["t"] // 20).tolist()) == list(range(8))
+    assert int(late["t"].max()) > 800
+    assert torch.equal(early["noise"], late["noise"])
+
+
+@pytest.mark.parametrize(
+    ("profile", "moved", "trained"),
+    [
+        *((profile, moved, "affine") for profile in ("tiny", "small") for moved in (0.0, 0.05, 0.3)),
+        ("tiny", 0.3, "outer"),
+    ],
+)
+def test_the_self_check_passes_on_adapters_that_training_has_moved(profile: str, moved: float, trained: str) -> None:
     model, _ = load_base(profile)
-    parameters = trained_parameters(model, "affine")
+    parameters = trained_parameters(model, trained)
     generator = torch.Generator().manual_seed(3)
     with torch.no_grad():
         for parameter in parameters.values():

@@ -23,6 +23,7 @@ from sonoshare_client.node.policy import (
     training_epsilon,
 )
 from sonoshare_client.node.policy_file import policy_text
+from sonoshare_privacy.audits.membership import LOW_NOISE_TIMES
 from sonoshare_shared.errors import InputError, PolicyError
 from sonoshare_shared.protocol.documents import AuditPlan, Mechanism, ReleasePlan, StudyPlan, Task
 from sonoshare_shared.protocol.documents.plan import PLAN_PAYLOAD_TYPE, VetoPlan
@@ -83,6 +84,11 @@ BROKEN: dict[str, Any] = {
     "another way to clip": ({"mechanism": {"clip_mode": "normalise"}}, Policy(), "clips by 'normalise'"),
     "most patients in every step": ({"mechanism": {"rate": 0.75}}, Policy(), r"0\.75 as sampling rate"),
     "steps of all rounds": ({}, Policy(training=TrainingRules(maximum_steps=14)), "15 steps"),
+    "times at which no audit attacks": (
+        {"latest_time": 60, "release": ReleasePlan(images=10, sampler_steps=8, start="phantom", start_time=60)},
+        Policy(),
+        "60 as last time of its draws; the policy asks for 150",
+    ),
     "no canaries": ({}, Policy(training=TrainingRules(minimum_canaries=24)), "24 at least"),
     "too many steps": ({"rounds": 180, "local_steps": 50}, Policy(), "would cost epsilon"),
     "audits count, all of them": ({"audit": {"max_candidates": 16}}, Policy(), "with its audits"),
@@ -111,6 +117,10 @@ def test_a_plan_that_breaks_a_rule_is_refused_with_the_rule_and_a_remedy(case: s
     with pytest.raises(PolicyError, match=words) as refused:
         check_plan(plan(**changes), policy, "north")
     assert refused.value.remedy
+
+
+def test_training_reaches_every_time_at_which_audits_attack() -> None:
+    assert TrainingRules().minimum_latest_time == max(LOW_NOISE_TIMES)
 
 
 def test_delta_is_held_against_the_cohort_even_if_the_document_was_not_checked() -> None:

@@ -22,7 +22,7 @@ from sonoshare_shared.errors import FederationError, InputError, ModelError
 from sonoshare_shared.protocol.canonical import sha256_file
 from sonoshare_shared.protocol.keys import SigningKey
 from sonoshare_shared.science.calibration.ballot import require_ballot_for
-from sonoshare_shared.science.model.adapter import adapter_digest, read_adapter
+from sonoshare_shared.science.model.adapter import adapter_digest, adapter_from_bytes, read_adapter
 from sonoshare_shared.science.model.base import IMPORTED, base_path, import_base
 from sonoshare_shared.science.model.tensors import read_tensors, write_tensors
 
@@ -109,6 +109,29 @@ def test_the_precision_is_the_coordinators_choice_and_left_out_where_it_is_float
     assert CoordinatorHome(home).study("coarse").plan.precision == "bfloat16"
     assert create(home, "exact")["precision"] == "float32"
     assert "precision" not in json.loads(CoordinatorHome(home).study("exact").plan.canonical())
+
+
+def test_training_draws_the_times_that_refining_uses(home: Path) -> None:
+    asked = {"usual-times": (), "far": ("--start-time", "250"), "all-times": ("--latest-time", "999")}
+    for name, arguments in asked.items():
+        create(home, name, *arguments)
+    latest = {name: CoordinatorHome(home).study(name).plan.latest_time for name in asked}
+    assert latest == {"usual-times": 150, "far": 250, "all-times": None}  # None: older nodes can read the plan
+    with pytest.raises(InputError, match="later times than are trained"):
+        create(home, "beyond", "--latest-time", "119")
+
+
+def test_how_draws_are_spent_is_the_coordinators_choice(home: Path) -> None:
+    chosen = ("--rate", "0.5", "--draws", "4", "--learning-rate", "0.01", "--trained", "outer", "--local-steps", "24")
+    create(home, "many-draws", *chosen, "--warm-steps", "1")
+    study = CoordinatorHome(home).study("many-draws")
+    first = adapter_from_bytes(study.adapter())
+    base = read_tensors(base_path("tiny"))
+    assert not torch.equal(first["conv_out.weight"], base["conv_out.weight"].float())  # it has learned phantoms
+    plan = study.plan
+    assert (plan.mechanism.rate, plan.mechanism.draws, plan.learning_rate) == (0.5, 4, 0.01)
+    assert plan.trained == "outer"
+    assert plan.canaries > 0
 
 
 def test_votes_are_proposed_where_a_ballot_ships() -> None:

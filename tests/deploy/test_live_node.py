@@ -32,6 +32,7 @@ from sonoshare_shared.protocol.envelope import Envelope
 from sonoshare_shared.protocol.keys import SigningKey
 from sonoshare_shared.protocol.release.candidate import Candidate
 from sonoshare_shared.protocol.views import verified_view
+from sonoshare_shared.science.model.loss import denoising_loss
 
 NORTH = "north"
 
@@ -87,6 +88,20 @@ def test_who_is_forgotten_while_the_agent_runs_is_not_trained_on_again(
     for name in ("s2", "s3"):
         assert reply_of(train(hostile, plan(world, name))).refusal is None  # nobody is left: noise, and no refusal
     assert trained_on[2:] == [set(), set()]
+
+
+def test_an_agent_draws_the_times_of_the_plan(world: World, hostile: Hostile, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+
+    def watched(*arguments: Any) -> Any:
+        seen.append(int(arguments[4].max()))
+        return denoising_loss(*arguments)
+
+    monkeypatch.setattr("sonoshare_client.agent.draws.denoising_loss", watched)
+    train(hostile, plan(world, "early", latest_time=200))
+    assert max(seen) <= 200
+    train(hostile, plan(world, "late", latest_time=None))
+    assert max(seen) > 500
 
 
 def test_pixels_of_the_forgotten_leave_the_agents_memory_with_the_next_request_of_any_kind(

@@ -45,7 +45,19 @@ def test_affine_adapter_of_the_default_profile_is_small_enough_for_one_hospital(
     assert 15_000 <= sum(p.numel() for p in trained_parameters(model, "affine").values()) <= 20_000
 
 
-@pytest.mark.parametrize("trained", ["affine", "full"])
+@pytest.mark.parametrize("profile", ["tiny", "small", "large"])
+def test_outer_trains_the_layers_next_to_the_picture_beside_affine(profile: str) -> None:
+    with torch.device("meta"):
+        model = ConditionedUNet(PROFILES[profile])
+    affine, outer = (trained_parameters(model, name) for name in ("affine", "outer"))
+    assert list(outer) == sorted(outer)
+    last = model.unet.up_blocks[-1].resnets[-1].conv_shortcut
+    more = {*model.unet.conv_in.parameters(), *last.parameters()}
+    assert {outer[name] for name in outer.keys() - affine.keys()} == more
+    assert affine.keys() < outer.keys()
+
+
+@pytest.mark.parametrize("trained", ["affine", "outer", "full"])
 def test_round_trip_through_a_file(model: ConditionedUNet, tmp_path: Path, trained: str) -> None:
     state = adapter_state(model, trained)
     path = tmp_path / "a.safetensors"

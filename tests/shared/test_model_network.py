@@ -10,7 +10,14 @@ from sonoshare_deploy.cli.parameters import PROFILE
 from sonoshare_shared.errors import ModelError
 from sonoshare_shared.protocol.documents.plan import Profile as PlannedProfile
 from sonoshare_shared.science.model.conditions import Condition, box_channels
-from sonoshare_shared.science.model.diffusion import add_noise, denormalise, normalise, stratified_times, velocity
+from sonoshare_shared.science.model.diffusion import (
+    add_noise,
+    denormalise,
+    normalise,
+    stratified_times,
+    times_at,
+    velocity,
+)
 from sonoshare_shared.science.model.loss import denoising_loss
 from sonoshare_shared.science.model.network import ConditionedUNet, require_known_modules
 from sonoshare_shared.science.model.profiles import PROFILES, profile_named
@@ -129,6 +136,19 @@ def test_velocity_and_noisy_image_give_the_image_back() -> None:
 def test_stratified_times_fall_one_in_each_interval() -> None:
     t = stratified_times(10, torch.Generator().manual_seed(0))
     assert sorted((t // 100).tolist()) == list(range(10))
+
+
+def test_stratified_times_of_a_part_of_the_range_fill_that_part_and_no_more() -> None:
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(50):
+        assert sorted((stratified_times(5, generator, latest=149) // 30).tolist()) == list(range(5))
+
+
+@pytest.mark.parametrize("latest", [1, 150, 999])
+def test_every_time_up_to_the_latest_has_the_same_share_of_the_draws(latest: int) -> None:
+    shares = (torch.arange(10 * (latest + 1), dtype=torch.float64) + 0.5) / (10 * (latest + 1))
+    assert torch.bincount(times_at(shares, latest)).tolist() == [10] * (latest + 1)
+    assert times_at(torch.tensor([0.0, 1 - 2**-53], dtype=torch.float64), latest).tolist() == [0, latest]
 
 
 def test_conditions_that_do_not_fit_are_refused() -> None:

@@ -1,9 +1,12 @@
 """Plans that could not be drawn are refused when they are made, not when images are due."""
 
+from typing import Any
+
 import pytest
 from pydantic import ValidationError
+from tests.shared.consortium import make_plan
 
-from sonoshare_shared.protocol.documents import ReleasePlan
+from sonoshare_shared.protocol.documents import ReleasePlan, StudyPlan
 
 
 def test_a_plan_has_no_more_steps_than_its_start_time_holds() -> None:
@@ -13,3 +16,27 @@ def test_a_plan_has_no_more_steps_than_its_start_time_holds() -> None:
         ReleasePlan(images=2, sampler_steps=9, start="phantom", start_time=8)
     with pytest.raises(ValidationError, match="start_time"):
         ReleasePlan(images=2, sampler_steps=9, start="phantom", start_time=991)
+
+
+def plan(**changes: Any) -> StudyPlan:
+    return StudyPlan.model_validate(make_plan().model_dump() | changes)
+
+
+def test_a_plan_that_trains_all_times_has_the_bytes_that_it_always_had() -> None:
+    usual = plan()
+    assert b"latest_time" not in usual.canonical()
+    assert usual.last_time == 999
+    early = plan(latest_time=150)
+    assert early.last_time == 150
+    assert StudyPlan.from_bytes(early.canonical()) == early
+
+
+def test_a_release_is_drawn_from_times_that_are_trained() -> None:
+    refined = {"images": 2, "sampler_steps": 8, "start": "phantom", "start_time": 250}
+    assert plan(release=refined, latest_time=250).release.first_time == 250
+    with pytest.raises(ValidationError, match="later times than are trained"):
+        plan(release=refined, latest_time=249)
+    noise = {"images": 2, "sampler_steps": 8, "start": "noise"}
+    assert plan(release=noise, latest_time=990).release.first_time == 990
+    with pytest.raises(ValidationError, match="later times than are trained"):
+        plan(release=noise, latest_time=989)

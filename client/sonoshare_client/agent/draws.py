@@ -21,8 +21,9 @@ from sonoshare_privacy.mechanisms.draw_words import coins, integers_below, norma
 from sonoshare_privacy.patient_gradients.chunk import Batch
 from sonoshare_privacy.patient_gradients.per_patient import Loss
 from sonoshare_privacy.patient_gradients.room import memory_of
+from sonoshare_shared.protocol.documents.plan import LAST_TIME
 from sonoshare_shared.science.model.conditions import ABSENT, Condition
-from sonoshare_shared.science.model.diffusion import TIMES
+from sonoshare_shared.science.model.diffusion import times_at
 from sonoshare_shared.science.model.loss import denoising_loss
 from sonoshare_shared.science.model.network import ConditionedUNet
 from sonoshare_shared.science.phantom import simulate
@@ -75,10 +76,13 @@ class PatientDraws:
         patients: the trained patients; what is no cohort is made one, rounded to eight bits.
         draws: K, rows of one patient.
         device: where the rows go.
+        latest: last time that is drawn, a public constant.
     """
 
-    def __init__(self, patients: Sequence[PatientArrays], draws: int, device: torch.device) -> None:
-        self._draws, self._device = draws, device
+    def __init__(
+        self, patients: Sequence[PatientArrays], draws: int, device: torch.device, latest: int = LAST_TIME
+    ) -> None:
+        self._draws, self._device, self._latest = draws, device, latest
         self._cohort = self._near(patients)
 
     def hold(self, patients: Sequence[PatientArrays]) -> int:
@@ -113,7 +117,7 @@ class PatientDraws:
         chosen = first[:, None] + integers_below(which.to(first.device), end - first)
         rows = rows_of(cohort, chosen.flatten(), coins(mirrors).flatten().to(first.device))
         intervals = torch.arange(draws, device=keys.device)
-        rows["t"] = ((intervals + shares(times)) / draws * TIMES).long().clamp_max(TIMES - 1).flatten()
+        rows["t"] = times_at((intervals + shares(times)) / draws, self._latest).flatten()
         rows["noise"] = normals(drawn[:, draws * _CHOICES :]).view(-1, 1, size, size)
         return {name: tensor.to(self._device) for name, tensor in rows.items()}
 
@@ -128,7 +132,7 @@ def loss_of(model: ConditionedUNet) -> Loss:
     return loss
 
 
-def probe(model: ConditionedUNet, draws: int) -> list[Batch]:
+def probe(model: ConditionedUNet, draws: int, latest: int = LAST_TIME) -> list[Batch]:
     """Draws of phantoms for the engine's check before anything is charged, one for each of `PROBE_KINDS`.
 
     The first has everything and also fills the places of a chunk that no patient has.
@@ -155,6 +159,6 @@ def probe(model: ConditionedUNet, draws: int) -> list[Batch]:
                 scanners=np.full(1, ABSENT if lacks("scanner") else i % model.profile.scanner_slots),
             )
         )
-    drawing = PatientDraws(patients, draws, device)
+    drawing = PatientDraws(patients, draws, device, latest)
     keys = public_keys(kinds, PROBE_SEED, device)
     return [drawing.draw(torch.tensor([i]), keys[i : i + 1]) for i in range(kinds)]

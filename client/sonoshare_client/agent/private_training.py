@@ -52,11 +52,11 @@ def private_training(
         ledger=ledger,
         study=plan.study,
         optimiser=round_optimiser(plan.learning_rate, plan.rounds, number),
-        probe=probe(model, plan.mechanism.draws),
+        probe=probe(model, plan.mechanism.draws, plan.last_time),
         precision=plan.computes_in,
         group=group,
     )
-    drawing = PatientDraws((), plan.mechanism.draws, device)
+    drawing = PatientDraws((), plan.mechanism.draws, device, plan.last_time)
     return dp.train(
         patients=lambda paid: drawing.hold(open_cohort(paid)),
         draw=drawing.draw,

@@ -91,11 +91,13 @@ class TrainingRules(_Rules):
         maximum_clip_norm: the largest.
         clip_modes: permitted ways to clip.
         minimum_canaries: fewest pseudo-patients that test the mechanism from within; 0 asks for none. Studies that
-            train more than the affine adapter have none.
+            train low-rank layers or everything have none.
         maximum_epsilon_calibration: most epsilon of the votes on a study's phantoms; 0 takes part in none.
+        minimum_latest_time: training draws reach this diffusion time (of 1000) at least. Audits attack the model at
+            times up to 150; a study that trains earlier ones alone could remember where nobody looks.
     """
 
-    trained: Annotated[tuple[Trained, ...], Field(min_length=1)] = ("affine", "lora", "full")
+    trained: Annotated[tuple[Trained, ...], Field(min_length=1)] = ("affine", "outer", "lora", "full")
     bases: Literal["any"] | tuple[HexDigest, ...] = "any"
     precisions: Annotated[tuple[Precision, ...], Field(min_length=1)] = ("float32", "tf32", "bfloat16")
     maximum_draws: Annotated[int, Field(ge=1)] = 64
@@ -109,6 +111,7 @@ class TrainingRules(_Rules):
     clip_modes: Annotated[tuple[Literal["clip", "normalise"], ...], Field(min_length=1)] = ("clip",)
     minimum_canaries: Annotated[int, Field(ge=0, le=1000)] = 0
     maximum_epsilon_calibration: Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)] = 2.0
+    minimum_latest_time: Annotated[int, Field(ge=1, le=999)] = 150
 
 
 class AuditRules(_Rules):
@@ -352,6 +355,7 @@ def _check_mechanism(plan: StudyPlan, rules: TrainingRules) -> None:
         ("as clip norm", mechanism.clip_norm, "minimum_clip_norm", rules.minimum_clip_norm),
         ("as noise multiplier", mechanism.noise_multiplier, "minimum_noise_multiplier", rules.minimum_noise_multiplier),
         ("canaries", plan.canaries, "minimum_canaries", rules.minimum_canaries),
+        ("as last time of its draws", plan.last_time, "minimum_latest_time", rules.minimum_latest_time),
     ):
         if not planned >= least:
             raise PolicyError(

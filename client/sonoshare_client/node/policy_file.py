@@ -33,7 +33,7 @@ _COMMENTS: Final[dict[str, tuple[str, dict[str, str]]]] = {
     "training": (
         "What may be trained.",
         {
-            "trained": "Permitted sets of trained parameters: affine, lora, full.",
+            "trained": "Permitted sets of trained parameters: affine, outer, lora, full.",
             "bases": '"any", or a list of permitted sha256 digests of base weights.',
             "precisions": "Permitted arithmetic of a training: float32, tf32, bfloat16 (docs/devices.md).",
             "maximum_draws": "Most draws of one patient in one step.",
@@ -47,6 +47,7 @@ _COMMENTS: Final[dict[str, tuple[str, dict[str, str]]]] = {
             "clip_modes": "Permitted ways to clip: clip, normalise.",
             "minimum_canaries": "Fewest pseudo-patients that test the mechanism; 0 asks for none.",
             "maximum_epsilon_calibration": "Most epsilon of the votes on a study's phantoms; 0 takes part in none.",
+            "minimum_latest_time": "Training draws reach this diffusion time; audits attack the model up to 150.",
         },
     ),
     "audit": (

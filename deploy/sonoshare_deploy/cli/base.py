@@ -269,7 +269,14 @@ def import_(*, source: Path, profile: str, home: Path, as_json: bool) -> None:
 @json_option
 def info(*, profile: str, source: Path | None, as_json: bool) -> None:
     """Check a base file and show its digest, size and origin."""
-    from sonoshare_shared.science.model.adapter import AFFINE, FULL, LORA, prepare, trained_parameters  # noqa: PLC0415
+    from sonoshare_shared.science.model.adapter import (  # noqa: PLC0415
+        AFFINE,
+        FULL,
+        LORA,
+        OUTER,
+        prepare,
+        trained_parameters,
+    )
     from sonoshare_shared.science.model.base import base_origin, base_path, load_base  # noqa: PLC0415
     from sonoshare_shared.science.model.base_travel import whole_base  # noqa: PLC0415
 
@@ -277,7 +284,7 @@ def info(*, profile: str, source: Path | None, as_json: bool) -> None:
         model, digest = load_base(profile, path)
         origin = base_origin(path)
     sizes = {}
-    for trained in (AFFINE, FULL, LORA):  # the last changes the model's layers
+    for trained in (AFFINE, OUTER, FULL, LORA):  # the last changes the model's layers
         prepare(model, trained)
         sizes[trained] = sum(parameter.numel() for parameter in trained_parameters(model, trained).values())
     emit(
@@ -288,6 +295,7 @@ def info(*, profile: str, source: Path | None, as_json: bool) -> None:
             "architecture": model.profile.digest,
             "parameters": sizes[FULL],
             "affine_parameters": sizes[AFFINE],
+            "outer_parameters": sizes[OUTER],
             "lora_parameters": sizes[LORA],
             "class_slots": model.profile.class_slots,
             "scanner_slots": model.profile.scanner_slots,

@@ -178,7 +178,7 @@ def study() -> None:
 )
 @click.option("--profile", type=PROFILE, default="small", show_default=True)
 @click.option("--base", "base_digest", help="Digest of an imported base (sonoshare base import); default: the shipped.")
-@click.option("--trained", type=click.Choice(["affine", "lora", "full"]), default="affine", show_default=True)
+@click.option("--trained", type=click.Choice(["affine", "outer", "lora", "full"]), default="affine", show_default=True)
 @click.option(
     "--epsilon-calibration",
     default=1.0,
@@ -209,6 +209,33 @@ def study() -> None:
     help="In which hospitals train and the release is drawn (docs/devices.md).",
 )
 @device_option
+@click.option(
+    "--rate",
+    default=0.25,
+    show_default=True,
+    type=FiniteRange(0, 1, min_open=True),
+    help="Share of its patients that a hospital samples for a step, on average.",
+)
+@click.option("--draws", default=2, show_default=True, type=click.IntRange(1, 256), help="Of one patient in a step.")
+@click.option(
+    "--learning-rate",
+    default=0.02,
+    show_default=True,
+    type=FiniteRange(0, 1, min_open=True),
+    help="Of a step, in units of each tensor's size.",
+)
+@click.option(
+    "--warm-steps",
+    default=0,
+    show_default=True,
+    type=click.IntRange(0, 100_000),
+    help="Steps in which the first adapter learns phantoms of the task, before a patient is seen.",
+)
+@click.option(
+    "--latest-time",
+    type=click.IntRange(1, 999),
+    help="Last diffusion time of the training draws; default: 150, or --start-time where that is later; 999: all.",
+)
 @json_option
 def create(
     *,

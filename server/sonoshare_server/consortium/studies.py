@@ -19,11 +19,12 @@ from sonoshare_privacy.canaries import advisable_count
 from sonoshare_shared.errors import InputError
 from sonoshare_shared.protocol.documents import AuditPlan, Mechanism, ReleasePlan, StudyPlan, Task
 from sonoshare_shared.protocol.documents.base import values_given
-from sonoshare_shared.protocol.documents.plan import CalibrationPlan, Precision, Profile, Trained
+from sonoshare_shared.protocol.documents.plan import LAST_TIME, CalibrationPlan, Precision, Profile, Trained
 from sonoshare_shared.science.calibration.ballot import Ballot, require_ballot_for
 from sonoshare_shared.science.device import CPU
 from sonoshare_shared.science.model.adapter import (
     AFFINE,
+    OUTER,
     adapter_bytes,
     adapter_digest,
     adapter_state,
@@ -39,10 +40,12 @@ from sonoshare_shared.science.model.profiles import profile_named
 from sonoshare_shared.science.phantom import simulate
 from sonoshare_shared.science.precision import FLOAT32, computing_in
 from sonoshare_shared.science.tasks.phantoms import pathology_shares, start_at_task
+from sonoshare_shared.science.tasks.warm_start import WarmStart, warm_start
 
 CALIBRATION_PHANTOMS: Final = 16
 CALIBRATION_SEED: Final = 20_260
 CLIP_SHARE: Final = 0.5
+WITH_CANARIES: Final = (AFFINE, OUTER)
 UNKNOWN_BASE: Final = "0" * 64
 """Stands for the base's digest while only the terms are checked."""
 
@@ -72,6 +75,8 @@ class StudyTerms:
         sharpness: how strongly phantoms that the votes call typical of their class are preferred.
         round_deadline_seconds: when a round closes without the missing.
         precision: in which hospitals train and the release is drawn.
+        latest_time: last diffusion time of the training draws; None for all times.
+        warm_steps: in which the first adapter learns phantoms of the task, before a patient is seen.
     """
 
     study: str
@@ -94,6 +99,8 @@ class StudyTerms:
     sharpness: float = 2.0
     round_deadline_seconds: int = 1800
     precision: Precision = FLOAT32
+    latest_time: int | None = None
+    warm_steps: int = 0
 
 
 @dataclass(frozen=True)
@@ -111,7 +118,7 @@ def draft_study(terms: StudyTerms, device: torch.device = CPU) -> DraftedStudy:
 
     Args:
         terms: what the coordinator decides.
-        device: where gradients of phantoms are computed, for the clip norm.
+        device: where gradients of phantoms are computed, for the clip norm and the warm start.
 
     Raises:
         InputError: a term is out of its range, audits and calibration alone use up epsilon, the ballot is for another
@@ -119,17 +126,19 @@ def draft_study(terms: StudyTerms, device: torch.device = CPU) -> DraftedStudy:
         ModelError: no base weights for the profile.
     """
     pathology_shares(terms.task)  # before minutes of accounting, as the next
-    _plan(terms, base_digest=UNKNOWN_BASE, mechanism=_mechanism(terms, noise_multiplier=1.0, clip_norm=1.0))
+    draft = _plan(terms, base_digest=UNKNOWN_BASE, mechanism=_mechanism(terms, noise_multiplier=1.0, clip_norm=1.0))
     model, base_digest = load_base(terms.profile, terms.base)
     prepare(model, terms.trained)
     model.to(device)
     mechanism = _mechanism(
         terms,
         noise_multiplier=_noise_multiplier(terms),
-        clip_norm=phantom_clip_norm(model, terms.trained, terms.draws),
+        clip_norm=phantom_clip_norm(model, terms.trained, terms.draws, draft.last_time),
     )
     plan = _plan(terms, base_digest=base_digest, mechanism=mechanism, canaries=_canaries(model, terms, mechanism))
     start_at_task(model, terms.task)
+    parameters = trained_parameters(model, terms.trained)
+    warm_start(model, parameters, terms.task, WarmStart(steps=terms.warm_steps, latest_time=plan.last_time))
     state = adapter_state(model, terms.trained)
     ballot = None if terms.ballot is None else terms.ballot.to_bytes()
     return DraftedStudy(plan, adapter_bytes(state), adapter_digest(state), ballot)
@@ -175,6 +184,7 @@ def _plan(terms: StudyTerms, *, base_digest: str, mechanism: Mechanism, canaries
             canaries=canaries,
             calibration=_calibration(terms),
             precision=None if terms.precision == FLOAT32 else terms.precision,  # left out: the plan of before
+            latest_time=terms.latest_time,
         )
 
 
@@ -186,15 +196,18 @@ def _calibration(terms: StudyTerms) -> CalibrationPlan | None:
 
 
 def _canaries(model: ConditionedUNet, terms: StudyTerms, mechanism: Mechanism) -> int:
-    """As many canaries as an affine study can have undisturbed; in a full one their gradients would fill the memory."""
-    if terms.trained != AFFINE:
+    """As many canaries as a study can have undisturbed; in a full one their gradients would fill the memory."""
+    if terms.trained not in WITH_CANARIES:
         return 0
-    dimension = sum(parameter.numel() for parameter in trained_parameters(model, AFFINE).values())
+    dimension = sum(parameter.numel() for parameter in trained_parameters(model, terms.trained).values())
     return advisable_count(dimension, mechanism, terms.rounds * terms.local_steps)
 
 
-def phantom_clip_norm(model: ConditionedUNet, trained: Trained, draws: int) -> float:
-    """Half the median L2 norm of one phantom's mean gradient over its draws: a public constant, computed in float32."""
+def phantom_clip_norm(model: ConditionedUNet, trained: Trained, draws: int, latest: int = LAST_TIME) -> float:
+    """Half the median L2 norm of one phantom's mean gradient over its draws at times 0..latest: a public constant.
+
+    It is computed in float32.
+    """
     device = next(model.parameters()).device
     parameters = list(trained_parameters(model, trained).values())
     phantoms = simulate(CALIBRATION_PHANTOMS, seed=CALIBRATION_SEED, size=model.profile.size)
@@ -206,7 +219,7 @@ def phantom_clip_norm(model: ConditionedUNet, trained: Trained, draws: int) -> f
         images = torch.from_numpy(phantoms.images[rows])[:, None].to(device)
         masks = torch.from_numpy(phantoms.masks[rows])[:, None].to(device)
         noise = torch.randn(images.shape, generator=generator).to(device)
-        t = stratified_times(draws, generator).to(device)
+        t = stratified_times(draws, generator, latest).to(device)
         with computing_in(FLOAT32):
             loss = denoising_loss(model, images, masks, condition.to(device), t, noise).mean()
             gradients = torch.autograd.grad(loss, parameters)

@@ -4,11 +4,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
+from sonoshare_privacy.audits.membership import LOW_NOISE_TIMES
 from sonoshare_server.consortium.studies import StudyTerms
 from sonoshare_shared.errors import InputError
 from sonoshare_shared.protocol.documents import AuditPlan, ReleasePlan, Task
 from sonoshare_shared.protocol.documents.base import values_given
-from sonoshare_shared.protocol.documents.plan import Precision, Profile, Trained, VetoPlan
+from sonoshare_shared.protocol.documents.plan import LAST_TIME, Precision, Profile, Trained, VetoPlan
 from sonoshare_shared.science.calibration.ballot import Ballot, ballot_from, shipped_ballot
 from sonoshare_shared.science.model.profiles import profile_named
 from sonoshare_shared.science.precision import FLOAT32
@@ -20,6 +21,8 @@ DRAWS: Final = 2
 LEARNING_RATE: Final = 0.02
 SAMPLER_STEPS: Final = 8
 START_TIME: Final = 120
+ATTACKED_TIME: Final = max(LOW_NOISE_TIMES)
+"""The latest at which audits attack the model: training never ends before it."""
 EPSILON_CALIBRATION: Final = 1.0
 SHARPNESS: Final = 2.0
 
@@ -65,16 +68,23 @@ def study_terms(
     sharpness: float = SHARPNESS,
     start_time: int = START_TIME,
     precision: Precision = FLOAT32,
+    latest_time: int | None = None,
+    rate: float = RATE,
+    draws: int = DRAWS,
+    learning_rate: float = LEARNING_RATE,
+    warm_steps: int = 0,
 ) -> StudyTerms:
     """Terms of a study with the settings that measured best at this scale (docs/model.md, docs/utility.md).
 
     Patients vote on the phantoms of the release where a ballot is given or ships for the task, unless
-    ``epsilon_calibration`` is 0.
+    ``epsilon_calibration`` is 0. Training draws its times up to ``latest_time``: where none is given, up to the start
+    time, and at least to where audits attack (docs/adaptation.md).
 
     Raises:
         InputError: the ballot cannot be read.
         ModelError: it is not one.
     """
+    latest = max(start_time, ATTACKED_TIME) if latest_time is None else latest_time
     release = ReleasePlan(images=images, sampler_steps=SAMPLER_STEPS, start="phantom", start_time=start_time)
     return StudyTerms(
         study=name,
@@ -86,9 +96,9 @@ def study_terms(
         delta=delta,
         rounds=rounds,
         local_steps=local_steps,
-        rate=RATE,
-        draws=DRAWS,
-        learning_rate=LEARNING_RATE,
+        rate=rate,
+        draws=draws,
+        learning_rate=learning_rate,
         audit=audit,
         release=release,
         base=base,
@@ -96,6 +106,8 @@ def study_terms(
         ballot=_ballot(task, profile, ballot) if epsilon_calibration > 0 else None,
         sharpness=sharpness,
         precision=precision,
+        latest_time=None if latest == LAST_TIME else latest,  # all times: a plan that older nodes can read
+        warm_steps=warm_steps,
     )
 
 

@@ -6,7 +6,7 @@ steps, divisor and weights are constants of the plan, never functions of a priva
 """
 
 import math
-from typing import Annotated, Literal, Self
+from typing import Annotated, Final, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -15,9 +15,13 @@ from sonoshare_shared.protocol.documents.base import Document, HexDigest, Identi
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Share = Annotated[float, Field(gt=0, le=1)]
 Profile = Literal["tiny", "small", "medium", "large"]
-Trained = Literal["affine", "lora", "full"]
+Trained = Literal["affine", "outer", "lora", "full"]
 Precision = Literal["float32", "tf32", "bfloat16"]
 
+LAST_TIME: Final = 999
+"""Of the diffusion's times, which begin at 0."""
+NOISE_TIME: Final = 990
+"""Where sampling from noise begins."""
 PLAN_PAYLOAD_TYPE = "application/vnd.sonoshare.plan+json"
 
 
@@ -141,7 +145,7 @@ class ReleasePlan(Document):
     images: Annotated[int, Field(ge=2, le=1_000_000)]
     sampler_steps: Annotated[int, Field(ge=2, le=1000)]
     start: Literal["noise", "phantom"]
-    start_time: Annotated[int, Field(ge=1, le=990)] = 120
+    start_time: Annotated[int, Field(ge=1, le=NOISE_TIME)] = 120
     guidance: Annotated[float, Field(ge=0, le=20)] = 0.0
     seed: Annotated[int, Field(ge=0, lt=2**53)] = 0
 
@@ -150,6 +154,11 @@ class ReleasePlan(Document):
         if self.start == "phantom" and self.sampler_steps > self.start_time:
             raise ValueError("more sampler steps than the start time holds")
         return self
+
+    @property
+    def first_time(self) -> int:
+        """The latest diffusion time at which the release asks the model."""
+        return self.start_time if self.start == "phantom" else NOISE_TIME
 
 
 class StudyPlan(Document):
@@ -175,6 +184,8 @@ class StudyPlan(Document):
         calibration: private votes on the phantoms of the release; None for none.
         precision: in which hospitals train and the release is drawn (``sonoshare_shared.science.precision``); None, as
             in every plan that does not name one, is ``float32``. Audits and votes compute in float32 always.
+        latest_time: last diffusion time (of 1000) of the training draws, at least the time at which the release is
+            entered; None draws them from all times.
     """
 
     schema_: Literal["sonoshare/plan/v1"] = Field(default="sonoshare/plan/v1", alias="schema")
@@ -195,6 +206,7 @@ class StudyPlan(Document):
     canaries: Annotated[int, Field(ge=0, le=1000)] = 0
     calibration: CalibrationPlan | None = None
     precision: Precision | None = added()
+    latest_time: Annotated[int | None, Field(ge=1, le=LAST_TIME)] = added()
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -202,6 +214,8 @@ class StudyPlan(Document):
             raise ValueError("quorum is larger than the number of hospitals")
         if self.mechanism.delta * max(self.cohorts.values()) >= 1:
             raise ValueError("delta must be smaller than 1 / nominal cohort")
+        if self.latest_time is not None and self.latest_time < self.release.first_time:
+            raise ValueError("the release is drawn from later times than are trained")
         return self
 
     def divisor(self, hospital: str) -> float:
@@ -222,6 +236,11 @@ class StudyPlan(Document):
         """Pure epsilons that a study may charge besides its training: calibration, and all audits it allows."""
         votes = () if self.calibration is None else (self.calibration.epsilon,)
         return (*votes, *self.audit.epsilons * self.audit.max_candidates)
+
+    @property
+    def last_time(self) -> int:
+        """Last diffusion time of the training draws."""
+        return LAST_TIME if self.latest_time is None else self.latest_time
 
     @property
     def steps(self) -> int:

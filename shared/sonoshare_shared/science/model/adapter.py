@@ -1,6 +1,7 @@
 """Adapters: the part of the model that a study trains, as a small named state.
 
 ``affine`` trains the affine parameters of every GroupNorm, the class and scanner embeddings and the image head;
+``outer`` these and the layers next to the picture: the first convolution and the shortcut of the last residual block;
 ``lora`` the two embeddings and low-rank layers beside attention and convolutions; ``full`` everything. An adapter is
 float32, its names are sorted, and the same values give the same bytes and digest. Loading checks every name, shape and
 type and that every number is finite, before any parameter changes.
@@ -28,9 +29,11 @@ from sonoshare_shared.science.model.tensors import (
 AFFINE = "affine"
 FULL = "full"
 LORA = "lora"
-TRAINED = (AFFINE, LORA, FULL)
+OUTER = "outer"
+TRAINED = (AFFINE, OUTER, LORA, FULL)
 _EMBEDDINGS = ("class_embedding.", "scanner_embedding.")
 _AFFINE_PARTS = (*_EMBEDDINGS, "conv_out.")
+_FIRST = "unet.conv_in."
 
 
 def prepare(model: ConditionedUNet, trained: str) -> None:
@@ -44,7 +47,7 @@ def trained_parameters(model: ConditionedUNet, trained: str) -> dict[str, nn.Par
 
     Args:
         model: the network.
-        trained: ``affine``, ``lora`` or ``full``.
+        trained: one of `TRAINED`.
 
     Raises:
         ModelError: another word, or a model that is not prepared for it.
@@ -60,11 +63,19 @@ def trained_parameters(model: ConditionedUNet, trained: str) -> dict[str, nn.Par
             if name.startswith(_EMBEDDINGS) or name.endswith(PARTS)
         }
     norms = {name + "." for name, part in model.named_modules() if isinstance(part, nn.GroupNorm)}
+    parts = (*_AFFINE_PARTS, *(_outer_parts(model) if trained == OUTER else ()))
     return {
         name: parameter
         for name, parameter in sorted(model.named_parameters())
-        if trained == FULL or name.startswith(_AFFINE_PARTS) or name[: name.rfind(".") + 1] in norms
+        if trained == FULL or name.startswith(parts) or name[: name.rfind(".") + 1] in norms
     }
+
+
+def _outer_parts(model: ConditionedUNet) -> tuple[str, str]:
+    """The layers next to the noisy picture and next to the answer: two small ones with much of the gradient."""
+    finest = len(model.unet.up_blocks) - 1
+    last = len(model.unet.up_blocks[finest].resnets) - 1
+    return (_FIRST, f"unet.up_blocks.{finest}.resnets.{last}.conv_shortcut.")
 
 
 def adapter_state(model: ConditionedUNet, trained: str) -> State:
@@ -108,7 +119,9 @@ def _recognised(state: Mapping[str, Tensor]) -> str:
     """Which set a state is, by its names."""
     if any(name.endswith(PARTS) for name in state):
         return LORA
-    return FULL if any(name.startswith("mask_out.") for name in state) else AFFINE
+    if any(name.startswith("mask_out.") for name in state):
+        return FULL
+    return OUTER if any(name.startswith(_FIRST) for name in state) else AFFINE
 
 
 def adapter_bytes(state: Mapping[str, Tensor]) -> bytes:

@@ -10,7 +10,9 @@ import torch
 from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
 from torch import Tensor
 
-TIMES = 1000
+from sonoshare_shared.protocol.documents.plan import LAST_TIME
+
+TIMES = LAST_TIME + 1
 BETA_SCHEDULE = "squaredcos_cap_v2"
 # About the mean and standard deviation of grey values in simulated phantoms. Never fitted to patients.
 IMAGE_MEAN = 0.30
@@ -51,12 +53,25 @@ def velocity(x0: Tensor, noise: Tensor, t: Tensor) -> Tensor:
     return alpha * noise - sigma * x0
 
 
-def stratified_times(draws: int, generator: torch.Generator) -> Tensor:
-    """int64 [draws], each uniform on 0..999, one from each of ``draws`` equal intervals, in random order.
+def times_at(shares: Tensor, latest: int = LAST_TIME) -> Tensor:
+    """The times that shares of the trained range stand for, int64 of the same shape.
+
+    The one rule by which training draws get their times: a share uniform on [0, 1) gives a time uniform on 0..latest.
+
+    Args:
+        shares: float64, in [0, 1).
+        latest: last time that is trained, a public constant; the sampler visits its own range evenly too.
+    """
+    # Rounding may carry the largest shares over the end.
+    return (shares * (latest + 1)).long().clamp_max(latest)
+
+
+def stratified_times(draws: int, generator: torch.Generator, latest: int = LAST_TIME) -> Tensor:
+    """int64 [draws], each uniform on 0..latest, one from each of ``draws`` equal intervals, in random order.
 
     Each time is marginally uniform, so the loss is unbiased and less noisy than with independent times.
     """
     device = generator.device
     jitter = torch.rand(draws, generator=generator, dtype=torch.float64, device=device)
-    times = (torch.arange(draws, device=device) + jitter) / draws * TIMES
-    return times.long().clamp_max(TIMES - 1)[torch.randperm(draws, generator=generator, device=device)]
+    times = times_at((torch.arange(draws, device=device) + jitter) / draws, latest)
+    return times[torch.randperm(draws, generator=generator, device=device)]

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sonoshare_shared.errors import InputError
-from sonoshare_shared.protocol.documents.plan import Precision
+from sonoshare_shared.protocol.documents.plan import NOISE_TIME, Precision
 from sonoshare_shared.science.model.conditions import Condition
 from sonoshare_shared.science.model.diffusion import BETA_SCHEDULE, TIMES, add_noise, denormalise, normalise
 from sonoshare_shared.science.model.network import ConditionedUNet, Output
@@ -34,7 +34,7 @@ from sonoshare_shared.science.precision import FLOAT32, computing_in, forward_in
 NOISE = "noise"
 PHANTOM = "phantom"
 # Above this time the squared-cosine schedule has no signal left in float32 and the solver's log-SNR explodes.
-LATEST_TIME = 990
+LATEST_TIME = NOISE_TIME
 
 
 @dataclass(frozen=True)
