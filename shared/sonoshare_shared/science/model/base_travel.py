@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from sonoshare_shared.durable import appearing, put
+from sonoshare_shared.durable import appearing, put, write_atomically
 from sonoshare_shared.science.model.base import load_base
 from sonoshare_shared.science.model.base_card import CARD_SUFFIX, card_text
 from sonoshare_shared.science.model.profiles import Profile
@@ -57,5 +57,5 @@ def whole_base(source: Path) -> Iterator[Path]:
     index, data = joined_parts(folder)
     with tempfile.TemporaryDirectory() as place:
         path = Path(place) / index.name
-        path.write_bytes(data)
+        write_atomically(path, data)
         yield path
