@@ -116,10 +116,12 @@ class Ballot:
         Returns:
             int64 [n], in 0 .. C * K - 1.
         """
-        points = projected(seen(images, boxes, device), self.mean, self.basis)
+        return self.nearest(projected(seen(images, boxes, device), self.mean, self.basis), labels)
+
+    def nearest(self, points: NDArray[np.float32], labels: NDArray[np.integer]) -> NDArray[np.int64]:
+        """As `chosen`, of images whose coordinates are known, float32 [n, 2, d]."""
         apart = np.nansum((points[:, None] - self.centroids[labels]) ** 2, axis=(2, 3))
-        nearest = np.argmin(apart, axis=1)
-        return np.asarray(labels * self.clusters + nearest, dtype=np.int64)
+        return np.asarray(labels * self.clusters + np.argmin(apart, axis=1), dtype=np.int64)
 
     def pool_counts(self) -> NDArray[np.int64]:
         """How many pictures of the pool each cluster holds, int64 [C, K]."""
@@ -251,12 +253,18 @@ def make_ballot(
     both = np.concatenate(found)
     mean, basis = directions(both)
     points = projected(both, mean, basis)
-    centroids, members = _divided(points, classes, clusters)
+    centroids, members = divided(points, classes, clusters)
     return Ballot(terms, mean, basis, centroids, members, points[:, LESION].astype(np.float16))
 
 
-def _divided(points: NDArray[np.float32], classes: int, clusters: int) -> tuple[NDArray[np.float32], NDArray[np.int16]]:
-    """Clusters of each class, and the cluster of each picture of the pool."""
+def divided(points: NDArray[np.float32], classes: int, clusters: int) -> tuple[NDArray[np.float32], NDArray[np.int16]]:
+    """Centroids of each class's clusters, [C, K, 2, d], and the cluster of each picture of the pool, [M].
+
+    Args:
+        points: float32 [M, 2, d]; classes take turns.
+        classes: C.
+        clusters: K, of each class.
+    """
     from sklearn.cluster import KMeans  # noqa: PLC0415 (slow to import, used by coordinators only)
 
     members = np.empty(len(points), dtype=np.int16)

@@ -110,7 +110,7 @@ def calibrated_phantoms(
     Returns:
         Phantoms whose labels index the task's classes.
     """
-    places = [_place(ballot, chances, seed, index) for index in range(start_index, start_index + n)]
+    places = [pool_place(ballot, chances, seed, index) for index in range(start_index, start_index + n)]
     recipes, labels = task_recipes(task, places, seed=ballot.terms.seed)
     again = [replace(recipe, scan=1 + index) for index, recipe in enumerate(recipes, start_index)]
     return simulate_recipes(again, labels, seed=ballot.terms.seed, size=ballot.terms.size)
@@ -121,7 +121,7 @@ def _classes(ballot: Ballot) -> NDArray[np.int64]:
     return np.arange(len(ballot.members)) % ballot.classes
 
 
-def _place(ballot: Ballot, chances: NDArray[np.float64], seed: int, index: int) -> int:
+def pool_place(ballot: Ballot, chances: NDArray[np.float64], seed: int, index: int) -> int:
     """Place in the pool of the phantom of image ``index``."""
     rng = np.random.default_rng(np.random.SeedSequence((seed, index, _STREAM)))
     label = index % ballot.classes

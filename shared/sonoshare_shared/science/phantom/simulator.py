@@ -4,7 +4,8 @@ Promises
 - Picture ``i`` of a call depends only on ``(seed, start_index + i, its class name, its scanner)``: batches of any size,
   in any order, in any process give the same pixels. Tissue, lesion and speckle come from separate streams, so the
   same index shows the same patient when only the class or the scanner changes. Another ``scan`` of a recipe is the same
-  breast, lesion and settings with other speckle, depth-gain error and overlays.
+  breast, lesion and settings with other speckle, depth-gain error and overlays; another ``lesion`` is the same breast
+  and settings with the lesion of another picture, brought to this breast's depth and size.
 - Images are float32 in 0..1; the box is the bounding box of the outline; a normal picture has an empty mask and a
   box of zeros.
 - Nothing was fitted to patients: see ``lesions`` and ``scanners`` for where the figures come from.
@@ -108,17 +109,20 @@ class Recipe:
         kind: class name, one of ``CLASSES``.
         scanner: index in ``SCANNER_STYLES``.
         scan: 0 is the picture of the series; any other number scans the same breast again.
+        lesion: position in the series whose lesion, of the same class, grows in this breast; None for its own.
     """
 
     index: int
     kind: str
     scanner: int
     scan: int = 0
+    lesion: int | None = None
 
 
-def _streams(seed: int, index: int, kind: int, scanner: int) -> tuple[np.random.Generator, ...]:
+def _streams(seed: int, recipe: Recipe, kind: int) -> tuple[np.random.Generator, ...]:
     """Independent generators of tissue, lesion and scan of one picture."""
-    keys = ((seed, index, 0), (seed, index, 1, kind), (seed, index, 2, scanner))
+    grown = recipe.index if recipe.lesion is None else recipe.lesion
+    keys = ((seed, recipe.index, 0), (seed, grown, 1, kind), (seed, recipe.index, 2, recipe.scanner))
     return tuple(np.random.default_rng(np.random.SeedSequence(key)) for key in keys)
 
 
@@ -141,7 +145,7 @@ def draw_one(
             drawn before it; what is drawn after it is another draw of the same.
     """
     style, kind = SCANNER_STYLES[recipe.scanner], CLASSES.index(recipe.kind)
-    tissue_rng, lesion_rng, scan_rng = _streams(seed, recipe.index, kind, recipe.scanner)
+    tissue_rng, lesion_rng, scan_rng = _streams(seed, recipe, kind)
     size_mm = (float(scan_rng.uniform(*style.width_mm)), float(scan_rng.uniform(*style.depth_mm)))
     frame = draw_frame(tissue_rng, *size_mm)
     tissue = draw_tissue(Source(tissue_rng, noise, side), frame)
