@@ -175,6 +175,8 @@ def test_case_22_base_files_that_do_not_fit_are_refused(tmp_path: Path) -> None:
         load_base("large")
     with pytest.raises(ModelError, match="another architecture"):
         load_base("small", base_path("tiny"))
+    with pytest.raises(ModelError, match="of profile tiny"):
+        load_base("small", base_path("tiny"))
     state = read_tensors(base_path("tiny"))
     state["conv_out.bias"][0] = torch.inf
     write_tensors(tmp_path / "own.safetensors", state)

@@ -15,7 +15,7 @@ from sonoshare_shared.errors import ModelError
 from sonoshare_shared.protocol.canonical import is_digest, sha256_file, sha256_hex
 from sonoshare_shared.science.model.magnitudes import require_ordinary
 from sonoshare_shared.science.model.network import ConditionedUNet, require_known_modules
-from sonoshare_shared.science.model.profiles import Profile, profile_named
+from sonoshare_shared.science.model.profiles import PROFILES, Profile, profile_named
 from sonoshare_shared.science.model.tensors import read_metadata, read_tensors, require_same_layout
 
 WEIGHTS = Path(__file__).parent / "weights"
@@ -53,7 +53,7 @@ def load_base(profile: str | Profile, path: Path | None = None) -> tuple[Conditi
         )
     stored = read_metadata(file).get("architecture")
     if stored not in (None, chosen.digest):
-        raise ModelError("the base file has another architecture", remedy=f"use one made for profile {chosen.name}")
+        raise ModelError("the base file has another architecture", remedy=_fitting(stored, chosen))
     state = {name: tensor.to(torch.float32) for name, tensor in read_tensors(file).items()}
     model = ConditionedUNet(chosen)
     require_known_modules(model)
@@ -61,6 +61,12 @@ def load_base(profile: str | Profile, path: Path | None = None) -> tuple[Conditi
     require_ordinary(state)
     model.load_state_dict(state)
     return model.eval(), sha256_file(file)
+
+
+def _fitting(architecture: str, chosen: Profile) -> str:
+    """What to do with a file of that architecture digest where another profile was asked for."""
+    named = [profile.name for profile in PROFILES.values() if profile.digest == architecture]
+    return f"it is of profile {named[0]}: give that profile" if named else f"use one made for profile {chosen.name}"
 
 
 def import_base(source: Path, profile: str | Profile, folder: Path) -> str:
