@@ -4,10 +4,12 @@ import dataclasses
 import gc
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from sonoshare_client.vault.cohort import Cohort, Extent, Filling, PatientArrays
 from sonoshare_shared.errors import InputError
@@ -51,6 +53,30 @@ def test_what_is_in_eight_bits_already_is_kept_exactly() -> None:
     levels = np.arange(256, dtype=np.float32).reshape(1, 16, 16) / np.float32(255)
     one = dataclasses.replace(patient("a", 1, 16), images=levels)
     assert np.array_equal(Cohort.of([one])[0].images, levels)
+
+
+class DividesLikeACard(TorchDispatchMode):
+    """Divides by a number as torch does on a GPU: by a product with its rounded reciprocal, off by a last bit."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is torch.ops.aten.div.Tensor and not getattr(args[1], "ndim", 0):
+            return args[0] * torch.tensor(1 / float(args[1]), dtype=args[0].dtype)
+        return func(*args, **(kwargs or {}))
+
+
+def test_grey_levels_are_the_same_bits_on_a_device_that_divides_otherwise() -> None:
+    """Where the pictures lie follows from how many they are: a last bit would tell that to everybody's gradient."""
+    levels = np.arange(256, dtype=np.float32).reshape(1, 16, 16) / np.float32(255)
+    cohort = Cohort.of([dataclasses.replace(patient("a", 1, 16), images=levels)])
+    with DividesLikeACard():
+        assert not np.array_equal((torch.arange(256).float() / 255).numpy(), levels.flatten())
+        assert np.array_equal(cohort.grey(torch.tensor([0])).numpy(), levels)
+
+
+def test_nobody_is_put_in_without_a_picture() -> None:
+    """Such a patient's draws would be the next one's pictures."""
+    with pytest.raises(InputError):
+        Cohort.of([patient("a", 0), patient("b", 1)])
 
 
 def test_the_block_is_small_and_room_that_nobody_takes_costs_nothing() -> None:

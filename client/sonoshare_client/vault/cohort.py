@@ -26,9 +26,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sonoshare_shared.errors import InputError
-from sonoshare_shared.science.levels import eight_bits
+from sonoshare_shared.science.levels import eight_bits, fractions
 
-_WHITE: Final = 255
+_GREY: Final = torch.from_numpy(fractions(np.arange(256, dtype=np.uint8)))
+"""Of each of 256 levels. A GPU divides by a number less exactly than a processor: off by a last bit for 126 of them."""
 _NAME: Final = "sonoshare-cohort"
 _ALIGNED: Final = 64
 """Bytes: every section of a block starts at a multiple."""
@@ -200,12 +201,13 @@ class Cohort(Sequence[PatientArrays]):
         return sum(getattr(self, name).nbytes for name in self.extent.sections())
 
     def grey(self, rows: Tensor) -> Tensor:
-        """Grey levels of images, float32 [k, S, S] in 0..1, on the cohort's device.
+        """Grey levels of images, float32 [k, S, S] in 0..1, on the cohort's device; looked up, the same bits on any.
 
         Args:
             rows: int64 [k].
         """
-        return self.images[rows].float() / _WHITE
+        levels = self.images[rows]
+        return _GREY.to(levels.device).index_select(0, levels.flatten().int()).view(levels.shape)
 
     def lesions(self, rows: Tensor) -> Tensor:
         """Lesion masks of images, bool [k, S, S], on the cohort's device.
@@ -253,12 +255,14 @@ class Filling:
         """Put a patient in, rounded to eight bits; all of them or, after an error, nothing.
 
         Raises:
-            InputError: of another size or side of the split, or one too many.
+            InputError: of another size or side of the split, without a picture, or one too many.
         """
         first, last, number = self._rows, self._rows + len(patient), len(self._pseudonyms)
         size, held_out = self.extent.size, self.extent.held_out
         if patient.images.shape[1:] != (size, size) or patient.held_out != held_out:
             raise InputError("patients of a cohort have one size and one side of the split")
+        if last == first:
+            raise InputError("a patient without a picture takes no part")
         if last > self.extent.most_rows or number >= self.extent.most_patients:
             raise InputError("more patients than the block was made for")
         block = self._cohort
