@@ -2,6 +2,7 @@
 
 import dataclasses
 import gc
+import mmap
 import os
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,18 @@ def test_what_is_in_eight_bits_already_is_kept_exactly() -> None:
     levels = np.arange(256, dtype=np.float32).reshape(1, 16, 16) / np.float32(255)
     one = dataclasses.replace(patient("a", 1, 16), images=levels)
     assert np.array_equal(Cohort.of([one])[0].images, levels)
+
+
+def test_nobody_changes_or_shortens_a_block_by_its_descriptor() -> None:
+    """A process that is handed the patients can change them for itself alone; a shorter block would kill the agent."""
+    cohort = Cohort.of(PATIENTS)
+    handed = os.dup(cohort.descriptor or -1)
+    there = Cohort.attached(handed, cohort.extent)
+    there.images.zero_()
+    assert int(cohort.images.max()) > 0
+    for change in (lambda: os.pwrite(handed, b"1", 0), lambda: os.ftruncate(handed, 0), lambda: mmap.mmap(handed, 64)):
+        with pytest.raises(OSError, match="not permitted"):
+            change()
 
 
 class DividesLikeACard(TorchDispatchMode):

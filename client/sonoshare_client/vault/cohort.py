@@ -7,11 +7,12 @@ byte a pixel for its mask it took four and a half times as much.
 
 The block is memory without a name (Linux memfd): never on a disk as a file, gone with the last process that has it
 mapped. Its descriptor can be handed to another process of the hospital, which maps the same pages and cannot change
-them for others. Pseudonyms are not in it.
+them for others: the block is sealed as soon as its maker has it mapped. Pseudonyms are not in it.
 
 The patients of one block are all trained or all held out: what is handed to a training holds nobody else.
 """
 
+import fcntl
 import mmap
 import os
 import weakref
@@ -31,6 +32,8 @@ from sonoshare_shared.science.levels import eight_bits, fractions
 _GREY: Final = torch.from_numpy(fractions(np.arange(256, dtype=np.uint8)))
 """Of each of 256 levels. A GPU divides by a number less exactly than a processor: off by a last bit for 126 of them."""
 _NAME: Final = "sonoshare-cohort"
+_FUTURE_WRITE: Final = 0x10  # F_SEAL_FUTURE_WRITE of Linux 5.1, which Python does not name
+_SEALS: Final = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | _FUTURE_WRITE
 _ALIGNED: Final = 64
 """Bytes: every section of a block starts at a multiple."""
 
@@ -245,9 +248,10 @@ class Filling:
     _rows: int = field(default=0, init=False)
 
     def __post_init__(self) -> None:
-        descriptor = os.memfd_create(_NAME)
+        descriptor = os.memfd_create(_NAME, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         os.ftruncate(descriptor, _bytes_of(self.extent))
         block = mmap.mmap(descriptor, _bytes_of(self.extent))
+        fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, _SEALS)  # this mapping alone can still write
         whole = replace(self.extent, patients=self.extent.most_patients, rows=self.extent.most_rows)
         self._cohort = _over(block, descriptor, whole)
 
