@@ -18,8 +18,9 @@ from tests.deploy.command import sonoshare
 from tests.deploy.hostile import Hostile, reply_of, said
 from tests.deploy.in_process import World, copied, patients_of
 
-from sonoshare_client.agent import rank_processes
+from sonoshare_client.agent import node, rank_processes, training
 from sonoshare_client.agent.draws import PatientDraws
+from sonoshare_client.agent.rank_channel import EXCHANGE_SECONDS, Job
 from sonoshare_client.agent.rank_processes import RankProcesses, require_among_themselves
 from sonoshare_client.agent.service import WITHHELD
 from sonoshare_privacy import step_release
@@ -187,6 +188,31 @@ def test_held_out_patients_are_never_handed_over(world: World) -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs, pytest.raises(ValueError, match="only trained"):
         RankProcesses(None, (ours,)).hand_over(held_out)
+
+
+def test_no_plan_says_how_long_processes_wait_for_each_other(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One has a patient more than the other as chance will have it: a short wait would end where the sample is odd."""
+    seen: list[Job] = []
+
+    def started(device: Any, others: Any, job: Job, *further: Any) -> Any:
+        seen.append(job)
+        raise FederationError("far enough")
+
+    monkeypatch.setattr(training, "rank_processes", started)
+    hostile = Hostile(world, NORTH)
+    for seconds in (1, 10**9):
+        train(hostile, plan(world, f"s{seconds}", round_deadline_seconds=seconds))
+    assert {job.seconds for job in seen} == {EXCHANGE_SECONDS}
+    assert len(seen) == 2
+
+
+def test_a_node_looks_at_its_devices_memory_before_anybody_is_in_it(
+    pristine: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked: list[torch.device] = []
+    monkeypatch.setattr(node, "memory_of", looked.append)
+    node.Node.open(pristine.nodes[NORTH].home, CPU)
+    assert looked == [CPU]
 
 
 def test_a_stranger_on_a_port_of_the_group_is_noticed() -> None:

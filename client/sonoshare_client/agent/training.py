@@ -13,7 +13,7 @@ import torch
 
 from sonoshare_client.agent.node import Node
 from sonoshare_client.agent.private_training import private_training
-from sonoshare_client.agent.rank_channel import Job
+from sonoshare_client.agent.rank_channel import EXCHANGE_SECONDS, Job
 from sonoshare_client.agent.rank_processes import rank_processes
 from sonoshare_client.vault.cohort import Cohort
 from sonoshare_privacy.budget import Reservation
@@ -49,7 +49,7 @@ def train_round(node: Node, plan: StudyPlan, request: TrainRequest, adapter: byt
     model = node.model(plan, adapter)
     before = adapter_state(model, plan.trained)
     canaries = _canaries(node, plan, sum(value.numel() for value in before.values()))
-    job = _job(node, plan, request)
+    job = _job(node, request)
     with rank_processes(node.device, node.further_devices, job, plan.canonical(), adapter) as ranks:
 
         def open_cohort(paid: Reservation | None) -> Cohort:
@@ -98,12 +98,12 @@ def _canaries(node: Node, plan: StudyPlan, dimension: int) -> Canaries | None:
     return Canaries(count=plan.canaries, secret=node.canaries(plan).secret())
 
 
-def _job(node: Node, plan: StudyPlan, request: TrainRequest) -> Job:
-    """What the processes beside the agent must know; after the round's deadline nobody waits for an answer."""
+def _job(node: Node, request: TrainRequest) -> Job:
+    """What the processes beside the agent must know."""
     return Job(
         hospital=node.hospital,
         round=request.round,
         threads=torch.get_num_threads(),
-        seconds=plan.round_deadline_seconds,
+        seconds=EXCHANGE_SECONDS,
         imported=str(node.home.path / IMPORTED),
     )
