@@ -28,6 +28,10 @@ class MadeUp:
     def free(self) -> int:
         return self._free
 
+    @property
+    def at_first(self) -> int:
+        return self._free
+
     def peak_of(self, work: Callable[[], object]) -> int:
         work()
         return self._fixed + self._each * self.places[-1]
@@ -44,6 +48,28 @@ def test_half_of_what_is_free_is_given_to_places(fixed: int, each: int) -> None:
 def test_a_device_that_holds_hardly_anything_computes_one_patient_at_a_time() -> None:
     assert most_places((small := MadeUp(100, 0, 40)).compute, small) == 1
     assert most_places((tight := MadeUp(100, 60, 9)).compute, tight) == 1
+
+
+def test_what_a_training_left_on_a_card_does_not_decide_the_places_of_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The card is looked at once in a process's life: what is free later follows from who was on it."""
+    card, held = torch.device("cuda:7"), {"bytes": 0}
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda _: None)
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda _: None)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda _: 0)
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda _: 10 * places[-1])
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (10_000 - held["bytes"], 10_000))
+    places: list[int] = []
+    memory_of.cache_clear()
+    found: list[int] = []
+    for bytes_held in (0, 3_000):
+        held["bytes"] = bytes_held
+        memory = memory_of(card)
+        assert memory is not None
+        found.append(most_places(places.append, memory))
+    memory_of.cache_clear()
+    assert found == [500, 500]
+    assert memory.free() == 7_000, "pictures go where there is room now: no bit depends on where they lie"
 
 
 def test_a_cpu_has_a_constant() -> None:

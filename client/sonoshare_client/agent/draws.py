@@ -5,8 +5,9 @@ beside them. They are gathered, not computed, but for mirrored boxes, whose sums
 made of phantoms: the engine is checked on it before anything is charged, and its first entry fills places that no
 patient has.
 
-All patients' pictures lie in one tensor of eight bits (`Cohort`): on a GPU if they take at most half of what is free
-there, else on the host, from where chosen ones are copied.
+All patients' pictures lie in one tensor of eight bits (`Cohort`): on a GPU if they take at most a quarter of what is
+free there, else on the host, from where chosen ones are copied. That follows from how many there are, so rows have the
+same bits in either place.
 """
 
 from collections.abc import Sequence
@@ -34,7 +35,7 @@ rounding is more than the check of the rules allows."""
 PROBE_KINDS: Final = ("whole", "scanner", "class", "box", "mask", "no lesion", "all")
 """What is absent in each probe: nothing, one thing, the lesion itself, or everything."""
 _CHOICES: Final = 3  # of a row: which image, mirrored or not, when
-_SHARE: Final = 0.5  # of a device's free memory that pictures may take
+_SHARE: Final = 0.25  # of a device's free memory that pictures may take; chunks have half of it
 
 
 def near(cohort: Cohort, device: torch.device) -> Cohort:

@@ -24,6 +24,7 @@ from sonoshare_client.vault.dataset import TrainingSet, grid
 from sonoshare_client.vault.store import Vault, generation_of
 from sonoshare_privacy.budget import Reservation
 from sonoshare_privacy.ledger import Ledger
+from sonoshare_privacy.patient_gradients.room import memory_of
 from sonoshare_shared.errors import LedgerError
 from sonoshare_shared.events import EventLog
 from sonoshare_shared.protocol.documents import Roster, StudyPlan
@@ -95,6 +96,7 @@ class Node:
         """
         pinned_roster(home.state_path)
         device = device or chosen_device(home.device)
+        memory_of(device)  # looks now, before any patient is in this process
         key = home.identity()
         ledger = open_ledger(home, key, lambda: datetime.now(UTC))
         ledger.verify()

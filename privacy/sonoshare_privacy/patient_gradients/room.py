@@ -2,16 +2,19 @@
 
 On a CPU it is a constant (`CPU_ROOM`): more rows are no quicker there, and activations fill the memory. On a GPU it
 follows from memory: chunks of *public* rows of two sizes are computed before anything is charged, what one more place
-takes is the difference of their peaks, and half of what is free is given out. Free memory, probe rows and model are
-public and there is no patient yet; so whoever sees how many rows are computed at once learns of the machine alone.
-Processes that train together take the smallest of their numbers (`sonoshare_privacy.ranks`).
+takes is the difference of their peaks, and half of what was free *at first* is given out: when the process first looked
+(an agent does when it is opened), before any patient was in it. What is free later is not asked: what a training leaves
+on a card, in pieces that the next model then lies in, follows from how many patients were there. So whoever sees how
+many rows are computed at once learns of the machine alone. Where the card has been filled by others since, the check on
+public rows fails before anything is charged. Processes that train together take the smallest of their numbers
+(`sonoshare_privacy.ranks`).
 
 Not seen: a GPU. `CudaMemory` is what torch documents; the arithmetic around it is tested with a memory that is made up.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from typing import Final, Protocol
 
 import torch
@@ -43,8 +46,12 @@ CPU_ROOM: Final = Room(rows_at_once=32, gradient_bytes=96 << 20)
 class Memory(Protocol):
     """A device's memory."""
 
+    @property
+    def at_first(self) -> int:
+        """Bytes that could be taken when this process first looked."""
+
     def free(self) -> int:
-        """Bytes that can still be taken."""
+        """Bytes that can be taken now; may follow from patients, and must decide no shape."""
 
     def peak_of(self, work: Callable[[], object]) -> int:
         """Do something; the most bytes that it held at once beside what was held before."""
@@ -55,9 +62,15 @@ class CudaMemory:
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
+        self._at_first = self.free()
+
+    @property
+    def at_first(self) -> int:
+        """Bytes that could be taken when this was made."""
+        return self._at_first
 
     def free(self) -> int:
-        """Bytes that can still be taken."""
+        """Bytes that can be taken now."""
         torch.cuda.empty_cache()
         return torch.cuda.mem_get_info(self._device)[0]
 
@@ -70,8 +83,9 @@ class CudaMemory:
         return torch.cuda.max_memory_allocated(self._device) - before
 
 
+@lru_cache
 def memory_of(device: torch.device) -> Memory | None:
-    """What a device's chunks are fitted to; None where they are bounded by `CPU_ROOM`."""
+    """What a device's chunks are fitted to, one for a process's life; None where they are bounded by `CPU_ROOM`."""
     return None if device.type == "cpu" else CudaMemory(device)
 
 
@@ -88,4 +102,4 @@ def most_places(chunk: Callable[[int], object], memory: Memory) -> int:
         return 1
     each = max(1, (more - few) // _FEW)
     beside = max(0, few - _FEW * each)
-    return max(1, int((memory.free() * _SHARE - beside) // each))
+    return max(1, int((memory.at_first * _SHARE - beside) // each))
