@@ -68,6 +68,17 @@ def test_nobody_changes_or_shortens_a_block_by_its_descriptor() -> None:
             change()
 
 
+def test_a_process_that_crashes_writes_no_pictures_to_the_disk() -> None:
+    """Core dumps leave the block out, in the agent and in whoever has mapped it."""
+    cohort = Cohort.of(PATIENTS)
+    there = Cohort.attached(os.dup(cohort.descriptor or -1), cohort.extent)
+    mappings = Path("/proc/self/smaps").read_text().split("sonoshare-cohort")[1:]
+    flags = [mapping.split("VmFlags:")[1].splitlines()[0].split() for mapping in mappings]
+    assert len(flags) >= 2
+    assert all("dd" in each for each in flags)
+    assert len(there) == len(cohort)
+
+
 class DividesLikeACard(TorchDispatchMode):
     """Divides by a number as torch does on a GPU: by a product with its rounded reciprocal, off by a last bit."""
 

@@ -5,9 +5,9 @@ areas, and the third decimal that this leaves is rounded away here, once, for tr
 (docs/decisions/0087-patients-in-memory.md). An image of S = 64 px takes 4.6 kB, of 256 px 74 kB; as float32 with a
 byte a pixel for its mask it took four and a half times as much.
 
-The block is memory without a name (Linux memfd): never on a disk as a file, gone with the last process that has it
-mapped. Its descriptor can be handed to another process of the hospital, which maps the same pages and cannot change
-them for others: the block is sealed as soon as its maker has it mapped. Pseudonyms are not in it.
+The block is memory without a name (Linux memfd): never on a disk as a file, nor in a core dump, gone with the last
+process that has it mapped. Its descriptor can be handed to another process of the hospital, which maps the same pages
+and cannot change them for others: the block is sealed as soon as its maker has it mapped. Pseudonyms are not in it.
 
 The patients of one block are all trained or all held out: what is handed to a training holds nobody else.
 """
@@ -304,6 +304,7 @@ def _aligned(count: int) -> int:
 def _over(block: mmap.mmap, descriptor: int, extent: Extent) -> Cohort:
     """A cohort over a mapped block; the descriptor is closed when nobody has any of its arrays any more."""
     weakref.finalize(block, os.close, descriptor)
+    block.madvise(mmap.MADV_DONTDUMP)
     used = {"starts": extent.patients + 1}
     arrays: dict[str, Any] = {}
     offset = 0
