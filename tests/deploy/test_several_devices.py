@@ -217,11 +217,12 @@ def test_a_node_looks_at_its_devices_memory_before_anybody_is_in_it(
 
 def test_a_stranger_on_a_port_of_the_group_is_noticed() -> None:
     here, there, stranger = (("127.0.0.1", port) for port in (1000, 2000, 3000))
-    require_among_themselves([(here, there), (there, here)])
+    require_among_themselves([(here, there), (there, here)], processes=2)
     with pytest.raises(FederationError, match="somebody else"):
-        require_among_themselves([(here, there), (there, here), (here, stranger)])
-    with pytest.raises(FederationError, match="somebody else"):
-        require_among_themselves([])
+        require_among_themselves([(here, there), (there, here), (here, stranger)], processes=2)
+    for missing in ([], [(here, there), (there, here)]):  # connections made later would be looked at by nobody
+        with pytest.raises(FederationError, match="not all connected"):
+            require_among_themselves(missing, processes=3)
 
 
 def test_the_command_takes_one_way_to_name_devices_and_says_what_is_not_here(tmp_path: Path) -> None:

@@ -155,7 +155,8 @@ def _group(store: str, size: int, seconds: int, processes: set[int]) -> Iterator
             [
                 *(set(_connections(os.getpid())) - before),
                 *(connection for process in processes for connection in _connections(process)),
-            ]
+            ],
+            size,
         )
         yield
     finally:
@@ -180,14 +181,19 @@ Ends = tuple[tuple[str, int], tuple[str, int]]
 """Address and port of this end of a connection, and of the other."""
 
 
-def require_among_themselves(connections: Sequence[Ends]) -> None:
-    """Check that each connection has its other end among them.
+def require_among_themselves(connections: Sequence[Ends], processes: int) -> None:
+    """Check that every process is connected to every other one, and each connection has its other end among them.
 
     Raises:
-        FederationError: somebody else is connected.
+        FederationError: somebody else is connected, or a connection is still to come, which nobody would look at.
     """
     known = set(connections)
-    if not known or any((there, here) not in known for here, there in known):
+    if len(known) < processes * (processes - 1):
+        raise FederationError(
+            "the processes of this training are not all connected to each other",
+            remedy="start the agent without TORCH_GLOO_LAZY_INIT",
+        )
+    if any((there, here) not in known for here, there in known):
         raise FederationError(
             "somebody else is connected to the processes of this training",
             remedy="look for a foreign process on this machine before anything is asked again",
