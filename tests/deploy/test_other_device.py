@@ -14,7 +14,8 @@ import pytest
 import torch
 
 from sonoshare_client.agent.attack import ModelAttack
-from sonoshare_client.agent.draws import loss_of, probe
+from sonoshare_client.agent.draws import loss_of, probe, rows_of
+from sonoshare_client.vault.cohort import Cohort, PatientArrays
 from sonoshare_privacy.audits import correlation, nearest, twins
 from sonoshare_privacy.patient_gradients import PatientGradients, check_engine
 from sonoshare_server.consortium.studies import phantom_clip_norm
@@ -97,6 +98,26 @@ def test_a_gpu_computes_what_the_processor_computes(what: str) -> None:
 def test_a_gpu_gives_the_same_bits_twice() -> None:
     for what in ("features", "pictures from noise", "losses of the attack", "nearest pictures"):
         np.testing.assert_array_equal(WORK[what](GPU), WORK[what](GPU))
+
+
+@on_gpu
+def test_patients_rows_have_the_same_bits_wherever_their_pictures_lie() -> None:
+    """Which of the two it is follows from how many patients there are."""
+    levels = np.arange(1024, dtype=np.float32).reshape(1, 32, 32) % 256 / np.float32(255)
+    one = PatientArrays(
+        pseudonym="",
+        held_out=False,
+        images=levels,
+        masks=levels > 0.5,
+        has_mask=np.ones(1, np.bool_),
+        boxes=np.array([[0.1, 0.2, 0.3, 0.4]], np.float32),
+        labels=np.zeros(1, np.int64),
+        scanners=np.zeros(1, np.int64),
+    )
+    cohort, chosen, mirrored = Cohort.of([one]), torch.tensor([0, 0]), torch.tensor([False, True])
+    here, there = rows_of(cohort, chosen, mirrored), rows_of(cohort.on(GPU), chosen.to(GPU), mirrored.to(GPU))
+    for name, rows in here.items():
+        assert torch.equal(rows, there[name].cpu()), name
 
 
 @on_gpu
