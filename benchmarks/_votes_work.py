@@ -131,6 +131,11 @@ class VotesBench:
                 pool = self._next(fold, arm, number + 1, pool, votes)
         return pool, votes
 
+    def diversity(self, fold: int, arm: Arm) -> tuple[float, float]:
+        """How many pictures, and how many lesions, of one class a set is drawn from; see `diversity`."""
+        pool, votes = self.last(fold, arm)
+        return diversity(pool, chances_of(pool.ballot, shares_of(pool.ballot, votes), arm.sharpness))
+
     def _next(self, fold: int, arm: Arm, number: int, pool: Pool, votes: NDArray[np.int64]) -> Pool:
         def make(path: Path) -> None:
             chances = chances_of(pool.ballot, shares_of(pool.ballot, votes), arm.sharpness)
@@ -168,6 +173,19 @@ class VotesBench:
             write_tensors(path, {"views": torch.from_numpy(seen(self.real.images, self.real.boxes))})
 
         return np.asarray(read_tensors(self.units.file("views.safetensors", make))["views"].numpy())
+
+
+def diversity(pool: Pool, chances: NDArray[np.float64]) -> tuple[float, float]:
+    """Effective numbers of pictures and of lesions of one class: as many that are equally likely repeat as often.
+
+    One over the probability that two draws of a class are the same (Simpson's index), mean of the classes.
+    """
+    classes, pictures, lesions = pool.ballot.classes, [], []
+    for label in range(classes):
+        own, places = chances[label::classes], pool.parents[label::classes, 1]
+        pictures.append(1 / np.sum(own**2))
+        lesions.append(1 / np.sum(np.bincount(places, weights=own) ** 2))
+    return float(np.mean(pictures)), float(np.mean(lesions))
 
 
 def _contrastive(

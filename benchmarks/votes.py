@@ -10,9 +10,10 @@ trained on the set for the same number of steps whatever the arm, and tested on 
 are phantoms by the priors. ``--noise`` compares, for an epsilon and a number of rounds, the standard deviation of one
 count under geometric noise (pure, epsilons add up) and under Gaussian noise (composed exactly, delta 1e-4).
 
-Prints one JSON object as the last line of stdout: by arm AUC by seed and fold, and their mean. A fold has one draw of
-votes and one set an arm, seeds are of the classifier. ``--side 32`` averages pictures down before the CNN sees them: a
-quarter of the time, and classifiers of one set differ less.
+Prints one JSON object as the last line of stdout: by arm AUC by seed and fold, their mean, and of how many pictures and
+lesions a class of the set is drawn (``effective_...``: one over the chance that two draws are the same). A fold has one
+draw of votes and one set an arm, seeds are of the classifier. ``--side 32`` averages pictures down before the CNN sees
+them: a quarter of the time, and classifiers of one set differ less.
 Every unit is kept in ``--work``; the same command goes on where it stopped.
 """
 
@@ -73,7 +74,22 @@ def measured(bench: VotesBench, arms: list[Arm], folds: list[int], seeds: int) -
         for arm in arms:
             table[arm.key].append([bench.auc(fold, arm, seed) for fold in folds])
             _say(f"{arm.key} seed {seed}: {table[arm.key][-1]}")
-    return {key: {"mean": float(np.mean(rows)), "by_seed_and_fold": rows} for key, rows in table.items()}
+    return {
+        arm.key: {
+            "mean": float(np.mean(table[arm.key])),
+            "by_seed_and_fold": table[arm.key],
+            **diversities(bench, arm, folds),
+        }
+        for arm in arms
+    }
+
+
+def diversities(bench: VotesBench, arm: Arm, folds: list[int]) -> dict[str, float]:
+    """Effective numbers of pictures and of lesions of one class, mean of the folds; nothing where nobody votes."""
+    if not arm.rounds:
+        return {}
+    pictures, lesions = np.mean([bench.diversity(fold, arm) for fold in folds], axis=0)
+    return {"effective_pictures": float(pictures), "effective_lesions": float(lesions)}
 
 
 def main() -> None:

@@ -5,7 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from benchmarks._votes_rounds import NEW_SHARE, Pool, drawn, next_pool, parents
+from benchmarks._votes_work import diversity
 from numpy.typing import NDArray
 from tests.small_ballot import CLUSTERS, SIZE, small_ballot
 
@@ -82,3 +84,12 @@ def test_the_first_pool_gives_what_a_release_gives_and_the_last_one_its_own() ->
     released = calibrated_phantoms(first().ballot, chances(first()), TASK, 4, seed=1)
     np.testing.assert_array_equal(drawn(first(), chances(first()), TASK, 4, seed=1).images, released.images)
     assert drawn(second(), chances(second()), TASK, 4, seed=1).labels.tolist() == [0, 1, 0, 1]
+
+
+def test_crosses_of_few_lesions_are_many_pictures_and_few_lesions() -> None:
+    count = len(first().ballot.members)
+    level = np.full(count, 2 / count)
+    assert diversity(first(), level) == pytest.approx((count / 2, count / 2))
+    two = first().parents.copy()
+    two[:, 1] %= 4  # two lesions a class
+    assert diversity(Pool(first().ballot, two), level) == pytest.approx((count / 2, 2.0))
