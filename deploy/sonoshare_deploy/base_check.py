@@ -144,7 +144,8 @@ def check_base(
         device: where to draw and compare.
 
     Raises:
-        InputError: the base was trained on no public picture, or on others than ``data``.
+        InputError: the base was trained on no public picture, or on others than ``data``; a held-out picture is one
+            that it was trained on.
         ModelError: as `load_base`.
     """
     model, digest = load_base(profile, base)
@@ -155,7 +156,11 @@ def check_base(
     rows = torch.arange(count) % len(public)
     settings = SamplerSettings(steps=steps, batch_size=_BATCH)
     drawn = sample(model.to(device), settings, public.conditions(rows), seed=seed).images
-    control = None if held_out is None else _on_grid(read_public_images(held_out, size).pictures)
+    control = None
+    if held_out is not None:
+        others = read_public_images(held_out, size).pictures
+        _require_apart(public, others)
+        control = _on_grid(others)
     return copies_among(digest, drawn, _on_grid(public), control, device)
 
 
@@ -207,6 +212,17 @@ def _require_named(said: Any, given: Sequence[str]) -> None:
     if sorted(named) != sorted(given):
         raise InputError(
             "these are not the public pictures that the base names", remedy="give every source of its card by --data"
+        )
+
+
+def _require_apart(trained: BasePictures, held_out: BasePictures) -> None:
+    """A trained picture among the held-out ones is flagged on both sides, and hides what the base gives back."""
+    known = {image.numpy().tobytes() for image in trained.images}
+    shared = sum(image.numpy().tobytes() in known for image in held_out.images)
+    if shared:
+        raise InputError(
+            f"{shared} of {len(held_out)} held-out pictures are among those that it was trained on",
+            remedy="give others by --held-out, or none",
         )
 
 

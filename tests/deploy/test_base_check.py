@@ -54,7 +54,11 @@ def test_a_base_is_checked_against_the_pictures_it_names_and_its_card_tells_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(phantom_cache, "_SHARD", 10)
-    folder, other, out = pictures(tmp_path / "public"), pictures(tmp_path / "other", n=8), tmp_path / "own.safetensors"
+    folder, other, out = (
+        pictures(tmp_path / "public"),
+        pictures(tmp_path / "other", n=8, seed=6),
+        tmp_path / "own.safetensors",
+    )
     (folder / "LICENSE.txt").write_text("\nCC BY 4.0 | with thanks\n")
     usual = ("train", "--profile", "tiny", "--batch-size", 4, "--phantoms", 10, "--steps", 1, "--work", tmp_path / "w")
     made = invoked(*usual, "--data", f"{folder}:2.5", "--out", out)
@@ -69,6 +73,8 @@ def test_a_base_is_checked_against_the_pictures_it_names_and_its_card_tells_it(
     assert fields["base"] == sha256_file(out)
     assert (fields["trained"]["pictures"], fields["held_out"]["pictures"]) == (6, 8)
     assert "Not that the copy detector can see" in card.read_text()
+    with pytest.raises(InputError, match="6 of 6 held-out pictures are among those"):
+        raise invoked(*check, "--data", folder, "--held-out", folder).exception
     kept = check_path(out)
     kept.write_text(kept.read_text().replace(fields["base"], "0" * 64))
     assert "Not checked" in write_card(out).read_text(), "what was found of another file says nothing of this one"
