@@ -89,7 +89,19 @@ def test_train_on_public_pictures_names_them_by_digest(tmp_path: Path, monkeypat
     assert other["sha256"] != source["sha256"]
 
 
-def test_a_full_disk_is_one_line_and_the_same_command_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("cause", "line"),
+    [
+        (errno.ENOSPC, "error: No space left on device (make room, then run the same command again)"),
+        (
+            errno.EFBIG,
+            "error: File too large (raise the limit on file sizes, see ulimit -f, then run the same command again)",
+        ),
+    ],
+)
+def test_a_full_disk_is_one_line_and_the_same_command_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cause: int, line: str
+) -> None:
     monkeypatch.setattr(phantom_cache, "_SHARD", 10)
     out, work = tmp_path / "base.safetensors", tmp_path / "work"
     usual = ["base", "train", "--profile", "tiny", "--batch-size", 2, "--phantoms", 10, "--out", out, "--work", work]
@@ -97,13 +109,13 @@ def test_a_full_disk_is_one_line_and_the_same_command_goes_on(tmp_path: Path, mo
     before = sha256_file(out)
 
     def full(_descriptor: int) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        raise OSError(cause, os.strerror(cause))
 
     with monkeypatch.context() as patch:
         patch.setattr(durable.os, "fsync", full)  # type: ignore[attr-defined]
         run = sonoshare(*usual, "--steps", 2)
     assert run.returncode == 1
-    assert run.errors == ["error: No space left on device (make room, then run the same command again)"]
+    assert run.errors == [line]
     assert "Traceback" not in run.stderr
     assert sha256_file(out) == before
     assert sonoshare(*usual, "--steps", 2).returncode == 0

@@ -38,7 +38,7 @@ NOUNS: Final[dict[str, str]] = {
     "verify": "Verify a release offline.",
     "hospital": "Run a hospital node.",
     "coordinator": "Run the consortium's server.",
-    "base": "Train or describe the base model.",
+    "base": "Train, check and carry base models.",
 }
 
 # Extra of the distribution that a noun needs; the others run on the base install.
@@ -96,13 +96,10 @@ def main() -> None:
         click.echo(f"error: {cause}{_printable(str(error))}", err=True)
         sys.exit(1)
     except OSError as error:
-        # Every command that writes keeps what it finished: a full disk and a path that is none need no traceback.
-        if error.errno in FULL_DISK:
-            click.echo(f"error: {error.strerror} (make room, then run the same command again)", err=True)
-        elif error.errno in WRONG_PATH and error.filename is not None:
-            click.echo(f"error: {error.filename}: {error.strerror} (check the path and its permissions)", err=True)
-        else:
+        line = _told(error)
+        if line is None:
             raise
+        click.echo(f"error: {line}", err=True)
         sys.exit(1)
     except ModuleNotFoundError as error:
         if error.name is None or error.name.startswith(OWN_PACKAGES):
@@ -116,6 +113,20 @@ def main() -> None:
         click.echo("interrupted", err=True)
         sys.exit(INTERRUPTED)
     sys.exit(status if isinstance(status, int) else 0)
+
+
+def _told(error: OSError) -> str | None:
+    """One line on a disk or path that is not as it should be; None for what nobody foresaw.
+
+    Every command that writes keeps what it finished: a full disk and a path that is none need no traceback.
+    """
+    if error.errno in FULL_DISK:
+        return f"{error.strerror} (make room, then run the same command again)"
+    if error.errno == errno.EFBIG:
+        return f"{error.strerror} (raise the limit on file sizes, see ulimit -f, then run the same command again)"
+    if error.errno in WRONG_PATH and error.filename is not None:
+        return f"{error.filename}: {error.strerror} (check the path and its permissions)"
+    return None
 
 
 def _printable(text: str) -> str:
