@@ -122,6 +122,30 @@ def test_a_full_disk_is_one_line_and_the_same_command_goes_on(
     assert sha256_file(out) != before
 
 
+def test_a_base_of_another_run_is_not_overwritten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(phantom_cache, "_SHARD", 10)
+    usual = ["base", "train", "--profile", "tiny", "--batch-size", 2, "--phantoms", 10]
+    for seed in (0, 1):
+        run = sonoshare(
+            *usual,
+            "--steps",
+            1,
+            "--seed",
+            seed,
+            "--out",
+            tmp_path / f"{seed}.safetensors",
+            "--work",
+            tmp_path / f"work{seed}",
+        )
+        assert run.returncode == 0, run.stderr
+    first = tmp_path / "0.safetensors"
+    before = sha256_file(first)
+    run = sonoshare(*usual, "--steps", 2, "--seed", 1, "--out", first, "--work", tmp_path / "work1")
+    assert run.returncode == 1
+    assert run.errors == ["error: 0.safetensors exists and is of another run (give the name of a new file)"]
+    assert sha256_file(first) == before
+
+
 def test_what_is_not_known_of_a_public_picture_is_absent(tmp_path: Path) -> None:
     outlined = np.zeros((SIDE, SIDE), np.float32)
     outlined[4:12, 4:13] = 1

@@ -10,7 +10,7 @@ their last bits. Not promised: that a GPU gives the same bits twice (some of its
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,10 +18,10 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from sonoshare_shared.errors import ModelError
+from sonoshare_shared.errors import InputError, ModelError
 from sonoshare_shared.protocol.documents.plan import Precision
 from sonoshare_shared.science.device import CPU, device_words
-from sonoshare_shared.science.model.base import NOT_STATED
+from sonoshare_shared.science.model.base import NOT_STATED, base_origin
 from sonoshare_shared.science.model.base_batches import TrainingBatch, TrainingSet, training_batch
 from sonoshare_shared.science.model.base_checkpoint import Checkpoint
 from sonoshare_shared.science.model.base_pictures import CLASSES, SIMULATED_SCANNER_SLOT
@@ -31,7 +31,7 @@ from sonoshare_shared.science.model.network import ConditionedUNet
 from sonoshare_shared.science.model.phantom_cache import simulate_set
 from sonoshare_shared.science.model.profiles import Profile
 from sonoshare_shared.science.model.recipe import TrainSettings, continues, kept_at, rate_at
-from sonoshare_shared.science.model.tensors import State, require_same_layout, write_tensors
+from sonoshare_shared.science.model.tensors import State, read_metadata, require_same_layout, write_tensors
 from sonoshare_shared.science.phantom import SCANNER_STYLES
 from sonoshare_shared.science.precision import FLOAT32, forward_in
 
@@ -179,6 +179,20 @@ class BaseTraining:
         }
         write_tensors(path, {name: tensor.half() for name, tensor in self.averaged().items()}, about)
 
+    def require_own(self, path: Path) -> None:
+        """Refuse a base file that another run has written: it would be lost.
+
+        Raises:
+            InputError: its header names another profile, other settings (but for the length) or other data.
+            ModelError: not a safetensors file.
+        """
+        said, own = base_origin(path), replace(self.settings, length=None)
+        settings = said.get("settings")
+        known = isinstance(settings, dict) and settings | {"length": None} == asdict(own)
+        same_data = _told(said.get("data")) == _told(json.loads(json.dumps(self._said())))
+        if not known or not same_data or read_metadata(path).get("architecture") != self.profile.digest:
+            raise InputError(f"{path.name} exists and is of another run", remedy="give the name of a new file")
+
     def checkpoint(self) -> Checkpoint:
         """All that the run needs to go on, on the CPU."""
         tensors: State = {f"weight/{name}": p for name, p in self._parameters.items()}
@@ -225,12 +239,16 @@ class BaseTraining:
             }
 
     def _origin(self) -> str:
+        said = self._said()
+        return said if isinstance(said, str) else json.dumps(said)
+
+    def _said(self) -> str | dict[str, Any]:
         if not self._sources and self._start is None:
             return "simulated phantoms only"
         said: dict[str, Any] = {"phantoms": len(self.data.phantoms), "sources": self._sources}
         if self._start is not None:
             said["began_with"] = {"base": self._start.digest, "data": self._start.data}
-        return json.dumps(said)
+        return said
 
     def _identity(self) -> dict[str, Any]:
         return {
@@ -257,6 +275,11 @@ def _built(profile: Profile, seed: int, start: Start | None) -> ConditionedUNet:
         require_same_layout(start.state, dict(model.state_dict()))
         model.load_state_dict(start.state)
     return model
+
+
+def _told(data: Any) -> Any:
+    """What a header says of its data, without how many phantoms there were: a CPU rounds that, a GPU does not."""
+    return {name: value for name, value in data.items() if name != "phantoms"} if isinstance(data, dict) else data
 
 
 def _part(batch: TrainingBatch, rows: slice, device: torch.device) -> TrainingBatch:

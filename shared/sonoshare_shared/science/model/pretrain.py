@@ -105,7 +105,7 @@ def train_base(
         Where the run ended.
 
     Raises:
-        InputError: settings that make no run.
+        InputError: settings that make no run, or ``out`` is another run's.
         ModelError: the checkpoint in ``work`` belongs to another run.
     """
     settings.checked()
@@ -129,6 +129,8 @@ def train_base(
         found = newest_checkpoint(checkpoints_of(work, profile))
         if found is not None:
             run.restore(found)
+        if out.exists():
+            run.require_own(out)
         return _Course(run, out, work, until, checkpoint_seconds, clock, report).follow()
 
 
