@@ -171,6 +171,23 @@ def test_own_eyes_can_be_a_folder_with_pictures_and_one_page(world: Path, tmp_pa
     assert isinstance(again.exception, InputError)
 
 
+@pytest.mark.parametrize("place", ["folder", "folder.csv"])
+def test_a_place_that_is_taken_is_refused_before_anything_is_charged_or_computed(
+    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    home = NodeHome.create(tmp_path / "node", "north")
+    taken = tmp_path / place
+    taken.mkdir()
+    (taken / "kept.txt").write_text("kept")
+    done = run(world, "clean", "--home", str(home.path), "--own-eyes", str(taken))
+    assert isinstance(done.exception, InputError)
+    assert charged(home) == []
+    monkeypatch.setattr("sonoshare_client.own_eyes.vault_view.vault_view", lambda *_: pytest.fail("computed first"))
+    looked = CliRunner().invoke(look, [str(world / "leaking"), "--home", str(home.path), "--out", str(taken)])
+    assert isinstance(looked.exception, InputError)
+    assert (taken / "kept.txt").read_text() == "kept"
+
+
 def test_a_hospital_looks_at_a_release_beside_its_vault(world: Path, tmp_path: Path) -> None:
     rows = ["image,patient,label", *(f"real/p{i:03d}.png,p{i:03d},benign" for i in range(12))]
     (world / "labels.csv").write_text("\n".join(rows) + "\n")

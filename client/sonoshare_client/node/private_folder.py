@@ -8,6 +8,16 @@ from sonoshare_shared.durable import appearing
 from sonoshare_shared.errors import InputError
 
 
+def require_free(out: Path) -> None:
+    """Refuse a place that a folder cannot take; to be asked before the work whose result goes there.
+
+    Raises:
+        InputError: it is in use.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise InputError(f"{out.name} is in use", remedy="choose a folder that does not exist or is empty")
+
+
 @contextmanager
 def private_folder(out: Path, *, durable: bool = False) -> Iterator[Path]:
     """Give a folder to fill; when the block ends it becomes ``out``, when the block raises it is gone.
@@ -20,8 +30,7 @@ def private_folder(out: Path, *, durable: bool = False) -> Iterator[Path]:
         InputError: the folder is in use, or cannot be written (an ``OSError`` of the block among others).
     """
     out = out.absolute()
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError(f"{out.name} is in use", remedy="choose a folder that does not exist or is empty")
+    require_free(out)
     try:
         with appearing(out, durable=durable, mode=0o700) as folder:
             yield folder

@@ -114,8 +114,8 @@ def command(
     from sonoshare_privacy.audits.gate import Cohort  # noqa: PLC0415
     from sonoshare_shared.protocol.documents import AuditPlan  # noqa: PLC0415
 
-    if own_eyes is not None and own_eyes.is_file():
-        raise InputError(f"{own_eyes.name} exists", remedy="give the name of a new file or folder")
+    if own_eyes is not None:
+        _require_new(own_eyes)  # before a ledger is charged
     start = time.monotonic()
     where, said = told_device(device)
     plan = AuditPlan(
@@ -193,6 +193,16 @@ def _operating_points(plan: "AuditPlan", nominal: "Cohort", outcome: "AuditOutco
     return [
         {"copied": at.copied, "pass": at.passes, "fail": at.fails, "inconclusive": at.inconclusive} for at in points
     ]
+
+
+def _require_new(own_eyes: Path) -> None:
+    """Refuse a place for the hospital's own view that is taken."""
+    from sonoshare_client.node.private_folder import require_free  # noqa: PLC0415
+
+    if own_eyes.suffix.lower() != ".csv" and not own_eyes.is_file():
+        require_free(own_eyes)
+    elif own_eyes.exists():
+        raise InputError(f"{own_eyes.name} exists", remedy="give the name of a new file or folder")
 
 
 def _write_own_eyes(path: Path, audit: "FolderAudit", title: str, threshold: float) -> None:

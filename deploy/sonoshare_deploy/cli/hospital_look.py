@@ -9,7 +9,7 @@ from sonoshare_deploy.cli.device import node_device_option, told_device
 from sonoshare_deploy.cli.output import emit, json_option
 
 
-@click.command()
+@click.command(short_help="See synthetic images beside the own patients.")
 @click.argument(
     "synthetic", metavar="[SYNTHETIC_DIR]", required=False, type=click.Path(path_type=Path, file_okay=False)
 )
@@ -45,6 +45,7 @@ def look(
     Nothing is charged, because nothing leaves. Never send the folder, and never decide about a release by it.
     """
     from sonoshare_client.node.home import NodeHome  # noqa: PLC0415 - keeps --help fast, here and below
+    from sonoshare_client.node.private_folder import require_free  # noqa: PLC0415
     from sonoshare_client.own_eyes.kept_pictures import kept_pictures  # noqa: PLC0415
     from sonoshare_client.own_eyes.vault_view import vault_view  # noqa: PLC0415
     from sonoshare_client.own_eyes.view import WARNING, write_view  # noqa: PLC0415
@@ -52,6 +53,7 @@ def look(
 
     if (synthetic is None) == (study is None):
         raise click.UsageError("name either a folder of synthetic images or --study")
+    require_free(out)
     home = NodeHome.open(home_path)
     folder = synthetic or kept_pictures(home, str(study))
     name = folder.name if synthetic else f"Candidate {folder.name[:12]} of study {study}"
