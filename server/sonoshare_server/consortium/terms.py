@@ -81,10 +81,15 @@ def study_terms(
     time, and at least to where audits attack (docs/adaptation.md).
 
     Raises:
-        InputError: the ballot cannot be read.
+        InputError: the ballot cannot be read; the release would start later than training ends.
         ModelError: it is not one.
     """
     latest = max(start_time, ATTACKED_TIME) if latest_time is None else latest_time
+    if latest < start_time:
+        raise InputError(
+            f"the release is drawn from later times than are trained: from {start_time}, training ends at {latest}",
+            remedy=f"give a --latest-time of {start_time} or more, or an earlier --start-time",
+        )
     release = ReleasePlan(images=images, sampler_steps=SAMPLER_STEPS, start="phantom", start_time=start_time)
     return StudyTerms(
         study=name,
