@@ -9,6 +9,7 @@ import pytest
 from tests.deploy.command import sonoshare
 
 from sonoshare_deploy.cli.main import EXTRAS, NOUNS, main
+from sonoshare_deploy.cli.output import emit
 from sonoshare_shared.errors import RefusedError
 
 
@@ -70,3 +71,17 @@ def test_a_path_that_cannot_be_written_is_named_in_one_line(tmp_path: Path, plac
     assert "Traceback" not in run.stderr
     assert str(tmp_path) in run.stderr
     assert (tmp_path / "file").read_text() == "kept"
+
+
+@pytest.mark.parametrize(
+    "group", ["base", "evaluate", "hospital", "coordinator", "coordinator study", "coordinator release"]
+)
+def test_no_line_of_a_list_of_commands_is_cut(group: str) -> None:
+    listed = sonoshare(*group.split(), "--help").stdout.partition("Commands:")[2]
+    assert listed
+    assert [line for line in listed.splitlines() if line.endswith("...")] == []
+
+
+def test_a_long_path_is_printed_on_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    emit({"base": "C/bases/" + "0" * 100}, as_json=False)
+    assert capsys.readouterr().out == "base: C/bases/" + "0" * 100 + "\n"

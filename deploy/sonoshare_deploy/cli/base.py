@@ -54,7 +54,7 @@ def command() -> None:
     """Train, check and carry base models (simulated phantoms and public pictures, no hospital's patient)."""
 
 
-@command.command("train")
+@command.command("train", short_help="Train a base model, or go on training it.")
 @click.option("--profile", type=PROFILE, default="small", show_default=True)
 @click.option("--seconds", type=FiniteRange(min=1), help="Stop after this wall time, earlier calls included.")
 @click.option("--steps", type=click.IntRange(min=1), help="Stop after these steps, earlier calls included.")
@@ -192,7 +192,7 @@ def _peak_mib(*, on_gpu: bool) -> int | None:
     return round(torch.cuda.max_memory_allocated() / 2**20) if on_gpu else None
 
 
-@command.command("check")
+@command.command("check", short_help="Look for copies of a base's public pictures.")
 @click.argument("source", type=BASE_SOURCE)
 @click.option("--profile", type=PROFILE, default="small", show_default=True)
 @click.option("--data", type=BASE_SOURCE, multiple=True, required=True, help="Public pictures it was trained on.")
@@ -230,7 +230,7 @@ def check(
     return int(result.gives_back)
 
 
-@command.command("export")
+@command.command("export", short_help="Write a base file as parts with an index.")
 @click.argument("source", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--profile", type=PROFILE, default="small", show_default=True)
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), required=True, help="Folder to make.")
@@ -243,7 +243,7 @@ def export(*, source: Path, profile: str, out: Path, as_json: bool) -> None:
     emit({"digest": index.sha256, "parts": [part.name for part in index.parts], "folder": str(out)}, as_json)
 
 
-@command.command("import")
+@command.command("import", short_help="Check a base file or its parts, and keep it.")
 @click.argument("source", type=BASE_SOURCE)
 @click.option("--profile", type=PROFILE, default="small", show_default=True)
 @click.option(

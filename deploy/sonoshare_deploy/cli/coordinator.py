@@ -48,7 +48,7 @@ def init(home: Path, consortium: str, hosts: tuple[str, ...], as_json: bool, **a
     emit({"consortium": consortium, "root_key": folder.root.hex, "certificate": certificate}, as_json)
 
 
-@command.command()
+@command.command(short_help="Admit a hospital and sign a new roster.")
 @home_option
 @click.option("--id", "hospital", type=IDENTIFIER_NAME, required=True, help="The hospital's id.")
 @click.option("--identity-key", required=True, help="Its identity key, from: sonoshare hospital init")
@@ -116,7 +116,7 @@ def status(home: Path, as_json: bool) -> None:
     emit({"hospitals": hospitals, "studies": studies, "releases": releases}, as_json)
 
 
-@command.command()
+@command.command(short_help="Make what patients vote on.")
 @click.option("--task", default="diagnosis", show_default=True, help="Name of a shipped task, or a task file (JSON).")
 @click.option("--profile", type=PROFILE, default="small", show_default=True)
 @click.option("--clusters", default=40, show_default=True, type=click.IntRange(1), help="Options of each class.")

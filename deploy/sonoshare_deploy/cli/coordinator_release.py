@@ -48,7 +48,7 @@ def _drawing_options(function: Callable[..., None]) -> Callable[..., None]:
     return function
 
 
-@command.command(name="create")
+@command.command(name="create", short_help="Draw, have audited, sign and seal a candidate.")
 @_drawing_options
 @click.option(
     "--utility",
@@ -90,7 +90,7 @@ def create_release(
     emit({"release": name, "bundle": str(bundle), "verdicts": verdicts, "device": words}, as_json)
 
 
-@command.command(name="draw")
+@command.command(name="draw", short_help="Draw a candidate and stop.")
 @_drawing_options
 @click.option("--leash", is_flag=True, help="End when standard input closes.")
 @json_option
@@ -134,7 +134,7 @@ def publish(home: Path, name: str, as_json: bool) -> None:
     emit({"release": name, "published": True}, as_json)
 
 
-@command.command()
+@command.command(short_help="Take a release off the catalogue's list.")
 @home_option
 @click.option("--name", type=IDENTIFIER_NAME, required=True, help="Identifier of the release.")
 @json_option
@@ -147,7 +147,7 @@ def unpublish(home: Path, name: str, as_json: bool) -> None:
     emit({"release": name, "published": False}, as_json)
 
 
-@command.command()
+@command.command(short_help="Take a release back for good.")
 @home_option
 @click.option("--name", type=IDENTIFIER_NAME, required=True, help="Identifier of the release.")
 @click.option("--reason", required=True, help="In words, for the public.")

@@ -79,7 +79,7 @@ def _read_sets(
     return made, test.take(~chosen), test.take(chosen)
 
 
-@command.command()
+@command.command(short_help="Train on synthetic images, test on real ones.")
 @_sets_options
 @click.option("--specificity", default=0.9, show_default=True, help="At which sensitivities are compared.")
 @click.option(
@@ -162,7 +162,7 @@ def _with_interval(figure: dict[str, Any], name: str) -> str:
     return f"{figure[name]:.3f} [{low:.3f}, {high:.3f}]"
 
 
-@command.command()
+@command.command(short_help="How much synthetic data is worth having.")
 @_sets_options
 @click.option("--sizes", default="100,300,1000,3000,10000", show_default=True, help="Numbers of synthetic images.")
 @click.option("--shares", default="1,2,5,10,20", show_default=True, help="Shares of the positive class, %.")
@@ -211,7 +211,7 @@ def scaling(
     emit(curves.as_json() | {"plot": str(picture), "device": said}, as_json)
 
 
-@command.command()
+@command.command(short_help="Can synthetic pictures be told from real ones?")
 @click.option("--synthetic", type=click.Path(path_type=Path), required=True, help="A release, or labelled images.")
 @click.option("--real", type=click.Path(path_type=Path), required=True, help="Labels of real images.")
 @click.option("--folds", type=click.IntRange(2, 20), default=5, show_default=True, help="Parts of the patients.")
@@ -257,7 +257,7 @@ def _numbers(text: str, option: str, kind: type[Number]) -> list[Number]:
         raise click.UsageError(f"{option} takes {what} separated by commas") from error
 
 
-@command.command()
+@command.command(short_help="Compare treatments over readers and cases.")
 @click.argument("ratings", type=click.Path(path_type=Path))
 @json_option
 def readers(*, ratings: Path, as_json: bool) -> None:

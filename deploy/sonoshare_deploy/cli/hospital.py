@@ -40,7 +40,7 @@ def command() -> None:
     """Run a hospital node."""
 
 
-@command.command()
+@command.command(short_help="Make the node's folder.")
 @home_option
 @click.option("--id", "hospital_id", required=True, help="Lowercase letters, digits and hyphens.")
 @click.option("--patients", type=click.IntRange(min=1), help="Trained patients to declare: a public, round number.")
@@ -136,7 +136,7 @@ def _print_report(console: "Console", report: "IngestReport", device: str) -> No
         )
 
 
-@command.command()
+@command.command(short_help="Write what the vault keeps of each image.")
 @home_option
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder to write; must not be in use.")
 @json_option
@@ -184,7 +184,7 @@ def forget(home_path: Path, patients: Any, *, as_json: bool) -> None:
         )
 
 
-@command.command()
+@command.command(short_help="Print what was spent, and whether the record is whole.")
 @home_option
 @click.option("--plot", type=click.Path(path_type=Path, dir_okay=False), help="Also draw epsilon over time (PNG).")
 @click.option(
@@ -243,7 +243,7 @@ def _print_ledger(console: "Console", overview: "LedgerOverview") -> None:
     console.print(f"head {overview.head}: intact", highlight=False)
 
 
-@command.command()
+@command.command(short_help="Print what the vault holds and what is left.")
 @home_option
 @json_option
 def status(home_path: Path, *, as_json: bool) -> None:

@@ -22,7 +22,7 @@ home_option = click.option(
 )
 
 
-@click.command()
+@click.command(short_help="Pin the consortium.")
 @home_option
 @click.option("--roster", required=True, type=click.Path(path_type=Path, dir_okay=False), help="roster.dsse.json")
 @click.option("--root-key", required=True, help="The consortium's root key (hex), got by another way than the roster.")
@@ -50,7 +50,13 @@ def enrol(home_path: Path, roster: Path, root_key: str, *, as_json: bool) -> Non
     help="Certificate of the authority that signed the coordinator's TLS certificate (ca.crt).",
 )
 @click.option("--runtime-port", default=9094, show_default=True, help="Loopback port of the courier's own runtime.")
-@click.option("--only", type=click.Choice(["agent", "courier", "both"]), default="both", show_default=True)
+@click.option(
+    "--only",
+    type=click.Choice(["agent", "courier", "both"]),
+    default="both",
+    show_default=True,
+    help="The agent has the vault's key and no network, the courier the network and no key.",
+)
 @click.option("--socket", type=click.Path(path_type=Path), help="The agent's socket; in the node's folder if absent.")
 @click.option(
     "--courier-user",
@@ -58,7 +64,11 @@ def enrol(home_path: Path, roster: Path, root_key: str, *, as_json: bool) -> Non
     help="Run the courier, which talks to the network, as this user, who cannot read the vault's key; needs root.",
 )
 @node_device_option
-@click.option("--gpus", metavar="N|all", help="Train on so many GPUs of this machine, a process for each.")
+@click.option(
+    "--gpus",
+    metavar="N|all",
+    help="Train on so many GPUs of this machine, a process for each; by default on --device alone.",
+)
 @click.option("--devices", metavar="LIST", help="Train on these devices: cuda:0,cuda:2 or cpu,cpu.")
 @click.option("--leash", is_flag=True, help="End when standard input closes.")
 def start(

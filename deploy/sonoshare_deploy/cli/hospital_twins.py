@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 
-@click.command()
+@click.command(short_help="List pairs of patients who look like one person.")
 @click.option(
     "--home",
     "home_path",

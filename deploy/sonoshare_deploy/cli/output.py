@@ -37,4 +37,4 @@ def emit(
         human(console)
         return
     for name, value in result.items():
-        console.print(f"{name}: {value}", highlight=False, markup=False)
+        console.print(f"{name}: {value}", highlight=False, markup=False, soft_wrap=True)  # digests and paths stay whole
