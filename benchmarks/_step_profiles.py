@@ -8,7 +8,6 @@ gradients, clip, exact integer sum, cryptographic noise.
 
 import contextlib
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,12 +15,12 @@ from pathlib import Path
 from statistics import median
 from typing import Final
 
-import numpy as np
 import torch
 from torch import nn
 
+from benchmarks._parts import seconds_of
+from benchmarks._phantom_patients import phantom_patients
 from sonoshare_client.agent.draws import PatientDraws, loss_of, probe
-from sonoshare_client.vault.cohort import PatientArrays
 from sonoshare_privacy import Budget, Budgets, Ledger, Optimiser
 from sonoshare_privacy.mechanisms.draw_words import fresh_keys
 from sonoshare_privacy.mechanisms.gaussian import Grid
@@ -36,7 +35,6 @@ from sonoshare_shared.protocol.keys import SigningKey
 from sonoshare_shared.science.model.adapter import prepare, trained_parameters
 from sonoshare_shared.science.model.network import ConditionedUNet
 from sonoshare_shared.science.model.profiles import Profile
-from sonoshare_shared.science.phantom import simulate
 from sonoshare_shared.science.precision import computing_in, forward_in
 
 BARS: Final = {"affine": 1.15, "lora": 1.3, "full": 1.5, "memory": 1.2}
@@ -81,20 +79,8 @@ class Work:
 
     def drawing(self) -> PatientDraws:
         """The agent's draws of made-up patients."""
-        made = simulate(min(self.patients, _PICTURES), seed=7, size=self.profile.size)
-        patients = [
-            PatientArrays(
-                pseudonym="",
-                held_out=False,
-                images=made.images[[i]],
-                masks=made.masks[[i]],
-                has_mask=np.ones(1, np.bool_),
-                boxes=made.boxes[[i]],
-                labels=made.labels[[i]],
-                scanners=made.scanners[[i]],
-            )
-            for i in (place % _PICTURES for place in range(self.patients))
-        ]
+        made = phantom_patients(min(self.patients, _PICTURES), seed=7, size=self.profile.size)
+        patients = [made[place % _PICTURES] for place in range(self.patients)]
         return PatientDraws(patients, self.draws, self.device)
 
 
@@ -181,19 +167,6 @@ def our_step(work: Work) -> Iterator[tuple[Step, int]]:
         ledger.close()
 
 
-def seconds(step: Step, device: torch.device) -> float:
-    """Of one step: processor time on a CPU, time on the wall on a GPU."""
-    if device.type == "cpu":
-        start = time.process_time()
-        step()
-        return time.process_time() - start
-    torch.cuda.synchronize(device)
-    start = time.perf_counter()
-    step()
-    torch.cuda.synchronize(device)
-    return time.perf_counter() - start
-
-
 def compare(work: Work, repeats: int) -> dict[str, float]:
     """Median seconds of both sides, turn by turn, after a step each that warms up."""
     plain = plain_step(work)
@@ -201,7 +174,7 @@ def compare(work: Work, repeats: int) -> dict[str, float]:
         found: dict[str, list[float]] = {"plain": [], "ours": []}
         for repeat in range(repeats + 1):
             for name, step in (("plain", plain), ("ours", ours)):
-                spent = seconds(step, work.device)
+                spent = seconds_of(step, work.device)
                 if repeat:
                     found[name].append(spent)
     result = {name: median(values) for name, values in found.items()}

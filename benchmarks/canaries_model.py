@@ -19,9 +19,9 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-import numpy as np
 import torch
 
+from benchmarks._phantom_patients import phantom_patients
 from benchmarks.canaries import FAULTS, SOUND, planted
 from sonoshare_client.agent.draws import PatientDraws, loss_of, probe
 from sonoshare_client.vault.cohort import PatientArrays
@@ -34,27 +34,8 @@ from sonoshare_shared.protocol.documents.plan import Mechanism
 from sonoshare_shared.protocol.keys import SigningKey
 from sonoshare_shared.science.model.adapter import trained_parameters
 from sonoshare_shared.science.model.base import load_base
-from sonoshare_shared.science.phantom import simulate
 
 PATIENTS, ROUNDS, LOCAL_STEPS, RATE, DRAWS, EPSILON, DELTA = 100, 3, 8, 0.25, 2, 6.0, 1e-3
-
-
-def phantom_patients() -> list[PatientArrays]:
-    """Patients of one image each."""
-    made = simulate(PATIENTS, seed=41, size=32)
-    return [
-        PatientArrays(
-            pseudonym="",
-            held_out=False,
-            images=made.images[[i]],
-            masks=made.masks[[i]],
-            has_mask=np.ones(1, np.bool_),
-            boxes=made.boxes[[i]],
-            labels=made.labels[[i]],
-            scanners=made.scanners[[i]],
-        )
-        for i in range(PATIENTS)
-    ]
 
 
 def train(patients: Sequence[PatientArrays], mechanism: Mechanism, count: int, folder: Path) -> MechanismCheck:
@@ -112,7 +93,8 @@ def main() -> None:
     count = advisable_count(
         sum(p.numel() for p in trained_parameters(model, "affine").values()), mechanism, ROUNDS * LOCAL_STEPS
     )
-    patients, verdicts, proved, claimed = phantom_patients(), dict[str, list[str]](), list[float](), 0.0
+    patients = phantom_patients(PATIENTS, seed=41, size=32)
+    verdicts, proved, claimed = dict[str, list[str]](), list[float](), 0.0
     with tempfile.TemporaryDirectory() as folder:
         for fault in (SOUND, *FAULTS):
             verdicts[fault] = []

@@ -23,7 +23,7 @@ from typing import Final
 import torch
 from torch import nn
 
-from benchmarks._step_profiles import seconds
+from benchmarks._parts import seconds_of
 from sonoshare_client.agent.draws import loss_of, probe
 from sonoshare_privacy.patient_gradients import conv_weights
 from sonoshare_privacy.patient_gradients.buffer import PatientBuffer
@@ -86,7 +86,7 @@ def timed(layer: Layer, options: argparse.Namespace) -> dict[str, object]:
 
 
 def _milliseconds(step: Callable[[], object], device: torch.device) -> float:
-    return 1000 * median([seconds(step, device) for _ in range(_REPEATS + 1)][1:])
+    return 1000 * median([seconds_of(step, device) for _ in range(_REPEATS + 1)][1:])
 
 
 def main() -> None:

@@ -1,13 +1,13 @@
 """The trainer's draws, and the engine's self-check on adapters that have moved."""
 
 import itertools
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from tests.privacy.made_up_memory import MadeUp
 
 import sonoshare_client.agent.draws as draws_module
 from sonoshare_client.agent.draws import PatientDraws, loss_of, near, probe, rows_of
@@ -104,29 +104,12 @@ def test_nobody_can_be_held_and_not_drawn() -> None:
         drawing.draw(torch.tensor([1]), public_keys(1, 1))
 
 
-class Roomy:
-    """A device with so much free memory."""
-
-    def __init__(self, bytes_free: int) -> None:
-        self._free = bytes_free
-
-    def free(self) -> int:
-        return self._free
-
-    @property
-    def at_first(self) -> int:
-        return self._free
-
-    def peak_of(self, work: Callable[[], object]) -> int:
-        raise NotImplementedError
-
-
 def test_pictures_move_to_a_device_that_has_room_for_them(monkeypatch: pytest.MonkeyPatch) -> None:
     held = pictures()
     taken = held.bytes_taken
     assert near(held, CPU) is held
     for free, moved in ((4 * taken, True), (4 * taken - 4, False)):
-        monkeypatch.setattr(draws_module, "memory_of", lambda _, free=free: Roomy(free))
+        monkeypatch.setattr(draws_module, "memory_of", lambda _, free=free: MadeUp(free, 0, 0))
         assert (near(held, torch.device("meta")).images.device.type == "meta") == moved
 
 

@@ -3,18 +3,17 @@
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from benchmarks._adaptation_gradients import gradient_shares
 from benchmarks._adaptation_work import Adaptation, Variant, variant_of
 from benchmarks._utility_adapters import Training, patients_of
 from benchmarks.adaptation import told
+from tests.shared.labelled_phantoms import one_each
 
 from sonoshare_shared.errors import InputError
 from sonoshare_shared.science.evaluation.labelled import LabelledImages
 from sonoshare_shared.science.evaluation.units import Units
-from sonoshare_shared.science.phantom import simulate
 
 torch.set_num_threads(1)
 TRAINING = Training(profile="tiny")
@@ -22,18 +21,7 @@ TRAINING = Training(profile="tiny")
 
 @pytest.fixture(scope="module")
 def stand_in() -> LabelledImages:
-    batch = simulate(32, seed=9, size=32)
-    n = len(batch.labels)
-    return LabelledImages(
-        images=batch.images,
-        masks=batch.masks,
-        labels=batch.labels,
-        boxes=batch.boxes,
-        patients=np.array([f"p{i}" for i in range(n)]),
-        devices=np.array(["A"] * n),
-        folds=np.arange(n) // 4 % 2 + 1,
-        classes=("benign", "malignant"),
-    )
+    return one_each(32)
 
 
 def test_a_variant_is_read_from_one_line() -> None:

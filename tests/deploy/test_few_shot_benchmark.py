@@ -1,6 +1,7 @@
 """The few-shot benchmark on phantoms that stand for patients: few patients of other folds, resumable."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,10 @@ import torch
 from benchmarks._few_shot_work import FLOOR, QUESTIONS, WAYS, Arm, FewShot, Settings
 from benchmarks._utility_adapters import Training
 from benchmarks.few_shot import labelled_by, not_carried
+from tests.shared.labelled_phantoms import one_each
 
 from sonoshare_shared.science.evaluation.labelled import LabelledImages
 from sonoshare_shared.science.evaluation.units import Units
-from sonoshare_shared.science.phantom import simulate
 
 torch.set_num_threads(1)
 SETTINGS = Settings(
@@ -30,18 +31,7 @@ QUESTION = QUESTIONS["birads"]
 
 @pytest.fixture(scope="module")
 def stand_in() -> LabelledImages:
-    batch = simulate(32, seed=9, size=32)
-    n = len(batch.labels)
-    return LabelledImages(
-        images=batch.images,
-        masks=batch.masks,
-        labels=np.arange(n) % 4,
-        boxes=batch.boxes,
-        patients=np.array([f"p{i}" for i in range(n)]),
-        devices=np.array(["A"] * n),
-        folds=np.arange(n) // 4 % 2 + 1,
-        classes=QUESTION.task.classes,
-    )
+    return replace(one_each(32), labels=np.arange(32) % 4, classes=QUESTION.task.classes)
 
 
 def test_few_patients_come_from_other_folds_and_from_every_class(stand_in: LabelledImages, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """The utility benchmark on phantoms that stand for patients: patient-disjoint, resumable, figures as they should be."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,13 +10,13 @@ import torch
 from benchmarks._utility_adapters import Training
 from benchmarks._utility_work import ARMS, Bench, Settings
 from benchmarks.utility import compute, figures
+from tests.shared.labelled_phantoms import one_each
 from tests.small_ballot import small_ballot
 
 from sonoshare_shared.errors import InputError
 from sonoshare_shared.science.evaluation.auc import auc
 from sonoshare_shared.science.evaluation.folds import within_fold_ranks
 from sonoshare_shared.science.evaluation.labelled import LabelledImages
-from sonoshare_shared.science.phantom import simulate
 
 torch.set_num_threads(1)
 TRAINING = Training(profile="tiny", rate=1.0, steps=3)
@@ -24,20 +25,9 @@ SETTINGS = Settings(images=8, sampler_steps=2, classifier_steps=1, few=6, traini
 
 @pytest.fixture(scope="module")
 def stand_in() -> LabelledImages:
-    batch = simulate(48, seed=9, size=32)
-    n = len(batch.labels)
-    devices = np.array(["A", "B"] * (n // 2))
+    devices = np.array(["A", "B"] * 24)
     devices[[0, 1, 4, 5]] = "C"  # two patients in each fold: too few to be a hospital
-    return LabelledImages(
-        images=batch.images,
-        masks=batch.masks,
-        labels=batch.labels,
-        boxes=batch.boxes,
-        patients=np.array([f"p{i}" for i in range(n)]),
-        devices=devices,
-        folds=np.arange(n) // 4 % 2 + 1,
-        classes=("benign", "malignant"),
-    )
+    return replace(one_each(48), devices=devices)
 
 
 def test_a_second_run_computes_nothing_and_says_the_same(

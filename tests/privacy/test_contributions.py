@@ -7,17 +7,17 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from benchmarks._phantom_patients import phantom_patients
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import poisson
 from tests.privacy.conftest import Cohort, Small
+from tests.privacy.trainings import run, training
 from torch import nn
 from torch.nn import Parameter
 
 import sonoshare_privacy.patient_gradients.per_patient as gradients_module
 from sonoshare_client.agent.draws import PatientDraws, loss_of, probe
-from sonoshare_client.vault.cohort import PatientArrays
-from sonoshare_privacy import PatientDP
 from sonoshare_privacy.mechanisms.draw_words import public_keys
 from sonoshare_privacy.mechanisms.gaussian import Grid
 from sonoshare_privacy.patient_gradients import PatientGradients, check_engine
@@ -32,7 +32,6 @@ from sonoshare_shared.science.model.adapter import adapter_state, load_adapter, 
 from sonoshare_shared.science.model.base import load_base
 from sonoshare_shared.science.model.network import ConditionedUNet
 from sonoshare_shared.science.model.tensors import write_tensors
-from sonoshare_shared.science.phantom import simulate
 
 CLIP_NORMS = [1e-9, 1e-4, 0.37, 1.0, 1e9]
 
@@ -145,36 +144,10 @@ def test_a_contribution_that_is_too_large_stops_the_training_and_is_not_released
     ledger, drawn = open_ledger(), []
     monkeypatch.setattr(gradients_module, "clip_factors", lambda norms, *_: torch.full_like(norms, 1e3))
     monkeypatch.setattr("sonoshare_privacy.step_release.add_gaussian_integers", lambda *_: drawn.append(1))
-    dp = PatientDP(
-        model=cohort.model,
-        parameters=dict(cohort.model.named_parameters()),
-        mechanism=mechanism,
-        divisor=10,
-        ledger=ledger,
-        study="study-a",
-        probe=cohort.probe(),
-    )
     with pytest.raises(ContributionError, match="larger than the noise"):
-        dp.train(patients=40, draw=cohort.draw, loss=cohort.loss, steps=3, purpose="round 0")
+        run(training(cohort, ledger, mechanism), cohort, steps=3)
     assert drawn == []
     assert ledger.spent().epsilon > 0
-
-
-def phantom_patients(count: int, scanner: int) -> list[Any]:
-    made = simulate(count, seed=99, size=32)
-    return [
-        PatientArrays(
-            pseudonym="",
-            held_out=False,
-            images=made.images[[i]],
-            masks=made.masks[[i]],
-            has_mask=np.ones(1, np.bool_),
-            boxes=made.boxes[[i]],
-            labels=made.labels[[i]],
-            scanners=np.full(1, scanner),
-        )
-        for i in range(count)
-    ]
 
 
 def hostile(model: ConditionedUNet) -> dict[str, Parameter]:
@@ -198,7 +171,7 @@ def test_a_patient_adds_the_same_integers_whoever_else_is_sampled(draws: int) ->
     model, _ = load_base("tiny")
     parameters = hostile(model)
     engine = engine_of(model, parameters, draws=draws, clip_norm=0.05, places=8)
-    drawing = PatientDraws(phantom_patients(19, -1), draws, torch.device("cpu"))
+    drawing = PatientDraws(phantom_patients(19, seed=99, size=32, scanner=-1), draws, torch.device("cpu"))
     keys = public_keys(19, 3)
     patients = [drawing.draw(torch.tensor([i]), keys[i : i + 1]) for i in range(19)]
     padding = probe(model, draws)[0]
@@ -269,17 +242,9 @@ def test_places_that_differ_in_last_bits_are_found_and_given_up(
     engine = engine_of(model, clip_norm=0.5)
     with pytest.raises(PlacesDifferError):
         check_engine(engine, cohort.probe(), loss)
-    dp = PatientDP(
-        model=model,
-        parameters=dict(model.named_parameters()),
-        mechanism=mechanism,
-        divisor=10,
-        ledger=open_ledger(),
-        study="study-a",
-        probe=cohort.probe(),
-    )
+    dp = training(cohort, open_ledger(), mechanism)
     assert dp.patients_per_chunk > 1
-    dp.train(patients=8, draw=cohort.draw, loss=loss, steps=1, purpose="round 0")
+    run(dp, cohort, steps=1, patients=8, loss=loss)
     assert dp.patients_per_chunk == 1
 
 

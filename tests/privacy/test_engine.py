@@ -2,7 +2,6 @@
 
 import inspect
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from tests.privacy.conftest import Cohort, Small
+from tests.privacy.trainings import both, run, training
 from torch import distributed, nn
 
 import sonoshare_privacy.step_release as release_module
@@ -18,28 +18,11 @@ from sonoshare_privacy.accounting import SampledGaussian, epsilon
 from sonoshare_privacy.mechanisms.draw_words import words
 from sonoshare_privacy.mechanisms.gaussian import add_gaussian_integers
 from sonoshare_privacy.optimiser import NoisyAdam
-from sonoshare_privacy.patient_dp import Outcome
 from sonoshare_privacy.patient_gradients import PatientGradients
 from sonoshare_privacy.patient_gradients.room import Room
 from sonoshare_privacy.step_release import NoisedSum, StepRelease
 from sonoshare_shared.errors import BudgetError, InputError, LedgerError, ModelError
 from sonoshare_shared.protocol.documents.plan import Mechanism
-
-
-def training(cohort: Cohort, ledger: Any, mechanism: Mechanism, **settings: Any) -> PatientDP:
-    settings = {"divisor": mechanism.rate * 40, "probe": cohort.probe(), **settings}
-    return PatientDP(
-        model=cohort.model,
-        parameters=dict(cohort.model.named_parameters()),
-        mechanism=mechanism,
-        ledger=ledger,
-        study="study-a",
-        **settings,
-    )
-
-
-def run(dp: PatientDP, cohort: Cohort, steps: int = 4, patients: int = 40, **settings: Any) -> Outcome:
-    return dp.train(patients=patients, draw=cohort.draw, loss=cohort.loss, steps=steps, purpose="round 0", **settings)
 
 
 @pytest.fixture
@@ -271,56 +254,19 @@ def test_the_optimiser_goes_on_where_it_stood_and_starts_at_its_parameters() -> 
         Optimiser(momentum=1.0)
 
 
-def _rank(
-    rank: int,
-    folder: Path,
-    *,
-    make_cohort: type[Cohort],
-    small: type[Small],
-    open_ledger: Callable[..., Any],
-    mechanism: Mechanism,
-) -> None:
-    distributed.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
-    torch.manual_seed(0)
-    cohort = make_cohort(small())
-    dp = PatientDP(
-        model=cohort.model,
-        parameters=dict(cohort.model.named_parameters()),
-        mechanism=mechanism,
-        divisor=10,
-        ledger=open_ledger() if rank == 0 else None,
-        study="study-a",
-        probe=cohort.probe(),
-        group=distributed.group.WORLD,
-    )
-    outcome = run(dp, cohort, steps=5)
-    flat = torch.cat([parameter.detach().flatten() for parameter in cohort.model.parameters()])
-    (folder / f"result.{rank}").write_text(json.dumps([outcome.losses, flat.tolist()]))
-    distributed.destroy_process_group()
-
-
 def test_case_47_two_processes_share_the_patients_and_one_noise(
     open_ledger: Callable[..., Any], mechanism: Mechanism, make_cohort: type[Cohort], small: type[Small], tmp_path: Path
 ) -> None:
-    children = []
-    for rank in range(2):
-        child = os.fork()
-        if child == 0:
-            status = 1
-            try:
-                _rank(
-                    rank,
-                    tmp_path,
-                    make_cohort=make_cohort,
-                    small=small,
-                    open_ledger=open_ledger,
-                    mechanism=mechanism,
-                )
-                status = 0
-            finally:
-                os._exit(status)
-        children.append(child)
-    assert [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children] == [0, 0]
+    def act(rank: int) -> None:
+        torch.manual_seed(0)
+        cohort = make_cohort(small())
+        ledger = open_ledger() if rank == 0 else None
+        outcome = run(training(cohort, ledger, mechanism, group=distributed.group.WORLD), cohort, steps=5)
+        flat = torch.cat([parameter.detach().flatten() for parameter in cohort.model.parameters()])
+        (tmp_path / f"result.{rank}").write_text(json.dumps([outcome.losses, flat.tolist()]))
+        distributed.destroy_process_group()
+
+    assert both(tmp_path, act) == [0, 0]
     first, second = ((tmp_path / f"result.{rank}").read_text() for rank in range(2))
     assert first == second
     assert open_ledger().spent().epsilon == epsilon([SampledGaussian(0.25, 2.0, 5)], 1e-5)

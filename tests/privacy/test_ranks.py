@@ -4,47 +4,21 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from tests.privacy.conftest import Cohort, Small
+from tests.privacy.trainings import both, run, training
 from torch import distributed, nn
 
 from sonoshare_privacy import patient_dp
 from sonoshare_privacy.optimiser import NoisyAdam
-from sonoshare_privacy.patient_dp import PatientDP
 from sonoshare_privacy.patient_gradients.selfcheck import made_up
 from sonoshare_privacy.ranks import Ranks, bits_of
 from sonoshare_shared.errors import FederationError, ModelError
 from sonoshare_shared.protocol.documents.plan import Mechanism
-
-Act = Callable[[int], None]
-
-
-def both(folder: Path, act: Act, seconds: float = 60.0) -> list[int]:
-    """Exit status of two forked ranks: 0 where the act came to its end, 1 where not."""
-    children = []
-    for rank in range(2):
-        child = os.fork()
-        if child == 0:
-            status = 1
-            try:
-                distributed.init_process_group(
-                    "gloo",
-                    init_method=f"file://{folder}/store",
-                    rank=rank,
-                    world_size=2,
-                    timeout=timedelta(seconds=seconds),
-                )
-                act(rank)
-                status = 0
-            finally:
-                os._exit(status)
-        children.append(child)
-    return [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
 
 
 def ranks() -> Ranks:
@@ -87,18 +61,10 @@ def test_every_bit_of_every_parameter_counts() -> None:
 def trained(rank: int, make_cohort: type[Cohort], small: type[Small], open_ledger: Any, mechanism: Mechanism) -> None:
     torch.manual_seed(0)
     cohort = make_cohort(small())
-    dp = PatientDP(
-        model=cohort.model,
-        parameters=dict(cohort.model.named_parameters()),
-        mechanism=mechanism,
-        divisor=10,
-        ledger=open_ledger() if rank == 0 else None,
-        study="study-a",
-        probe=cohort.probe(),
-        group=distributed.group.WORLD,
-    )
+    ledger = open_ledger() if rank == 0 else None
+    dp = training(cohort, ledger, mechanism, group=distributed.group.WORLD)
     with pytest.raises(ModelError, match="do not compute the same"):
-        dp.train(patients=40, draw=cohort.draw, loss=cohort.loss, steps=2, purpose="round 0")
+        run(dp, cohort, steps=2)
 
 
 def other_step(adam: NoisyAdam, gradient: torch.Tensor) -> None:

@@ -6,35 +6,12 @@ from typing import Any
 import pytest
 import torch
 from tests.privacy.conftest import Cohort
+from tests.privacy.made_up_memory import MadeUp
+from tests.privacy.trainings import run, training
 
 import sonoshare_privacy.patient_dp as training_module
-from sonoshare_privacy import PatientDP
 from sonoshare_privacy.patient_gradients.room import CPU_ROOM, Room, memory_of, most_places
 from sonoshare_shared.protocol.documents.plan import Mechanism
-
-
-class MadeUp:
-    """A device whose chunks take ``fixed`` bytes and ``each`` a place."""
-
-    def __init__(self, bytes_free: int, fixed: int, each: int) -> None:
-        self._free, self._fixed, self._each = bytes_free, fixed, each
-        self.places: list[int] = []
-
-    def compute(self, places: int) -> None:
-        self.places.append(places)
-        if self._fixed + self._each * places > self._free:
-            raise torch.OutOfMemoryError
-
-    def free(self) -> int:
-        return self._free
-
-    @property
-    def at_first(self) -> int:
-        return self._free
-
-    def peak_of(self, work: Callable[[], object]) -> int:
-        work()
-        return self._fixed + self._each * self.places[-1]
 
 
 @pytest.mark.parametrize("fixed", [0, 7, 1000])
@@ -93,14 +70,6 @@ def test_a_measured_machine_settles_the_places_before_the_charge_and_on_public_r
 
     monkeypatch.setattr(device, "peak_of", peak_of)
     monkeypatch.setattr(training_module, "memory_of", lambda _: device)
-    dp = PatientDP(
-        model=cohort.model,
-        parameters=dict(cohort.model.named_parameters()),
-        mechanism=mechanism,
-        divisor=100,
-        ledger=ledger,
-        study="study-a",
-        probe=cohort.probe(),
-    )
-    dp.train(patients=8, draw=cohort.draw, loss=cohort.loss, steps=1, purpose="round 0")
+    dp = training(cohort, ledger, mechanism, divisor=100)
+    run(dp, cohort, steps=1, patients=8)
     assert dp.patients_per_chunk == 16, "of 31 that fit, the largest power of two that costs least"

@@ -29,9 +29,7 @@ from sonoshare_shared.science.model.loss import denoising_loss
 from sonoshare_shared.science.model.network import ConditionedUNet
 from sonoshare_shared.science.phantom import simulate
 
-PROBE_SEED: Final = 20_263
-"""Any seed would do. With 20_261 and one adapter of the tests a GroupNorm divides by almost nothing, and float32
-rounding is more than the check of the rules allows."""
+PROBE_SEED: Final = 20_261
 PROBE_KINDS: Final = ("whole", "scanner", "class", "box", "mask", "no lesion", "all")
 """What is absent in each probe: nothing, one thing, the lesion itself, or everything."""
 _CHOICES: Final = 3  # of a row: which image, mirrored or not, when

@@ -26,9 +26,6 @@ from sonoshare_client.vault.cohort import Cohort, Extent
 from sonoshare_shared.errors import FederationError
 from sonoshare_shared.science.device import device_kind
 
-LOOPBACK: Final = "lo"
-"""The one interface that sums cross."""
-
 EXCHANGE_SECONDS: Final = 3600
 """How long a process waits for the others at an exchange. The node's own, and long: the work between two exchanges
 follows from who is sampled, so a plan that could shorten the wait would see by a refusal how many there are."""

@@ -7,18 +7,16 @@ errors that are not ours may tell of a patient.
 """
 
 import logging
-import os
 import socket
 import sys
 import traceback
-from datetime import timedelta
 from pathlib import Path
 
 import torch
-from torch import distributed
 
 from sonoshare_client.agent.private_training import private_training
-from sonoshare_client.agent.rank_channel import LOOPBACK, Job, end_with, receive_cohort, receive_job, send_facts
+from sonoshare_client.agent.rank_channel import Job, end_with, receive_cohort, receive_job, send_facts
+from sonoshare_client.agent.rank_group import joined_group
 from sonoshare_client.vault.cohort import Cohort
 from sonoshare_privacy.budget import Reservation
 from sonoshare_shared.errors import SonoShareError
@@ -55,22 +53,12 @@ def take_part(channel: socket.socket, job: Job, plan: StudyPlan, adapter: bytes)
     load_adapter(model, adapter_from_bytes(adapter), plan.trained)
     model.to(device)
     send_facts(channel, device)
-    os.environ["GLOO_SOCKET_IFNAME"] = LOOPBACK
-    distributed.init_process_group(
-        "gloo",
-        init_method=f"file://{job.store}",
-        rank=job.rank,
-        world_size=job.size,
-        timeout=timedelta(seconds=job.seconds),
-    )
-    distributed.barrier()
 
     def open_cohort(_: Reservation | None) -> Cohort:
         return receive_cohort(channel)
 
-    private_training(
-        model, plan, hospital=job.hospital, number=job.round, open_cohort=open_cohort, group=distributed.group.WORLD
-    )
+    with joined_group(job.store, job.rank, job.size, job.seconds) as group:
+        private_training(model, plan, hospital=job.hospital, number=job.round, open_cohort=open_cohort, group=group)
 
 
 if __name__ == "__main__":

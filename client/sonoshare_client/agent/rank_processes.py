@@ -12,7 +12,6 @@ What a failure means: before the charge an ordinary refusal; after it the consta
 Not promised: protection from root, or from processes of the agent's own user.
 """
 
-import contextlib
 import os
 import socket
 import subprocess
@@ -21,7 +20,6 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from datetime import timedelta
 from pathlib import Path
 from typing import Final
 
@@ -29,15 +27,14 @@ import psutil
 import torch
 from torch import distributed
 
-from sonoshare_client.agent.rank_channel import LOOPBACK, Job, require_facts, send_cohort, send_job
+from sonoshare_client.agent.rank_channel import Job, require_facts, send_cohort, send_job
+from sonoshare_client.agent.rank_group import LOOPBACK, joined_group
 from sonoshare_client.vault.cohort import Cohort
 from sonoshare_shared.errors import FederationError, InputError
 
 PROGRAM: Final = (sys.executable, "-P", "-m", "sonoshare_client.agent.rank_main")
 START_SECONDS: Final = 180.0
 """To load torch and the model, on a machine where several processes do so at once."""
-
-_INTERFACE: Final = "GLOO_SOCKET_IFNAME"
 
 
 def require_loopback() -> None:
@@ -110,10 +107,11 @@ def rank_processes(
                 send_job(channel, here, plan, adapter)
             for channel in channels:
                 require_facts(channel, device, START_SECONDS)
-            stack.enter_context(_group(store, len(others) + 1, job.seconds, {process.pid for process, _ in started}))
+            pids = {process.pid for process, _ in started}
+            group = stack.enter_context(_group(store, len(others) + 1, job.seconds, pids))
         except (OSError, RuntimeError, psutil.Error) as error:
             raise _gone() from error
-        yield RankProcesses(distributed.group.WORLD, channels)
+        yield RankProcesses(group, channels)
 
 
 @contextmanager
@@ -138,19 +136,10 @@ def _started() -> Iterator[tuple[subprocess.Popen[bytes], socket.socket]]:
 
 
 @contextmanager
-def _group(store: str, size: int, seconds: int, processes: set[int]) -> Iterator[None]:
-    """The group of all processes, this one first."""
+def _group(store: str, size: int, seconds: int, processes: set[int]) -> Iterator[distributed.ProcessGroup]:
+    """The group of all processes, this one first; nobody else is connected to any of them."""
     before = set(_connections(os.getpid()))
-    with _over_loopback():
-        distributed.init_process_group(
-            "gloo",
-            init_method=f"file://{store}",
-            rank=0,
-            world_size=size,
-            timeout=timedelta(seconds=seconds),
-        )
-    try:
-        distributed.barrier()  # from here on every process is connected to every other one
+    with joined_group(store, 0, size, seconds) as group:
         require_among_themselves(
             [
                 *(set(_connections(os.getpid())) - before),
@@ -158,23 +147,7 @@ def _group(store: str, size: int, seconds: int, processes: set[int]) -> Iterator
             ],
             size,
         )
-        yield
-    finally:
-        with contextlib.suppress(RuntimeError):  # the others may be gone
-            distributed.destroy_process_group()
-
-
-@contextmanager
-def _over_loopback() -> Iterator[None]:
-    before = os.environ.get(_INTERFACE)
-    os.environ[_INTERFACE] = LOOPBACK
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[_INTERFACE]
-        else:
-            os.environ[_INTERFACE] = before
+        yield group
 
 
 Ends = tuple[tuple[str, int], tuple[str, int]]

@@ -33,7 +33,6 @@ from sonoshare_privacy.patient_gradients.buffer import PatientBuffer
 
 Method = Callable[[torch.Tensor, torch.Tensor, nn.Conv2d, PatientBuffer], None]
 
-_convolution_backward = torch.ops.aten.convolution_backward
 _POINT: Final = (1, 1)
 _CPU: Final = "cpu"
 _FEW_ON_CPU: Final = 8  # outputs up to which the gradient's columns are quicker than groups, ...
@@ -55,17 +54,24 @@ def convolution_backward(
     grad: torch.Tensor, x: torch.Tensor, module: nn.Conv2d, wanted: tuple[bool, bool]
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The batch's gradients of input and weight, as far as wanted."""
-    result = _convolution_backward(
+    return _gradients(grad, x, module, module.weight.to(x.dtype), module.groups, wanted)
+
+
+def _gradients(  # noqa: PLR0917
+    grad: torch.Tensor, x: torch.Tensor, module: nn.Conv2d, weight: torch.Tensor, groups: int, wanted: tuple[bool, bool]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The library's gradients of a convolution like the module's, with another weight and number of groups."""
+    result = torch.ops.aten.convolution_backward(
         grad,
         x,
-        module.weight.to(x.dtype),
+        weight,
         None,
         module.stride,
         padding_of(module),
         module.dilation,
         False,
         [0, 0],
-        module.groups,
+        groups,
         [*wanted, False],
     )
     return result[0], result[1]
@@ -161,18 +167,13 @@ def by_groups(grad: torch.Tensor, x: torch.Tensor, module: nn.Conv2d, buffer: Pa
         split = tensor.reshape(patients, -1, *tensor.shape[1:]).transpose(0, 1)
         return split.reshape(split.shape[0], -1, *tensor.shape[2:])
 
-    gradient = _convolution_backward(
+    gradient = _gradients(
         patients_as_channels(grad),
         patients_as_channels(x),
+        module,
         x.new_empty(patients * shape[0], *shape[1:]),  # only its shape is used
-        None,
-        module.stride,
-        padding_of(module),
-        module.dilation,
-        False,
-        [0, 0],
         patients * module.groups,
-        [False, True, False],
+        (False, True),
     )[1]
     buffer.add(module.weight, gradient.view(patients, *shape))
 
