@@ -83,3 +83,14 @@ def test_sets_that_cannot_be_compared_are_refused() -> None:
         shortcut(one, labelled(12, 2, "r", size=64))
     with pytest.raises(InputError, match="no class"):
         shortcut(one.take(one.labels == 0), one.take(one.labels == 1))
+
+
+def test_pictures_that_are_on_both_sides_are_refused_and_not_told_apart() -> None:
+    """Half of the copies would be known as real, half as synthetic: a set that copies patients would look perfect."""
+    real = labelled(24, 1, "r")
+    with pytest.raises(InputError, match="24 pictures are on both sides"):
+        shortcut(real, real, folds=2, steps=1)
+    copied = labelled(24, 2, "s").images.copy()
+    copied[3] = np.round(real.images[5] * 255) / np.float32(255)  # as a release writes it
+    with pytest.raises(InputError, match="1 picture is on both sides"):
+        shortcut(replace(labelled(24, 2, "s"), images=copied), real, folds=2, steps=1)
