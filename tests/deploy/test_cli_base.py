@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +81,8 @@ def test_train_on_public_pictures_names_them_by_digest(tmp_path: Path, monkeypat
     assert source["sha256"] in card
     assert source["licence"] == "none stated in the folder"
     assert sha256_file(out) in card
+    assert "None" not in card
+    assert not re.search(r"\d\.\d{6}", card), "no more figures than a reader wants"
     (folder / "5.png").write_bytes((folder / "4.png").read_bytes())
     with pytest.raises(ModelError, match="another run"):
         trained(3, "work")

@@ -112,10 +112,16 @@ def _training(origin: Mapping[str, Any]) -> str:
         if isinstance(said, str):
             lines.append(said)
             continue
-        said, devices = dict(said), dict(said).pop("devices", {})
-        lines += [f"- {name}: {value}" for name, value in said.items() if name != "devices"]
+        said = dict(said)
+        devices = said.pop("devices", {})
+        lines += [f"- {name.replace('_', ' ')}: {_number(value)}" for name, value in said.items() if value is not None]
         lines += [f"- {steps} steps on {device}" for device, steps in devices.items()]
     return "\n".join(lines) or "Not stated."
+
+
+def _number(value: Any) -> str:
+    """As a reader wants it: losses and seconds in four figures."""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _check(base: Path, digest: str, data: str | Mapping[str, Any]) -> str:
