@@ -138,7 +138,10 @@ def noise_multiplier_for(
     if not (epsilon > 0 and math.isfinite(epsilon)):
         raise InputError("epsilon must be positive and finite", remedy="state a budget such as 8")
     if beside and _target_of(beside, delta) >= epsilon:
-        raise InputError("the other releases use up the whole target", remedy="raise epsilon or spend less on audits")
+        raise InputError(
+            "the other releases use up the whole target",
+            remedy="raise epsilon, spend less on audits, or plan fewer of them",
+        )
 
     def found(interval: float, tolerance: float, bracket: ExplicitBracketInterval | LowerEndpointAndGuess) -> float:
         return float(

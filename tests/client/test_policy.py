@@ -91,7 +91,17 @@ BROKEN: dict[str, Any] = {
     ),
     "no canaries": ({}, Policy(training=TrainingRules(minimum_canaries=24)), "24 at least"),
     "too many steps": ({"rounds": 180, "local_steps": 50}, Policy(), "would cost epsilon"),
-    "audits count, all of them": ({"audit": {"max_candidates": 16}}, Policy(), "with its audits"),
+    "audits count, all of them": (
+        {"audit": {"max_candidates": 16}},
+        Policy(audit=AuditRules(maximum_candidates=16)),
+        "with its audits",
+    ),
+    "planned candidates count, all of them": (
+        {"candidates": 16},
+        Policy(audit=AuditRules(maximum_candidates=16)),
+        "with its audits",
+    ),
+    "more candidates than the hospital looks at": ({"candidates": 4}, Policy(), "4 candidates; the policy permits 3"),
     "full training": ({"trained": "full"}, Policy(training=TrainingRules(trained=("affine",))), "permits affine"),
     "other base": ({}, Policy(training=TrainingRules(bases=("b" * 64,))), "base weights"),
     "draws": ({"mechanism": {"draws": 65}}, Policy(), "65 draws"),

@@ -129,6 +129,7 @@ def build(
     ballot: Path | None = None,
     task: Task = terms.DIAGNOSIS,
     precision: Precision = FLOAT32,
+    candidates: int | None = None,
 ) -> World:
     """Make a coordinator and two hospitals that have taken in their archives and are enrolled."""
     audit = audit or terms.audit_policy(16.0, 0.6, 0.97, 0.001)
@@ -156,6 +157,7 @@ def build(
             profile="tiny",
             ballot=ballot,
             precision=precision,
+            candidates=candidates,
         )
     )
     plan = drafted.plan.model_copy(update={"canaries": canaries})
@@ -205,7 +207,7 @@ def patients_of(world: World, hospital: str, size: int) -> TrainingSet:
         return grid(vault, vault.enrolled(plan.study, settle=False), plan.task, size)
 
 
-def pipeline(world: World) -> Pipeline:
+def pipeline(world: World, release: str = "r1") -> Pipeline:
     """The release pipeline over the direct fleet."""
 
     def act(action: Any, release: Any) -> None:
@@ -215,4 +217,4 @@ def pipeline(world: World) -> Pipeline:
         else:
             actions[action](world.coordinator(), release)
 
-    return Pipeline(home=world.home, study=world.study, release="r1", act=act)
+    return Pipeline(home=world.home, study=world.study, release=release, act=act)

@@ -27,7 +27,7 @@ from sonoshare_shared.protocol.documents.charge import SampledGaussian
 from sonoshare_shared.protocol.documents.exchange import AuditRequest
 from sonoshare_shared.protocol.documents.statement import STATEMENT_PAYLOAD_TYPE
 from sonoshare_shared.protocol.envelope import Envelope
-from sonoshare_shared.protocol.release.candidate import UNKNOWN_SCANNER, Candidate
+from sonoshare_shared.protocol.release.candidate import UNKNOWN_SCANNER, Candidate, require_planned
 from sonoshare_shared.protocol.release.transfer import CandidateFiles, unpack
 from sonoshare_shared.science.model.profiles import profile_named
 from sonoshare_shared.science.pictures.plain import plain_grey
@@ -60,6 +60,7 @@ def audit_candidate(
     if signed.exists():
         return Envelope.load(signed), b""
     _require_of_plan(plan, candidate)
+    _require_in_turn(node, plan, candidate)
     pictures = _pictures(files)
     nominal = plan.cohorts[node.hospital]
     payment = LedgerPayment(
@@ -68,7 +69,7 @@ def audit_candidate(
         candidate=files.digest,
         delta=plan.mechanism.delta,
         nominal=nominal,
-        max_candidates=plan.audit.max_candidates,
+        max_candidates=plan.planned_candidates,
     )
     payment.require_allowed()
     _keep_public(node, plan, files)
@@ -114,6 +115,14 @@ def _require_of_plan(plan: StudyPlan, candidate: Candidate) -> None:
     classes, scanners = set(plan.task.classes), {*plan.task.scanners, UNKNOWN_SCANNER}
     if any(image.label not in classes or image.scanner not in scanners for image in candidate.images):
         raise IntegrityError("the candidate names classes or scanners that its task has not", remedy="sample it again")
+
+
+def _require_in_turn(node: Node, plan: StudyPlan, candidate: Candidate) -> None:
+    """The candidate has the place that the log gives it, and so the plan's seed for it and no chosen one."""
+    require_planned(candidate, plan)
+    logged = node.log.index.candidates(plan.study)
+    if logged.index(candidate.release) + 1 != candidate.place:
+        raise IntegrityError("the candidate was drawn for another place among those of its study", remedy="draw again")
 
 
 def _pictures(files: CandidateFiles) -> BytePictures:

@@ -24,7 +24,7 @@ from sonoshare_shared.protocol.canonical import canonical_bytes, sha256_hex
 from sonoshare_shared.protocol.documents import StudyPlan
 from sonoshare_shared.protocol.documents.base import HexDigest
 from sonoshare_shared.protocol.documents.charge import Event, PureDP, SampledGaussian
-from sonoshare_shared.protocol.documents.plan import Precision, Trained
+from sonoshare_shared.protocol.documents.plan import MOST_CANDIDATES, Precision, Trained
 
 _ROUNDING = 1e-9  # the same delta, written once as 1 / (10 N) and once as 0.1 / N, is the same
 
@@ -124,6 +124,8 @@ class AuditRules(_Rules):
         maximum_tolerated_share: largest share of copied patients at which a PASS may still be possible.
         maximum_tolerated_auc: largest membership AUC at which a PASS may still be possible.
         maximum_alpha: largest error probability of each bound.
+        maximum_candidates: most candidates of one study. Each is one more chance for a leak to be passed: with N of
+            them a leak of the tolerated size passes with a chance of at most N times alpha.
     """
 
     maximum_epsilon_copies: Epsilon = 1.0
@@ -132,6 +134,7 @@ class AuditRules(_Rules):
     maximum_tolerated_share: Annotated[float, Field(gt=0, lt=1)] = 0.25
     maximum_tolerated_auc: Annotated[float, Field(gt=0.5, lt=1)] = 0.8
     maximum_alpha: Annotated[float, Field(gt=0, le=0.2)] = 0.05
+    maximum_candidates: Annotated[int, Field(ge=1, le=MOST_CANDIDATES)] = 3
 
 
 class FederationRules(_Rules):
@@ -379,6 +382,11 @@ def _check_audit(plan: StudyPlan, policy: Policy) -> None:
                 f"the plan's audit.{name} is {planned:g}; the policy permits {most:g}",
                 remedy=f"ask for less, or raise audit.maximum_{name}",
             )
+    if plan.planned_candidates > rules.maximum_candidates:
+        raise PolicyError(
+            f"the plan has {plan.planned_candidates} candidates; the policy permits {rules.maximum_candidates}",
+            remedy="ask for fewer, or raise audit.maximum_candidates",
+        )
     if audit.held_out_fraction > policy.cohort.held_out_fraction:
         raise PolicyError(
             f"the plan rests on {audit.held_out_fraction:g} of the patients held out; this hospital holds out "

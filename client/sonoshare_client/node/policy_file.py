@@ -59,6 +59,7 @@ _COMMENTS: Final[dict[str, tuple[str, dict[str, str]]]] = {
             "maximum_tolerated_share": "Largest share of copied patients at which a PASS may still be possible.",
             "maximum_tolerated_auc": "Largest membership AUC at which a PASS may still be possible.",
             "maximum_alpha": "Largest error probability of each bound.",
+            "maximum_candidates": "Most candidates of a study; each is paid for, and one more chance for a leak.",
         },
     ),
     "federation": (

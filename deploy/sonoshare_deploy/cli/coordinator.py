@@ -232,6 +232,13 @@ def study() -> None:
     help="Steps in which the first adapter learns phantoms of the task, before a patient is seen.",
 )
 @click.option(
+    "--candidates",
+    default=2,
+    show_default=True,
+    type=click.IntRange(1, 16),
+    help="Candidates that may be audited, one after another until one passes; all are paid for in advance.",
+)
+@click.option(
     "--latest-time",
     type=click.IntRange(1, 999),
     help="Last diffusion time of the training draws; default: 150, or --start-time where that is later; 999: all.",
@@ -271,6 +278,7 @@ def create(
             "plan": plan.digest(),
             "noise_multiplier": plan.mechanism.noise_multiplier,
             "steps": plan.steps,
+            "candidates": plan.planned_candidates,
             "epsilon_calibration": 0.0 if plan.calibration is None else plan.calibration.epsilon,
             "precision": plan.computes_in,
             "device": said,

@@ -77,6 +77,7 @@ class StudyTerms:
         precision: in which hospitals train and the release is drawn.
         latest_time: last diffusion time of the training draws; None for all times.
         warm_steps: in which the first adapter learns phantoms of the task, before a patient is seen.
+        candidates: how many candidates may be audited; None for the audit policy's number.
     """
 
     study: str
@@ -101,6 +102,7 @@ class StudyTerms:
     precision: Precision = FLOAT32
     latest_time: int | None = None
     warm_steps: int = 0
+    candidates: int | None = None
 
 
 @dataclass(frozen=True)
@@ -145,7 +147,7 @@ def draft_study(terms: StudyTerms, device: torch.device = CPU) -> DraftedStudy:
 
 
 def _noise_multiplier(terms: StudyTerms) -> float:
-    audits = terms.audit.epsilons * terms.audit.max_candidates
+    audits = terms.audit.epsilons * (terms.candidates or terms.audit.max_candidates)
     calibration = _calibration(terms)
     votes = () if calibration is None else (calibration.epsilon,)
     beside = tuple(PureDP(epsilon) for epsilon in (*votes, *audits))
@@ -185,6 +187,7 @@ def _plan(terms: StudyTerms, *, base_digest: str, mechanism: Mechanism, canaries
             calibration=_calibration(terms),
             precision=None if terms.precision == FLOAT32 else terms.precision,  # left out: the plan of before
             latest_time=terms.latest_time,
+            candidates=terms.candidates,
         )
 
 

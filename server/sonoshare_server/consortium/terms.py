@@ -73,6 +73,7 @@ def study_terms(
     draws: int = DRAWS,
     learning_rate: float = LEARNING_RATE,
     warm_steps: int = 0,
+    candidates: int | None = None,
 ) -> StudyTerms:
     """Terms of a study with the settings that measured best at this scale (docs/model.md, docs/utility.md).
 
@@ -113,6 +114,7 @@ def study_terms(
         precision=precision,
         latest_time=None if latest == LAST_TIME else latest,  # all times: a plan that older nodes can read
         warm_steps=warm_steps,
+        candidates=candidates,
     )
 
 

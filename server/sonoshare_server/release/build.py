@@ -70,7 +70,7 @@ class Samples:
 
 
 def build_candidate(
-    folder: Path, batches: Iterable[Samples], *, release: str, plan: StudyPlan, model_digest: str
+    folder: Path, batches: Iterable[Samples], *, release: str, plan: StudyPlan, model_digest: str, number: int = 1
 ) -> Candidate:
     """Write a candidate: ``images/``, ``masks/``, ``metadata.csv``, ``candidate.json``; one batch at a time in memory.
 
@@ -80,6 +80,7 @@ def build_candidate(
         release: identifier of the release it would become.
         plan: the study plan; gives names of classes and scanners, and the seed.
         model_digest: digest of the adapter they were drawn from.
+        number: place among the candidates of the study, from 1.
 
     Returns:
         The candidate; its ``digest()`` is what audit statements are about.
@@ -109,9 +110,10 @@ def build_candidate(
             study=plan.study,
             plan_digest=plan.digest(),
             model_digest=model_digest,
-            seed=plan.release.seed,
+            seed=plan.seed_of(number),
             size=sizes.pop(),
             images=tuple(entries),
+            number=number if number > 1 else None,
         )
         # Opens as a release does, so that it can be measured before it becomes one.
         put(building, layout.METADATA, describe.metadata_csv(candidate.images, candidate.seed))

@@ -95,15 +95,19 @@ def shards_of(plan: StudyPlan) -> int:
     return -(-plan.release.images // SHARD_IMAGES)
 
 
-def draw_shard(model: ConditionedUNet, plan: StudyPlan, shard: int, outcome: Outcome | None = None) -> Samples:
-    """Samples of one shard, on the model's device; image i depends on plan, adapter, votes, i and the kind of device.
+def draw_shard(
+    model: ConditionedUNet, plan: StudyPlan, shard: int, outcome: Outcome | None = None, number: int = 1
+) -> Samples:
+    """Samples of one shard, on the model's device.
+
+    Image i depends on plan, adapter, votes, the candidate's number, i and the kind of device.
 
     Raises:
         InputError: the task has a class that no phantom can stand for.
     """
     first = shard * SHARD_IMAGES
     count = min(SHARD_IMAGES, plan.release.images - first)
-    phantoms = phantoms_of(plan, first, count, outcome)
+    phantoms = phantoms_of(plan, first, count, outcome, number)
     index = np.arange(first, first + count)
     slots = len(plan.task.scanners)
     scanners = (index // len(plan.task.classes)) % slots if slots else np.full(count, -1)
@@ -120,7 +124,7 @@ def draw_shard(model: ConditionedUNet, plan: StudyPlan, shard: int, outcome: Out
         model,
         settings,
         Condition.of(phantoms.labels, scanners, phantoms.boxes),
-        seed=plan.release.seed,
+        seed=plan.seed_of(number),
         start_index=first,
         images=phantoms.images if refining else None,
         masks=phantoms.masks if refining else None,
@@ -128,14 +132,16 @@ def draw_shard(model: ConditionedUNet, plan: StudyPlan, shard: int, outcome: Out
     return Samples(drawn.images, drawn.masks, phantoms.labels, scanners, phantoms.boxes, start_index=first)
 
 
-def phantoms_of(plan: StudyPlan, first: int, count: int, outcome: Outcome | None = None) -> PhantomBatch:
-    """The phantoms behind images ``first`` to ``first + count`` of a release: classes take turns.
+def phantoms_of(
+    plan: StudyPlan, first: int, count: int, outcome: Outcome | None = None, number: int = 1
+) -> PhantomBatch:
+    """The phantoms behind images ``first`` to ``first + count`` of a candidate: classes take turns.
 
     Within a class they follow the votes; without votes, the simulator's priors, and its scanner styles take turns.
     """
     if outcome is not None:
         return calibrated_phantoms(
-            outcome.ballot, outcome.chances, plan.task, count, seed=plan.release.seed, start_index=first
+            outcome.ballot, outcome.chances, plan.task, count, seed=plan.seed_of(number), start_index=first
         )
     size = profile_named(plan.profile).size
-    return task_phantoms(plan.task, count, seed=plan.release.seed, size=size, start_index=first)
+    return task_phantoms(plan.task, count, seed=plan.seed_of(number), size=size, start_index=first)

@@ -20,6 +20,7 @@ from sonoshare_server.federation.statements import stored_envelopes
 from sonoshare_server.home import CoordinatorHome, Study
 from sonoshare_server.paths import CandidatePaths
 from sonoshare_server.release.build import finalise, seal
+from sonoshare_server.release.candidates import objections_to, place_of
 from sonoshare_server.release.draw import Outcome, outcome_of
 from sonoshare_server.release.facts import Facts
 from sonoshare_server.release.leases import LEASE_SECONDS
@@ -91,7 +92,8 @@ class Pipeline:
             device: where this process draws.
 
         Raises:
-            InputError: the study is not trained to its end, or as ``draw_candidate``.
+            InputError: the study is not trained to its end, or as ``draw_candidate`` or ``place_of``.
+            RefusedError: the plan has no candidate left; nothing was drawn, and nobody voted.
             FederationError: a hospital did not vote.
         """
         plan, state = self.study.plan, self.study.state
@@ -99,6 +101,7 @@ class Pipeline:
             raise InputError(
                 f"study {plan.study} has {state.rounds_done} of {plan.rounds} rounds", remedy="resume the study first"
             )
+        place = place_of(self.home, self.study, self.release)
         draw_candidate(
             self.folder,
             plan,
@@ -107,14 +110,20 @@ class Pipeline:
             adapter_digest=state.adapter_digest,
             release=self.release,
             progress=progress,
+            number=place,
             outcome=self.calibrate(),
             lease_seconds=lease_seconds,
             device=device,
         )
 
     def audit(self) -> dict[str, AuditStatement]:
-        """Have the candidate audited by every hospital; returns what they say, by hospital."""
+        """Have the candidate audited by every hospital; returns what they say, by hospital.
+
+        Raises:
+            RefusedError: the plan has no candidate left.
+        """
         if set(self.statements()) != set(self.study.plan.cohorts):
+            place_of(self.home, self.study, self.release)
             self.act("audit", self.release)
         return self.said()
 
@@ -137,10 +146,18 @@ class Pipeline:
         Raises:
             RefusedError: a hospital did not answer, or did not say PASS; names each and why.
         """
-        if objections := objections_to(self.study, self.said()):
-            raise RefusedError(
-                "not published: " + "; ".join(objections), remedy="see the hospitals' reasons, then change the plan"
-            )
+        if objections := objections_to(self.study, self.release, self.said()):
+            raise RefusedError("not published: " + "; ".join(objections), remedy=self._next_step())
+
+    def _next_step(self) -> str:
+        """What can be done where a candidate is not passed."""
+        if all(statement.predicate.verdict == "PASS" for statement in self.said().values()):
+            return "mend what the hospitals name and run the same again: verdicts that were given stand"
+        logged = self.home.log().index.candidates(self.study.plan.study)
+        left = self.study.plan.planned_candidates - len(logged)
+        if left > 0:
+            return f"draw the next candidate under another --name: {left} more are planned and paid for"
+        return "the plan has no candidate left: create a study with more --candidates, or change the audits"
 
     def finish(self, facts: Facts) -> Path:
         """Build the release, have every hospital sign it, log it and seal it.
@@ -189,19 +206,6 @@ class Pipeline:
     def _logged(self, manifest: ReleaseManifest) -> LogProof:
         with self.home.exclusive():
             return append_release(self.home.log(), manifest.release, manifest.digest())
-
-
-def objections_to(study: Study, said: Mapping[str, AuditStatement]) -> list[str]:
-    """Why a candidate may not be published, hospital by hospital; empty when every hospital says PASS."""
-    objections = []
-    for hospital in sorted(study.plan.cohorts):
-        statement = said.get(hospital)
-        if statement is None:
-            objections.append(f"{hospital} gave no verdict")
-        elif statement.predicate.verdict != "PASS":
-            reasons = ", ".join(statement.predicate.reasons) or "no reason given"
-            objections.append(f"{hospital} says {statement.predicate.verdict} ({reasons})")
-    return objections
 
 
 def facts_for(home: CoordinatorHome, study: Study, created: datetime, **known: object) -> Facts:

@@ -53,6 +53,7 @@ def draw_candidate(
     adapter_digest: str,
     release: str,
     progress: Progress,
+    number: int = 1,
     outcome: Outcome | None = None,
     lease_seconds: float = LEASE_SECONDS,
     device: torch.device = CPU,
@@ -67,6 +68,7 @@ def draw_candidate(
         adapter_digest: its digest.
         release: identifier of the release.
         progress: called with (images done by all workers, images in all).
+        number: place among the candidates of the study, which decides the seed.
         outcome: of the votes on phantoms, where the plan has a calibration.
         lease_seconds: after which a silent worker is taken for dead.
         device: where this worker draws; of the same kind for all workers.
@@ -82,6 +84,7 @@ def draw_candidate(
         model = study_model(plan, adapter, bases, device)
         try:
             pinned = {"plan": plan.digest(), "adapter": adapter_digest, "release": release}
+            pinned |= {"number": str(number)} if number > 1 else {}
             pinned |= {"votes": outcome.digest()} if outcome else {}
             pinned |= {package: version(package) for package in _PINNED_PACKAGES}
             pinned |= {DEVICE: device_kind(device)}
@@ -94,6 +97,7 @@ def draw_candidate(
                 outcome=outcome,
                 adapter_digest=adapter_digest,
                 release=release,
+                number=number,
                 shards=Shards(drawing, count=shards_of(plan), size=SHARD_IMAGES, pinned=pinned, writer=name),
                 leases=FileLeases(drawing, seconds=lease_seconds),
             ).work(progress)
@@ -119,6 +123,7 @@ class _Worker:
     outcome: Outcome | None
     adapter_digest: str
     release: str
+    number: int
     shards: Shards
     leases: Leases
 
@@ -138,7 +143,7 @@ class _Worker:
             if self.leases.claim(work):
                 with self.leases.kept(work):
                     if not self.shards.holds(shard):  # else finished since this worker looked
-                        self.shards.write(shard, draw_shard(self.model, self.plan, shard, self.outcome))
+                        self.shards.write(shard, draw_shard(self.model, self.plan, shard, self.outcome, self.number))
                 return True
         return False
 
@@ -151,7 +156,12 @@ class _Worker:
                 return True
             batches = (self.shards.read(shard) for shard in range(shards_of(self.plan)))
             build_candidate(
-                self.assembled, batches, release=self.release, plan=self.plan, model_digest=self.adapter_digest
+                self.assembled,
+                batches,
+                release=self.release,
+                plan=self.plan,
+                model_digest=self.adapter_digest,
+                number=self.number,
             )
             appear(self.assembled, self.folder)
         return True

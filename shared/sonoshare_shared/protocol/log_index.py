@@ -140,6 +140,12 @@ class LogIndex:
         slot = slot_of(entry)
         return self._slots[slot][0] if slot in self._slots else None
 
+    def candidates(self, study: str) -> tuple[str, ...]:
+        """Releases that candidates of a study were made for, in the order of the log."""
+        begins = canonical_bytes([CANDIDATE_ENTRY, study])[:-1] + b","
+        # A dict keeps the order in which its keys came.
+        return tuple(str(parsed_json(slot)[2]) for slot in self._slots if slot.startswith(begins))
+
     def heads(self, key: PublicKey) -> tuple[LoggedHead, ...]:
         """Ledger heads that a key has signed, in the order of the log."""
         return tuple(self._heads.get(key.hex, ()))

@@ -5,6 +5,7 @@ read. Everything that privacy depends on is here and nowhere else: sampling rate
 steps, divisor and weights are constants of the plan, never functions of a private number of patients.
 """
 
+import hashlib
 import math
 from typing import Annotated, Final, Literal, Self
 
@@ -22,6 +23,8 @@ LAST_TIME: Final = 999
 """Of the diffusion's times, which begin at 0."""
 NOISE_TIME: Final = 990
 """Where sampling from noise begins."""
+MOST_CANDIDATES: Final = 16
+MOST_SEEDS: Final = 2**53
 PLAN_PAYLOAD_TYPE = "application/vnd.sonoshare.plan+json"
 
 
@@ -95,7 +98,7 @@ class AuditPlan(Document):
         tolerated_share: share of trained patients whose images may be copied before PASS is impossible.
         tolerated_auc: membership AUC at which PASS is impossible.
         alpha: error probability of each bound.
-        max_candidates: how many candidates of a study may be audited.
+        max_candidates: how many candidates of a study may be audited, where its plan says no number of its own.
         veto: private votes on clusters of images; None (the default) for none.
     """
 
@@ -105,7 +108,7 @@ class AuditPlan(Document):
     tolerated_share: Fraction
     tolerated_auc: Annotated[float, Field(gt=0.5, lt=1)]
     alpha: Annotated[float, Field(gt=0, le=0.2)] = 0.05
-    max_candidates: Annotated[int, Field(ge=1, le=16)] = 1
+    max_candidates: Annotated[int, Field(ge=1, le=MOST_CANDIDATES)] = 1
     veto: VetoPlan | None = None
 
     @property
@@ -139,7 +142,7 @@ class ReleasePlan(Document):
         start: from ``noise``, or from a ``phantom`` that the model refines.
         start_time: noise level (of 1000) at which a phantom is entered; unused from noise.
         guidance: classifier-free guidance weight (0: none).
-        seed: seed of the draws.
+        seed: seed of the draws of the first candidate; of later ones see ``StudyPlan.seed_of``.
     """
 
     images: Annotated[int, Field(ge=2, le=1_000_000)]
@@ -147,7 +150,7 @@ class ReleasePlan(Document):
     start: Literal["noise", "phantom"]
     start_time: Annotated[int, Field(ge=1, le=NOISE_TIME)] = 120
     guidance: Annotated[float, Field(ge=0, le=20)] = 0.0
-    seed: Annotated[int, Field(ge=0, lt=2**53)] = 0
+    seed: Annotated[int, Field(ge=0, lt=MOST_SEEDS)] = 0
 
     @model_validator(mode="after")
     def _steps_fit(self) -> Self:
@@ -186,6 +189,8 @@ class StudyPlan(Document):
             in every plan that does not name one, is ``float32``. Audits and votes compute in float32 always.
         latest_time: last diffusion time (of 1000) of the training draws, at least the time at which the release is
             entered; None draws them from all times.
+        candidates: how many candidates may be audited, each paid for in advance; None: as many as the audits say
+            (``audit.max_candidates``). Use ``planned_candidates``.
     """
 
     schema_: Literal["sonoshare/plan/v1"] = Field(default="sonoshare/plan/v1", alias="schema")
@@ -207,6 +212,7 @@ class StudyPlan(Document):
     calibration: CalibrationPlan | None = None
     precision: Precision | None = added()
     latest_time: Annotated[int | None, Field(ge=1, le=LAST_TIME)] = added()
+    candidates: Annotated[int | None, Field(ge=1, le=MOST_CANDIDATES)] = added()
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -235,7 +241,25 @@ class StudyPlan(Document):
     def epsilons(self) -> tuple[float, ...]:
         """Pure epsilons that a study may charge besides its training: calibration, and all audits it allows."""
         votes = () if self.calibration is None else (self.calibration.epsilon,)
-        return (*votes, *self.audit.epsilons * self.audit.max_candidates)
+        return (*votes, *self.audit.epsilons * self.planned_candidates)
+
+    @property
+    def planned_candidates(self) -> int:
+        """How many candidates of the study may be audited; all of them are charged in advance."""
+        return self.audit.max_candidates if self.candidates is None else self.candidates
+
+    def seed_of(self, number: int) -> int:
+        """Seed of the draws of a candidate: the release's own for the first, and one derived from it for each later.
+
+        A later candidate is other images, and nobody chooses which: everybody can compute its seed from the plan.
+
+        Args:
+            number: the candidate's place among those of the study, from 1.
+        """
+        if number == 1:
+            return self.release.seed
+        stream = f"sonoshare candidate {self.study} {self.release.seed} {number}".encode()
+        return int.from_bytes(hashlib.sha256(stream).digest()[:8], "big") % MOST_SEEDS
 
     @property
     def last_time(self) -> int:

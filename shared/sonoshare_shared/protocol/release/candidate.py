@@ -13,7 +13,8 @@ from typing import Annotated, Final, Literal, Self
 from pydantic import Field, model_validator
 
 from sonoshare_shared.errors import VerificationError
-from sonoshare_shared.protocol.documents.base import Document, HexDigest, Identifier
+from sonoshare_shared.protocol.documents.base import Document, HexDigest, Identifier, added
+from sonoshare_shared.protocol.documents.plan import MOST_CANDIDATES, StudyPlan
 from sonoshare_shared.protocol.documents.release import ReleaseManifest
 from sonoshare_shared.protocol.release import layout
 
@@ -56,6 +57,7 @@ class Candidate(Document):
         seed: seed of the draws; an image depends on (seed, index) only.
         size: side of the square images in pixels.
         images: in the order of their indices.
+        number: place among the candidates of the study in the transparency log, from 2; None for the first.
     """
 
     schema_: Literal["sonoshare/candidate/v1"] = Field(default="sonoshare/candidate/v1", alias="schema")
@@ -66,6 +68,7 @@ class Candidate(Document):
     seed: Annotated[int, Field(ge=0)]
     size: Annotated[int, Field(ge=1)]
     images: Annotated[tuple[CandidateImage, ...], Field(min_length=1)]
+    number: Annotated[int | None, Field(ge=2, le=MOST_CANDIDATES)] = added()
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -73,6 +76,11 @@ class Candidate(Document):
         if any(later <= earlier for earlier, later in pairwise(indices)):
             raise ValueError("images must be listed in the order of their indices, each once")
         return self
+
+    @property
+    def place(self) -> int:
+        """Place among the candidates of the study, from 1."""
+        return self.number or 1
 
     @property
     def clusters(self) -> tuple[int, ...]:
@@ -83,6 +91,20 @@ class Candidate(Document):
         """Digest of every image and mask by its path."""
         images = {layout.image_path(image.index): image.image for image in self.images}
         return images | {layout.mask_path(image.index): image.mask for image in self.images}
+
+
+def require_planned(candidate: Candidate, plan: StudyPlan) -> None:
+    """Check that a candidate is one that its plan has, drawn with the seed of its place: nobody chose its images.
+
+    Raises:
+        VerificationError: cause ``candidate``.
+    """
+    if candidate.place > plan.planned_candidates:
+        raise VerificationError(
+            "candidate", f"the candidate is number {candidate.place} of {plan.planned_candidates} that the plan has"
+        )
+    if candidate.seed != plan.seed_of(candidate.place):
+        raise VerificationError("candidate", "the candidate was drawn with another seed than the plan's")
 
 
 def require_from_candidate(manifest: ReleaseManifest, candidate: Candidate, candidate_digest: str) -> set[int]:

@@ -17,6 +17,7 @@ Who may speak
 What was said
   R7  Every image and mask is one of the candidate that the manifest names; plan and candidate are the files whose
       digests the manifest names, and the plan's audit policy is the roster's. ``candidate`` ``plan``
+      The candidate is one that the plan has, drawn with the seed of its place. ``candidate``
       Where the plan has a veto, the released images are the candidate minus what the signed votes drop. ``candidate``
   R8  Each attestation is an audit statement, under its payload and predicate type, signed by the hospital that its
       file name and its predicate name, about this candidate, study and audit policy, and about images of the
@@ -60,7 +61,12 @@ from sonoshare_shared.protocol.documents.roster import ROSTER_PAYLOAD_TYPE, Rost
 from sonoshare_shared.protocol.envelope import Envelope
 from sonoshare_shared.protocol.keys import PublicKey
 from sonoshare_shared.protocol.release import layout
-from sonoshare_shared.protocol.release.candidate import Candidate, require_candidate_minus, require_from_candidate
+from sonoshare_shared.protocol.release.candidate import (
+    Candidate,
+    require_candidate_minus,
+    require_from_candidate,
+    require_planned,
+)
 from sonoshare_shared.protocol.release.evidence import LogProof, LogView, require_logged, require_not_revoked
 from sonoshare_shared.protocol.release.paths import files_in, open_regular, read_regular, require_distinct_paths
 from sonoshare_shared.protocol.release.report import require_report
@@ -284,6 +290,7 @@ def _require_candidate_and_plan(
     except IntegrityError as error:
         raise VerificationError.because("candidate", error) from error
     kept = require_from_candidate(manifest, candidate, candidate.digest())
+    require_planned(candidate, plan)
     return plan, candidate, len(kept)
 
 
