@@ -67,7 +67,7 @@ def test_a_candidate_that_failed_is_followed_by_the_next_which_is_other_images_a
     with monkeypatch.context() as patch:
         failing(patch)
         first.audit()
-    with pytest.raises(RefusedError, match="north says FAIL .copies: saw about 9") as refused:
+    with pytest.raises(RefusedError, match=r"north says FAIL \(copies: saw about 9") as refused:
         first.require_passes()
     assert refused.value.remedy == "draw the next candidate under another --name: 1 more are planned and paid for"
     second = drawn(world, "r2")
