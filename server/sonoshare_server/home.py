@@ -16,7 +16,7 @@ from sonoshare_shared.durable import write_atomically
 from sonoshare_shared.errors import FederationError, InputError
 from sonoshare_shared.events import EventLog
 from sonoshare_shared.locks import locked
-from sonoshare_shared.protocol.canonical import sha256_hex
+from sonoshare_shared.protocol.canonical import sha256_file, sha256_hex
 from sonoshare_shared.protocol.documents import Roster, StudyPlan
 from sonoshare_shared.protocol.documents.plan import PLAN_PAYLOAD_TYPE
 from sonoshare_shared.protocol.documents.roster import ROSTER_PAYLOAD_TYPE
@@ -158,7 +158,20 @@ class Study(StudyPaths):
 
     def commit_round(self, number: int, adapter: bytes, digest: str) -> None:
         """Make a round's adapter the newest, durably: first its file, then the state that names it."""
+        self.keep_adapter(number, adapter)
+        self.advance(number, digest)
+
+    def keep_adapter(self, number: int, adapter: bytes) -> None:
+        """Store a round's adapter durably; it is not the newest yet."""
         write_atomically(self._adapter_file(number), adapter)
+
+    def kept_digest(self, number: int) -> str | None:
+        """Sha256 of the adapter that is stored for a round; None if there is none."""
+        path = self._adapter_file(number)
+        return sha256_file(path) if path.exists() else None
+
+    def advance(self, number: int, digest: str) -> None:
+        """Make the adapter that is stored for a round the newest."""
         write_state(self.state_path, StudyState(rounds_done=number, adapter_digest=digest))
 
     def event(self, kind: str, **fields: object) -> None:

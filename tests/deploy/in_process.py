@@ -4,6 +4,7 @@ import csv
 import hashlib
 import json
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -53,9 +54,11 @@ class DirectFleet:
     changed: dict[str, bytes] = field(default_factory=dict)
     asked: list[tuple[str, bytes]] = field(default_factory=list)
 
-    def ask(self, requests: Any, deadline_seconds: Any) -> dict[Any, Any]:
+    def ask(self, requests: Any, deadline_seconds: Any) -> Iterator[dict[Any, Any]]:
         self.asked += list(requests.items())
-        return {h: self._answer(h, frame) for h, frame in requests.items() if not self._is_lost(h, frame)}
+        for hospital, frame in requests.items():
+            if not self._is_lost(hospital, frame):
+                yield {hospital: self._answer(hospital, frame)}
 
     def kinds(self, hospital: Any = None) -> list[str]:
         """Kinds of the requests so far, of one hospital or of all."""

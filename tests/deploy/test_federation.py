@@ -2,6 +2,7 @@
 
 import base64
 import errno
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partialmethod
@@ -219,7 +220,7 @@ def test_case_39_a_server_killed_between_aggregate_and_commit_completes_once(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("sonoshare_server.home.Study.commit_round", killed)
+        patch.setattr("sonoshare_server.home.Study.advance", killed)
         with pytest.raises(KeyboardInterrupt):
             rounds.train(world.coordinator())
     assert world.study.state.rounds_done == 0
@@ -292,11 +293,11 @@ class Scaling:
     hospital: str
     factor: float
 
-    def ask(self, requests: Any, deadline_seconds: Any) -> dict[Any, Any]:
-        answers = self.world.fleet.ask(requests, deadline_seconds)
-        if kind_of(next(iter(requests.values()))) == "train":
-            answers[self.hospital] = self._scaled(answers[self.hospital])
-        return answers
+    def ask(self, requests: Any, deadline_seconds: Any) -> Iterator[dict[Any, Any]]:
+        for answers in self.world.fleet.ask(requests, deadline_seconds):
+            if self.hospital in answers and kind_of(requests[self.hospital]) == "train":
+                answers[self.hospital] = self._scaled(answers[self.hospital])
+            yield answers
 
     def _scaled(self, frame: Any) -> bytes:
         """The hospital's answer with its update multiplied, all of it signed by that hospital."""

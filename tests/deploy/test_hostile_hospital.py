@@ -1,6 +1,6 @@
 """A hospital that signs what it likes with its own key: it stops itself, and neither the others nor the server."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,14 +49,14 @@ class Lying:
     world: World
     change: Change
 
-    def ask(self, requests: Any, deadline_seconds: Any) -> dict[Any, Any]:
-        answers = self.world.fleet.ask(requests, deadline_seconds)
-        if "south" in answers:
-            header, payload = decode_frame(answers["south"])
-            key = self.world.nodes["south"].key
-            said = self.change(kind_of(requests["south"]), Reply.from_bytes(header), key)
-            answers["south"] = encode_frame(said, payload)
-        return answers
+    def ask(self, requests: Any, deadline_seconds: Any) -> Iterator[dict[Any, Any]]:
+        for answers in self.world.fleet.ask(requests, deadline_seconds):
+            if "south" in answers:
+                header, payload = decode_frame(answers["south"])
+                key = self.world.nodes["south"].key
+                said = self.change(kind_of(requests["south"]), Reply.from_bytes(header), key)
+                answers["south"] = encode_frame(said, payload)
+            yield answers
 
 
 def bloated(envelope: Envelope) -> Envelope:

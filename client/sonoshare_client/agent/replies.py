@@ -28,6 +28,11 @@ class Result:
     payload: bytes = b""
 
 
+def train_slot(study: str, number: int) -> str:
+    """Slot of a round of a study."""
+    return f"train/{study}/{number}"
+
+
 class ReplyStore:
     """Stored results in a folder, each written durably before it is given."""
 
@@ -50,6 +55,10 @@ class ReplyStore:
                 f"{slot} was already answered for another request", remedy="resume the study instead of repeating it"
             )
         return result
+
+    def holds(self, slot: str) -> bool:
+        """Whether this slot was answered."""
+        return self._path(slot).exists()
 
     def store(self, slot: str, identity: str, result: Result) -> None:
         """Store a result durably."""

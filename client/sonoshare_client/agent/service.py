@@ -28,7 +28,8 @@ from pydantic import TypeAdapter, ValidationError
 from sonoshare_client.agent.auditing import audit_candidate
 from sonoshare_client.agent.calibrating import vote
 from sonoshare_client.agent.node import Node
-from sonoshare_client.agent.replies import Result
+from sonoshare_client.agent.part_taken import require_rounds
+from sonoshare_client.agent.replies import Result, train_slot
 from sonoshare_client.agent.signing import sign_manifest
 from sonoshare_client.agent.slots import SystemTiming, Timing, wait_for_slot
 from sonoshare_client.agent.training import train_round
@@ -146,7 +147,8 @@ class Agent:
         # The model before this one is as much as the others can have seen without another exchange in every round.
         before = model_entry(plan.study, max(1, request.round - 1), request.adapter_digest)
         require_shown(self._node, request.shown, [_plan_entry(plan), entry], after=before)
-        slot, identity = f"train/{plan.study}/{request.round}", f"{plan.digest()}/{request.adapter_digest}"
+        require_rounds(self._node, plan.study, request.round, request.adapter_digest)
+        slot, identity = train_slot(plan.study, request.round), f"{plan.digest()}/{request.adapter_digest}"
         return self._once(slot, identity, lambda: train_round(self._node, plan, request, adapter))
 
     def _calibrate(self, request: CalibrateRequest, ballot: bytes) -> bytes:

@@ -4,7 +4,8 @@ Views are kept for the whole consortium, not for a study, in the coordinator's f
 log. A hospital whose view is older than what the log shows of it has restored a backup: nothing more is sent to it.
 """
 
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from sonoshare_server.federation.fleet import Fleet
@@ -31,6 +32,9 @@ class Coordinator:
         log: the open log.
         absent: hospitals that did not answer when they were last asked in this action.
         barred: hospitals that nothing more is sent to in this action.
+        busy: hospitals that are answering something right now, and would answer nothing else before.
+        clock: seconds that only grow.
+        pause: waits for so many seconds.
     """
 
     home: CoordinatorHome
@@ -39,6 +43,9 @@ class Coordinator:
     log: TransparencyLog
     absent: set[str] = field(default_factory=set)
     barred: set[str] = field(default_factory=set)
+    busy: set[str] = field(default_factory=set)
+    clock: Callable[[], float] = time.monotonic
+    pause: Callable[[float], None] = time.sleep
 
     @property
     def hospitals(self) -> tuple[str, ...]:

@@ -1,11 +1,14 @@
-"""The hospitals as the coordinator reaches them: frames out, frames back, by a deadline.
+"""The hospitals as the coordinator reaches them: frames out, and frames back as they arrive, by a deadline.
 
 ``Fleet`` is all that rounds, audits and signatures know of the transport. ``FlowerFleet`` is the real one; tests use
 one that calls agents directly.
+
+One message at a time is on its way to a hospital: who has not answered the last one is sent the next when that one
+comes back. So a hospital that was hung for ten rounds has one of them to catch up with, and not ten.
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Final, Protocol
 
 from sonoshare_server.federation.flower import ConfigRecord, Grid, Message, RecordDict
@@ -15,12 +18,23 @@ RECORD: Final = "frame"
 FIELD: Final = "bytes"
 MESSAGE_TYPE: Final = "query.sonoshare"
 
+Arrived = Mapping[str, bytes | None]
+"""What came back since the last look, by hospital: a frame, or None where the message came back with an error."""
+
 
 class Fleet(Protocol):
     """Hospitals that answer frames."""
 
-    def ask(self, requests: Mapping[str, bytes], deadline_seconds: float) -> dict[str, bytes]:
-        """Send one frame to each named hospital; return the frames that came back by the deadline."""
+    def ask(self, requests: Mapping[str, bytes], deadline_seconds: float) -> Iterator[Arrived]:
+        """Send one frame to each named hospital; every look gives what has arrived since, which may be nothing.
+
+        It ends when everybody has answered, and at the deadline. Whoever looks may stop before.
+        """
+
+
+def answers_of(looks: Iterator[Arrived]) -> dict[str, bytes]:
+    """All frames that come back by the deadline."""
+    return {hospital: frame for arrived in looks for hospital, frame in arrived.items() if frame is not None}
 
 
 class FlowerFleet:
@@ -33,20 +47,51 @@ class FlowerFleet:
 
     def __init__(self, grid: Grid, nodes: Mapping[str, int]) -> None:
         self._grid, self._nodes = grid, dict(nodes)
+        self._unanswered: dict[str, str] = {}
 
-    def wait_for(self, hospitals: set[str], deadline_seconds: float) -> set[str]:
-        """Wait until the named hospitals are online, or the deadline; return those that are."""
-        end = time.monotonic() + deadline_seconds
+    def wait_for(self, hospitals: set[str], deadline_seconds: float, *, enough: int, grace_seconds: float) -> set[str]:
+        """Wait until hospitals are online; returns those that are.
+
+        Args:
+            hospitals: to wait for.
+            deadline_seconds: after which nobody is waited for.
+            enough: once so many are online, the others are waited for no longer than ``grace_seconds``.
+            grace_seconds: couriers that lost a restarted server find it again in a few seconds.
+        """
+        start = time.monotonic()
         while True:
             online = set(self._grid.get_node_ids())
-            present = {hospital for hospital in hospitals if self._nodes[hospital] in online}
-            if present == hospitals or time.monotonic() >= end:
+            present = {hospital for hospital in hospitals if self._nodes.get(hospital) in online}
+            waited = time.monotonic() - start
+            patience = grace_seconds if len(present) >= enough else deadline_seconds
+            if present == hospitals or waited >= min(patience, deadline_seconds):
                 return present
             time.sleep(POLL_SECONDS)
 
-    def ask(self, requests: Mapping[str, bytes], deadline_seconds: float) -> dict[str, bytes]:
-        """Send frames and collect replies; errors, silence and hospitals without a node are left out, never raised."""
+    def ask(self, requests: Mapping[str, bytes], deadline_seconds: float) -> Iterator[Arrived]:
+        """Send frames and give what comes back; nothing is ever raised for a hospital's error or silence."""
         end = time.monotonic() + deadline_seconds
+        held = {hospital: frame for hospital, frame in requests.items() if hospital in self._unanswered}
+        waiting = self._push({hospital: frame for hospital, frame in requests.items() if hospital not in held})
+        unreached = {h: None for h in requests if h not in held and h not in waiting.values()}
+        return self._looks(waiting, held, unreached, end)
+
+    def _looks(
+        self, waiting: dict[str, str], held: dict[str, bytes], unreached: Arrived, end: float
+    ) -> Iterator[Arrived]:
+        yield unreached
+        while True:
+            waiting |= self._push(self._free_again(held))
+            arrived = {waiting.pop(message): frame for message, frame in self._pull(list(waiting)).items()}
+            for hospital in arrived:
+                self._unanswered.pop(hospital, None)
+            yield arrived
+            if not (waiting or held) or time.monotonic() >= end:
+                return
+            time.sleep(POLL_SECONDS)
+
+    def _push(self, requests: Mapping[str, bytes]) -> dict[str, str]:
+        """Send frames; hospitals by the id of their message. Hospitals without a node are left out."""
         hospitals = [hospital for hospital in requests if hospital in self._nodes]
         if not hospitals:
             return {}
@@ -58,21 +103,29 @@ class FlowerFleet:
             )
             for hospital in hospitals
         ]
-        pushed = list(self._grid.push_messages(messages))
-        # An error reply names a wrong source node, so replies are matched by the message that they answer.
-        waiting = {message_id: hospital for message_id, hospital in zip(pushed, hospitals, strict=True) if message_id}
-        frames: dict[str, bytes] = {}
-        while waiting and time.monotonic() < end:
-            for reply in self._grid.pull_messages(list(waiting)):
-                hospital = waiting.pop(reply.metadata.reply_to_message_id, None)
-                if hospital is not None and not reply.has_error():
-                    frames.update(_frame_of(hospital, reply))
-            if waiting:
-                time.sleep(POLL_SECONDS)
-        return frames
+        pushed = dict(zip(hospitals, self._grid.push_messages(messages), strict=True))
+        self._unanswered |= {hospital: message for hospital, message in pushed.items() if message}
+        return {message: hospital for hospital, message in pushed.items() if message}
+
+    def _pull(self, messages: list[str]) -> dict[str, bytes | None]:
+        """What came back, by the message that it answers: an error reply names a wrong source node."""
+        replies = self._grid.pull_messages(messages) if messages else ()
+        by_message = {reply.metadata.reply_to_message_id: reply for reply in replies}
+        return {
+            message: None if reply.has_error() else _frame_of(reply)
+            for message, reply in by_message.items()
+            if message in messages
+        }
+
+    def _free_again(self, held: dict[str, bytes]) -> dict[str, bytes]:
+        """Frames whose hospitals have answered the message of before; they are held no more."""
+        before = {self._unanswered[hospital]: hospital for hospital in held if hospital in self._unanswered}
+        for message in self._pull(list(before)):
+            self._unanswered.pop(before[message], None)
+        return {hospital: held.pop(hospital) for hospital in tuple(held) if hospital not in self._unanswered}
 
 
-def _frame_of(hospital: str, reply: Message) -> dict[str, bytes]:
+def _frame_of(reply: Message) -> bytes | None:
     record = reply.content.config_records.get(RECORD)
     frame = record.get(FIELD) if record is not None else None
-    return {hospital: frame} if isinstance(frame, bytes) else {}
+    return frame if isinstance(frame, bytes) else None

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from typing import Final
 
 from sonoshare_server.federation.coordinator import Coordinator
+from sonoshare_server.federation.fleet import answers_of
 from sonoshare_shared.errors import FederationError, IntegrityError, MisconductError, SonoShareError
 from sonoshare_shared.protocol.documents import Roster
 from sonoshare_shared.protocol.documents.exchange import Answer, KeysRequest, Refusal, answer_in, encode_frame
@@ -38,7 +39,8 @@ def settle(coordinator: Coordinator, step: int) -> None:
         coordinator.require_own_log(seen)
     members = [hospital.id for hospital in coordinator.home.roster.hospitals]
     for _ in range(PASSES):
-        here = [hospital for hospital in members if hospital not in coordinator.absent | coordinator.barred]
+        away = coordinator.absent | coordinator.barred | coordinator.busy
+        here = [hospital for hospital in members if hospital not in away]
         views = coordinator.views()
         wanting = [h for h in here if lacks(h, coordinator.hospitals, views, coordinator.log.index, step)]
         if not wanting:
@@ -77,7 +79,7 @@ def introduce(coordinator: Coordinator, hospitals: Iterable[str]) -> None:
         views = coordinator.views()
         before = {hospital: seen.log_size for hospital, seen in views.items()}
         requests = {hospital: encode_frame(_introduction(coordinator, hospital, views)) for hospital in pending}
-        replies = coordinator.fleet.ask(requests, KEYS_DEADLINE_SECONDS)
+        replies = answers_of(coordinator.fleet.ask(requests, KEYS_DEADLINE_SECONDS))
         for hospital in pending:
             _take(coordinator, hospital, replies.get(hospital))
         now = {hospital: seen.log_size for hospital, seen in coordinator.views().items()}
@@ -161,4 +163,4 @@ def _tell(coordinator: Coordinator, seen: SeenView) -> None:
     """Show a hospital whose ledger is older than it was what the log says of it, so that it stops by itself."""
     hospital = seen.view.hospital
     request = KeysRequest(log=coordinator.log.part(seen.log_size))
-    coordinator.fleet.ask({hospital: encode_frame(request)}, KEYS_DEADLINE_SECONDS)
+    answers_of(coordinator.fleet.ask({hospital: encode_frame(request)}, KEYS_DEADLINE_SECONDS))

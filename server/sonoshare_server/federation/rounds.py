@@ -1,7 +1,8 @@
-"""Training rounds: name the model in the log, ask the hospitals, check, average, checkpoint.
+"""Training rounds: name the model in the log, ask the hospitals, check, average, close.
 
-A round closes with a quorum; a hospital that is late, lost, or sends something that cannot be used is left out and
-its charge stands. Whatever is asked twice is answered with the same bytes, so a restart repeats nothing.
+A round closes with a quorum; a hospital that is late, lost, expelled, or sends something that cannot be used is left
+out and its charge stands; it is asked again in the next round. Who took part stands in the log (``closing``). Whatever
+is asked twice is answered with the same bytes, so a restart repeats nothing.
 """
 
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from dataclasses import dataclass
 from sonoshare_privacy.optimiser import Optimiser
 from sonoshare_privacy.schedule import round_optimiser
 from sonoshare_server.federation.aggregate import Tensors, aggregate, check_update, read_tensors
+from sonoshare_server.federation.closing import close_round, resume_closed
 from sonoshare_server.federation.coordinator import Coordinator, identity_key
 from sonoshare_server.federation.exchange import Question, exchange
 from sonoshare_shared.errors import IntegrityError
@@ -56,6 +58,7 @@ def train(coordinator: Coordinator) -> None:
         FederationError: a round did not reach its quorum; the study can be resumed.
     """
     plan = coordinator.study.plan
+    resume_closed(coordinator)
     while (number := coordinator.study.state.rounds_done + 1) <= plan.rounds:
         run_round(coordinator, number)
     state = coordinator.study.state
@@ -64,7 +67,7 @@ def train(coordinator: Coordinator) -> None:
 
 
 def run_round(coordinator: Coordinator, number: int) -> None:
-    """Run one round and checkpoint its adapter.
+    """Run one round and close it.
 
     Raises:
         FederationError: fewer usable updates than the quorum.
@@ -85,8 +88,9 @@ def run_round(coordinator: Coordinator, number: int) -> None:
     tensors = {hospital: update.tensors for hospital, update in updates.items()}
     weights = {hospital: plan.weight(hospital) for hospital in updates}
     result = aggregate(read_tensors(start.adapter), tensors, weights)
-    study.commit_round(number, result.adapter, sha256_hex(result.adapter))
-    study.event("aggregated", round=number, hospitals=sorted(updates), scales=result.scales)
+    close_round(coordinator, number, result.adapter, updates)
+    left_out = sorted(plan.cohorts.keys() - updates.keys())
+    study.event("aggregated", round=number, hospitals=sorted(updates), left_out=left_out, scales=result.scales)
 
 
 def verified_update(hospital: str, answer: Answer, *, roster: Roster, start: RoundStart, adapter: Tensors) -> Update:

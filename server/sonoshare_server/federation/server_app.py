@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from sonoshare_server.federation.calibration import collect_votes
+from sonoshare_server.federation.closing import whom_to_ask
 from sonoshare_server.federation.coordinator import Coordinator
 from sonoshare_server.federation.fleet import FlowerFleet
 from sonoshare_server.federation.flower import Context, Grid, ServerApp
@@ -20,6 +21,8 @@ from sonoshare_shared.errors import FederationError, SonoShareError
 
 HOME_VARIABLE: Final = "SONOSHARE_COORDINATOR_HOME"
 NODES_DEADLINE_SECONDS: Final = 120.0
+NODES_GRACE_SECONDS: Final = 10.0
+"""For hospitals beyond a quorum: a courier finds a restarted server again in a few seconds."""
 
 app = ServerApp()
 
@@ -41,8 +44,11 @@ def main(grid: Grid, context: Context) -> None:
         raise FederationError(f"no action {action}", remedy="use train, calibrate, audit or sign")
     with home.exclusive():
         fleet = FlowerFleet(grid, home.nodes)
-        present = fleet.wait_for(set(study.plan.cohorts), NODES_DEADLINE_SECONDS)
-        study.event("online", hospitals=sorted(present))
+        asked = set(study.plan.cohorts if action == "train" else whom_to_ask(home, study))
+        present = fleet.wait_for(
+            asked, NODES_DEADLINE_SECONDS, enough=study.plan.quorum, grace_seconds=NODES_GRACE_SECONDS
+        )
+        study.event("online", hospitals=sorted(present), missing=sorted(asked - present))
         try:
             actions[action](Coordinator(home, study, fleet, home.log()))
         except SonoShareError as error:

@@ -1,8 +1,9 @@
 """What the entries of a transparency log say, read entry by entry as the log grows.
 
-Some things may stand in a log once. Each has a *slot*: the plan of a study, the model of a round, the candidate and the
-manifest of a release. A second, different entry for a slot would let a server show one to one hospital and the other
-to another, so it is a fault of whoever signed the log. So is a ledger head that the key it names did not sign.
+Some things may stand in a log once. Each has a *slot*: the plan of a study, the model that a round starts from and who
+took part when it closed (``closed_rounds``), the candidate and the manifest of a release. A second, different entry for
+a slot would let a server show one to one hospital and the other to another, so it is a fault of whoever signed the log.
+So is a ledger head that the key it names did not sign.
 The same entry twice is no fault. Entries of other kinds, and ledger heads of newer versions, are passed over.
 
 A log with a fault is still read to its end: entries are what was signed, and reading on keeps everybody's index of it
@@ -21,6 +22,7 @@ from sonoshare_shared.protocol.signed import Signed
 
 PLAN_ENTRY: Final = "plan"
 MODEL_ENTRY: Final = "model"
+CLOSED_ROUND_ENTRY: Final = "closed-round"
 CANDIDATE_ENTRY: Final = "candidate"
 MANIFEST_ENTRY: Final = "manifest"
 LEDGER_HEAD_ENTRY: Final = "ledger-head"
@@ -29,6 +31,7 @@ LEDGER_HEAD_ENTRY: Final = "ledger-head"
 _SLOT_FIELDS: Final[dict[str, tuple[str, ...]]] = {
     PLAN_ENTRY: ("study",),
     MODEL_ENTRY: ("study", "round"),
+    CLOSED_ROUND_ENTRY: ("study", "round"),
     CANDIDATE_ENTRY: ("study", "release"),
     MANIFEST_ENTRY: ("release",),
 }
@@ -102,6 +105,7 @@ class LogIndex:
         self._slots: dict[Slot, tuple[int, bytes]] = {}
         self._spoilt: set[Slot] = set()
         self._heads: dict[str, list[LoggedHead]] = {}
+        self._closed: dict[str, list[Entry]] = {}
 
     def add(self, line: bytes) -> Fault | None:
         """Read the next entry; returns its fault, if it has one.
@@ -118,6 +122,8 @@ class LogIndex:
             return None
         earlier, said = self._slots.setdefault(slot, (position, line))
         if said == line:
+            if earlier == position and entry["kind"] == CLOSED_ROUND_ENTRY:
+                self._closed.setdefault(str(entry.get("study")), []).append(entry)
             return None
         self._spoilt.add(slot)
         return Fault("two-entries", position, earlier, f"two different entries for one {entry['kind']}")
@@ -145,6 +151,19 @@ class LogIndex:
         begins = canonical_bytes([CANDIDATE_ENTRY, study])[:-1] + b","
         # A dict keeps the order in which its keys came.
         return tuple(str(parsed_json(slot)[2]) for slot in self._slots if slot.startswith(begins))
+
+    def closed(self, study: str) -> tuple[Entry, ...]:
+        """Entries of the rounds of a study that were closed, as they stand; none twice for one round.
+
+        Raises:
+            IntegrityError: the log closes one of them in two ways.
+        """
+        entries = tuple(self._closed.get(study, ()))
+        if any(slot_of(entry) in self._spoilt for entry in entries):
+            raise IntegrityError(
+                f"the log closes a round of {study} in two ways", remedy="tell the other hospitals: see docs/witness.md"
+            )
+        return entries
 
     def heads(self, key: PublicKey) -> tuple[LoggedHead, ...]:
         """Ledger heads that a key has signed, in the order of the log."""

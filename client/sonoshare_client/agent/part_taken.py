@@ -1,0 +1,34 @@
+"""What the log says of this hospital's part in a study, held against what it knows itself.
+
+The coordinator logs each round that it closed: whose updates are in the new model, and that model's digest. Before a
+later round this hospital checks, by its own copy of the log, that it starts from the very model that the round before
+was closed with, and that no round names this hospital that it has not answered. A hospital that was left out of a round
+sees it there. Where the log says nothing of a round, as logs of earlier days, nothing is checked.
+"""
+
+from sonoshare_client.agent.node import Node
+from sonoshare_client.agent.replies import train_slot
+from sonoshare_shared.errors import RefusedError
+from sonoshare_shared.protocol.closed_rounds import closed_rounds, require_closed_with
+
+
+def require_rounds(node: Node, study: str, number: int, digest: str) -> None:
+    """Check what the log says of the rounds before one, where it says anything.
+
+    Args:
+        node: the hospital.
+        study: the study.
+        number: the round that is asked for, or the number after the last where none is.
+        digest: of the model that it starts from.
+
+    Raises:
+        RefusedError: an entry names this hospital in a round that it has not answered.
+        IntegrityError: the model is not the one that the round before was closed with.
+    """
+    require_closed_with(node.log.index, study, number - 1, digest)
+    for closed in closed_rounds(node.log.index, study).values():
+        if node.hospital in closed.hospitals and not node.replies.holds(train_slot(study, closed.round)):
+            raise RefusedError(
+                f"the log says that this hospital took part in round {closed.round} of {study}, and it did not",
+                remedy="tell the other hospitals: the server may be naming hospitals that have sent nothing",
+            )
