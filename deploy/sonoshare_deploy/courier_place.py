@@ -5,7 +5,6 @@
         node.key                0600, the courier's: authenticates it to the federation
         ca.crt                  the certificate that it trusts
         flower/                 0700, the courier's: where Flower keeps its own files
-        bin/flwr-clientapp      the hospital's program, which the courier cannot change
 
 The node's folder stays closed to that user (0700): vault, vault key, identity key, ledger, policy and log. The place is
 made anew at every start and removed at the end.
@@ -57,14 +56,12 @@ class CourierPlace:
         socket: the agent's socket.
         connection: with the key and certificate that the courier reads.
         flower: where Flower keeps its own files.
-        programs: holds the hospital's ``flwr-clientapp``.
     """
 
     user: CourierUser | None
     socket: Path
     connection: Connection
     flower: Path
-    programs: Path
 
 
 def courier_user(name: str, home: NodeHome) -> CourierUser:
@@ -134,13 +131,11 @@ def own_place(connection: Connection, user: CourierUser) -> Iterator[CourierPlac
         certificate.chmod(0o444)
         flower.mkdir(mode=0o700)
         os.chown(flower, user.uid, user.gid)
-        (folder / "bin").mkdir(mode=0o755)
         yield CourierPlace(
             user=user,
             socket=folder / SOCKET_FILE,
             connection=replace(connection, node_key=key, root_certificate=certificate),
             flower=flower,
-            programs=folder / "bin",
         )
     finally:
         shutil.rmtree(folder, ignore_errors=True)

@@ -96,7 +96,7 @@ def _keep_courier_running(place: CourierPlace, supervisor: Supervisor) -> None:
 
 def start_courier(place: CourierPlace, supervisor: Supervisor, program: list[str]) -> None:
     """Start the courier's program in its place, as its user."""
-    variables = environment(place.socket, place.flower, place.programs)
+    variables = environment(place.socket, place.flower)
     if place.user is None:
         supervisor.start("courier", program, variables)
         return
@@ -177,7 +177,7 @@ def log_vault(home: NodeHome) -> None:
 def _shared_place(home: NodeHome, connection: Connection, socket: Path | None) -> Iterator[CourierPlace]:
     """The courier's place within the node's folder, for one user who runs both parts or starts them apart."""
     with _socket_path(home, socket) as path:
-        yield CourierPlace(None, path, connection, home.state.flower_path, home.state.programs_path)
+        yield CourierPlace(None, path, connection, home.state.flower_path)
 
 
 @contextmanager

@@ -3,20 +3,16 @@
 import contextlib
 import socket
 import struct
-import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 
 from sonoshare_client.agent.replies import ReplyStore, Result
 from sonoshare_client.agent.server import AgentServer
-from sonoshare_client.courier.supernode import environment
 from sonoshare_client.node import witness
 from sonoshare_client.node.socket import ask_agent, receive_frame, send_frame
 from sonoshare_shared.errors import (
@@ -224,60 +220,3 @@ def test_truncated_frames_are_refused(frame: bytes) -> None:
     with pytest.raises(IntegrityError):
         decode_frame(frame)
     assert decode_frame(encode_frame(KeysRequest(), b"payload")) == (KeysRequest().canonical(), b"payload")
-
-
-def test_case_37_the_courier_takes_the_place_of_flowers_program_and_unpacks_nothing(tmp_path: Path) -> None:
-    variables = environment(tmp_path / "a.sock", tmp_path / "flower", tmp_path / "bin")
-    assert variables["PATH"].split(":")[0] == str(tmp_path / "bin")
-    launcher = (tmp_path / "bin" / "flwr-clientapp").read_text()
-    assert "sonoshare_client.courier.client_app" in launcher
-    check = """
-import sys
-from sonoshare_client.courier import client_app, flower
-import flwr.supernode.cli, flwr.supernode.runtime.run_clientapp as runtime
-flower.require_flower()
-flower.require_flower = lambda: None  # what is put in the programs' places below is not Flower's
-make, made, seen = flower.client_app, [], {}
-flower.client_app = lambda answer: made.append(make(answer)) or made[0]
-def program():
-    seen["loaded"] = runtime.get_load_client_app_fn("evil:app", None, True)("fab", "1", "hash") is made[0]
-    seen["unpacked"] = runtime.install_from_fab(b"evil archive", skip_prompt=True)
-    seen["installed"] = runtime.install_app_dependencies("/nowhere")
-flwr.supernode.cli.flwr_clientapp = program
-client_app.main()
-assert seen == {"loaded": True, "unpacked": None, "installed": None}, seen
-assert "torch" not in sys.modules, "the courier must start without torch"
-"""
-    done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=False, env=variables)
-    assert done.returncode == 0, done.stderr
-
-
-def test_the_courier_ends_with_its_parent_even_while_it_waits_for_a_lock() -> None:
-    waiting = """
-import os, sys, threading
-from sonoshare_client.courier import client_app, flower
-import flwr.supernode.cli
-flower.require_flower = lambda: None
-def program():
-    print(os.getpid(), flush=True)
-    held = threading.Lock()
-    with held:
-        held.acquire()
-flwr.supernode.cli.flwr_clientapp = program
-client_app.main()
-"""
-    starting = """
-import os, subprocess, sys, time
-subprocess.Popen([sys.executable, "-c", sys.argv[1], "--parent-pid", str(os.getpid())])
-time.sleep(600)
-"""
-    parent = subprocess.Popen([sys.executable, "-c", starting, waiting], stdout=subprocess.PIPE, text=True)
-    assert parent.stdout is not None
-    child = psutil.Process(int(parent.stdout.readline()))
-    parent.kill()
-    parent.wait()
-    parent.stdout.close()
-    _, alive = psutil.wait_procs([child], timeout=30)
-    for process in alive:
-        process.kill()
-    assert alive == []

@@ -45,7 +45,7 @@ print(json.dumps({
     "answered": len(peer.recv(8)),
     "own key": readable(os.path.join(place, "node.key")),
     "certificate": readable(os.path.join(place, "ca.crt")),
-    "writes": [name for name in (".", "bin", "flower") if os.access(os.path.join(place, name), os.W_OK)],
+    "writes": [name for name in (".", "flower") if os.access(os.path.join(place, name), os.W_OK)],
     "home": os.environ["HOME"] == os.path.join(place, "flower") == os.getcwd(),
 }))
 """

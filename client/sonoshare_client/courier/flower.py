@@ -1,26 +1,37 @@
 """All that a hospital takes from Flower, and the only module of this room that imports it.
 
-Flower ships application code from the server and would run it; a hospital never does. Flower's ClientApp process
-unpacks the server's archive, installs what it asks for, and loads the app that it names, by three functions that it has
-no option to replace. They are replaced here by name (`REPLACED`). Were one of them renamed, replacing it would change
-nothing and the server's code would run: so every name is checked before anything starts (`require_flower`).
+Flower ships application code from the server and would run it; a hospital never does. Flower's SuperNode is told to
+start nothing for a message (``--isolation process``): it keeps each as a task until somebody who knows a secret asks
+for it. That is Flower's own loop (`run_superexec`) with an executor of ours in the place of Flower's, which starts
+Flower's programs. Ours takes tasks of one kind, and lets each be answered in this installation's own process.
+
+To answer a task is Flower's own function too. It would unpack the server's archive, install what the archive asks for,
+and load the app that it names, by three functions that it has no option to replace. They are replaced here by name
+(`REPLACED`). Were one of them renamed, replacing it would change nothing and the server's code would run: so every
+name is checked before anything starts (`require_flower`).
 """
 
 import importlib
-import sys
 from collections.abc import Callable
-from typing import Final
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
 
 from flwr.app import ConfigRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
 from sonoshare_shared.private_names import PrivateName, require_private_names
 
+if TYPE_CHECKING:
+    from flwr.supercore.constant import TaskType
+    from flwr.supercore.superexec.executor import ExecutionSpec, LaunchResult
+
 FLOWER_VERSION: Final = "1.41.*"
 RUNTIME: Final = "flwr.supernode.runtime.run_clientapp"
-PROGRAM: Final = "flwr-clientapp"
-"""What the SuperNode looks for on its PATH, and starts for every message."""
-PARENT_OPTION: Final = "--parent-pid"
+SUPEREXEC: Final = "flwr.supercore.superexec.run_superexec"
+EXECUTOR: Final = "flwr.supercore.superexec.executor"
+EXIT_HANDLERS: Final = "flwr.supercore.exit.exit_handler"
+MESSAGE_TASK: Final = "flwr-clientapp"
+"""The one kind of task that a hospital answers: a message for its ClientApp."""
 RECORD: Final = "frame"
 FIELD: Final = "bytes"
 QUERY: Final = "sonoshare"
@@ -33,21 +44,51 @@ REPLACED: Final = (
 PRIVATE_NAMES: Final = (
     *REPLACED,
     # What calls the three, and looks them up where they are replaced.
-    PrivateName(RUNTIME, "run_clientapp", looks_up=tuple(name.name for name in REPLACED)),
-    PrivateName("flwr.supernode.cli", "flwr_clientapp", (), looks_up=("run_clientapp",)),
-    # The SuperNode starts this program by this name, with this option, and takes these settings.
-    PrivateName("flwr.supercore.constant", "TaskType.CLIENT_APP", value=PROGRAM),
-    PrivateName("flwr.common.args", "add_args_flwr_app_common", ("parser",)),
+    PrivateName(
+        RUNTIME,
+        "run_clientapp",
+        ("runtime_api_address", "token", "insecure", "certificates", "parent_pid", "runtime_dependency_install"),
+        looks_up=tuple(name.name for name in REPLACED),
+    ),
+    # The loop that asks the SuperNode for tasks, and the seam of its executor.
+    PrivateName(SUPEREXEC, "run_superexec", looks_up=("get_executor",)),
+    PrivateName(SUPEREXEC, "get_executor"),
+    PrivateName(SUPEREXEC, "_TASK_POLL_INTERVAL_ENV", value="FLWR_SUPEREXEC_TASK_POLL_INTERVAL"),
+    PrivateName(
+        EXECUTOR,
+        "Executor.get_eligible_capacity",
+        ("supported_task_types", "insecure", "root_certificates_path"),
+    ),
+    PrivateName(EXECUTOR, "Executor.launch", ("spec",)),
+    PrivateName(EXECUTOR, "Executor.reconcile", ()),
+    PrivateName(EXECUTOR, "Executor.close", ()),
+    PrivateName(EXECUTOR, "LaunchResult.accepted", ()),
+    PrivateName(EXECUTOR, "LaunchResult.failed", ("message",)),
+    PrivateName(EXIT_HANDLERS, "registered_exit_handlers"),
+    PrivateName("flwr.supercore.constant", "TaskType.CLIENT_APP", value=MESSAGE_TASK),
+    # The SuperNode that starts nothing, and the secret without which it gives no task.
+    PrivateName("flwr.common.constant", "ISOLATION_MODE_PROCESS", value="process"),
+    PrivateName("flwr.supercore.auth", "load_superexec_auth_secret", ("secret_file",)),
     PrivateName("flwr.common.constant", "FLWR_HOME", value="FLWR_HOME"),
     PrivateName("flwr.supercore.constant", "FLWR_DISABLE_UPDATE_CHECK", value="FLWR_DISABLE_UPDATE_CHECK"),
     PrivateName("flwr.supercore.telemetry", "FLWR_TELEMETRY_ENABLED"),
-    PrivateName(
-        "flwr.supercore.superexec.run_superexec", "_TASK_POLL_INTERVAL_ENV", value="FLWR_SUPEREXEC_TASK_POLL_INTERVAL"
-    ),
 )
 
 Answer = Callable[[bytes], bytes]
 """Takes the frame of a message and gives that of the reply."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """A message that waits at a SuperNode.
+
+    Attributes:
+        address: ``host:port`` of the SuperNode's runtime routes, on loopback.
+        token: what its content is given and its reply taken for.
+    """
+
+    address: str
+    token: str
 
 
 def require_flower() -> None:
@@ -73,10 +114,74 @@ def client_app(answer: Answer) -> ClientApp:
     return app
 
 
-def run_program(answer: Answer) -> None:
-    """Run Flower's ClientApp process with ``client_app(answer)``, whatever the server sent (CASES 37)."""
-    from flwr.supernode.cli import flwr_clientapp  # noqa: PLC0415 - heavy, and only here
+class TaskTaker:
+    """An executor of Flower's loop: hands on tasks that are messages, and refuses every other kind.
 
+    Flower's own would start a program of its own for each, with the server's code in it: a run that a server calls an
+    agent's, say, is never answered here.
+
+    Args:
+        start: is given each message, and returns at once.
+        alive: called at every turn of the loop.
+    """
+
+    def __init__(self, start: Callable[[Task], None], alive: Callable[[], None]) -> None:
+        self._start, self._alive = start, alive
+
+    def get_eligible_capacity(
+        self,
+        supported_task_types: "set[TaskType]",
+        *,
+        insecure: bool = False,  # noqa: ARG002 - Flower passes it, here and below
+        root_certificates_path: str | None = None,  # noqa: ARG002
+    ) -> "tuple[set[TaskType], set[str]]":
+        """Every kind is taken: the SuperNode waits for an end of each before it takes another message."""
+        return supported_task_types, set()
+
+    def launch(self, spec: "ExecutionSpec") -> "LaunchResult":
+        """Hand on a message; the end of any other task is that its time runs out."""
+        from flwr.supercore.superexec.executor import LaunchResult  # noqa: PLC0415 - heavy, and only here
+
+        if spec.task_type != MESSAGE_TASK:
+            return LaunchResult.failed(f"a hospital answers no {spec.task_type}")
+        self._start(Task(spec.runtime_api_address, spec.token))
+        return LaunchResult.accepted()
+
+    def reconcile(self) -> None:
+        """Say that the loop turns."""
+        self._alive()
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+def take_tasks(address: str, secret: bytes, taker: TaskTaker) -> None:
+    """Ask a SuperNode for tasks until this process ends.
+
+    Args:
+        address: ``host:port`` of its runtime routes.
+        secret: what it was started with.
+        taker: is given the tasks.
+    """
+    loop = importlib.import_module(SUPEREXEC)
+    vars(loop).update(get_executor=lambda *_arguments, **_options: taker)
+    loop.run_superexec(
+        runtime_api_address=address, insecure=True, superexec_auth_secret=secret, runtime_dependency_install=False
+    )
+
+
+def load_all() -> None:
+    """Import whatever answering a message needs, before the first one comes."""
+    for module in (RUNTIME, SUPEREXEC):
+        importlib.import_module(module)
+
+
+def answer_task(task: Task, answer: Answer) -> None:
+    """Answer one message in a process of its own, whatever code the server sent with it (CASES 37).
+
+    Raises:
+        SystemExit: always, when it is done.
+    """
     app = client_app(answer)
 
     def unpack_nothing(*_arguments: object, **_options: object) -> None:
@@ -85,10 +190,12 @@ def run_program(answer: Answer) -> None:
     def load_installed_app(*_arguments: object, **_options: object) -> Callable[[str, str, str], ClientApp]:
         return lambda _fab_id, _fab_version, _fab_hash: app
 
-    vars(importlib.import_module(RUNTIME)).update(
+    # Those of the process that this one was forked from: its connection is not ours to close.
+    importlib.import_module(EXIT_HANDLERS).registered_exit_handlers.clear()
+    runtime = importlib.import_module(RUNTIME)
+    vars(runtime).update(
         install_from_fab=unpack_nothing,
         install_app_dependencies=unpack_nothing,
         get_load_client_app_fn=load_installed_app,
     )
-    sys.argv[0] = PROGRAM
-    flwr_clientapp()
+    runtime.run_clientapp(task.address, task.token, insecure=True, runtime_dependency_install=False)

@@ -1,27 +1,22 @@
-"""The command and environment of a hospital's SuperNode.
-
-The SuperNode starts ``flwr-clientapp`` from its PATH for every message. A folder of the hospital's own stands first
-on that PATH, with a program of that name which runs only installed code (see ``client_app``).
+"""The command and environment of a hospital's courier: Flower's SuperNode, and the worker beside it.
 
 Run as ``python -m sonoshare_client.courier.supernode <flower-supernode arguments>``: checks that Flower is as expected,
-then becomes Flower's program.
+starts Flower's program with these arguments, and answers its messages (``worker``).
 """
 
+import argparse
 import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from sonoshare_shared.durable import write_atomically
+from sonoshare_client.node.socket import ask_agent
 from sonoshare_shared.errors import InputError
 
 SOCKET_VARIABLE: Final = "SONOSHARE_AGENT_SOCKET"
-"""Tells the ClientApp process where the agent listens."""
-_LAUNCHER: Final = """#!{python}
-from sonoshare_client.courier.client_app import main
-main()
-"""
+"""Tells the courier where the agent listens."""
+AGENT_TIMEOUT_SECONDS: Final = 24 * 3600.0
 
 
 @dataclass(frozen=True)
@@ -32,7 +27,7 @@ class Connection:
         superlink: ``host:port`` of the coordinator's fleet listener.
         root_certificate: PEM file of the authority that signed its TLS certificate.
         node_key: the courier's private key (OpenSSH file).
-        runtime_port: loopback port on which the SuperNode serves its own ClientApp process.
+        runtime_port: loopback port on which the SuperNode gives messages to the worker.
     """
 
     superlink: str
@@ -42,7 +37,7 @@ class Connection:
 
 
 def command(connection: Connection) -> list[str]:
-    """The SuperNode's command line."""
+    """The courier's command line."""
     return [
         *(sys.executable, "-m", "sonoshare_client.courier.supernode"),
         *("--superlink", connection.superlink),
@@ -52,16 +47,11 @@ def command(connection: Connection) -> list[str]:
     ]
 
 
-def environment(socket_path: Path, flower_home: Path, launcher_folder: Path) -> dict[str, str]:
-    """The SuperNode's environment, with the hospital's own ``flwr-clientapp`` first on PATH."""
-    launcher_folder.mkdir(parents=True, exist_ok=True)
-    launcher = launcher_folder / "flwr-clientapp"
-    write_atomically(launcher, _LAUNCHER.format(python=sys.executable).encode(), mode=0o755)
+def environment(socket_path: Path, flower_home: Path) -> dict[str, str]:
+    """The courier's environment."""
     flower_home.mkdir(parents=True, exist_ok=True)
-    path = os.pathsep.join([str(launcher_folder), str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     return {
         **os.environ,
-        "PATH": path,
         SOCKET_VARIABLE: str(socket_path),
         "FLWR_HOME": str(flower_home),
         "FLWR_TELEMETRY_ENABLED": "0",
@@ -71,16 +61,24 @@ def environment(socket_path: Path, flower_home: Path, launcher_folder: Path) -> 
     }
 
 
+def ask(frame: bytes) -> bytes:
+    """Pass a frame to the agent and return its answer."""
+    return ask_agent(Path(os.environ[SOCKET_VARIABLE]), frame, AGENT_TIMEOUT_SECONDS)
+
+
 def main() -> None:
-    """Become Flower's SuperNode, or end with one line when Flower is not as expected."""
-    from sonoshare_client.courier.flower import require_flower  # noqa: PLC0415 - heavy, and not for who builds a command
+    """Be the courier, or end with one line when Flower is not as expected."""
+    from sonoshare_client.courier import flower, worker  # noqa: PLC0415 - heavy, and not for who builds a command
 
     try:
-        require_flower()
+        flower.require_flower()
     except InputError as error:
         sys.exit(f"error: {error}")
-    program = str(Path(sys.executable).with_name("flower-supernode"))
-    os.execv(program, [program, *sys.argv[1:]])  # noqa: S606 - a fixed program, no shell
+    parser = argparse.ArgumentParser(allow_abbrev=False)
+    parser.add_argument("--host", required=True)
+    parser.add_argument("--port", required=True)
+    runtime = parser.parse_known_args(sys.argv[1:])[0]
+    worker.run(sys.argv[1:], f"{runtime.host}:{runtime.port}", ask)
 
 
 if __name__ == "__main__":

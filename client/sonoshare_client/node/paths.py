@@ -100,11 +100,6 @@ class StatePaths:
         return self.path / "flower"
 
     @property
-    def programs_path(self) -> Path:
-        """The hospital's own ``flwr-clientapp``."""
-        return self.path / "bin"
-
-    @property
     def logs_path(self) -> Path:
         """Output of the processes that were started."""
         return self.path / "logs"

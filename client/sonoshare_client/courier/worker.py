@@ -1,0 +1,150 @@
+"""The courier's one process beside the SuperNode: it has Flower loaded, and answers messages in forked children.
+
+    worker (leader) ── flower-supernode          the network's side: Flower's own program, which starts nothing
+                    └─ one child a message       forked, so that nothing is imported; ends with its message
+
+The worker asks the SuperNode for messages on loopback, by a secret that only the two know. A child passes its frame to
+the agent and the answer back, reads neither, and ends; what goes wrong in it ends with it.
+
+- When the worker ends, however it ends, the SuperNode and the children are ended by the kernel.
+- When the SuperNode ends, the worker does. Whoever supervises the worker starts both again.
+- A worker whose loop does not turn for ``TURN_SECONDS`` is ended by its own alarm.
+
+Not promised: that a message whose child was killed is answered soon. The SuperNode reports it once its time runs out.
+"""
+
+import contextlib
+import ctypes
+import gc
+import os
+import secrets
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from sonoshare_client.courier import flower
+from sonoshare_shared.durable import write_atomically
+
+TURN_SECONDS: Final = 180
+"""The SuperNode takes seconds to start, and tens of them on a busy machine."""
+END_SECONDS: Final = 4.0
+SHARED_FILE: Final = "superexec.key"
+_PR_SET_PDEATHSIG: Final = 1  # linux/prctl.h
+_libc = ctypes.CDLL(None)
+
+
+def end_with_parent(parent: int) -> None:
+    """Have the kernel end this process when its parent ends, whatever it is doing; it holds nothing to lose.
+
+    Flower's own monitor raises a signal within its thread, and a main thread that waits for a lock never handles it.
+    """
+    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it ended before
+        os._exit(1)
+
+
+class Children:
+    """The children that answer messages, one each.
+
+    Args:
+        answer: passes a frame on.
+    """
+
+    def __init__(self, answer: flower.Answer) -> None:
+        self._answer = answer
+        self._pids: set[int] = set()
+
+    def start(self, task: flower.Task) -> None:
+        """Answer a message in a child."""
+        worker = os.getpid()
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
+        try:
+            pid = os.fork()
+            if pid == 0:
+                _be_child(worker, lambda: flower.answer_task(task, self._answer))
+            self._pids.add(pid)
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD})
+
+    def reap(self) -> None:
+        """Take note of children that have ended."""
+        for pid in list(self._pids):
+            with contextlib.suppress(ChildProcessError):
+                if os.waitpid(pid, os.WNOHANG)[0] == 0:
+                    continue
+            self._pids.discard(pid)
+
+
+def _be_child(worker: int, work: Callable[[], None]) -> None:
+    """Do the work of a child and end; nothing of the worker's own ending is done in it."""
+    code = 1
+    try:
+        end_with_parent(worker)
+        for number in (signal.SIGCHLD, signal.SIGINT, signal.SIGTERM, signal.SIGQUIT):
+            signal.signal(number, signal.SIG_DFL)  # Flower sets its own
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD})
+        work()
+    except SystemExit as ended:
+        code = ended.code if isinstance(ended.code, int) else 1
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def run(arguments: Sequence[str], runtime: str, answer: flower.Answer) -> None:
+    """Start a SuperNode and answer its messages until one of the two ends.
+
+    Args:
+        arguments: of ``flower-supernode``.
+        runtime: ``host:port`` where it serves its runtime routes.
+        answer: passes a frame to the agent.
+
+    Raises:
+        SystemExit: the SuperNode ended, or this process was told to end.
+    """
+    secret = secrets.token_bytes(32)
+    place = Path(os.environ["FLWR_HOME"]) / SHARED_FILE
+    write_atomically(place, secret, mode=0o600)
+    children = Children(answer)
+    flower.load_all()
+    gc.collect()
+    gc.freeze()  # what is loaded now stays shared with every child
+    with _supernode([*arguments, "--isolation", "process", "--superexec-auth-secret-file", str(place)], children):
+        flower.take_tasks(runtime, secret, flower.TaskTaker(children.start, _rearm))
+
+
+def _rearm() -> None:
+    """A loop that does not come back here in time is ended, and started again by who supervises it."""
+    signal.alarm(TURN_SECONDS)
+
+
+@contextmanager
+def _supernode(arguments: Sequence[str], children: Children) -> Iterator[None]:
+    """Flower's SuperNode beside this process, which ends when that does."""
+    worker, program = os.getpid(), str(Path(sys.executable).with_name("flower-supernode"))
+    supernode = subprocess.Popen(
+        [program, *arguments],
+        preexec_fn=lambda: end_with_parent(worker),  # noqa: PLW1509 - no thread runs yet
+    )
+
+    def ended(*_signal: object) -> None:
+        children.reap()
+        if supernode.poll() is not None:
+            sys.exit(1)  # in silence: the SuperNode's last line says why
+
+    signal.signal(signal.SIGCHLD, ended)
+    ended()
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        signal.alarm(0)
+        supernode.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            supernode.wait(END_SECONDS)
+        supernode.kill()
