@@ -9,7 +9,9 @@ alone they are evaluated by it, in a mix they enter the PLD as one Gaussian.
 The noise that is drawn is the discrete Gaussian within 16 deviations, the one that is accounted the Gaussian, rounded.
 The difference is counted: wherever Gaussian steps take part, epsilon is found at delta * (1 - `DELTA_SHARE`) and raised
 by `EPSILON_SLACK`. That covers 2**40 released numbers (coordinates times steps) at noise multipliers of 1/64 and more,
-as long as epsilon is below 48 and delta above 2**-47 (``docs/proofs/gaussian-noise.md``).
+as long as epsilon is below 48 and delta above 2**-47 (``docs/proofs/gaussian-noise.md``); where hospitals pool their
+noise, 2**40 numbers times shares (``docs/proofs/pooled-noise.md``). A pooled step costs what a step of the same
+multiplier costs, *under the assumption that its event states*.
 
 Not promised: that the events are what ran. The engine and the ledger see to that.
 """
@@ -32,10 +34,11 @@ from dp_accounting.pld import common, privacy_loss_distribution
 from scipy.special import log_ndtr, ndtr
 
 from sonoshare_shared.errors import InputError
-from sonoshare_shared.protocol.documents.charge import Event, PureDP, SampledGaussian
+from sonoshare_shared.protocol.documents.charge import Event, PooledGaussian, PureDP, SampledGaussian
 
 __all__ = [
     "Event",
+    "PooledGaussian",
     "PureDP",
     "SampledGaussian",
     "epsilon",
@@ -98,14 +101,22 @@ def epsilon(events: Sequence[Event], delta: float) -> float:
 def merged(events: Sequence[Event]) -> tuple[Event, ...]:
     """The same composition with equal mechanisms' steps added up; short however many charges there were."""
     steps: dict[tuple[float, float], int] = {}
+    pooled: dict[tuple[float, float, int], int] = {}
     pure: list[Event] = []
     for event in events:
         if isinstance(event, PureDP):
             pure.append(event)
+        elif isinstance(event, PooledGaussian):
+            resting = (event.rate, event.noise_multiplier, event.honest)
+            pooled[resting] = pooled.get(resting, 0) + event.steps
         else:
             key = (event.rate, event.noise_multiplier)
             steps[key] = steps.get(key, 0) + event.steps
-    return (*(SampledGaussian(rate, sigma, count) for (rate, sigma), count in steps.items()), *pure)
+    return (
+        *(SampledGaussian(rate, sigma, count) for (rate, sigma), count in steps.items()),
+        *(PooledGaussian(rate, sigma, count, honest) for (rate, sigma, honest), count in pooled.items()),
+        *pure,
+    )
 
 
 def epsilon_at_most(events: Sequence[Event], delta: float) -> float:

@@ -36,6 +36,7 @@ from sonoshare_privacy.patient_gradients.chunk import Batch
 from sonoshare_privacy.patient_gradients.per_patient import LOSS_CAP, LOSS_SHARE, Loss, PatientGradients
 from sonoshare_privacy.ranks import Ranks
 from sonoshare_shared.errors import InputError, LedgerError
+from sonoshare_shared.protocol.documents.charge import Gaussian
 from sonoshare_shared.protocol.documents.plan import Mechanism
 
 Draw = Callable[[torch.Tensor, torch.Tensor], Batch]
@@ -94,21 +95,24 @@ def _waits(device: torch.device) -> bool:
     return device.type != "cpu"
 
 
-class StepRelease:
-    """A number of noised sums, paid for when this is made and used up by `next`.
+class PaidSums:
+    """A number of noised sums, paid for when this is made and used up one by one.
+
+    A subclass says what a sum may be used for.
 
     Args:
         engine: entered by the caller for as long as sums are released.
         mechanism: public constants of one step.
+        event: what all steps together are charged as.
+        deviation: of the noise of one sum, in grid units, of a grid.
         ledger: of the hospital; unused on ranks other than the first.
         study: whose budget is charged.
         purpose: in words, for the ledger.
-        steps: how many sums.
         cohort: nominal number of patients, public.
         ranks: processes that share the patients out.
 
     Raises:
-        InputError: there are no steps, or the mechanism's constants are out of range; nothing is charged.
+        InputError: the mechanism's constants are out of range; nothing is charged.
         BudgetError: the budget does not allow it; nothing is charged.
         PolicyError: delta is not below 1 / nominal cohort; nothing is charged.
         LedgerError: there is no ledger, or it is not intact.
@@ -119,33 +123,32 @@ class StepRelease:
         engine: PatientGradients,
         mechanism: Mechanism,
         *,
+        event: Gaussian,
+        deviation: Callable[[Grid], float],
         ledger: Ledger | None,
         study: str,
         purpose: str,
-        steps: int,
         cohort: int,
         ranks: Ranks | None = None,
     ) -> None:
-        if steps < 1:
-            raise InputError("steps must be positive", remedy="correct the plan")
         self._engine, self._rate, self._ranks = engine, mechanism.rate, ranks or Ranks()
         self.grid = Grid(mechanism.clip_norm, mechanism.noise_multiplier, engine.dimension + 1)
+        self._deviation = deviation(self.grid)
         self.charge: Reservation | None = None
         if self._ranks.first:
             if ledger is None:
                 raise LedgerError("nothing is released without a ledger", remedy="open the hospital's ledger")
-            event = SampledGaussian(mechanism.rate, mechanism.noise_multiplier, steps)
             self.charge = ledger.reserve(ChargeRequest(study, purpose, (event,), mechanism.delta, cohort))
         self._ranks.wait_for_first()
-        self._left, self._process, self._lock = steps, os.getpid(), threading.Lock()
+        self._left, self._process, self._lock = event.steps, os.getpid(), threading.Lock()
 
     @property
     def steps_left(self) -> int:
         """How many sums may still be released."""
         return self._left
 
-    def next(self, patients: Patients) -> NoisedSum:
-        """Release the next step's sum.
+    def _noised(self, patients: Patients) -> torch.Tensor:
+        """The next step's sum with its noise, int64 [D + 1].
 
         Raises:
             LedgerError: every charged step has been taken, or this is another process than the one that paid.
@@ -157,7 +160,7 @@ class StepRelease:
             total = self._ranks.add_up(self._sum_of_sample(patients))
             if self._ranks.first:
                 self._add_noise(total)
-            return NoisedSum(self._ranks.from_first(total), self.grid)
+            return self._ranks.from_first(total)
         # The host draws the noise while the device computes. It is used for this sum or, after an error, for none.
         with ThreadPoolExecutor(max_workers=1) as beside:
             noise = torch.zeros(
@@ -167,11 +170,11 @@ class StepRelease:
             total = self._ranks.add_up(self._sum_of_sample(patients))
             drawn.result()
             total += noise.to(total.device)
-        return NoisedSum(self._ranks.from_first(total), self.grid)
+        return self._ranks.from_first(total)
 
     def _add_noise(self, total: torch.Tensor) -> None:
         """Add the noise of one release to int64 [D + 1] on the CPU, in place."""
-        add_gaussian_integers(total, self.grid.deviation)
+        add_gaussian_integers(total, self._deviation)
 
     def _use_one(self) -> None:
         with self._lock:
@@ -212,3 +215,60 @@ class StepRelease:
 
     def __reduce__(self) -> NoReturn:
         raise LedgerError("a right to release cannot be stored or sent", remedy="reserve again")
+
+
+class StepRelease(PaidSums):
+    """A number of noised sums that are private each by itself, paid for when this is made and used up by `next`.
+
+    Args:
+        engine: entered by the caller for as long as sums are released.
+        mechanism: public constants of one step.
+        ledger: of the hospital; unused on ranks other than the first.
+        study: whose budget is charged.
+        purpose: in words, for the ledger.
+        steps: how many sums.
+        cohort: nominal number of patients, public.
+        ranks: processes that share the patients out.
+
+    Raises:
+        InputError: there are no steps, or the mechanism's constants are out of range; nothing is charged.
+        BudgetError: the budget does not allow it; nothing is charged.
+        PolicyError: delta is not below 1 / nominal cohort; nothing is charged.
+        LedgerError: there is no ledger, or it is not intact.
+    """
+
+    def __init__(
+        self,
+        engine: PatientGradients,
+        mechanism: Mechanism,
+        *,
+        ledger: Ledger | None,
+        study: str,
+        purpose: str,
+        steps: int,
+        cohort: int,
+        ranks: Ranks | None = None,
+    ) -> None:
+        if steps < 1:
+            raise InputError("steps must be positive", remedy="correct the plan")
+        super().__init__(
+            engine,
+            mechanism,
+            event=SampledGaussian(mechanism.rate, mechanism.noise_multiplier, steps),
+            deviation=lambda grid: grid.deviation,
+            ledger=ledger,
+            study=study,
+            purpose=purpose,
+            cohort=cohort,
+            ranks=ranks,
+        )
+
+    def next(self, patients: Patients) -> NoisedSum:
+        """Release the next step's sum.
+
+        Raises:
+            LedgerError: every charged step has been taken, or this is another process than the one that paid.
+            ContributionError: a contribution is larger than the noise was made for; nothing is released.
+            ModelError: a draw or loss is not what the engine was checked with; nothing is released.
+        """
+        return NoisedSum(self._noised(patients), self.grid)

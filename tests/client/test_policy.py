@@ -23,6 +23,7 @@ from sonoshare_client.node.policy import (
     training_epsilon,
 )
 from sonoshare_client.node.policy_file import policy_text
+from sonoshare_client.node.pooled_policy import epsilon_alone, require_honest_sum
 from sonoshare_privacy.audits.membership import LOW_NOISE_TIMES
 from sonoshare_shared.errors import InputError, PolicyError
 from sonoshare_shared.protocol.documents import AuditPlan, Mechanism, ReleasePlan, StudyPlan, Task
@@ -268,3 +269,45 @@ def test_a_node_says_where_it_computes_and_one_of_before_takes_what_there_is(tmp
     lines = chosen.home_path.read_text().splitlines()
     chosen.home_path.write_text("\n".join(line for line in lines if "device" not in line))
     assert NodeHome.open(chosen.path).device == "auto"
+
+
+def pooled_plan(honest: int = 2, hospitals: int = 4) -> StudyPlan:
+    cohorts = {"north": 100} | {f"other-{i}": 80 for i in range(hospitals - 1)}
+    return plan(noise="pooled", honest=honest, local_steps=1, rounds=15, cohorts=cohorts, quorum=honest)
+
+
+def test_pooled_noise_is_refused_until_the_hospital_permits_it_and_says_whom_it_trusts() -> None:
+    usual = Policy(cohort=CohortRules(nominal=100))
+    with pytest.raises(PolicyError, match="the plan's noise is 'pooled'; the policy permits own"):
+        check_plan(pooled_plan(), usual, "north")
+    opted = usual.model_copy(update={"training": TrainingRules(noise=("own", "pooled"))})
+    with pytest.raises(PolicyError, match="rests on 2 honest ones; the policy allows for 1000 that are not"):
+        check_plan(pooled_plan(), opted, "north")
+    for colluding, honest, allowed in ((0, 4, True), (1, 4, False), (1, 3, True), (2, 2, True), (3, 2, False)):
+        rules = TrainingRules(noise=("own", "pooled"), maximum_colluding=colluding)
+        deciding = usual.model_copy(update={"training": rules})
+        if allowed:
+            assert check_plan(pooled_plan(honest), deciding, "north") > 0
+        else:
+            with pytest.raises(PolicyError, match="honest"):
+                check_plan(pooled_plan(honest), deciding, "north")
+    assert check_plan(plan(noise="own"), usual, "north") == check_plan(plan(), usual, "north")
+
+
+def test_a_sum_over_fewer_hospitals_withstands_fewer_that_collude() -> None:
+    four = pooled_plan(honest=2, hospitals=4)
+    require_honest_sum(four, members=4, colluding=2)
+    require_honest_sum(four, members=3, colluding=1)
+    for members, colluding in ((3, 2), (1, 0), (2, 1)):
+        with pytest.raises(PolicyError, match=f"the sum of {members} hospitals"):
+            require_honest_sum(four, members=members, colluding=colluding)
+    require_honest_sum(plan(), members=1, colluding=1000)
+
+
+def test_pooled_noise_costs_what_the_whole_noise_costs_and_says_what_is_left_without_masks() -> None:
+    own, pooled = plan(local_steps=1, rounds=15), pooled_plan(honest=4)
+    assert training_epsilon(pooled, 1e-3) == training_epsilon(own, 1e-3)
+    assert epsilon_alone(own, 1e-3) is None
+    quieter = plan({"noise_multiplier": 2.0}, local_steps=1, rounds=15)
+    assert epsilon_alone(pooled, 1e-3) == pytest.approx(training_epsilon(quieter, 1e-3))
+    assert study_epsilon(pooled, 1e-3) == study_epsilon(own, 1e-3)

@@ -7,6 +7,7 @@ from pydantic import ValidationError
 from tests.shared.consortium import make_plan
 
 from sonoshare_shared.protocol.documents import ReleasePlan, StudyPlan
+from sonoshare_shared.protocol.documents.charge import PooledGaussian, SampledGaussian
 
 
 def test_a_plan_has_no_more_steps_than_its_start_time_holds() -> None:
@@ -40,3 +41,27 @@ def test_a_release_is_drawn_from_times_that_are_trained() -> None:
     assert plan(release=noise, latest_time=990).release.first_time == 990
     with pytest.raises(ValidationError, match="later times than are trained"):
         plan(release=noise, latest_time=989)
+
+
+def test_a_plan_with_own_noise_has_the_bytes_that_it_always_had() -> None:
+    assert b'noise"' not in plan().canonical()
+    assert b"honest" not in plan().canonical()
+    assert plan().charged(3) == SampledGaussian(plan().mechanism.rate, plan().mechanism.noise_multiplier, 3)
+
+
+def test_pooled_noise_takes_one_step_a_round_and_says_what_it_rests_on() -> None:
+    pooled = {"noise": "pooled", "honest": 2, "local_steps": 1}
+    whole = plan(**pooled)
+    assert StudyPlan.from_bytes(whole.canonical()) == whole
+    assert whole.charged(3) == PooledGaussian(whole.mechanism.rate, whole.mechanism.noise_multiplier, 3, 2)
+    for wrong, why in (
+        ({"honest": None}, "needs the number of honest hospitals"),
+        ({"noise": None}, "where the noise is pooled"),
+        ({"noise": "own"}, "where the noise is pooled"),
+        ({"local_steps": 2}, "one step in each round"),
+        ({"quorum": 1}, "quorum must be at least"),
+        ({"honest": 1}, "greater than or equal to 2"),
+        ({"honest": 3}, "quorum must be at least"),
+    ):
+        with pytest.raises(ValidationError, match=why):
+            plan(**(pooled | wrong))

@@ -23,7 +23,7 @@ from sonoshare_shared.durable import write_atomically
 from sonoshare_shared.errors import IntegrityError
 from sonoshare_shared.protocol.documents import AuditPredicate, AuditStatement, Digests, StudyPlan, Subject
 from sonoshare_shared.protocol.documents.base import public_day
-from sonoshare_shared.protocol.documents.charge import SampledGaussian
+from sonoshare_shared.protocol.documents.charge import PureDP
 from sonoshare_shared.protocol.documents.exchange import AuditRequest
 from sonoshare_shared.protocol.documents.statement import STATEMENT_PAYLOAD_TYPE
 from sonoshare_shared.protocol.envelope import Envelope
@@ -101,7 +101,7 @@ def mechanism_of(node: Node, plan: StudyPlan) -> MechanismCheck:
     """What the canaries of all rounds say; nothing is charged, because nothing but released sums is looked at."""
     charged = (signed.charge for signed in node.ledger.entries() if signed.charge.kind == "reserved")
     events = (event for charge in charged if charge.study == plan.study for event in charge.events)
-    steps = sum(event.steps for event in events if isinstance(event, SampledGaussian))
+    steps = sum(event.steps for event in events if not isinstance(event, PureDP))
     return check_mechanism(joined(node.canaries(plan).records()), planned=plan.canaries, steps=steps)
 
 

@@ -46,6 +46,8 @@ def train_round(node: Node, plan: StudyPlan, request: TrainRequest, adapter: byt
         FederationError: the processes of the further devices do not start, or do not compute the same.
         Exception: whatever goes wrong after the charge; see ``sonoshare_client.agent.service``.
     """
+    if plan.pools:  # before anything else: this path sends an update that is private by its own noise alone
+        raise PolicyError("this agent does not pool noise with others yet", remedy="ask for a plan with own noise")
     model = node.model(plan, adapter)
     before = adapter_state(model, plan.trained)
     canaries = _canaries(node, plan, sum(value.numel() for value in before.values()))

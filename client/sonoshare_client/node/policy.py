@@ -19,12 +19,13 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from sonoshare_client.node.pooled_policy import check_noise
 from sonoshare_shared.errors import InputError, IntegrityError, PolicyError
 from sonoshare_shared.protocol.canonical import canonical_bytes, sha256_hex
 from sonoshare_shared.protocol.documents import StudyPlan
 from sonoshare_shared.protocol.documents.base import HexDigest
-from sonoshare_shared.protocol.documents.charge import Event, PureDP, SampledGaussian
-from sonoshare_shared.protocol.documents.plan import MOST_CANDIDATES, Precision, Trained
+from sonoshare_shared.protocol.documents.charge import Event, PureDP
+from sonoshare_shared.protocol.documents.plan import MOST_CANDIDATES, Noise, Precision, Trained
 
 _ROUNDING = 1e-9  # the same delta, written once as 1 / (10 N) and once as 0.1 / N, is the same
 
@@ -95,6 +96,9 @@ class TrainingRules(_Rules):
         maximum_epsilon_calibration: most epsilon of the votes on a study's phantoms; 0 takes part in none.
         minimum_latest_time: training draws reach this diffusion time (of 1000) at least. Audits attack the model at
             times up to 150; a study that trains earlier ones alone could remember where nobody looks.
+        noise: whose noise a plan may rest on: ``own``, and ``pooled`` with others' (docs/pooled-noise.md).
+        maximum_colluding: of a plan with pooled noise: other hospitals that might work with the coordinator; every
+            sum stays private against so many. The default trusts nobody, so that who permits ``pooled`` says whom.
     """
 
     trained: Annotated[tuple[Trained, ...], Field(min_length=1)] = ("affine", "outer", "lora", "full")
@@ -112,6 +116,8 @@ class TrainingRules(_Rules):
     minimum_canaries: Annotated[int, Field(ge=0, le=1000)] = 0
     maximum_epsilon_calibration: Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)] = 2.0
     minimum_latest_time: Annotated[int, Field(ge=1, le=999)] = 150
+    noise: Annotated[tuple[Noise, ...], Field(min_length=1)] = ("own",)
+    maximum_colluding: Annotated[int, Field(ge=0, le=1000)] = 1000
 
 
 class AuditRules(_Rules):
@@ -239,15 +245,12 @@ def training_epsilon(plan: StudyPlan, delta: float) -> float:
     """Epsilon of a plan's whole training at a hospital that takes part in every round."""
     from sonoshare_privacy.accounting import epsilon  # noqa: PLC0415 - heavy, and not for reading
 
-    mechanism = plan.mechanism
-    return epsilon([SampledGaussian(mechanism.rate, mechanism.noise_multiplier, plan.steps)], delta)
+    return epsilon([plan.charged(plan.steps)], delta)
 
 
 def study_events(plan: StudyPlan) -> list[Event]:
     """Everything that a plan may charge a hospital: its training, its calibration and all audits it allows."""
-    mechanism = plan.mechanism
-    beside = [PureDP(each) for each in plan.epsilons]
-    return [SampledGaussian(mechanism.rate, mechanism.noise_multiplier, plan.steps), *beside]
+    return [plan.charged(plan.steps), *(PureDP(each) for each in plan.epsilons)]
 
 
 def study_epsilon(plan: StudyPlan, delta: float) -> float:
@@ -324,6 +327,7 @@ def _check_training(plan: StudyPlan, policy: Policy) -> None:
             f"the plan computes in '{plan.computes_in}'; the policy permits {', '.join(rules.precisions)}",
             remedy="ask for another precision, or add it to training.precisions",
         )
+    check_noise(plan, rules.noise, rules.maximum_colluding)
     _check_mechanism(plan, rules)
     votes = 0.0 if plan.calibration is None else plan.calibration.epsilon
     if votes > rules.maximum_epsilon_calibration:

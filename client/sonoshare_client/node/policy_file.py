@@ -48,6 +48,8 @@ _COMMENTS: Final[dict[str, tuple[str, dict[str, str]]]] = {
             "minimum_canaries": "Fewest pseudo-patients that test the mechanism; 0 asks for none.",
             "maximum_epsilon_calibration": "Most epsilon of the votes on a study's phantoms; 0 takes part in none.",
             "minimum_latest_time": "Training draws reach this diffusion time; audits attack the model up to 150.",
+            "noise": "Whose noise a plan may rest on: own; pooled (shared with others: read docs/pooled-noise.md).",
+            "maximum_colluding": "Pooled noise: other hospitals that might work with the coordinator. 1000: any.",
         },
     ),
     "audit": (

@@ -2,15 +2,17 @@
 
 Unit of privacy and neighbouring relation of every number here: add or remove one patient with all of their images.
 
-An *event* says what touched the patients: a number of steps of the Poisson-sampled Gaussian mechanism, or a
-pure epsilon-DP mechanism (geometric or Laplace noise, randomised response). Each *charge* carries the digest of
-the charge before it and is signed by the hospital's identity key, so that nobody can edit, drop or reorder
-entries unseen; dropping the *last* ones is seen by whoever has witnessed a later head.
+An *event* says what touched the patients: a number of steps of the Poisson-sampled Gaussian mechanism, with noise of
+the hospital's own or pooled with others', or a pure epsilon-DP mechanism (geometric or Laplace noise, randomised
+response). Each *charge* carries the digest of the charge before it and is signed by the hospital's identity key, so
+that nobody can edit, drop or reorder entries unseen; dropping the *last* ones is seen by whoever has witnessed a later
+head.
 
 This module needs neither torch nor numpy: an exported ledger is checked by anybody, offline. It checks that the
 record is whole; epsilon is recomputed from the events by ``sonoshare_privacy.accounting``.
 """
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Annotated, Any, Final, Literal, Self
@@ -26,6 +28,10 @@ from sonoshare_shared.protocol.keys import PublicKey
 NO_PREVIOUS: Final = "0" * 64
 _FIRST_EXPORT: Final = "sonoshare/ledger/v1"
 _EVENT = ConfigDict(extra="forbid", allow_inf_nan=False)
+FEWEST_HONEST: Final = 2
+"""With fewer there is nobody to share the noise with."""
+MOST_HONEST: Final = 256
+"""Up to so many shares the sum of drawn noise is accounted for (docs/proofs/pooled-noise.md)."""
 
 
 @checked(frozen=True, config=_EVENT)
@@ -56,7 +62,35 @@ class PureDP:
     mechanism: Literal["pure"] = "pure"
 
 
-Event = Annotated[SampledGaussian | PureDP, Field(discriminator="mechanism")]
+@checked(frozen=True, config=_EVENT)
+class PooledGaussian:
+    """Steps of the Poisson-sampled Gaussian mechanism on a sum over hospitals that share its noise.
+
+    It costs what `SampledGaussian` of the same numbers costs *under an assumption*: that ``honest`` of the hospitals in
+    the sum, this one among them, add their share of the noise and show it to nobody, and that nobody sees a part of
+    the sum (docs/pooled-noise.md). It is an event of its own, so that no reader takes it for one that assumes nothing.
+
+    Attributes:
+        rate: probability q with which each patient takes part in a step, independently.
+        noise_multiplier: sigma, the deviation of ``honest`` hospitals' noise together, in units of the L2 sensitivity.
+        steps: number of steps.
+        honest: how many hospitals must be honest; each adds noise of variance sigma**2 / ``honest``.
+    """
+
+    rate: Annotated[float, Field(gt=0, le=1)]
+    noise_multiplier: Annotated[float, Field(gt=0)]
+    steps: Annotated[int, Field(ge=1, le=2**40)]
+    honest: Annotated[int, Field(ge=FEWEST_HONEST, le=MOST_HONEST)]
+    mechanism: Literal["pooled-gaussian"] = "pooled-gaussian"
+
+    @property
+    def alone(self) -> SampledGaussian:
+        """What this hospital's patients are left with where its part is seen by itself: its own share of the noise."""
+        return SampledGaussian(self.rate, self.noise_multiplier / math.sqrt(self.honest), self.steps)
+
+
+Gaussian = SampledGaussian | PooledGaussian
+Event = Annotated[Gaussian | PureDP, Field(discriminator="mechanism")]
 
 
 class Charge(Document):

@@ -12,12 +12,20 @@ from typing import Annotated, Final, Literal, Self
 from pydantic import Field, model_validator
 
 from sonoshare_shared.protocol.documents.base import Document, HexDigest, Identifier, added
+from sonoshare_shared.protocol.documents.charge import (
+    FEWEST_HONEST,
+    MOST_HONEST,
+    Gaussian,
+    PooledGaussian,
+    SampledGaussian,
+)
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Share = Annotated[float, Field(gt=0, le=1)]
 Profile = Literal["tiny", "small", "medium", "large"]
 Trained = Literal["affine", "outer", "lora", "full"]
 Precision = Literal["float32", "tf32", "bfloat16"]
+Noise = Literal["own", "pooled"]
 
 LAST_TIME: Final = 999
 """Of the diffusion's times, which begin at 0."""
@@ -191,6 +199,9 @@ class StudyPlan(Document):
             entered; None draws them from all times.
         candidates: how many candidates may be audited, each paid for in advance; None: as many as the audits say
             (``audit.max_candidates``). Use ``planned_candidates``.
+        noise: ``own`` (also None, as in every plan that does not say): each hospital's update is private by itself.
+            ``pooled``: each adds a share, and a sum is private as long as ``honest`` hospitals in it are honest.
+        honest: t of a plan with pooled noise; None in all others.
     """
 
     schema_: Literal["sonoshare/plan/v1"] = Field(default="sonoshare/plan/v1", alias="schema")
@@ -213,6 +224,8 @@ class StudyPlan(Document):
     precision: Precision | None = added()
     latest_time: Annotated[int | None, Field(ge=1, le=LAST_TIME)] = added()
     candidates: Annotated[int | None, Field(ge=1, le=MOST_CANDIDATES)] = added()
+    noise: Noise | None = added()
+    honest: Annotated[int | None, Field(ge=FEWEST_HONEST, le=MOST_HONEST)] = added()
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -222,6 +235,20 @@ class StudyPlan(Document):
             raise ValueError("delta must be smaller than 1 / nominal cohort")
         if self.latest_time is not None and self.latest_time < self.release.first_time:
             raise ValueError("the release is drawn from later times than are trained")
+        return self
+
+    @model_validator(mode="after")
+    def _noise_is_whole(self) -> Self:
+        if not self.pools:
+            if self.honest is not None:
+                raise ValueError("honest hospitals are counted where the noise is pooled")
+            return self
+        if self.honest is None:
+            raise ValueError("pooled noise needs the number of honest hospitals that it rests on")
+        if self.honest > self.quorum:
+            raise ValueError("the quorum must be at least the number of honest hospitals")
+        if self.local_steps != 1:
+            raise ValueError("pooled noise needs one step in each round: later ones would start from an unnoised model")
         return self
 
     def divisor(self, hospital: str) -> float:
@@ -270,3 +297,15 @@ class StudyPlan(Document):
     def steps(self) -> int:
         """Steps of each hospital in the whole study."""
         return self.rounds * self.local_steps
+
+    @property
+    def pools(self) -> bool:
+        """Whether hospitals share the noise."""
+        return self.noise == "pooled"
+
+    def charged(self, steps: int) -> Gaussian:
+        """What so many steps of training are charged as."""
+        mechanism = self.mechanism
+        if self.honest is None:
+            return SampledGaussian(mechanism.rate, mechanism.noise_multiplier, steps)
+        return PooledGaussian(mechanism.rate, mechanism.noise_multiplier, steps, self.honest)
