@@ -1,9 +1,8 @@
 """Processes that a command starts, and that end with it: on success, on failure, on Ctrl-C, and when it is killed.
 
-A supervised process is the leader of its own session, so that a terminal's Ctrl-C reaches only the supervisor, which
-then ends it in order. Flower detaches some of its own helpers; they are found as descendants before the leader is
-ended. A supervised ``sonoshare`` command is held on a *leash*: it watches its standard input, which the supervisor
-keeps open, and ends itself when that closes, so that even a killed supervisor leaves nothing behind.
+Each has a *guardian* (``guardian``) between itself and the command: it holds the process and all that this ever starts
+as one tree, and ends the tree when the command ends, however that ends. Each tree bears a mark of its own (``marks``),
+by which the command finds what is left of it should the guardian itself be killed.
 """
 
 import contextlib
@@ -11,19 +10,20 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol, Self
 
-import psutil
-
+from sonoshare_deploy import guardian
+from sonoshare_deploy.marks import end_bearers, marked, new_mark
 from sonoshare_shared.errors import FederationError
 
-GRACE_SECONDS: Final = 8.0
 POLL_SECONDS: Final = 0.2
+_PROGRAM: Final = (sys.executable, "-P", "-m", guardian.__name__)
+_END_SECONDS: Final = guardian.GRACE_SECONDS + guardian.HELPER_SECONDS + guardian.KILL_SECONDS
+_LAST_BYTES: Final = 1 << 16
 
 
 class User(Protocol):
@@ -40,11 +40,19 @@ class User(Protocol):
 
 @dataclass(frozen=True)
 class Supervised:
-    """A running process and where it logs."""
+    """A running process and where it logs.
+
+    Attributes:
+        name: of the process and its log.
+        process: its guardian, which ends when it does and with its exit status.
+        log: its output.
+        mark: borne by all that was started under it.
+    """
 
     name: str
     process: subprocess.Popen[bytes]
     log: Path
+    mark: str
 
     @property
     def running(self) -> bool:
@@ -53,8 +61,29 @@ class Supervised:
 
     def last_line(self) -> str:
         """The last line of its log, for an error message."""
-        lines = self.log.read_text(errors="replace").strip().splitlines()
+        try:
+            with self.log.open("rb") as file:
+                file.seek(max(0, file.seek(0, os.SEEK_END) - _LAST_BYTES))
+                lines = file.read().decode(errors="replace").strip().splitlines()
+        except FileNotFoundError:
+            lines = []
         return lines[-1][:200] if lines else "no output"
+
+    def ask_to_end(self) -> None:
+        """Let go of the leash."""
+        if self.process.stdin is not None:
+            self.process.stdin.close()
+
+    def end(self) -> None:
+        """End it and all that it has started."""
+        self.ask_to_end()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(timeout=_END_SECONDS)
+        if self.running:
+            self.process.kill()
+            self.process.wait()
+        if self.process.returncode < 0:  # the guardian was killed: who had detached is found by the mark
+            end_bearers(self.mark)
 
 
 class Supervisor:
@@ -93,21 +122,21 @@ class Supervisor:
             folder: where it starts; this process's own if absent.
         """
         self._logs.mkdir(parents=True, exist_ok=True)
-        log = self._logs / f"{name}.log"
-        with log.open("ab") as output:
-            process = subprocess.Popen(
-                list(command),
-                env=dict(environment),
-                stdin=subprocess.PIPE,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-                cwd=folder,
-                user=None if user is None else user.uid,
-                group=None if user is None else user.gid,
-                extra_groups=None if user is None else (),
-            )
-        supervised = Supervised(name, process, log)
+        log, mark = self._logs / f"{name}.log", new_mark()
+        place = [
+            str(log),
+            guardian.NONE if user is None else f"{user.uid}:{user.gid}",
+            guardian.NONE if folder is None else str(folder),
+        ]
+        process = subprocess.Popen(
+            [*_PROGRAM, *place, "--", *command],
+            env=marked(environment, mark),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        supervised = Supervised(name, process, log, mark)
         self._started.append(supervised)
         return supervised
 
@@ -124,53 +153,23 @@ class Supervisor:
                 )
 
     def stop(self) -> None:
-        """End everything, newest first: ask, wait, then kill what is left, descendants included."""
-        families = [_family(supervised.process.pid) for supervised in self._started]
+        """End everything, all at once: ask, wait, then kill what is left, descendants included."""
         for supervised in reversed(self._started):
-            if supervised.process.stdin is not None:
-                supervised.process.stdin.close()
-            if supervised.running:
-                with contextlib.suppress(ProcessLookupError):
-                    supervised.process.send_signal(signal.SIGINT)
-        members = [member for family in families for member in family]
-        _, alive = psutil.wait_procs(members, timeout=GRACE_SECONDS)
-        for member in alive:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                member.kill()
-        psutil.wait_procs(alive, timeout=GRACE_SECONDS)
+            supervised.ask_to_end()
         for supervised in self._started:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                supervised.process.wait(timeout=GRACE_SECONDS)
+            supervised.end()
         self._started.clear()
 
 
-def _family(pid: int) -> list[psutil.Process]:
-    try:
-        leader = psutil.Process(pid)
-        return [leader, *leader.children(recursive=True)]
-    except psutil.NoSuchProcess:
-        return []
-
-
 def end_on_signals() -> None:
-    """Let Ctrl-C and a termination signal end this process in order, by KeyboardInterrupt.
+    """Let Ctrl-C, a termination signal and a closed terminal end this process in order, by KeyboardInterrupt.
 
-    A shell starts background commands with Ctrl-C ignored, and Python then keeps it so; here it never is.
+    A shell starts background commands with Ctrl-C ignored, and Python then keeps it so; here it never is. Whoever
+    starts a command under ``nohup`` wants it to outlive the terminal, and it does.
     """
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.default_int_handler)
-
-
-def hold_leash() -> None:
-    """End this process, as by Ctrl-C, when its standard input closes."""
-    end_on_signals()
-
-    def watch() -> None:
-        while os.read(sys.stdin.fileno(), 1):
-            pass
-        os.kill(os.getpid(), signal.SIGINT)
-
-    threading.Thread(target=watch, daemon=True, name="leash").start()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, signal.default_int_handler)
 
 
 def wait_until_interrupted(supervisor: Supervisor) -> None:

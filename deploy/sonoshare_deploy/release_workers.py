@@ -33,7 +33,7 @@ def draw_release(
         InputError: as ``Pipeline.draw``.
     """
     threads = max(1, torch.get_num_threads() // workers)
-    command = [sys.executable, "-m", "sonoshare_deploy.cli.main", "coordinator", "release", "draw", "--leash"]
+    command = [sys.executable, "-m", "sonoshare_deploy.cli.main", "coordinator", "release", "draw"]
     command += ["--home", str(steps.home.path), "--study", steps.study.plan.study, "--name", steps.release]
     command += ["--lease-seconds", str(lease_seconds), "--device", str(device)]
     with Supervisor(steps.home.logs_path) as supervisor, Progress(console=console, transient=True) as bar:

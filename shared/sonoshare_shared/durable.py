@@ -8,6 +8,7 @@ Every write of the project goes through here; ``tests/shared/test_durable.py`` l
 | ``create`` | no file or all of it; one of several makers wins | the same |
 | ``append_at`` | the old bytes, or more of them | a torn tail at most, which the next append cuts off |
 | ``append_line`` | whole lines; a line that was cut keeps its own line | what was not yet on the disk is lost |
+| ``roll`` | both files whole, the newer one perhaps not yet there | the same |
 | ``appearing`` | no folder or all of it | the same where ``durable``, else files may be empty |
 
 Promise: once a call returns, bytes and name are on the disk (``append_line`` alone leaves that to the system).
@@ -98,6 +99,25 @@ def append_line(path: Path, line: bytes) -> None:
         file.seek(max(0, end - 1))
         cut = file.read(1) not in {b"", b"\n"}  # by a kill or a full disk: it keeps its own line
         file.write(b"\n" * cut + line + b"\n")
+
+
+def roll(path: Path, most_bytes: int) -> None:
+    """Put a file of lines aside once it is large, in the place of what was put aside before (``rolled``).
+
+    Args:
+        path: the file; it may be absent.
+        most_bytes: a smaller one stays.
+
+    Raises:
+        OSError: it could not be renamed.
+    """
+    if path.exists() and path.stat().st_size >= most_bytes:
+        path.replace(rolled(path))
+
+
+def rolled(path: Path) -> Path:
+    """Where the older lines of a file are: ``events.jsonl`` has ``events.1.jsonl``."""
+    return path.with_suffix(f".1{path.suffix}")
 
 
 @contextmanager

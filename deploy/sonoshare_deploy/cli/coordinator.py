@@ -87,15 +87,11 @@ def expel(home: Path, hospital: str, as_json: bool) -> None:
 @click.option("--fleet", default="127.0.0.1:9092", show_default=True, help="host:port that hospitals connect to.")
 @click.option("--control", default="127.0.0.1:9093", show_default=True, help="host:port of control; keep on loopback.")
 @click.option("--catalogue", default="127.0.0.1:8080", show_default=True, help="host:port of the catalogue.")
-@click.option("--leash", is_flag=True, help="End when standard input closes.")
-def start(home: Path, fleet: str, control: str, catalogue: str, leash: bool) -> None:
+def start(home: Path, fleet: str, control: str, catalogue: str) -> None:
     """Run the SuperLink and the catalogue until interrupted."""
     from sonoshare_deploy.coordinator_service import run_coordinator  # noqa: PLC0415
-    from sonoshare_deploy.processes import hold_leash  # noqa: PLC0415
     from sonoshare_server.home import CoordinatorHome  # noqa: PLC0415
 
-    if leash:
-        hold_leash()
     run_coordinator(CoordinatorHome(home), fleet=fleet, control=control, catalogue=catalogue)
 
 

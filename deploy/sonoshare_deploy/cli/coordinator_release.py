@@ -92,7 +92,6 @@ def create_release(
 
 @command.command(name="draw", short_help="Draw a candidate and stop.")
 @_drawing_options
-@click.option("--leash", is_flag=True, help="End when standard input closes.")
 @json_option
 def draw_only(
     *,
@@ -102,17 +101,13 @@ def draw_only(
     workers: int,
     lease_seconds: float,
     device: str,
-    leash: bool,
     as_json: bool,
 ) -> None:
     """Draw a candidate and stop; the same command, started again or elsewhere on the same folder, shares the work."""
     from sonoshare_deploy.coordinator import pipeline  # noqa: PLC0415
-    from sonoshare_deploy.processes import hold_leash  # noqa: PLC0415
     from sonoshare_deploy.release_workers import draw_release  # noqa: PLC0415
     from sonoshare_server.home import CoordinatorHome  # noqa: PLC0415
 
-    if leash:
-        hold_leash()
     folder = CoordinatorHome(home)
     where, words = told_device(device)
     steps = pipeline(folder, folder.study(study_name), name)

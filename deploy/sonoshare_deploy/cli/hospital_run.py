@@ -70,7 +70,6 @@ def enrol(home_path: Path, roster: Path, root_key: str, *, as_json: bool) -> Non
     help="Train on so many GPUs of this machine, a process for each; by default on --device alone.",
 )
 @click.option("--devices", metavar="LIST", help="Train on these devices: cuda:0,cuda:2 or cpu,cpu.")
-@click.option("--leash", is_flag=True, help="End when standard input closes.")
 def start(
     home_path: Path,
     superlink: str,
@@ -83,7 +82,6 @@ def start(
     device: str | None,
     gpus: str | None,
     devices: str | None,
-    leash: bool,
 ) -> None:
     """Run agent and courier until interrupted.
 
@@ -95,7 +93,6 @@ def start(
     from sonoshare_deploy import courier_place  # noqa: PLC0415
     from sonoshare_deploy.addresses import LOOPBACK, endpoint, require_free  # noqa: PLC0415
     from sonoshare_deploy.hospital_node import run_node  # noqa: PLC0415
-    from sonoshare_deploy.processes import hold_leash  # noqa: PLC0415
 
     if sum(asked is not None for asked in (device, gpus, devices)) > 1:
         raise click.UsageError("--device, --gpus and --devices say the same thing; give one of them")
@@ -103,8 +100,6 @@ def start(
         raise click.UsageError("--gpus takes a number or 'all'")
     if courier_user is not None and (only != "both" or socket is not None):
         raise click.UsageError("--courier-user starts both parts on a socket of its own; leave out --only and --socket")
-    if leash:
-        hold_leash()
     endpoint(superlink)
     require_free(LOOPBACK, runtime_port)
     home = NodeHome.open(home_path)

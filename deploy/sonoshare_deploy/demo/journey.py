@@ -204,7 +204,7 @@ class Journey:
 
     def _start(self, name: str, arguments: Sequence[str]) -> None:
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        command = [sys.executable, "-m", "sonoshare_deploy.cli.main", *arguments, "--leash"]
+        command = [sys.executable, "-m", "sonoshare_deploy.cli.main", *arguments]
         self.supervisor.start(name, command, environment)
 
     def _train(self) -> None:
