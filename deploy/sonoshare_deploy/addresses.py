@@ -10,6 +10,7 @@ import socket
 from dataclasses import dataclass
 from typing import Final
 
+from sonoshare_client.courier.way import superlink_address
 from sonoshare_server.paths import CoordinatorPaths
 from sonoshare_shared.errors import InputError
 from sonoshare_shared.state import read_state, write_state
@@ -90,7 +91,4 @@ def endpoint(text: str) -> tuple[str, int]:
     Raises:
         InputError: it is not of that form.
     """
-    host, separator, port = text.rpartition(":")
-    if not separator or not port.isdigit() or not 0 < int(port) < 1 << 16:
-        raise InputError(f"'{text}' is not host:port", remedy="write it like 127.0.0.1:9092")
-    return host, int(port)
+    return superlink_address(text)

@@ -7,8 +7,8 @@ from sonoshare_deploy.addresses import Addresses, endpoint, require_free
 from sonoshare_deploy.processes import Supervisor, wait_until_interrupted
 from sonoshare_deploy.superlink import start_superlink
 from sonoshare_server.catalogue.app import create_app, serving
-from sonoshare_server.consortium.admission import register_nodes
 from sonoshare_server.consortium.publication import catalogue_settings
+from sonoshare_server.consortium.registration import register_nodes
 from sonoshare_server.federation.control import Control
 from sonoshare_server.home import CoordinatorHome
 from sonoshare_shared.errors import InputError

@@ -31,13 +31,17 @@ from sonoshare_client.node.home import NodeHome
 from sonoshare_client.own_eyes.fit import vault_state
 from sonoshare_client.vault.store import Vault
 from sonoshare_deploy.courier_place import SOCKET_FILE, CourierPlace, CourierUser, own_place
+from sonoshare_deploy.link_watch import watched_link
 from sonoshare_deploy.processes import Supervisor, wait_until_interrupted
 from sonoshare_shared.errors import FederationError, InputError
 from sonoshare_shared.locks import locked
 from sonoshare_shared.science.device import device_words
 
 Part = Literal["agent", "courier", "both"]
-RESTART_SECONDS: Final = 5
+RESTART_SECONDS: Final = 5.0
+LONGEST_PAUSE_SECONDS: Final = 40.0
+STAYED_SECONDS: Final = 60.0
+"""A courier that ran so long was not turned away; Flower takes a node that was killed for online as long."""
 _log = logging.getLogger(__name__)
 # sun_path of a Unix socket has 108 bytes with its final zero.
 LONGEST_SOCKET_PATH: Final = 107
@@ -66,6 +70,7 @@ def run_node(
         InputError: the hospital is not enrolled, its vault cannot be opened, or an agent of this node runs already.
         KeyboardInterrupt: when interrupted.
     """
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     with ExitStack() as stack:
         if only != "courier":
             stack.enter_context(_only_agent(home))
@@ -79,19 +84,30 @@ def run_node(
             start_agent(home, place, timing, group_access=only == "agent", devices=devices)
         if only == "agent":
             wait_until_interrupted(supervisor)
+        stack.enter_context(watched_link(home, place, connection.root_certificate))
         _keep_courier_running(place, supervisor)
 
 
 def _keep_courier_running(place: CourierPlace, supervisor: Supervisor) -> None:
-    """Start the courier, and start it again whenever it ends: it is turned away until the hospital is admitted."""
+    """Start the courier, and start it again whenever it ends: it is turned away until the hospital is admitted.
+
+    Why it ends is told by the watch over the link, once; here it is said once that it is tried again.
+    """
+    pause, said = RESTART_SECONDS, False
     while True:
+        began = time.monotonic()
         start_courier(place, supervisor, command(place.connection))
         try:
             wait_until_interrupted(supervisor)
         except FederationError as error:
-            _log.warning("%s; trying again in %d s", error, RESTART_SECONDS)
+            if time.monotonic() - began > STAYED_SECONDS:
+                pause, said = RESTART_SECONDS, False
+            if not said:
+                _log.warning("%s; it is started again until it stays", error)
+            said = True
         supervisor.stop()
-        time.sleep(RESTART_SECONDS)
+        time.sleep(pause)
+        pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
 
 
 def start_courier(place: CourierPlace, supervisor: Supervisor, program: list[str]) -> None:
@@ -126,7 +142,6 @@ def start_agent(
         InputError: the hospital is not enrolled, its vault cannot be opened, its device is not here, or there are
             several and no loopback interface.
     """
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     write_no_core_files()
     if len(devices) > 1:
         require_loopback()

@@ -12,8 +12,7 @@ import httpx
 
 from sonoshare_deploy.addresses import Addresses, endpoint
 from sonoshare_deploy.processes import Supervised, Supervisor
-from sonoshare_server.federation.server_app import HOME_VARIABLE
-from sonoshare_server.paths import CoordinatorPaths
+from sonoshare_server.paths import HOME_VARIABLE, CoordinatorPaths
 from sonoshare_shared.errors import FederationError
 
 START_SECONDS: Final = 90.0

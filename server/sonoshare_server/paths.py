@@ -3,7 +3,7 @@
     root/root.key  root.pub     the consortium's root key; the private half may be taken off this machine
     coordinator.key             signs plans, log heads and rosters' coordinator entry (PEM, 0600)
     pki/                        the authority and the server's TLS certificate
-    consortium.json  audit-policy.json  members.json  nodes.json  roster.dsse.json
+    consortium.json  audit-policy.json  members.json  nodes.json  retired.json  roster.dsse.json
     log.jsonl                   the transparency log
     views/  evidence/           what each hospital last signed that it has seen, and proof that one signed falsely
     releases/  catalogue.db     sealed releases, and what the catalogue says of them
@@ -18,8 +18,12 @@ the folder and inherits them.
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from sonoshare_shared.protocol.release import layout
+
+HOME_VARIABLE: Final = "SONOSHARE_COORDINATOR_HOME"
+"""Tells the processes of a running coordinator its folder."""
 
 
 class CoordinatorPaths:
@@ -87,6 +91,11 @@ class CoordinatorPaths:
     def nodes_path(self) -> Path:
         """Flower node ids by hospital."""
         return self.path / "nodes.json"
+
+    @property
+    def retired_path(self) -> Path:
+        """Node keys that are to be, or were, taken off the SuperLink."""
+        return self.path / "retired.json"
 
     @property
     def log_path(self) -> Path:

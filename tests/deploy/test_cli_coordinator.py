@@ -241,7 +241,7 @@ def test_a_study_is_of_all_admitted_hospitals_and_of_no_other(tmp_path: Path) ->
     create(home, "s")
     with pytest.raises(InputError, match="south is not admitted"):
         CliRunner().invoke(command, called, catch_exceptions=False)
-    with pytest.raises(InputError, match="the only hospital"):
+    with pytest.raises(InputError, match="the only hospital, and study s is of it"):
         admission.expel(folder, "north")
     admit(home, "south")
 

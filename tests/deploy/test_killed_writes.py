@@ -14,9 +14,11 @@ from sonoshare_client.node import witness
 from sonoshare_client.node.home import NodeHome
 from sonoshare_deploy.addresses import Addresses
 from sonoshare_deploy.provision import create_coordinator
-from sonoshare_server.consortium.admission import admit, expel, register_nodes
+from sonoshare_server.consortium.admission import admit, expel
 from sonoshare_server.consortium.members import Consortium, read_members
+from sonoshare_server.consortium.registration import register_nodes
 from sonoshare_server.consortium.terms import audit_policy
+from sonoshare_server.federation.registered import RegisteredNode
 from sonoshare_server.home import CoordinatorHome, Study
 from sonoshare_shared.errors import InputError
 from sonoshare_shared.protocol.canonical import sha256_hex
@@ -33,6 +35,12 @@ MOST_OPERATIONS = 200
 class Registry:
     def register(self, hospital: str, _public_key: str) -> int:
         return len(hospital)
+
+    def nodes(self) -> list[RegisteredNode]:
+        return []
+
+    def unregister(self, _node_id: int) -> None:
+        raise AssertionError("nobody has left")
 
 
 def coordinator(folder: Path) -> CoordinatorHome:

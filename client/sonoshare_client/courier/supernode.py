@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from sonoshare_client.courier.proxy import loopback_direct
 from sonoshare_client.node.socket import ask_agent
 from sonoshare_shared.errors import InputError
 
@@ -51,7 +52,8 @@ def environment(socket_path: Path, flower_home: Path) -> dict[str, str]:
     """The courier's environment."""
     flower_home.mkdir(parents=True, exist_ok=True)
     return {
-        **os.environ,
+        # The site's proxy is for the way to the coordinator alone: the SuperNode serves its own processes on loopback.
+        **loopback_direct(os.environ),
         SOCKET_VARIABLE: str(socket_path),
         "FLWR_HOME": str(flower_home),
         "FLWR_TELEMETRY_ENABLED": "0",

@@ -94,6 +94,12 @@ class NodeHome(NodePaths):
         """The courier's public key, one line of OpenSSH text."""
         return self.node_public_key_path.read_text(encoding="ascii").strip()
 
+    @property
+    def node_public_keys(self) -> tuple[str, ...]:
+        """The courier's public key, and the next one while it is being changed; one line of OpenSSH text each."""
+        following = self.next_node_public_key_path
+        return (self.node_public_key, *((following.read_text(encoding="ascii").strip(),) if following.exists() else ()))
+
     def identity(self) -> SigningKey:
         """Load the identity key."""
         return SigningKey.load(self.identity_key_path)

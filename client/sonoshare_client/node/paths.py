@@ -3,6 +3,7 @@
     home.toml        hospital id and where the vault key lies
     identity.key     Ed25519 key that signs statements and the ledger (PEM, 0600)
     node.key         P-384 key that authenticates the courier to the federation (OpenSSH, 0600); node.key.pub beside it
+    node.next.key    its successor while it is being changed, with node.next.key.pub
     vault.key        32 bytes that open the vault (0600); may lie elsewhere and belong to another OS user
     policy.toml      the hospital's own rules
     vault/           sealed images and their index
@@ -15,6 +16,7 @@
         replies/  evidence/  events.jsonl              what was answered, proof of misconduct, events
         canaries/  candidates/  pictures/              what an audit will need again
         agent.sock  flower/  bin/  logs/               of the running processes
+        link.json                                      how the link to the federation was last seen
 
 No other module spells one of these names: whoever needs a path asks here, or the home (``node.home``) that opens the
 folder and inherits them.
@@ -95,6 +97,11 @@ class StatePaths:
         return self.path / "agent.lock"
 
     @property
+    def link_path(self) -> Path:
+        """How the link to the federation was last seen."""
+        return self.path / "link.json"
+
+    @property
     def flower_path(self) -> Path:
         """Flower's own folder."""
         return self.path / "flower"
@@ -137,6 +144,16 @@ class NodePaths:
     def node_public_key_path(self) -> Path:
         """The courier's public key, one line of OpenSSH text."""
         return self.path / "node.key.pub"
+
+    @property
+    def next_node_key_path(self) -> Path:
+        """The courier's next private key, until the coordinator knows it."""
+        return self.path / "node.next.key"
+
+    @property
+    def next_node_public_key_path(self) -> Path:
+        """Its public key."""
+        return self.path / "node.next.key.pub"
 
     @property
     def policy_path(self) -> Path:

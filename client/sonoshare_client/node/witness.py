@@ -25,7 +25,7 @@ def enrol(folder: Path, roster: Envelope, root_key: PublicKey) -> Roster:
         VerificationError: the roster is not signed by this root key.
         RefusedError: the roster is older than the one pinned before, of another root, or another of its version.
     """
-    checked = _checked_roster(roster, root_key)
+    checked = checked_roster(roster, root_key)
     if StatePaths(folder).roster_path.exists():
         before = pinned_roster(folder)
         if before.root_key != checked.root_key or checked.version < before.version:
@@ -51,7 +51,7 @@ def pinned_roster(folder: Path) -> Roster:
     if not StatePaths(folder).root_key_path.exists() or not StatePaths(folder).roster_path.exists():
         raise InputError("this hospital is not enrolled in a consortium", remedy="run: sonoshare hospital enrol")
     root_key = PublicKey.from_hex(StatePaths(folder).root_key_path.read_text().strip())
-    return _checked_roster(Envelope.load(StatePaths(folder).roster_path), root_key)
+    return checked_roster(Envelope.load(StatePaths(folder).roster_path), root_key)
 
 
 def checked_plan(plan: Envelope, roster: Roster, hospital: str) -> StudyPlan:
@@ -79,7 +79,13 @@ def require_current(roster: Roster) -> None:
         raise RefusedError("the roster has expired", remedy="ask the coordinator for a new one")
 
 
-def _checked_roster(roster: Envelope, root_key: PublicKey) -> Roster:
+def checked_roster(roster: Envelope, root_key: PublicKey) -> Roster:
+    """A roster whose signature is the root's.
+
+    Raises:
+        VerificationError: it is not signed by this root key.
+        RefusedError: it names another root key.
+    """
     checked = Signed.opened(Roster, roster, root_key, ROSTER_PAYLOAD_TYPE).document
     if checked.root_key != root_key.hex:
         raise RefusedError("the roster names another root key", remedy="ask the consortium's root")

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from sonoshare_deploy.cli.coordinator_members import admit, expel
 from sonoshare_deploy.cli.coordinator_release import command as release
 from sonoshare_deploy.cli.coordinator_release import home_option
 from sonoshare_deploy.cli.device import device_option, told_device
@@ -46,40 +47,6 @@ def init(home: Path, consortium: str, hosts: tuple[str, ...], as_json: bool, **a
     folder = create_coordinator(home, Consortium(consortium, policy), (*hosts, "127.0.0.1", "localhost"))
     certificate = str(folder.authority_path)
     emit({"consortium": consortium, "root_key": folder.root.hex, "certificate": certificate}, as_json)
-
-
-@command.command(short_help="Admit a hospital and sign a new roster.")
-@home_option
-@click.option("--id", "hospital", type=IDENTIFIER_NAME, required=True, help="The hospital's id.")
-@click.option("--identity-key", required=True, help="Its identity key, from: sonoshare hospital init")
-@click.option("--node-key", required=True, help="Its node key (one line of OpenSSH text), from the same place.")
-@json_option
-def admit(home: Path, hospital: str, identity_key: str, node_key: str, as_json: bool) -> None:
-    """Admit a hospital and sign a new roster; send roster.dsse.json and the root key to all hospitals."""
-    from sonoshare_deploy.addresses import Addresses  # noqa: PLC0415
-    from sonoshare_deploy.coordinator import control_of  # noqa: PLC0415
-    from sonoshare_server.consortium import admission  # noqa: PLC0415
-    from sonoshare_server.home import CoordinatorHome  # noqa: PLC0415
-
-    folder = CoordinatorHome(home)
-    version = admission.admit(folder, hospital, identity_key, node_key)
-    if Addresses.running(folder):
-        admission.register_nodes(folder, control_of(folder))
-    emit({"hospital": hospital, "roster_version": version, "roster": str(folder.roster_path)}, as_json)
-
-
-@command.command()
-@home_option
-@click.option("--id", "hospital", type=IDENTIFIER_NAME, required=True, help="The hospital's id.")
-@json_option
-def expel(home: Path, hospital: str, as_json: bool) -> None:
-    """Sign a new roster without a hospital; send it to the others. What it signed stays valid."""
-    from sonoshare_server.consortium import admission  # noqa: PLC0415
-    from sonoshare_server.home import CoordinatorHome  # noqa: PLC0415
-
-    folder = CoordinatorHome(home)
-    version = admission.expel(folder, hospital)
-    emit({"hospital": hospital, "roster_version": version, "roster": str(folder.roster_path)}, as_json)
 
 
 @command.command()
@@ -290,7 +257,7 @@ def create(
 def run_study(home: Path, name: str, as_json: bool) -> None:
     """Run the rounds that are left (also: resume)."""
     from sonoshare_deploy.coordinator import act, control_of  # noqa: PLC0415
-    from sonoshare_server.consortium.admission import register_nodes  # noqa: PLC0415
+    from sonoshare_server.consortium.registration import register_nodes  # noqa: PLC0415
     from sonoshare_server.home import CoordinatorHome  # noqa: PLC0415
 
     folder = CoordinatorHome(home)
@@ -340,4 +307,6 @@ def study_adapter(home: Path, name: str, out: Path, as_json: bool) -> None:
     emit({"adapter": str(path), "digest": this.state.adapter_digest, "rounds_done": this.state.rounds_done}, as_json)
 
 
+command.add_command(admit)
+command.add_command(expel)
 command.add_command(release)

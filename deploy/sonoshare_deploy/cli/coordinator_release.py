@@ -72,7 +72,7 @@ def create_release(
     """Draw a candidate, have every hospital audit it, and if all pass, have it signed and sealed."""
     from sonoshare_deploy.coordinator import control_of, now, pipeline  # noqa: PLC0415
     from sonoshare_deploy.release_workers import draw_release  # noqa: PLC0415
-    from sonoshare_server.consortium.admission import register_nodes  # noqa: PLC0415
+    from sonoshare_server.consortium.registration import register_nodes  # noqa: PLC0415
     from sonoshare_server.home import CoordinatorHome  # noqa: PLC0415
     from sonoshare_server.release.figures import read_measurements  # noqa: PLC0415
     from sonoshare_server.release.pipeline import facts_for  # noqa: PLC0415

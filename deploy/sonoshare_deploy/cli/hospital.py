@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sonoshare_deploy.cli.device import DEVICE_WORD, found_device, node_device_option
+from sonoshare_deploy.cli.hospital_check import check
+from sonoshare_deploy.cli.hospital_keys import keys
 from sonoshare_deploy.cli.hospital_look import look
 from sonoshare_deploy.cli.hospital_policy import policy
 from sonoshare_deploy.cli.hospital_run import enrol, start
@@ -291,7 +293,9 @@ def status(home_path: Path, *, as_json: bool) -> None:
     emit(result, as_json, human)
 
 
+command.add_command(check)
 command.add_command(enrol)
+command.add_command(keys)
 command.add_command(start)
 command.add_command(look)
 command.add_command(policy)

@@ -29,13 +29,13 @@ home_option = click.option(
 @json_option
 def enrol(home_path: Path, roster: Path, root_key: str, *, as_json: bool) -> None:
     """Pin the consortium: from now on only its roster, coordinator and log are believed."""
-    from sonoshare_client.node import witness  # noqa: PLC0415 - keeps --help fast, here and below
+    from sonoshare_client.node import joining  # noqa: PLC0415 - keeps --help fast, here and below
     from sonoshare_client.node.home import NodeHome  # noqa: PLC0415
     from sonoshare_shared.protocol.envelope import Envelope  # noqa: PLC0415
     from sonoshare_shared.protocol.keys import PublicKey  # noqa: PLC0415
 
     home = NodeHome.open(home_path)
-    pinned = witness.enrol(home.state_path, Envelope.load(roster), PublicKey.from_hex(root_key))
+    pinned = joining.enrol(home, Envelope.load(roster), PublicKey.from_hex(root_key))
     hospitals = [entry.id for entry in pinned.hospitals]
     emit({"consortium": pinned.consortium, "version": pinned.version, "hospitals": hospitals}, as_json)
 

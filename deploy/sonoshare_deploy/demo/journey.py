@@ -29,9 +29,10 @@ from sonoshare_deploy.demo.researcher import download_and_verify
 from sonoshare_deploy.processes import Supervisor
 from sonoshare_deploy.provision import create_coordinator
 from sonoshare_server.consortium import terms
-from sonoshare_server.consortium.admission import admit, register_nodes
+from sonoshare_server.consortium.admission import admit
 from sonoshare_server.consortium.members import Consortium
 from sonoshare_server.consortium.publication import publish_release
+from sonoshare_server.consortium.registration import register_nodes
 from sonoshare_server.consortium.studies import draft_study
 from sonoshare_server.home import CoordinatorHome, Study
 from sonoshare_server.release.pipeline import facts_for

@@ -1,18 +1,22 @@
 """Admitting and expelling hospitals: every change signs a new roster, one version above the last.
 
-    members.json  roster.dsse.json  nodes.json
+    members.json  roster.dsse.json
 
-The roster is signed by the consortium's root key, which signs nothing else and is needed here alone. A hospital's
-courier is registered with the SuperLink once, under the node key that it was admitted with; the node id that Flower
-gives it is what frames are later addressed to, never an id that a reply claims.
+The roster is signed by the consortium's root key, which signs nothing else and is needed here alone; it may lie on
+another medium and be named for the moment. Which couriers the SuperLink lets in follows from it (`registration`).
+
+A hospital that was admitted with a wrong key is admitted again with the right one, as long as the wrong one never
+signed a ledger head: a key that did has a ledger, and replacing it in passing would shed what was spent under it.
 """
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Final, Protocol
+from pathlib import Path
+from typing import Final
 
 from sonoshare_server.catalogue.publishing import COORDINATOR
 from sonoshare_server.consortium.members import Consortium, read_members, write_members
+from sonoshare_server.consortium.registration import require_usable, retire, same_key
 from sonoshare_server.federation.control import node_key_bytes
 from sonoshare_server.home import CoordinatorHome
 from sonoshare_shared.durable import write_atomically
@@ -28,71 +32,113 @@ from sonoshare_shared.state import write_state
 ROSTER_DAYS: Final = 365
 
 
-class NodeRegistry(Protocol):
-    """Where couriers are registered (``federation.control.Control``)."""
-
-    def register(self, hospital: str, public_key: str) -> int:
-        """Register a courier's node key and return its node id."""
-
-
-def admit(home: CoordinatorHome, hospital: Identifier, identity_key: str, node_key: str) -> int:
-    """Admit a hospital and sign a new roster; returns the roster's version.
+def admit(
+    home: CoordinatorHome, hospital: Identifier, identity_key: str, node_key: str, *, root_key: Path | None = None
+) -> int:
+    """Admit a hospital, or correct its keys, and sign a new roster; returns the roster's version.
 
     Args:
         home: the coordinator's folder.
         hospital: the hospital's id.
         identity_key: its Ed25519 public key, 64 hexadecimal characters.
         node_key: its courier's public key, one line of OpenSSH text.
+        root_key: file of the root key; in the folder if absent.
 
     Raises:
-        InputError: a key is unusable or another hospital's, or the id is taken: by another key, or by the coordinator.
+        InputError: a key is unusable or another hospital's; the id is taken by a key that was heard, or names the
+            coordinator; or the root key is not there.
     """
-    members = read_members(home)
+    members, root = read_members(home), root_signing_key(home, root_key)
     if hospital == COORDINATOR:
         raise InputError(f"{hospital} names the coordinator in evidence and revocations", remedy="choose another id")
     PublicKey.from_hex(identity_key)
     node_key_bytes(node_key)
+    require_usable(home, node_key)
     with values_given("the hospital"):
         entry = HospitalEntry(id=hospital, identity_key=identity_key, node_key=node_key.strip())
-    if members.get(hospital, entry) != entry:
-        raise InputError(
-            f"{hospital} is admitted with other keys",
-            remedy="choose another id, or first: sonoshare coordinator expel",
-        )
     for other in members.values():
         if other.id != hospital and {other.identity_key, other.node_key} & {entry.identity_key, entry.node_key}:
-            raise InputError(f"{other.id} is admitted with one of these keys", remedy="ask the hospital for its own")
-    return _sign_members(home, {**members, hospital: entry})
+            raise InputError(
+                f"{other.id} is admitted with one of these keys",
+                remedy=f"ask the hospital for its own; if {other.id} has the wrong one, correct {other.id} first",
+            )
+    before = members.get(hospital, entry)
+    if before != entry:
+        _require_unheard(home, before)
+        if not same_key(before.node_key, entry.node_key):
+            retire(home, hospital, before.node_key, "corrected")
+    return sign_members(home, {**members, hospital: entry}, root)
 
 
-def expel(home: CoordinatorHome, hospital: Identifier) -> int:
+def expel(home: CoordinatorHome, hospital: Identifier, *, root_key: Path | None = None) -> int:
     """Sign a new roster without a hospital; returns the roster's version.
 
-    Releases keep the roster that they were made under, so those that the hospital signed verify as before.
+    Releases keep the roster that they were made under, so those that the hospital signed verify as before. A roster
+    names one hospital at least: the only one, where no study is of it yet, is taken off the members, and the next
+    admission signs the next roster.
 
     Raises:
-        InputError: it is not admitted, or the only one.
+        InputError: it is not admitted, or the only one and part of a study; or the root key is not there.
     """
     members = read_members(home)
     if hospital not in members:
         raise InputError(f"{hospital} is not admitted", remedy="see: sonoshare coordinator status")
-    if len(members) == 1:
-        raise InputError(f"{hospital} is the only hospital", remedy="admit another one first")
-    version = _sign_members(home, {name: entry for name, entry in members.items() if name != hospital})
+    root = root_signing_key(home, root_key)
+    rest = {name: entry for name, entry in members.items() if name != hospital}
+    studies = [study.plan.study for study in home.studies() if hospital in study.plan.cohorts]
+    if not rest and studies:
+        raise InputError(
+            f"{hospital} is the only hospital, and study {studies[0]} is of it", remedy="admit another one first"
+        )
+    retire(home, hospital, members[hospital].node_key, "expelled")
+    if rest:
+        version = sign_members(home, rest, root)
+    else:
+        write_members(home, rest)
+        version = _version(home, root.public)
     write_state(home.nodes_path, {name: node for name, node in home.nodes.items() if name != hospital})
     return version
 
 
-def register_nodes(home: CoordinatorHome, registry: NodeRegistry) -> None:
-    """Register the couriers of all admitted hospitals, each once, and remember their node ids."""
-    for hospital, entry in read_members(home).items():
-        known = home.nodes
-        if hospital not in known:
-            write_state(home.nodes_path, {**known, hospital: registry.register(hospital, entry.node_key)})
+def root_signing_key(home: CoordinatorHome, file: Path | None = None) -> SigningKey:
+    """The consortium's root key, wherever it is kept.
+
+    Raises:
+        InputError: it is not there, or the file holds another key.
+    """
+    path = file or home.root_key_path
+    if not path.is_file():
+        raise InputError(
+            f"the root key is not at {path}",
+            remedy="bring it back from where it is kept, or name it: --root-key FILE",
+        )
+    key = SigningKey.load(path)
+    if key.public != home.root:
+        raise InputError(
+            f"{path.name} is not the root key of this consortium", remedy=f"its public half is {home.root.hex}"
+        )
+    return key
 
 
-def _sign_members(home: CoordinatorHome, members: Mapping[str, HospitalEntry]) -> int:
-    root, consortium = SigningKey.load(home.root_key_path), Consortium.read(home)
+def _require_unheard(home: CoordinatorHome, entry: HospitalEntry) -> None:
+    """Check that nothing rests yet on a key that is to be replaced.
+
+    Raises:
+        InputError: the log holds a ledger head of the key.
+    """
+    with home.exclusive():
+        heads = home.log().index.heads(entry.key)
+    if heads:
+        raise InputError(
+            f"{entry.id} is admitted with other keys, and has signed with them",
+            remedy="a new node key is admitted by the file of: sonoshare hospital keys rotate --node; "
+            "for a new identity see docs/keys.md",
+        )
+
+
+def sign_members(home: CoordinatorHome, members: Mapping[str, HospitalEntry], root: SigningKey) -> int:
+    """Sign the next roster, of these hospitals; returns its version."""
+    consortium = Consortium.read(home)
     roster = Roster(
         consortium=consortium.name,
         version=_version(home, root.public) + 1,

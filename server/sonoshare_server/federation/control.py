@@ -9,10 +9,12 @@ from typing import Final
 import httpx
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import load_ssh_public_key
+from cryptography.hazmat.primitives.serialization import load_pem_public_key, load_ssh_public_key
 
-from sonoshare_server.federation.flower import COMPLETED, FINISHED, ControlRoutes, key_bytes
+from sonoshare_server.federation.flower import COMPLETED, FINISHED, ONLINE, UNREGISTERED, ControlRoutes, key_bytes
+from sonoshare_server.federation.registered import RegisteredNode
 from sonoshare_shared.errors import FederationError, InputError
+from sonoshare_shared.protocol.link import key_line
 
 POLL_SECONDS: Final = 0.5
 
@@ -47,6 +49,31 @@ class Control:
             InputError: the key is not on an elliptic curve that Flower accepts.
         """
         return int(self._routes.register(node_key_bytes(public_key), hospital).node_id)
+
+    def unregister(self, node_id: int) -> None:
+        """Take a courier off for good: Flower takes no key a second time."""
+        self._routes.unregister(node_id)
+
+    def nodes(self) -> list[RegisteredNode]:
+        """Every courier that was ever registered.
+
+        Raises:
+            FederationError: the SuperLink is gone.
+        """
+        try:
+            found = self._routes.nodes().nodes_info
+        except httpx.HTTPError as error:
+            raise FederationError("the SuperLink does not answer", remedy="see its log, start it again") from error
+        return [
+            RegisteredNode(
+                node_id=int(node.node_id),
+                key=_line(node.public_key),
+                online=node.status == ONLINE,
+                off=node.status == UNREGISTERED,
+                last_seen=max(str(node.last_activated_at), str(node.last_deactivated_at)),
+            )
+            for node in found
+        ]
 
     def start(self, app_folder: Path, config: dict[str, str]) -> int:
         """Start a run of the thin app with this run configuration; returns its id."""
@@ -95,3 +122,9 @@ def node_key_bytes(text: str) -> bytes:
     if stored is None:
         raise InputError("the node key is not on a NIST elliptic curve", remedy="send the hospital's node key")
     return stored
+
+
+def _line(stored: bytes) -> str:
+    """A key as the SuperLink stores it, as one line of OpenSSH text; empty for one of another kind."""
+    key = load_pem_public_key(stored)
+    return key_line(key) if isinstance(key, ec.EllipticCurvePublicKey) else ""

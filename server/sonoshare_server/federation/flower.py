@@ -17,13 +17,15 @@ from flwr.serverapp import Grid, ServerApp
 from sonoshare_shared.private_names import PrivateName, require_private_names
 
 if TYPE_CHECKING:
-    from flwr.proto.control_pb2 import ListRunsResponse, RegisterNodeResponse, StartRunResponse
+    from flwr.proto.control_pb2 import ListNodesResponse, ListRunsResponse, RegisterNodeResponse, StartRunResponse
 
 __all__ = ["ConfigRecord", "Context", "Grid", "Message", "RecordDict", "ServerApp"]
 
 FLOWER_VERSION: Final = "1.41.*"
 FINISHED: Final = "finished"
 COMPLETED: Final = "completed"
+ONLINE: Final = "online"
+UNREGISTERED: Final = "unregistered"
 FLEET_PREFIX: Final = "/v1/fleet"
 
 _CLIENT: Final = "flwr.supercore.control"
@@ -36,11 +38,21 @@ PRIVATE_NAMES: Final = (
     ),
     *(
         PrivateName(_CLIENT, f"ControlHttpClient.{name}", ("request",))
-        for name in ("RegisterNode", "StartRun", "ListRuns")
+        for name in ("RegisterNode", "UnregisterNode", "ListNodes", "StartRun", "ListRuns")
     ),
     PrivateName("flwr.supercore.interceptors", "RuntimeVersionHttpInterceptor", ("component_name",)),
     PrivateName(_MESSAGES, "RegisterNodeRequest", fields=("public_key", "name")),
     PrivateName(_MESSAGES, "RegisterNodeResponse", fields=("node_id",)),
+    PrivateName(_MESSAGES, "UnregisterNodeRequest", fields=("node_id",)),
+    PrivateName(_MESSAGES, "ListNodesRequest", fields=()),
+    PrivateName(_MESSAGES, "ListNodesResponse", fields=("nodes_info",)),
+    PrivateName(
+        "flwr.proto.node_pb2",
+        "NodeInfo",
+        fields=("node_id", "status", "public_key", "last_activated_at", "last_deactivated_at"),
+    ),
+    PrivateName("flwr.supercore.constant", "NodeStatus.ONLINE", value=ONLINE),
+    PrivateName("flwr.supercore.constant", "NodeStatus.UNREGISTERED", value=UNREGISTERED),
     PrivateName(_MESSAGES, "StartRunRequest", fields=("fab", "override_config")),
     PrivateName(_MESSAGES, "StartRunResponse", fields=("run_id",)),
     PrivateName(_MESSAGES, "ListRunsRequest", fields=("run_id",)),
@@ -100,6 +112,18 @@ class ControlRoutes:
         from flwr.proto.control_pb2 import RegisterNodeRequest  # noqa: PLC0415
 
         return self._client.RegisterNode(RegisterNodeRequest(public_key=public_key, name=name))
+
+    def unregister(self, node_id: int) -> None:
+        """Take a node off for good."""
+        from flwr.proto.control_pb2 import UnregisterNodeRequest  # noqa: PLC0415
+
+        self._client.UnregisterNode(UnregisterNodeRequest(node_id=node_id))
+
+    def nodes(self) -> "ListNodesResponse":
+        """Every node that was ever registered."""
+        from flwr.proto.control_pb2 import ListNodesRequest  # noqa: PLC0415
+
+        return self._client.ListNodes(ListNodesRequest())
 
     def start(self, app_folder: Path, config: dict[str, str]) -> "StartRunResponse":
         """Build the archive of an app and start a run of it."""

@@ -17,9 +17,9 @@ from sonoshare_server.federation.flower import Context, Grid, ServerApp
 from sonoshare_server.federation.rounds import train
 from sonoshare_server.federation.statements import collect_signatures, collect_statements
 from sonoshare_server.home import CoordinatorHome
+from sonoshare_server.paths import HOME_VARIABLE
 from sonoshare_shared.errors import FederationError, SonoShareError
 
-HOME_VARIABLE: Final = "SONOSHARE_COORDINATOR_HOME"
 NODES_DEADLINE_SECONDS: Final = 120.0
 NODES_GRACE_SECONDS: Final = 10.0
 """For hospitals beyond a quorum: a courier finds a restarted server again in a few seconds."""

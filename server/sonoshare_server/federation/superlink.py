@@ -2,19 +2,25 @@
 
 Stock Flower serves fleet, control and runtime routes on one port, and control routes need no login: whoever reaches
 the port can start runs. Here the whole application listens on loopback only, and a second listener, the one that is
-published, serves the fleet routes and the health check and answers 404 to anything else.
+published, serves the fleet routes, the health check and a courier's question whether it is admitted (`link_check`), and
+answers 404 to anything else. Both take up a renewed certificate while they run (`certificate`).
 
 Run as ``python -m sonoshare_server.federation.superlink PUBLIC_HOST:PORT -- <flower-superlink arguments>``.
 """
 
+import os
 import sys
 import threading
 from collections.abc import Awaitable, Callable, MutableMapping
+from pathlib import Path
 from typing import Any, Final
 
 import uvicorn
 
+from sonoshare_server.federation.certificate import RenewedCertificate
 from sonoshare_server.federation.flower import FLEET_PREFIX, run_superlink
+from sonoshare_server.federation.link_check import LinkCheck
+from sonoshare_server.paths import HOME_VARIABLE, CoordinatorPaths
 from sonoshare_shared.errors import InputError
 
 HEALTH_PATH: Final = "/health"
@@ -47,20 +53,23 @@ def _is_fleet(path: str) -> bool:
 
 def serve_publicly(host: str, port: int) -> None:
     """Make the coming ``uvicorn.run`` also serve the fleet routes on ``host:port``."""
-    run_privately = uvicorn.run
+    run_privately, home = uvicorn.run, CoordinatorPaths(Path(os.environ[HOME_VARIABLE]))
 
     def run_both(app: Application, **options: Any) -> None:
+        certificate = RenewedCertificate(options["ssl_certfile"], options["ssl_keyfile"])
         public = uvicorn.Config(
-            FleetOnly(app),
+            LinkCheck(FleetOnly(app), home),
             host=host,
             port=port,
             lifespan="off",
             access_log=False,
-            ssl_keyfile=options.get("ssl_keyfile"),
-            ssl_certfile=options.get("ssl_certfile"),
+            ssl_keyfile=options["ssl_keyfile"],
+            ssl_certfile=options["ssl_certfile"],
+            ssl_context_factory=certificate.context,
         )
         threading.Thread(target=uvicorn.Server(public).run, daemon=True, name="fleet-listener").start()
-        run_privately(app, **options)
+        certificate.watch()
+        run_privately(app, **options, ssl_context_factory=certificate.context)
 
     vars(uvicorn)["run"] = run_both
 

@@ -1,0 +1,42 @@
+"""The process that watches the way to the coordinator: it has the courier's key and user, and no other secret.
+
+Run as ``python -m sonoshare_client.courier.watch SUPERLINK ROOT_CERTIFICATE NODE_KEY``: writes the outcome of each test
+as one line of JSON (`way.as_json`), tests again after a pause, and ends when its standard input closes: whoever started
+it has ended. A line on standard input asks for a test at once.
+"""
+
+import os
+import select
+import sys
+from pathlib import Path
+from typing import Final
+
+from sonoshare_client.courier.way import Way, as_json, try_way
+
+CONNECTED_PAUSE: Final = 20.0
+FIRST_PAUSE: Final = 1.0
+LONGEST_PAUSE: Final = 30.0
+_LINE_BYTES: Final = 4096
+
+
+def main() -> None:
+    """Test and tell until standard input closes."""
+    superlink, certificate, key = sys.argv[1:]
+    way, pause = Way(superlink, Path(certificate), Path(key)), FIRST_PAUSE
+    while True:
+        tested = try_way(way)
+        sys.stdout.write(as_json(tested) + "\n")
+        sys.stdout.flush()
+        if _asked_to_end(CONNECTED_PAUSE if tested.failed is None else pause):
+            return
+        pause = FIRST_PAUSE if tested.failed is None else min(2 * pause, LONGEST_PAUSE)
+
+
+def _asked_to_end(seconds: float) -> bool:
+    """Wait, at most so long; whether standard input was closed meanwhile."""
+    ready, _, _ = select.select([sys.stdin.fileno()], [], [], seconds)
+    return bool(ready) and not os.read(sys.stdin.fileno(), _LINE_BYTES)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,55 @@
+"""Whether a consortium's roster is about this very node: its id, its identity key, its node key.
+
+A roster that names this hospital with other keys was made from a mistyped or an older key. Under it nothing that this
+node signs would be believed, so it is refused before it is pinned, with what puts it right.
+"""
+
+from sonoshare_client.node import witness
+from sonoshare_client.node.home import NodeHome
+from sonoshare_shared.errors import RefusedError
+from sonoshare_shared.protocol.documents import Roster
+from sonoshare_shared.protocol.envelope import Envelope
+from sonoshare_shared.protocol.keys import PublicKey
+
+
+def enrol(home: NodeHome, roster: Envelope, root_key: PublicKey) -> Roster:
+    """Pin a consortium whose roster names this node.
+
+    Raises:
+        VerificationError: the roster is not signed by this root key.
+        RefusedError: it does not name this node with its keys, or is older than the one pinned before.
+    """
+    require_named(witness.checked_roster(roster, root_key), home)
+    return witness.enrol(home.state_path, roster, root_key)
+
+
+def require_named(roster: Roster, home: NodeHome) -> None:
+    """Check that a roster names this node with the keys that it has.
+
+    Raises:
+        RefusedError: it does not; says what the coordinator has to do.
+    """
+    hospital, identity = home.hospital, home.identity().public.hex
+    entry = roster.hospital(hospital)
+    if entry is None:
+        same = next((other.id for other in roster.hospitals if other.identity_key == identity), None)
+        if same is not None:
+            raise RefusedError(
+                f"the roster names this node's key as {same}, and this node is {hospital}",
+                remedy=f"the coordinator expels {same} and admits {hospital} with the same keys",
+            )
+        raise RefusedError(
+            f"the roster (version {roster.version}) does not name {hospital}",
+            remedy="send the keys that 'sonoshare hospital keys' shows to the coordinator: sonoshare coordinator admit",
+        )
+    if entry.identity_key != identity:
+        raise _other_key(hospital, "identity")
+    if entry.node_key.split()[:2] not in [key.split()[:2] for key in home.node_public_keys]:
+        raise _other_key(hospital, "node")
+
+
+def _other_key(hospital: str, which: str) -> RefusedError:
+    return RefusedError(
+        f"the roster names {hospital} with another {which} key than this node's",
+        remedy="send the keys that 'sonoshare hospital keys' shows: the coordinator runs 'coordinator admit' with them",
+    )

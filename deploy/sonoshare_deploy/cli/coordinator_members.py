@@ -1,0 +1,68 @@
+"""``sonoshare coordinator admit`` and ``expel``: who belongs to the consortium."""
+
+from contextlib import suppress
+from pathlib import Path
+
+import click
+
+from sonoshare_deploy.cli.coordinator_release import home_option
+from sonoshare_deploy.cli.output import emit, json_option
+from sonoshare_deploy.cli.parameters import IDENTIFIER_NAME
+
+root_key_option = click.option(
+    "--root-key",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="File of the root key, where it is kept off this machine; root/root.key in the folder if absent.",
+)
+
+
+@click.command(short_help="Admit a hospital and sign a new roster.")
+@home_option
+@click.option("--id", "hospital", type=IDENTIFIER_NAME, required=True, help="The hospital's id.")
+@click.option("--identity-key", required=True, help="Its identity key, from: sonoshare hospital init")
+@click.option("--node-key", required=True, help="Its node key (one line of OpenSSH text), from the same place.")
+@root_key_option
+@json_option
+def admit(home: Path, hospital: str, identity_key: str, node_key: str, *, root_key: Path | None, as_json: bool) -> None:
+    """Admit a hospital and sign a new roster; send roster.dsse.json and the root key to all hospitals.
+
+    One that was admitted with a wrong key is admitted again with the right one, as long as the wrong one has signed
+    nothing.
+    """
+    from sonoshare_server.consortium import admission  # noqa: PLC0415 - keeps --help fast, here and below
+    from sonoshare_server.home import CoordinatorHome  # noqa: PLC0415
+
+    folder = CoordinatorHome(home)
+    version = admission.admit(folder, hospital, identity_key, node_key, root_key=root_key)
+    _register(home)
+    emit({"hospital": hospital, "roster_version": version, "roster": str(folder.roster_path)}, as_json)
+
+
+@click.command()
+@home_option
+@click.option("--id", "hospital", type=IDENTIFIER_NAME, required=True, help="The hospital's id.")
+@root_key_option
+@json_option
+def expel(home: Path, hospital: str, *, root_key: Path | None, as_json: bool) -> None:
+    """Sign a new roster without a hospital; send it to the others. What it signed stays valid."""
+    from sonoshare_server.consortium import admission  # noqa: PLC0415
+    from sonoshare_server.home import CoordinatorHome  # noqa: PLC0415
+
+    folder = CoordinatorHome(home)
+    version = admission.expel(folder, hospital, root_key=root_key)
+    _register(home)
+    emit({"hospital": hospital, "roster_version": version, "roster": str(folder.roster_path)}, as_json)
+
+
+def _register(home: Path) -> None:
+    """Let the SuperLink know, if it runs; else it is told when it starts."""
+    from sonoshare_deploy.addresses import Addresses  # noqa: PLC0415
+    from sonoshare_deploy.coordinator import control_of  # noqa: PLC0415
+    from sonoshare_server.consortium.registration import register_nodes  # noqa: PLC0415
+    from sonoshare_server.home import CoordinatorHome  # noqa: PLC0415
+    from sonoshare_shared.errors import FederationError  # noqa: PLC0415
+
+    folder = CoordinatorHome(home)
+    if Addresses.running(folder):
+        with suppress(FederationError):  # it was killed: the next start tells it
+            register_nodes(folder, control_of(folder))

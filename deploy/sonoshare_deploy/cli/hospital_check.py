@@ -1,0 +1,92 @@
+"""``sonoshare hospital check``: the way to the coordinator, step by step, in one go."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from sonoshare_deploy.cli.output import emit, json_option
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from sonoshare_client.courier.way import Step
+    from sonoshare_client.node.home import NodeHome
+
+
+@click.command(short_help="Test the connection to the coordinator.")
+@click.option(
+    "--home",
+    "home_path",
+    required=True,
+    type=click.Path(path_type=Path, file_okay=False),
+    help="The node's folder.",
+)
+@click.option("--superlink", help="host:port of the coordinator's fleet listener; as last started if absent.")
+@click.option(
+    "--root-certificate",
+    type=click.Path(path_type=Path, dir_okay=False, exists=True),
+    help="The coordinator's ca.crt; as last started if absent.",
+)
+@json_option
+def check(home_path: Path, superlink: str | None, root_certificate: Path | None, *, as_json: bool) -> None:
+    """Test the way to the coordinator, step by step; exit 1 at the first step that fails.
+
+    Through the proxy in HTTPS_PROXY, where there is one. Nothing is started and nothing of a patient is read.
+    """
+    from sonoshare_client.courier.way import Way, try_way  # noqa: PLC0415 - keeps --help fast, here and below
+    from sonoshare_client.node.home import NodeHome  # noqa: PLC0415
+    from sonoshare_client.node.link import read_link  # noqa: PLC0415
+    from sonoshare_shared.errors import FederationError  # noqa: PLC0415
+
+    home = NodeHome.open(home_path)
+    last = read_link(home.state.link_path)
+    if last is None and (superlink is None or root_certificate is None):
+        raise click.UsageError("this node was never started: give --superlink and --root-certificate")
+    address = superlink or (last.superlink if last else "")
+    certificate = root_certificate or Path(last.root_certificate if last else "")
+    tested = try_way(Way(address, certificate, home.node_key_path))
+    steps = [_enrolled(home, tested.roster_version), *tested.steps]
+    failed = next((step for step in (*tested.steps, steps[0]) if not step.ok), None)
+    result = {
+        "ok": failed is None,
+        "superlink": address,
+        "steps": [{"step": s.name, "ok": s.ok, "found": s.found, "remedy": s.remedy} for s in steps],
+        "cause": None if failed is None else failed.found,
+        "remedy": None if failed is None else failed.remedy,
+    }
+    emit(result, as_json, lambda console: _print(console, steps))
+    if failed is not None:
+        raise FederationError(failed.found, remedy=failed.remedy)
+
+
+def _enrolled(home: "NodeHome", newest: int | None) -> "Step":
+    """Whether the pinned roster names this node, and is the newest."""
+    from sonoshare_client.courier.way import Step  # noqa: PLC0415
+    from sonoshare_client.node.joining import require_named  # noqa: PLC0415
+    from sonoshare_client.node.witness import pinned_roster, require_current  # noqa: PLC0415
+    from sonoshare_shared.errors import SonoShareError  # noqa: PLC0415
+
+    try:
+        roster = pinned_roster(home.state_path)
+        require_named(roster, home)
+        require_current(roster)
+    except SonoShareError as error:
+        return Step("enrolled", ok=False, found=error.message, remedy=error.remedy)
+    if newest is not None and newest > roster.version:
+        # Nothing is broken yet: plans of hospitals that this roster names go on.
+        return Step(
+            "enrolled",
+            ok=True,
+            found=f"roster version {roster.version}; the coordinator has version {newest}: get it, and enrol again",
+        )
+    return Step("enrolled", ok=True, found=f"{roster.consortium}, roster version {roster.version}")
+
+
+def _print(console: "Console", steps: "list[Step]") -> None:
+    from rich.table import Table  # noqa: PLC0415
+
+    table = Table("step", "", "found")
+    for step in steps:
+        table.add_row(step.name, "ok" if step.ok else "failed", step.found)
+    console.print(table)
