@@ -4,18 +4,25 @@ Used by ``sonoshare coordinator`` and by the demonstration alike. What a coordin
 published) is the server's ``consortium``; here is what needs the processes that ``coordinator start`` runs.
 """
 
+import contextlib
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Final
 
+import httpx
+
 from sonoshare_deploy.addresses import Addresses
 from sonoshare_deploy.superlink import FLOWER_APP
-from sonoshare_server.federation.control import Control
+from sonoshare_server.federation.control import Control, RunStatus
 from sonoshare_server.home import CoordinatorHome, Study
+from sonoshare_server.queue.actions import Action, begun
 from sonoshare_server.release.pipeline import Pipeline
-from sonoshare_shared.errors import FederationError
+from sonoshare_shared.errors import FederationError, StoppedError
 
 ACTION_SECONDS: Final = 24 * 3600.0
+STOP_SECONDS: Final = 5.0
+"""An action that nobody waits for ends within one look for answers; Flower stops one that does not."""
+ENDS: Final = ("failed", "stopped")
 
 Watch = Callable[[], None]
 
@@ -30,7 +37,7 @@ def control_of(home: CoordinatorHome) -> Control:
 
 
 def act(home: CoordinatorHome, study: Study, action: str, release: str = "", *, watch: Watch | None = None) -> None:
-    """Run one federated action to its end.
+    """Run one federated action to its end; when this ends before it (Ctrl-C, a signal, a kill), so does the action.
 
     Args:
         home: the coordinator's folder.
@@ -40,16 +47,22 @@ def act(home: CoordinatorHome, study: Study, action: str, release: str = "", *, 
         watch: called while it runs, for progress.
 
     Raises:
-        FederationError: the action failed; the reason is the study's last event.
+        StoppedError: the study was stopped from elsewhere, or shall not run.
+        FederationError: the action failed; the reason is that of this action alone.
     """
     control = control_of(home)
-    run = control.start(FLOWER_APP, {"action": action, "study": study.plan.study, "release": release})
-    status = control.wait(run, ACTION_SECONDS, watch=watch)
+    run: int | None = None
+    try:
+        with begun(study, action, release) as asked:
+            config = {"action": action, "study": study.plan.study, "release": release, "run": asked.run}
+            run = control.start(FLOWER_APP, config)
+            status = control.wait(run, ACTION_SECONDS, watch=watch)
+    except BaseException:
+        if run is not None:
+            _end(control, run)
+        raise
     if not status.succeeded:
-        raise FederationError(
-            f"{action} failed: {_failure(study) or status.details or 'no reason given'}",
-            remedy="see the study's events, then resume it",
-        )
+        raise _failure(study, asked, status)
 
 
 def pipeline(home: CoordinatorHome, study: Study, release: str, *, watch: Watch | None = None) -> Pipeline:
@@ -67,6 +80,20 @@ def now() -> datetime:
     return datetime.now(UTC).replace(microsecond=0)
 
 
-def _failure(study: Study) -> str:
-    failures = [event for event in study.events() if event["kind"] == "failed"]
-    return str(failures[-1]["reason"]) if failures else ""
+def _end(control: Control, run: int) -> None:
+    """See to it that a run that nobody waits for ends: by itself, which it does in order, or else by Flower."""
+    # The SuperLink may be gone too; then there is nothing to stop.
+    with contextlib.suppress(FederationError, httpx.HTTPError):
+        try:
+            control.wait(run, STOP_SECONDS)
+        except FederationError:
+            control.stop(run)
+
+
+def _failure(study: Study, asked: Action, status: RunStatus) -> FederationError:
+    """Why an action did not succeed: by its own events, never by an older action's."""
+    ends = [event for event in study.events() if event.get("run") == asked.run and event["kind"] in ENDS]
+    reason = str(ends[-1]["reason"]) if ends else status.details or "no reason given"
+    if ends and ends[-1]["kind"] == "stopped":
+        return StoppedError(f"{asked.words} was stopped: {reason}")
+    return FederationError(f"{asked.words} failed: {reason}", remedy="see the study's events, then resume it")

@@ -4,8 +4,6 @@
 killed at any moment continues from the last whole round (CASES 39).
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,9 +11,8 @@ from typing import Any
 
 from sonoshare_server.paths import CoordinatorPaths, StudyPaths
 from sonoshare_shared.durable import write_atomically
-from sonoshare_shared.errors import FederationError, InputError
+from sonoshare_shared.errors import InputError
 from sonoshare_shared.events import EventLog
-from sonoshare_shared.locks import locked
 from sonoshare_shared.protocol.canonical import sha256_file, sha256_hex
 from sonoshare_shared.protocol.documents import Roster, StudyPlan
 from sonoshare_shared.protocol.documents.plan import PLAN_PAYLOAD_TYPE
@@ -70,7 +67,7 @@ class CoordinatorHome(CoordinatorPaths):
         return read_state(self.nodes_path, dict[str, int], remedy="put back its newest copy")
 
     def log(self) -> TransparencyLog:
-        """The transparency log; open it only inside ``exclusive``."""
+        """The transparency log, as it is now; others may append to it (``translog``)."""
         return TransparencyLog(self.log_path, self.key, lambda: datetime.now(UTC))
 
     def views(self) -> dict[str, Envelope]:
@@ -88,9 +85,9 @@ class CoordinatorHome(CoordinatorPaths):
         self.evidence_path.mkdir(exist_ok=True)
         write_atomically(self.evidence_path / f"{sha256_hex(evidence)}.json", evidence)
 
-    def study(self, name: str) -> "Study":
-        """A study that was created before."""
-        return Study(self.studies_path / name, self.key.public)
+    def study(self, name: str, run: str = "") -> "Study":
+        """A study that was created before, as it is or as an action on it sees it."""
+        return Study(self.studies_path / name, self.key.public, run)
 
     def studies(self) -> list["Study"]:
         """Every study that was created, by name."""
@@ -121,23 +118,22 @@ class CoordinatorHome(CoordinatorPaths):
         study.commit_round(0, adapter, digest)
         return study
 
-    @contextmanager
-    def exclusive(self) -> Iterator[None]:
-        """Hold the coordinator's lock: one action at a time writes the log and the studies (CASES 71)."""
-        busy = FederationError("another action of this coordinator is running", remedy="wait for it, or stop it")
-        with locked(self.lock_path, busy):
-            yield
-
 
 class Study(StudyPaths):
     """A study that was created.
+
+    Args:
+        path: its folder.
+        coordinator: who signed its plan.
+        run: id of the action that its events are of; empty for none.
 
     Raises:
         InputError: there is none in the folder.
     """
 
-    def __init__(self, path: Path, coordinator: PublicKey) -> None:
+    def __init__(self, path: Path, coordinator: PublicKey, run: str = "") -> None:
         super().__init__(path)
+        self.run = run
         if not self.plan_path.is_file():
             raise InputError(f"no study {path.name}", remedy="run: sonoshare coordinator study create")
         self.plan_envelope = Envelope.load(self.plan_path)
@@ -175,8 +171,9 @@ class Study(StudyPaths):
         write_state(self.state_path, StudyState(rounds_done=number, adapter_digest=digest))
 
     def event(self, kind: str, **fields: object) -> None:
-        """Append a line to the study's event log, which progress displays read."""
-        EventLog(self.events_path).record(kind, **fields)
+        """Append a line to the study's event log, which progress displays read; it names the action that it is of."""
+        of = {"run": self.run} if self.run else {}
+        EventLog(self.events_path).record(kind, **of, **fields)
 
     def events(self) -> list[dict[str, Any]]:
         """All events, oldest first; a line that a kill or a full disk cut is left out."""

@@ -7,8 +7,10 @@
     log.jsonl                   the transparency log
     views/  evidence/           what each hospital last signed that it has seen, and proof that one signed falsely
     releases/  catalogue.db     sealed releases, and what the catalogue says of them
-    addresses.json  logs/  flower/  flower.db  .lock     of the running processes
+    addresses.json  logs/  flower/  flower.db     of the running processes
+    .lock  turns/               whose turn it is to ask the hospitals, and who waits for one
     studies/<study>/plan.dsse.json  state.json  events.jsonl  rounds/0000.safetensors ...
+                    wanted.json  actions/         what the coordinator wants of it, and who runs it
                     ballot.safetensors  votes/
                     candidates/<release>/  candidates/.<release>.drawing/
 
@@ -149,8 +151,13 @@ class CoordinatorPaths:
 
     @property
     def lock_path(self) -> Path:
-        """Locked while an action runs."""
+        """Locked by the action whose turn it is."""
         return self.path / ".lock"
+
+    @property
+    def turns_path(self) -> Path:
+        """A file for each action that waits for its turn or has it."""
+        return self.path / "turns"
 
 
 class StudyPaths:
@@ -178,6 +185,16 @@ class StudyPaths:
     def events_path(self) -> Path:
         """The study's event log."""
         return self.path / "events.jsonl"
+
+    @property
+    def wanted_path(self) -> Path:
+        """What the coordinator wants of the study."""
+        return self.path / "wanted.json"
+
+    @property
+    def actions_path(self) -> Path:
+        """What commands have the hospitals do now; see ``actions``."""
+        return self.path / "actions"
 
     @property
     def rounds_path(self) -> Path:

@@ -18,6 +18,7 @@ no pixel, no identifier from a record, no file name given by a hospital's archiv
     ├── ModelError            an architecture, checkpoint or adapter cannot be used
     │   └── ContributionError a patient's contribution is larger than the noise was made for
     └── FederationError       a process or peer of the federation failed
+        └── StoppedError      an action ended because nobody wants it any more
 """
 
 
@@ -122,3 +123,7 @@ class ContributionError(ModelError):
 
 class FederationError(SonoShareError):
     """A process or peer of the federation failed."""
+
+
+class StoppedError(FederationError):
+    """An action ended because nobody wants it any more: its command ended, or its study was stopped."""

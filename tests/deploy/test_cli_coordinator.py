@@ -1,9 +1,7 @@
 """`sonoshare coordinator study` as a user's script sees it: tasks by name or file, trained sets, pinned bases."""
 
 import json
-import os
 import shutil
-import signal
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +16,7 @@ from sonoshare_deploy.provision import create_coordinator
 from sonoshare_server.consortium import admission, studies, terms
 from sonoshare_server.consortium.members import Consortium, read_members
 from sonoshare_server.home import CoordinatorHome
-from sonoshare_shared.errors import FederationError, InputError, ModelError
+from sonoshare_shared.errors import InputError, ModelError
 from sonoshare_shared.protocol.canonical import sha256_file
 from sonoshare_shared.protocol.keys import SigningKey
 from sonoshare_shared.science.calibration.ballot import require_ballot_for
@@ -318,24 +316,3 @@ def test_no_hospital_is_called_coordinator(home: Path) -> None:
 def test_a_release_that_is_not_published_cannot_be_taken_off_the_list(home: Path) -> None:
     run = sonoshare("coordinator", "release", "unpublish", "--home", home, "--name", "r1")
     assert run.errors == ["error: r1 is not published (list what is: sonoshare releases)"]
-
-
-def test_one_action_at_a_time_and_a_killed_one_holds_nothing(home: Path) -> None:
-    held, tell = os.pipe()
-    child = os.fork()
-    if child == 0:
-        try:
-            with CoordinatorHome(home).exclusive():
-                os.write(tell, b"1")
-                signal.pause()
-        finally:
-            os._exit(0)
-    assert os.read(held, 1) == b"1"
-    with pytest.raises(FederationError, match="another action"), CoordinatorHome(home).exclusive():
-        pass
-    os.kill(child, signal.SIGKILL)
-    os.waitpid(child, 0)
-    with CoordinatorHome(home).exclusive():
-        pass
-    with CoordinatorHome(home).exclusive():
-        pass

@@ -388,10 +388,15 @@ def test_a_release_is_audited_signed_sealed_and_verified(world: World, tmp_path:
 
 
 def revoked_off_the_list(world: World, bundle: Path) -> None:
-    """A release that is listed no more can be revoked all the same, and a fresh log says so."""
-    publish_release(world.home, "r1")
-    unpublish_release(world.home, "r1")
-    revoke_release(world.home, "r1", "consent withdrawn")
+    """A release that is listed no more can be revoked all the same, while others work, and a fresh log says so."""
+    busy = world.coordinator()
+    with busy.turn():
+        publish_release(world.home, "r1")
+        unpublish_release(world.home, "r1")
+        revoke_release(world.home, "r1", "consent withdrawn")
+        held = len(busy.log)
+        busy.logged(plan_entry("another", "0" * 64))  # behind the revocation that it had not seen
+        assert len(busy.log) == held + 2
     with pytest.raises(VerificationError, match="was revoked by 'coordinator'"):
         verify_release(bundle, world.home.roster_envelope, now=datetime.now(UTC), log=view(world.home.log()))
     with pytest.raises(InputError, match="never published"):

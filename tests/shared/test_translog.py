@@ -1,11 +1,13 @@
 """The transparency log: durable, append-only, and every head an extension of the one before."""
 
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-from sonoshare_shared.errors import IntegrityError, VerificationError
+from sonoshare_shared.errors import InputError, IntegrityError, VerificationError
+from sonoshare_shared.protocol.canonical import canonical_bytes
 from sonoshare_shared.protocol.keys import SigningKey
 from sonoshare_shared.protocol.log_index import plan_entry
 from sonoshare_shared.protocol.translog import TransparencyLog, require_extension, verified_head
@@ -53,7 +55,7 @@ def test_a_head_of_another_key_is_refused(tmp_path: Path) -> None:
         verified_head(log.head(), SigningKey.generate().public)
 
 
-def test_a_reader_changes_nothing_and_a_second_writer_is_refused(tmp_path: Path) -> None:
+def test_a_reader_changes_nothing_and_a_second_writer_takes_up_what_the_first_appended(tmp_path: Path) -> None:
     key = SigningKey.generate()
     log = opened(tmp_path, key)
     log.append(plan_entry("a", "a"))
@@ -64,6 +66,36 @@ def test_a_reader_changes_nothing_and_a_second_writer_is_refused(tmp_path: Path)
     assert (tmp_path / "log.jsonl").read_bytes() == before
     late = opened(tmp_path, key)
     log.append(plan_entry("b", "b"))
-    with pytest.raises(IntegrityError):
-        late.append(plan_entry("c", "c"))
-    assert len(opened(tmp_path, key)) == 2
+    assert late.append(plan_entry("c", "c")) == 2
+    with pytest.raises(InputError, match="another plan"):
+        log.append(plan_entry("c", "other"))
+    assert log.entries == late.entries == opened(tmp_path, key).entries
+    assert log.root(3) == late.root(3) == opened(tmp_path, key).root(3)
+
+
+def test_many_writers_at_once_lose_nothing_and_say_where_each_entry_stands(tmp_path: Path) -> None:
+    key = SigningKey.generate()
+    opened(tmp_path, key)
+
+    def write(writer: int) -> list[tuple[int, bytes]]:
+        log = opened(tmp_path, key)
+        entries = [plan_entry(f"w{writer}-{number}", "d") for number in range(10)]
+        return [(log.append(entry), canonical_bytes(entry)) for entry in entries]
+
+    with ThreadPoolExecutor(4) as pool:
+        written = [one for several in pool.map(write, range(4)) for one in several]
+    entries = opened(tmp_path, key).entries
+    assert len(entries) == 40
+    assert all(entries[index] == line for index, line in written)
+
+
+def test_a_log_in_whose_place_an_older_one_was_put_is_not_appended_to(tmp_path: Path) -> None:
+    key = SigningKey.generate()
+    log = opened(tmp_path, key)
+    log.append(plan_entry("a", "a"))
+    older = (tmp_path / "log.jsonl").read_bytes()
+    log.append(plan_entry("b", "b"))
+    (tmp_path / "log.jsonl").write_bytes(older)
+    with pytest.raises(IntegrityError, match="shorter"):
+        log.append(plan_entry("c", "c"))
+    assert (tmp_path / "log.jsonl").read_bytes() == older

@@ -253,16 +253,28 @@ def create(
 @study.command(name="run")
 @home_option
 @click.option("--name", type=IDENTIFIER_NAME, required=True, help="Identifier of the study.")
+@click.option(
+    "--priority",
+    type=click.IntRange(-100, 100),
+    help="Of two studies the one of the higher number goes first; 0 at first, then as it was.",
+)
 @json_option
-def run_study(home: Path, name: str, as_json: bool) -> None:
-    """Run the rounds that are left (also: resume)."""
+def run_study(home: Path, name: str, priority: int | None, as_json: bool) -> None:
+    """Run the rounds that are left (also: resume).
+
+    They stop when this command is stopped or killed, and go on when it is run again.
+    """
     from sonoshare_deploy.coordinator import act, control_of  # noqa: PLC0415
+    from sonoshare_deploy.processes import end_on_signals  # noqa: PLC0415
     from sonoshare_server.consortium.registration import register_nodes  # noqa: PLC0415
     from sonoshare_server.home import CoordinatorHome  # noqa: PLC0415
+    from sonoshare_server.queue.wanted import want  # noqa: PLC0415
 
+    end_on_signals()
     folder = CoordinatorHome(home)
     register_nodes(folder, control_of(folder))
     this = folder.study(name)
+    want(this, "run", priority)
     with progress_console().status(f"study {name}: training"):
         act(folder, this, "train")
     emit({"study": name, "rounds_done": this.state.rounds_done, "adapter": this.state.adapter_digest}, as_json)

@@ -71,14 +71,18 @@ def create_release(
 ) -> None:
     """Draw a candidate, have every hospital audit it, and if all pass, have it signed and sealed."""
     from sonoshare_deploy.coordinator import control_of, now, pipeline  # noqa: PLC0415
+    from sonoshare_deploy.processes import end_on_signals  # noqa: PLC0415
     from sonoshare_deploy.release_workers import draw_release  # noqa: PLC0415
     from sonoshare_server.consortium.registration import register_nodes  # noqa: PLC0415
     from sonoshare_server.home import CoordinatorHome  # noqa: PLC0415
+    from sonoshare_server.queue.wanted import want  # noqa: PLC0415
     from sonoshare_server.release.figures import read_measurements  # noqa: PLC0415
     from sonoshare_server.release.pipeline import facts_for  # noqa: PLC0415
 
+    end_on_signals()
     figures = () if utility is None else read_measurements(utility)
     folder = CoordinatorHome(home)
+    want(folder.study(study_name), "run")
     where, words = told_device(device)
     register_nodes(folder, control_of(folder))
     steps = pipeline(folder, folder.study(study_name), name)

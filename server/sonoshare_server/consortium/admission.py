@@ -126,9 +126,7 @@ def _require_unheard(home: CoordinatorHome, entry: HospitalEntry) -> None:
     Raises:
         InputError: the log holds a ledger head of the key.
     """
-    with home.exclusive():
-        heads = home.log().index.heads(entry.key)
-    if heads:
+    if home.log().index.heads(entry.key):
         raise InputError(
             f"{entry.id} is admitted with other keys, and has signed with them",
             remedy="a new node key is admitted by the file of: sonoshare hospital keys rotate --node; "

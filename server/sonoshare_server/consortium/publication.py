@@ -71,5 +71,4 @@ def revoke_release(home: CoordinatorHome, release: str, reason: str) -> None:
         reason=reason,
         time=settings.clock(),
     )
-    with home.exclusive():
-        revoke(releases, sign_revocation(revocation, home.key), home.roster, home.log())
+    revoke(releases, sign_revocation(revocation, home.key), home.roster, home.log())

@@ -4,7 +4,7 @@ While it is open, the study's events say who is awaited and until when (``waitin
 of it, at once. It closes
 
 - when everybody has answered or been refused;
-- at the deadline;
+- at the deadline, or when nobody wants the answers any more (``actions``);
 - once enough have answered, and nobody is awaited but hospitals in trouble (silent when they were last asked, or their
   message came back with an error): these get as long again as the others needed. So a hung hospital costs the deadline
   once, and later rounds a little.
@@ -99,6 +99,7 @@ class Asking(Generic[T]):
         try:
             self._send(self._present())
             while self._awaited and not self._closes():
+                self.coordinator.require_wanted()
                 self._look()
                 self._ask_again()
         finally:

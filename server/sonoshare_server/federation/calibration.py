@@ -61,7 +61,8 @@ def collect_votes(coordinator: Coordinator) -> None:
         record=record,
         about={},
     )
-    exchange(coordinator, question)
+    with coordinator.turn():
+        exchange(coordinator, question)
     if missing := sorted(set(coordinator.hospitals) - set(stored_votes(study))):
         raise FederationError(f"{', '.join(missing)} did not vote", remedy="see the study's events, then resume it")
 

@@ -1,4 +1,4 @@
-"""The coordinator's own use of Flower's control routes on loopback: register nodes, start runs, watch them."""
+"""The coordinator's own use of Flower's control routes on loopback: register nodes, start runs, watch and stop them."""
 
 import time
 from collections.abc import Callable
@@ -78,6 +78,11 @@ class Control:
     def start(self, app_folder: Path, config: dict[str, str]) -> int:
         """Start a run of the thin app with this run configuration; returns its id."""
         return int(self._routes.start(app_folder, config).run_id)
+
+    def stop(self, run_id: int) -> None:
+        """Stop a run; one that has ended stays as it is."""
+        if not self.status(run_id).finished:
+            self._routes.stop(run_id)
 
     def status(self, run_id: int) -> RunStatus:
         """How a run stands."""

@@ -5,11 +5,15 @@ log. A hospital whose view is older than what the log shows of it has restored a
 """
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from sonoshare_server.federation.fleet import Fleet
 from sonoshare_server.home import CoordinatorHome, Study
+from sonoshare_server.queue.actions import Action, require_asked_for
+from sonoshare_server.queue.turns import Ticket, turn
+from sonoshare_server.queue.wanted import wanted
 from sonoshare_shared.errors import FederationError, IntegrityError, MisconductError
 from sonoshare_shared.protocol.documents import Roster
 from sonoshare_shared.protocol.documents.view import Shown
@@ -35,6 +39,7 @@ class Coordinator:
         busy: hospitals that are answering something right now, and would answer nothing else before.
         clock: seconds that only grow.
         pause: waits for so many seconds.
+        action: what a command has asked for; None where there is none (tests).
     """
 
     home: CoordinatorHome
@@ -46,6 +51,38 @@ class Coordinator:
     busy: set[str] = field(default_factory=set)
     clock: Callable[[], float] = time.monotonic
     pause: Callable[[float], None] = time.sleep
+    action: Action | None = None
+
+    def require_wanted(self) -> None:
+        """Check that somebody still waits for this action.
+
+        Raises:
+            StoppedError: nobody does.
+        """
+        if self.action is not None:
+            require_asked_for(self.study, self.action)
+
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        """Have the hospitals to this action alone, for one exchange and what follows from it.
+
+        Raises:
+            StoppedError: nobody waits for this action any more.
+        """
+        action = self.action or Action("")
+        told: list[dict[str, str]] = []
+
+        def look(ahead: list[Ticket]) -> None:
+            self.require_wanted()
+            first = [{"study": other.study, "what": other.what} for other in ahead]
+            if first != told:
+                told[:] = first
+                self.study.event("queued", ahead=first)
+
+        priority = wanted(self.study).priority
+        with turn(self.home, Ticket(self.study.plan.study, action.words, action.run, priority), look):
+            self.log.catch_up()
+            yield
 
     @property
     def hospitals(self) -> tuple[str, ...]:

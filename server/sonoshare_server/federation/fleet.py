@@ -8,7 +8,7 @@ comes back. So a hospital that was hung for ten rounds has one of them to catch 
 """
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Final, Protocol
 
 from sonoshare_server.federation.flower import ConfigRecord, Grid, Message, RecordDict
@@ -43,10 +43,11 @@ class FlowerFleet:
     Args:
         grid: the grid of the running ServerApp.
         nodes: Flower node id of each hospital, from the coordinator's own records, never from replies.
+        look: called at every look for answers; what it raises ends the wait (nobody wants them any more).
     """
 
-    def __init__(self, grid: Grid, nodes: Mapping[str, int]) -> None:
-        self._grid, self._nodes = grid, dict(nodes)
+    def __init__(self, grid: Grid, nodes: Mapping[str, int], look: Callable[[], None] = lambda: None) -> None:
+        self._grid, self._nodes, self._look = grid, dict(nodes), look
         self._unanswered: dict[str, str] = {}
 
     def wait_for(self, hospitals: set[str], deadline_seconds: float, *, enough: int, grace_seconds: float) -> set[str]:
@@ -60,6 +61,7 @@ class FlowerFleet:
         """
         start = time.monotonic()
         while True:
+            self._look()
             online = set(self._grid.get_node_ids())
             present = {hospital for hospital in hospitals if self._nodes.get(hospital) in online}
             waited = time.monotonic() - start
@@ -81,6 +83,7 @@ class FlowerFleet:
     ) -> Iterator[Arrived]:
         yield unreached
         while True:
+            self._look()
             waiting |= self._push(self._free_again(held))
             arrived = {waiting.pop(message): frame for message, frame in self._pull(list(waiting)).items()}
             for hospital in arrived:

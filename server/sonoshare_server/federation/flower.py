@@ -38,7 +38,7 @@ PRIVATE_NAMES: Final = (
     ),
     *(
         PrivateName(_CLIENT, f"ControlHttpClient.{name}", ("request",))
-        for name in ("RegisterNode", "UnregisterNode", "ListNodes", "StartRun", "ListRuns")
+        for name in ("RegisterNode", "UnregisterNode", "ListNodes", "StartRun", "StopRun", "ListRuns")
     ),
     PrivateName("flwr.supercore.interceptors", "RuntimeVersionHttpInterceptor", ("component_name",)),
     PrivateName(_MESSAGES, "RegisterNodeRequest", fields=("public_key", "name")),
@@ -55,6 +55,7 @@ PRIVATE_NAMES: Final = (
     PrivateName("flwr.supercore.constant", "NodeStatus.UNREGISTERED", value=UNREGISTERED),
     PrivateName(_MESSAGES, "StartRunRequest", fields=("fab", "override_config")),
     PrivateName(_MESSAGES, "StartRunResponse", fields=("run_id",)),
+    PrivateName(_MESSAGES, "StopRunRequest", fields=("run_id",)),
     PrivateName(_MESSAGES, "ListRunsRequest", fields=("run_id",)),
     PrivateName(_MESSAGES, "ListRunsResponse", fields=("run_dict",)),
     PrivateName("flwr.common.constant", "Status.FINISHED", value=FINISHED),
@@ -135,6 +136,12 @@ class ControlRoutes:
         archive = build_fab_from_disk(app_folder)
         fab = fab_to_proto(Fab(hashlib.sha256(archive).hexdigest(), archive, {}))
         return self._client.StartRun(StartRunRequest(fab=fab, override_config=user_config_to_proto(dict(config))))
+
+    def stop(self, run_id: int) -> None:
+        """Stop a run."""
+        from flwr.proto.control_pb2 import StopRunRequest  # noqa: PLC0415
+
+        self._client.StopRun(StopRunRequest(run_id=run_id))
 
     def list(self, run_id: int) -> "ListRunsResponse":
         """What is known of a run."""

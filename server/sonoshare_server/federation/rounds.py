@@ -58,9 +58,11 @@ def train(coordinator: Coordinator) -> None:
         FederationError: a round did not reach its quorum; the study can be resumed.
     """
     plan = coordinator.study.plan
-    resume_closed(coordinator)
-    while (number := coordinator.study.state.rounds_done + 1) <= plan.rounds:
-        run_round(coordinator, number)
+    while coordinator.study.state.rounds_done < plan.rounds:
+        with coordinator.turn():  # between two rounds other studies have theirs
+            resume_closed(coordinator)
+            if (number := coordinator.study.state.rounds_done + 1) <= plan.rounds:
+                run_round(coordinator, number)
     state = coordinator.study.state
     coordinator.logged(model_entry(plan.study, plan.rounds + 1, state.adapter_digest))
     coordinator.study.event("trained", rounds=plan.rounds, adapter=state.adapter_digest)

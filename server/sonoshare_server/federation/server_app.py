@@ -1,7 +1,9 @@
 """The ServerApp: one Flower run is one action on one study, named by the run configuration.
 
-The run configuration carries names only. The plan comes signed from the coordinator's folder (environment variable
-``SONOSHARE_COORDINATOR_HOME``, set by whoever starts the SuperLink), and hospitals check it for themselves.
+The run configuration carries names only, and the id of the action that a command asked for: where nobody waits for it
+any more (``actions``), it stops at the next look for answers. The plan comes signed from the coordinator's folder
+(environment variable ``SONOSHARE_COORDINATOR_HOME``, set by whoever starts the SuperLink), and hospitals check it for
+themselves.
 """
 
 import os
@@ -18,7 +20,8 @@ from sonoshare_server.federation.rounds import train
 from sonoshare_server.federation.statements import collect_signatures, collect_statements
 from sonoshare_server.home import CoordinatorHome
 from sonoshare_server.paths import HOME_VARIABLE
-from sonoshare_shared.errors import FederationError, SonoShareError
+from sonoshare_server.queue.actions import Action, require_asked_for
+from sonoshare_shared.errors import FederationError, SonoShareError, StoppedError
 
 NODES_DEADLINE_SECONDS: Final = 120.0
 NODES_GRACE_SECONDS: Final = 10.0
@@ -31,9 +34,10 @@ app = ServerApp()
 def main(grid: Grid, context: Context) -> None:
     """Run the action of this run; failures are written to the study's events and fail the run."""
     home = CoordinatorHome(Path(os.environ[HOME_VARIABLE]))
-    action = str(context.run_config["action"])
-    study = home.study(str(context.run_config["study"]))
-    release = str(context.run_config["release"])
+    said = {name: str(context.run_config[name]) for name in ("action", "study", "release", "run")}
+    action, release = said["action"], said["release"]
+    study = home.study(said["study"], said["run"])
+    asked = Action(action, release, said["run"])
     actions: dict[str, Callable[[Coordinator], None]] = {
         "train": train,
         "calibrate": collect_votes,
@@ -42,16 +46,19 @@ def main(grid: Grid, context: Context) -> None:
     }
     if action not in actions:
         raise FederationError(f"no action {action}", remedy="use train, calibrate, audit or sign")
-    with home.exclusive():
-        fleet = FlowerFleet(grid, home.nodes)
-        asked = set(study.plan.cohorts if action == "train" else whom_to_ask(home, study))
+    study.event("started", action=action, release=release)
+    try:
+        fleet = FlowerFleet(grid, home.nodes, lambda: require_asked_for(study, asked))
+        hospitals = set(study.plan.cohorts if action == "train" else whom_to_ask(home, study))
         present = fleet.wait_for(
-            asked, NODES_DEADLINE_SECONDS, enough=study.plan.quorum, grace_seconds=NODES_GRACE_SECONDS
+            hospitals, NODES_DEADLINE_SECONDS, enough=study.plan.quorum, grace_seconds=NODES_GRACE_SECONDS
         )
-        study.event("online", hospitals=sorted(present), missing=sorted(asked - present))
-        try:
-            actions[action](Coordinator(home, study, fleet, home.log()))
-        except SonoShareError as error:
-            study.event("failed", action=action, reason=str(error))
-            raise
-        study.event("done", action=action)
+        study.event("online", hospitals=sorted(present), missing=sorted(hospitals - present))
+        actions[action](Coordinator(home, study, fleet, home.log(), action=asked))
+    except StoppedError as error:
+        study.event("stopped", action=action, reason=str(error))
+        raise
+    except SonoShareError as error:
+        study.event("failed", action=action, reason=str(error))
+        raise
+    study.event("done", action=action)

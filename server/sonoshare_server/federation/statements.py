@@ -66,7 +66,8 @@ def collect_statements(coordinator: Coordinator, release: str) -> None:
         record=record,
         about={"release": release},
     )
-    exchange(coordinator, question)
+    with coordinator.turn():
+        exchange(coordinator, question)
 
 
 def collect_signatures(coordinator: Coordinator, release: str) -> None:
@@ -97,7 +98,8 @@ def collect_signatures(coordinator: Coordinator, release: str) -> None:
         record=record,
         about={"release": release},
     )
-    exchange(coordinator, question)
+    with coordinator.turn():
+        exchange(coordinator, question)
 
 
 def verified_statement(hospital: str, envelope: Envelope, roster: Roster, candidate: str) -> Statement:

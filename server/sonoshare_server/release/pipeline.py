@@ -204,8 +204,7 @@ class Pipeline:
         return signatures
 
     def _logged(self, manifest: ReleaseManifest) -> LogProof:
-        with self.home.exclusive():
-            return append_release(self.home.log(), manifest.release, manifest.digest())
+        return append_release(self.home.log(), manifest.release, manifest.digest())
 
 
 def facts_for(home: CoordinatorHome, study: Study, created: datetime, **known: object) -> Facts:

@@ -4,17 +4,22 @@ Each entry is one line of canonical JSON ``{"kind": ..., ...}``: plans, model di
 manifests, ledger heads of the hospitals, releases and revocations. The coordinator signs heads; hospitals hold a whole
 copy and refuse a log that is not an extension of it. An append is durable (fsync) before its index is returned, and an
 entry that would contradict one before it (``log_index``) is never appended. Opening only reads: a torn last line (a
-crash in the middle of a write, or a write under way) is passed over, and cut off by the next append. One process
-appends at a time; an append after another process's is refused until the log is opened again.
+crash in the middle of a write, or a write under way) is passed over, and cut off by the next append. Several processes
+may have the log open: each append takes the lock beside the file, takes up what the others have appended, and only then
+decides. What the others append later is not seen until ``catch_up`` or the next append.
 """
 
+import os
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
+from typing import Final
 
-from sonoshare_shared.durable import append_at, write_atomically
-from sonoshare_shared.errors import InputError, IntegrityError
+from sonoshare_shared.durable import append_at, create
+from sonoshare_shared.errors import FederationError, InputError, IntegrityError
+from sonoshare_shared.locks import locked
 from sonoshare_shared.protocol import merkle
 from sonoshare_shared.protocol.canonical import canonical_bytes
 from sonoshare_shared.protocol.documents.base import public_day
@@ -24,6 +29,9 @@ from sonoshare_shared.protocol.envelope import Envelope
 from sonoshare_shared.protocol.keys import PublicKey, SigningKey
 from sonoshare_shared.protocol.log_index import Entry, LogIndex
 from sonoshare_shared.protocol.signed import Signed
+
+APPEND_SECONDS: Final = 30.0
+"""For so long other processes' appends are waited for; one takes milliseconds."""
 
 
 class TransparencyLog:
@@ -61,24 +69,44 @@ class TransparencyLog:
 
         Raises:
             InputError: the log holds another entry for the same study, round, candidate or manifest; or it is too long.
-            IntegrityError: another process has appended since the log was opened.
+            IntegrityError: the file is shorter than this log: an older one was put in its place.
+            FederationError: another process does not stop appending.
         """
         line = canonical_bytes(entry)
+        busy = FederationError("the log is being written by another process", remedy="try again")
+        with locked(self._path.with_name(f"{self._path.name}.lock"), busy, APPEND_SECONDS):
+            self.catch_up()
+            self._append(entry, line)
+            return len(self._entries) - 1
+
+    def catch_up(self) -> None:
+        """Take up what other processes have appended since the log was opened.
+
+        Raises:
+            IntegrityError: the file is shorter than this log, or holds what is no entry.
+        """
+        index = self.index
+        with self._path.open("rb") as file:
+            file.seek(self._length)
+            grown = file.read()
+            if file.seek(0, os.SEEK_END) < self._length:
+                raise IntegrityError("the log is shorter than when it was opened", remedy="bring back its newest file")
+        for line in grown[: grown.rfind(b"\n") + 1].splitlines():
+            index.add(line)
+            self._entries.append(line)
+            self._length += len(line) + 1
+
+    def _append(self, entry: Entry, line: bytes) -> None:
         if self.index.conflicts(entry):
             raise InputError(
                 f"the log shows another {entry['kind']} of this name", remedy="choose a new name: a log never forgets"
             )
         if len(line) > MAX_ENTRY_CHARACTERS:
             raise InputError(f"an entry of the log has at most {MAX_ENTRY_CHARACTERS} bytes", remedy="say it shorter")
-        with self._path.open("rb") as file:
-            file.seek(self._length)
-            if b"\n" in file.read():
-                raise IntegrityError("the log has grown since it was opened", remedy="open it again")
         append_at(self._path, self._length, line + b"\n")
         self._entries.append(line)
         self._length += len(line) + 1
         self.index.add(line)
-        return len(self._entries) - 1
 
     def index_of(self, entry: Entry) -> int | None:
         """Index of the first entry equal to ``entry``, or None."""
@@ -141,7 +169,8 @@ def read_entries(path: Path) -> tuple[list[bytes], int]:
     """Whole entries of a log file, which is made when absent, and their length in bytes."""
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, b"")
+        with suppress(FileExistsError):  # another process made it meanwhile
+            create(path, b"", writer=f"part-{os.getpid()}")
     data = path.read_bytes()
     whole = data.rfind(b"\n") + 1
     return data[:whole].splitlines(), whole
