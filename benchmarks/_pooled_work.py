@@ -13,6 +13,7 @@ from typing import Final
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from benchmarks._phantom_patients import phantom_patients
 from sonoshare_client.agent.draws import PatientDraws, loss_of, probe
@@ -37,7 +38,9 @@ from sonoshare_shared.science.model.base import load_base
 from sonoshare_shared.science.model.network import ConditionedUNet
 from sonoshare_shared.science.model.tensors import State
 
-PROFILE, TRAINED, DRAWS, RATE, LATEST = "tiny", "affine", 2, 0.25, 999
+PROFILE: Final = "tiny"
+TRAINED: Final = "affine"
+DRAWS, RATE, LATEST = 2, 0.25, 999
 GAMMA: Final = 0.4
 PLACES: Final = 8
 LEDGER_SLACK: Final = 0.01
@@ -220,7 +223,7 @@ class Training:
         count = len(shares)
         return PooledSum.of(words, self.grid, rate=RATE, patients=count * self.cohort, shares=count, honest=honest)
 
-    def _put(self, tensors: dict[str, np.ndarray]) -> None:  # type: ignore[type-arg]
+    def _put(self, tensors: dict[str, NDArray[np.float32]]) -> None:
         with torch.no_grad():
             for name, parameter in self.parameters.items():
                 parameter.copy_(torch.from_numpy(tensors[name].copy()))
