@@ -319,27 +319,6 @@ def test_a_release_that_is_not_published_cannot_be_taken_off_the_list(home: Path
     assert run.errors == ["error: r1 is not published (list what is: sonoshare releases)"]
 
 
-def test_one_action_at_a_time_and_a_killed_one_holds_nothing(home: Path) -> None:
-    held, tell = os.pipe()
-    child = os.fork()
-    if child == 0:
-        try:
-            with CoordinatorHome(home).exclusive():
-                os.write(tell, b"1")
-                signal.pause()
-        finally:
-            os._exit(0)
-    assert os.read(held, 1) == b"1"
-    with pytest.raises(FederationError, match="another action"), CoordinatorHome(home).exclusive():
-        pass
-    os.kill(child, signal.SIGKILL)
-    os.waitpid(child, 0)
-    with CoordinatorHome(home).exclusive():
-        pass
-    with CoordinatorHome(home).exclusive():
-        pass
-
-
 def test_the_chance_of_an_honest_release_is_printed_before_anything_is_spent(home: Path) -> None:
     fields = create(home, "chances", "--candidates", "3")
     assert fields["candidates"] == CoordinatorHome(home).study("chances").plan.planned_candidates == 3
