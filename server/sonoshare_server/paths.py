@@ -9,7 +9,7 @@
     releases/  catalogue.db     sealed releases, and what the catalogue says of them
     addresses.json  logs/  flower/  flower.db     of the running processes
     .lock  turns/               whose turn it is to ask the hospitals, and who waits for one
-    studies/<study>/plan.dsse.json  state.json  events.jsonl  rounds/0000.safetensors ...
+    studies/<study>/plan.dsse.json  state.json  events.jsonl  rounds/0000.safetensors ...  rounds/0001.set.json ...
                     wanted.json  actions/         what the coordinator wants of it, and who runs it
                     ballot.safetensors  votes/
                     candidates/<release>/  candidates/.<release>.drawing/
@@ -200,6 +200,10 @@ class StudyPaths:
     def rounds_path(self) -> Path:
         """Adapters by round."""
         return self.path / "rounds"
+
+    def masked_set_path(self, number: int) -> Path:
+        """What the hospitals of a round's masked sum signed when they were ready."""
+        return self.rounds_path / f"{number:04d}.set.json"
 
     @property
     def ballot_path(self) -> Path:

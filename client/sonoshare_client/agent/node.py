@@ -14,6 +14,7 @@ import torch
 
 from sonoshare_client.agent.canary_store import CanaryStore
 from sonoshare_client.agent.ledger_heads import require_logged_heads, require_signed_heads
+from sonoshare_client.agent.mask_store import MaskStore
 from sonoshare_client.agent.replies import ReplyStore
 from sonoshare_client.node.evidence import EvidenceFolder
 from sonoshare_client.node.home import NodeHome
@@ -182,6 +183,11 @@ class Node:
         model = load_pinned_base(plan.profile, plan.base_digest, self.home.path / IMPORTED)
         load_adapter(model, adapter_from_bytes(adapter), plan.trained)
         return model.to(self.device)
+
+    @property
+    def masks(self) -> MaskStore:
+        """Updates of masked rounds that wait here, and their keys; secret."""
+        return MaskStore(self.home.state.masking_path)
 
     def canaries(self, plan: StudyPlan) -> CanaryStore:
         """What the canaries of a study have seen here; secret."""

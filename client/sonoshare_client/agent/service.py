@@ -27,6 +27,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from sonoshare_client.agent.auditing import audit_candidate
 from sonoshare_client.agent.calibrating import vote
+from sonoshare_client.agent.masking import reveal, train_masked
 from sonoshare_client.agent.node import Node
 from sonoshare_client.agent.part_taken import require_rounds
 from sonoshare_client.agent.replies import Result, train_slot
@@ -51,8 +52,17 @@ from sonoshare_shared.protocol.documents.exchange import (
     decode_frame,
     encode_frame,
 )
+from sonoshare_shared.protocol.documents.masking import RevealRequest
 from sonoshare_shared.protocol.envelope import Envelope
-from sonoshare_shared.protocol.log_index import Entry, candidate_entry, manifest_entry, model_entry, plan_entry
+from sonoshare_shared.protocol.log_index import (
+    Entry,
+    candidate_entry,
+    manifest_entry,
+    masked_set_entry,
+    model_entry,
+    plan_entry,
+)
+from sonoshare_shared.protocol.masked_set import masked_set
 
 _REQUEST: Final[TypeAdapter[Request]] = TypeAdapter(Request)
 _log = logging.getLogger(__name__)
@@ -133,6 +143,8 @@ class Agent:
                 return self._audit(request, payload)
             case SignRequest():
                 return self._sign(request, payload)
+            case RevealRequest():
+                return self._reveal(request)
 
     def _keys(self, request: KeysRequest) -> bytes:
         return encode_frame(Reply(view=introduced(self._node, request)))
@@ -149,7 +161,22 @@ class Agent:
         require_shown(self._node, request.shown, [_plan_entry(plan), entry], after=before)
         require_rounds(self._node, plan.study, request.round, request.adapter_digest)
         slot, identity = train_slot(plan.study, request.round), f"{plan.digest()}/{request.adapter_digest}"
-        return self._once(slot, identity, lambda: train_round(self._node, plan, request, adapter))
+        work = train_masked if plan.masked else train_round
+        return self._once(slot, identity, lambda: work(self._node, plan, request, adapter))
+
+    def _reveal(self, request: RevealRequest) -> bytes:
+        plan = self._permitted(request.plan)
+        if not plan.masked:
+            raise PolicyError("the plan's updates are not masked", remedy="ask for a study with --masked")
+        members = masked_set(request.ready, self._node.roster(), plan, request.round)
+        model = model_entry(plan.study, request.round, members.adapter_digest)
+        # Nothing was charged since the others said that they were ready: they have seen the model of this round.
+        entries = [_plan_entry(plan), model, masked_set_entry(plan.study, request.round, members.digest)]
+        require_shown(self._node, request.shown, entries, after=model)
+        slot = f"reveal/{plan.study}/{request.round}"
+        answer = self._once(slot, members.digest, lambda: reveal(self._node, plan, request.round, members))
+        self._node.masks.forget(plan.study, request.round)
+        return answer
 
     def _calibrate(self, request: CalibrateRequest, ballot: bytes) -> bytes:
         plan = self._permitted(request.plan)

@@ -9,6 +9,8 @@ On several devices the agent is the first of several processes: it alone charges
 signs (rank_processes.py).
 """
 
+from dataclasses import dataclass
+
 import torch
 
 from sonoshare_client.agent.node import Node
@@ -25,10 +27,26 @@ from sonoshare_shared.protocol.documents.exchange import TRAIN_REPLY_PAYLOAD_TYP
 from sonoshare_shared.protocol.envelope import Envelope
 from sonoshare_shared.science.model.adapter import adapter_bytes, adapter_state
 from sonoshare_shared.science.model.base import IMPORTED
+from sonoshare_shared.science.model.tensors import State
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A round of training, done.
+
+    Attributes:
+        before: the trained parameters as they were, float32 on the CPU, by name.
+        update: how far each moved.
+        losses: noisy mean losses of the steps.
+    """
+
+    before: State
+    update: State
+    losses: tuple[float, ...]
 
 
 def train_round(node: Node, plan: StudyPlan, request: TrainRequest, adapter: bytes) -> tuple[Envelope, bytes]:
-    """Train one round.
+    """Train one round, for a reply that holds the update.
 
     Args:
         node: the hospital.
@@ -38,6 +56,33 @@ def train_round(node: Node, plan: StudyPlan, request: TrainRequest, adapter: byt
 
     Returns:
         The signed reply and the update (safetensors of differences, float32).
+
+    Raises:
+        SonoShareError, Exception: as `trained`.
+    """
+    done = trained(node, plan, request, adapter)
+    update = adapter_bytes(done.update)
+    reply = TrainReply(
+        hospital=node.hospital,
+        study=plan.study,
+        round=request.round,
+        adapter_digest=request.adapter_digest,
+        update_digest=sha256_hex(update),
+        ledger_head=node.ledger.head(),
+        log_size=node.log.size,
+        losses=done.losses,
+    )
+    return Envelope.sign(TRAIN_REPLY_PAYLOAD_TYPE, reply.canonical(), node.key), update
+
+
+def trained(node: Node, plan: StudyPlan, request: TrainRequest, adapter: bytes) -> Trained:
+    """Train one round.
+
+    Args:
+        node: the hospital.
+        plan: checked plan.
+        request: checked request.
+        adapter: the global adapter.
 
     Raises:
         BudgetError: the hospital's budget does not allow the round; nothing was read.
@@ -74,19 +119,8 @@ def train_round(node: Node, plan: StudyPlan, request: TrainRequest, adapter: byt
     if outcome.canaries is not None:
         node.canaries(plan).keep(request.round, outcome.canaries)
     after = adapter_state(model, plan.trained)
-    update = adapter_bytes({name: after[name] - before[name] for name in before})
-    reply = TrainReply(
-        hospital=node.hospital,
-        study=plan.study,
-        round=request.round,
-        adapter_digest=request.adapter_digest,
-        update_digest=sha256_hex(update),
-        ledger_head=node.ledger.head(),
-        log_size=node.log.size,
-        losses=outcome.losses,
-    )
     node.record("trained", round=request.round, rounds=plan.rounds)
-    return Envelope.sign(TRAIN_REPLY_PAYLOAD_TYPE, reply.canonical(), node.key), update
+    return Trained(before, {name: after[name] - before[name] for name in before}, outcome.losses)
 
 
 def _canaries(node: Node, plan: StudyPlan, dimension: int) -> Canaries | None:

@@ -107,6 +107,7 @@ def signed_view(node: Node, result: Envelope | None = None) -> Envelope:
 
 def _extend(node: Node, part: LogPart) -> None:
     node.log.extend(part, PublicKey.from_hex(node.roster().coordinator_key))
+    node.masks.forget_closed(node.log.index)
 
 
 def _require_ledger_logged(node: Node) -> None:

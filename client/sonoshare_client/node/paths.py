@@ -15,6 +15,7 @@
         log.jsonl  log-head.dsse.json  log-head.json   its copy of the transparency log
         replies/  evidence/  events.jsonl              what was answered, proof of misconduct, events
         canaries/  candidates/  pictures/              what an audit will need again
+        masking/                                       updates and keys of masked rounds that are not closed (secret)
         agent.sock  flower/  bin/  logs/               of the running processes
         link.json                                      how the link to the federation was last seen
 
@@ -80,6 +81,11 @@ class StatePaths:
     def canaries_path(self) -> Path:
         """What the canaries of each study saw; secret."""
         return self.path / "canaries"
+
+    @property
+    def masking_path(self) -> Path:
+        """Updates that wait to be masked, and their keys; secret."""
+        return self.path / "masking"
 
     @property
     def pictures_path(self) -> Path:

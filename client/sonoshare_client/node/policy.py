@@ -152,10 +152,13 @@ class FederationRules(_Rules):
             hospital's own memory alone.
         reply_slot_seconds: the time from a request to a reply that was charged is this, or this doubled as often
             as it takes, so that it tells nothing finer of how long the work took; 0 answers at once.
+        masking: of updates, so that the coordinator sees their sum alone (docs/masking.md): ``any`` takes part with and
+            without, ``required`` with only, ``refused`` without only.
     """
 
     peers: Annotated[int, Field(ge=0, le=1000)] = 1
     reply_slot_seconds: Annotated[float, Field(ge=0, le=3600, allow_inf_nan=False)] = 60.0
+    masking: Literal["any", "required", "refused"] = "any"
 
 
 class IntakeRules(_Rules):
@@ -248,15 +251,9 @@ def training_epsilon(plan: StudyPlan, delta: float) -> float:
     return epsilon([plan.charged(plan.steps)], delta)
 
 
-def study_events(plan: StudyPlan, candidates: int | None = None) -> list[Event]:
-    """Everything that a plan may charge a hospital: its training, its calibration and all audits it allows.
-
-    Args:
-        plan: the plan.
-        candidates: how many candidates are audited; None for all that are planned.
-    """
-    audited = plan.planned_candidates if candidates is None else candidates
-    return [plan.charged(plan.steps), *(PureDP(each) for each in plan.epsilons_with(audited))]
+def study_events(plan: StudyPlan) -> list[Event]:
+    """Everything that a plan may charge a hospital: its training, its calibration and all audits it allows."""
+    return [plan.charged(plan.steps), *(PureDP(each) for each in plan.epsilons)]
 
 
 def study_epsilon(plan: StudyPlan, delta: float) -> float:
@@ -282,6 +279,7 @@ def check_plan(plan: StudyPlan, policy: Policy, hospital: str) -> float:
     """
     _check_cohort_constant(plan, policy, hospital)
     _check_training(plan, policy)
+    _check_masking(plan, policy)
     _check_audit(plan, policy)
     spent = study_epsilon(plan, policy.budget.delta)
     if not spent <= policy.budget.study_epsilon:
@@ -340,6 +338,20 @@ def _check_training(plan: StudyPlan, policy: Policy) -> None:
         raise PolicyError(
             f"the plan's calibration costs epsilon {votes:g}; the policy permits {rules.maximum_epsilon_calibration:g}",
             remedy="ask for less, or raise training.maximum_epsilon_calibration",
+        )
+
+
+def _check_masking(plan: StudyPlan, policy: Policy) -> None:
+    rule = policy.federation.masking
+    if rule == "required" and not plan.masked:
+        raise PolicyError(
+            "the plan lets the coordinator see this hospital's updates; the policy requires masked sums",
+            remedy="ask for a study with --masked, or set federation.masking to any",
+        )
+    if rule == "refused" and plan.masked:
+        raise PolicyError(
+            "the plan masks updates; the policy refuses masked sums",
+            remedy="ask for a study without, or set federation.masking to any",
         )
 
 

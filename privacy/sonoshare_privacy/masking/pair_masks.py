@@ -56,23 +56,47 @@ def masked(words: Words, own: str, secrets: Mapping[str, bytes]) -> Words:
     return hidden
 
 
+class RunningSum:
+    """Sum of words modulo 2^64, as they come."""
+
+    def __init__(self) -> None:
+        self._total: Words | None = None
+
+    def add(self, words: Words) -> None:
+        """Add one hospital's words.
+
+        Raises:
+            InputError: they are more or fewer than those before.
+        """
+        if self._total is None:
+            self._total = words.copy()
+        elif len(words) != len(self._total):
+            raise InputError("words of different lengths have no sum")
+        else:
+            np.add(self._total, words, out=self._total)
+
+    @property
+    def total(self) -> Words:
+        """The sum so far.
+
+        Raises:
+            InputError: nothing was added.
+        """
+        if self._total is None:
+            raise InputError("nothing has no sum")
+        return self._total
+
+
 def summed(parts: Iterable[Words]) -> Words:
     """Sum of words modulo 2^64.
 
     Raises:
         InputError: there are none, or they are of different lengths.
     """
-    total: Words | None = None
+    running = RunningSum()
     for words in parts:
-        if total is None:
-            total = words.copy()
-        elif len(words) != len(total):
-            raise InputError("words of different lengths have no sum")
-        else:
-            np.add(total, words, out=total)
-    if total is None:
-        raise InputError("nothing has no sum")
-    return total
+        running.add(words)
+    return running.total
 
 
 def to_bytes(words: Words) -> bytes:

@@ -78,6 +78,7 @@ class StudyTerms:
         latest_time: last diffusion time of the training draws; None for all times.
         warm_steps: in which the first adapter learns phantoms of the task, before a patient is seen.
         candidates: how many candidates may be audited; None for the audit policy's number.
+        masked: updates are seen in their sum alone.
     """
 
     study: str
@@ -103,6 +104,7 @@ class StudyTerms:
     latest_time: int | None = None
     warm_steps: int = 0
     candidates: int | None = None
+    masked: bool = False
 
 
 @dataclass(frozen=True)
@@ -188,6 +190,7 @@ def _plan(terms: StudyTerms, *, base_digest: str, mechanism: Mechanism, canaries
             precision=None if terms.precision == FLOAT32 else terms.precision,  # left out: the plan of before
             latest_time=terms.latest_time,
             candidates=terms.candidates,
+            masked=True if terms.masked else None,  # left out: the plan of before
         )
 
 

@@ -74,6 +74,7 @@ def study_terms(
     learning_rate: float = LEARNING_RATE,
     warm_steps: int = 0,
     candidates: int | None = None,
+    masked: bool = False,
 ) -> StudyTerms:
     """Terms of a study with the settings that measured best at this scale (docs/model.md, docs/utility.md).
 
@@ -115,6 +116,7 @@ def study_terms(
         latest_time=None if latest == LAST_TIME else latest,  # all times: a plan that older nodes can read
         warm_steps=warm_steps,
         candidates=candidates,
+        masked=masked,
     )
 
 

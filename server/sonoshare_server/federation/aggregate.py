@@ -115,11 +115,21 @@ def aggregate(adapter: Tensors, updates: Mapping[str, Tensors], weights: Mapping
     scales = {hospital: min(1.0, longest / length) if length > 0 else 1.0 for hospital, length in norms.items()}
     total = sum(weights[hospital] for hospital in updates)
     mean = {
-        name: sum(
-            (weights[hospital] * scales[hospital] / total) * update[name].astype(np.float64)
-            for hospital, update in sorted(updates.items())
+        name: np.asarray(
+            sum(
+                (weights[hospital] * scales[hospital] / total) * update[name].astype(np.float64)
+                for hospital, update in sorted(updates.items())
+            )
         )
         for name in adapter
     }
-    moved = {name: (tensor.astype(np.float64) + mean[name]).astype(np.float32) for name, tensor in adapter.items()}
-    return Aggregate(adapter=save(dict(sorted(moved.items()))), scales=scales)
+    return Aggregate(adapter=moved_by(adapter, mean), scales=scales)
+
+
+def moved_by(adapter: Tensors, mean: Mapping[str, NDArray[np.float64]]) -> bytes:
+    """The adapter after a mean update (of its shapes, or flat), as safetensors."""
+    moved = {
+        name: (tensor.astype(np.float64) + mean[name].reshape(tensor.shape)).astype(np.float32)
+        for name, tensor in adapter.items()
+    }
+    return bytes(save(dict(sorted(moved.items()))))

@@ -17,7 +17,7 @@ from sonoshare_shared.errors import FederationError
 
 T = TypeVar("T")
 
-__all__ = ["Question", "exchange"]
+__all__ = ["Question", "exchange", "heard"]
 
 
 def exchange(coordinator: Coordinator, question: Question[T]) -> dict[str, T]:
@@ -26,12 +26,7 @@ def exchange(coordinator: Coordinator, question: Question[T]) -> dict[str, T]:
     Raises:
         FederationError: fewer than the quorum; or this coordinator's log is older than what a hospital has seen.
     """
-    step = coordinator.log.index.place(question.after)
-    if step is None:
-        raise FederationError("the step is not in the log", remedy="log it before asking for it")
-    settle(coordinator, step)
-    asking = Asking(coordinator, question, step)
-    asking.run()
+    asking = heard(coordinator, question)
     if len(asking.said) < question.quorum:
         why = "; ".join(f"{hospital}: {reason}" for hospital, reason in sorted(asking.left.items()))
         raise FederationError(
@@ -39,3 +34,18 @@ def exchange(coordinator: Coordinator, question: Question[T]) -> dict[str, T]:
             remedy="see the study's events, then resume the study",
         )
     return asking.said
+
+
+def heard(coordinator: Coordinator, question: Question[T]) -> Asking[T]:
+    """Ask every hospital of the question, and return what each said, however few they are.
+
+    Raises:
+        FederationError: this coordinator's log is older than what a hospital has seen.
+    """
+    step = coordinator.log.index.place(question.after)
+    if step is None:
+        raise FederationError("the step is not in the log", remedy="log it before asking for it")
+    settle(coordinator, step)
+    asking = Asking(coordinator, question, step)
+    asking.run()
+    return asking

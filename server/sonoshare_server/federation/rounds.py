@@ -7,12 +7,13 @@ is asked twice is answered with the same bytes, so a restart repeats nothing.
 
 from dataclasses import dataclass
 
-from sonoshare_privacy.optimiser import Optimiser
 from sonoshare_privacy.schedule import round_optimiser
 from sonoshare_server.federation.aggregate import Tensors, aggregate, check_update, read_tensors
 from sonoshare_server.federation.closing import close_round, resume_closed
 from sonoshare_server.federation.coordinator import Coordinator, identity_key
 from sonoshare_server.federation.exchange import Question, exchange
+from sonoshare_server.federation.masked_rounds import run_masked_round
+from sonoshare_server.federation.starting import RoundStart
 from sonoshare_shared.errors import IntegrityError
 from sonoshare_shared.protocol.canonical import sha256_hex
 from sonoshare_shared.protocol.documents import Roster
@@ -28,27 +29,6 @@ class Update:
 
     reply: TrainReply
     tensors: Tensors
-
-
-@dataclass(frozen=True)
-class RoundStart:
-    """What every hospital of a round starts from; a reply that names anything else is refused.
-
-    Attributes:
-        study: the study.
-        number: the round, from 1.
-        adapter: the global adapter (safetensors).
-        digest: its digest.
-        optimiser: the plan's, in this round.
-        steps: local steps of the round.
-    """
-
-    study: str
-    number: int
-    adapter: bytes
-    digest: str
-    optimiser: Optimiser
-    steps: int
 
 
 def train(coordinator: Coordinator) -> None:
@@ -86,6 +66,9 @@ def run_round(coordinator: Coordinator, number: int) -> None:
     coordinator.logged(plan_entry(plan.study, plan.digest()))
     coordinator.logged(model_entry(plan.study, number, start.digest))
     study.event("round", round=number, rounds=plan.rounds)
+    if plan.masked:
+        run_masked_round(coordinator, start)
+        return
     updates = exchange(coordinator, _question(coordinator, start))
     tensors = {hospital: update.tensors for hospital, update in updates.items()}
     weights = {hospital: plan.weight(hospital) for hospital in updates}

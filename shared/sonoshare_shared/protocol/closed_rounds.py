@@ -27,14 +27,14 @@ class ClosedRound(Document):
     Attributes:
         study: the study.
         round: the round, from 1.
-        hospitals: whose updates are in the new model, sorted.
+        hospitals: whose updates are in the new model, sorted; none where a masked round was void, and the model stayed.
         adapter: sha256 of the new model's adapter.
     """
 
     kind: Literal["closed-round"] = CLOSED_ROUND_ENTRY
     study: Identifier
     round: Annotated[int, Field(ge=1)]
-    hospitals: Annotated[tuple[Identifier, ...], Field(min_length=1)]
+    hospitals: tuple[Identifier, ...]
     adapter: HexDigest
 
     @model_validator(mode="after")

@@ -1,9 +1,9 @@
 """What the entries of a transparency log say, read entry by entry as the log grows.
 
-Some things may stand in a log once. Each has a *slot*: the plan of a study, the model that a round starts from and who
-took part when it closed (``closed_rounds``), the candidate and the manifest of a release. A second, different entry for
-a slot would let a server show one to one hospital and the other to another, so it is a fault of whoever signed the log.
-So is a ledger head that the key it names did not sign.
+Some things may stand in a log once. Each has a *slot*: the plan of a study, the model that a round starts from, the
+hospitals of its masked sum, and who took part when it closed (``closed_rounds``), the candidate and the manifest of a
+release. A second, different entry for a slot would let a server show one to one hospital and the other to another, so
+it is a fault of whoever signed the log. So is a ledger head that the key it names did not sign.
 The same entry twice is no fault. Entries of other kinds, and ledger heads of newer versions, are passed over.
 
 A log with a fault is still read to its end: entries are what was signed, and reading on keeps everybody's index of it
@@ -26,6 +26,7 @@ CLOSED_ROUND_ENTRY: Final = "closed-round"
 CANDIDATE_ENTRY: Final = "candidate"
 MANIFEST_ENTRY: Final = "manifest"
 LEDGER_HEAD_ENTRY: Final = "ledger-head"
+MASKED_SET_ENTRY: Final = "masked-set"
 
 # kind -> the fields that name its slot
 _SLOT_FIELDS: Final[dict[str, tuple[str, ...]]] = {
@@ -34,6 +35,7 @@ _SLOT_FIELDS: Final[dict[str, tuple[str, ...]]] = {
     CLOSED_ROUND_ENTRY: ("study", "round"),
     CANDIDATE_ENTRY: ("study", "release"),
     MANIFEST_ENTRY: ("release",),
+    MASKED_SET_ENTRY: ("study", "round"),
 }
 
 Entry = dict[str, Any]
@@ -58,6 +60,11 @@ def candidate_entry(study: str, release: str, digest: str) -> Entry:
 def manifest_entry(study: str, release: str, digest: str) -> Entry:
     """Log entry of a final manifest that the hospitals are asked to sign; it is published when they all have."""
     return {"kind": MANIFEST_ENTRY, "study": study, "release": release, "digest": digest}
+
+
+def masked_set_entry(study: str, round_number: int, digest: str) -> Entry:
+    """Log entry of the hospitals whose masked updates a round adds up (``protocol.masked_set``)."""
+    return {"kind": MASKED_SET_ENTRY, "study": study, "round": round_number, "digest": digest}
 
 
 def ledger_head_entry(head: LedgerHead, signed: Envelope) -> Entry:

@@ -1,4 +1,4 @@
-"""What the coordinator asks a hospital and what the hospital answers: a closed set of five requests.
+"""What the coordinator asks a hospital and what the hospital answers: a closed set of six requests.
 
 A request or reply travels as a *frame*: one of these documents, and a payload of bytes that the document names by
 its digest. Replies of hospitals are signed envelopes, checked against the identity key in the roster, so that
@@ -14,6 +14,8 @@ once and given again byte by byte, what the hospital has seen is signed anew (``
 | ``CalibrateRequest`` | ballot (see ``sonoshare_shared.science.calibration.ballot``) | ``CalibrationVotes`` | none |
 | ``AuditRequest`` | candidate (see ``sonoshare_shared.protocol.release.transfer``) | ``AuditStatement`` | none |
 | ``SignRequest`` | manifest bytes | signature over these bytes | none |
+
+Masked rounds have an answer and a request more (``documents.masking``).
 """
 
 import struct
@@ -25,6 +27,7 @@ from pydantic import Field
 from sonoshare_shared.errors import FederationError, IntegrityError
 from sonoshare_shared.protocol.canonical import canonical_bytes
 from sonoshare_shared.protocol.documents.base import Document, HexDigest, Identifier
+from sonoshare_shared.protocol.documents.masking import RevealRequest
 from sonoshare_shared.protocol.documents.view import MAX_HOSPITALS, LogPart, Shown
 from sonoshare_shared.protocol.envelope import Envelope
 
@@ -110,7 +113,8 @@ class SignRequest(Document):
 
 
 Request = Annotated[
-    KeysRequest | TrainRequest | CalibrateRequest | AuditRequest | SignRequest, Field(discriminator="kind")
+    KeysRequest | TrainRequest | CalibrateRequest | AuditRequest | SignRequest | RevealRequest,
+    Field(discriminator="kind"),
 ]
 
 

@@ -33,6 +33,8 @@ NOISE_TIME: Final = 990
 """Where sampling from noise begins."""
 MOST_CANDIDATES: Final = 16
 MOST_SEEDS: Final = 2**53
+FEWEST_MASKED: Final = 3
+"""Hospitals of a masked sum: of two, each could take its own update off the sum and hold the other's."""
 PLAN_PAYLOAD_TYPE = "application/vnd.sonoshare.plan+json"
 
 
@@ -202,6 +204,8 @@ class StudyPlan(Document):
         noise: ``own`` (also None, as in every plan that does not say): each hospital's update is private by itself.
             ``pooled``: each adds a share, and a sum is private as long as ``honest`` hospitals in it are honest.
         honest: t of a plan with pooled noise; None in all others.
+        masked: updates leave the hospitals under masks that cancel in the sum alone (docs/masking.md); None, as in
+            every plan that does not say so, lets the coordinator see each hospital's.
     """
 
     schema_: Literal["sonoshare/plan/v1"] = Field(default="sonoshare/plan/v1", alias="schema")
@@ -226,6 +230,7 @@ class StudyPlan(Document):
     candidates: Annotated[int | None, Field(ge=1, le=MOST_CANDIDATES)] = added()
     noise: Noise | None = added()
     honest: Annotated[int | None, Field(ge=FEWEST_HONEST, le=MOST_HONEST)] = added()
+    masked: Literal[True] | None = added()
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -235,6 +240,8 @@ class StudyPlan(Document):
             raise ValueError("delta must be smaller than 1 / nominal cohort")
         if self.latest_time is not None and self.latest_time < self.release.first_time:
             raise ValueError("the release is drawn from later times than are trained")
+        if self.masked and self.quorum < FEWEST_MASKED:
+            raise ValueError("a masked round needs three hospitals: of two, each can take its own update off the sum")
         return self
 
     @model_validator(mode="after")
@@ -267,12 +274,8 @@ class StudyPlan(Document):
     @property
     def epsilons(self) -> tuple[float, ...]:
         """Pure epsilons that a study may charge besides its training: calibration, and all audits it allows."""
-        return self.epsilons_with(self.planned_candidates)
-
-    def epsilons_with(self, candidates: int) -> tuple[float, ...]:
-        """Pure epsilons besides the training if so many candidates are audited."""
         votes = () if self.calibration is None else (self.calibration.epsilon,)
-        return (*votes, *self.audit.epsilons * candidates)
+        return (*votes, *self.audit.epsilons * self.planned_candidates)
 
     @property
     def planned_candidates(self) -> int:
