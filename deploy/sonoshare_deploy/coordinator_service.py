@@ -1,17 +1,25 @@
-"""The coordinator's long-running service: SuperLink and catalogue."""
+"""The coordinator's long-running service: SuperLink and catalogue, both kept running.
+
+At the end the catalogue takes no more requests, then the SuperLink ends, then nobody is told where they listened.
+A SuperLink that is started again has its database, and hospitals come back to it by themselves; a run that was under
+way in it is not resumed by Flower: the command that started it does that from the last whole round.
+"""
 
 import time
+from contextlib import ExitStack
 from typing import Final
 
 from sonoshare_deploy.addresses import Addresses, endpoint, require_free
-from sonoshare_deploy.processes import Supervisor, wait_until_interrupted
-from sonoshare_deploy.superlink import start_superlink
-from sonoshare_server.catalogue.app import create_app, serving
+from sonoshare_deploy.processes import Supervisor
+from sonoshare_deploy.role import Seat, StudyVoices, running
+from sonoshare_deploy.superlink import SuperLinkPart
+from sonoshare_server.catalogue.app import Served, create_app, served
 from sonoshare_server.consortium.publication import catalogue_settings
 from sonoshare_server.consortium.registration import register_nodes
 from sonoshare_server.federation.control import Control
 from sonoshare_server.home import CoordinatorHome
 from sonoshare_shared.errors import InputError
+from sonoshare_shared.events import MOST_BYTES, EventLog
 
 _READY_SECONDS: Final = 120.0
 
@@ -20,25 +28,63 @@ def run_coordinator(home: CoordinatorHome, *, fleet: str, control: str, catalogu
     """Run SuperLink and catalogue until interrupted.
 
     Raises:
-        InputError: an address is malformed or its port is busy.
-        FederationError: the SuperLink ended, or does not start.
+        InputError: an address is malformed or its port is busy, or this coordinator runs already.
+        FederationError: the SuperLink does not start.
         KeyboardInterrupt: when interrupted.
     """
-    for address in (fleet, control, catalogue):
-        require_free(*endpoint(address))
-    host, port = endpoint(catalogue)
+    endpoints = [endpoint(address) for address in (fleet, control, catalogue)]
     addresses = Addresses(fleet=fleet, control=control, catalogue=f"http://{catalogue}")
-    Addresses.forget(home)
-    try:
-        with Supervisor(home.logs_path) as supervisor:
-            start_superlink(home, addresses, supervisor)
-            # Before anybody is told that it runs: an unregistered courier is turned away.
-            register_nodes(home, Control(control, home.authority_path))
-            with serving(create_app(catalogue_settings(home)), host, port):
-                addresses.write(home)
-                wait_until_interrupted(supervisor)
-    finally:
+    seat = Seat("coordinator", home.start_lock_path, home.run_path)
+    with ExitStack() as stack:
+        role = stack.enter_context(running([seat], EventLog(home.events_path, most_bytes=MOST_BYTES)))
+        for host, port in endpoints:
+            require_free(host, port)
         Addresses.forget(home)
+        stack.callback(Addresses.forget, home)
+        superlink = SuperLinkPart(home, addresses, stack.enter_context(Supervisor(home.logs_path)))
+        superlink.start()
+        superlink.wait_until_healthy()
+        # Before anybody is told that it runs: an unregistered courier is turned away.
+        register_nodes(home, Control(control, home.authority_path))
+        pages = CataloguePart(home, *endpoints[-1])
+        pages.start()
+        stack.callback(pages.end)
+        addresses.write(home)
+        role.tell("ready", fleet=fleet, catalogue=addresses.catalogue)
+        role.keep([superlink, pages], StudyVoices(home.studies_path).say_new)
+
+
+class CataloguePart:
+    """The catalogue, in a thread of this process."""
+
+    name = "catalogue"
+
+    def __init__(self, home: CoordinatorHome, host: str, port: int) -> None:
+        self._home, self._host, self._port = home, host, port
+        self._stack = ExitStack()
+        self._served: Served | None = None
+
+    @property
+    def running(self) -> bool:
+        """Whether it answers."""
+        return self._served is not None and self._served.running
+
+    def start(self) -> None:
+        """Serve it.
+
+        Raises:
+            FederationError: its port is taken.
+        """
+        app = create_app(catalogue_settings(self._home))
+        self._served = self._stack.enter_context(served(app, self._host, self._port))
+
+    def end(self) -> None:
+        """Take no more requests; those that are being answered have some seconds."""
+        self._stack.close()
+
+    def last_words(self) -> str:
+        """What is known: its own errors stand in the log before."""
+        return "its thread has ended"
 
 
 def wait_until_ready(home: CoordinatorHome, supervisor: Supervisor) -> Addresses:

@@ -30,6 +30,7 @@ from sonoshare_shared.durable import write_atomically
 from sonoshare_shared.errors import InputError
 
 SOCKET_FILE: Final = "agent.sock"
+TEMPORARY_PREFIX: Final = "sonoshare-"
 
 
 @dataclass(frozen=True)
@@ -121,7 +122,7 @@ def own_place(connection: Connection, user: CourierUser) -> Iterator[CourierPlac
         connection: with the node's own key, and the coordinator's certificate wherever it lies.
         user: whom the courier runs as.
     """
-    folder = Path(tempfile.mkdtemp(prefix="sonoshare-"))
+    folder = Path(tempfile.mkdtemp(prefix=TEMPORARY_PREFIX))
     try:
         folder.chmod(0o711)
         key, certificate, flower = folder / "node.key", folder / "ca.crt", folder / "flower"

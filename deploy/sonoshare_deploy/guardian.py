@@ -22,6 +22,7 @@ Run as ``python -m sonoshare_deploy.guardian LOG UID:GID|- FOLDER|- -- COMMAND..
 
 import contextlib
 import os
+import re
 import select
 import signal
 import subprocess
@@ -46,6 +47,7 @@ NONE: Final = "-"
 _ASKING: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _READ_BYTES: Final = 1 << 16
 _NOT_STARTED: Final = 127
+_COLOURS: Final = re.compile(rb"\x1b\[[0-9;]*m")
 
 
 class Output:
@@ -69,7 +71,7 @@ class Output:
         with contextlib.suppress(OSError):  # a full disk must not end what is being logged
             for line in lines:
                 roll(self._log, MOST_LOG_BYTES)
-                append_line(self._log, line)
+                append_line(self._log, _COLOURS.sub(b"", line))
         return bool(data)
 
     def copy_rest(self, seconds: float) -> None:

@@ -1,9 +1,12 @@
 """A running hospital node: the agent in this process, the courier (Flower's SuperNode) as a supervised child.
 
 The agent has no network; the courier has no vault key. They share a Unix socket and nothing else. Whoever takes over
-the courier must not be able to read the vault's key: started as root, ``--courier-user`` runs it as another user
-(courier_place.py); else start each part under its own user with ``--only``, on a socket path that both may reach. As
-one user (the default) the network's side could read whatever the agent can.
+the courier must not be able to read the vault's key: started as root, the courier runs as another user where there is
+one (courier_place.py); else start each part under its own user with ``--only``, on a socket path that both may reach.
+As one user the network's side could read whatever the agent can.
+
+Both parts are kept running (``keeping``), one agent and one courier of a node at most (``role``). At the end the agent
+answers nothing new, answers that wait for their slot are dropped (asked again they are given), and the courier ends.
 
 When the agent starts, it says in its own log how the vault stands: what it will never say to the federation.
 """
@@ -13,9 +16,9 @@ import resource
 import shutil
 import tempfile
 import threading
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Final, Literal
 
@@ -30,18 +33,19 @@ from sonoshare_client.courier.supernode import Connection, command, environment
 from sonoshare_client.node.home import NodeHome
 from sonoshare_client.own_eyes.fit import vault_state
 from sonoshare_client.vault.store import Vault
-from sonoshare_deploy.courier_place import SOCKET_FILE, CourierPlace, CourierUser, own_place
+from sonoshare_deploy.addresses import LOOPBACK, free_ports, require_free
+from sonoshare_deploy.courier_place import SOCKET_FILE, TEMPORARY_PREFIX, CourierPlace, CourierUser, own_place
+from sonoshare_deploy.keeping import Part
 from sonoshare_deploy.link_watch import watched_link
-from sonoshare_deploy.processes import Supervisor, wait_until_interrupted
+from sonoshare_deploy.processes import Supervised, Supervisor
+from sonoshare_deploy.role import Seat, running
 from sonoshare_shared.errors import FederationError, InputError
-from sonoshare_shared.locks import locked
+from sonoshare_shared.events import MOST_BYTES, EventLog
 from sonoshare_shared.science.device import device_words
 
-Part = Literal["agent", "courier", "both"]
-RESTART_SECONDS: Final = 5.0
-LONGEST_PAUSE_SECONDS: Final = 40.0
-STAYED_SECONDS: Final = 60.0
-"""A courier that ran so long was not turned away; Flower takes a node that was killed for online as long."""
+Only = Literal["agent", "courier", "both"]
+ANY_PORT: Final = 0
+"""As a courier's own port: one that is free when it is started."""
 _log = logging.getLogger(__name__)
 # sun_path of a Unix socket has 108 bytes with its final zero.
 LONGEST_SOCKET_PATH: Final = 107
@@ -51,7 +55,7 @@ def run_node(
     home: NodeHome,
     connection: Connection,
     *,
-    only: Part = "both",
+    only: Only = "both",
     socket: Path | None = None,
     courier: CourierUser | None = None,
     devices: Sequence[torch.device] = (),
@@ -70,54 +74,73 @@ def run_node(
         InputError: the hospital is not enrolled, its vault cannot be opened, or an agent of this node runs already.
         KeyboardInterrupt: when interrupted.
     """
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    state = home.state
+    seats = [
+        *([Seat("agent", state.agent_lock_path, state.agent_run_path)] if only != "courier" else []),
+        *([Seat("courier", state.courier_lock_path, state.courier_run_path)] if only != "agent" else []),
+    ]
     with ExitStack() as stack:
-        if only != "courier":
-            stack.enter_context(_only_agent(home))
+        role = stack.enter_context(running(seats, EventLog(state.events_path, most_bytes=MOST_BYTES)))
+        if only != "agent" and connection.runtime_port != ANY_PORT:
+            require_free(LOOPBACK, connection.runtime_port)
         place = stack.enter_context(
-            _shared_place(home, connection, socket) if courier is None else own_place(connection, courier)
+            _shared_place(home, connection, socket, only) if courier is None else own_place(connection, courier)
         )
-        supervisor = stack.enter_context(Supervisor(home.state.logs_path))
+        if courier is not None:
+            role.owns(place.socket.parent)
+        supervisor, parts = stack.enter_context(Supervisor(state.logs_path)), list[Part]()
         if only != "courier":
             timing = SystemTiming()
             stack.callback(timing.stop)
-            start_agent(home, place, timing, group_access=only == "agent", devices=devices)
-        if only == "agent":
-            wait_until_interrupted(supervisor)
-        stack.enter_context(watched_link(home, place, connection.root_certificate))
-        _keep_courier_running(place, supervisor)
+            agent = start_agent(home, place, timing, group_access=only == "agent", devices=devices)
+            stack.callback(agent.end)
+            parts.append(agent)
+        if only != "agent":
+            stack.enter_context(watched_link(home, place, connection.root_certificate))
+            courier_part = CourierPart(place, supervisor)
+            courier_part.start()
+            parts.append(courier_part)
+        role.keep(parts)
 
 
-def _keep_courier_running(place: CourierPlace, supervisor: Supervisor) -> None:
-    """Start the courier, and start it again whenever it ends: it is turned away until the hospital is admitted.
+class CourierPart:
+    """The courier's process, in its place: it is turned away until the hospital is admitted."""
 
-    Why it ends is told by the watch over the link, once; here it is said once that it is tried again.
-    """
-    pause, said = RESTART_SECONDS, False
-    while True:
-        began = time.monotonic()
-        start_courier(place, supervisor, command(place.connection))
-        try:
-            wait_until_interrupted(supervisor)
-        except FederationError as error:
-            if time.monotonic() - began > STAYED_SECONDS:
-                pause, said = RESTART_SECONDS, False
-            if not said:
-                _log.warning("%s; it is started again until it stays", error)
-            said = True
-        supervisor.stop()
-        time.sleep(pause)
-        pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
+    name = "courier"
+
+    def __init__(self, place: CourierPlace, supervisor: Supervisor) -> None:
+        self._place, self._supervisor = place, supervisor
+        self._process: Supervised | None = None
+
+    @property
+    def running(self) -> bool:
+        """Whether it runs."""
+        return self._process is not None and self._process.running
+
+    def start(self) -> None:
+        """Start it; where nobody has named its own port, on one that is free now."""
+        connection = self._place.connection
+        port = connection.runtime_port if connection.runtime_port != ANY_PORT else free_ports(1)[0]
+        program = command(replace(connection, runtime_port=port))
+        self._process = start_courier(self._place, self._supervisor, program)
+
+    def end(self) -> None:
+        """End it and what it has started."""
+        if self._process is not None:
+            self._supervisor.end(self._process)
+
+    def last_words(self) -> str:
+        """The last line of its log."""
+        return "" if self._process is None else self._process.last_line()
 
 
-def start_courier(place: CourierPlace, supervisor: Supervisor, program: list[str]) -> None:
+def start_courier(place: CourierPlace, supervisor: Supervisor, program: list[str]) -> Supervised:
     """Start the courier's program in its place, as its user."""
     variables = environment(place.socket, place.flower)
     if place.user is None:
-        supervisor.start("courier", program, variables)
-        return
+        return supervisor.start("courier", program, variables)
     variables |= {"HOME": str(place.flower), "USER": place.user.name, "LOGNAME": place.user.name}
-    supervisor.start("courier", program, variables, user=place.user, folder=place.flower)
+    return supervisor.start("courier", program, variables, user=place.user, folder=place.flower)
 
 
 def write_no_core_files() -> None:
@@ -135,7 +158,7 @@ def start_agent(
     *,
     group_access: bool,
     devices: Sequence[torch.device] = (),
-) -> None:
+) -> "AgentPart":
     """Start answering on the socket, in a thread of this process.
 
     Raises:
@@ -147,24 +170,57 @@ def start_agent(
         require_loopback()
     node = Node.open(home, devices[0] if devices else None, devices[1:])
     log_vault(home)
-    server = AgentServer(
-        place.socket,
-        Agent(node, timing),
-        group_access=group_access or place.user is not None,
-        group=None if place.user is None else place.user.gid,
-    )
-    _point_to(home.state.socket_path, place.socket)
-    threading.Thread(target=server.serve_forever, daemon=True, name="agent").start()
+    part = AgentPart(home, place, Agent(node, timing), group_access=group_access or place.user is not None)
+    part.start()
     where = ", ".join(map(device_words, (node.device, *node.further_devices)))
     _log.info("agent of %s answers; device: %s", home.hospital, where)
+    return part
 
 
-@contextmanager
-def _only_agent(home: NodeHome) -> Iterator[None]:
-    """Be the node's one agent. A second would answer while the first trains, and show when the first has ended."""
-    busy = InputError("an agent of this node runs already", remedy="stop it before another is started")
-    with locked(home.state.agent_lock_path, busy):
-        yield
+class AgentPart:
+    """The agent's socket and the thread that serves it."""
+
+    name = "agent"
+
+    def __init__(self, home: NodeHome, place: CourierPlace, agent: Agent, *, group_access: bool) -> None:
+        self._home, self._place, self._agent, self._group_access = home, place, agent, group_access
+        self._server: AgentServer | None = None
+        self._thread: threading.Thread | None = None
+
+    @property
+    def running(self) -> bool:
+        """Whether the socket is served."""
+        return self._thread is not None and self._thread.is_alive()
+
+    def start(self) -> None:
+        """Serve the socket.
+
+        Raises:
+            FederationError: the socket cannot be made.
+        """
+        user = self._place.user
+        try:
+            self._server = AgentServer(
+                self._place.socket,
+                self._agent,
+                group_access=self._group_access,
+                group=None if user is None else user.gid,
+            )
+        except OSError as error:
+            raise FederationError(f"the agent's socket cannot be made: {error.strerror}") from error
+        _point_to(self._home.state.socket_path, self._place.socket)
+        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True, name="agent")
+        self._thread.start()
+
+    def end(self) -> None:
+        """Answer nothing new."""
+        if self._server is not None:
+            self._server.end()
+            self._server = None
+
+    def last_words(self) -> str:
+        """What is known: the thread's error stands in the log before."""
+        return "its socket is not served any more"
 
 
 def _point_to(usual: Path, socket: Path) -> None:
@@ -189,20 +245,23 @@ def log_vault(home: NodeHome) -> None:
 
 
 @contextmanager
-def _shared_place(home: NodeHome, connection: Connection, socket: Path | None) -> Iterator[CourierPlace]:
+def _shared_place(home: NodeHome, connection: Connection, socket: Path | None, only: Only) -> Iterator[CourierPlace]:
     """The courier's place within the node's folder, for one user who runs both parts or starts them apart."""
-    with _socket_path(home, socket) as path:
+    with _socket_path(home, socket, only) as path:
         yield CourierPlace(None, path, connection, home.state.flower_path)
 
 
 @contextmanager
-def _socket_path(home: NodeHome, wanted: Path | None) -> Iterator[Path]:
+def _socket_path(home: NodeHome, wanted: Path | None, only: Only) -> Iterator[Path]:
     path = wanted or home.state.socket_path
     if len(str(path).encode()) <= LONGEST_SOCKET_PATH:
         yield path
-        path.unlink(missing_ok=True)
+        if only != "courier":  # the agent's file, whoever else is at it
+            path.unlink(missing_ok=True)
         return
-    folder = tempfile.mkdtemp(prefix="sonoshare-")
+    if only != "both":
+        raise InputError("the path of the agent's socket is too long", remedy="give both parts a shorter one: --socket")
+    folder = tempfile.mkdtemp(prefix=TEMPORARY_PREFIX)
     try:
         yield Path(folder) / SOCKET_FILE
     finally:

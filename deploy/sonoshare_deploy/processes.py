@@ -152,6 +152,12 @@ class Supervisor:
                     f"{supervised.name} ended: {supervised.last_line()}", remedy=f"see {supervised.log}"
                 )
 
+    def end(self, supervised: Supervised) -> None:
+        """End one of those that were started, and all that it has started."""
+        supervised.end()
+        if supervised in self._started:
+            self._started.remove(supervised)
+
     def stop(self) -> None:
         """End everything, all at once: ask, wait, then kill what is left, descendants included."""
         for supervised in reversed(self._started):

@@ -21,15 +21,48 @@ ASK_SECONDS: Final = 2.0
 FLOWER_APP: Final = Path(__file__).parent / "flower_app"
 
 
-def start_superlink(home: CoordinatorPaths, addresses: Addresses, supervisor: Supervisor) -> Supervised:
-    """Start Flower's SuperLink with TLS and node authentication; only fleet routes are published.
+class SuperLinkPart:
+    """Flower's SuperLink with TLS and node authentication; only fleet routes are published.
 
-    Raises:
-        FederationError: it ended, or does not answer.
+    Args:
+        home: the coordinator's folder.
+        addresses: where it listens.
+        supervisor: starts it.
     """
-    superlink = supervisor.start("superlink", _command(home, addresses), _environment(home))
-    _wait_until_healthy(home, addresses, superlink)
-    return superlink
+
+    name = "superlink"
+
+    def __init__(self, home: CoordinatorPaths, addresses: Addresses, supervisor: Supervisor) -> None:
+        self._home, self._addresses, self._supervisor = home, addresses, supervisor
+        self._process: Supervised | None = None
+
+    @property
+    def running(self) -> bool:
+        """Whether it runs."""
+        return self._process is not None and self._process.running
+
+    def start(self) -> None:
+        """Start it; it answers some seconds later."""
+        command, environment = _command(self._home, self._addresses), _environment(self._home)
+        self._process = self._supervisor.start(self.name, command, environment)
+
+    def wait_until_healthy(self) -> None:
+        """Wait until it answers.
+
+        Raises:
+            FederationError: it ended, or does not answer.
+        """
+        if self._process is not None:
+            _wait_until_healthy(self._home, self._addresses, self._process)
+
+    def end(self) -> None:
+        """End it and what it has started."""
+        if self._process is not None:
+            self._supervisor.end(self._process)
+
+    def last_words(self) -> str:
+        """The last line of its log."""
+        return "" if self._process is None else self._process.last_line()
 
 
 def _command(home: CoordinatorPaths, addresses: Addresses) -> list[str]:

@@ -7,6 +7,7 @@
     log.jsonl                   the transparency log
     views/  evidence/           what each hospital last signed that it has seen, and proof that one signed falsely
     releases/  catalogue.db     sealed releases, and what the catalogue says of them
+    .start.lock  run.json  events.jsonl     of the running coordinator: held, what it says of itself, what happened
     addresses.json  logs/  flower/  flower.db     of the running processes
     .lock  turns/               whose turn it is to ask the hospitals, and who waits for one
     studies/<study>/plan.dsse.json  state.json  events.jsonl  rounds/0000.safetensors ...  rounds/0001.set.json ...
@@ -133,6 +134,21 @@ class CoordinatorPaths:
     def addresses_path(self) -> Path:
         """Where the running coordinator listens."""
         return self.path / "addresses.json"
+
+    @property
+    def start_lock_path(self) -> Path:
+        """Held by the one coordinator that may run."""
+        return self.path / ".start.lock"
+
+    @property
+    def run_path(self) -> Path:
+        """What the running coordinator says of itself."""
+        return self.path / "run.json"
+
+    @property
+    def events_path(self) -> Path:
+        """The coordinator's own event log; each study has another."""
+        return self.path / "events.jsonl"
 
     @property
     def logs_path(self) -> Path:

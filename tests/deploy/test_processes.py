@@ -82,7 +82,7 @@ def test_who_was_killed_together_with_the_role_is_found_by_the_mark(tmp_path: Pa
 
 def test_output_goes_to_a_log_of_bounded_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(guardian, "MOST_LOG_BYTES", 1 << 10)
-    chatty = "for n in range(200): print('line', n)\nprint('no end', end='')"
+    chatty = "for n in range(200): print('line', n)\nprint('\\x1b[92mno\\x1b[0m end', end='')"
     read, write = os.pipe()
     log = tmp_path / "part.log"
     with subprocess.Popen([sys.executable, "-S", "-c", chatty], stdout=write) as process:

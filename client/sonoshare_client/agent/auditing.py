@@ -93,7 +93,7 @@ def audit_candidate(
     statement = _statement(node, plan, files, outcome, now)
     envelope = Envelope.sign(STATEMENT_PAYLOAD_TYPE, statement.canonical(), node.key)
     write_atomically(signed, envelope.to_bytes())
-    node.record("audited", release=request.release, verdict=outcome.verdict)
+    node.record("audited", study=plan.study, release=request.release, verdict=outcome.verdict)
     return envelope, b""
 
 

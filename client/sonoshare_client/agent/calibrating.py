@@ -73,7 +73,7 @@ def vote(node: Node, plan: StudyPlan, payload: bytes) -> tuple[Envelope, bytes]:
     patients = node.patients(plan, size, reservation).trained
     votes = draw_votes(_choices(ballot, patients, node.device), ballot.options, terms.epsilon)
     node.ledger.commit(reservation)
-    node.record("voted", options=ballot.options)
+    node.record("voted", study=plan.study, options=ballot.options)
     return _signed(node, plan, terms, votes), b""
 
 

@@ -27,7 +27,7 @@ from sonoshare_privacy.budget import Reservation
 from sonoshare_privacy.ledger import Ledger
 from sonoshare_privacy.patient_gradients.room import memory_of
 from sonoshare_shared.errors import LedgerError
-from sonoshare_shared.events import EventLog
+from sonoshare_shared.events import MOST_BYTES, EventLog, details
 from sonoshare_shared.protocol.documents import Roster, StudyPlan
 from sonoshare_shared.protocol.envelope import Envelope
 from sonoshare_shared.protocol.keys import SigningKey
@@ -111,7 +111,7 @@ class Node:
             key=key,
             ledger=ledger,
             replies=replies,
-            events=EventLog(state.events_path),
+            events=EventLog(state.events_path, most_bytes=MOST_BYTES),
             log=log,
             evidence=EvidenceFolder(state.evidence_path),
             device=device,
@@ -128,11 +128,13 @@ class Node:
         return pinned_roster(self.home.state_path)
 
     def record(self, kind: str, **fields: object) -> None:
-        """Append to the agent's event log; one that cannot be written must not decide what is answered."""
+        """Append to the agent's event log, and say it; one that cannot be written must not decide what is answered."""
         try:
-            self.events.record(kind, **fields)
+            event = self.events.record(kind, **fields)
         except OSError as error:
             _log.warning("an event is lost: %s", error.strerror)
+            return
+        _log.log(logging.getLevelNamesMapping()[event["level"].upper()], "%s %s", kind, details(event))
 
     def refresh(self) -> None:
         """Let go of patients in memory if the vault has changed beside the running agent."""

@@ -62,11 +62,22 @@ class AgentServer(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
     ) -> None:
         path.unlink(missing_ok=True)
         self.agent, self.turn, self.frame_seconds = agent, threading.Lock(), frame_seconds
-        self._room = threading.BoundedSemaphore(most_connections)
+        self._room, self._ending = threading.BoundedSemaphore(most_connections), threading.Event()
         super().__init__(str(path), _Handler)
         if group is not None:
             os.chown(path, -1, group)
         path.chmod(0o660 if group_access else 0o600)
+
+    def end(self) -> None:
+        """Answer nothing new: who waits for a turn is let go. What is being answered is not waited for."""
+        self._ending.set()
+        self.shutdown()
+        self.server_close()
+
+    @property
+    def ending(self) -> bool:
+        """Whether nothing new is answered."""
+        return self._ending.is_set()
 
     def verify_request(self, request: Any, client_address: Any) -> bool:  # noqa: ARG002 - the base class passes both
         """Turn a peer away where every connection is taken."""
@@ -100,6 +111,8 @@ class _Handler(socketserver.BaseRequestHandler):
         try:
             frame = receive_frame(self.request, seconds)
             with self.server.turn:
+                if self.server.ending:
+                    return  # the courier asks again when the agent is back
                 answer = self.server.agent.answer(frame)
             send_frame(self.request, answer, seconds)
         except (OSError, SonoShareError) as error:

@@ -17,9 +17,11 @@ Not promised: that a *whole* vault that does not open (its key is gone, its inde
 constant refusal says that something failed. One patient's data cannot cause it: they leave that patient out.
 """
 
+import base64
 import logging
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Final
 
@@ -93,15 +95,17 @@ class Agent:
             answer = self._refused(error, charged=self._ledger_head() != before)
         except Exception as error:  # noqa: BLE001 - the edge of the process: kind and text may tell of a patient
             answer = self._withheld(error)
-        if self._ledger_head() != before:
+        charged = self._ledger_head() != before
+        if charged:
             wait_for_slot(self._timing, arrived, self._slot_seconds())
+        self._node.record("answered", charged=charged)
         return answer
 
     def _answered(self, frame: bytes) -> bytes:
         self._node.refresh()
         header, payload = decode_frame(frame)
         request = _parsed(header)
-        self._node.record("request", request=request.kind)
+        self._node.record("request", **_about(request))
         return self._dispatch(request, payload)
 
     def _refused(self, error: SonoShareError, *, charged: bool) -> bytes:
@@ -223,6 +227,16 @@ class Agent:
         """A reply: what was released, and what this hospital has seen by now."""
         view = signed_view(self._node, result.envelope)
         return encode_frame(Reply(envelope=result.envelope, view=view), result.payload)
+
+
+def _about(request: Request) -> dict[str, object]:
+    """What a request says of itself, for the hospital's own log; nothing of it is believed."""
+    named = {name: getattr(request, name, None) for name in ("round", "release")}
+    about = {"request": request.kind, **{name: value for name, value in named.items() if value is not None}}
+    if (plan := getattr(request, "plan", None)) is not None:
+        with suppress(SonoShareError, ValueError):
+            about["study"] = StudyPlan.from_bytes(base64.b64decode(plan.payload)).study
+    return about
 
 
 def _parsed(header: bytes) -> Request:

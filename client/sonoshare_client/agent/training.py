@@ -119,7 +119,7 @@ def trained(node: Node, plan: StudyPlan, request: TrainRequest, adapter: bytes) 
     if outcome.canaries is not None:
         node.canaries(plan).keep(request.round, outcome.canaries)
     after = adapter_state(model, plan.trained)
-    node.record("trained", round=request.round, rounds=plan.rounds)
+    node.record("trained", study=plan.study, round=request.round, rounds=plan.rounds)
     return Trained(before, {name: after[name] - before[name] for name in before}, outcome.losses)
 
 

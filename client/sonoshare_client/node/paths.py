@@ -18,6 +18,7 @@
         masking/                                       updates and keys of masked rounds that are not closed (secret)
         agent.sock  flower/  bin/  logs/               of the running processes
         link.json                                      how the link to the federation was last seen
+        agent.lock  agent.run.json                     held and written by the agent that runs; so courier.*
 
 No other module spells one of these names: whoever needs a path asks here, or the home (``node.home``) that opens the
 folder and inherits them.
@@ -106,6 +107,21 @@ class StatePaths:
     def link_path(self) -> Path:
         """How the link to the federation was last seen."""
         return self.path / "link.json"
+
+    @property
+    def courier_lock_path(self) -> Path:
+        """Held by the one courier that may run."""
+        return self.path / "courier.lock"
+
+    @property
+    def agent_run_path(self) -> Path:
+        """What the running agent says of itself."""
+        return self.path / "agent.run.json"
+
+    @property
+    def courier_run_path(self) -> Path:
+        """What the running courier says of itself."""
+        return self.path / "courier.run.json"
 
     @property
     def flower_path(self) -> Path:

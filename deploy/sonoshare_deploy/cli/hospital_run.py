@@ -11,7 +11,7 @@ from sonoshare_deploy.cli.output import emit, json_option
 if TYPE_CHECKING:
     import torch
 
-    from sonoshare_deploy.hospital_node import Part
+    from sonoshare_deploy.hospital_node import Only
 
 home_option = click.option(
     "--home",
@@ -49,7 +49,9 @@ def enrol(home_path: Path, roster: Path, root_key: str, *, as_json: bool) -> Non
     type=click.Path(path_type=Path, dir_okay=False, exists=True),
     help="Certificate of the authority that signed the coordinator's TLS certificate (ca.crt).",
 )
-@click.option("--runtime-port", default=9094, show_default=True, help="Loopback port of the courier's own runtime.")
+@click.option(
+    "--runtime-port", type=click.IntRange(1, 65535), help="Loopback port of the courier's own runtime; else a free one."
+)
 @click.option(
     "--only",
     type=click.Choice(["agent", "courier", "both"]),
@@ -74,9 +76,9 @@ def start(
     home_path: Path,
     superlink: str,
     root_certificate: Path,
-    runtime_port: int,
+    runtime_port: int | None,
     *,
-    only: "Part",
+    only: "Only",
     socket: Path | None,
     courier_user: str | None,
     device: str | None,
@@ -91,8 +93,8 @@ def start(
     from sonoshare_client.courier.supernode import Connection  # noqa: PLC0415
     from sonoshare_client.node.home import NodeHome  # noqa: PLC0415
     from sonoshare_deploy import courier_place  # noqa: PLC0415
-    from sonoshare_deploy.addresses import LOOPBACK, endpoint, require_free  # noqa: PLC0415
-    from sonoshare_deploy.hospital_node import run_node  # noqa: PLC0415
+    from sonoshare_deploy.addresses import endpoint  # noqa: PLC0415
+    from sonoshare_deploy.hospital_node import ANY_PORT, run_node  # noqa: PLC0415
 
     if sum(asked is not None for asked in (device, gpus, devices)) > 1:
         raise click.UsageError("--device, --gpus and --devices say the same thing; give one of them")
@@ -101,9 +103,8 @@ def start(
     if courier_user is not None and (only != "both" or socket is not None):
         raise click.UsageError("--courier-user starts both parts on a socket of its own; leave out --only and --socket")
     endpoint(superlink)
-    require_free(LOOPBACK, runtime_port)
     home = NodeHome.open(home_path)
-    connection = Connection(superlink, root_certificate.absolute(), home.node_key_path, runtime_port)
+    connection = Connection(superlink, root_certificate.absolute(), home.node_key_path, runtime_port or ANY_PORT)
     courier = None if courier_user is None else courier_place.courier_user(courier_user, home)
     if courier is not None:
         courier_place.require_runnable(courier)

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -50,9 +51,38 @@ def create_app(settings: CatalogueSettings, storage: Storage | None = None) -> F
     return app
 
 
+@dataclass(frozen=True)
+class Served:
+    """A catalogue that is served in a thread.
+
+    Attributes:
+        address: its URL.
+        thread: where.
+    """
+
+    address: str
+    thread: threading.Thread
+
+    @property
+    def running(self) -> bool:
+        """Whether it still answers."""
+        return self.thread.is_alive()
+
+
 @contextmanager
 def serving(app: FastAPI, host: str = LOOPBACK, port: int = 0) -> Iterator[str]:
     """Serve in a thread while the block runs, and give the address; port 0 takes a free one.
+
+    Raises:
+        FederationError: as ``served``.
+    """
+    with served(app, host, port) as catalogue:
+        yield catalogue.address
+
+
+@contextmanager
+def served(app: FastAPI, host: str, port: int) -> Iterator[Served]:
+    """Serve in a thread while the block runs; port 0 takes a free one.
 
     Raises:
         FederationError: the port is in use or may not be used, or the server does not start.
@@ -67,7 +97,7 @@ def serving(app: FastAPI, host: str = LOOPBACK, port: int = 0) -> Iterator[str]:
                 raise FederationError("the catalogue does not start", remedy="see its log")
             time.sleep(0.01)
         try:
-            yield f"http://{host}:{listener.getsockname()[1]}"
+            yield Served(f"http://{host}:{listener.getsockname()[1]}", thread)
         finally:
             server.should_exit = True
             thread.join(_START_SECONDS)
