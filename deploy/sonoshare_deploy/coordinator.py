@@ -96,4 +96,5 @@ def _failure(study: Study, asked: Action, status: RunStatus) -> FederationError:
     reason = str(ends[-1]["reason"]) if ends else status.details or "no reason given"
     if ends and ends[-1]["kind"] == "stopped":
         return StoppedError(f"{asked.words} was stopped: {reason}")
-    return FederationError(f"{asked.words} failed: {reason}", remedy="see the study's events, then resume it")
+    remedy = ends[-1].get("remedy") if ends else None
+    return FederationError(f"{asked.words} failed: {reason}", remedy=str(remedy or "see the study's events"))

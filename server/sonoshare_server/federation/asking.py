@@ -77,6 +77,7 @@ class Asking(Generic[T]):
         step: index of the log entry that others must have seen.
         said: what each hospital usefully said.
         left: why each other one is left out.
+        errors: name of the error with which a hospital refused.
     """
 
     coordinator: Coordinator
@@ -84,6 +85,7 @@ class Asking(Generic[T]):
     step: int
     said: dict[str, T] = field(default_factory=dict)
     left: dict[str, str] = field(default_factory=dict)
+    errors: dict[str, str] = field(default_factory=dict)
     _looks: list[tuple[set[str], Iterator[Arrived]]] = field(default_factory=list)
     _again: dict[str, float] = field(default_factory=dict)
     _unshown: set[str] = field(default_factory=set)
@@ -178,6 +180,8 @@ class Asking(Generic[T]):
             if _is_unshown(answer) and hospital not in self._shown_again:
                 self._unshown.add(hospital)
                 return
+            if isinstance(answer, Refusal):
+                self.errors[hospital] = answer.error
             seen, value = _verified(coordinator.home.roster, self.question, hospital, answer)
         except SonoShareError as error:
             self._leave("refused", hospital, str(error))

@@ -13,6 +13,7 @@ from typing import TypeVar
 from sonoshare_server.federation.asking import Asking, Question
 from sonoshare_server.federation.coordinator import Coordinator
 from sonoshare_server.federation.introduction import settle
+from sonoshare_server.federation.shortfall import shortfall
 from sonoshare_shared.errors import FederationError
 
 T = TypeVar("T")
@@ -28,11 +29,7 @@ def exchange(coordinator: Coordinator, question: Question[T]) -> dict[str, T]:
     """
     asking = heard(coordinator, question)
     if len(asking.said) < question.quorum:
-        why = "; ".join(f"{hospital}: {reason}" for hospital, reason in sorted(asking.left.items()))
-        raise FederationError(
-            f"{question.name} has {len(asking.said)} of {question.quorum} updates it needs ({why})",
-            remedy="see the study's events, then resume the study",
-        )
+        raise shortfall(question.name, len(asking.said), question.quorum, asking.left, asking.errors)
     return asking.said
 
 

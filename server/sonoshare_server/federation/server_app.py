@@ -59,6 +59,6 @@ def main(grid: Grid, context: Context) -> None:
         study.event("stopped", action=action, reason=str(error))
         raise
     except SonoShareError as error:
-        study.event("failed", action=action, reason=str(error))
+        study.event("failed", action=action, reason=error.message, remedy=error.remedy)
         raise
     study.event("done", action=action)
