@@ -20,7 +20,6 @@ What is assumed: the same public constants at all hospitals; masks that hide wha
 """
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, NoReturn
 
@@ -62,25 +61,25 @@ class Share:
         self._words: Words | None = words
         self.grid = grid
 
-    def masked(self, hide: Callable[[Words], Words]) -> Words:
-        """What may leave: the words under masks. They are forgotten here, so there is no second set of masks.
+    def take(self) -> Words:
+        """The words, for whoever masks them, for one set. They are forgotten here: there is no second taking.
 
         Raises:
-            LedgerError: the share was used before.
+            LedgerError: the share was taken before.
         """
         words, self._words = self._words, None
         if words is None:
-            raise LedgerError("a share is masked once", remedy="take part in the next round; this one is lost")
-        return hide(words)
+            raise LedgerError("a share is taken once", remedy="take part in the next round; this one is lost")
+        return words
 
     def shown_to(self, planted: Planted) -> None:
         """Let the hospital's own canaries score it; what they see stays at the hospital.
 
         Raises:
-            LedgerError: the share was used before.
+            LedgerError: the share was taken before.
         """
         if self._words is None:
-            raise LedgerError("a share is looked at before it is masked")
+            raise LedgerError("a share is looked at before it is taken")
         planted.observe(torch.from_numpy(self._words.view(np.int64)), self.grid)
 
     def __copy__(self) -> NoReturn:

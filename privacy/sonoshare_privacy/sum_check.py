@@ -63,23 +63,58 @@ class SumCheck:
     smallest: float
 
 
+@dataclass(frozen=True)
+class Counted:
+    """What the sums so far have shown; public, and all that is kept of them.
+
+    Attributes:
+        earlier: float64 [D], the sums so far added up.
+        small: coordinates counted that were small.
+        numbers: coordinates counted.
+    """
+
+    earlier: NDArray[np.float64]
+    small: int = 0
+    numbers: int = 0
+
+    @classmethod
+    def nothing(cls, dimension: int) -> "Counted":
+        """Before the first sum of so many coordinates, the loss not among them."""
+        return cls(np.zeros(dimension))
+
+    def after(self, one: PooledSum) -> "Counted":
+        """With one sum more; the loss coordinate is left out, for it is never bare."""
+        seen = one.integers[:-1].astype(np.float64)
+        counted = seen[_quietest(self.earlier)] if self.numbers else seen
+        small = int((np.abs(counted) <= WITHIN * one.grid.deviation).sum())
+        return Counted(self.earlier + seen, self.small + small, self.numbers + len(counted))
+
+    def check(self) -> SumCheck:
+        """The verdict.
+
+        Raises:
+            InputError: there were no sums.
+        """
+        if not self.numbers:
+            raise InputError("there are no sums to look at")
+        return SumCheck(
+            numbers=self.numbers,
+            enough=plausible(self.small, self.numbers),
+            noise=_estimate(self.small, self.numbers),
+            smallest=smallest_noticed(self.numbers),
+        )
+
+
 def check_sums(sums: Sequence[PooledSum]) -> SumCheck:
-    """Test the sums of a study's steps together, in order; the loss coordinate is left out, for it is never bare.
+    """Test the sums of a study's steps together, in order.
 
     Raises:
         InputError: there are none.
     """
-    if not sums:
-        raise InputError("there are no sums to look at")
-    earlier = np.zeros(len(sums[0].integers) - 1)
-    small = numbers = 0
-    for number, one in enumerate(sums):
-        seen = one.integers[:-1].astype(np.float64)
-        counted = seen[_quietest(earlier)] if number else seen
-        small += int((np.abs(counted) <= WITHIN * one.grid.deviation).sum())
-        numbers += len(counted)
-        earlier += seen
-    return SumCheck(numbers, plausible(small, numbers), _estimate(small, numbers), smallest_noticed(numbers))
+    counted = Counted.nothing(len(sums[0].integers) - 1 if sums else 0)
+    for one in sums:
+        counted = counted.after(one)
+    return counted.check()
 
 
 def _quietest(earlier: NDArray[np.float64]) -> NDArray[np.intp]:

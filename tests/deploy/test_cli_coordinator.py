@@ -12,6 +12,7 @@ from tests.deploy.command import sonoshare
 from tests.deploy.members import admit, node_key
 
 from sonoshare_deploy.cli.coordinator import command
+from sonoshare_deploy.cli.study_chance import chance_lines
 from sonoshare_deploy.provision import create_coordinator
 from sonoshare_server.consortium import admission, studies, terms
 from sonoshare_server.consortium.members import Consortium, read_members
@@ -316,3 +317,23 @@ def test_no_hospital_is_called_coordinator(home: Path) -> None:
 def test_a_release_that_is_not_published_cannot_be_taken_off_the_list(home: Path) -> None:
     run = sonoshare("coordinator", "release", "unpublish", "--home", home, "--name", "r1")
     assert run.errors == ["error: r1 is not published (list what is: sonoshare releases)"]
+
+
+def test_the_chance_of_an_honest_release_is_printed_before_anything_is_spent(home: Path) -> None:
+    fields = create(home, "chances", "--candidates", "3")
+    assert fields["candidates"] == CoordinatorHome(home).study("chances").plan.planned_candidates == 3
+    chance = fields["chance"]
+    at_north = chance["hospitals"]["north"]
+    assert 0 <= at_north["one_candidate"] <= at_north["all_candidates"] == chance["together"]["all_candidates"]
+    alpha = CoordinatorHome(home).study("chances").plan.audit.alpha
+    assert chance["leak_passes_at_most"] == pytest.approx(3 * alpha)
+    lines = chance_lines(chance, 3)
+    assert lines[0].endswith("with the first, and with one of 3 candidates:")
+    assert lines[1].split() == ["north", f"{at_north['one_candidate']:.2f}", f"{at_north['all_candidates']:.2f}"]
+    assert len(chance["changes"]) == sum("audits charge epsilon" in line for line in lines)
+
+
+def test_two_candidates_are_planned_by_default_and_a_refused_number_is_a_usage_error(home: Path) -> None:
+    assert create(home, "by-default")["candidates"] == 2
+    called = ["study", "create", "--home", str(home), "--name", "x", "--cohort", "north=100", "--candidates", "17"]
+    assert CliRunner().invoke(command, called).exit_code == 2

@@ -115,6 +115,37 @@ def test_what_is_left_of_the_lifetime_budget_is_held_against_the_whole_plan(
     assert check()[0]["epsilon_after"] == pytest.approx(fresh["epsilon_after"])
 
 
+def test_how_many_of_the_planned_candidates_the_ledger_allows_is_said(world: World, check: Callable[..., Any]) -> None:
+    audit = world.study.plan.audit.model_copy(update={"epsilon_copies": 2.0, "epsilon_membership": 2.0})
+    fits, refused = check(audit=audit, candidates=3)
+    assert refused is None
+    assert (fits["candidates"], fits["candidates_allowed"], fits["epsilon_charged"]) == (3, 3, 0.0)
+    one, two = (check(audit=audit, candidates=number)[0]["epsilon_after"] for number in (1, 2))
+    world.nodes["north"].ledger.reserve(ChargeRequest("earlier", "something", (PureDP(30.0),), 3e-3, 30))
+    change_rules(world, "budget", lifetime_epsilon=30.0 + (one + two) / 2)
+    result, refused = check(audit=audit, candidates=3)
+    assert result["candidates_allowed"] == 1
+    assert "it would fit with 1 of its 3 candidates: ask for that" in refused.message
+    # What this very study was charged beyond its own budget leaves nothing, whatever the plan asks for.
+    change_rules(world, "budget", lifetime_epsilon=99.0)
+    world.nodes["north"].ledger.reserve(
+        ChargeRequest(world.study.plan.study, "training round 1", (PureDP(38.0),), 3e-3, 30)
+    )
+    change_rules(world, "budget", study_epsilon=37.0)
+    spent, refused = check(audit=audit, candidates=1)
+    assert spent["candidates_allowed"] == -1
+    assert spent["epsilon_charged"] == pytest.approx(38.0, abs=0.1)
+    assert "was charged in this study before, and its budget is 37" in refused.message
+
+
+def test_a_class_of_which_nobody_is_here_is_said(world: World, check: Callable[..., Any]) -> None:
+    task = world.study.plan.task
+    wider = task.model_copy(update={"classes": (*task.classes, "normal"), "phantoms": {}})
+    result, refused = check(task=wider)
+    assert refused is None
+    assert "no patient has class 'normal': nothing is learnt of it here" in result["advice"]
+
+
 def test_a_delta_that_suits_the_declared_cohort_but_not_the_true_one_is_said() -> None:
     state = VaultState(trained=90, held_out=40, held_back=0, pairs=0, uncompared=0)
     rules = Policy(cohort=CohortRules(nominal=100))

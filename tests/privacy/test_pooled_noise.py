@@ -24,7 +24,7 @@ from sonoshare_privacy.accounting import Event, PooledGaussian, SampledGaussian,
 from sonoshare_privacy.masking import pair_masks
 from sonoshare_privacy.mechanisms.gaussian import Grid, gaussian_integers
 from sonoshare_privacy.patient_gradients import PatientGradients
-from sonoshare_privacy.pooled_release import PooledRelease, PooledSum, Share, share_deviation
+from sonoshare_privacy.pooled_release import PooledRelease, PooledSum, share_deviation
 from sonoshare_privacy.step_release import Patients
 from sonoshare_shared.errors import InputError, IntegrityError, LedgerError, NewerVersionError
 from sonoshare_shared.protocol.canonical import canonical_bytes
@@ -209,10 +209,10 @@ def test_masked_shares_of_real_engines_add_up_to_contributions_and_noise(
         release, engine, _ = pooled(hospital)
         with engine:
             share = release.next(everybody(cohort))
-        words = share._words.copy()
+        words = share.take()
         plain, added = plain + words.view(np.int64), added + drawn[-1].numpy()
         secrets = {other: pairs[frozenset((hospital, other))] for other in HOSPITALS if other != hospital}
-        sent[hospital] = share.masked(lambda words, h=hospital, s=secrets: pair_masks.masked(words, h, s))
+        sent[hospital] = pair_masks.masked(words, hospital, secrets)
         assert not (sent[hospital] == words).any()
     found = PooledSum.of(
         pair_masks.summed(sent.values()), release.grid, rate=0.25, patients=160, shares=4, honest=HONEST
@@ -228,24 +228,17 @@ def test_masked_shares_of_real_engines_add_up_to_contributions_and_noise(
         PooledSum.of(sent["north"], release.grid, rate=0.25, patients=160, shares=2, honest=HONEST)
 
 
-def test_a_share_is_masked_once_and_never_copied(pooled: Callable[..., Any], cohort: Cohort) -> None:
+def test_a_share_is_taken_once_and_never_copied(pooled: Callable[..., Any], cohort: Cohort) -> None:
     release, engine, _ = pooled()
     with engine:
         share = release.next(everybody(cohort))
     for double in (copy.copy, copy.deepcopy, pickle.dumps):
         with pytest.raises(LedgerError):
             double(share)
-    assert len(share.masked(lambda words: words + np.uint64(1))) == engine.dimension + 1
-    with pytest.raises(LedgerError, match="masked once"):
-        share.masked(lambda words: words)
-
-
-def test_a_share_is_forgotten_also_where_masking_fails(pooled: Callable[..., Any], cohort: Cohort) -> None:
-    share = Share(np.zeros(4, np.uint64), Grid(1.0, 1.0, 4))
-    with pytest.raises(ZeroDivisionError):
-        share.masked(lambda words: words // (1 // 0))
-    with pytest.raises(LedgerError):
-        share.masked(lambda words: words)
+    assert len(share.take()) == engine.dimension + 1
+    with pytest.raises(LedgerError, match="taken once"):
+        share.take()
+    assert "Share object" in repr(share)
 
 
 def test_more_noise_than_is_accounted_for_is_refused_before_the_charge(

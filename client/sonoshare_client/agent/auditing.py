@@ -165,6 +165,7 @@ def _statement(
         spent_delta=spent.delta,
         time=public_day(now),
         adapter_digest=files.candidate.model_digest,
+        honest=plan.honest,
     )
     subject = Subject(name=files.candidate.release, digest=Digests(sha256=files.digest))
     return AuditStatement(subject=(subject,), predicate=predicate)

@@ -94,6 +94,11 @@ def _require_promise(node: Node, manifest: ReleaseManifest, statement: AuditStat
     then, promise = statement.predicate, manifest.privacy
     now = node.ledger.spent(then.spent_delta, study=then.study)
     epsilon, delta = max(then.spent_epsilon, now.epsilon), now.delta
+    if promise.honest != then.honest:
+        raise RefusedError(
+            "the manifest rests on another number of honest hospitals than this hospital's statement",
+            remedy="state the plan's number",
+        )
     smallest = min([promise.epsilon, *(said.epsilon for said in stated)])
     if smallest < epsilon or min([promise.delta, *(said.delta for said in stated)]) < delta:
         raise RefusedError(

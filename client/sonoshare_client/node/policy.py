@@ -251,9 +251,15 @@ def training_epsilon(plan: StudyPlan, delta: float) -> float:
     return epsilon([plan.charged(plan.steps)], delta)
 
 
-def study_events(plan: StudyPlan) -> list[Event]:
-    """Everything that a plan may charge a hospital: its training, its calibration and all audits it allows."""
-    return [plan.charged(plan.steps), *(PureDP(each) for each in plan.epsilons)]
+def study_events(plan: StudyPlan, candidates: int | None = None) -> list[Event]:
+    """Everything that a plan may charge a hospital: its training, its calibration and all audits it allows.
+
+    Args:
+        plan: the plan.
+        candidates: how many candidates are audited; None for all that are planned.
+    """
+    audited = plan.planned_candidates if candidates is None else candidates
+    return [plan.charged(plan.steps), *(PureDP(each) for each in plan.epsilons_with(audited))]
 
 
 def study_epsilon(plan: StudyPlan, delta: float) -> float:

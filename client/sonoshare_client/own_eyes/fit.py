@@ -72,6 +72,10 @@ class Fit:
         left_out: enrolled patients who take no part in this task, by reason.
         epsilon_after: lifetime epsilon once the whole plan has been spent, at the policy's delta.
         epsilon_left: what the lifetime budget would leave then; negative where it does not suffice.
+        epsilon_charged: what this study has been charged already.
+        candidates: how many candidates the plan has.
+        candidates_allowed: how many of them study and lifetime budget allow, all else of the plan paid; -1 where they
+            do not even allow that.
         blocking: why not to join; empty where nothing speaks against it.
         advice: what else to do.
     """
@@ -83,6 +87,9 @@ class Fit:
     left_out: Mapping[str, int]
     epsilon_after: float
     epsilon_left: float
+    epsilon_charged: float
+    candidates: int
+    candidates_allowed: int
     blocking: tuple[str, ...]
     advice: tuple[str, ...]
 
@@ -114,6 +121,8 @@ def study_fit(home: NodeHome, plan: StudyPlan, clock: Clock) -> Fit:
         patients = grid(vault, vault.enrolled(plan.study, settle=False), plan.task, profile_named(plan.profile).size)
     with closing(open_ledger(home, home.identity(), clock)) as ledger:
         after = _epsilon_after(ledger, plan, policy.budget.delta)
+        charged = ledger.spent(policy.budget.delta, study=plan.study).epsilon
+        allowed = _candidates_allowed(ledger, plan, policy)
     trained, held_out = len(patients.trained), len(patients.held_out)
     left = policy.budget.lifetime_epsilon - after
     blocking = [*_too_few(policy, trained, held_out), *_delta(plan.mechanism.delta, trained + held_out)]
@@ -125,27 +134,63 @@ def study_fit(home: NodeHome, plan: StudyPlan, clock: Clock) -> Fit:
         )
     if left < 0:
         most = policy.budget.lifetime_epsilon
-        blocking.append(f"the study would bring the lifetime epsilon to {after:.3f} of {most:g}: ask for a smaller one")
+        blocking.append(
+            f"the study would bring the lifetime epsilon to {after:.3f} of {most:g}: {_smaller(plan, allowed)}"
+        )
+    elif allowed < plan.planned_candidates:
+        blocking.append(
+            f"{charged:.3f} was charged in this study before, and its budget is {policy.budget.study_epsilon:g}: "
+            f"{_smaller(plan, allowed)}"
+        )
+    classes = _classes(patients)
     advice = [f"{count} patients take no part: {reason}" for reason, count in patients.left_out.items()]
+    advice += [f"no patient has class '{name}': nothing is learnt of it here" for name, n in classes.items() if n == 0]
     return Fit(
         state=state,
         trained=trained,
         held_out=held_out,
-        classes=_classes(patients),
+        classes=classes,
         left_out=dict(patients.left_out),
         epsilon_after=after,
         epsilon_left=left,
+        epsilon_charged=charged,
+        candidates=plan.planned_candidates,
+        candidates_allowed=allowed,
         blocking=tuple(blocking),
         advice=(*advice, *state.undecided()),
     )
 
 
-def _epsilon_after(ledger: Ledger, plan: StudyPlan, delta: float) -> float:
+def _epsilon_after(ledger: Ledger, plan: StudyPlan, delta: float, candidates: int | None = None) -> float:
     """Of everything charged in other studies, and the larger of this study's charges and its whole plan."""
     charges = [signed.charge for signed in ledger.entries() if signed.charge.kind == "reserved"]
     others = [event for charge in charges if charge.study != plan.study for event in charge.events]
     here = [event for charge in charges if charge.study == plan.study for event in charge.events]
-    return max(epsilon(merged([*others, *events]), delta) for events in (here, study_events(plan)))
+    return max(epsilon(merged([*others, *events]), delta) for events in (here, study_events(plan, candidates)))
+
+
+def _candidates_allowed(ledger: Ledger, plan: StudyPlan, policy: Policy) -> int:
+    """How many of the plan's candidates both budgets allow, by what the ledger really holds."""
+    rules = policy.budget
+    charges = [signed.charge for signed in ledger.entries() if signed.charge.kind == "reserved"]
+    here = [event for charge in charges if charge.study == plan.study for event in charge.events]
+    if here and epsilon(merged(here), rules.delta) > rules.study_epsilon:
+        return -1
+    for candidates in range(plan.planned_candidates, -1, -1):
+        events = study_events(plan, candidates)
+        if (
+            epsilon(events, rules.delta) <= rules.study_epsilon
+            and _epsilon_after(ledger, plan, rules.delta, candidates) <= rules.lifetime_epsilon
+        ):
+            return candidates
+    return -1
+
+
+def _smaller(plan: StudyPlan, allowed: int) -> str:
+    """What to ask for instead."""
+    if 0 < allowed < plan.planned_candidates:
+        return f"it would fit with {allowed} of its {plan.planned_candidates} candidates: ask for that"
+    return "ask for a smaller one"
 
 
 def _classes(patients: TrainingSet) -> dict[str, int]:

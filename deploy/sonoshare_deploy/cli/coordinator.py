@@ -14,6 +14,7 @@ from sonoshare_deploy.cli.coordinator_release import home_option
 from sonoshare_deploy.cli.device import device_option, told_device
 from sonoshare_deploy.cli.output import emit, json_option, progress_console
 from sonoshare_deploy.cli.parameters import IDENTIFIER_NAME, PROFILE, FiniteRange
+from sonoshare_deploy.cli.study_chance import chance_fields, created_words
 
 
 @click.group()
@@ -236,20 +237,19 @@ def create(
     drafted = draft_study(study_terms(name, asked, patients, audit=audit, base=base, **terms), where)
     folder.create_study(drafted.plan, drafted.adapter, drafted.adapter_digest, drafted.ballot)
     plan = drafted.plan
-    emit(
-        {
-            "study": name,
-            "plan": plan.digest(),
-            "noise_multiplier": plan.mechanism.noise_multiplier,
-            "steps": plan.steps,
-            "candidates": plan.planned_candidates,
-            "epsilon_calibration": 0.0 if plan.calibration is None else plan.calibration.epsilon,
-            "precision": plan.computes_in,
-            "masked": bool(plan.masked),
-            "device": said,
-        },
-        as_json,
-    )
+    result = {
+        "study": name,
+        "plan": plan.digest(),
+        "noise_multiplier": plan.mechanism.noise_multiplier,
+        "steps": plan.steps,
+        "candidates": plan.planned_candidates,
+        "epsilon_calibration": 0.0 if plan.calibration is None else plan.calibration.epsilon,
+        "precision": plan.computes_in,
+        "masked": bool(plan.masked),
+        "device": said,
+        "chance": chance_fields(plan),
+    }
+    emit(result, as_json, created_words(result))
 
 
 @study.command(name="run")

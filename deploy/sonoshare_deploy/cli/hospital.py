@@ -224,6 +224,8 @@ def ledger(home_path: Path, *, plot: Path | None, export_file: Path | None, as_j
 def _print_ledger(console: "Console", overview: "LedgerOverview") -> None:
     from rich.table import Table  # noqa: PLC0415
 
+    from sonoshare_shared.protocol.documents.charge import most_honest  # noqa: PLC0415
+
     if overview.spent is None:
         return
     table = Table("entry", "day (UTC)", "kind", "study", "purpose", "epsilon of study", "of life")
@@ -242,6 +244,10 @@ def _print_ledger(console: "Console", overview: "LedgerOverview") -> None:
         f"spent epsilon {overview.spent.epsilon:.3f} of {overview.budget.epsilon:g} at delta {overview.budget.delta:g}",
         highlight=False,
     )
+    if rests := most_honest(overview.entries):
+        console.print(
+            f"where noise was shared, this holds as long as {rests} hospitals of every sum are honest", highlight=False
+        )
     console.print(f"head {overview.head}: intact", highlight=False)
 
 

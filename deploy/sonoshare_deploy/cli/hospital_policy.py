@@ -97,6 +97,8 @@ def _print_fit(console: "Console", fit: "Fit") -> None:
     for line in (
         f"patients   {fit.trained} trained, {fit.held_out} held out ({classes})",
         f"budget     lifetime epsilon {fit.epsilon_after:.3f} after the study, {fit.epsilon_left:.3f} left",
+        f"charged    epsilon {fit.epsilon_charged:.3f} in this study so far",
+        f"candidates {max(0, fit.candidates_allowed)} of {fit.candidates} planned are within the budgets",
         *(f"no         {reason}" for reason in fit.blocking),
         *(f"look       {reason}" for reason in fit.advice),
     ):

@@ -83,6 +83,7 @@ def check(
         "hospitals": [hospital.id for hospital in verified.roster.hospitals],
         "epsilon": manifest.privacy.epsilon,
         "delta": manifest.privacy.delta,
+        "honest": manifest.privacy.honest,
         "files": verified.files,
         "logged_at": verified.logged_at.isoformat(),
         "revocations_known_until": known.isoformat() if known else None,
@@ -94,6 +95,10 @@ def check(
         console.print(
             f"  epsilon {manifest.privacy.epsilon:.3f} at delta {manifest.privacy.delta:.1e}, for one patient"
         )
+        if manifest.privacy.honest is not None:
+            console.print(
+                f"  as long as {manifest.privacy.honest} hospitals of every sum are honest: they share the noise"
+            )
         console.print(f"  in the transparency log since {verified.logged_at:%Y-%m-%d} (UTC)")
         looked = f"none known until {known:%Y-%m-%d %H:%M} UTC" if known else "not looked for (give --log-head)"
         console.print(f"  revocations: {looked}")
@@ -110,6 +115,7 @@ def check_ledger(path: Path, roster_file: Path, *, root: str | None) -> tuple[di
     Raises:
         VerificationError: cause ``ledger`` or ``roster``.
     """
+    from sonoshare_shared.protocol.documents.charge import most_honest  # noqa: PLC0415
     from sonoshare_shared.protocol.keys import PublicKey  # noqa: PLC0415
     from sonoshare_shared.protocol.release.verify import open_roster  # noqa: PLC0415
 
@@ -119,9 +125,10 @@ def check_ledger(path: Path, roster_file: Path, *, root: str | None) -> tuple[di
     if hospital is None:
         raise VerificationError("ledger", f"the roster names no hospital {export.hospital}")
     try:
-        last = export.verify(hospital.key)[-1]
+        charges = export.verify(hospital.key)
     except IntegrityError as error:
         raise VerificationError.because("ledger", error) from error
+    last, rests = charges[-1], most_honest(charges)
     result: dict[str, object] = {
         "verified": True,
         "cause": None,
@@ -129,6 +136,7 @@ def check_ledger(path: Path, roster_file: Path, *, root: str | None) -> tuple[di
         "entries": len(export.entries),
         "head": export.head,
         "epsilon_lifetime": last.epsilon_lifetime,
+        "honest": rests,
     }
 
     def human(console: Console) -> None:
@@ -136,6 +144,8 @@ def check_ledger(path: Path, roster_file: Path, *, root: str | None) -> tuple[di
             f"[green]verified[/green] ledger of {export.hospital}: {len(export.entries)} entries in one chain"
         )
         console.print(f"  epsilon of its life: at most {last.epsilon_lifetime:.3f}, as of {last.time[:10]}")
+        if rests is not None:
+            console.print(f"  where noise was shared: as long as {rests} hospitals of every sum were honest")
         console.print(f"  head {export.head}", highlight=False, soft_wrap=True)
 
     return result, human

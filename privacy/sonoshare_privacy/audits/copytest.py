@@ -177,13 +177,17 @@ class CopyTest:
         """True where a leak of ``tolerated`` or more patients is refuted and the count is below critical."""
         return count < self.critical and self.least_law(tolerated).at_most(count) <= self.alpha
 
+    def largest_passing(self, tolerated: int) -> int:
+        """Largest count that passes; below every possible count where none does."""
+        lowest, largest, least = self.law(0).lowest, self.critical - 1, self.least_law(tolerated)
+        while largest >= lowest and least.at_most(largest) > self.alpha:
+            largest -= 1
+        return largest
+
     def operating_point(self, copied: int, tolerated: int) -> OperatingPoint:
         """Exact outcome probabilities when ``copied`` patients were copied and ``tolerated`` must not pass."""
         law, critical = self.law(copied), self.critical
-        largest = critical - 1
-        least = self.least_law(tolerated)
-        while largest >= law.lowest and least.at_most(largest) > self.alpha:
-            largest -= 1
+        largest = self.largest_passing(tolerated)
         passes, fails = law.at_most(largest), law.at_least(critical)
         return OperatingPoint(copied, passes, fails, max(0.0, 1.0 - passes - fails))
 

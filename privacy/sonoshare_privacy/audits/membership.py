@@ -139,9 +139,29 @@ def noisy_quantiles(rough: NoisyHistogram, bins: PublicBins, shares: Sequence[fl
     The two open bins are taken to be as wide as their neighbours. Counts below one standard deviation of the noise
     count as zero: with few patients the noise of empty bins would otherwise pull the quantiles outwards.
     """
-    edges = np.asarray(bins.edges)
+    counts = np.asarray(rough.counts, dtype=np.float64)[None]
+    return tuple(float(edge) for edge in quantiles_of(counts, rough.epsilon, np.asarray(bins.edges), shares)[0])
+
+
+def quantiles_of(
+    counts: NDArray[np.float64], epsilon: float, edges: NDArray[np.float64], shares: Sequence[float]
+) -> NDArray[np.float64]:
+    """`noisy_quantiles` of several histograms at once, [n, shares].
+
+    Args:
+        counts: noisy counts, [n, bins].
+        epsilon: parameter of their noise.
+        edges: between the bins, [bins - 1].
+        shares: increasing, in 0..1 (both excluded).
+    """
     ends = np.concatenate([[2 * edges[0] - edges[1]], edges, [2 * edges[-1] - edges[-2]]])
-    counts = np.asarray(rough.counts, dtype=np.float64)
-    weights = np.where(counts < math.sqrt(variance(rough.epsilon)), 0.0, counts) + 1e-3
-    reached = np.concatenate([[0.0], np.cumsum(weights)]) / weights.sum()
-    return tuple(float(edge) for edge in np.interp(shares, reached, ends))
+    weights = np.where(counts < math.sqrt(variance(epsilon)), 0.0, counts) + 1e-3
+    reached = np.cumsum(weights, axis=1) / weights.sum(axis=1, keepdims=True)
+    found = []
+    for share in shares:
+        place = np.minimum((reached <= share).sum(axis=1), len(ends) - 2)
+        rows = np.arange(len(counts))
+        below = np.where(place > 0, reached[rows, place - 1], 0.0)
+        part = (share - below) / (reached[rows, place] - below)
+        found.append(ends[place] + part * (ends[place + 1] - ends[place]))
+    return np.stack(found, axis=1)

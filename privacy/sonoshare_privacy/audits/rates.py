@@ -31,6 +31,8 @@ from sonoshare_privacy.mechanisms import geometric
 from sonoshare_privacy.mechanisms.histograms import NoisyHistogram, SplitHistogram
 from sonoshare_shared.science.evaluation.auc import auc_of_counts
 
+_Numbers = float | NDArray[np.float64]
+
 _BISECTIONS: Final = 40
 _TAIL_ALLOWANCE: Final = 1.05
 """The noise has heavier tails than a normal law: every width is made larger by this."""
@@ -72,11 +74,11 @@ def private_auc(split: SplitHistogram, alpha: float) -> Interval:
     if min(n1, n0) < _MIN_TOTAL:
         return Interval(0.5, 0.0, 1.0)
     raw = auc_of_counts(x, y)
-    noise = _noise_variance(x, y, split.epsilon)
+    noise = float(_noise_variance(x, y, split.epsilon))
     z = _TAIL_ALLOWANCE * float(norm.isf(alpha))
 
     def kept(value: float) -> bool:
-        return abs(raw - value) <= z * math.sqrt(_sampling_variance(value, n1, n0) + noise)
+        return abs(raw - value) <= z * math.sqrt(float(_sampling_variance(value, n1, n0)) + noise)
 
     estimate = min(1.0, max(0.0, raw))
     return Interval(estimate, _end(kept, estimate, 0.0), _end(kept, estimate, 1.0), clamped=estimate != raw)
@@ -130,9 +132,7 @@ def resolution(split: SplitHistogram) -> float:
 
     An attack whose bins hold everybody in one place sees nothing: an AUC of 1/2 from it means nothing.
     """
-    pooled = np.maximum(_counts(split.trained) + _counts(split.held_out), 0.0)
-    total = pooled.sum()
-    return 0.0 if total <= 0 else float(1.0 - ((pooled / total) ** 2).sum())
+    return float(resolutions(_counts(split.trained)[None], _counts(split.held_out)[None])[0])
 
 
 @cache
@@ -146,30 +146,69 @@ def noise_quantile(draws: int, epsilon: float, alpha: float) -> int:
     return int(np.argmax(tail <= alpha)) - draws * width - 1
 
 
+def refuted_at(
+    value: float, trained: NDArray[np.float64], held_out: NDArray[np.float64], epsilon: float, alpha: float
+) -> NDArray[np.bool_]:
+    """Whether the upper end of `private_auc` is below a value, for many pairs of noisy histograms at once.
+
+    Args:
+        value: a tolerated AUC, in (.5, 1).
+        trained: noisy counts, [n, bins].
+        held_out: noisy counts, [n, bins].
+        epsilon: parameter of their noise.
+        alpha: error of the bound.
+    """
+    spread = math.sqrt(trained.shape[-1] * geometric.variance(epsilon))
+    n1, n0 = trained.sum(axis=-1) - spread, held_out.sum(axis=-1) - spread
+    judged = np.minimum(n1, n0) >= _MIN_TOTAL
+    x, y, n1, n0 = trained[judged], held_out[judged], n1[judged], n0[judged]
+    raw = _aucs(x, y)
+    wide = _sampling_variance(value, n1, n0) + _noise_variance(x, y, epsilon)
+    refuted = np.zeros(len(trained), dtype=np.bool_)
+    refuted[judged] = (raw < value) & (value - raw > _TAIL_ALLOWANCE * float(norm.isf(alpha)) * np.sqrt(wide))
+    return refuted
+
+
+def resolutions(trained: NDArray[np.float64], held_out: NDArray[np.float64]) -> NDArray[np.float64]:
+    """`resolution` of many pairs of noisy histograms [n, bins] at once."""
+    pooled = np.maximum(trained + held_out, 0.0)
+    total = np.maximum(pooled.sum(axis=-1, keepdims=True), np.finfo(np.float64).tiny)
+    return np.asarray(np.where(total[:, 0] < 1e-9, 0.0, 1.0 - ((pooled / total) ** 2).sum(axis=-1)))
+
+
 def _counts(histogram: NoisyHistogram) -> NDArray[np.float64]:
     return np.asarray(histogram.counts, dtype=np.float64)
 
 
-def _sampling_variance(auc: float, n1: float, n0: float) -> float:
+def _aucs(positive: NDArray[np.float64], negative: NDArray[np.float64]) -> NDArray[np.float64]:
+    """`auc_of_counts` along the last axis."""
+    below = np.cumsum(negative, axis=-1) - negative / 2
+    return np.asarray((positive * below).sum(axis=-1) / (positive.sum(axis=-1) * negative.sum(axis=-1)))
+
+
+def _sampling_variance(auc: float, n1: _Numbers, n0: _Numbers) -> NDArray[np.float64]:
     """Variance of an empirical AUC by Hanley and McNeil (1982), symmetrised to the larger of both tails."""
 
-    def formula(a: float, m: float, n: float) -> float:
+    def formula(a: float, m: _Numbers, n: _Numbers) -> _Numbers:
         q1, q2 = a / (2 - a), 2 * a * a / (1 + a)
         return (a * (1 - a) + (m - 1) * (q1 - a * a) + (n - 1) * (q2 - a * a)) / (m * n)
 
-    return max(formula(auc, n1, n0), formula(1 - auc, n0, n1), formula(auc, n0, n1), 0.0)
+    largest = np.maximum(np.maximum(formula(auc, n1, n0), formula(1 - auc, n0, n1)), formula(auc, n0, n1))
+    return np.asarray(np.maximum(largest, 0.0))
 
 
-def _noise_variance(x: NDArray[np.float64], y: NDArray[np.float64], epsilon: float) -> float:
-    """Variance that the noise adds to the AUC, to first order, at clipped counts."""
+def _noise_variance(x: NDArray[np.float64], y: NDArray[np.float64], epsilon: float) -> NDArray[np.float64]:
+    """Variance that the noise adds to the AUC, to first order, at clipped counts; along the last axis."""
     x, y = np.maximum(x, 0.0), np.maximum(y, 0.0)
-    p, q = x / x.sum(), y / y.sum()
-    auc = auc_of_counts(x, y)
-    of_x = (np.cumsum(q) - q / 2 - auc) / x.sum()
-    of_y = (1 - np.cumsum(p) + p / 2 - auc) / y.sum()
-    second = len(x) * geometric.variance(epsilon) / (12 * x.sum() ** 2 * y.sum() ** 2)
+    of_each, bins = x.sum(axis=-1, keepdims=True), x.shape[-1]
+    of_other = y.sum(axis=-1, keepdims=True)
+    p, q = x / of_each, y / of_other
+    auc = _aucs(x, y)[..., None]
+    of_x = (np.cumsum(q, axis=-1) - q / 2 - auc) / of_each
+    of_y = (1 - np.cumsum(p, axis=-1) + p / 2 - auc) / of_other
     v = geometric.variance(epsilon)
-    return float(v * ((of_x**2).sum() + (of_y**2).sum()) + v * second)
+    second = bins * v / (12 * of_each[..., 0] ** 2 * of_other[..., 0] ** 2)
+    return np.asarray(v * ((of_x**2).sum(axis=-1) + (of_y**2).sum(axis=-1)) + v * second)
 
 
 def _end(kept: Callable[[float], bool], inside: float, outside: float) -> float:

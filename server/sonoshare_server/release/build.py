@@ -169,7 +169,9 @@ def finalise(
         put(building, layout.PLAN, plan.canonical())
         put(building, layout.ROSTER, roster.to_bytes())
         put(building, layout.CONTACT_SHEET, png.encode(contact_sheet(_sheet_rows(building, kept, plan))))
-        description = Description(candidate=candidate, kept=tuple(kept), plan=plan, privacy=_promise(said), facts=facts)
+        description = Description(
+            candidate=candidate, kept=tuple(kept), plan=plan, privacy=_promise(said, plan), facts=facts
+        )
         for path, data in _described(description, tuple(said.values())).items():
             put(building, path, data)
         manifest = _manifest(building, description)
@@ -270,7 +272,7 @@ def _said(hospital: str, envelope: Envelope, roster: Roster) -> AuditStatement:
     return Signed.opened(AuditStatement, envelope, entry.key, STATEMENT_PAYLOAD_TYPE).document
 
 
-def _promise(said: Mapping[str, AuditStatement]) -> PrivacyStatement:
+def _promise(said: Mapping[str, AuditStatement], plan: StudyPlan) -> PrivacyStatement:
     """The largest epsilon and delta that any hospital signed: patients of one hospital only meet that hospital's."""
     budgets = tuple(
         HospitalBudget(
@@ -284,6 +286,7 @@ def _promise(said: Mapping[str, AuditStatement]) -> PrivacyStatement:
         epsilon=max((budget.epsilon for budget in budgets), default=0.0),
         delta=max((budget.delta for budget in budgets), default=0.0),
         hospitals=budgets,
+        honest=plan.honest,
     )
 
 

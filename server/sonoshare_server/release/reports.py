@@ -34,6 +34,11 @@ NOT_PROMISED: Final = (
     "Anything about later releases: each one is charged to the same ledgers.",
 )
 
+_RESTS_ON_OTHERS: Final = (
+    "Anything about a patient where fewer hospitals of a sum than stated were honest: the noise is shared, and the "
+    "privacy of each hospital's patients rests on the others' part of it too."
+)
+
 _ENVIRONMENT: Final = jinja2.Environment(
     loader=jinja2.PackageLoader("sonoshare_server.release", "templates"),
     autoescape=jinja2.select_autoescape(("html.j2",)),
@@ -89,7 +94,8 @@ def privacy_figures(description: Description, said: tuple[AuditStatement, ...]) 
     """What the statements and the plan say about patients."""
     d = description
     released = len(d.kept)
-    return privacy_report_of(d.candidate, d.plan, d.privacy, said, released=released, not_promised=NOT_PROMISED)
+    not_promised = NOT_PROMISED if d.plan.honest is None else (*NOT_PROMISED, _RESTS_ON_OTHERS)
+    return privacy_report_of(d.candidate, d.plan, d.privacy, said, released=released, not_promised=not_promised)
 
 
 def utility_figures(description: Description) -> UtilityReport:

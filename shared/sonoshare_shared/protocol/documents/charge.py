@@ -260,3 +260,11 @@ def verify_chain(
             raise IntegrityError(f"ledger entry {sequence} is not signed by the hospital") from error
         previous = sha256_hex(signed.body)
     return previous
+
+
+def most_honest(charges: Iterable[Charge]) -> int | None:
+    """On how many honest hospitals a ledger's epsilon rests: the most that any charge assumes; None where none does."""
+    return max(
+        (event.honest for charge in charges for event in charge.events if isinstance(event, PooledGaussian)),
+        default=None,
+    )

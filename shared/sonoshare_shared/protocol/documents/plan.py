@@ -274,8 +274,12 @@ class StudyPlan(Document):
     @property
     def epsilons(self) -> tuple[float, ...]:
         """Pure epsilons that a study may charge besides its training: calibration, and all audits it allows."""
+        return self.epsilons_with(self.planned_candidates)
+
+    def epsilons_with(self, candidates: int) -> tuple[float, ...]:
+        """Pure epsilons besides the training if so many candidates are audited."""
         votes = () if self.calibration is None else (self.calibration.epsilon,)
-        return (*votes, *self.audit.epsilons * self.planned_candidates)
+        return (*votes, *self.audit.epsilons * candidates)
 
     @property
     def planned_candidates(self) -> int:

@@ -7,7 +7,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AwareDatetime, Field, model_validator
 
-from sonoshare_shared.protocol.documents.base import Document, HexDigest, Identifier
+from sonoshare_shared.protocol.documents.base import Document, HexDigest, Identifier, added
+from sonoshare_shared.protocol.documents.charge import FEWEST_HONEST, MOST_HONEST
 
 MANIFEST_PAYLOAD_TYPE = "application/vnd.sonoshare.manifest+json"
 LOG_HEAD_PAYLOAD_TYPE = "application/vnd.sonoshare.log-head+json"
@@ -30,12 +31,17 @@ class HospitalBudget(Document):
 
 
 class PrivacyStatement(Document):
-    """The promise: (epsilon, delta)-differential privacy, adding or removing one patient with all images."""
+    """The promise: (epsilon, delta)-differential privacy, adding or removing one patient with all images.
+
+    Where the plan pools noise it holds as long as ``honest`` hospitals of every sum, the patient's own among them, are
+    honest; None where nothing is assumed of other hospitals.
+    """
 
     neighbouring: Literal["add-or-remove-one-patient"] = "add-or-remove-one-patient"
     epsilon: Annotated[float, Field(ge=0)]
     delta: Annotated[float, Field(ge=0, lt=1)]
     hospitals: tuple[HospitalBudget, ...]
+    honest: Annotated[int | None, Field(ge=FEWEST_HONEST, le=MOST_HONEST)] = added()
 
 
 class ReleaseManifest(Document):

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import AwareDatetime, Field
 
-from sonoshare_shared.protocol.documents.base import Document, HexDigest, Identifier
+from sonoshare_shared.protocol.documents.base import Document, HexDigest, Identifier, added
 from sonoshare_shared.protocol.documents.figures import AuditFigures, Verdict
 from sonoshare_shared.protocol.documents.plan import AuditPlan, CalibrationPlan, Mechanism
 
@@ -73,6 +73,7 @@ class PrivacyReport(Document):
         images: numbers of images.
         hospitals: by id.
         not_promised: in words.
+        honest: hospitals that ``epsilon`` assumes to be honest, where the plan pools noise; None where it assumes none.
     """
 
     schema_: Literal["sonoshare/privacy-report/v1"] = Field(default="sonoshare/privacy-report/v1", alias="schema")
@@ -88,6 +89,7 @@ class PrivacyReport(Document):
     images: ReportedImages
     hospitals: tuple[ReportedHospital, ...]
     not_promised: tuple[str, ...]
+    honest: int | None = added()
 
 
 class UtilityFigure(Document):

@@ -10,6 +10,7 @@ from typing import Annotated, Final, Literal
 from pydantic import AwareDatetime, Field
 
 from sonoshare_shared.protocol.documents.base import Document, HexDigest, Identifier, added
+from sonoshare_shared.protocol.documents.charge import FEWEST_HONEST, MOST_HONEST
 from sonoshare_shared.protocol.documents.figures import AuditFigures, Verdict
 
 STATEMENT_PAYLOAD_TYPE = "application/vnd.in-toto+json"
@@ -50,6 +51,8 @@ class AuditPredicate(Document):
         spent_delta: the delta of spent_epsilon.
         time: the day (midnight UTC) on which the audit was asked for. Old statements say the second.
         adapter_digest: of the adapter whose images were audited and whose losses were attacked; None in old ones.
+        honest: hospitals that ``spent_epsilon`` assumes to be honest, where the plan pools noise; None where it assumes
+            nobody.
     """
 
     hospital: Identifier
@@ -68,6 +71,7 @@ class AuditPredicate(Document):
     spent_delta: Annotated[float, Field(ge=0, lt=1)]
     time: AwareDatetime
     adapter_digest: HexDigest | None = added()
+    honest: Annotated[int | None, Field(ge=FEWEST_HONEST, le=MOST_HONEST)] = added()
 
 
 class AuditStatement(Document):

@@ -47,6 +47,7 @@ def privacy_report_of(
         images=ReportedImages(audited=audited, vetoed=audited - released, released=released),
         hospitals=tuple(_hospital(statement) for statement in sorted(said, key=lambda s: s.predicate.hospital)),
         not_promised=not_promised,
+        honest=promise.honest,
     )
 
 

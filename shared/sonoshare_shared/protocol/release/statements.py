@@ -91,6 +91,28 @@ def require_promise(manifest: ReleaseManifest, statements: tuple[AuditStatement,
             raise VerificationError("privacy", f"the manifest states less delta than {spent.hospital} spent")
 
 
+def require_assumption(manifest: ReleaseManifest, statements: tuple[AuditStatement, ...], plan: StudyPlan) -> None:
+    """Promise and statements say on how many honest hospitals they rest, as the plan does (rule R17).
+
+    Raises:
+        VerificationError: cause ``privacy``.
+    """
+    for who, honest in (
+        ("the manifest", manifest.privacy.honest),
+        *((statement.predicate.hospital, statement.predicate.honest) for statement in statements),
+    ):
+        if honest != plan.honest:
+            raise VerificationError(
+                "privacy",
+                f"{who} states epsilon on {_honest(honest)}, where the plan rests on {_honest(plan.honest)}",
+                remedy="do not use this release",
+            )
+
+
+def _honest(count: int | None) -> str:
+    return "no assumption" if count is None else f"{count} honest hospitals"
+
+
 def require_manifest_signature(data: bytes, manifest: bytes, hospital: HospitalEntry) -> None:
     """The envelope is this hospital's signature over these manifest bytes, and nothing else is in it (rule R12).
 

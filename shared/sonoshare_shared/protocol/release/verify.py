@@ -27,6 +27,8 @@ What was said
   R10 Every hospital of the release's roster says PASS, and every hospital of its study is in that roster: an old
       roster lets nobody out. ``quorum``
   R11 The manifest promises no less epsilon and delta than any hospital has signed that it spent. ``privacy``
+  R17 Where the plan pools noise, manifest and every statement name the number of honest hospitals that it rests on;
+      where it does not, none names one. ``privacy``
   R16 ``privacy-report.json`` says what plan, manifest and statements say. ``privacy``
   R12 Every hospital of the release's roster has signed the exact bytes of the manifest. ``quorum`` ``payload-type``
       ``envelope`` ``signature``
@@ -71,6 +73,7 @@ from sonoshare_shared.protocol.release.evidence import LogProof, LogView, requir
 from sonoshare_shared.protocol.release.paths import files_in, open_regular, read_regular, require_distinct_paths
 from sonoshare_shared.protocol.release.report import require_report
 from sonoshare_shared.protocol.release.statements import (
+    require_assumption,
     require_manifest_signature,
     require_passes,
     require_promise,
@@ -254,13 +257,14 @@ def _require_no_extra(found: Mapping[str, int], manifest: ReleaseManifest, roste
 
 
 def _require_said(folder: Path, manifest: ReleaseManifest, governing: Roster) -> None:
-    """Rules R7 to R11, R15 and R16: what was audited, what the hospitals said of it, and what is said of that."""
+    """Rules R7 to R11 and R15 to R17: what was audited, what the hospitals said of it, and what is said of that."""
     plan, candidate, released = _require_candidate_and_plan(folder, manifest, governing)
     attested = [entry.path for entry in manifest.files if entry.path.startswith(f"{layout.ATTESTATIONS}/")]
     envelopes = {path: read_regular(folder, path, MAX_DOCUMENT_BYTES) for path in attested}
     said = tuple(statement_of(path, data, manifest, governing) for path, data in envelopes.items())
     require_passes(said, plan, governing)
     require_promise(manifest, said, governing)
+    require_assumption(manifest, said, plan)
     report = read_regular(folder, layout.PRIVACY_JSON, MAX_DOCUMENT_BYTES)
     require_report(report, candidate, plan, manifest.privacy, said, released=released)
     if plan.audit.veto is not None:
