@@ -21,20 +21,16 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Final
-
-from dp_accounting import dp_event
-from dp_accounting.mechanism_calibration import (
-    ExplicitBracketInterval,
-    LowerEndpointAndGuess,
-    NoBracketIntervalFoundError,
-    calibrate_dp_mechanism,
-)
-from dp_accounting.pld import common, privacy_loss_distribution
-from scipy.special import log_ndtr, ndtr
+from typing import TYPE_CHECKING, Final
 
 from sonoshare_shared.errors import InputError
 from sonoshare_shared.protocol.documents.charge import Event, PooledGaussian, PureDP, SampledGaussian
+
+# The libraries take more than a second to load: they are loaded where something is computed, not to read a ledger.
+if TYPE_CHECKING:
+    from dp_accounting import dp_event
+    from dp_accounting.mechanism_calibration import ExplicitBracketInterval, LowerEndpointAndGuess
+    from dp_accounting.pld.privacy_loss_distribution import PrivacyLossDistribution
 
 __all__ = [
     "Event",
@@ -146,6 +142,13 @@ def noise_multiplier_for(
     Raises:
         InputError: the target is not positive, or is used up by ``beside`` alone.
     """
+    from dp_accounting.mechanism_calibration import (  # noqa: PLC0415 - see the top, here and below
+        ExplicitBracketInterval,
+        LowerEndpointAndGuess,
+        NoBracketIntervalFoundError,
+        calibrate_dp_mechanism,
+    )
+
     if not (epsilon > 0 and math.isfinite(epsilon)):
         raise InputError("epsilon must be positive and finite", remedy="state a budget such as 8")
     if beside and _target_of(beside, delta) >= epsilon:
@@ -154,7 +157,7 @@ def noise_multiplier_for(
             remedy="raise epsilon, spend less on audits, or plan fewer of them",
         )
 
-    def found(interval: float, tolerance: float, bracket: ExplicitBracketInterval | LowerEndpointAndGuess) -> float:
+    def found(interval: float, tolerance: float, bracket: "ExplicitBracketInterval | LowerEndpointAndGuess") -> float:
         return float(
             calibrate_dp_mechanism(
                 lambda: _Accountant(interval),
@@ -186,7 +189,9 @@ class _Accountant:
         self._events: Sequence[Event] = ()
 
     @property
-    def ledger(self) -> dp_event.DpEvent:
+    def ledger(self) -> "dp_event.DpEvent":
+        from dp_accounting import dp_event  # noqa: PLC0415
+
         return dp_event.NoOpDpEvent()
 
     def compose(self, events: Sequence[Event]) -> "_Accountant":
@@ -256,6 +261,8 @@ def _normal_form(events: Sequence[Event], *, round_up: bool = False) -> _Composi
 
 @lru_cache(maxsize=4096)
 def _epsilon(composition: _Composition, delta: float, interval: float) -> float:
+    if not composition.sampled and not composition.squared_mu and not composition.pure:
+        return 0.0
     if not composition.sampled and not composition.squared_mu:
         found = float(_pld(composition, _interval(composition, interval)).get_epsilon_for_delta(delta))
         return max(0.0, min(found, composition.pure_total))
@@ -269,6 +276,8 @@ def _epsilon(composition: _Composition, delta: float, interval: float) -> float:
 
 def _gaussian_epsilon(mu: float, delta: float) -> float:
     """Smallest epsilon of a Gaussian mechanism with sensitivity / deviation = mu; the upper end of a bisection."""
+    from scipy.special import log_ndtr, ndtr  # noqa: PLC0415
+
     if mu == 0:
         return 0.0
 
@@ -301,7 +310,9 @@ def _interval(composition: _Composition, interval: float) -> float:
 
 
 @lru_cache(maxsize=64)
-def _pld(composition: _Composition, interval: float) -> privacy_loss_distribution.PrivacyLossDistribution:
+def _pld(composition: _Composition, interval: float) -> "PrivacyLossDistribution":
+    from dp_accounting.pld import common, privacy_loss_distribution  # noqa: PLC0415
+
     total = privacy_loss_distribution.identity(value_discretization_interval=interval)
     for rate, sigma, steps in composition.sampled:
         total = total.compose(_sampled_pld(rate, sigma, steps, interval))
@@ -315,7 +326,9 @@ def _pld(composition: _Composition, interval: float) -> privacy_loss_distributio
 
 
 @lru_cache(maxsize=64)
-def _one_step_pld(rate: float, sigma: float, interval: float) -> privacy_loss_distribution.PrivacyLossDistribution:
+def _one_step_pld(rate: float, sigma: float, interval: float) -> "PrivacyLossDistribution":
+    from dp_accounting.pld import privacy_loss_distribution  # noqa: PLC0415
+
     return privacy_loss_distribution.from_gaussian_mechanism(
         sigma,
         pessimistic_estimate=True,
@@ -326,8 +339,6 @@ def _one_step_pld(rate: float, sigma: float, interval: float) -> privacy_loss_di
 
 
 @lru_cache(maxsize=32)
-def _sampled_pld(
-    rate: float, sigma: float, steps: int, interval: float
-) -> privacy_loss_distribution.PrivacyLossDistribution:
+def _sampled_pld(rate: float, sigma: float, steps: int, interval: float) -> "PrivacyLossDistribution":
     one = _one_step_pld(rate, sigma, interval)
     return one.self_compose(steps) if steps > 1 else one

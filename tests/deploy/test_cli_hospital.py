@@ -81,8 +81,10 @@ def test_review_status_and_ledger_have_their_fields(home: Path, tmp_path: Path) 
     assert set(status) == {
         *("patients", "held_out", "images", "twins", "held_back"),
         *("studies", "budget", "connection", "evidence"),
+        *("link", "agent", "last_request", "roster"),
     }
     assert status["evidence"] is None
+    assert (status["connection"], status["agent"]["state"], status["link"]) == ("stopped", "stopped", None)
     assert (status["patients"], status["images"], status["studies"]) == (12, images, [])
     assert 0 <= status["held_out"] <= 12
     ledger = result_of("ledger", "--home", home)

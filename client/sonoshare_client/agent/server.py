@@ -3,7 +3,7 @@
 Each connection has a thread that receives one frame, waits for its turn, and sends the answer. A peer that sends
 slowly or not at all, or does not take its answer, costs its own connection: it is closed when a frame has not crossed
 within ``FRAME_SECONDS``. At most ``MOST_CONNECTIONS`` are open, and a frame has at most 1 GiB; who comes on top is
-turned away.
+turned away. An empty frame is answered at once, whatever is being worked at: a sign of life.
 
 The socket file's permissions are the access control: 0600, or 0660 with a group that the courier's user is in.
 
@@ -15,10 +15,11 @@ import os
 import socket
 import socketserver
 import threading
+import time
 from pathlib import Path
 from typing import Any, Final, Protocol
 
-from sonoshare_client.node.socket import receive_frame, send_frame
+from sonoshare_client.node.socket import PULSE_FRAME, receive_frame, send_frame
 from sonoshare_shared.errors import SonoShareError
 
 FRAME_SECONDS: Final = 120.0
@@ -62,6 +63,7 @@ class AgentServer(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
     ) -> None:
         path.unlink(missing_ok=True)
         self.agent, self.turn, self.frame_seconds = agent, threading.Lock(), frame_seconds
+        self._began: float | None = None
         self._room, self._ending = threading.BoundedSemaphore(most_connections), threading.Event()
         super().__init__(str(path), _Handler)
         if group is not None:
@@ -78,6 +80,25 @@ class AgentServer(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
     def ending(self) -> bool:
         """Whether nothing new is answered."""
         return self._ending.is_set()
+
+    def answered(self, frame: bytes) -> bytes | None:
+        """Answer a request when its turn has come; None where nothing new is answered any more."""
+        with self.turn:
+            if self.ending:
+                return None  # the courier asks again when the agent is back
+            self._began = time.monotonic()
+            try:
+                return self.agent.answer(frame)
+            finally:
+                self._began = None
+
+    def pulse(self) -> bytes:
+        """A sign of life, at once: for how many seconds a request has been worked at, if one is.
+
+        It tells the courier what it knows: a request is being answered until its answer leaves, at its public time.
+        """
+        began = self._began
+        return b"" if began is None else b"%.0f" % (time.monotonic() - began)
 
     def verify_request(self, request: Any, client_address: Any) -> bool:  # noqa: ARG002 - the base class passes both
         """Turn a peer away where every connection is taken."""
@@ -110,11 +131,9 @@ class _Handler(socketserver.BaseRequestHandler):
         seconds = self.server.frame_seconds
         try:
             frame = receive_frame(self.request, seconds)
-            with self.server.turn:
-                if self.server.ending:
-                    return  # the courier asks again when the agent is back
-                answer = self.server.agent.answer(frame)
-            send_frame(self.request, answer, seconds)
+            answer = self.server.pulse() if frame == PULSE_FRAME else self.server.answered(frame)
+            if answer is not None:
+                send_frame(self.request, answer, seconds)
         except (OSError, SonoShareError) as error:
             # The courier went away: its request will come again and find the stored reply.
             _log.warning("connection lost: %s", type(error).__name__)

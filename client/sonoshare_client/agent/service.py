@@ -38,6 +38,7 @@ from sonoshare_client.agent.slots import SystemTiming, Timing, wait_for_slot
 from sonoshare_client.agent.training import train_round
 from sonoshare_client.agent.witnessing import introduced, require_shown, signed_view
 from sonoshare_client.node.policy import FederationRules, check_plan
+from sonoshare_client.node.spent import spent_of_life
 from sonoshare_client.node.witness import checked_plan, require_current
 from sonoshare_shared.errors import IntegrityError, PolicyError, SonoShareError
 from sonoshare_shared.protocol.canonical import sha256_hex
@@ -97,6 +98,7 @@ class Agent:
             answer = self._withheld(error)
         charged = self._ledger_head() != before
         if charged:
+            self._keep_spent()
             wait_for_slot(self._timing, arrived, self._slot_seconds())
         self._node.record("answered", charged=charged)
         return answer
@@ -127,6 +129,11 @@ class Agent:
             return self._node.ledger.head()
         except SonoShareError:
             return None
+
+    def _keep_spent(self) -> None:
+        """For the hospital's own look at its node; within the slot, so that nobody else sees how long it took."""
+        with suppress(SonoShareError):
+            spent_of_life(self._node.home, self._node.ledger)
 
     def _slot_seconds(self) -> float:
         """The policy's; where that cannot be read, the cautious default."""

@@ -17,7 +17,7 @@
         canaries/  candidates/  pictures/              what an audit will need again
         masking/                                       updates and keys of masked rounds that are not closed (secret)
         agent.sock  flower/  bin/  logs/               of the running processes
-        link.json                                      how the link to the federation was last seen
+        link.json  spent.json                          what a look at the node shows at once
         agent.lock  agent.run.json                     held and written by the agent that runs; so courier.*
 
 No other module spells one of these names: whoever needs a path asks here, or the home (``node.home``) that opens the
@@ -122,6 +122,11 @@ class StatePaths:
     def courier_run_path(self) -> Path:
         """What the running courier says of itself."""
         return self.path / "courier.run.json"
+
+    @property
+    def spent_path(self) -> Path:
+        """What the ledger had spent at its newest head, as it was computed last."""
+        return self.path / "spent.json"
 
     @property
     def flower_path(self) -> Path:

@@ -1,16 +1,23 @@
-"""Frames over the agent's Unix socket: ``u64 length, frame`` in each direction, one request per connection."""
+"""Frames over the agent's Unix socket: ``u64 length, frame`` in each direction, one request per connection.
+
+An empty frame asks whether the agent lives; the answer is empty, or for how many seconds it has been at a request.
+"""
 
 import socket
 import struct
 import time
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 from sonoshare_shared.errors import FederationError
 from sonoshare_shared.protocol.documents.exchange import MAX_FRAME_BYTES
 
 _LENGTH: Final = struct.Struct(">Q")
 _BLOCK_BYTES: Final = 1 << 20
+PULSE_FRAME: Final = b""
+"""Asks for nothing but a sign of life: no request is empty."""
+PULSE_SECONDS: Final = 1.0
 
 
 def send_frame(connection: socket.socket, frame: bytes, seconds: float | None = None) -> None:
@@ -64,6 +71,34 @@ def ask_agent(socket_path: Path, frame: bytes, timeout_seconds: float) -> bytes:
         raise FederationError(
             "the hospital's agent does not answer", remedy="start it with: sonoshare hospital start"
         ) from error
+
+
+@dataclass(frozen=True)
+class Pulse:
+    """Whether an agent lives.
+
+    Attributes:
+        state: ``answering``; ``hung``: it is there and does not answer in time; ``stopped``.
+        busy: seconds for which it has been at its present request; None if it waits for one.
+    """
+
+    state: Literal["answering", "hung", "stopped"]
+    busy: float | None = None
+
+
+def pulse_of(socket_path: Path, seconds: float = PULSE_SECONDS) -> Pulse:
+    """Ask an agent whether it lives; it answers while it works, and its log says nothing of it."""
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+            connection.settimeout(seconds)
+            connection.connect(str(socket_path))
+            send_frame(connection, PULSE_FRAME, seconds)
+            busy = receive_frame(connection, seconds)
+            return Pulse("answering", float(busy) if busy else None)
+    except TimeoutError:
+        return Pulse("hung")
+    except (OSError, FederationError, ValueError):
+        return Pulse("stopped")
 
 
 def _receive_exactly(connection: socket.socket, length: int, deadline: float | None) -> bytes:

@@ -4,24 +4,21 @@ Two sets of figures: ``ledger_overview`` rests on the ledger alone, ``node_overv
 """
 
 import json
-import socket
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Final
 
 from sonoshare_client.node.evidence import EvidenceFolder
 from sonoshare_client.node.home import NodeHome
 from sonoshare_client.node.ledger import open_ledger
+from sonoshare_client.node.spent import spent_of_life
 from sonoshare_client.vault.store import Vault
 from sonoshare_privacy.budget import Budget, Spent
 from sonoshare_shared.durable import write_atomically
 from sonoshare_shared.errors import InputError, LedgerError
 from sonoshare_shared.protocol.documents.charge import Charge
-
-_CONNECT_SECONDS: Final = 1.0
 
 Clock = Callable[[], datetime]
 
@@ -63,7 +60,6 @@ class NodeOverview:
         twins: undecided pairs of patients who look like one person.
         held_back: patients who wait for a decision about such a pair.
         ledger: the ledger.
-        connection: ``answering`` if an agent answers on the node's socket, else ``stopped``.
         evidence: digest of evidence of misconduct that stops this node until a person has looked; None if none stands.
     """
 
@@ -73,7 +69,6 @@ class NodeOverview:
     twins: int
     held_back: int
     ledger: LedgerOverview
-    connection: str
     evidence: str | None
 
 
@@ -83,9 +78,8 @@ def ledger_overview(home: NodeHome, clock: Clock) -> LedgerOverview:
     budget = Budget(rules.lifetime_epsilon, rules.delta)
     try:
         with closing(open_ledger(home, home.identity(), clock)) as ledger:
-            ledger.verify()
-            return LedgerOverview(
-                spent=ledger.spent(),
+            return LedgerOverview(  # what was opened has been checked, entry by entry
+                spent=spent_of_life(home, ledger),
                 budget=budget,
                 entries=tuple(signed.charge for signed in ledger.entries()),
                 head=ledger.head(),
@@ -138,16 +132,5 @@ def node_overview(home: NodeHome, clock: Clock) -> NodeOverview:
         twins=twins,
         held_back=held_back,
         ledger=ledger_overview(home, clock),
-        connection=_connection(home),
         evidence=EvidenceFolder(home.state.evidence_path).standing(),
     )
-
-
-def _connection(home: NodeHome) -> str:
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as channel:
-        channel.settimeout(_CONNECT_SECONDS)
-        try:
-            channel.connect(str(home.state.socket_path))
-        except OSError:
-            return "stopped"
-    return "answering"

@@ -16,6 +16,7 @@ from sonoshare_deploy.cli.hospital_keys import keys
 from sonoshare_deploy.cli.hospital_look import look
 from sonoshare_deploy.cli.hospital_policy import policy
 from sonoshare_deploy.cli.hospital_run import enrol, start
+from sonoshare_deploy.cli.hospital_status import status
 from sonoshare_deploy.cli.hospital_twins import twins
 from sonoshare_deploy.cli.output import emit, json_option, progress_console
 from sonoshare_shared.errors import InputError
@@ -251,58 +252,11 @@ def _print_ledger(console: "Console", overview: "LedgerOverview") -> None:
     console.print(f"head {overview.head}: intact", highlight=False)
 
 
-@command.command(short_help="Print what the vault holds and what is left.")
-@home_option
-@json_option
-def status(home_path: Path, *, as_json: bool) -> None:
-    """Print what the vault holds, what is left of the budget, and whether the agent answers."""
-    from sonoshare_client.node.home import NodeHome  # noqa: PLC0415
-    from sonoshare_client.own_eyes.overview import node_overview  # noqa: PLC0415
-
-    overview = node_overview(NodeHome.open(home_path), lambda: datetime.now(UTC))
-    record = overview.ledger
-    result = {
-        "patients": overview.patients,
-        "held_out": overview.held_out,
-        "images": overview.images,
-        "twins": overview.twins,
-        "held_back": overview.held_back,
-        "studies": list(record.studies),
-        "budget": {
-            "epsilon": record.budget.epsilon,
-            "delta": record.budget.delta,
-            "spent": None if record.spent is None else record.spent.epsilon,
-        },
-        "connection": overview.connection,
-        "evidence": overview.evidence,
-    }
-
-    def human(console: "Console") -> None:
-        spent = f"unknown: {record.broken}" if record.spent is None else f"{record.spent.epsilon:.3f}"
-        for line in (
-            f"patients   {overview.patients}, {overview.held_out} of them held out; {overview.images} images",
-            f"twins      {overview.twins} undecided pairs, {overview.held_back} held back; see 'hospital twins'",
-            f"studies    {', '.join(record.studies) or 'none'}",
-            f"budget     epsilon {record.budget.epsilon:g} at delta {record.budget.delta:g}; spent {spent}",
-            f"agent      {overview.connection}",
-        ):
-            console.print(line, markup=False, highlight=False)
-        if overview.evidence is not None:
-            check = f"sonoshare verify state/evidence/{overview.evidence}.json --roster ROSTER"
-            console.print(
-                f"stopped    it holds evidence of misconduct: {check}; see docs/witness.md",
-                markup=False,
-                highlight=False,
-                soft_wrap=True,
-            )
-
-    emit(result, as_json, human)
-
-
 command.add_command(check)
 command.add_command(enrol)
 command.add_command(keys)
 command.add_command(start)
+command.add_command(status)
 command.add_command(look)
 command.add_command(policy)
 command.add_command(twins)

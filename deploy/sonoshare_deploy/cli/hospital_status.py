@@ -1,0 +1,174 @@
+"""``sonoshare hospital status``: the node at a glance, within about a second, for the hospital's own eyes."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from sonoshare_deploy.cli.output import emit, json_option
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from rich.console import Console
+
+    from sonoshare_client.node.socket import Pulse
+    from sonoshare_client.own_eyes.link_view import LinkView
+    from sonoshare_client.own_eyes.overview import NodeOverview
+
+
+@dataclass(frozen=True)
+class _Look:
+    overview: "NodeOverview"
+    view: "LinkView"
+    now: datetime
+
+
+@click.command(short_help="Show link, agent, vault and budget.")
+@click.option(
+    "--home",
+    "home_path",
+    required=True,
+    type=click.Path(path_type=Path, file_okay=False),
+    help="The node's folder.",
+)
+@json_option
+def status(home_path: Path, *, as_json: bool) -> None:
+    """Show the link to the federation, whether the agent lives, what the vault holds and what is left of the budget.
+
+    What it shows of patients is for the hospital's own eyes. It reads what the running node keeps and asks nobody
+    outside; to test the connection now: sonoshare hospital check.
+    """
+    from sonoshare_client.node.home import NodeHome  # noqa: PLC0415 - keeps --help fast, here and below
+    from sonoshare_client.own_eyes.link_view import link_view  # noqa: PLC0415
+    from sonoshare_client.own_eyes.overview import node_overview  # noqa: PLC0415
+
+    home = NodeHome.open(home_path)
+    look = _Look(node_overview(home, lambda: datetime.now(UTC)), link_view(home), datetime.now(UTC))
+    emit(_fields(look), as_json, lambda console: _print(console, look))
+
+
+def _fields(look: _Look) -> dict[str, object]:
+    overview, view, record = look.overview, look.view, look.overview.ledger
+    link, roster = view.link, view.roster
+    return {
+        "patients": overview.patients,
+        "held_out": overview.held_out,
+        "images": overview.images,
+        "twins": overview.twins,
+        "held_back": overview.held_back,
+        "studies": list(record.studies),
+        "budget": {
+            "epsilon": record.budget.epsilon,
+            "delta": record.budget.delta,
+            "spent": None if record.spent is None else record.spent.epsilon,
+        },
+        "connection": view.connection(look.now),
+        "link": None
+        if link is None
+        else {
+            "superlink": link.superlink,
+            "since": link.since.isoformat(timespec="seconds"),
+            "looked": link.looked.isoformat(timespec="seconds"),
+            "last_contact": None if link.last_contact is None else link.last_contact.isoformat(timespec="seconds"),
+            "admitted": link.admitted,
+            "cause": link.cause or None,
+            "remedy": link.remedy or None,
+        },
+        "agent": {"state": view.agent.state, "busy_seconds": view.agent.busy},
+        "last_request": None
+        if view.last_request is None
+        else {"time": view.last_request[0], "kind": view.last_request[1]},
+        "roster": None
+        if roster is None
+        else {
+            "consortium": roster.consortium,
+            "version": roster.version,
+            "newest": None if link is None else link.roster_version,
+            "expires": roster.expires.isoformat(timespec="seconds"),
+        },
+        "evidence": overview.evidence,
+    }
+
+
+def _print(console: "Console", look: _Look) -> None:
+    from rich.table import Table  # noqa: PLC0415
+
+    table = Table.grid(padding=(0, 2))
+    for name, text in _rows(look):
+        table.add_row(name, text)
+    console.print(table, highlight=False, markup=False)
+    evidence = look.overview.evidence
+    if evidence is not None:
+        check = f"sonoshare verify state/evidence/{evidence}.json --roster ROSTER"
+        console.print(
+            f"stopped  it holds evidence of misconduct: {check}; see docs/witness.md",
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
+        )
+
+
+def _rows(look: _Look) -> "Iterator[tuple[str, str]]":
+    overview, record = look.overview, look.overview.ledger
+    yield "link", _link(look)
+    yield "agent", _agent(look.view.agent)
+    if look.view.last_request is not None:
+        yield "last request", f"{look.view.last_request[1]}, {ago(look.view.last_request[0], look.now)}"
+    yield "roster", _roster(look)
+    yield "studies", ", ".join(record.studies) or "none charged yet"
+    spent = f"unknown: {record.broken}" if record.spent is None else f"{record.spent.epsilon:.3f}"
+    yield "budget", f"epsilon {record.budget.epsilon:g} at delta {record.budget.delta:g}; spent {spent}"
+    yield "patients", f"{overview.patients}, {overview.held_out} of them held out; {overview.images} images"
+    yield "twins", f"{overview.twins} undecided pairs, {overview.held_back} held back; see 'hospital twins'"
+
+
+def _link(look: _Look) -> str:
+    link, word = look.view.link, look.view.connection(look.now)
+    if link is None:
+        return "stopped: this node was never started (sonoshare hospital start)"
+    contact = "never reached" if link.last_contact is None else f"last contact {ago(link.last_contact, look.now)}"
+    if word == "stopped":
+        return f"stopped: {link.superlink} was looked at {ago(link.looked, look.now)}; {contact} (sonoshare hospital start)"
+    words = {"turned-away": "turned away by", "down": "no link to", "connected": "connected to"}
+    text = f"{words.get(word, 'connecting to')} {link.superlink} for {lasting(link.since, look.now)}"
+    return text if not link.cause else f"{text}: {link.cause} ({link.remedy}); {contact}"
+
+
+def _agent(pulse: "Pulse") -> str:
+    if pulse.state == "hung":
+        return "hung: it does not answer within a second (end it and start the node again)"
+    if pulse.state == "stopped":
+        return "stopped"
+    return "answering" if pulse.busy is None else f"answering; at a request for {pulse.busy:.0f} s"
+
+
+def _roster(look: _Look) -> str:
+    roster, link = look.view.roster, look.view.link
+    if roster is None:
+        return look.view.unenrolled
+    text = f"{roster.consortium}, version {roster.version}, until {roster.expires.date()}"
+    if link is not None and link.roster_version is not None and link.roster_version > roster.version:
+        return f"{text}; the coordinator has version {link.roster_version}: get it, and enrol again"
+    return text
+
+
+def ago(then: "datetime | str", now: datetime) -> str:
+    """How long ago, in words; a time that cannot be read is given back."""
+    if isinstance(then, str):
+        try:
+            then = datetime.fromisoformat(then)
+        except ValueError:
+            return then
+    return f"{lasting(then, now)} ago"
+
+
+def lasting(since: datetime, now: datetime) -> str:
+    """How long something has lasted, in words."""
+    seconds = max(0, round((now - since).total_seconds()))
+    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds // size} {unit}"
+    return f"{seconds} s"
