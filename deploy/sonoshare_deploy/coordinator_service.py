@@ -7,9 +7,11 @@ way in it is not resumed by Flower: the command that started it does that from t
 
 import time
 from contextlib import ExitStack
+from datetime import UTC, datetime
 from typing import Final
 
 from sonoshare_deploy.addresses import Addresses, endpoint, require_free
+from sonoshare_deploy.coordinator_watch import CertificateWatch, watched_coordinator
 from sonoshare_deploy.processes import Supervisor
 from sonoshare_deploy.role import Seat, StudyVoices, running
 from sonoshare_deploy.superlink import SuperLinkPart
@@ -41,14 +43,17 @@ def run_coordinator(home: CoordinatorHome, *, fleet: str, control: str, catalogu
             require_free(host, port)
         Addresses.forget(home)
         stack.callback(Addresses.forget, home)
+        CertificateWatch(home, lambda: datetime.now(UTC)).check()  # one that has ended would keep everybody out
         superlink = SuperLinkPart(home, addresses, stack.enter_context(Supervisor(home.logs_path)))
         superlink.start()
         superlink.wait_until_healthy()
         # Before anybody is told that it runs: an unregistered courier is turned away.
-        register_nodes(home, Control(control, home.authority_path))
+        routes = Control(control, home.authority_path)
+        register_nodes(home, routes)
         pages = CataloguePart(home, *endpoints[-1])
         pages.start()
         stack.callback(pages.end)
+        stack.enter_context(watched_coordinator(home, routes))
         addresses.write(home)
         role.tell("ready", fleet=fleet, catalogue=addresses.catalogue)
         role.keep([superlink, pages], StudyVoices(home.studies_path).say_new)

@@ -15,12 +15,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Final
 
-from sonoshare_client.courier.proxy import loopback_direct
 from sonoshare_client.courier.way import Outcome, from_json
 from sonoshare_client.node.home import NodeHome
 from sonoshare_client.node.link import LinkState, begun, write_link
 from sonoshare_deploy.courier_place import CourierPlace
 from sonoshare_shared.errors import FederationError
+from sonoshare_shared.loopback import loopback_direct
 
 END_SECONDS: Final = 5.0
 _log = logging.getLogger(__name__)

@@ -14,6 +14,7 @@ from sonoshare_deploy.addresses import Addresses, endpoint
 from sonoshare_deploy.processes import Supervised, Supervisor
 from sonoshare_server.paths import HOME_VARIABLE, CoordinatorPaths
 from sonoshare_shared.errors import FederationError
+from sonoshare_shared.loopback import loopback_direct
 
 START_SECONDS: Final = 90.0
 POLL_SECONDS: Final = 0.2
@@ -82,7 +83,7 @@ def _command(home: CoordinatorPaths, addresses: Addresses) -> list[str]:
 def _environment(home: CoordinatorPaths) -> dict[str, str]:
     home.flower_path.mkdir(exist_ok=True)
     return {
-        **os.environ,
+        **loopback_direct(os.environ),
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]),
         HOME_VARIABLE: str(home.path.absolute()),
         "FLWR_HOME": str(home.flower_path),

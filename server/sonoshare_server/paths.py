@@ -8,7 +8,7 @@
     views/  evidence/           what each hospital last signed that it has seen, and proof that one signed falsely
     releases/  catalogue.db     sealed releases, and what the catalogue says of them
     .start.lock  run.json  events.jsonl     of the running coordinator: held, what it says of itself, what happened
-    addresses.json  logs/  flower/  flower.db     of the running processes
+    addresses.json  fleet.json  logs/  flower/  flower.db     of the running processes
     .lock  turns/               whose turn it is to ask the hospitals, and who waits for one
     studies/<study>/plan.dsse.json  state.json  events.jsonl  rounds/0000.safetensors ...  rounds/0001.set.json ...
                     wanted.json  actions/         what the coordinator wants of it, and who runs it
@@ -101,6 +101,11 @@ class CoordinatorPaths:
         return self.path / "retired.json"
 
     @property
+    def nodes_lock_path(self) -> Path:
+        """Locked while who is let in changes."""
+        return self.path / ".nodes.lock"
+
+    @property
     def log_path(self) -> Path:
         """The transparency log."""
         return self.path / "log.jsonl"
@@ -149,6 +154,11 @@ class CoordinatorPaths:
     def events_path(self) -> Path:
         """The coordinator's own event log; each study has another."""
         return self.path / "events.jsonl"
+
+    @property
+    def fleet_path(self) -> Path:
+        """Which couriers are online, while the coordinator runs."""
+        return self.path / "fleet.json"
 
     @property
     def logs_path(self) -> Path:

@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 from typing import Any, Final, Protocol
 
-from sonoshare_client.node.socket import PULSE_FRAME, receive_frame, send_frame
+from sonoshare_client.node.socket import IDLE, PULSE_FRAME, receive_frame, send_frame
 from sonoshare_shared.errors import SonoShareError
 
 FRAME_SECONDS: Final = 120.0
@@ -98,7 +98,7 @@ class AgentServer(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
         It tells the courier what it knows: a request is being answered until its answer leaves, at its public time.
         """
         began = self._began
-        return b"" if began is None else b"%.0f" % (time.monotonic() - began)
+        return IDLE if began is None else b"%.0f" % (time.monotonic() - began)
 
     def verify_request(self, request: Any, client_address: Any) -> bool:  # noqa: ARG002 - the base class passes both
         """Turn a peer away where every connection is taken."""

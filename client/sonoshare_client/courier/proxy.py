@@ -7,7 +7,6 @@ through unopened (CONNECT); one that opens it is not trusted, because its certif
 import base64
 import urllib.parse
 import urllib.request
-from collections.abc import Mapping
 from dataclasses import dataclass
 from http.client import HTTPConnection
 from typing import Final
@@ -15,8 +14,6 @@ from typing import Final
 from sonoshare_shared.errors import InputError
 
 CONNECT_SECONDS: Final = 10.0
-_NO_PROXY: Final = ("NO_PROXY", "no_proxy")
-_LOOPBACK: Final = ("127.0.0.1", "localhost")
 
 
 @dataclass(frozen=True)
@@ -61,11 +58,3 @@ def connected(host: str, port: int, proxy: Proxy | None) -> HTTPConnection:
         connection.set_tunnel(host, port, headers)
     connection.connect()
     return connection
-
-
-def loopback_direct(environment: Mapping[str, str]) -> dict[str, str]:
-    """An environment in which no proxy is used for this machine itself, where Flower's processes talk to each other."""
-    said = next((environment[name] for name in _NO_PROXY if environment.get(name)), "")
-    listed = [name for name in said.split(",") if name.strip()]
-    missing = [name for name in _LOOPBACK if name not in listed]
-    return {**environment, **dict.fromkeys(_NO_PROXY, ",".join([*listed, *missing]))}

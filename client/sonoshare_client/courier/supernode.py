@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from sonoshare_client.courier.proxy import loopback_direct
 from sonoshare_client.node.socket import ask_agent
 from sonoshare_shared.errors import InputError
+from sonoshare_shared.loopback import loopback_direct
 
 SOCKET_VARIABLE: Final = "SONOSHARE_AGENT_SOCKET"
 """Tells the courier where the agent listens."""

@@ -1,6 +1,6 @@
 """Frames over the agent's Unix socket: ``u64 length, frame`` in each direction, one request per connection.
 
-An empty frame asks whether the agent lives; the answer is empty, or for how many seconds it has been at a request.
+An empty frame asks whether the agent lives; the answer is ``idle``, or for how many seconds it is at a request.
 """
 
 import socket
@@ -17,6 +17,7 @@ _LENGTH: Final = struct.Struct(">Q")
 _BLOCK_BYTES: Final = 1 << 20
 PULSE_FRAME: Final = b""
 """Asks for nothing but a sign of life: no request is empty."""
+IDLE: Final = b"idle"
 PULSE_SECONDS: Final = 1.0
 
 
@@ -94,7 +95,7 @@ def pulse_of(socket_path: Path, seconds: float = PULSE_SECONDS) -> Pulse:
             connection.connect(str(socket_path))
             send_frame(connection, PULSE_FRAME, seconds)
             busy = receive_frame(connection, seconds)
-            return Pulse("answering", float(busy) if busy else None)
+            return Pulse("answering", None if busy == IDLE else float(busy))
     except TimeoutError:
         return Pulse("hung")
     except (OSError, FederationError, ValueError):

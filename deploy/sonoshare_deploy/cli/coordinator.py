@@ -11,6 +11,8 @@ import click
 from sonoshare_deploy.cli.coordinator_members import admit, expel
 from sonoshare_deploy.cli.coordinator_release import command as release
 from sonoshare_deploy.cli.coordinator_release import home_option
+from sonoshare_deploy.cli.coordinator_renew import renew
+from sonoshare_deploy.cli.coordinator_status import status, study_status
 from sonoshare_deploy.cli.device import device_option, told_device
 from sonoshare_deploy.cli.output import emit, json_option, progress_console
 from sonoshare_deploy.cli.parameters import IDENTIFIER_NAME, PROFILE, FiniteRange
@@ -61,23 +63,6 @@ def start(home: Path, fleet: str, control: str, catalogue: str) -> None:
     from sonoshare_server.home import CoordinatorHome  # noqa: PLC0415
 
     run_coordinator(CoordinatorHome(home), fleet=fleet, control=control, catalogue=catalogue)
-
-
-@command.command()
-@home_option
-@json_option
-def status(home: Path, as_json: bool) -> None:
-    """Hospitals, studies and releases."""
-    from sonoshare_server.consortium.members import read_members  # noqa: PLC0415
-    from sonoshare_server.home import CoordinatorHome  # noqa: PLC0415
-
-    folder = CoordinatorHome(home)
-    studies = [
-        {"study": study.plan.study, "rounds_done": study.state.rounds_done, "rounds": study.plan.rounds}
-        for study in folder.studies()
-    ]
-    hospitals, releases = sorted(read_members(folder)), folder.sealed_releases()
-    emit({"hospitals": hospitals, "studies": studies, "releases": releases}, as_json)
 
 
 @command.command(short_help="Make what patients vote on.")
@@ -285,22 +270,6 @@ def run_study(home: Path, name: str, priority: int | None, as_json: bool) -> Non
 study.add_command(run_study, name="resume")
 
 
-@study.command(name="status")
-@home_option
-@click.option("--name", type=IDENTIFIER_NAME, required=True, help="Identifier of the study.")
-@json_option
-def study_status(home: Path, name: str, as_json: bool) -> None:
-    """How far a study is, and its last events."""
-    from sonoshare_server.home import CoordinatorHome  # noqa: PLC0415
-
-    this = CoordinatorHome(home).study(name)
-    state = this.state
-    emit(
-        {"study": name, "rounds_done": state.rounds_done, "rounds": this.plan.rounds, "events": this.events()[-20:]},
-        as_json,
-    )
-
-
 @study.command(name="adapter")
 @home_option
 @click.option("--name", type=IDENTIFIER_NAME, required=True, help="Identifier of the study.")
@@ -324,3 +293,6 @@ def study_adapter(home: Path, name: str, out: Path, as_json: bool) -> None:
 command.add_command(admit)
 command.add_command(expel)
 command.add_command(release)
+command.add_command(renew)
+command.add_command(status)
+study.add_command(study_status)

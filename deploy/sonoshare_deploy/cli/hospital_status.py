@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from sonoshare_deploy.cli.durations import ago, lasting
 from sonoshare_deploy.cli.output import emit, json_option
 
 if TYPE_CHECKING:
@@ -131,7 +132,8 @@ def _link(look: _Look) -> str:
         return "stopped: this node was never started (sonoshare hospital start)"
     contact = "never reached" if link.last_contact is None else f"last contact {ago(link.last_contact, look.now)}"
     if word == "stopped":
-        return f"stopped: {link.superlink} was looked at {ago(link.looked, look.now)}; {contact} (sonoshare hospital start)"
+        looked = ago(link.looked, look.now)
+        return f"stopped: {link.superlink} was last tried {looked}; {contact} (sonoshare hospital start)"
     words = {"turned-away": "turned away by", "down": "no link to", "connected": "connected to"}
     text = f"{words.get(word, 'connecting to')} {link.superlink} for {lasting(link.since, look.now)}"
     return text if not link.cause else f"{text}: {link.cause} ({link.remedy}); {contact}"
@@ -153,22 +155,3 @@ def _roster(look: _Look) -> str:
     if link is not None and link.roster_version is not None and link.roster_version > roster.version:
         return f"{text}; the coordinator has version {link.roster_version}: get it, and enrol again"
     return text
-
-
-def ago(then: "datetime | str", now: datetime) -> str:
-    """How long ago, in words; a time that cannot be read is given back."""
-    if isinstance(then, str):
-        try:
-            then = datetime.fromisoformat(then)
-        except ValueError:
-            return then
-    return f"{lasting(then, now)} ago"
-
-
-def lasting(since: datetime, now: datetime) -> str:
-    """How long something has lasted, in words."""
-    seconds = max(0, round((now - since).total_seconds()))
-    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
-        if seconds >= 2 * size:
-            return f"{seconds // size} {unit}"
-    return f"{seconds} s"

@@ -16,7 +16,7 @@ from typing import Final
 
 from sonoshare_server.catalogue.publishing import COORDINATOR
 from sonoshare_server.consortium.members import Consortium, read_members, write_members
-from sonoshare_server.consortium.registration import require_usable, retire, same_key
+from sonoshare_server.consortium.registration import forget_node, require_usable, retire, same_key
 from sonoshare_server.federation.control import node_key_bytes
 from sonoshare_server.home import CoordinatorHome
 from sonoshare_shared.durable import write_atomically
@@ -27,7 +27,6 @@ from sonoshare_shared.protocol.documents.roster import ROSTER_PAYLOAD_TYPE
 from sonoshare_shared.protocol.envelope import Envelope
 from sonoshare_shared.protocol.keys import PublicKey, SigningKey
 from sonoshare_shared.protocol.signed import Signed
-from sonoshare_shared.state import write_state
 
 ROSTER_DAYS: Final = 365
 
@@ -96,8 +95,21 @@ def expel(home: CoordinatorHome, hospital: Identifier, *, root_key: Path | None 
     else:
         write_members(home, rest)
         version = _version(home, root.public)
-    write_state(home.nodes_path, {name: node for name, node in home.nodes.items() if name != hospital})
+    forget_node(home, hospital)
     return version
+
+
+def renew_roster(home: CoordinatorHome, *, root_key: Path | None = None) -> Roster:
+    """Sign the present members' roster anew, one version above the last, for another `ROSTER_DAYS`.
+
+    Raises:
+        InputError: nobody is admitted, or the root key is not there.
+    """
+    members = read_members(home)
+    if not members:
+        raise InputError("nobody is admitted yet", remedy="run: sonoshare coordinator admit")
+    sign_members(home, members, root_signing_key(home, root_key))
+    return home.roster
 
 
 def root_signing_key(home: CoordinatorHome, file: Path | None = None) -> SigningKey:

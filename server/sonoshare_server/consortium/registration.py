@@ -10,7 +10,8 @@ reason only keys that this coordinator itself has retired are ever taken off: a 
 lock everybody out.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Final, Literal, Protocol
@@ -18,11 +19,13 @@ from typing import Final, Literal, Protocol
 from sonoshare_server.consortium.members import read_members
 from sonoshare_server.federation.registered import RegisteredNode
 from sonoshare_server.paths import CoordinatorPaths
-from sonoshare_shared.errors import InputError
+from sonoshare_shared.errors import FederationError, InputError
+from sonoshare_shared.locks import locked
 from sonoshare_shared.state import read_state, write_state
 
 Why = Literal["expelled", "rotated", "corrected"]
 CORRECTED_STAYS: Final = timedelta(days=1)
+WAIT_SECONDS: Final = 30.0
 _REMEDY: Final = "put back its newest copy"
 
 
@@ -70,9 +73,16 @@ def read_retired(home: CoordinatorPaths) -> list[RetiredKey]:
 
 def retire(home: CoordinatorPaths, hospital: str, key: str, why: Why) -> None:
     """Remember that a node key is to be taken off; before the members change, so that a kill forgets nothing."""
-    others = [one for one in read_retired(home) if not same_key(one.key, key)]
-    node = _nodes(home).get(hospital)
-    write_state(home.retired_path, [*others, RetiredKey(key, hospital, node, why, datetime.now(UTC))])
+    with _alone(home):
+        others = [one for one in read_retired(home) if not same_key(one.key, key)]
+        node = _nodes(home).get(hospital)
+        write_state(home.retired_path, [*others, RetiredKey(key, hospital, node, why, datetime.now(UTC))])
+
+
+def forget_node(home: CoordinatorPaths, hospital: str) -> None:
+    """No frame goes to a hospital's courier any more."""
+    with _alone(home):
+        write_state(home.nodes_path, {name: node for name, node in _nodes(home).items() if name != hospital})
 
 
 def require_usable(home: CoordinatorPaths, key: str) -> None:
@@ -92,14 +102,15 @@ def register_nodes(
     home: CoordinatorPaths, registry: NodeRegistry, now: Callable[[], datetime] = lambda: datetime.now(UTC)
 ) -> None:
     """Register the couriers of all admitted hospitals, each once, keep their node ids, and take retired keys off."""
-    members, there = read_members(home), registry.nodes()
-    known = {node.key: node for node in there if not node.off}
-    for hospital, entry in members.items():
-        nodes, found = _nodes(home), known.get(short_key(entry.node_key))
-        node = registry.register(hospital, entry.node_key) if found is None else found.node_id
-        if nodes.get(hospital) != node:
-            write_state(home.nodes_path, {**nodes, hospital: node})
-    _take_off(home, registry, {node.node_id for node in there if node.online}, now())
+    with _alone(home):
+        members, there = read_members(home), registry.nodes()
+        known = {node.key: node for node in there if not node.off}
+        for hospital, entry in members.items():
+            nodes, found = _nodes(home), known.get(short_key(entry.node_key))
+            node = registry.register(hospital, entry.node_key) if found is None else found.node_id
+            if nodes.get(hospital) != node:
+                write_state(home.nodes_path, {**nodes, hospital: node})
+        _take_off(home, registry, {node.node_id for node in there if node.online}, now())
 
 
 def couriers(home: CoordinatorPaths) -> dict[str, tuple[int, ...]]:
@@ -137,6 +148,14 @@ def _take_off(home: CoordinatorPaths, registry: NodeRegistry, online: set[int], 
             kept.append(replace(one, off=True))
     if kept != retired:
         write_state(home.retired_path, kept)
+
+
+@contextmanager
+def _alone(home: CoordinatorPaths) -> Iterator[None]:
+    """The running coordinator and a command change the same two files."""
+    busy = FederationError("another command changes who is let in", remedy="try again")
+    with locked(home.nodes_lock_path, busy, WAIT_SECONDS):
+        yield
 
 
 def _nodes(home: CoordinatorPaths) -> Mapping[str, int]:

@@ -1,7 +1,8 @@
 """The coordinator's own use of Flower's control routes on loopback: register nodes, start runs, watch and stop them."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -47,12 +48,20 @@ class Control:
 
         Raises:
             InputError: the key is not on an elliptic curve that Flower accepts.
+            FederationError: the SuperLink is gone, or has had the key before.
         """
-        return int(self._routes.register(node_key_bytes(public_key), hospital).node_id)
+        stored = node_key_bytes(public_key)
+        with _asking(f"the courier of {hospital} was not registered"):
+            return int(self._routes.register(stored, hospital).node_id)
 
     def unregister(self, node_id: int) -> None:
-        """Take a courier off for good: Flower takes no key a second time."""
-        self._routes.unregister(node_id)
+        """Take a courier off for good: Flower takes no key a second time.
+
+        Raises:
+            FederationError: the SuperLink is gone, or does not know it.
+        """
+        with _asking("a courier was not taken off"):
+            self._routes.unregister(node_id)
 
     def nodes(self) -> list[RegisteredNode]:
         """Every courier that was ever registered.
@@ -60,10 +69,8 @@ class Control:
         Raises:
             FederationError: the SuperLink is gone.
         """
-        try:
+        with _asking("who is online is not known"):
             found = self._routes.nodes().nodes_info
-        except httpx.HTTPError as error:
-            raise FederationError("the SuperLink does not answer", remedy="see its log, start it again") from error
         return [
             RegisteredNode(
                 node_id=int(node.node_id),
@@ -111,6 +118,16 @@ class Control:
                 return status
             time.sleep(POLL_SECONDS)
         raise FederationError("the run did not end in time", remedy="resume the study")
+
+
+@contextmanager
+def _asking(otherwise: str) -> Iterator[None]:
+    try:
+        yield
+    except httpx.HTTPStatusError as error:
+        raise FederationError(f"{otherwise}: status {error.response.status_code}", remedy="see its log") from error
+    except httpx.HTTPError as error:
+        raise FederationError("the SuperLink does not answer", remedy="see its log, start it again") from error
 
 
 def node_key_bytes(text: str) -> bytes:

@@ -7,6 +7,7 @@ name in uvicorn decides which listeners there are (`superlink.py`).
 """
 
 import hashlib
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -14,6 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from flwr.app import ConfigRecord, Context, Message, RecordDict
 from flwr.serverapp import Grid, ServerApp
 
+from sonoshare_shared.loopback import loopback_direct
 from sonoshare_shared.private_names import PrivateName, require_private_names
 
 if TYPE_CHECKING:
@@ -98,6 +100,7 @@ class ControlRoutes:
 
     def __init__(self, address: str, root_certificate: Path) -> None:
         require_flower()
+        os.environ.update(loopback_direct(os.environ))  # the client reads it when it is made
         from flwr.supercore.control import ControlHttpClient  # noqa: PLC0415 - not for the ServerApp, here and below
         from flwr.supercore.interceptors import RuntimeVersionHttpInterceptor  # noqa: PLC0415
 
