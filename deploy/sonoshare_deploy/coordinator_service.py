@@ -12,6 +12,8 @@ from typing import Final
 
 from sonoshare_deploy.addresses import Addresses, endpoint, require_free
 from sonoshare_deploy.coordinator_watch import CertificateWatch, watched_coordinator
+from sonoshare_deploy.keeping import Part
+from sonoshare_deploy.monitor import MonitorPart
 from sonoshare_deploy.processes import Supervisor
 from sonoshare_deploy.role import Seat, StudyVoices, running
 from sonoshare_deploy.superlink import SuperLinkPart
@@ -26,8 +28,17 @@ from sonoshare_shared.events import MOST_BYTES, EventLog
 _READY_SECONDS: Final = 120.0
 
 
-def run_coordinator(home: CoordinatorHome, *, fleet: str, control: str, catalogue: str) -> None:
+def run_coordinator(
+    home: CoordinatorHome, *, fleet: str, control: str, catalogue: str, monitor: str | None = None
+) -> None:
     """Run SuperLink and catalogue until interrupted.
+
+    Args:
+        home: the coordinator's folder.
+        fleet: ``host:port`` that hospitals connect to.
+        control: ``host:port`` of Flower's control routes, on loopback.
+        catalogue: ``host:port`` of the catalogue.
+        monitor: ``host:port`` on loopback where its health and figures can be read; None for nowhere.
 
     Raises:
         InputError: an address is malformed or its port is busy, or this coordinator runs already.
@@ -38,13 +49,14 @@ def run_coordinator(home: CoordinatorHome, *, fleet: str, control: str, catalogu
     addresses = Addresses(fleet=fleet, control=control, catalogue=f"http://{catalogue}")
     seat = Seat("coordinator", home.start_lock_path, home.run_path)
     with ExitStack() as stack:
-        role = stack.enter_context(running([seat], EventLog(home.events_path, most_bytes=MOST_BYTES)))
+        role = stack.enter_context(running([seat], EventLog(home.events_path, most_bytes=MOST_BYTES), monitor))
         for host, port in endpoints:
             require_free(host, port)
         Addresses.forget(home)
         stack.callback(Addresses.forget, home)
         CertificateWatch(home, lambda: datetime.now(UTC)).check()  # one that has ended would keep everybody out
-        superlink = SuperLinkPart(home, addresses, stack.enter_context(Supervisor(home.logs_path)))
+        supervisor = stack.enter_context(Supervisor(home.logs_path))
+        superlink = SuperLinkPart(home, addresses, supervisor)
         superlink.start()
         superlink.wait_until_healthy()
         # Before anybody is told that it runs: an unregistered courier is turned away.
@@ -56,7 +68,12 @@ def run_coordinator(home: CoordinatorHome, *, fleet: str, control: str, catalogu
         stack.enter_context(watched_coordinator(home, routes))
         addresses.write(home)
         role.tell("ready", fleet=fleet, catalogue=addresses.catalogue)
-        role.keep([superlink, pages], StudyVoices(home.studies_path).say_new)
+        parts: list[Part] = [superlink, pages]
+        if monitor is not None:
+            watching = MonitorPart("coordinator", home.path, monitor, supervisor)
+            watching.start()
+            parts.append(watching)
+        role.keep(parts, StudyVoices(home.studies_path).say_new)
 
 
 class CataloguePart:

@@ -37,6 +37,7 @@ from sonoshare_deploy.addresses import LOOPBACK, free_ports, require_free
 from sonoshare_deploy.courier_place import SOCKET_FILE, TEMPORARY_PREFIX, CourierPlace, CourierUser, own_place
 from sonoshare_deploy.keeping import Part
 from sonoshare_deploy.link_watch import watched_link
+from sonoshare_deploy.monitor import MonitorPart
 from sonoshare_deploy.processes import Supervised, Supervisor
 from sonoshare_deploy.role import Seat, running
 from sonoshare_shared.errors import FederationError, InputError
@@ -59,6 +60,7 @@ def run_node(
     socket: Path | None = None,
     courier: CourierUser | None = None,
     devices: Sequence[torch.device] = (),
+    monitor: str | None = None,
 ) -> None:
     """Run a node until it is interrupted.
 
@@ -69,6 +71,7 @@ def run_node(
         socket: path of the agent's socket; in the node's state folder if absent.
         courier: whom the courier runs as; None for the user of this process.
         devices: where the agent computes, and further ones that it trains on; none for what the node's folder says.
+        monitor: ``host:port`` on loopback where its health and figures can be read; None for nowhere.
 
     Raises:
         InputError: the hospital is not enrolled, its vault cannot be opened, or an agent of this node runs already.
@@ -80,7 +83,7 @@ def run_node(
         *([Seat("courier", state.courier_lock_path, state.courier_run_path)] if only != "agent" else []),
     ]
     with ExitStack() as stack:
-        role = stack.enter_context(running(seats, EventLog(state.events_path, most_bytes=MOST_BYTES)))
+        role = stack.enter_context(running(seats, EventLog(state.events_path, most_bytes=MOST_BYTES), monitor))
         if only != "agent" and connection.runtime_port != ANY_PORT:
             require_free(LOOPBACK, connection.runtime_port)
         place = stack.enter_context(
@@ -100,6 +103,10 @@ def run_node(
             courier_part = CourierPart(place, supervisor)
             courier_part.start()
             parts.append(courier_part)
+        if monitor is not None:
+            watching = MonitorPart("hospital", home.path, monitor, supervisor)
+            watching.start()
+            parts.append(watching)
         role.keep(parts)
 
 
@@ -130,8 +137,8 @@ class CourierPart:
             self._supervisor.end(self._process)
 
     def last_words(self) -> str:
-        """The last line of its log."""
-        return "" if self._process is None else self._process.last_line()
+        """How it ended, or what it said last."""
+        return "" if self._process is None else self._process.cause()
 
 
 def start_courier(place: CourierPlace, supervisor: Supervisor, program: list[str]) -> Supervised:

@@ -7,6 +7,7 @@ by which the command finds what is left of it should the guardian itself be kill
 
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -24,6 +25,7 @@ POLL_SECONDS: Final = 0.2
 _PROGRAM: Final = (sys.executable, "-P", "-m", guardian.__name__)
 _END_SECONDS: Final = guardian.GRACE_SECONDS + guardian.HELPER_SECONDS + guardian.KILL_SECONDS
 _LAST_BYTES: Final = 1 << 16
+_FAILURE: Final = re.compile(r"error|failed|refused", re.IGNORECASE)
 
 
 class User(Protocol):
@@ -47,12 +49,14 @@ class Supervised:
         process: its guardian, which ends when it does and with its exit status.
         log: its output.
         mark: borne by all that was started under it.
+        began: length of the log when it was started.
     """
 
     name: str
     process: subprocess.Popen[bytes]
     log: Path
     mark: str
+    began: int = 0
 
     @property
     def running(self) -> bool:
@@ -60,14 +64,25 @@ class Supervised:
         return self.process.poll() is None
 
     def last_line(self) -> str:
-        """The last line of its log, for an error message."""
+        """The last line of what it has logged that speaks of a failure, else the last line; for an error message."""
         try:
             with self.log.open("rb") as file:
-                file.seek(max(0, file.seek(0, os.SEEK_END) - _LAST_BYTES))
+                end = file.seek(0, os.SEEK_END)
+                began = self.began if self.began <= end else 0  # the log was put aside meanwhile
+                file.seek(max(began, end - _LAST_BYTES))
                 lines = file.read().decode(errors="replace").strip().splitlines()
         except FileNotFoundError:
             lines = []
-        return lines[-1][:200] if lines else "no output"
+        failures = [line for line in lines if _FAILURE.search(line)]
+        return (failures or lines)[-1].strip()[:200] if lines else "no output"
+
+    def cause(self) -> str:
+        """Why it ended, as far as it is known."""
+        status = self.process.poll() or 0
+        number = status - 128 if status > 128 else -status
+        if number in set(signal.Signals):
+            return f"{'' if status > 0 else 'its guardian was '}killed by {signal.Signals(number).name}"
+        return self.last_line()
 
     def ask_to_end(self) -> None:
         """Let go of the leash."""
@@ -123,6 +138,7 @@ class Supervisor:
         """
         self._logs.mkdir(parents=True, exist_ok=True)
         log, mark = self._logs / f"{name}.log", new_mark()
+        began = log.stat().st_size if log.exists() else 0
         place = [
             str(log),
             guardian.NONE if user is None else f"{user.uid}:{user.gid}",
@@ -136,7 +152,7 @@ class Supervisor:
             stderr=subprocess.DEVNULL,
             start_new_session=True,
         )
-        supervised = Supervised(name, process, log, mark)
+        supervised = Supervised(name, process, log, mark, began)
         self._started.append(supervised)
         return supervised
 

@@ -62,8 +62,8 @@ class SuperLinkPart:
             self._supervisor.end(self._process)
 
     def last_words(self) -> str:
-        """The last line of its log."""
-        return "" if self._process is None else self._process.last_line()
+        """How it ended, or what it said last."""
+        return "" if self._process is None else self._process.cause()
 
 
 def _command(home: CoordinatorPaths, addresses: Addresses) -> list[str]:

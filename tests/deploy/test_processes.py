@@ -45,7 +45,7 @@ def test_a_killed_leader_takes_its_helpers_along_and_the_role_is_told(tmp_path: 
         require_ended(members)
         assert part.process.wait(5) == 128 + signal.SIGKILL
         assert not part.running
-        assert part.last_line() == "leader is here"
+        assert (part.last_line(), part.cause()) == ("leader is here", "killed by SIGKILL")
 
 
 def test_a_killed_guardian_takes_its_leader_along_and_the_role_ends_the_rest(tmp_path: Path) -> None:
@@ -101,3 +101,15 @@ def test_what_cannot_be_started_says_so_in_its_log(tmp_path: Path) -> None:
         part = supervisor.start("part", ["/no/such/program"], dict(os.environ))
         assert part.process.wait(30) == 127
         assert part.last_line().startswith("error: /no/such/program could not be started")
+
+
+def test_the_cause_is_the_last_line_that_speaks_of_a_failure_in_this_run(tmp_path: Path) -> None:
+    said = "print('error: of this run'); print('shutting down')"
+    with Supervisor(tmp_path) as supervisor:
+        for text, cause in (("print('error: of an older run')", "error: of an older run"), ("print('a')", "a")):
+            part = supervisor.start("part", [sys.executable, "-S", "-c", text], dict(os.environ))
+            part.process.wait(30)
+            assert part.cause() == cause
+        part = supervisor.start("part", [sys.executable, "-S", "-c", said], dict(os.environ))
+        part.process.wait(30)
+        assert part.cause() == "error: of this run"

@@ -14,6 +14,7 @@ from sonoshare_deploy.cli.coordinator_release import home_option
 from sonoshare_deploy.cli.coordinator_renew import renew
 from sonoshare_deploy.cli.coordinator_status import status, study_status
 from sonoshare_deploy.cli.device import device_option, told_device
+from sonoshare_deploy.cli.events import coordinator_events
 from sonoshare_deploy.cli.output import emit, json_option, progress_console
 from sonoshare_deploy.cli.parameters import IDENTIFIER_NAME, PROFILE, FiniteRange
 from sonoshare_deploy.cli.study_chance import chance_fields, created_words
@@ -57,12 +58,13 @@ def init(home: Path, consortium: str, hosts: tuple[str, ...], as_json: bool, **a
 @click.option("--fleet", default="127.0.0.1:9092", show_default=True, help="host:port that hospitals connect to.")
 @click.option("--control", default="127.0.0.1:9093", show_default=True, help="host:port of control; keep on loopback.")
 @click.option("--catalogue", default="127.0.0.1:8080", show_default=True, help="host:port of the catalogue.")
-def start(home: Path, fleet: str, control: str, catalogue: str) -> None:
+@click.option("--monitor", metavar="HOST:PORT", help="Answer /healthz and /metrics there; on loopback only.")
+def start(home: Path, fleet: str, control: str, catalogue: str, monitor: str | None) -> None:
     """Run the SuperLink and the catalogue until interrupted."""
     from sonoshare_deploy.coordinator_service import run_coordinator  # noqa: PLC0415
     from sonoshare_server.home import CoordinatorHome  # noqa: PLC0415
 
-    run_coordinator(CoordinatorHome(home), fleet=fleet, control=control, catalogue=catalogue)
+    run_coordinator(CoordinatorHome(home), fleet=fleet, control=control, catalogue=catalogue, monitor=monitor)
 
 
 @command.command(short_help="Make what patients vote on.")
@@ -291,6 +293,7 @@ def study_adapter(home: Path, name: str, out: Path, as_json: bool) -> None:
 
 
 command.add_command(admit)
+command.add_command(coordinator_events)
 command.add_command(expel)
 command.add_command(release)
 command.add_command(renew)

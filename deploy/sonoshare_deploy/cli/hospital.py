@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sonoshare_deploy.cli.device import DEVICE_WORD, found_device, node_device_option
+from sonoshare_deploy.cli.events import hospital_events
 from sonoshare_deploy.cli.hospital_check import check
 from sonoshare_deploy.cli.hospital_keys import keys
 from sonoshare_deploy.cli.hospital_look import look
@@ -254,6 +255,7 @@ def _print_ledger(console: "Console", overview: "LedgerOverview") -> None:
 
 command.add_command(check)
 command.add_command(enrol)
+command.add_command(hospital_events)
 command.add_command(keys)
 command.add_command(start)
 command.add_command(status)

@@ -72,6 +72,7 @@ def enrol(home_path: Path, roster: Path, root_key: str, *, as_json: bool) -> Non
     help="Train on so many GPUs of this machine, a process for each; by default on --device alone.",
 )
 @click.option("--devices", metavar="LIST", help="Train on these devices: cuda:0,cuda:2 or cpu,cpu.")
+@click.option("--monitor", metavar="HOST:PORT", help="Answer /healthz and /metrics there; on loopback only.")
 def start(
     home_path: Path,
     superlink: str,
@@ -84,6 +85,7 @@ def start(
     device: str | None,
     gpus: str | None,
     devices: str | None,
+    monitor: str | None,
 ) -> None:
     """Run agent and courier until interrupted.
 
@@ -109,7 +111,7 @@ def start(
     if courier is not None:
         courier_place.require_runnable(courier)
     where = () if only == "courier" else _devices(device or home.device, gpus, devices)
-    run_node(home, connection, only=only, socket=socket, courier=courier, devices=where)
+    run_node(home, connection, only=only, socket=socket, courier=courier, devices=where, monitor=monitor)
 
 
 def _devices(device: str, gpus: str | None, devices: str | None) -> "tuple[torch.device, ...]":
