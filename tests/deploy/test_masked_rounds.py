@@ -34,7 +34,7 @@ from sonoshare_client.agent.masking import reveal
 from sonoshare_client.agent.replies import ReplyStore
 from sonoshare_client.node.policy import check_plan
 from sonoshare_privacy.masking.layout import Layout
-from sonoshare_privacy.masking.pair_masks import summed
+from sonoshare_privacy.masking.pair_masks import summed, to_bytes
 from sonoshare_privacy.schedule import round_optimiser
 from sonoshare_server.consortium import terms
 from sonoshare_server.consortium.studies import draft_study
@@ -42,7 +42,7 @@ from sonoshare_server.federation import rounds
 from sonoshare_server.federation.coordinator import Coordinator
 from sonoshare_server.federation.introduction import introduce
 from sonoshare_server.federation.masked_rounds import MaskedRound
-from sonoshare_shared.errors import FederationError, InputError, PolicyError, RefusedError
+from sonoshare_shared.errors import FederationError, InputError, IntegrityError, PolicyError, RefusedError
 from sonoshare_shared.protocol.canonical import sha256_hex
 from sonoshare_shared.protocol.closed_rounds import closed_rounds
 from sonoshare_shared.protocol.documents import StudyPlan
@@ -515,3 +515,27 @@ def test_a_plan_that_is_not_masked_has_nothing_to_reveal(ready: World, tmp_path:
     )
     refusal = reply_of(world.fleet.agents["north"].answer(encode_frame(request))).refusal
     assert refusal.error == "PolicyError"
+
+
+def test_what_waits_is_sealed_under_the_vaults_key_and_for_its_round(world: World) -> None:
+    node = world.nodes["north"]
+    (path,) = node.home.state.masking_path.glob("*.waiting")
+    waiting, data = node.masks.find(STUDY, 1), path.read_bytes()
+    assert path.stat().st_mode & 0o077 == 0
+    assert waiting.key.secret not in data
+    assert to_bytes(waiting.words[:2]) not in data
+    other = path.with_name(node.masks._path(STUDY, 2).name)  # moved to where another round would look
+    shutil.copy(path, other)
+    with pytest.raises(IntegrityError, match="does not open"):
+        node.masks.find(STUDY, 2)
+    other.unlink()
+    path.write_bytes(data[:-1])
+    with pytest.raises(IntegrityError, match="does not open"):
+        node.masks.find(STUDY, 1)
+    path.write_bytes(b"{}\n")
+    with pytest.raises(IntegrityError, match="waits to be masked is damaged"):
+        node.masks.forget_closed(node.log.index)
+    path.write_bytes(data)
+    node.home.vault_key_path.unlink()
+    with pytest.raises(InputError, match="vault key"):
+        node.masks.find(STUDY, 1)

@@ -1,12 +1,12 @@
-"""Updates that were trained and wait to be masked, each with its key: secret, durable, and gone as soon as can be.
+"""Updates that were trained and wait to be masked, each with its key: sealed, durable, and gone as soon as can be.
 
-    state/masking/<digest>   one line of JSON (study, round, digest of what was signed, key), then the encoded update
+    state/masking/<digest>.waiting   a line of JSON (study, round), then sealed: digest of what was signed, key, update
 
 A file is on the disk before the hospital says that it is ready, so the same request gets the same bytes after any
-crash. It is removed when its masked numbers are stored, and when the log shows that its round is closed. Whoever reads
-it learns an update that is private by itself; together with what travelled, an update is all that can be learned.
+crash. It is removed when its masked numbers are stored, and when the log shows that its round is closed. It is sealed
+under the vault's key, for the place that it is of: whoever copies the disk without that key learns which rounds wait.
 
-Not promised: that a removed file leaves no trace on the disk. Keep the node's folder on an encrypted one.
+Not promised: that a removed file leaves no trace on the disk for whoever has the vault's key.
 """
 
 from collections.abc import Iterator
@@ -16,7 +16,8 @@ from typing import Final
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from sonoshare_privacy.masking.agreement import EphemeralKey
+from sonoshare_client.node.sealed import VaultKeys, read_key_file
+from sonoshare_privacy.masking.agreement import PRIVATE_KEY_BYTES, EphemeralKey
 from sonoshare_privacy.masking.fixed_point import Words
 from sonoshare_privacy.masking.pair_masks import WORD_BYTES, from_bytes, to_bytes
 from sonoshare_shared.durable import write_atomically
@@ -25,6 +26,7 @@ from sonoshare_shared.protocol.canonical import sha256_hex
 from sonoshare_shared.protocol.log_index import LogIndex, model_entry
 
 _PRIVATE: Final = 0o600
+_DIGEST_BYTES: Final = 32
 
 
 @dataclass(frozen=True)
@@ -42,41 +44,54 @@ class Waiting:
     words: Words
 
 
-class _Header(BaseModel):
+class _Round(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     study: str
     round: int
-    ready: str
-    key: str
 
 
 class MaskStore:
-    """Waiting updates in a folder."""
+    """Waiting updates in a folder.
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    Args:
+        folder: theirs.
+        vault_key_path: file of the key that seals them.
+    """
+
+    def __init__(self, folder: Path, vault_key_path: Path) -> None:
+        self._folder, self._vault_key_path = folder, vault_key_path
 
     def keep(self, study: str, number: int, waiting: Waiting) -> None:
-        """Make the update of a round durable; one that was trained before (a crash) gives way."""
+        """Make the update of a round durable; one that was trained before (a crash) gives way.
+
+        Raises:
+            InputError: the vault's key cannot be read.
+        """
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        header = _Header(study=study, round=number, ready=waiting.ready, key=waiting.key.secret.hex())
-        data = header.model_dump_json().encode() + b"\n" + to_bytes(waiting.words)
-        write_atomically(self._path(study, number), data, mode=_PRIVATE)
+        plain = bytes.fromhex(waiting.ready) + waiting.key.secret + to_bytes(waiting.words)
+        sealed = self._keys().seal(plain, _place(study, number))
+        header = _Round(study=study, round=number).model_dump_json().encode()
+        write_atomically(self._path(study, number), header + b"\n" + sealed, mode=_PRIVATE)
 
     def find(self, study: str, number: int) -> Waiting | None:
         """The update of a round; None if none waits.
 
         Raises:
+            InputError: the vault's key cannot be read.
             IntegrityError: its file is damaged.
         """
         path = self._path(study, number)
         if not path.exists():
             return None
-        line, _, data = path.read_bytes().partition(b"\n")
-        header = _header(line)
-        words = from_bytes(data, len(data) // WORD_BYTES)
-        return Waiting(header.ready, EphemeralKey.from_secret(bytes.fromhex(header.key)), words)
+        sealed = path.read_bytes().partition(b"\n")[2]
+        plain = self._keys().open(sealed, _place(study, number))
+        start = _DIGEST_BYTES + PRIVATE_KEY_BYTES
+        return Waiting(
+            ready=plain[:_DIGEST_BYTES].hex(),
+            key=EphemeralKey.from_secret(plain[_DIGEST_BYTES:start]),
+            words=from_bytes(plain[start:], (len(plain) - start) // WORD_BYTES),
+        )
 
     def forget(self, study: str, number: int) -> None:
         """Remove the update and key of a round, if they are there."""
@@ -88,23 +103,28 @@ class MaskStore:
         Raises:
             IntegrityError: a file is damaged.
         """
-        for header in list(self._headers()):
-            if log.place(model_entry(header.study, header.round + 1, "")) is not None:
-                self.forget(header.study, header.round)
+        for waiting in list(self._rounds()):
+            if log.place(model_entry(waiting.study, waiting.round + 1, "")) is not None:
+                self.forget(waiting.study, waiting.round)
 
-    def _headers(self) -> Iterator[_Header]:
+    def _rounds(self) -> Iterator[_Round]:
         for path in self._folder.glob("*.waiting"):
             with path.open("rb") as file:
-                yield _header(file.readline().rstrip(b"\n"))
+                line = file.readline()
+            try:
+                yield _Round.model_validate_json(line)
+            except ValidationError as error:
+                raise IntegrityError(
+                    "an update that waits to be masked is damaged",
+                    remedy="remove state/masking: its round goes on without this hospital",
+                ) from error
+
+    def _keys(self) -> VaultKeys:
+        return VaultKeys(read_key_file(self._vault_key_path))
 
     def _path(self, study: str, number: int) -> Path:
-        return self._folder / f"{sha256_hex(f'{study}/{number}'.encode())}.waiting"
+        return self._folder / f"{sha256_hex(_place(study, number).encode())}.waiting"
 
 
-def _header(line: bytes) -> _Header:
-    try:
-        return _Header.model_validate_json(line)
-    except ValidationError as error:
-        raise IntegrityError(
-            "an update that waits to be masked is damaged", remedy="remove state/masking: its round goes on without it"
-        ) from error
+def _place(study: str, number: int) -> str:
+    return f"masked update of {study}, round {number}"

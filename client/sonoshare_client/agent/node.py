@@ -189,7 +189,7 @@ class Node:
     @property
     def masks(self) -> MaskStore:
         """Updates of masked rounds that wait here, and their keys; secret."""
-        return MaskStore(self.home.state.masking_path)
+        return MaskStore(self.home.state.masking_path, self.home.vault_key_path)
 
     def canaries(self, plan: StudyPlan) -> CanaryStore:
         """What the canaries of a study have seen here; secret."""
