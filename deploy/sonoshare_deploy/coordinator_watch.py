@@ -16,7 +16,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from sonoshare_deploy.certificates import due, expiries, renew
-from sonoshare_server.consortium.registration import NodeRegistry, couriers, register_nodes
+from sonoshare_server.consortium.registration import NodeRegistry, register_nodes
+from sonoshare_server.federation.registered import couriers
 from sonoshare_server.home import CoordinatorHome
 from sonoshare_server.paths import CoordinatorPaths
 from sonoshare_shared.errors import IntegrityError, SonoShareError

@@ -64,6 +64,25 @@ class CourierPlace:
     connection: Connection
     flower: Path
 
+    def lay_out(self, key: Path, name: str) -> None:
+        """Give a courier under a user of its own a copy of a node key as it is now; none where there is none.
+
+        Args:
+            key: in the node's folder, which that user cannot enter.
+            name: of the copy, beside the node key that the courier reads.
+
+        Raises:
+            OSError: it cannot be read or written.
+        """
+        if self.user is None:
+            return  # it reads the node's own
+        copy = self.connection.node_key.with_name(name)
+        if not key.exists():
+            copy.unlink(missing_ok=True)
+        elif not copy.exists() or copy.read_bytes() != key.read_bytes():
+            write_atomically(copy, key.read_bytes(), mode=0o600)
+            os.chown(copy, self.user.uid, self.user.gid)
+
 
 def courier_user(name: str, home: NodeHome) -> CourierUser:
     """The user whom a courier is to run as.

@@ -99,8 +99,8 @@ def run_node(
             stack.callback(agent.end)
             parts.append(agent)
         if only != "agent":
-            stack.enter_context(watched_link(home, place, connection.root_certificate))
             courier_part = CourierPart(place, supervisor)
+            stack.enter_context(watched_link(home, place, connection.root_certificate, courier_part.end))
             courier_part.start()
             parts.append(courier_part)
         if monitor is not None:

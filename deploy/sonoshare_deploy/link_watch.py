@@ -9,15 +9,18 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Final
 
+from sonoshare_client.courier.watch import NEXT_KEY, NEXT_KEY_KNOWN
 from sonoshare_client.courier.way import Outcome, from_json
 from sonoshare_client.node.home import NodeHome
 from sonoshare_client.node.link import LinkState, begun, write_link
+from sonoshare_client.node.rotation import take_next_key
+from sonoshare_client.node.socket import pulse_of
 from sonoshare_deploy.courier_place import CourierPlace
 from sonoshare_shared.errors import FederationError
 from sonoshare_shared.loopback import loopback_direct
@@ -27,13 +30,16 @@ _log = logging.getLogger(__name__)
 
 
 @contextmanager
-def watched_link(home: NodeHome, place: CourierPlace, root_certificate: Path) -> Iterator[None]:
-    """Watch the link while the block runs.
+def watched_link(
+    home: NodeHome, place: CourierPlace, root_certificate: Path, restart: Callable[[], None]
+) -> Iterator[None]:
+    """Watch the link while the block runs, and take the node's next key when the coordinator knows it.
 
     Args:
         home: the node's folder.
         place: the courier's, with the connection that it uses.
         root_certificate: the certificate as the user named it, for later tests.
+        restart: ends the courier, which is then started again, with the key that is there.
     """
     connection, user = place.connection, place.user
     child = subprocess.Popen(
@@ -53,7 +59,8 @@ def watched_link(home: NodeHome, place: CourierPlace, root_certificate: Path) ->
     )
     state = begun(home.state.link_path, connection.superlink, root_certificate)
     _keep(home, state)
-    threading.Thread(target=_follow, args=(home, child.stdout, state), daemon=True, name="link").start()
+    follow = _Follower(home, place, restart)
+    threading.Thread(target=follow.lines, args=(child.stdout, state), daemon=True, name="link").start()
     try:
         yield
     finally:
@@ -86,14 +93,46 @@ def told(state: LinkState) -> str:
     return f"link: {words} {state.superlink}: {state.cause} ({state.remedy})"
 
 
-def _follow(home: NodeHome, lines: IO[bytes] | None, state: LinkState) -> None:
-    for line in lines or ():
-        with suppress(FederationError):  # a line that was cut when the child was killed
-            seen = after(state, from_json(line.decode(errors="replace")), datetime.now(UTC))
-            if (seen.state, seen.cause) != (state.state, state.cause):
-                _log.log(logging.INFO if seen.state == "connected" else logging.WARNING, "%s", told(seen))
-            state = seen
-            _keep(home, state)
+class _Follower:
+    """Reads what the child says."""
+
+    def __init__(self, home: NodeHome, place: CourierPlace, restart: Callable[[], None]) -> None:
+        self._home, self._place, self._restart = home, place, restart
+
+    def lines(self, lines: IO[bytes] | None, state: LinkState) -> None:
+        """Follow it to its end."""
+        self._lay_out_next_key()
+        for line in lines or ():
+            said = line.decode(errors="replace").strip()
+            with suppress(FederationError):  # a line that was cut when the child was killed
+                if said == NEXT_KEY_KNOWN:
+                    self._take_next_key()
+                    continue
+                seen = after(state, from_json(said), datetime.now(UTC))
+                if (seen.state, seen.cause) != (state.state, state.cause):
+                    _log.log(logging.INFO if seen.state == "connected" else logging.WARNING, "%s", told(seen))
+                state = seen
+                _keep(self._home, state)
+            self._lay_out_next_key()
+
+    def _take_next_key(self) -> None:
+        """The coordinator knows the next key: between two requests the courier goes over to it."""
+        if pulse_of(self._home.state.socket_path).busy is not None:
+            return  # the answer goes back by the way that the request came
+        try:
+            taken = take_next_key(self._home)
+            self._place.lay_out(self._home.node_key_path, self._place.connection.node_key.name)
+        except OSError as error:
+            _log.warning("the next node key cannot be taken: %s", error.strerror)
+            return
+        if taken:
+            _log.info("the coordinator knows the next node key: the courier goes over to it")
+            self._restart()
+
+    def _lay_out_next_key(self) -> None:
+        """Let a courier under a user of its own try the next key."""
+        with suppress(OSError):
+            self._place.lay_out(self._home.next_node_key_path, NEXT_KEY)
 
 
 def _keep(home: NodeHome, state: LinkState) -> None:

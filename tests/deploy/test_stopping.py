@@ -105,7 +105,7 @@ def test_every_wait_for_hospitals_can_be_ended(wait: str, monkeypatch: pytest.Mo
         if len(looks) == 2:
             raise StoppedError("nobody waits")
 
-    fleet = FlowerFleet(Silent(), {"north": 1}, look)  # type: ignore[arg-type]
+    fleet = FlowerFleet(Silent(), lambda: {"north": (1,)}, look)  # type: ignore[arg-type]
     waits: dict[str, Any] = {
         "for hospitals": lambda: fleet.wait_for({"north"}, 3600, enough=1, grace_seconds=3600),
         "for answers": lambda: answers_of(fleet.ask({"north": b"x"}, 3600)),

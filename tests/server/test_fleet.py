@@ -58,11 +58,12 @@ def message(content: Any, *, dst_node_id: int, message_type: str) -> Any:
 
 @pytest.fixture
 def clocked(monkeypatch: pytest.MonkeyPatch) -> Any:
-    def use(grid: Grid, **nodes: int) -> FlowerFleet:
+    def use(grid: Grid, **nodes: int | tuple[int, ...]) -> FlowerFleet:
         clock = SimpleNamespace(monotonic=lambda: grid.now, sleep=grid.sleep)
         monkeypatch.setattr(fleet_module, "time", clock)
         monkeypatch.setattr(fleet_module, "Message", message)
-        return FlowerFleet(grid, nodes)  # type: ignore[arg-type]
+        ids = {name: (node,) if isinstance(node, int) else node for name, node in nodes.items()}
+        return FlowerFleet(grid, lambda: ids)  # type: ignore[arg-type]
 
     return use
 

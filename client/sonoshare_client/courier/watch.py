@@ -2,17 +2,22 @@
 
 Run as ``python -m sonoshare_client.courier.watch SUPERLINK ROOT_CERTIFICATE NODE_KEY``: writes the outcome of each test
 as one line of JSON (`way.as_json`), tests again after a pause, and ends when its standard input closes: whoever started
-it has ended. A line on standard input asks for a test at once.
+it has ended. A line on standard input asks for a test at once. Where a next key lies beside the node key and the
+coordinator knows it, a line says so before.
 """
 
 import os
 import select
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 from sonoshare_client.courier.way import Way, as_json, try_way
 
+NEXT_KEY: Final = "node.next.key"
+"""Lies beside the node key while that is being changed."""
+NEXT_KEY_KNOWN: Final = "the coordinator knows the next key"
 CONNECTED_PAUSE: Final = 20.0
 FIRST_PAUSE: Final = 1.0
 LONGEST_PAUSE: Final = 30.0
@@ -25,6 +30,9 @@ def main() -> None:
     way, pause = Way(superlink, Path(certificate), Path(key)), FIRST_PAUSE
     while True:
         tested = try_way(way)
+        following = way.node_key.with_name(NEXT_KEY)
+        if following.exists() and try_way(replace(way, node_key=following)).failed is None:
+            sys.stdout.write(NEXT_KEY_KNOWN + "\n")
         sys.stdout.write(as_json(tested) + "\n")
         sys.stdout.flush()
         if _asked_to_end(CONNECTED_PAUSE if tested.failed is None else pause):

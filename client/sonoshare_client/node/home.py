@@ -18,7 +18,7 @@ from sonoshare_client.node.policy import Policy, read_policy
 from sonoshare_client.node.policy_file import policy_text
 from sonoshare_client.node.private_folder import private_folder
 from sonoshare_client.node.sealed import make_key_file
-from sonoshare_shared.durable import create
+from sonoshare_shared.durable import create, write_atomically
 from sonoshare_shared.errors import InputError
 from sonoshare_shared.protocol.documents.base import IDENTIFIER
 from sonoshare_shared.protocol.keys import SigningKey
@@ -112,7 +112,7 @@ class NodeHome(NodePaths):
 def _fill(node: NewNode, hospital_id: str, policy: Policy, vault_key: Path | None, device: str) -> None:
     identity = SigningKey.generate()
     identity.save(node.identity_key_path)
-    _make_node_key(node)
+    write_node_key(node.node_key_path, node.node_public_key_path)
     if vault_key is None:
         make_key_file(node.vault_key_path)
     elif not vault_key.exists():
@@ -134,13 +134,14 @@ def _quoted(text: str) -> str:
     return f'"{escaped}"'
 
 
-def _make_node_key(node: NewNode) -> None:
-    """Flower authenticates nodes by elliptic-curve keys in OpenSSH format (P-384)."""
+def write_node_key(private_path: Path, public_path: Path) -> None:
+    """Make a key for a courier. Flower authenticates nodes by elliptic-curve keys in OpenSSH format (P-384)."""
     private = ec.generate_private_key(ec.SECP384R1())
     pem = private.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption()
     )
-    create(node.node_key_path, pem, mode=0o600)
     public = private.public_key().public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)
-    # No comment after the key: two hospitals' lines are equal exactly when their keys are.
-    create(node.node_public_key_path, public + b"\n")
+    # No comment after the key: two hospitals' lines are equal exactly when their keys are. The private half last: where
+    # it is, the public one is too.
+    write_atomically(public_path, public + b"\n")
+    create(private_path, pem, mode=0o600)

@@ -18,22 +18,47 @@ root_key_option = click.option(
 
 @click.command(short_help="Admit a hospital and sign a new roster.")
 @home_option
-@click.option("--id", "hospital", type=IDENTIFIER_NAME, required=True, help="The hospital's id.")
-@click.option("--identity-key", required=True, help="Its identity key, from: sonoshare hospital init")
-@click.option("--node-key", required=True, help="Its node key (one line of OpenSSH text), from the same place.")
+@click.option("--id", "hospital", type=IDENTIFIER_NAME, help="The hospital's id.")
+@click.option("--identity-key", help="Its identity key, from: sonoshare hospital init")
+@click.option("--node-key", help="Its node key (one line of OpenSSH text), from the same place.")
+@click.option(
+    "--rotate",
+    "change",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Instead of the three: the file of 'hospital keys rotate --node' of an admitted hospital.",
+)
 @root_key_option
 @json_option
-def admit(home: Path, hospital: str, identity_key: str, node_key: str, *, root_key: Path | None, as_json: bool) -> None:
+def admit(
+    *,
+    home: Path,
+    hospital: str | None,
+    identity_key: str | None,
+    node_key: str | None,
+    change: Path | None,
+    root_key: Path | None,
+    as_json: bool,
+) -> None:
     """Admit a hospital and sign a new roster; send roster.dsse.json and the root key to all hospitals.
 
     One that was admitted with a wrong key is admitted again with the right one, as long as the wrong one has signed
     nothing.
     """
-    from sonoshare_server.consortium import admission  # noqa: PLC0415 - keeps --help fast, here and below
+    from sonoshare_server.consortium import admission, rotation  # noqa: PLC0415 - keeps --help fast, here and below
     from sonoshare_server.home import CoordinatorHome  # noqa: PLC0415
+    from sonoshare_shared.protocol.envelope import Envelope  # noqa: PLC0415
 
+    given = (hospital, identity_key, node_key)
+    if change is not None and any(given):
+        raise click.UsageError("--rotate says all of it: leave out --id, --identity-key and --node-key")
+    if change is None and not all(given):
+        raise click.UsageError("give --id, --identity-key and --node-key, or --rotate FILE")
     folder = CoordinatorHome(home)
-    version = admission.admit(folder, hospital, identity_key, node_key, root_key=root_key)
+    if change is not None:
+        hospital, version = rotation.rotate_node_key(folder, Envelope.load(change), root_key=root_key)
+    else:
+        named = (hospital or "", identity_key or "", node_key or "")
+        version = admission.admit(folder, *named, root_key=root_key)
     _register(home)
     emit({"hospital": hospital, "roster_version": version, "roster": str(folder.roster_path)}, as_json)
 

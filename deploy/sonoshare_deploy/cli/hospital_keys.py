@@ -67,3 +67,41 @@ def _print(console: "Console", hospital: str, lines: "list[KeyLine]", now: datet
     for line in lines:  # whole lines to copy, however narrow the window
         if line.public:
             console.print(f"{line.name} key  {line.public}", markup=False, highlight=False, soft_wrap=True)
+
+
+@keys.command(short_help="Change the node key without a stop.")
+@click.option(
+    "--home",
+    "home_path",
+    required=True,
+    type=click.Path(path_type=Path, file_okay=False),
+    help="The node's folder.",
+)
+@click.option("--node", is_flag=True, help="The courier's key, the one that can be changed.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, dir_okay=False),
+    default="node-key-change.json",
+    show_default=True,
+    help="The file for the coordinator.",
+)
+@json_option
+def rotate(home_path: Path, *, node: bool, out: Path, as_json: bool) -> None:
+    """Make the courier's next key, and the signed file by which the coordinator admits it.
+
+    The node goes on with the old key. Send the file; once the coordinator has run 'coordinator admit --rotate FILE',
+    the running node goes over to the new key by itself. Run again, it gives the same key.
+    """
+    from sonoshare_client.node.home import NodeHome  # noqa: PLC0415 - keeps --help fast, here and below
+    from sonoshare_client.node.rotation import prepare_node_key  # noqa: PLC0415
+    from sonoshare_client.own_eyes.key_overview import node_fingerprint  # noqa: PLC0415
+    from sonoshare_shared.durable import write_atomically  # noqa: PLC0415
+
+    if not node:
+        raise click.UsageError("say which key: --node (an identity is not changed: see docs/keys.md)")
+    home = NodeHome.open(home_path)
+    change = prepare_node_key(home)
+    write_atomically(out, change.to_bytes())
+    new = home.node_public_keys[-1]
+    result = {"file": str(out), "node_public_key": new, "fingerprint": node_fingerprint(new)}
+    emit(result, as_json)

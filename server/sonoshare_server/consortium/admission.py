@@ -16,8 +16,9 @@ from typing import Final
 
 from sonoshare_server.catalogue.publishing import COORDINATOR
 from sonoshare_server.consortium.members import Consortium, read_members, write_members
-from sonoshare_server.consortium.registration import forget_node, require_usable, retire, same_key
+from sonoshare_server.consortium.registration import forget_node, require_usable, retire
 from sonoshare_server.federation.control import node_key_bytes
+from sonoshare_server.federation.registered import same_key
 from sonoshare_server.home import CoordinatorHome
 from sonoshare_shared.durable import write_atomically
 from sonoshare_shared.errors import InputError

@@ -10,23 +10,29 @@ reason only keys that this coordinator itself has retired are ever taken off: a 
 lock everybody out.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Final, Literal, Protocol
+from typing import Final, Protocol
 
 from sonoshare_server.consortium.members import read_members
-from sonoshare_server.federation.registered import RegisteredNode
+from sonoshare_server.federation.registered import (
+    RegisteredNode,
+    RetiredKey,
+    Why,
+    read_retired,
+    registered_nodes,
+    same_key,
+    short_key,
+)
 from sonoshare_server.paths import CoordinatorPaths
 from sonoshare_shared.errors import FederationError, InputError
 from sonoshare_shared.locks import locked
-from sonoshare_shared.state import read_state, write_state
+from sonoshare_shared.state import write_state
 
-Why = Literal["expelled", "rotated", "corrected"]
 CORRECTED_STAYS: Final = timedelta(days=1)
 WAIT_SECONDS: Final = 30.0
-_REMEDY: Final = "put back its newest copy"
 
 
 class NodeRegistry(Protocol):
@@ -42,47 +48,18 @@ class NodeRegistry(Protocol):
         """Every node key that was ever registered."""
 
 
-@dataclass(frozen=True)
-class RetiredKey:
-    """A node key that no longer counts.
-
-    Attributes:
-        key: one line of OpenSSH text.
-        hospital: whose it was.
-        node: its node id, where it was registered.
-        why: expelled, rotated by the hospital itself, or corrected because it was the wrong key.
-        since: when it was retired.
-        off: whether it has been taken off.
-    """
-
-    key: str
-    hospital: str
-    node: int | None
-    why: Why
-    since: datetime
-    off: bool = False
-
-
-def read_retired(home: CoordinatorPaths) -> list[RetiredKey]:
-    """Keys that were retired, oldest first."""
-    try:
-        return read_state(home.retired_path, list[RetiredKey], remedy=_REMEDY)
-    except FileNotFoundError:
-        return []
-
-
 def retire(home: CoordinatorPaths, hospital: str, key: str, why: Why) -> None:
     """Remember that a node key is to be taken off; before the members change, so that a kill forgets nothing."""
     with _alone(home):
         others = [one for one in read_retired(home) if not same_key(one.key, key)]
-        node = _nodes(home).get(hospital)
+        node = registered_nodes(home).get(hospital)
         write_state(home.retired_path, [*others, RetiredKey(key, hospital, node, why, datetime.now(UTC))])
 
 
 def forget_node(home: CoordinatorPaths, hospital: str) -> None:
     """No frame goes to a hospital's courier any more."""
     with _alone(home):
-        write_state(home.nodes_path, {name: node for name, node in _nodes(home).items() if name != hospital})
+        write_state(home.nodes_path, {name: node for name, node in registered_nodes(home).items() if name != hospital})
 
 
 def require_usable(home: CoordinatorPaths, key: str) -> None:
@@ -106,34 +83,15 @@ def register_nodes(
         members, there = read_members(home), registry.nodes()
         known = {node.key: node for node in there if not node.off}
         for hospital, entry in members.items():
-            nodes, found = _nodes(home), known.get(short_key(entry.node_key))
+            nodes, found = registered_nodes(home), known.get(short_key(entry.node_key))
             node = registry.register(hospital, entry.node_key) if found is None else found.node_id
             if nodes.get(hospital) != node:
                 write_state(home.nodes_path, {**nodes, hospital: node})
         _take_off(home, registry, {node.node_id for node in there if node.online}, now())
 
 
-def couriers(home: CoordinatorPaths) -> dict[str, tuple[int, ...]]:
-    """Node ids of each hospital: of its newest key, then of one that it is replacing and may still use."""
-    replacing: dict[str, tuple[int, ...]] = {}
-    for one in read_retired(home):
-        if one.why == "rotated" and not one.off and one.node is not None:
-            replacing[one.hospital] = (one.node,)
-    return {name: tuple(dict.fromkeys((node, *replacing.get(name, ())))) for name, node in _nodes(home).items()}
-
-
-def short_key(line: str) -> str:
-    """A line of OpenSSH text without its comment: two keys are the same exactly when these are equal."""
-    return " ".join(line.split()[:2])
-
-
-def same_key(one: str, other: str) -> bool:
-    """Whether two lines of OpenSSH text hold one key."""
-    return short_key(one) == short_key(other)
-
-
 def _take_off(home: CoordinatorPaths, registry: NodeRegistry, online: set[int], now: datetime) -> None:
-    retired, members, nodes = read_retired(home), read_members(home), _nodes(home)
+    retired, members, nodes = read_retired(home), read_members(home), registered_nodes(home)
     registered = {node.key: node.node_id for node in registry.nodes() if not node.off} if retired else {}
     kept = []
     for one in retired:
@@ -156,10 +114,3 @@ def _alone(home: CoordinatorPaths) -> Iterator[None]:
     busy = FederationError("another command changes who is let in", remedy="try again")
     with locked(home.nodes_lock_path, busy, WAIT_SECONDS):
         yield
-
-
-def _nodes(home: CoordinatorPaths) -> Mapping[str, int]:
-    try:
-        return read_state(home.nodes_path, dict[str, int], remedy=_REMEDY)
-    except FileNotFoundError:
-        return {}

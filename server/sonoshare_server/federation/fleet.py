@@ -8,7 +8,7 @@ comes back. So a hospital that was hung for ten rounds has one of them to catch 
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final, Protocol
 
 from sonoshare_server.federation.flower import ConfigRecord, Grid, Message, RecordDict
@@ -18,6 +18,7 @@ RECORD: Final = "frame"
 FIELD: Final = "bytes"
 MESSAGE_TYPE: Final = "query.sonoshare"
 
+NodeIds = Callable[[], Mapping[str, Sequence[int]]]
 Arrived = Mapping[str, bytes | None]
 """What came back since the last look, by hospital: a frame, or None where the message came back with an error."""
 
@@ -42,12 +43,15 @@ class FlowerFleet:
 
     Args:
         grid: the grid of the running ServerApp.
-        nodes: Flower node id of each hospital, from the coordinator's own records, never from replies.
+        nodes: gives the Flower node ids of each hospital, the newest first, from the coordinator's own records and
+            never from replies; asked each time, because a hospital may be changing its node key.
         look: called at every look for answers; what it raises ends the wait (nobody wants them any more).
     """
 
-    def __init__(self, grid: Grid, nodes: Mapping[str, int], look: Callable[[], None] = lambda: None) -> None:
-        self._grid, self._nodes, self._look = grid, dict(nodes), look
+    def __init__(
+        self, grid: Grid, nodes: Callable[[], Mapping[str, Sequence[int]]], look: Callable[[], None] = lambda: None
+    ) -> None:
+        self._grid, self._nodes, self._look = grid, nodes, look
         self._unanswered: dict[str, str] = {}
 
     def wait_for(self, hospitals: set[str], deadline_seconds: float, *, enough: int, grace_seconds: float) -> set[str]:
@@ -63,7 +67,8 @@ class FlowerFleet:
         while True:
             self._look()
             online = set(self._grid.get_node_ids())
-            present = {hospital for hospital in hospitals if self._nodes.get(hospital) in online}
+            nodes = self._nodes()
+            present = {hospital for hospital in hospitals if online.intersection(nodes.get(hospital, ()))}
             waited = time.monotonic() - start
             patience = grace_seconds if len(present) >= enough else deadline_seconds
             if present == hospitals or waited >= min(patience, deadline_seconds):
@@ -95,13 +100,16 @@ class FlowerFleet:
 
     def _push(self, requests: Mapping[str, bytes]) -> dict[str, str]:
         """Send frames; hospitals by the id of their message. Hospitals without a node are left out."""
-        hospitals = [hospital for hospital in requests if hospital in self._nodes]
+        nodes = self._nodes()
+        hospitals = [hospital for hospital in requests if nodes.get(hospital)]
         if not hospitals:
             return {}
+        several = any(len(nodes[hospital]) > 1 for hospital in hospitals)
+        online = set(self._grid.get_node_ids()) if several else set[int]()
         messages = [
             Message(
                 RecordDict({RECORD: ConfigRecord({FIELD: requests[hospital]})}),
-                dst_node_id=self._nodes[hospital],
+                dst_node_id=next((node for node in nodes[hospital] if node in online), nodes[hospital][0]),
                 message_type=MESSAGE_TYPE,
             )
             for hospital in hospitals

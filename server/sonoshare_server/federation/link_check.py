@@ -9,6 +9,7 @@ import base64
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
+from sonoshare_server.federation.registered import read_retired, same_key
 from sonoshare_server.paths import CoordinatorPaths
 from sonoshare_shared.errors import IntegrityError
 from sonoshare_shared.protocol.documents import Roster
@@ -52,8 +53,13 @@ def _answer(home: CoordinatorPaths, question: bytes) -> LinkAnswer:
     line = asking_key(question)
     roster = _roster(home)
     if roster is not None:
+        # A key that its hospital is replacing counts until the new one is online.
+        replaced: dict[str, list[str]] = {}
+        for one in read_retired(home):
+            if one.why == "rotated" and not one.off:
+                replaced.setdefault(one.hospital, []).append(one.key)
         for entry in roster.hospitals:
-            if entry.node_key.split()[:2] == line.split()[:2]:
+            if any(same_key(key, line) for key in (entry.node_key, *replaced.get(entry.id, ()))):
                 return LinkAnswer(admitted=True, hospital=entry.id, roster_version=roster.version)
     return LinkAnswer(admitted=False, hospital=None, roster_version=None)
 

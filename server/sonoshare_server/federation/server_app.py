@@ -16,6 +16,7 @@ from sonoshare_server.federation.closing import whom_to_ask
 from sonoshare_server.federation.coordinator import Coordinator
 from sonoshare_server.federation.fleet import FlowerFleet
 from sonoshare_server.federation.flower import Context, Grid, ServerApp
+from sonoshare_server.federation.registered import couriers
 from sonoshare_server.federation.rounds import train
 from sonoshare_server.federation.statements import collect_signatures, collect_statements
 from sonoshare_server.home import CoordinatorHome
@@ -48,7 +49,7 @@ def main(grid: Grid, context: Context) -> None:
         raise FederationError(f"no action {action}", remedy="use train, calibrate, audit or sign")
     study.event("started", action=action, release=release)
     try:
-        fleet = FlowerFleet(grid, home.nodes, lambda: require_asked_for(study, asked))
+        fleet = FlowerFleet(grid, lambda: couriers(home), lambda: require_asked_for(study, asked))
         hospitals = set(study.plan.cohorts if action == "train" else whom_to_ask(home, study))
         present = fleet.wait_for(
             hospitals, NODES_DEADLINE_SECONDS, enough=study.plan.quorum, grace_seconds=NODES_GRACE_SECONDS
