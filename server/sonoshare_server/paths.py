@@ -12,7 +12,7 @@
     .lock  turns/               whose turn it is to ask the hospitals, and who waits for one
     studies/<study>/plan.dsse.json  state.json  events.jsonl  rounds/0000.safetensors ...  rounds/0001.set.json ...
                     wanted.json  actions/         what the coordinator wants of it, and who runs it
-                    ballot.safetensors  votes/
+                    ballot.safetensors  votes/  voters.json
                     candidates/<release>/  candidates/.<release>.drawing/
 
 No other module spells one of these names: whoever needs a path asks here, or the home (``home``) that opens
@@ -235,6 +235,11 @@ class StudyPaths:
     def ballot_path(self) -> Path:
         """The ballot of a study that has a calibration."""
         return self.path / layout.BALLOT
+
+    @property
+    def voters_path(self) -> Path:
+        """Whose votes count, once they have been asked for."""
+        return self.path / "voters.json"
 
     @property
     def votes_path(self) -> Path:

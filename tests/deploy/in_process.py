@@ -133,15 +133,17 @@ def build(
     task: Task = terms.DIAGNOSIS,
     precision: Precision = FLOAT32,
     candidates: int | None = None,
+    cohorts: tuple[str, ...] = HOSPITALS,
+    quorum: int | None = None,
 ) -> World:
-    """Make a coordinator and two hospitals that have taken in their archives and are enrolled."""
+    """Make a coordinator and a hospital for each archive, enrolled, and a study of those that ``cohorts`` names."""
     audit = audit or terms.audit_policy(16.0, 0.6, 0.97, 0.001)
     home = create_coordinator(folder / "coordinator", Consortium("test-consortium", audit), ("localhost",))
     homes = {}
-    for hospital in HOSPITALS:
+    for hospital, archive in archives.items():
         key_file = vault_key(folder, hospital)
         homes[hospital] = NodeHome.create(folder / hospital, hospital, policy=policy(), vault_key=key_file)
-        ingest(homes[hospital], archives[hospital])
+        ingest(homes[hospital], archive)
         key = homes[hospital].identity().public.hex
         admit(home, hospital, key, homes[hospital].node_public_key)
     for node_home in homes.values():
@@ -150,7 +152,7 @@ def build(
         terms.study_terms(
             STUDY,
             task,
-            dict.fromkeys(HOSPITALS, NOMINAL),
+            dict.fromkeys(cohorts, NOMINAL),
             audit=audit,
             epsilon=30.0,
             delta=3e-3,
@@ -161,6 +163,7 @@ def build(
             ballot=ballot,
             precision=precision,
             candidates=candidates,
+            quorum=quorum,
         )
     )
     plan = drafted.plan.model_copy(update={"canaries": canaries})
@@ -198,7 +201,7 @@ def graded(archives: dict[str, Path], folder: Path) -> dict[str, Path]:
 def copied(world: World, folder: Path) -> World:
     """The same consortium in another folder, as after a restart of everything."""
     shutil.copytree(world.home.path.parent, folder)
-    nodes = {hospital: Node.open(NodeHome.open(folder / hospital)) for hospital in HOSPITALS}
+    nodes = {hospital: Node.open(NodeHome.open(folder / hospital)) for hospital in world.nodes}
     fleet = DirectFleet({hospital: Agent(node) for hospital, node in nodes.items()})
     return World(CoordinatorHome(folder / "coordinator"), nodes, fleet)
 

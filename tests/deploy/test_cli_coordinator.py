@@ -225,15 +225,14 @@ def test_a_file_of_another_number_type_is_no_ballot(home: Path, tmp_path: Path) 
         create(home, "never", "--ballot", str(tmp_path / "b.safetensors"))
 
 
-def test_a_study_is_of_all_admitted_hospitals_and_of_no_other(tmp_path: Path) -> None:
+def test_a_study_is_of_admitted_hospitals_and_need_not_name_them_all(tmp_path: Path) -> None:
     home = tmp_path / "coordinator"
     consortium = Consortium("c", terms.audit_policy(1.0, 0.6, 0.97, 0.001))
     folder = create_coordinator(home, consortium, ("localhost",))
     admit(home, "north", "south")
     with pytest.raises(InputError, match="nobody is not admitted"):
         create(home, "s", "--cohort", "nobody=50")
-    with pytest.raises(InputError, match="south is admitted and not in the study"):
-        create(home, "s")
+    create(home, "wider")
     called = ["expel", "--home", str(home), "--id", "south", "--json"]
     version = json.loads(CliRunner().invoke(command, called, catch_exceptions=False).stdout)["roster_version"]
     assert (version, [entry.id for entry in CoordinatorHome(home).roster.hospitals]) == (3, ["north"])

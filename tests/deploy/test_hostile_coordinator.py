@@ -125,7 +125,7 @@ def test_a_hospital_that_says_less_than_it_said_before_is_barred(after: World) -
             return super()._keys(request.model_copy(update={"log": None}))
 
     after.fleet.agents["north"] = Liar(node)
-    with pytest.raises(FederationError, match="of 2 updates"):
+    with pytest.raises(FederationError, match="of 2 answers"):
         rounds.run_round(coordinator, 1)
     reasons = [event["reason"] for event in coordinator.study.events() if event["kind"] == "refused"]
     assert any("the ledger of north has 1 entries and had 3" in reason for reason in reasons)

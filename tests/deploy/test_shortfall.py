@@ -25,7 +25,7 @@ def test_a_plan_that_a_policy_refuses_names_who_and_why_and_is_not_to_be_resumed
         rounds.train(world.coordinator())
     error = found.value
     assert error.message == (
-        "round 1 has 1 of 2 updates it needs (north: the plan wants 2 draws; the policy permits 1 (ask for less, or "
+        "round 1 has 1 of 2 answers it needs (north: the plan wants 2 draws; the policy permits 1 (ask for less, or "
         "raise training.maximum_draws))"
     )
     assert error.remedy == RULES
@@ -47,7 +47,7 @@ def test_silence_and_other_refusals_are_to_be_mended_and_asked_again(world: Worl
 
 def test_the_line_of_a_command_holds_the_remedy_once(world: World) -> None:
     asked = Action("train")
-    error = FederationError("round 1 has 1 of 2 updates it needs (south: no answer within 60 s)", remedy=SILENCE)
+    error = FederationError("round 1 has 1 of 2 answers it needs (south: no answer within 60 s)", remedy=SILENCE)
     world.home.study(STUDY, asked.run).event("failed", action="train", reason=error.message, remedy=error.remedy)
     line = str(_failure(world.study, asked, RunStatus(finished=True, succeeded=False, details="")))
     assert line == f"train failed: {error.message} ({SILENCE})"

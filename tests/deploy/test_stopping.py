@@ -69,7 +69,7 @@ def test_case_34_a_stopped_round_is_given_again_and_charged_once(world: World, b
 
 def test_events_carry_their_action_and_a_failure_is_never_an_older_one_s(world: World) -> None:
     older, newer = Action("train"), Action("audit", "r1")
-    world.home.study(STUDY, older.run).event("failed", reason="round 1 has 2 of 3 updates it needs")
+    world.home.study(STUDY, older.run).event("failed", reason="round 1 has 2 of 3 answers it needs")
     silent = commands._failure(world.study, newer, RunStatus(finished=True, succeeded=False, details="heartbeat"))
     assert silent.message == "audit r1 failed: heartbeat"
     world.home.study(STUDY, newer.run).event("failed", reason="north gave no verdict")

@@ -78,6 +78,15 @@ def test_answers_are_given_as_they_arrive_and_the_deadline_ends_the_wait(clocked
     assert 20.0 <= grid.now < 21.0
 
 
+def test_case_34_a_hospital_without_a_node_is_reached_by_nobody(clocked: Any) -> None:
+    """A node id is the coordinator's own record: no reply, and no message, comes to speak for another."""
+    grid = Grid({7: 0.0}, online={7})
+    fleet = clocked(grid, a=1)
+    assert answers_of(fleet.ask({"sybil": b"x"}, 5.0)) == {}
+    assert grid.sent == []
+    assert fleet.wait_for({"a"}, 0.0, enough=1, grace_seconds=0.0) == set()
+
+
 def test_an_error_and_a_hospital_without_a_node_come_back_as_such_at_once(clocked: Any) -> None:
     grid = Grid({1: 0.0, 2: 0.0}, errors={2})
     fleet = clocked(grid, a=1, b=2)

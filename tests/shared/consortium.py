@@ -134,6 +134,7 @@ class Consortium:
     now: datetime = NOW
     title: str = "Breast lesions, simulated consortium"
     utility: tuple[Measurement, ...] = ()
+    participants: tuple[str, ...] | None = None
 
     @property
     def policy(self) -> str:
@@ -204,11 +205,12 @@ class Consortium:
             self.folder / f"{release}.draft",
             plan=self.plan,
             roster=self.signed_roster(),
-            statements={hospital: self.attest(hospital, candidate) for hospital in self.keys},
+            statements={hospital: self.attest(hospital, candidate) for hospital in self.participants or self.keys},
             facts=Facts(
                 sequence=1, created=self.now, consortium="Simulated consortium", title=self.title, utility=self.utility
             ),
             vetoed=vetoed,
+            participants=self.participants,
         )
 
     def release(self, release: str = RELEASE, sign: Callable[[str, ReleaseManifest], Envelope] | None = None) -> Path:
@@ -218,7 +220,7 @@ class Consortium:
         seal(
             self.folder / f"{release}.draft",
             self.folder / release,
-            signatures={hospital: sign(hospital, manifest) for hospital in self.keys},
+            signatures={hospital: sign(hospital, manifest) for hospital in self.participants or self.keys},
             log_proof=evidence.append_release(self.log(), release, manifest.digest()),
         )
         return self.folder / release

@@ -21,6 +21,7 @@ from sonoshare_privacy.audits.nearest import BytePictures
 from sonoshare_privacy.canaries import joined
 from sonoshare_shared.durable import write_atomically
 from sonoshare_shared.errors import IntegrityError
+from sonoshare_shared.protocol.closed_rounds import require_closed_with
 from sonoshare_shared.protocol.documents import AuditPredicate, AuditStatement, Digests, StudyPlan, Subject
 from sonoshare_shared.protocol.documents.base import public_day
 from sonoshare_shared.protocol.documents.charge import PureDP
@@ -61,6 +62,7 @@ def audit_candidate(
         return Envelope.load(signed), b""
     _require_of_plan(plan, candidate)
     _require_in_turn(node, plan, candidate)
+    require_closed_with(node.log.index, plan.study, plan.rounds, candidate.model_digest)
     pictures = _pictures(files)
     nominal = plan.cohorts[node.hospital]
     payment = LedgerPayment(

@@ -3,13 +3,15 @@
 The coordinator logs each round that it closed: whose updates are in the new model, and that model's digest. Before a
 later round this hospital checks, by its own copy of the log, that it starts from the very model that the round before
 was closed with, and that no round names this hospital that it has not answered. A hospital that was left out of a round
-sees it there. Where the log says nothing of a round, as logs of earlier days, nothing is checked.
+sees it there, and spends nothing on a release of a study in which it had no part. Where the log says nothing of a
+round, as logs of earlier days, nothing is checked.
 """
 
 from sonoshare_client.agent.node import Node
 from sonoshare_client.agent.replies import train_slot
 from sonoshare_shared.errors import RefusedError
-from sonoshare_shared.protocol.closed_rounds import closed_rounds, require_closed_with
+from sonoshare_shared.protocol.closed_rounds import closed_rounds, require_closed_with, took_part
+from sonoshare_shared.protocol.documents import StudyPlan
 
 
 def require_rounds(node: Node, study: str, number: int, digest: str) -> None:
@@ -32,3 +34,17 @@ def require_rounds(node: Node, study: str, number: int, digest: str) -> None:
                 f"the log says that this hospital took part in round {closed.round} of {study}, and it did not",
                 remedy="tell the other hospitals: the server may be naming hospitals that have sent nothing",
             )
+
+
+def require_part(node: Node, plan: StudyPlan) -> None:
+    """Refuse to spend anything on a release of a study whose rounds are closed and in which this hospital had no part.
+
+    Raises:
+        RefusedError: its patients are in no round's model.
+        IntegrityError: the log does not say one thing of who took part.
+    """
+    took = took_part(node.log.index, plan.study, plan.rounds)
+    if took is not None and node.hospital not in took:
+        raise RefusedError(
+            f"this hospital took part in no round of {plan.study}", remedy="ask the hospitals that did: see the log"
+        )

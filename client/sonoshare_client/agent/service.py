@@ -31,10 +31,10 @@ from sonoshare_client.agent.auditing import audit_candidate
 from sonoshare_client.agent.calibrating import vote
 from sonoshare_client.agent.masking import reveal, train_masked
 from sonoshare_client.agent.node import Node
-from sonoshare_client.agent.part_taken import require_rounds
+from sonoshare_client.agent.part_taken import require_part, require_rounds
 from sonoshare_client.agent.replies import Result, train_slot
 from sonoshare_client.agent.signing import sign_manifest
-from sonoshare_client.agent.slots import SystemTiming, Timing, wait_for_slot
+from sonoshare_client.agent.slots import SystemTiming, Timing, require_time_to_answer, wait_for_slot
 from sonoshare_client.agent.training import train_round
 from sonoshare_client.agent.witnessing import introduced, require_shown, signed_view
 from sonoshare_client.node.policy import FederationRules, check_plan
@@ -164,6 +164,7 @@ class Agent:
         plan = self._permitted(request.plan)
         if sha256_hex(adapter) != request.adapter_digest:
             raise IntegrityError("the adapter is not the one that was announced", remedy="send it again")
+        require_time_to_answer(plan.round_deadline_seconds, self._slot_seconds())
         if request.round > plan.rounds:
             raise PolicyError(f"the plan has {plan.rounds} rounds", remedy="ask for a new study")
         entry = model_entry(plan.study, request.round, request.adapter_digest)
@@ -192,12 +193,14 @@ class Agent:
     def _calibrate(self, request: CalibrateRequest, ballot: bytes) -> bytes:
         plan = self._permitted(request.plan)
         require_shown(self._node, request.shown, [_plan_entry(plan)], after=_plan_entry(plan))
+        require_part(self._node, plan)
         return self._once(f"calibrate/{plan.study}", plan.digest(), lambda: vote(self._node, plan, ballot))
 
     def _audit(self, request: AuditRequest, payload: bytes) -> bytes:
         plan = self._permitted(request.plan)
         entry = candidate_entry(plan.study, request.release, request.candidate_digest)
         require_shown(self._node, request.shown, [_plan_entry(plan), entry], after=entry)
+        require_part(self._node, plan)
         slot, identity = f"audit/{plan.study}/{request.release}", request.candidate_digest
         now = datetime.now(UTC)
         return self._once(slot, identity, lambda: audit_candidate(self._node, plan, request, payload, now))

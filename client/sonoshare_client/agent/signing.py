@@ -3,7 +3,12 @@
 The manifest must name a candidate for which this hospital has given a PASS, release exactly that candidate's images
 minus what the votes of all hospitals drop (none, unless the plan has a veto), and state for this hospital's patients no
 less epsilon than its ledger says *now*: what was charged since the statement (another candidate's audit, another
-round) counts. Its promise is about all hospitals of the study: nobody whose patients were learnt from is left out.
+round) counts.
+
+Nobody whose patients were learnt from is left out: by this hospital's own copy of the log the manifest names exactly
+the hospitals that took part in the study's rounds, each of them has signed a PASS of this candidate, the promise is
+about each, and the images are of the model that the last round was closed with. One honest hospital is enough to make
+that true. A manifest that names nobody is about every hospital of the study.
 """
 
 from collections.abc import Sequence
@@ -12,6 +17,7 @@ from sonoshare_client.agent.node import Node
 from sonoshare_client.own_eyes.kept_pictures import drop_pictures
 from sonoshare_shared.errors import RefusedError
 from sonoshare_shared.protocol.canonical import require_canonical, sha256_hex
+from sonoshare_shared.protocol.closed_rounds import require_closed_with, took_part
 from sonoshare_shared.protocol.documents import AuditStatement, ReleaseManifest, StudyPlan
 from sonoshare_shared.protocol.documents.release import MANIFEST_PAYLOAD_TYPE
 from sonoshare_shared.protocol.documents.statement import STATEMENT_PAYLOAD_TYPE
@@ -27,7 +33,7 @@ def sign_manifest(node: Node, data: bytes, statements: Sequence[Envelope] = ()) 
     Args:
         node: the hospital.
         data: the manifest.
-        statements: signed statements of the plan's hospitals in the order of their ids, for the votes of a veto.
+        statements: signed statements of the hospitals that took part, in the order of their ids.
 
     Raises:
         RefusedError: this hospital has not passed the candidate, or the promise is not what it spent.
@@ -45,9 +51,10 @@ def sign_manifest(node: Node, data: bytes, statements: Sequence[Envelope] = ()) 
     data_of_candidate = node.home.state.candidate_path(manifest.candidate_digest).read_bytes()
     candidate = Candidate.from_bytes(data_of_candidate)
     plan = StudyPlan.from_bytes(node.home.state.audited_plan_path(manifest.candidate_digest).read_bytes())
-    vetoed = _vetoed(node, plan, manifest, candidate, statements)
+    hospitals = _require_named(node, plan, manifest)
+    vetoed = _vetoed(plan, candidate, _said_by_all(node, plan, manifest, hospitals, statements))
     require_candidate_minus(manifest, candidate, sha256_hex(data_of_candidate), vetoed)
-    if sorted(budget.hospital for budget in manifest.privacy.hospitals) != sorted(plan.cohorts):
+    if sorted(budget.hospital for budget in manifest.privacy.hospitals) != sorted(hospitals):
         raise RefusedError("the manifest is not about the hospitals of its study", remedy="state what each has spent")
     _require_promise(node, manifest, statement)
     node.record("signed", release=manifest.release)
@@ -55,27 +62,56 @@ def sign_manifest(node: Node, data: bytes, statements: Sequence[Envelope] = ()) 
     return Envelope.sign(MANIFEST_PAYLOAD_TYPE, data, node.key)
 
 
-def _vetoed(
-    node: Node, plan: StudyPlan, manifest: ReleaseManifest, candidate: Candidate, statements: Sequence[Envelope]
-) -> frozenset[int]:
-    """What the votes of all hospitals drop, under the plan that this hospital audited the candidate with."""
-    if plan.audit.veto is None:
-        return frozenset()
-    hospitals = sorted(plan.cohorts)
+def _require_named(node: Node, plan: StudyPlan, manifest: ReleaseManifest) -> tuple[str, ...]:
+    """Hospitals that the manifest is about: those that the log says took part, or every hospital of the study."""
+    if manifest.participants is None:
+        return tuple(sorted(plan.cohorts))
+    if took_part(node.log.index, plan.study, plan.rounds) != manifest.participants:
+        raise RefusedError(
+            "the manifest names other hospitals than took part in the study by this hospital's copy of the log",
+            remedy="name the hospitals of every closed round",
+        )
+    require_closed_with(node.log.index, plan.study, plan.rounds, manifest.model_digest)
+    return manifest.participants
+
+
+def _said_by_all(
+    node: Node,
+    plan: StudyPlan,
+    manifest: ReleaseManifest,
+    hospitals: Sequence[str],
+    statements: Sequence[Envelope],
+) -> list[AuditStatement]:
+    """What each hospital says of the candidate; nothing where nobody needs it."""
+    if manifest.participants is None and plan.audit.veto is None:
+        return []
     if len(statements) != len(hospitals):
-        raise RefusedError("the votes of a hospital are missing", remedy="send the statements of all, in order of id")
+        raise RefusedError(
+            "the statement of a hospital is missing", remedy="send the statements of all, in order of id"
+        )
     said = [_said(node, hospital, envelope) for hospital, envelope in zip(hospitals, statements, strict=True)]
     if any(statement.candidate != manifest.candidate_digest for statement in said):
         raise RefusedError("a statement is about another candidate", remedy="send the statements about this one")
+    for statement in said:
+        if statement.predicate.verdict != "PASS":
+            raise RefusedError(
+                f"{statement.predicate.hospital} says {statement.predicate.verdict}",
+                remedy="a release needs a PASS of every hospital that took part",
+            )
     if _own_statement(node, manifest) not in [statement.canonical() for statement in said]:
-        raise RefusedError("the votes of this hospital are not the ones it gave", remedy="send its own statement")
-    return vetoed_images(candidate, plan.audit.veto, said)
+        raise RefusedError("the statement of this hospital is not the one it gave", remedy="send its own statement")
+    return said
+
+
+def _vetoed(plan: StudyPlan, candidate: Candidate, said: Sequence[AuditStatement]) -> frozenset[int]:
+    """What the votes of all hospitals drop, under the plan that this hospital audited the candidate with."""
+    return frozenset() if plan.audit.veto is None else vetoed_images(candidate, plan.audit.veto, said)
 
 
 def _said(node: Node, hospital: str, envelope: Envelope) -> AuditStatement:
     entry = node.roster().hospital(hospital)
     if entry is None:
-        raise RefusedError(f"{hospital} is not in the roster", remedy="ask the coordinator")
+        raise RefusedError(f"{hospital} is not in the roster", remedy="enrol the newest roster, or ask the coordinator")
     statement = Signed.opened(AuditStatement, envelope, entry.key, STATEMENT_PAYLOAD_TYPE).document
     if statement.predicate.hospital != hospital:
         raise RefusedError(f"the statement of {hospital} speaks for another hospital", remedy="send its own")

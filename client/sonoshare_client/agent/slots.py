@@ -15,7 +15,7 @@ import threading
 import time
 from typing import Protocol
 
-from sonoshare_shared.errors import FederationError
+from sonoshare_shared.errors import FederationError, PolicyError
 
 _log = logging.getLogger(__name__)
 
@@ -47,6 +47,20 @@ class SystemTiming:
     def stop(self) -> None:
         """End every wait, now and from now on."""
         self._stopped.set()
+
+
+def require_time_to_answer(deadline_seconds: float, slot_seconds: float) -> None:
+    """Refuse a round that closes before any answer could leave: it would be charged for nothing.
+
+    Raises:
+        PolicyError: it does.
+    """
+    if deadline_seconds < slot_seconds:
+        raise PolicyError(
+            f"the plan closes a round after {deadline_seconds:g} s; this hospital answers no sooner than after "
+            f"{slot_seconds:g} s",
+            remedy="ask for a longer --round-deadline, or lower federation.reply_slot_seconds",
+        )
 
 
 def wait_for_slot(timing: Timing, arrived: float, slot_seconds: float) -> None:

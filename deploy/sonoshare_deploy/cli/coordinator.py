@@ -183,6 +183,18 @@ def study() -> None:
     help="Steps in which the first adapter learns phantoms of the task, before a patient is seen.",
 )
 @click.option(
+    "--quorum",
+    type=click.IntRange(1),
+    help="Hospitals whose updates close a round; default: all of one or two, two thirds of more, rounded up.",
+)
+@click.option(
+    "--round-deadline",
+    type=click.IntRange(60, 7 * 24 * 3600),
+    default=1800,
+    show_default=True,
+    help="Seconds after which a round closes without the missing.",
+)
+@click.option(
     "--candidates",
     default=2,
     show_default=True,
@@ -230,6 +242,8 @@ def create(
         "noise_multiplier": plan.mechanism.noise_multiplier,
         "steps": plan.steps,
         "candidates": plan.planned_candidates,
+        "quorum": plan.quorum,
+        "round_deadline": plan.round_deadline_seconds,
         "epsilon_calibration": 0.0 if plan.calibration is None else plan.calibration.epsilon,
         "precision": plan.computes_in,
         "masked": bool(plan.masked),

@@ -80,7 +80,7 @@ def check(
         "cause": None,
         "release": manifest.release,
         "manifest_digest": verified.manifest_digest,
-        "hospitals": [hospital.id for hospital in verified.roster.hospitals],
+        "hospitals": list(verified.hospitals),
         "epsilon": manifest.privacy.epsilon,
         "delta": manifest.privacy.delta,
         "honest": manifest.privacy.honest,
@@ -91,7 +91,7 @@ def check(
 
     def human(console: Console) -> None:
         console.print(f"[green]verified[/green] {manifest.release}: {verified.files} files, {verified.size:,} bytes")
-        console.print(f"  passed and signed by {', '.join(hospital.id for hospital in verified.roster.hospitals)}")
+        console.print(f"  passed and signed by {', '.join(verified.hospitals)}")
         console.print(
             f"  epsilon {manifest.privacy.epsilon:.3f} at delta {manifest.privacy.delta:.1e}, for one patient"
         )

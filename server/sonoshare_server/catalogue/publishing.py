@@ -117,7 +117,7 @@ def _verified_revocation(signed: Envelope, roster: Roster) -> Revocation:
 def _files(bundle: Path, verified: Verified) -> dict[str, StoredFile]:
     """Every file of a release, by path: what the manifest lists, and what is made after it."""
     files = [StoredFile(entry.path, entry.size, entry.sha256) for entry in verified.manifest.files]
-    for path in layout.attached_paths(tuple(hospital.id for hospital in verified.roster.hospitals)):
+    for path in layout.attached_paths(verified.hospitals):
         data = (bundle / path).read_bytes()
         files.append(StoredFile(path, len(data), sha256_hex(data)))
     return {file.path: file for file in sorted(files, key=lambda file: file.path)}

@@ -64,16 +64,10 @@ def write_members(home: CoordinatorPaths, members: Mapping[str, HospitalEntry]) 
 
 
 def require_members(home: CoordinatorPaths, hospitals: Iterable[str]) -> None:
-    """Check that a study is of all admitted hospitals: each must pass and sign its release.
+    """Check that the hospitals of a study are admitted; it need not name all that are.
 
     Raises:
-        InputError: one is not admitted, or one that is admitted is left out.
+        InputError: one is not admitted.
     """
-    named, admitted = set(hospitals), set(read_members(home))
-    if strangers := sorted(named - admitted):
+    if strangers := sorted(set(hospitals) - set(read_members(home))):
         raise InputError(f"{strangers[0]} is not admitted", remedy="run: sonoshare coordinator admit")
-    if left_out := sorted(admitted - named):
-        raise InputError(
-            f"{left_out[0]} is admitted and not in the study, and a release needs every hospital of the roster",
-            remedy=f"add --cohort {left_out[0]}=N, or run: sonoshare coordinator expel",
-        )

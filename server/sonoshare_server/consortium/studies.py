@@ -45,6 +45,8 @@ from sonoshare_shared.science.tasks.warm_start import WarmStart, warm_start
 CALIBRATION_PHANTOMS: Final = 16
 CALIBRATION_SEED: Final = 20_260
 CLIP_SHARE: Final = 0.5
+FEWEST_WITH_A_QUORUM: Final = 2
+"""So many hospitals and fewer are all needed in every round."""
 WITH_CANARIES: Final = (AFFINE, OUTER)
 UNKNOWN_BASE: Final = "0" * 64
 """Stands for the base's digest while only the terms are checked."""
@@ -74,6 +76,7 @@ class StudyTerms:
         ballot: what is voted on; None for no votes.
         sharpness: how strongly phantoms that the votes call typical of their class are preferred.
         round_deadline_seconds: when a round closes without the missing.
+        quorum: how many hospitals' updates close a round; None for `quorum_of`.
         precision: in which hospitals train and the release is drawn.
         latest_time: last diffusion time of the training draws; None for all times.
         warm_steps: in which the first adapter learns phantoms of the task, before a patient is seen.
@@ -105,6 +108,7 @@ class StudyTerms:
     warm_steps: int = 0
     candidates: int | None = None
     masked: bool = False
+    quorum: int | None = None
 
 
 @dataclass(frozen=True)
@@ -148,6 +152,15 @@ def draft_study(terms: StudyTerms, device: torch.device = CPU) -> DraftedStudy:
     return DraftedStudy(plan, adapter_bytes(state), adapter_digest(state), ballot)
 
 
+def quorum_of(hospitals: int) -> int:
+    """How many updates close a round where a study does not say: all of two hospitals, else two thirds, rounded up.
+
+    It is never fewer than the hospitals that hold the log with any that acts (half of them and itself), so a round that
+    closes could also begin.
+    """
+    return hospitals if hospitals <= FEWEST_WITH_A_QUORUM else -(-2 * hospitals // 3)
+
+
 def _noise_multiplier(terms: StudyTerms) -> float:
     audits = terms.audit.epsilons * (terms.candidates or terms.audit.max_candidates)
     calibration = _calibration(terms)
@@ -181,7 +194,7 @@ def _plan(terms: StudyTerms, *, base_digest: str, mechanism: Mechanism, canaries
             mechanism=mechanism,
             learning_rate=terms.learning_rate,
             cohorts=dict(terms.cohorts),
-            quorum=len(terms.cohorts),
+            quorum=quorum_of(len(terms.cohorts)) if terms.quorum is None else terms.quorum,
             round_deadline_seconds=terms.round_deadline_seconds,
             audit=terms.audit,
             release=terms.release,

@@ -25,6 +25,7 @@ ATTACKED_TIME: Final = max(LOW_NOISE_TIMES)
 """The latest at which audits attack the model: training never ends before it."""
 EPSILON_CALIBRATION: Final = 1.0
 SHARPNESS: Final = 2.0
+ROUND_DEADLINE_SECONDS: Final = 1800
 
 DIAGNOSIS: Final = read_task("diagnosis")
 
@@ -75,6 +76,8 @@ def study_terms(
     warm_steps: int = 0,
     candidates: int | None = None,
     masked: bool = False,
+    quorum: int | None = None,
+    round_deadline: int = ROUND_DEADLINE_SECONDS,
 ) -> StudyTerms:
     """Terms of a study with the settings that measured best at this scale (docs/model.md, docs/utility.md).
 
@@ -117,6 +120,8 @@ def study_terms(
         warm_steps=warm_steps,
         candidates=candidates,
         masked=masked,
+        quorum=quorum,
+        round_deadline_seconds=round_deadline,
     )
 
 

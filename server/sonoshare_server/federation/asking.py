@@ -88,8 +88,9 @@ class Asking(Generic[T]):
     errors: dict[str, str] = field(default_factory=dict)
     _looks: list[tuple[set[str], Iterator[Arrived]]] = field(default_factory=list)
     _again: dict[str, float] = field(default_factory=dict)
-    _unshown: set[str] = field(default_factory=set)
+    _unshown: dict[str, bool] = field(default_factory=dict)
     _shown_again: set[str] = field(default_factory=set)
+    _early: set[str] = field(default_factory=set)
     _troubled: set[str] = field(default_factory=set)
     _start: float = 0.0
     _slowest: float = 0.0
@@ -113,7 +114,7 @@ class Asking(Generic[T]):
 
     @property
     def _awaited(self) -> set[str]:
-        return self.coordinator.busy | self._again.keys() | self._unshown
+        return self.coordinator.busy | self._again.keys() | self._unshown.keys()
 
     def _present(self) -> list[str]:
         """Whom to ask: who has left the roster, or is barred, leaves at once."""
@@ -177,8 +178,7 @@ class Asking(Generic[T]):
         self._slowest = self._elapsed()
         try:
             answer = answer_in(frame, hospital)
-            if _is_unshown(answer) and hospital not in self._shown_again:
-                self._unshown.add(hospital)
+            if _is_unshown(answer) and self._may_be_shown_more(hospital):
                 return
             if isinstance(answer, Refusal):
                 self.errors[hospital] = answer.error
@@ -199,17 +199,33 @@ class Asking(Generic[T]):
         for hospital in due:
             del self._again[hospital]
         self._send(sorted(due))
-        if self._unshown and (not coordinator.busy or self._others_are_free()):
-            again, self._unshown = sorted(self._unshown), set()
+        nobody_else, others = not coordinator.busy, self._others_are_free()
+        again = sorted(h for h, early in self._unshown.items() if nobody_else or (early and others))
+        if again:
+            self._unshown = {h: early for h, early in self._unshown.items() if h not in again}
             self._shown_again.update(again)
+            if coordinator.busy:
+                self._early.update(again)
             introduce(coordinator, again)
             settle(coordinator, self.step)
             # Who did not answer its introduction is as silent as before it.
             self._silent({hospital for hospital in again if hospital in coordinator.absent})
             self._send(hospital for hospital in again if hospital not in coordinator.absent)
 
+    def _may_be_shown_more(self, hospital: str) -> bool:
+        """Whether a hospital that has not been shown enough is asked once more.
+
+        It may require more others than were free (by its own rules, and by the roster that it holds): then it is asked
+        for the last time when nobody else is answering any more.
+        """
+        if hospital in self._shown_again and hospital not in self._early:
+            return False
+        self._unshown[hospital] = hospital not in self._shown_again
+        self._early.discard(hospital)
+        return True
+
     def _others_are_free(self) -> bool:
-        """Whether as many as every hospital requires can say what they have seen."""
+        """Whether as many as a hospital requires by default can say what they have seen."""
         coordinator = self.coordinator
         members = {hospital.id for hospital in coordinator.home.roster.hospitals}
         free = members - coordinator.busy - coordinator.absent - coordinator.barred

@@ -1,6 +1,6 @@
 """Why a question did not get the answers it needs: who, why, and what to do now.
 
-    round 1 has 1 of 2 updates it needs (north: the study would cost epsilon 12.1 with its audits; the policy allows 10
+    round 1 has 1 of 2 answers it needs (north: the study would cost epsilon 12.1 with its audits; the policy allows 10
     at delta 0.001 (ask for more noise or fewer steps, or raise budget.study_epsilon)) (a hospital's own rules refuse
     the plan, and will again: create a study that keeps them, or ask the hospital to change them)
 
@@ -31,7 +31,7 @@ def shortfall(name: str, had: int, needed: int, left: Mapping[str, str], errors:
         errors: names of the errors of those that refused.
     """
     why = "; ".join(f"{who}: {reason.removeprefix(f'{who} refused: ')}" for who, reason in sorted(left.items()))
-    return FederationError(f"{name} has {had} of {needed} updates it needs ({why})", remedy=_remedy(left, errors))
+    return FederationError(f"{name} has {had} of {needed} answers it needs ({why})", remedy=_remedy(left, errors))
 
 
 def _remedy(left: Mapping[str, str], errors: Mapping[str, str]) -> str:

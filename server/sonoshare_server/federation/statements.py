@@ -1,4 +1,6 @@
-"""Audit statements and signatures: what every hospital says of a candidate, and then of the final manifest.
+"""Audit statements and signatures: what hospitals say of a candidate, and then of the final manifest.
+
+Asked are the hospitals that took part in the study's rounds, and nobody else (``closing.whom_to_ask``).
 
 Both are stored beside the candidate as the envelopes that the hospitals sent, after their signature and their
 subject have been checked. A hospital that does not answer, refuses, or says something about another candidate has
@@ -8,17 +10,18 @@ no file; the gate counts the files.
     studies/<study>/candidates/<release>/draft/manifest.json  signatures/<hospital>.dsse.json
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from sonoshare_server.federation.closing import whom_to_ask
 from sonoshare_server.federation.coordinator import Coordinator, identity_key
 from sonoshare_server.federation.exchange import Question, exchange
-from sonoshare_server.paths import CandidatePaths
 from sonoshare_shared.durable import write_atomically
 from sonoshare_shared.errors import IntegrityError
 from sonoshare_shared.protocol.canonical import sha256_hex
-from sonoshare_shared.protocol.documents import AuditStatement, Roster, StudyPlan
+from sonoshare_shared.protocol.documents import AuditStatement, Roster
 from sonoshare_shared.protocol.documents.exchange import AuditRequest, SignRequest
 from sonoshare_shared.protocol.documents.release import MANIFEST_PAYLOAD_TYPE
 from sonoshare_shared.protocol.documents.statement import STATEMENT_PAYLOAD_TYPE
@@ -42,7 +45,7 @@ class Statement:
 
 
 def collect_statements(coordinator: Coordinator, release: str) -> None:
-    """Have every hospital audit a candidate, and store what they say."""
+    """Have the hospitals of a release audit a candidate, and store what they say."""
     study, place = coordinator.study, coordinator.study.candidate(release)
     candidate = place.listing_path.read_bytes()
     digest, roster = sha256_hex(candidate), coordinator.home.roster
@@ -65,20 +68,22 @@ def collect_statements(coordinator: Coordinator, release: str) -> None:
         verify=lambda hospital, answer: verified_statement(hospital, answer.signed, roster, digest),
         record=record,
         about={"release": release},
+        hospitals=whom_to_ask(coordinator.home, study),
     )
     with coordinator.turn():
         exchange(coordinator, question)
 
 
 def collect_signatures(coordinator: Coordinator, release: str) -> None:
-    """Have every hospital check and sign the final manifest, and store the signatures.
+    """Have the hospitals of a release check and sign the final manifest, and store the signatures.
 
     The manifest stands in the log before anybody is asked to sign it, so that no hospital signs another one.
     """
     study, place = coordinator.study, coordinator.study.candidate(release)
     manifest = place.manifest_path.read_bytes()
     digest, roster = sha256_hex(manifest), coordinator.home.roster
-    statements = () if study.plan.audit.veto is None else _said_by_all(place, study.plan)
+    asked = whom_to_ask(coordinator.home, study)
+    statements = tuple(stored_envelopes(place.statements_path, asked).values())
     entry = manifest_entry(study.plan.study, release, digest)
     coordinator.logged(entry)
 
@@ -97,6 +102,7 @@ def collect_signatures(coordinator: Coordinator, release: str) -> None:
         verify=lambda hospital, answer: verified_signature(hospital, answer.signed, roster, manifest),
         record=record,
         about={"release": release},
+        hospitals=whom_to_ask(coordinator.home, study),
     )
     with coordinator.turn():
         exchange(coordinator, question)
@@ -128,13 +134,9 @@ def verified_signature(hospital: str, envelope: Envelope, roster: Roster, manife
     return envelope
 
 
-def _said_by_all(place: CandidatePaths, plan: StudyPlan) -> tuple[Envelope, ...]:
-    return tuple(stored_envelopes(place.statements_path, plan).values())
-
-
-def stored_envelopes(folder: Path, plan: StudyPlan) -> dict[str, Envelope]:
-    """Envelopes stored in a folder, by hospital of the plan."""
-    paths = {hospital: folder / f"{hospital}{layout.ENVELOPE_SUFFIX}" for hospital in sorted(plan.cohorts)}
+def stored_envelopes(folder: Path, hospitals: Iterable[str]) -> dict[str, Envelope]:
+    """Envelopes stored in a folder, of some hospitals, in the order of their ids."""
+    paths = {hospital: folder / f"{hospital}{layout.ENVELOPE_SUFFIX}" for hospital in sorted(hospitals)}
     return {hospital: Envelope.load(path) for hospital, path in paths.items() if path.exists()}
 
 

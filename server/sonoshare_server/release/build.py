@@ -2,7 +2,7 @@
 
 1. ``build_candidate``: images, masks, their table, and ``candidate.json``, whose digest is what hospitals audit.
 2. ``finalise``: the candidate minus the vetoed images, with metadata, reports and the hospitals' statements, and the
-   manifest that the hospitals then sign. Refused unless every hospital of the roster says PASS.
+   manifest that the hospitals then sign. Refused unless every hospital that took part says PASS.
 3. ``seal``: signatures and log proof are added and the folder gets its final name.
 
 The same inputs give the same bytes and so the same manifest digest: nothing here reads a clock or draws a number.
@@ -40,7 +40,12 @@ from sonoshare_shared.protocol.release import layout
 from sonoshare_shared.protocol.release.candidate import UNKNOWN_SCANNER, Candidate, CandidateImage
 from sonoshare_shared.protocol.release.evidence import LogProof
 from sonoshare_shared.protocol.release.paths import files_in
-from sonoshare_shared.protocol.release.statements import require_manifest_signature, require_passes, statement_of
+from sonoshare_shared.protocol.release.statements import (
+    require_manifest_signature,
+    require_passes,
+    signers,
+    statement_of,
+)
 from sonoshare_shared.protocol.release.verify import open_roster
 from sonoshare_shared.protocol.release.votes import VotesEvidence
 from sonoshare_shared.protocol.signed import Signed
@@ -131,6 +136,7 @@ def finalise(
     facts: Facts,
     vetoed: Collection[int] = (),
     votes: VotesEvidence | None = None,
+    participants: tuple[str, ...] | None = None,
 ) -> ReleaseManifest:
     """Make the release folder without signatures: what hospitals are asked to sign.
 
@@ -143,6 +149,7 @@ def finalise(
         facts: what the builder knows besides.
         vetoed: indices of images to leave out.
         votes: what the phantoms of the release were drawn by, where the plan has a calibration.
+        participants: who took part in the study's rounds; None where the log does not say.
 
     Returns:
         The manifest, as it stands in ``draft/manifest.json``.
@@ -174,7 +181,7 @@ def finalise(
         )
         for path, data in _described(description, tuple(said.values())).items():
             put(building, path, data)
-        manifest = _manifest(building, description)
+        manifest = _manifest(building, description, participants)
         _require_statements(statements, manifest, plan, members)
         put(building, layout.MANIFEST, manifest.canonical())
         sums = {entry.path: entry.sha256 for entry in manifest.files} | {layout.MANIFEST: manifest.digest()}
@@ -196,14 +203,15 @@ def seal(draft: Path, destination: Path, *, signatures: Mapping[str, Envelope], 
     """
     manifest = (draft / layout.MANIFEST).read_bytes()
     members = open_roster(Envelope.load(draft / layout.ROSTER))
-    for hospital in members.hospitals:
+    named = signers(ReleaseManifest.from_bytes(manifest), members)
+    for hospital in named:
         if hospital.id not in signatures:
             raise VerificationError("quorum", f"{hospital.id} has not signed the manifest")
         require_manifest_signature(signatures[hospital.id].to_bytes(), manifest, hospital)
     with appearing(destination, durable=True) as building:
         for path in files_in(draft):
             put_again(building, path, draft / path)
-        for hospital in members.hospitals:
+        for hospital in named:
             put(building, layout.signature_path(hospital.id), signatures[hospital.id].to_bytes())
         put(building, layout.LOG_PROOF, log_proof.canonical())
     shutil.rmtree(draft)
@@ -303,7 +311,7 @@ def _sheet_rows(
     return rows
 
 
-def _manifest(building: Path, description: Description) -> ReleaseManifest:
+def _manifest(building: Path, description: Description, participants: tuple[str, ...] | None) -> ReleaseManifest:
     candidate, facts = description.candidate, description.facts
     return ReleaseManifest(
         release=candidate.release,
@@ -322,6 +330,7 @@ def _manifest(building: Path, description: Description) -> ReleaseManifest:
         privacy=description.privacy,
         licence=facts.licence,
         duo=facts.duo,
+        participants=participants,
     )
 
 
@@ -332,4 +341,4 @@ def _require_statements(
         statement_of(layout.attestation_path(hospital), envelope.to_bytes(), manifest, roster)
         for hospital, envelope in statements.items()
     )
-    require_passes(said, plan, roster)
+    require_passes(said, manifest, plan, roster)

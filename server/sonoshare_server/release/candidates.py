@@ -8,7 +8,7 @@ of them audits a candidate that says another place. So a candidate that was refu
 keeps its place for ever.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from sonoshare_server.home import CoordinatorHome, Study
@@ -41,10 +41,10 @@ def place_of(home: CoordinatorHome, study: Study, release: str) -> int:
     return place
 
 
-def objections_to(study: Study, release: str, said: Mapping[str, AuditStatement]) -> list[str]:
-    """Why a candidate may not be published, hospital by hospital; empty when every hospital says PASS."""
+def objections_to(study: Study, release: str, said: Mapping[str, AuditStatement], asked: Collection[str]) -> list[str]:
+    """Why a candidate may not be published, hospital by hospital; empty when all that are asked say PASS."""
     objections = []
-    for hospital in sorted(study.plan.cohorts):
+    for hospital in sorted(asked):
         statement = said.get(hospital)
         if statement is None:
             objections.append(f"{hospital} {_silence(study.events(), hospital, release)}")

@@ -7,6 +7,7 @@ stand for a class follows the hospitals' noisy votes. No private number enters: 
 votes is a public constant of the plan.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -63,15 +64,17 @@ class Outcome:
         return sha256_hex(self.ballot.to_bytes() + self.shares.tobytes() + np.float64(self.sharpness).tobytes())
 
 
-def outcome_of(evidence: VotesEvidence, plan: StudyPlan, roster: Roster) -> Outcome:
-    """Add up the votes of all hospitals of a plan.
+def outcome_of(
+    evidence: VotesEvidence, plan: StudyPlan, roster: Roster, participants: Collection[str] | None = None
+) -> Outcome:
+    """Add up the votes that count; arguments as `require_votes`.
 
     Raises:
         VerificationError: as `require_votes`.
         ModelError: the ballot is none.
         InputError: the ballot was made for another task or size, or the votes do not fit it.
     """
-    said = require_votes(evidence, plan, roster)  # refuses a plan without a calibration
+    said = require_votes(evidence, plan, roster, participants)  # refuses a plan without a calibration
     ballot = ballot_from(evidence.ballot)
     require_ballot_for(ballot, plan.task, profile_named(plan.profile).size)
     votes = np.array([each.votes for each in said], dtype=np.int64)

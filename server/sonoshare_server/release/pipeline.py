@@ -1,8 +1,9 @@
 """From a trained study to a sealed release: vote, draw, have it audited, gate, have it signed, log, seal.
 
 Each step leaves something durable behind and is skipped when it is there already, so a pipeline that was killed is
-simply run again. The gate is strict: without a PASS of every hospital over this very candidate nothing is built that
-could be mistaken for a release; the refusal names each hospital's verdict and its reasons.
+simply run again. The gate is strict: without a PASS over this very candidate of every hospital that took part in the
+study's rounds nothing is built that could be mistaken for a release; the refusal names each hospital's verdict and its
+reasons.
 
 ``Act`` runs one federated action (``calibrate``, ``audit`` or ``sign``); the pipeline does not know Flower.
 """
@@ -16,6 +17,7 @@ from typing import Literal
 import torch
 
 from sonoshare_server.federation.calibration import votes_evidence
+from sonoshare_server.federation.closing import participants, whom_to_ask
 from sonoshare_server.federation.statements import stored_envelopes
 from sonoshare_server.home import CoordinatorHome, Study
 from sonoshare_server.paths import CandidatePaths
@@ -68,11 +70,26 @@ class Pipeline:
         """Folder of the candidate."""
         return self.candidate.path
 
-    def calibrate(self) -> Outcome | None:
-        """Have every hospital vote on the phantoms, once; None where the plan has no calibration.
+    def require_asked(self) -> tuple[str, ...]:
+        """Hospitals whose votes, PASS and signature are asked for: those that took part in the study's rounds.
 
         Raises:
-            FederationError: a hospital did not vote.
+            RefusedError: one of them is not in the roster any more, so nobody can speak for its patients.
+        """
+        asked, roster = whom_to_ask(self.home, self.study), self.home.roster
+        if gone := [hospital for hospital in asked if roster.hospital(hospital) is None]:
+            raise RefusedError(
+                f"{gone[0]} took part in study {self.study.plan.study} and is not in the roster any more: "
+                "without its PASS and signature there is no release",
+                remedy=f"admit {gone[0]} again with its keys and run the same, or train a new study without it",
+            )
+        return asked
+
+    def calibrate(self) -> Outcome | None:
+        """Have the hospitals that took part vote on the phantoms, once; None where the plan has no calibration.
+
+        Raises:
+            FederationError: too few voted.
         """
         if self.study.plan.calibration is None:
             return None
@@ -80,8 +97,8 @@ class Pipeline:
             self.act("calibrate", self.release)
         evidence = votes_evidence(self.study)
         if evidence is None:
-            raise FederationError("not every hospital has voted on the phantoms", remedy="run the same again")
-        return outcome_of(evidence, self.study.plan, self.home.roster)
+            raise FederationError("too few hospitals have voted on the phantoms", remedy="run the same again")
+        return outcome_of(evidence, self.study.plan, self.home.roster, participants(self.home, self.study))
 
     def draw(self, progress: Progress, lease_seconds: float = LEASE_SECONDS, device: torch.device = CPU) -> None:
         """Draw the candidate, sharing the work with whoever else draws it; hospitals vote first if they have to.
@@ -94,13 +111,14 @@ class Pipeline:
         Raises:
             InputError: the study is not trained to its end, or as ``draw_candidate`` or ``place_of``.
             RefusedError: the plan has no candidate left; nothing was drawn, and nobody voted.
-            FederationError: a hospital did not vote.
+            FederationError: too few voted.
         """
         plan, state = self.study.plan, self.study.state
         if state.rounds_done < plan.rounds:
             raise InputError(
                 f"study {plan.study} has {state.rounds_done} of {plan.rounds} rounds", remedy="resume the study first"
             )
+        self.require_asked()  # what could never be released is not drawn
         place = place_of(self.home, self.study, self.release)
         draw_candidate(
             self.folder,
@@ -117,19 +135,19 @@ class Pipeline:
         )
 
     def audit(self) -> dict[str, AuditStatement]:
-        """Have the candidate audited by every hospital; returns what they say, by hospital.
+        """Have the candidate audited by the hospitals that took part; returns what they say, by hospital.
 
         Raises:
             RefusedError: the plan has no candidate left.
         """
-        if set(self.statements()) != set(self.study.plan.cohorts):
+        if set(self.statements()) != set(self.require_asked()):
             place_of(self.home, self.study, self.release)
             self.act("audit", self.release)
         return self.said()
 
     def statements(self) -> dict[str, Envelope]:
         """Signed statements that came back."""
-        return stored_envelopes(self.candidate.statements_path, self.study.plan)
+        return stored_envelopes(self.candidate.statements_path, whom_to_ask(self.home, self.study))
 
     def said(self) -> dict[str, AuditStatement]:
         """What the hospitals say, signatures checked."""
@@ -146,7 +164,7 @@ class Pipeline:
         Raises:
             RefusedError: a hospital did not answer, or did not say PASS; names each and why.
         """
-        if objections := objections_to(self.study, self.release, self.said()):
+        if objections := objections_to(self.study, self.release, self.said(), self.require_asked()):
             raise RefusedError("not published: " + "; ".join(objections), remedy=self._next_step())
 
     def _next_step(self) -> str:
@@ -169,10 +187,10 @@ class Pipeline:
             RefusedError: see ``require_passes``.
             FederationError: a hospital did not sign.
         """
-        self.require_passes()
         destination = self.home.releases / self.release
         if destination.exists():
             return destination
+        self.require_passes()
         draft = self.candidate.draft_path
         if not draft.exists():
             finalise(
@@ -184,6 +202,7 @@ class Pipeline:
                 facts=facts,
                 vetoed=self._vetoed(),
                 votes=votes_evidence(self.study),
+                participants=participants(self.home, self.study),
             )
         signatures = self._signatures()
         manifest = ReleaseManifest.from_bytes(self.candidate.manifest_path.read_bytes())
@@ -195,11 +214,11 @@ class Pipeline:
         return vetoed_images(candidate, self.study.plan.audit.veto, tuple(self.said().values()))
 
     def _signatures(self) -> Mapping[str, Envelope]:
-        folder = self.candidate.signatures_path
-        if len(stored_envelopes(folder, self.study.plan)) < len(self.study.plan.cohorts):
+        folder, asked = self.candidate.signatures_path, self.require_asked()
+        if len(stored_envelopes(folder, asked)) < len(asked):
             self.act("sign", self.release)
-        signatures = stored_envelopes(folder, self.study.plan)
-        if missing := sorted(set(self.study.plan.cohorts) - set(signatures)):
+        signatures = stored_envelopes(folder, asked)
+        if missing := sorted(set(asked) - set(signatures)):
             raise FederationError(f"{', '.join(missing)} did not sign the manifest", remedy="see the study's events")
         return signatures
 

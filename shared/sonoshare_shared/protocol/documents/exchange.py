@@ -101,8 +101,8 @@ class SignRequest(Document):
 
     Attributes:
         manifest_digest: sha256 of the manifest bytes.
-        statements: signed audit statements of the plan's hospitals in the order of their ids, where the plan has a
-            veto whose votes must be counted.
+        statements: signed audit statements of the hospitals that took part, in the order of their ids: each must say
+            PASS, and votes of a veto are counted.
         shown: the log, which shows the manifest, and the other hospitals' views.
     """
 

@@ -1,6 +1,6 @@
 """What a release is: every file with its digest, what it was made from, and what was promised.
 
-A manifest is signed as its exact bytes by every hospital of the roster.
+A manifest is signed as its exact bytes by every hospital that took part in its study (`participants`).
 """
 
 from typing import Annotated, Literal, Self
@@ -61,6 +61,9 @@ class ReleaseManifest(Document):
         privacy: the promise.
         licence: SPDX identifier of the data licence.
         duo: Data Use Ontology codes.
+        participants: hospitals that took part in the study's rounds (``closed_rounds``), sorted: their PASS and
+            signature are needed, and nobody else's. None, as in manifests of earlier days, means every hospital of the
+            roster.
     """
 
     schema_: Literal["sonoshare/release/v1"] = Field(default="sonoshare/release/v1", alias="schema")
@@ -77,12 +80,19 @@ class ReleaseManifest(Document):
     privacy: PrivacyStatement
     licence: str
     duo: tuple[str, ...]
+    participants: Annotated[tuple[Identifier, ...], Field(min_length=1)] | None = added()
 
     @model_validator(mode="after")
     def _paths_count_once(self) -> Self:
         paths = [entry.path for entry in self.files]
         if len({path.casefold() for path in paths}) != len(paths):
             raise ValueError("two files of the release have the same path")
+        return self
+
+    @model_validator(mode="after")
+    def _participants_count_once(self) -> Self:
+        if self.participants is not None and list(self.participants) != sorted(set(self.participants)):
+            raise ValueError("participants must be sorted, each once")
         return self
 
 

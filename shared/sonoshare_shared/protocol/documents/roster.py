@@ -36,7 +36,7 @@ class Roster(Document):
         expires: after this moment no new release may rest on the roster.
         root_key: key that signs the roster (hex); pinned out of band.
         coordinator_key: key that signs plans and log heads (hex).
-        hospitals: the members; every one of them must sign a release.
+        hospitals: the members; those of them that took part in a study must sign its releases.
         audit_policy: sha256 of the audit policy in force.
     """
 

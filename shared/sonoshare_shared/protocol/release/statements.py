@@ -55,8 +55,23 @@ def statement_of(path: str, data: bytes, manifest: ReleaseManifest, roster: Rost
     return statement
 
 
-def require_passes(statements: tuple[AuditStatement, ...], plan: StudyPlan, roster: Roster) -> None:
-    """Every hospital of roster and study says PASS and none says anything else (rules R9 and R10).
+def signers(manifest: ReleaseManifest, roster: Roster) -> tuple[HospitalEntry, ...]:
+    """Hospitals whose PASS and signature a manifest needs: who took part, or every hospital of the roster.
+
+    Raises:
+        VerificationError: cause ``quorum``: a hospital that took part is not in the roster.
+    """
+    if manifest.participants is None:
+        return roster.hospitals
+    if strangers := [name for name in manifest.participants if roster.hospital(name) is None]:
+        raise VerificationError("quorum", f"{strangers[0]} took part in the study and is not in the release's roster")
+    return tuple(entry for entry in roster.hospitals if entry.id in manifest.participants)
+
+
+def require_passes(
+    statements: tuple[AuditStatement, ...], manifest: ReleaseManifest, plan: StudyPlan, roster: Roster
+) -> None:
+    """Every hospital that must say PASS does, and nobody says anything else (rules R9 and R10).
 
     Raises:
         VerificationError: cause ``verdict`` or ``quorum``.
@@ -69,9 +84,15 @@ def require_passes(statements: tuple[AuditStatement, ...], plan: StudyPlan, rost
                 remedy="do not use this release",
             )
     passed = {statement.predicate.hospital for statement in statements}
-    wanted = {hospital.id for hospital in roster.hospitals} | set(plan.cohorts)
+    wanted = {hospital.id for hospital in signers(manifest, roster)}
+    if manifest.participants is None:
+        wanted |= plan.cohorts.keys()
+    elif len(wanted) < plan.quorum or wanted - plan.cohorts.keys():
+        raise VerificationError("quorum", "the hospitals that are said to have taken part cannot have made this study")
     if missing := sorted(wanted - passed):
         raise VerificationError("quorum", f"{missing[0]} has not passed the release")
+    if others := sorted(passed - wanted):
+        raise VerificationError("quorum", f"{others[0]} speaks of the release and took no part in its study")
 
 
 def require_promise(manifest: ReleaseManifest, statements: tuple[AuditStatement, ...], roster: Roster) -> None:
@@ -81,8 +102,8 @@ def require_promise(manifest: ReleaseManifest, statements: tuple[AuditStatement,
         VerificationError: cause ``privacy``.
     """
     stated = {budget.hospital: budget for budget in manifest.privacy.hospitals}
-    if stated.keys() != {hospital.id for hospital in roster.hospitals}:
-        raise VerificationError("privacy", "the privacy statement is not about the hospitals of the roster")
+    if stated.keys() != {hospital.id for hospital in signers(manifest, roster)}:
+        raise VerificationError("privacy", "the privacy statement is not about the hospitals that must sign")
     for statement in statements:
         spent, budget = statement.predicate, stated[statement.predicate.hospital]
         if min(budget.epsilon, manifest.privacy.epsilon) < spent.spent_epsilon - _SLACK:

@@ -24,21 +24,25 @@ What was said
       manifest's adapter where it names one.
       ``payload-type`` ``envelope`` ``signature`` ``statement``
   R9  No hospital says FAIL or INCONCLUSIVE. ``verdict``
-  R10 Every hospital of the release's roster says PASS, and every hospital of its study is in that roster: an old
-      roster lets nobody out. ``quorum``
+  R10 Every hospital that the manifest names as having taken part says PASS, and nobody else speaks; they are in the
+      release's roster and in the plan, and no fewer than the plan's quorum. Where the manifest names nobody: every
+      hospital of the release's roster says PASS, and every hospital of its study is in that roster. ``quorum``
   R11 The manifest promises no less epsilon and delta than any hospital has signed that it spent. ``privacy``
   R17 Where the plan pools noise, manifest and every statement name the number of honest hospitals that it rests on;
       where it does not, none names one. ``privacy``
   R16 ``privacy-report.json`` says what plan, manifest and statements say. ``privacy``
-  R12 Every hospital of the release's roster has signed the exact bytes of the manifest. ``quorum`` ``payload-type``
-      ``envelope`` ``signature``
-  R15 Where the plan has a calibration, the release holds the ballot that the plan names, and the votes of every
-      hospital on it, signed under this plan at its price. ``calibration`` ``envelope`` ``signature``
+  R12 Each of these hospitals has signed the exact bytes of the manifest. ``quorum`` ``payload-type`` ``envelope``
+      ``signature``
+  R15 Where the plan has a calibration, the release holds the ballot that the plan names, and the votes on it of a
+      quorum of these hospitals (of all, where the manifest names nobody), signed under this plan at its price.
+      ``calibration`` ``envelope`` ``signature``
 
 The log
   R13 The manifest is in the transparency log, under a head signed by the coordinator. ``log-proof``
   R14 A fresh log, when one is given, extends that log and holds no revocation of the release, wherever it stands.
       ``log-proof`` ``revoked``
+  R18 Where a fresh log is given and says who took part in the study's rounds, the manifest names these, or nobody.
+      ``quorum`` ``log-proof``
 
 A document that only a newer version of SonoShare understands is refused, whatever it is: ``version``
 
@@ -57,11 +61,13 @@ from pathlib import Path
 
 from sonoshare_shared.errors import IntegrityError, NewerVersionError, VerificationError
 from sonoshare_shared.protocol.canonical import require_canonical
+from sonoshare_shared.protocol.closed_rounds import took_part
 from sonoshare_shared.protocol.documents.plan import StudyPlan
 from sonoshare_shared.protocol.documents.release import LogHead, ReleaseManifest
 from sonoshare_shared.protocol.documents.roster import ROSTER_PAYLOAD_TYPE, Roster
 from sonoshare_shared.protocol.envelope import Envelope
 from sonoshare_shared.protocol.keys import PublicKey
+from sonoshare_shared.protocol.log_index import LogIndex
 from sonoshare_shared.protocol.release import layout
 from sonoshare_shared.protocol.release.candidate import (
     Candidate,
@@ -77,6 +83,7 @@ from sonoshare_shared.protocol.release.statements import (
     require_manifest_signature,
     require_passes,
     require_promise,
+    signers,
     statement_of,
 )
 from sonoshare_shared.protocol.release.veto import vetoed_images
@@ -94,7 +101,8 @@ class Verified:
     Attributes:
         manifest: what it is.
         manifest_digest: sha256 of ``manifest.json``.
-        roster: who signed it.
+        roster: of the consortium when it was made.
+        hospitals: who passed and signed it.
         logged_at: time of the log head inside the release.
         revocations_known_until: time of the fresh log that was given, or None: revocations were not looked for.
         files: number of files whose digests were checked.
@@ -104,6 +112,7 @@ class Verified:
     manifest: ReleaseManifest
     manifest_digest: str
     roster: Roster
+    hospitals: tuple[str, ...]
     logged_at: datetime
     revocations_known_until: datetime | None
     files: int
@@ -165,17 +174,20 @@ def verify_release(
         )
     governing = _governing_roster(folder, manifest, trusted)
     _require_no_extra(found, manifest, governing)
-    _require_said(folder, manifest, governing)
-    for hospital in governing.hospitals:
+    plan = _require_said(folder, manifest, governing)
+    for hospital in signers(manifest, governing):
         path = layout.signature_path(hospital.id)
         if path not in found:
             raise VerificationError("quorum", f"{hospital.id} has not signed the manifest")
         require_manifest_signature(read_regular(folder, path, MAX_DOCUMENT_BYTES), manifest_bytes, hospital)
     head, known_until = _require_log(folder, (manifest.release, digest), governing, trusted, log)
+    if isinstance(log, LogView):
+        _require_took_part(log, manifest, plan)
     return Verified(
         manifest=manifest,
         manifest_digest=digest,
         roster=governing,
+        hospitals=tuple(hospital.id for hospital in signers(manifest, governing)),
         logged_at=head.time,
         revocations_known_until=known_until,
         files=len(manifest.files),
@@ -247,7 +259,7 @@ def _governing_roster(folder: Path, manifest: ReleaseManifest, trusted: Roster) 
 
 def _require_no_extra(found: Mapping[str, int], manifest: ReleaseManifest, roster: Roster) -> None:
     listed = {entry.path for entry in manifest.files}
-    attached = layout.attached_paths(tuple(hospital.id for hospital in roster.hospitals))
+    attached = layout.attached_paths(tuple(hospital.id for hospital in signers(manifest, roster)))
     if both := sorted(listed.intersection(attached)):
         raise VerificationError("manifest", f"a manifest cannot list {both[0]}")
     if extra := sorted(found.keys() - listed - set(attached)):
@@ -256,13 +268,17 @@ def _require_no_extra(found: Mapping[str, int], manifest: ReleaseManifest, roste
         )
 
 
-def _require_said(folder: Path, manifest: ReleaseManifest, governing: Roster) -> None:
-    """Rules R7 to R11 and R15 to R17: what was audited, what the hospitals said of it, and what is said of that."""
+def _require_said(folder: Path, manifest: ReleaseManifest, governing: Roster) -> StudyPlan:
+    """Rules R7 to R11 and R15 to R17: what was audited, what the hospitals said of it, and what is said of that.
+
+    Returns:
+        The study's plan.
+    """
     plan, candidate, released = _require_candidate_and_plan(folder, manifest, governing)
     attested = [entry.path for entry in manifest.files if entry.path.startswith(f"{layout.ATTESTATIONS}/")]
     envelopes = {path: read_regular(folder, path, MAX_DOCUMENT_BYTES) for path in attested}
     said = tuple(statement_of(path, data, manifest, governing) for path, data in envelopes.items())
-    require_passes(said, plan, governing)
+    require_passes(said, manifest, plan, governing)
     require_promise(manifest, said, governing)
     require_assumption(manifest, said, plan)
     report = read_regular(folder, layout.PRIVACY_JSON, MAX_DOCUMENT_BYTES)
@@ -271,7 +287,8 @@ def _require_said(folder: Path, manifest: ReleaseManifest, governing: Roster) ->
         vetoed = vetoed_images(candidate, plan.audit.veto, said)
         require_candidate_minus(manifest, candidate, manifest.candidate_digest, vetoed)
     if plan.calibration is not None:
-        require_votes(_votes_in(folder, manifest), plan, governing)
+        require_votes(_votes_in(folder, manifest), plan, governing, manifest.participants)
+    return plan
 
 
 def _require_candidate_and_plan(
@@ -312,6 +329,19 @@ def _votes_in(folder: Path, manifest: ReleaseManifest) -> VotesEvidence:
         for hospital in hospitals
     }
     return VotesEvidence(read_regular(folder, layout.BALLOT, MAX_DOCUMENT_BYTES), votes)
+
+
+def _require_took_part(log: LogView, manifest: ReleaseManifest, plan: StudyPlan) -> None:
+    """Rule R18; the log has been checked."""
+    index = LogIndex()
+    try:
+        for entry in log.entries:
+            index.add(entry.encode())
+        took = took_part(index, plan.study, plan.rounds)
+    except IntegrityError as error:
+        raise VerificationError.because("log-proof", error) from error
+    if None not in {took, manifest.participants} and took != manifest.participants:
+        raise VerificationError("quorum", "the log says that other hospitals took part than the manifest names")
 
 
 def _require_log(

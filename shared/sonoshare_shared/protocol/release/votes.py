@@ -3,7 +3,7 @@
 Bytes in, checked values out; the ballot is not opened here, only named by its digest. Rule R15 of ``release.verify``.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from sonoshare_shared.errors import IntegrityError, VerificationError
@@ -33,13 +33,17 @@ class VotesEvidence:
         return {layout.BALLOT: self.ballot, **signed}
 
 
-def require_votes(evidence: VotesEvidence, plan: StudyPlan, roster: Roster) -> tuple[CalibrationVotes, ...]:
-    """Check that every hospital of a plan has voted once on the plan's ballot, at the plan's price.
+def require_votes(
+    evidence: VotesEvidence, plan: StudyPlan, roster: Roster, participants: Collection[str] | None = None
+) -> tuple[CalibrationVotes, ...]:
+    """Check that hospitals of a plan have voted once each on the plan's ballot, at the plan's price.
 
     Args:
         evidence: ballot and votes.
         plan: a plan that has a calibration.
         roster: who may speak.
+        participants: hospitals that took part in the study: at least a quorum of them, and nobody else, must have
+            voted. None where that is not known: every hospital of the plan must have.
 
     Returns:
         The votes in the order of the hospitals' ids.
@@ -50,12 +54,18 @@ def require_votes(evidence: VotesEvidence, plan: StudyPlan, roster: Roster) -> t
     terms = plan.calibration
     if terms is None or sha256_hex(evidence.ballot) != terms.ballot:
         raise VerificationError("calibration", "the ballot is not the one that the plan names")
-    if set(evidence.votes) != set(plan.cohorts):
+    if not _may_decide(evidence.votes.keys(), plan, participants):
         raise VerificationError("calibration", "the votes are not those of the plan's hospitals")
     said = tuple(votes_of(hospital, evidence.votes[hospital], plan, roster) for hospital in sorted(evidence.votes))
     if len({len(each.votes) for each in said}) != 1:
         raise VerificationError("calibration", "two hospitals voted on different numbers of options")
     return said
+
+
+def _may_decide(voters: Collection[str], plan: StudyPlan, participants: Collection[str] | None) -> bool:
+    if participants is None:
+        return set(voters) == set(plan.cohorts)
+    return len(voters) >= plan.quorum and set(voters) <= set(participants)
 
 
 def votes_of(hospital: str, envelope: Envelope, plan: StudyPlan, roster: Roster) -> CalibrationVotes:
