@@ -36,6 +36,11 @@ def test_a_log_that_does_not_close_every_round_says_nothing_of_who_took_part() -
     assert took_part(LogIndex(), "s", 1) is None
 
 
+def test_a_void_round_names_nobody_and_a_study_of_void_rounds_says_nothing() -> None:
+    assert took_part(index_of(closed(1), closed(2, "north")), "s", 2) == ("north",)
+    assert took_part(index_of(closed(1), closed(2)), "s", 2) is None
+
+
 def test_a_round_closed_twice_is_evidence_and_the_same_entry_twice_is_none() -> None:
     keys = Keys()
     entries = lines(closed(1, "a"), closed(1, "a"), closed(1, "a", "b"))
@@ -61,7 +66,6 @@ def test_a_coordinator_cannot_close_a_round_twice(tmp_path: Any) -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        {"hospitals": []},
         {"hospitals": ["b", "a"]},
         {"hospitals": ["a", "a"]},
         {"hospitals": "a"},

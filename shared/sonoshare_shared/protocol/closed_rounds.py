@@ -73,7 +73,7 @@ def took_part(index: LogIndex, study: str, rounds: int) -> tuple[str, ...] | Non
         rounds: of its plan.
 
     Returns:
-        Every hospital that an entry names; None where the log does not close every round of the plan.
+        Every hospital that an entry names; None where the log does not close every round of the plan, or names nobody.
 
     Raises:
         IntegrityError: as `closed_rounds`.
@@ -81,7 +81,7 @@ def took_part(index: LogIndex, study: str, rounds: int) -> tuple[str, ...] | Non
     closed = closed_rounds(index, study)
     if closed.keys() != set(range(1, rounds + 1)):
         return None
-    return tuple(sorted({hospital for each in closed.values() for hospital in each.hospitals}))
+    return tuple(sorted({hospital for each in closed.values() for hospital in each.hospitals})) or None
 
 
 def require_closed_with(index: LogIndex, study: str, number: int, digest: str) -> None:
