@@ -21,7 +21,7 @@ from torch import distributed, nn
 from torch.nn import Parameter
 
 from sonoshare_privacy.budget import Reservation
-from sonoshare_privacy.canaries import Canaries, CanaryRecord
+from sonoshare_privacy.canaries import Canaries, CanaryRecord, Planted
 from sonoshare_privacy.ledger import Ledger
 from sonoshare_privacy.mechanisms.gaussian import Grid
 from sonoshare_privacy.optimiser import NoisyAdam, Optimiser, OptimiserState
@@ -30,6 +30,7 @@ from sonoshare_privacy.patient_gradients.per_patient import Loss, PatientGradien
 from sonoshare_privacy.patient_gradients.places import places_of_chunk
 from sonoshare_privacy.patient_gradients.room import CPU_ROOM, Room, memory_of, most_places
 from sonoshare_privacy.patient_gradients.selfcheck import PlacesDifferError, check_engine, made_up
+from sonoshare_privacy.pooled_release import PooledRelease, Share
 from sonoshare_privacy.ranks import Ranks, bits_of
 from sonoshare_privacy.step_release import Draw, Patients, StepRelease
 from sonoshare_shared.errors import InputError
@@ -184,10 +185,7 @@ class PatientDP:
         """
         if steps < 1 or (isinstance(patients, int) and patients < 0):
             raise InputError("steps must be positive", remedy="correct the plan")
-        self._check(loss)
-        planted = canaries.plant(self.dimension) if canaries and self._ranks.first else None
-        if self._ledger is not None and self._ranks.first:
-            self._ledger.require_not_older_than(witnessed)
+        planted = self._ready(loss, canaries, witnessed)
         release = StepRelease(
             self._engine,
             self.mechanism,
@@ -216,6 +214,64 @@ class PatientDP:
             self._ledger.commit(release.charge)
         record = None if planted is None else planted.record(self.mechanism)
         return Outcome(tuple(losses), release.charge, adam.state, record)
+
+    def share(
+        self,
+        *,
+        honest: int,
+        planned: int,
+        patients: Callable[[Reservation | None], int],
+        draw: Draw,
+        loss: Loss,
+        purpose: str,
+        canaries: Canaries | None = None,
+        witnessed: Iterable[str] = (),
+    ) -> tuple[Share, Planted | None]:
+        """Charge, then make this hospital's share of one pooled step; no parameter is changed.
+
+        Args:
+            honest: how many hospitals the charge rests on.
+            planned: steps of the whole study.
+            patients: called with the charge once that is durable; opens the patients and says how many there are.
+            draw: see `train`.
+            loss: see there.
+            purpose: in words, for the ledger.
+            canaries: pseudo-patients that test the mechanism from within.
+            witnessed: heads of this ledger that others have seen.
+
+        Returns:
+            The share, secret until it is masked, and the canaries that are in it.
+
+        Raises:
+            BudgetError, PolicyError, LedgerError, InputError, ModelError, ContributionError: as `train`.
+        """
+        planted = self._ready(loss, canaries, witnessed)
+        release = PooledRelease(
+            self._engine,
+            self.mechanism,
+            honest=honest,
+            ledger=self._ledger,
+            study=self.study,
+            purpose=purpose,
+            steps=1,
+            planned=planned,
+            cohort=self.nominal_cohort,
+            ranks=self._ranks,
+        )
+        whose = Patients(patients(release.charge), draw, loss, padding=self._probe[0], planted=planted)
+        with self._engine:
+            share = release.next(whose)
+        if release.charge is not None and self._ledger is not None:
+            self._ledger.commit(release.charge)
+        return share, planted
+
+    def _ready(self, loss: Loss, canaries: Canaries | None, witnessed: Iterable[str]) -> Planted | None:
+        """What comes before a charge: the engine's check, the canaries, and the ledger's age."""
+        self._check(loss)
+        planted = canaries.plant(self.dimension) if canaries and self._ranks.first else None
+        if self._ledger is not None and self._ranks.first:
+            self._ledger.require_not_older_than(witnessed)
+        return planted
 
     def _check(self, loss: Loss) -> None:
         """Check the engine on public rows; where places differ on this machine, go on with one place a chunk."""

@@ -36,6 +36,7 @@ from sonoshare_privacy.patient_gradients.per_patient import LOSS_CAP, LOSS_SHARE
 from sonoshare_privacy.ranks import Ranks
 from sonoshare_privacy.step_release import PaidSums, Patients
 from sonoshare_shared.errors import InputError, IntegrityError, LedgerError
+from sonoshare_shared.protocol.canonical import canonical_bytes, sha256_hex
 from sonoshare_shared.protocol.documents.plan import Mechanism
 
 Words = NDArray[np.uint64]
@@ -198,6 +199,10 @@ class PooledSum:
             )
         return cls(integers, grid, rate * patients)
 
+    def tensor(self) -> torch.Tensor:
+        """The integers, int64 [D + 1], for canaries to look at."""
+        return torch.from_numpy(self.integers.copy())
+
     def mean_gradient(self) -> NDArray[np.float64]:
         """Noised mean gradient, float64 [D]."""
         return self.integers[:-1].astype(np.float64) * (self.grid.step / self.divisor)
@@ -206,3 +211,30 @@ class PooledSum:
         """Noised mean of sampled patients' losses, each clipped to [0, 2]; may be negative."""
         share = float(self.integers[-1]) * self.grid.step / (LOSS_SHARE * self.grid.clip_norm)
         return share * LOSS_CAP / self.divisor
+
+
+@dataclass(frozen=True)
+class PooledLayout:
+    """Which numbers stand where in a share; all hospitals of a sum have the same, so each signs its digest.
+
+    Attributes:
+        counts: of each trained tensor's numbers, by name, in order; the loss comes last.
+        grid: of all numbers.
+    """
+
+    counts: dict[str, int]
+    grid: Grid
+
+    @classmethod
+    def of(cls, mechanism: Mechanism, counts: dict[str, int]) -> "PooledLayout":
+        """The layout of a plan's shares."""
+        return cls(counts, Grid(mechanism.clip_norm, mechanism.noise_multiplier, sum(counts.values()) + 1))
+
+    @property
+    def words(self) -> int:
+        """Length of a share."""
+        return self.grid.dimension
+
+    def digest(self) -> str:
+        """Sha256 of names, sizes and unit, 64 hexadecimal characters."""
+        return sha256_hex(canonical_bytes(["pooled", [list(one) for one in self.counts.items()], self.grid.step]))

@@ -15,6 +15,7 @@ import torch
 from sonoshare_client.agent.canary_store import CanaryStore
 from sonoshare_client.agent.ledger_heads import require_logged_heads, require_signed_heads
 from sonoshare_client.agent.mask_store import MaskStore
+from sonoshare_client.agent.pooled_view import PooledView
 from sonoshare_client.agent.replies import ReplyStore
 from sonoshare_client.node.evidence import EvidenceFolder
 from sonoshare_client.node.home import NodeHome
@@ -190,6 +191,14 @@ class Node:
     def masks(self) -> MaskStore:
         """Updates of masked rounds that wait here, and their keys; secret."""
         return MaskStore(self.home.state.masking_path, self.home.vault_key_path)
+
+    def sums(self, plan: StudyPlan) -> PooledView:
+        """What the sums of a study with pooled noise have shown."""
+        return PooledView(self.home.state.pooled_path, plan)
+
+    def share_canaries(self, plan: StudyPlan) -> CanaryStore:
+        """What the canaries of a study have seen in this hospital's own shares: never to leave, nor what it says."""
+        return CanaryStore(self.home.state.canaries_path / "shares", plan)
 
     def canaries(self, plan: StudyPlan) -> CanaryStore:
         """What the canaries of a study have seen here; secret."""

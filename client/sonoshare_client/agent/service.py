@@ -32,12 +32,14 @@ from sonoshare_client.agent.calibrating import vote
 from sonoshare_client.agent.masking import reveal, train_masked
 from sonoshare_client.agent.node import Node
 from sonoshare_client.agent.part_taken import require_part, require_rounds
+from sonoshare_client.agent.pooling import adapter_and_sum, train_pooled
 from sonoshare_client.agent.replies import Result, train_slot
 from sonoshare_client.agent.signing import sign_manifest
 from sonoshare_client.agent.slots import SystemTiming, Timing, require_time_to_answer, wait_for_slot
 from sonoshare_client.agent.training import train_round
 from sonoshare_client.agent.witnessing import introduced, require_shown, signed_view
 from sonoshare_client.node.policy import FederationRules, check_plan
+from sonoshare_client.node.pooled_policy import require_honest_sum
 from sonoshare_client.node.spent import spent_of_life
 from sonoshare_client.node.witness import checked_plan, require_current
 from sonoshare_shared.errors import IntegrityError, PolicyError, SonoShareError
@@ -160,8 +162,9 @@ class Agent:
     def _keys(self, request: KeysRequest) -> bytes:
         return encode_frame(Reply(view=introduced(self._node, request)))
 
-    def _train(self, request: TrainRequest, adapter: bytes) -> bytes:
+    def _train(self, request: TrainRequest, payload: bytes) -> bytes:
         plan = self._permitted(request.plan)
+        adapter, added_up = adapter_and_sum(request, payload)
         if sha256_hex(adapter) != request.adapter_digest:
             raise IntegrityError("the adapter is not the one that was announced", remedy="send it again")
         require_time_to_answer(plan.round_deadline_seconds, self._slot_seconds())
@@ -173,6 +176,8 @@ class Agent:
         require_shown(self._node, request.shown, [_plan_entry(plan), entry], after=before)
         require_rounds(self._node, plan.study, request.round, request.adapter_digest)
         slot, identity = train_slot(plan.study, request.round), f"{plan.digest()}/{request.adapter_digest}"
+        if plan.pools:
+            return self._once(slot, identity, lambda: train_pooled(self._node, plan, request, adapter, added_up))
         work = train_masked if plan.masked else train_round
         return self._once(slot, identity, lambda: work(self._node, plan, request, adapter))
 
@@ -181,6 +186,7 @@ class Agent:
         if not plan.masked:
             raise PolicyError("the plan's updates are not masked", remedy="ask for a study with --masked")
         members = masked_set(request.ready, self._node.roster(), plan, request.round)
+        require_honest_sum(plan, len(members.ready), self._node.home.policy().training.maximum_colluding)
         model = model_entry(plan.study, request.round, members.adapter_digest)
         # Nothing was charged since the others said that they were ready: they have seen the model of this round.
         entries = [_plan_entry(plan), model, masked_set_entry(plan.study, request.round, members.digest)]

@@ -91,11 +91,9 @@ def trained(node: Node, plan: StudyPlan, request: TrainRequest, adapter: bytes) 
         FederationError: the processes of the further devices do not start, or do not compute the same.
         Exception: whatever goes wrong after the charge; see ``sonoshare_client.agent.service``.
     """
-    if plan.pools:  # before anything else: this path sends an update that is private by its own noise alone
-        raise PolicyError("this agent does not pool noise with others yet", remedy="ask for a plan with own noise")
     model = node.model(plan, adapter)
     before = adapter_state(model, plan.trained)
-    canaries = _canaries(node, plan, sum(value.numel() for value in before.values()))
+    canaries = canaries_of(node, plan, sum(value.numel() for value in before.values()))
     job = _job(node, request)
     with rank_processes(node.device, node.further_devices, job, plan.canonical(), adapter) as ranks:
 
@@ -123,7 +121,7 @@ def trained(node: Node, plan: StudyPlan, request: TrainRequest, adapter: bytes) 
     return Trained(before, {name: after[name] - before[name] for name in before}, outcome.losses)
 
 
-def _canaries(node: Node, plan: StudyPlan, dimension: int) -> Canaries | None:
+def canaries_of(node: Node, plan: StudyPlan, dimension: int) -> Canaries | None:
     """The plan's canaries, the same in every round; refused before any charge where they have no room."""
     if plan.canaries == 0:
         return None

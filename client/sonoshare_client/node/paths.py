@@ -15,6 +15,7 @@
         log.jsonl  log-head.dsse.json  log-head.json   its copy of the transparency log
         replies/  evidence/  events.jsonl              what was answered, proof of misconduct, events
         canaries/  candidates/  pictures/              what an audit will need again
+        pooled/                                        where each study with pooled noise stands, by its sums
         masking/                                       updates and keys of masked rounds that are not closed (secret)
         agent.sock  flower/  bin/  logs/               of the running processes
         link.json  spent.json                          what a look at the node shows at once
@@ -82,6 +83,11 @@ class StatePaths:
     def canaries_path(self) -> Path:
         """What the canaries of each study saw; secret."""
         return self.path / "canaries"
+
+    @property
+    def pooled_path(self) -> Path:
+        """Where studies with pooled noise stand, by the sums that were shown; public."""
+        return self.path / "pooled"
 
     @property
     def masking_path(self) -> Path:

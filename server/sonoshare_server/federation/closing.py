@@ -15,7 +15,9 @@ from sonoshare_shared.protocol.canonical import sha256_hex
 from sonoshare_shared.protocol.closed_rounds import ClosedRound, closed_rounds, took_part
 
 
-def close_round(coordinator: Coordinator, number: int, adapter: bytes, hospitals: Iterable[str]) -> None:
+def close_round(
+    coordinator: Coordinator, number: int, adapter: bytes, hospitals: Iterable[str], *, sum_digest: str | None = None
+) -> None:
     """Close a round with its new model.
 
     Args:
@@ -23,11 +25,12 @@ def close_round(coordinator: Coordinator, number: int, adapter: bytes, hospitals
         number: the round.
         adapter: the new model's adapter (safetensors).
         hospitals: whose updates are in it.
+        sum_digest: of the sum that it was stepped by, where noise is pooled.
     """
     study, digest = coordinator.study, sha256_hex(adapter)
     study.keep_adapter(number, adapter)
     names = tuple(sorted(hospitals))
-    closed = ClosedRound(study=study.plan.study, round=number, hospitals=names, adapter=digest)
+    closed = ClosedRound(study=study.plan.study, round=number, hospitals=names, adapter=digest, sum=sum_digest)
     coordinator.logged(closed.entry)
     study.advance(number, digest)
 

@@ -17,7 +17,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from sonoshare_shared.errors import IntegrityError
 from sonoshare_shared.protocol.canonical import canonical_bytes
-from sonoshare_shared.protocol.documents.base import Document, HexDigest, Identifier
+from sonoshare_shared.protocol.documents.base import Document, HexDigest, Identifier, added
 from sonoshare_shared.protocol.log_index import CLOSED_ROUND_ENTRY, Entry, LogIndex
 
 
@@ -29,6 +29,7 @@ class ClosedRound(Document):
         round: the round, from 1.
         hospitals: whose updates are in the new model, sorted; none where a masked round was void, and the model stayed.
         adapter: sha256 of the new model's adapter.
+        sum: sha256 of the sum that the coordinator stepped by, where hospitals pool their noise; else None.
     """
 
     kind: Literal["closed-round"] = CLOSED_ROUND_ENTRY
@@ -36,6 +37,7 @@ class ClosedRound(Document):
     round: Annotated[int, Field(ge=1)]
     hospitals: tuple[Identifier, ...]
     adapter: HexDigest
+    sum: HexDigest | None = added()
 
     @model_validator(mode="after")
     def _named_once(self) -> Self:

@@ -26,7 +26,7 @@ from pydantic import Field
 
 from sonoshare_shared.errors import FederationError, IntegrityError
 from sonoshare_shared.protocol.canonical import canonical_bytes
-from sonoshare_shared.protocol.documents.base import Document, HexDigest, Identifier
+from sonoshare_shared.protocol.documents.base import Document, HexDigest, Identifier, added
 from sonoshare_shared.protocol.documents.masking import RevealRequest
 from sonoshare_shared.protocol.documents.view import MAX_HOSPITALS, LogPart, Shown
 from sonoshare_shared.protocol.envelope import Envelope
@@ -57,6 +57,8 @@ class TrainRequest(Document):
         round: number of the round, from 1.
         adapter_digest: digest of the global adapter in the payload.
         shown: the log, which shows this adapter for this round, and the other hospitals' views.
+        sum_bytes: where hospitals pool their noise, and the round before had a sum: how many bytes of it follow the
+            adapter in the payload.
     """
 
     kind: Literal["train"] = "train"
@@ -64,6 +66,7 @@ class TrainRequest(Document):
     round: Annotated[int, Field(ge=1)]
     adapter_digest: HexDigest
     shown: Shown
+    sum_bytes: Annotated[int | None, Field(ge=1)] = added()
 
 
 class CalibrateRequest(Document):

@@ -252,6 +252,8 @@ class StudyPlan(Document):
             return self
         if self.honest is None:
             raise ValueError("pooled noise needs the number of honest hospitals that it rests on")
+        if not self.masked:
+            raise ValueError("pooled noise needs masked sums: a share by itself is not private enough")
         if self.honest > self.quorum:
             raise ValueError("the quorum must be at least the number of honest hospitals")
         if self.local_steps != 1:
