@@ -106,6 +106,12 @@ def advisable_count(dimension: int, mechanism: Mechanism, steps: int) -> int:
     return count if count >= _FEWEST_ADVISABLE and count * steps >= _FEWEST_SCORES else 0
 
 
+def fewer_in_a_pool(count: int, hospitals: int) -> int:
+    """Of so many advisable canaries, each hospital's part where all are in one sum; 0 where too few are left."""
+    part = count // hospitals
+    return part if part >= _FEWEST_ADVISABLE else 0
+
+
 @dataclass(frozen=True)
 class CanaryRecord:
     """What the canaries saw; secret.

@@ -231,6 +231,14 @@ class StudyPaths:
         """What the hospitals of a round's masked sum signed when they were ready."""
         return self.rounds_path / f"{number:04d}.set.json"
 
+    def sum_path(self, number: int) -> Path:
+        """The sum of a round with pooled noise, as it travelled."""
+        return self.rounds_path / f"{number:04d}.sum"
+
+    def pooled_state_path(self, number: int) -> Path:
+        """The optimiser's state after a round with pooled noise."""
+        return self.rounds_path / f"{number:04d}.pooled.npz"
+
     @property
     def ballot_path(self) -> Path:
         """The ballot of a study that has a calibration."""

@@ -273,7 +273,9 @@ def test_a_node_says_where_it_computes_and_one_of_before_takes_what_there_is(tmp
 
 def pooled_plan(honest: int = 2, hospitals: int = 4) -> StudyPlan:
     cohorts = {"north": 100} | {f"other-{i}": 80 for i in range(hospitals - 1)}
-    return plan(noise="pooled", honest=honest, local_steps=1, rounds=15, cohorts=cohorts, quorum=honest)
+    return plan(
+        noise="pooled", honest=honest, masked=True, local_steps=1, rounds=15, cohorts=cohorts, quorum=max(3, honest)
+    )
 
 
 def test_pooled_noise_is_refused_until_the_hospital_permits_it_and_says_whom_it_trusts() -> None:

@@ -99,7 +99,7 @@ def ready(untouched: World, tmp_path_factory: pytest.TempPathFactory) -> World:
     """All four have trained round 1 and are ready; the set is stored, and nobody was asked for numbers."""
     world = copy_of(untouched, tmp_path_factory.mktemp("ready") / "world")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(MaskedRound, "_mean", interrupted)
+        patch.setattr(MaskedRound, "_stepped", interrupted)
         with pytest.raises(KeyboardInterrupt):
             rounds.run_round(world.coordinator(), 1)
     return world

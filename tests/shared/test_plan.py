@@ -50,7 +50,7 @@ def test_a_plan_with_own_noise_has_the_bytes_that_it_always_had() -> None:
 
 
 def test_pooled_noise_takes_one_step_a_round_and_says_what_it_rests_on() -> None:
-    pooled = {"noise": "pooled", "honest": 2, "local_steps": 1}
+    pooled = {"noise": "pooled", "honest": 2, "local_steps": 1, "masked": True, "quorum": 3}
     whole = plan(**pooled)
     assert StudyPlan.from_bytes(whole.canonical()) == whole
     assert whole.charged(3) == PooledGaussian(whole.mechanism.rate, whole.mechanism.noise_multiplier, 3, 2)
@@ -59,9 +59,9 @@ def test_pooled_noise_takes_one_step_a_round_and_says_what_it_rests_on() -> None
         ({"noise": None}, "where the noise is pooled"),
         ({"noise": "own"}, "where the noise is pooled"),
         ({"local_steps": 2}, "one step in each round"),
-        ({"quorum": 1}, "quorum must be at least"),
+        ({"masked": None}, "needs masked sums"),
         ({"honest": 1}, "greater than or equal to 2"),
-        ({"honest": 3}, "quorum must be at least"),
+        ({"honest": 4}, "quorum must be at least"),
     ):
         with pytest.raises(ValidationError, match=why):
             plan(**(pooled | wrong))

@@ -24,7 +24,7 @@ class Pooling(Consortium):
 
 @pytest.fixture
 def pooling(tmp_path: Path) -> Consortium:
-    changes = {"noise": "pooled", "honest": 2, "local_steps": 1}
+    changes = {"noise": "pooled", "honest": 2, "local_steps": 1, "masked": True, "quorum": 3}
     return Pooling(tmp_path, plan=StudyPlan.model_validate(make_plan().model_dump() | changes))
 
 

@@ -18,6 +18,7 @@ from sonoshare_client.own_eyes.kept_pictures import keep_pictures
 from sonoshare_privacy.audits.gate import Cohort
 from sonoshare_privacy.audits.mechanism import MechanismCheck, check_mechanism
 from sonoshare_privacy.audits.nearest import BytePictures
+from sonoshare_privacy.audits.pooled_mechanism import with_sums
 from sonoshare_privacy.canaries import joined
 from sonoshare_shared.durable import write_atomically
 from sonoshare_shared.errors import IntegrityError
@@ -104,7 +105,12 @@ def mechanism_of(node: Node, plan: StudyPlan) -> MechanismCheck:
     charged = (signed.charge for signed in node.ledger.entries() if signed.charge.kind == "reserved")
     events = (event for charge in charged if charge.study == plan.study for event in charge.events)
     steps = sum(event.steps for event in events if not isinstance(event, PureDP))
-    return check_mechanism(joined(node.canaries(plan).records()), planned=plan.canaries, steps=steps)
+    check = check_mechanism(joined(node.canaries(plan).records()), planned=plan.canaries, steps=steps)
+    if plan.honest is None:
+        return check
+    seen = node.sums(plan).read()
+    looked_at = seen is not None and seen.counted.numbers > 0
+    return with_sums(check, seen.counted.check() if seen is not None and looked_at else None, honest=plan.honest)
 
 
 def _require_of_plan(plan: StudyPlan, candidate: Candidate) -> None:

@@ -55,6 +55,7 @@ class CanaryStore:
 
     def keep(self, number: int, record: CanaryRecord) -> None:
         """Make the record of round ``number`` durable."""
+        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         content = io.BytesIO()
         np.savez(content, scores=record.scores, energy=record.energy, coins=record.coins)
         write_atomically(self._folder / f"{number:05d}.npz", content.getvalue(), mode=_PRIVATE)

@@ -5,6 +5,7 @@
 A file is on the disk before the hospital says that it is ready, so the same request gets the same bytes after any
 crash. It is removed when its masked numbers are stored, and when the log shows that its round is closed. It is sealed
 under the vault's key, for the place that it is of: whoever copies the disk without that key learns which rounds wait.
+Where noise is pooled it is a share, which has less noise than an update (``sonoshare_privacy.pooled_release``).
 
 Not promised: that a removed file leaves no trace on the disk for whoever has the vault's key.
 """

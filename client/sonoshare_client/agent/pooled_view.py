@@ -109,7 +109,7 @@ class PooledView:
         if not self._path.exists():
             return None
         try:
-            with np.load(self._path, allow_pickle=False) as kept:
+            with np.load(io.BytesIO(self._path.read_bytes()), allow_pickle=False) as kept:
                 state = kept["state"].tobytes()
                 counted = Counted(kept["earlier"], int(kept["small"]), int(kept["numbers"]))
                 seen = Seen(int(kept["number"]), None, counted)

@@ -11,13 +11,12 @@ verdict. What the canaries say of it stays in this hospital's events. What leave
 One device computes a share; further devices of the node do not take part.
 """
 
-from dataclasses import replace
-
-import numpy as np
+from dataclasses import dataclass, replace
 
 from sonoshare_client.agent.draws import PatientDraws, loss_of, probe
 from sonoshare_client.agent.mask_store import Waiting
 from sonoshare_client.agent.node import Node
+from sonoshare_client.agent.pooled_view import Tensors
 from sonoshare_client.agent.training import canaries_of
 from sonoshare_privacy.audits.mechanism import check_mechanism
 from sonoshare_privacy.budget import Reservation
@@ -36,6 +35,14 @@ from sonoshare_shared.protocol.documents.masking import READY_PAYLOAD_TYPE, Mask
 from sonoshare_shared.protocol.envelope import Envelope
 from sonoshare_shared.science.model.adapter import adapter_state, trained_parameters
 from sonoshare_shared.science.model.network import ConditionedUNet
+
+
+@dataclass(frozen=True)
+class _Last:
+    """What the round before ended with, as the log says: who took part, and the sum if it had one."""
+
+    closed: ClosedRound | None
+    added_up: PooledSum | None
 
 
 def adapter_and_sum(request: TrainRequest, payload: bytes) -> tuple[bytes, bytes]:
@@ -69,7 +76,7 @@ def train_pooled(
     model = node.model(plan, adapter)
     before = {name: tensor.numpy() for name, tensor in adapter_state(model, plan.trained).items()}
     layout = PooledLayout.of(plan.mechanism, {name: tensor.size for name, tensor in before.items()})
-    _look(node, plan, request.round, before, layout, added_up)
+    _look(node, plan, request.round, before, _last(node, plan, request.round, layout, added_up))
     share, planted = _share(node, plan, request.round, model, plan.honest)
     if planted is not None:
         _look_at_share(node, plan, request.round, share, planted)
@@ -94,26 +101,30 @@ def _look(
     node: Node,
     plan: StudyPlan,
     number: int,
-    adapter: dict[str, np.ndarray],  # type: ignore[type-arg]
-    layout: PooledLayout,
-    added_up: bytes,
+    adapter: Tensors,
+    last: _Last,
 ) -> None:
-    """Hold the last sum against the log and the new model; let the canaries see it."""
-    view, closed = node.sums(plan), closed_rounds(node.log.index, plan.study).get(number - 1)
-    one = _sum_of(plan, closed, layout, added_up)
+    """Hold the new model against the last sum; let the canaries see it."""
+    view, one = node.sums(plan), last.added_up
     before = view.read()
-    seen = view.advanced(number, adapter, one, shown=closed is not None)
+    seen = view.advanced(number, adapter, one, shown=last.closed is not None)
     if before is not None and before.number == number:
         return
-    if one is not None and closed is not None and node.hospital in closed.hospitals and plan.canaries:
-        planted = canaries_of(node, plan, layout.words - 1)
-        if planted is not None:
-            looking = planted.plant(layout.words - 1)
+    if one is not None and last.closed is not None and node.hospital in last.closed.hospitals:
+        dimension = one.grid.dimension - 1
+        canaries = canaries_of(node, plan, dimension)
+        if canaries is not None:
+            looking = canaries.plant(dimension)
             looking.observe(one.tensor(), one.grid)
             node.canaries(plan).keep(number - 1, looking.record(plan.mechanism))
     view.keep(seen)
     if number > 1 and seen.state is None:
         node.record("step not checked", round=number - 1)
+
+
+def _last(node: Node, plan: StudyPlan, number: int, layout: PooledLayout, added_up: bytes) -> _Last:
+    closed = closed_rounds(node.log.index, plan.study).get(number - 1)
+    return _Last(closed, _sum_of(plan, closed, layout, added_up))
 
 
 def _sum_of(plan: StudyPlan, closed: ClosedRound | None, layout: PooledLayout, added_up: bytes) -> PooledSum | None:

@@ -206,6 +206,14 @@ def study() -> None:
     type=click.IntRange(1, 999),
     help="Last diffusion time of the training draws; default: 150, or --start-time where that is later; 999: all.",
 )
+@click.option(
+    "--noise",
+    default="own",
+    show_default=True,
+    type=click.Choice(["own", "pooled"]),
+    help="Whose noise hides a patient: each hospital's own, or shares that all hospitals add (docs/pooled-noise.md).",
+)
+@click.option("--honest", type=click.IntRange(2, 256), help="With pooled noise: how many hospitals must be honest.")
 @click.option("--masked", is_flag=True, help="The coordinator sees the sum of updates alone; from three hospitals on.")
 @json_option
 def create(
@@ -247,6 +255,7 @@ def create(
         "epsilon_calibration": 0.0 if plan.calibration is None else plan.calibration.epsilon,
         "precision": plan.computes_in,
         "masked": bool(plan.masked),
+        "honest": plan.honest,
         "device": said,
         "chance": chance_fields(plan),
     }

@@ -60,17 +60,19 @@ def check_policy(plan_file: Path, home_path: Path, *, as_json: bool) -> None:
     """
     from sonoshare_client.node.home import NodeHome  # noqa: PLC0415
     from sonoshare_client.node.policy import check_plan, read_plan, training_epsilon  # noqa: PLC0415
+    from sonoshare_client.node.pooled_policy import epsilon_alone  # noqa: PLC0415
     from sonoshare_client.own_eyes.fit import study_fit  # noqa: PLC0415
     from sonoshare_shared.errors import RefusedError  # noqa: PLC0415
 
     home = NodeHome.open(home_path)
     rules, plan = home.policy(), read_plan(plan_file)
-    whole = check_plan(plan, rules, home.hospital)
+    whole, alone = check_plan(plan, rules, home.hospital), epsilon_alone(plan, rules.budget.delta)
     fit = study_fit(home, plan, lambda: datetime.now(UTC))
     result: dict[str, Any] = {
         "study": plan.study,
         "permitted": True,
         "epsilon_training": training_epsilon(plan, rules.budget.delta),
+        "epsilon_alone": alone,
         "epsilon_with_audits": whole,
         "delta": rules.budget.delta,
         "budget_epsilon": rules.budget.study_epsilon,
@@ -85,6 +87,13 @@ def check_policy(plan_file: Path, home_path: Path, *, as_json: bool) -> None:
             markup=False,
             highlight=False,
         )
+        if alone is not None:
+            console.print(
+                f"noise      pooled: the training's epsilon holds while {plan.honest} hospitals of every sum, this one "
+                f"among them, are honest; where none of the others is, or masks fail, it is {alone:.3f}",
+                markup=False,
+                highlight=False,
+            )
         _print_fit(console, fit)
 
     emit(result, as_json, human)

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from sonoshare_privacy.accounting import PureDP, noise_multiplier_for
-from sonoshare_privacy.canaries import advisable_count
+from sonoshare_privacy.canaries import advisable_count, fewer_in_a_pool
 from sonoshare_shared.errors import InputError
 from sonoshare_shared.protocol.documents import AuditPlan, Mechanism, ReleasePlan, StudyPlan, Task
 from sonoshare_shared.protocol.documents.base import values_given
@@ -82,6 +82,7 @@ class StudyTerms:
         warm_steps: in which the first adapter learns phantoms of the task, before a patient is seen.
         candidates: how many candidates may be audited; None for the audit policy's number.
         masked: updates are seen in their sum alone.
+        honest: how many hospitals the noise is pooled among, which is masked then; None for own noise.
     """
 
     study: str
@@ -109,6 +110,7 @@ class StudyTerms:
     candidates: int | None = None
     masked: bool = False
     quorum: int | None = None
+    honest: int | None = None
 
 
 @dataclass(frozen=True)
@@ -203,7 +205,9 @@ def _plan(terms: StudyTerms, *, base_digest: str, mechanism: Mechanism, canaries
             precision=None if terms.precision == FLOAT32 else terms.precision,  # left out: the plan of before
             latest_time=terms.latest_time,
             candidates=terms.candidates,
-            masked=True if terms.masked else None,  # left out: the plan of before
+            masked=True if terms.masked or terms.honest else None,  # left out: the plan of before
+            noise="pooled" if terms.honest else None,
+            honest=terms.honest,
         )
 
 
@@ -219,7 +223,9 @@ def _canaries(model: ConditionedUNet, terms: StudyTerms, mechanism: Mechanism) -
     if terms.trained not in WITH_CANARIES:
         return 0
     dimension = sum(parameter.numel() for parameter in trained_parameters(model, terms.trained).values())
-    return advisable_count(dimension, mechanism, terms.rounds * terms.local_steps)
+    count = advisable_count(dimension, mechanism, terms.rounds * terms.local_steps)
+    # Where noise is pooled, the canaries of all hospitals are in one sum, and must not disturb it together.
+    return count if terms.honest is None else fewer_in_a_pool(count, len(terms.cohorts))
 
 
 def phantom_clip_norm(model: ConditionedUNet, trained: Trained, draws: int, latest: int = LAST_TIME) -> float:

@@ -9,7 +9,7 @@ from sonoshare_server.consortium.studies import StudyTerms
 from sonoshare_shared.errors import InputError
 from sonoshare_shared.protocol.documents import AuditPlan, ReleasePlan, Task
 from sonoshare_shared.protocol.documents.base import values_given
-from sonoshare_shared.protocol.documents.plan import LAST_TIME, Precision, Profile, Trained, VetoPlan
+from sonoshare_shared.protocol.documents.plan import LAST_TIME, Noise, Precision, Profile, Trained, VetoPlan
 from sonoshare_shared.science.calibration.ballot import Ballot, ballot_from, shipped_ballot
 from sonoshare_shared.science.model.profiles import profile_named
 from sonoshare_shared.science.precision import FLOAT32
@@ -50,6 +50,20 @@ def audit_policy(
         )
 
 
+def _honest(noise: Noise, honest: int | None) -> int | None:
+    """How many honest hospitals a study rests on.
+
+    Raises:
+        InputError: pooled noise without a number, or a number without pooled noise.
+    """
+    if (noise == "pooled") != (honest is not None):
+        raise InputError(
+            "pooled noise and the number of honest hospitals it rests on go together",
+            remedy="give --noise pooled with --honest T, or neither (docs/pooled-noise.md)",
+        )
+    return honest
+
+
 def study_terms(
     name: str,
     task: Task,
@@ -78,6 +92,8 @@ def study_terms(
     masked: bool = False,
     quorum: int | None = None,
     round_deadline: int = ROUND_DEADLINE_SECONDS,
+    noise: Noise = "own",
+    honest: int | None = None,
 ) -> StudyTerms:
     """Terms of a study with the settings that measured best at this scale (docs/model.md, docs/utility.md).
 
@@ -122,6 +138,7 @@ def study_terms(
         masked=masked,
         quorum=quorum,
         round_deadline_seconds=round_deadline,
+        honest=_honest(noise, honest),
     )
 
 

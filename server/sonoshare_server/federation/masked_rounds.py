@@ -15,13 +15,13 @@ from dataclasses import dataclass, field
 
 from sonoshare_privacy.masking.agreement import require_public_key
 from sonoshare_privacy.masking.fixed_point import Words
-from sonoshare_privacy.masking.layout import Layout, MeanUpdate
 from sonoshare_privacy.masking.pair_masks import RunningSum, from_bytes
-from sonoshare_server.federation.aggregate import moved_by, read_tensors
 from sonoshare_server.federation.closing import close_round
 from sonoshare_server.federation.coordinator import Coordinator, identity_key
 from sonoshare_server.federation.exchange import Question, exchange, heard
+from sonoshare_server.federation.pooled_rounds import PooledReader
 from sonoshare_server.federation.starting import RoundStart
+from sonoshare_server.federation.sum_reading import MeanReader, Stepped, SumReader
 from sonoshare_shared.errors import FederationError, IntegrityError, RefusedError
 from sonoshare_shared.protocol.canonical import sha256_hex
 from sonoshare_shared.protocol.documents import Roster
@@ -59,12 +59,12 @@ class MaskedRound:
     Attributes:
         coordinator: the action.
         start: what the round starts from.
-        layout: which numbers stand where.
+        reader: what the sum is read as.
     """
 
     coordinator: Coordinator
     start: RoundStart
-    layout: Layout
+    reader: SumReader
     _sum: RunningSum = field(default_factory=RunningSum)
 
     def run(self) -> None:
@@ -76,12 +76,12 @@ class MaskedRound:
         study, start = self.coordinator.study, self.start
         try:
             members = self._fixed_set() or self._new_set()
-            mean = self._mean(members)
+            done = self._stepped(members)
         except _VoidRoundError as error:
-            close_round(self.coordinator, start.number, start.adapter, ())
+            close_round(self.coordinator, start.number, self.reader.void(), ())
             study.event("void", round=start.number, reason=str(error))
             return
-        close_round(self.coordinator, start.number, moved_by(read_tensors(start.adapter), mean.tensors), members.ready)
+        close_round(self.coordinator, start.number, done.adapter, members.ready, sum_digest=done.sum_digest)
         left_out = sorted(study.plan.cohorts.keys() - members.ready.keys())
         study.event(
             "aggregated",
@@ -89,7 +89,7 @@ class MaskedRound:
             hospitals=list(members.ready),
             left_out=left_out,
             masked=True,
-            losses=list(mean.losses),
+            losses=list(done.losses),
         )
 
     def _fixed_set(self) -> MaskedSet | None:
@@ -130,11 +130,16 @@ class MaskedRound:
     def _ready_question(self) -> Question[tuple[Envelope, str]]:
         study, plan, start = self.coordinator.study, self.coordinator.study.plan, self.start
         roster = self.coordinator.home.roster
+        before = self.reader.shown()
         return Question(
             request=lambda shown: TrainRequest(
-                plan=study.plan_envelope, round=start.number, adapter_digest=start.digest, shown=shown
+                plan=study.plan_envelope,
+                round=start.number,
+                adapter_digest=start.digest,
+                shown=shown,
+                sum_bytes=len(before) or None,
             ),
-            payload=start.adapter,
+            payload=start.adapter + before,
             after=model_entry(plan.study, max(1, start.number - 1), start.digest),  # as in every round
             deadline_seconds=plan.round_deadline_seconds,
             verify=lambda hospital, answer: self.verified_ready(hospital, answer, roster),
@@ -156,14 +161,14 @@ class MaskedRound:
         expected = (plan.study, plan.digest(), start.number, start.digest)
         if (said.study, said.plan, said.round, said.adapter_digest) != expected:
             raise IntegrityError(f"{hospital} answered for another round or study", remedy="a replay is refused")
-        if said.layout != self.layout.digest():
+        if said.layout != self.reader.digest():
             raise IntegrityError(f"{hospital} would add up other numbers", remedy="check its version")
         if answer.payload:
             raise IntegrityError(f"{hospital} sent numbers before it was asked for them")
         require_public_key(said.key)
         return answer.signed, said.key
 
-    def _mean(self, members: MaskedSet) -> MeanUpdate:
+    def _stepped(self, members: MaskedSet) -> Stepped:
         """Ask the set for its numbers, and read the sum."""
         coordinator, plan = self.coordinator, self.coordinator.study.plan
         coordinator.logged(masked_set_entry(plan.study, self.start.number, members.digest))
@@ -172,7 +177,7 @@ class MaskedRound:
             reasons = ", ".join(f"{hospital} ({asked.left[hospital]})" for hospital in missing)
             raise _VoidRoundError(f"without the numbers of {reasons} the masks of the others do not cancel")
         try:
-            return self.layout.decoded(self._sum.total, sum(plan.cohorts[hospital] for hospital in members.ready))
+            return self.reader.stepped(members, self._sum.total)
         except IntegrityError as error:
             raise _VoidRoundError(f"{error}: one of {', '.join(members.ready)} sent what no training makes") from error
 
@@ -209,7 +214,7 @@ class MaskedRound:
         expected = (hospital, self.start.study, self.start.number, members.digest, sha256_hex(answer.payload))
         if (reply.hospital, reply.study, reply.round, reply.members, reply.masked_digest) != expected:
             raise IntegrityError(f"{hospital} answered for another set, round or study", remedy="a replay is refused")
-        return Revealed(from_bytes(answer.payload, self.layout.words))
+        return Revealed(from_bytes(answer.payload, self.reader.words))
 
 
 def run_masked_round(coordinator: Coordinator, start: RoundStart) -> None:
@@ -218,4 +223,6 @@ def run_masked_round(coordinator: Coordinator, start: RoundStart) -> None:
     Raises:
         FederationError: fewer hospitals than the quorum are ready.
     """
-    MaskedRound(coordinator, start, Layout.of(read_tensors(start.adapter), start.optimiser, start.steps)).run()
+    plan = coordinator.study.plan
+    reader = PooledReader.of(coordinator, start) if plan.pools else MeanReader.of(plan, start)
+    MaskedRound(coordinator, start, reader).run()

@@ -152,6 +152,9 @@ class MechanismFigures(Document):
         rate: sampling rate times contribution, measured over stated.
         epsilon_proved: lower bound.
         epsilon_claimed: of the same steps.
+        sum_noise: where hospitals pool their noise: an upper estimate of the sums' noise, over the stated.
+        sum_noise_smallest: noise of the sums below this part of the stated would have been noticed.
+        sum_numbers: how many numbers of the sums were looked at.
     """
 
     checked: bool
@@ -164,6 +167,9 @@ class MechanismFigures(Document):
     rate: float | None = added()
     epsilon_proved: float | None = added()
     epsilon_claimed: float | None = added()
+    sum_noise: float | None = added()
+    sum_noise_smallest: float | None = added()
+    sum_numbers: int | None = added()
 
 
 class VetoFigures(Document):
