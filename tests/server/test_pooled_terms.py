@@ -33,7 +33,7 @@ def test_a_drafted_plan_pools_is_masked_and_costs_what_it_says() -> None:
         ({"honest": None}, "go together"),
         ({"noise": "own"}, "go together"),
         ({"local_steps": 2}, "one step in each round"),
-        ({"honest": 5}, "quorum must be at least"),
+        ({"honest": 5}, "quorum is larger"),
     ],
 )
 def test_what_cannot_be_pooled_is_refused_in_one_line(changes: dict[str, Any], why: str) -> None:

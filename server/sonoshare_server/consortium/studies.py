@@ -196,7 +196,7 @@ def _plan(terms: StudyTerms, *, base_digest: str, mechanism: Mechanism, canaries
             mechanism=mechanism,
             learning_rate=terms.learning_rate,
             cohorts=dict(terms.cohorts),
-            quorum=quorum_of(len(terms.cohorts)) if terms.quorum is None else terms.quorum,
+            quorum=max(quorum_of(len(terms.cohorts)), terms.honest or 0) if terms.quorum is None else terms.quorum,
             round_deadline_seconds=terms.round_deadline_seconds,
             audit=terms.audit,
             release=terms.release,
