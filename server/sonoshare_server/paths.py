@@ -41,6 +41,11 @@ class CoordinatorPaths:
         return self.path / "root" / "root.key"
 
     @property
+    def next_root_key_path(self) -> Path:
+        """The next root's private key, while the root key is being changed."""
+        return self.path / "root" / "root.next.key"
+
+    @property
     def root_public_path(self) -> Path:
         """The root's public key, one line of hexadecimal."""
         return self.path / "root.pub"

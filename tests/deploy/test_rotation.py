@@ -13,7 +13,9 @@ from tests.deploy.test_membership import Registry
 from sonoshare_client.courier.supernode import Connection
 from sonoshare_client.courier.watch import NEXT_KEY, NEXT_KEY_KNOWN
 from sonoshare_client.courier.way import Way, try_way
+from sonoshare_client.node import witness
 from sonoshare_client.node.home import NodeHome
+from sonoshare_client.node.joining import enrol
 from sonoshare_client.node.link import begun
 from sonoshare_client.node.rotation import prepare_node_key, take_next_key
 from sonoshare_deploy.courier_place import CourierPlace
@@ -22,12 +24,13 @@ from sonoshare_deploy.provision import create_coordinator
 from sonoshare_server.consortium.admission import admit, expel
 from sonoshare_server.consortium.members import Consortium
 from sonoshare_server.consortium.registration import register_nodes
-from sonoshare_server.consortium.rotation import rotate_node_key
+from sonoshare_server.consortium.rotation import rotate_node_key, rotate_root
 from sonoshare_server.consortium.terms import audit_policy
 from sonoshare_server.federation.registered import couriers
 from sonoshare_server.home import CoordinatorHome
-from sonoshare_shared.errors import InputError, IntegrityError, VerificationError
+from sonoshare_shared.errors import InputError, IntegrityError, RefusedError, VerificationError
 from sonoshare_shared.protocol.documents.node_key_change import NODE_KEY_CHANGE_PAYLOAD_TYPE, NodeKeyChange
+from sonoshare_shared.protocol.documents.roster import ROSTER_PAYLOAD_TYPE
 from sonoshare_shared.protocol.envelope import Envelope
 from sonoshare_shared.protocol.keys import SigningKey
 
@@ -167,3 +170,71 @@ def test_the_commands_of_a_change(home: CoordinatorHome, node: NodeHome, tmp_pat
     assert sonoshare("coordinator", "admit", "--home", home.path).returncode == 2
     run = sonoshare("coordinator", "admit", "--home", home.path, "--rotate", out, "--json")
     assert json.loads(run.stdout)["hospital"] == "north"
+
+
+@pytest.fixture
+def enrolled(home: CoordinatorHome, node: NodeHome) -> NodeHome:
+    enrol(node, home.roster_envelope, home.root)
+    return node
+
+
+def test_hospitals_follow_a_new_root_key_that_the_old_one_signed_too(
+    home: CoordinatorHome, enrolled: NodeHome, tmp_path: Path
+) -> None:
+    old = home.root
+    (tmp_path / "stick.key").write_bytes(home.root_key_path.read_bytes())
+    home.root_key_path.unlink()
+    run = sonoshare("coordinator", "rotate-root", "--home", home.path, "--root-key", tmp_path / "stick.key", "--json")
+    assert json.loads(run.stdout)["root_key"] == home.root.hex != old.hex
+    pinned = enrol(enrolled, home.roster_envelope, home.root)
+    assert (pinned.root_key, pinned.version) == (home.root.hex, 3)
+    assert witness.pinned_roster(enrolled.state_path) == pinned
+    admit(home, "east", SigningKey.generate().public.hex, node_key())  # by the new key, from its usual place
+    assert enrol(enrolled, home.roster_envelope, home.root).version == 4
+    with pytest.raises(InputError, match="is not the root key of this consortium"):
+        expel(home, "east", root_key=tmp_path / "stick.key")
+    newcomer = NodeHome.create(tmp_path / "w", "west")
+    admit(home, "west", newcomer.identity().public.hex, newcomer.node_public_key)
+    assert enrol(newcomer, home.roster_envelope, home.root).version == 5  # who never saw the old key
+
+
+def test_a_new_root_key_that_the_pinned_one_did_not_sign_is_refused(home: CoordinatorHome, enrolled: NodeHome) -> None:
+    old, thief = SigningKey.load(home.root_key_path), SigningKey.generate()
+    said = home.roster.model_copy(update={"root_key": thief.public.hex, "version": 9})
+    alone = Envelope.sign(ROSTER_PAYLOAD_TYPE, said.canonical(), thief)
+    for forged in (alone, alone.countersigned(SigningKey.generate())):
+        with pytest.raises(RefusedError, match="which has not signed it too"):
+            enrol(enrolled, forged, thief.public)
+    unwilling = Envelope.sign(ROSTER_PAYLOAD_TYPE, said.canonical(), old)  # names a key that is silent
+    with pytest.raises(VerificationError):
+        enrol(enrolled, unwilling, thief.public)
+    earlier = said.model_copy(update={"version": home.roster.version})
+    both = Envelope.sign(ROSTER_PAYLOAD_TYPE, earlier.canonical(), thief).countersigned(old)
+    with pytest.raises(RefusedError, match="which has not signed it too"):
+        enrol(enrolled, both, thief.public)  # a change is a new version
+    assert witness.pinned_roster(enrolled.state_path).root_key == old.public.hex
+
+
+def test_a_root_change_that_is_cut_off_anywhere_works_and_is_ended_by_the_same_command(
+    home: CoordinatorHome, enrolled: NodeHome, tmp_path: Path
+) -> None:
+    kept = tmp_path / "kept.key"
+    kept.write_bytes(home.root_key_path.read_bytes())
+    before = home.root_public_path.read_bytes()
+    new, version = rotate_root(home)
+    new.save(
+        home.next_root_key_path
+    )  # as if killed after the roster: key in waiting, old public half, old key in place
+    home.root_public_path.write_bytes(before)
+    home.root_key_path.write_bytes(kept.read_bytes())
+    assert home.roster.version == version  # it verifies with the old key
+    assert rotate_root(home)[0].public == new.public
+    assert (home.roster.version, home.root, SigningKey.load(home.root_key_path).public) == (
+        version,
+        new.public,
+        new.public,
+    )
+    # And at the hospital: the new roster is there and the old key still pinned.
+    enrolled.state.roster_path.write_bytes(home.roster_envelope.to_bytes())
+    assert witness.pinned_roster(enrolled.state_path).version == version
+    assert enrol(enrolled, home.roster_envelope, home.root).version == version

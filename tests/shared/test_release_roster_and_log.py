@@ -9,6 +9,7 @@ from tests.shared.sealed_release import cause_of, check
 
 from sonoshare_shared.errors import VerificationError
 from sonoshare_shared.protocol.canonical import sha256_file
+from sonoshare_shared.protocol.documents import Roster
 from sonoshare_shared.protocol.documents.base import public_day
 from sonoshare_shared.protocol.documents.roster import ROSTER_PAYLOAD_TYPE
 from sonoshare_shared.protocol.envelope import Envelope
@@ -46,6 +47,28 @@ def test_case_62_old_release_verifies_under_a_newer_roster(consortium: Consortiu
     consortium.version, consortium.expires = 2, NOW + timedelta(days=900)
     consortium.keys |= {"south": SigningKey.generate(), "east": SigningKey.generate()}
     check(consortium, folder, now=NOW + timedelta(days=500))
+
+
+def test_a_release_of_before_a_change_of_the_root_key_verifies_where_the_new_roster_names_its_roster(
+    consortium: Consortium,
+) -> None:
+    folder = consortium.release()
+    first, old = consortium.roster(), consortium.root
+    consortium.root, consortium.version = SigningKey.generate(), 2
+    named = consortium.roster().model_copy(update={"former_rosters": (first.digest(),)})
+
+    def cause(roster: Roster) -> str | None:
+        signed = Envelope.sign(ROSTER_PAYLOAD_TYPE, roster.canonical(), consortium.root).countersigned(old)
+        try:
+            verify_release(folder, signed, now=NOW, root=consortium.root.public)
+        except VerificationError as error:
+            return error.cause
+        return None
+
+    assert cause(named) is None
+    assert cause(consortium.roster()) == "roster"  # the old key by itself is trusted with nothing any more
+    other = named.model_copy(update={"former_rosters": ("0" * 64,)})
+    assert cause(other) == "roster"
 
 
 def test_case_62_new_release_needs_the_new_roster(consortium: Consortium) -> None:

@@ -38,6 +38,7 @@ STEPS: Final = ("address", "reach", "tls", "server", "clock", "admitted")
 AHEAD_SECONDS: Final = 5.0
 """Flower refuses a signature from further in the future, and one that is older than the next figure."""
 BEHIND_SECONDS: Final = 300.0
+DATE_SECONDS: Final = 2.0
 _NO_TIME_CHECK: Final = 0x200000  # X509_V_FLAG_NO_CHECK_TIME
 _VALIDITY: Final = {9: "is not valid yet", 10: "has expired"}
 _NAME_MISMATCH: Final = frozenset({62, 64})
@@ -232,13 +233,14 @@ class _Attempt:
         connection = connected(self._host, self._port, proxy_for(self._host))
         try:
             connection.sock = context.wrap_socket(connection.sock, server_hostname=self._host)
+            before = self._now()
             connection.request("GET", HEALTH_PATH)
-            return _offset(connection.getresponse().getheader("Date"), self._now())
+            return _offset(connection.getresponse().getheader("Date"), before, self._now())
         finally:
             connection.close()
 
     def _server(self) -> str:
-        connection = _open(self._connection)
+        connection, before = _open(self._connection), self._now()
         try:
             connection.request("GET", HEALTH_PATH)
             response = connection.getresponse()
@@ -252,7 +254,7 @@ class _Attempt:
                 f"what listens at {self._way.superlink} is no fleet listener (status {response.status})",
                 "check host and port with the coordinator",
             )
-        self._offset = _offset(response.getheader("Date"), self._now())
+        self._offset = _offset(response.getheader("Date"), before, self._now())
         return "a fleet listener answers"
 
     def _clock(self) -> str:
@@ -261,7 +263,7 @@ class _Attempt:
                 f"this machine's clock is {_off(self._offset)}, and the server refuses what is signed at another time",
                 "set this machine's clock (NTP); if it is right, the coordinator's is wrong",
             )
-        return f"within {abs(self._offset):.0f} s of the server's"
+        return f"agrees with the server's, to {max(1.0, abs(self._offset)):.0f} s"
 
     def _admitted(self) -> str:
         connection = _open(self._connection)
@@ -328,12 +330,19 @@ def _valid_until(wrapped: ssl.SSLSocket) -> str:
     return datetime.fromtimestamp(until, UTC).date().isoformat()
 
 
-def _offset(date: str | None, now: datetime) -> float:
-    """Seconds that this machine's clock is ahead of a server's Date header; 0 where there is none."""
+def _offset(date: str | None, before: datetime, after: datetime) -> float:
+    """Seconds that this machine's clock is ahead of a server's for certain, from its Date header; negative: behind.
+
+    The server wrote the header, which is up to two seconds old, between the two moments.
+    """
     try:
-        return 0.0 if date is None else (now - parsedate_to_datetime(date)).total_seconds()
+        said = None if date is None else parsedate_to_datetime(date)
     except (ValueError, TypeError):
+        said = None
+    if said is None:
         return 0.0
+    ahead, behind = (before - said).total_seconds() - DATE_SECONDS, (said - after).total_seconds()
+    return ahead if ahead > 0 else -behind if behind > 0 else 0.0
 
 
 def _off(offset: float) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from sonoshare_client.node.paths import StatePaths
 from sonoshare_shared.durable import write_atomically
-from sonoshare_shared.errors import InputError, RefusedError
+from sonoshare_shared.errors import InputError, IntegrityError, RefusedError
 from sonoshare_shared.protocol.documents import Roster, StudyPlan
 from sonoshare_shared.protocol.documents.plan import PLAN_PAYLOAD_TYPE
 from sonoshare_shared.protocol.documents.roster import ROSTER_PAYLOAD_TYPE
@@ -28,17 +28,26 @@ def enrol(folder: Path, roster: Envelope, root_key: PublicKey) -> Roster:
     checked = checked_roster(roster, root_key)
     if StatePaths(folder).roster_path.exists():
         before = pinned_roster(folder)
-        if before.root_key != checked.root_key or checked.version < before.version:
-            raise RefusedError("an older or foreign roster is not accepted", remedy="ask the consortium's root")
+        if before.root_key != checked.root_key and not _follows(roster, before):
+            raise RefusedError(
+                "this roster is of another root key than the one pinned, which has not signed it too",
+                remedy="ask the consortium's root: a change of the root key is signed by both",
+            )
+        if checked.version < before.version:
+            raise RefusedError("an older roster is not accepted", remedy="ask the consortium's root for the newest")
         if checked.version == before.version and checked.canonical() != before.canonical():
             raise RefusedError(
                 f"this is another roster of version {before.version} than the one enrolled before",
                 remedy="compare it with the other hospitals, and ask the consortium's root for one of a higher version",
             )
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    # The roster last: until it is there, the hospital can be enrolled anew.
-    write_atomically(StatePaths(folder).root_key_path, f"{root_key.hex}\n".encode())
-    write_atomically(StatePaths(folder).roster_path, roster.to_bytes())
+    paths, key = StatePaths(folder), f"{root_key.hex}\n".encode()
+    if not paths.roster_path.exists():
+        # The roster last: until it is there, the hospital can be enrolled anew.
+        write_atomically(paths.root_key_path, key)
+    write_atomically(paths.roster_path, roster.to_bytes())
+    # A new root key after its roster, which the old one has signed too: a kill between leaves what verifies.
+    write_atomically(paths.root_key_path, key)
     return checked
 
 
@@ -51,7 +60,19 @@ def pinned_roster(folder: Path) -> Roster:
     if not StatePaths(folder).root_key_path.exists() or not StatePaths(folder).roster_path.exists():
         raise InputError("this hospital is not enrolled in a consortium", remedy="run: sonoshare hospital enrol")
     root_key = PublicKey.from_hex(StatePaths(folder).root_key_path.read_text().strip())
-    return checked_roster(Envelope.load(StatePaths(folder).roster_path), root_key)
+    roster = Envelope.load(StatePaths(folder).roster_path)
+    said = Signed.opened(Roster, roster, root_key, ROSTER_PAYLOAD_TYPE).document
+    # Of another root key only where a change of it was cut off: the pinned one signed, and so must the one it names.
+    return checked_roster(roster, PublicKey.from_hex(said.root_key))
+
+
+def _follows(roster: Envelope, before: Roster) -> bool:
+    """Whether a roster of another root key is signed by the one that is pinned too, and follows what it signed."""
+    try:
+        said = Signed.opened(Roster, roster, PublicKey.from_hex(before.root_key), ROSTER_PAYLOAD_TYPE).document
+    except IntegrityError:
+        return False
+    return said.version > before.version and said.consortium == before.consortium
 
 
 def checked_plan(plan: Envelope, roster: Roster, hospital: str) -> StudyPlan:

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from sonoshare_deploy.cli.coordinator_members import admit, expel
+from sonoshare_deploy.cli.coordinator_members import admit, expel, rotate_root
 from sonoshare_deploy.cli.coordinator_release import command as release
 from sonoshare_deploy.cli.coordinator_release import home_option
 from sonoshare_deploy.cli.coordinator_renew import renew
@@ -320,5 +320,6 @@ command.add_command(coordinator_events)
 command.add_command(expel)
 command.add_command(release)
 command.add_command(renew)
+command.add_command(rotate_root)
 command.add_command(status)
 study.add_command(study_status)

@@ -79,6 +79,25 @@ def expel(home: Path, hospital: str, *, root_key: Path | None, as_json: bool) ->
     emit({"hospital": hospital, "roster_version": version, "roster": str(folder.roster_path)}, as_json)
 
 
+@click.command(name="rotate-root", short_help="Give the consortium a new root key.")
+@home_option
+@root_key_option
+@json_option
+def rotate_root(home: Path, *, root_key: Path | None, as_json: bool) -> None:
+    """Give the consortium a new root key, which the old one vouches for: the next roster is signed by both.
+
+    Every hospital enrols anew with that roster and the new key; studies and releases go on. The new private key is
+    in root/root.key of the folder: take it off the machine.
+    """
+    from sonoshare_server.consortium import rotation  # noqa: PLC0415
+    from sonoshare_server.home import CoordinatorHome  # noqa: PLC0415
+
+    folder = CoordinatorHome(home)
+    new, version = rotation.rotate_root(folder, root_key=root_key)
+    result = {"root_key": new.public.hex, "roster_version": version, "roster": str(folder.roster_path)}
+    emit(result | {"private_key": str(folder.root_key_path)}, as_json)
+
+
 def _register(home: Path) -> None:
     """Let the SuperLink know, if it runs; else it is told when it starts."""
     from sonoshare_deploy.addresses import Addresses  # noqa: PLC0415

@@ -9,7 +9,7 @@ A hospital that was admitted with a wrong key is admitted again with the right o
 signed a ledger head: a key that did has a ledger, and replacing it in passing would shed what was spent under it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
@@ -27,7 +27,6 @@ from sonoshare_shared.protocol.documents.base import Identifier, values_given
 from sonoshare_shared.protocol.documents.roster import ROSTER_PAYLOAD_TYPE
 from sonoshare_shared.protocol.envelope import Envelope
 from sonoshare_shared.protocol.keys import PublicKey, SigningKey
-from sonoshare_shared.protocol.signed import Signed
 
 ROSTER_DAYS: Final = 365
 
@@ -95,7 +94,7 @@ def expel(home: CoordinatorHome, hospital: Identifier, *, root_key: Path | None 
         version = sign_members(home, rest, root)
     else:
         write_members(home, rest)
-        version = _version(home, root.public)
+        version = home.roster.version
     forget_node(home, hospital)
     return version
 
@@ -149,22 +148,36 @@ def _require_unheard(home: CoordinatorHome, entry: HospitalEntry) -> None:
 
 def sign_members(home: CoordinatorHome, members: Mapping[str, HospitalEntry], root: SigningKey) -> int:
     """Sign the next roster, of these hospitals; returns its version."""
-    consortium = Consortium.read(home)
-    roster = Roster(
-        consortium=consortium.name,
-        version=_version(home, root.public) + 1,
-        expires=datetime.now(UTC).replace(microsecond=0) + timedelta(days=ROSTER_DAYS),
-        root_key=root.public.hex,
-        coordinator_key=home.key.public.hex,
-        hospitals=tuple(sorted(members.values(), key=lambda entry: entry.id)),
-        audit_policy=consortium.audit.digest(),
-    )
+    roster = next_roster(home, members, root.public)
     write_atomically(home.roster_path, Envelope.sign(ROSTER_PAYLOAD_TYPE, roster.canonical(), root).to_bytes())
     write_members(home, members)
     return roster.version
 
 
-def _version(home: CoordinatorHome, root: PublicKey) -> int:
-    if not home.roster_path.exists():
-        return 0
-    return Signed.opened(Roster, home.roster_envelope, root, ROSTER_PAYLOAD_TYPE).document.version
+def next_roster(
+    home: CoordinatorHome,
+    members: Mapping[str, HospitalEntry],
+    root: PublicKey,
+    former_rosters: Iterable[str] = (),
+) -> Roster:
+    """The next roster, not signed yet.
+
+    Args:
+        home: the coordinator's folder.
+        members: whom it names.
+        root: key that will sign it.
+        former_rosters: digests of rosters of the root key that it replaces; those of the last roster stay.
+    """
+    consortium = Consortium.read(home)
+    last = home.roster if home.roster_path.exists() else None
+    former = dict.fromkeys([*((last.former_rosters or ()) if last else ()), *former_rosters])
+    return Roster(
+        consortium=consortium.name,
+        version=(last.version if last else 0) + 1,
+        expires=datetime.now(UTC).replace(microsecond=0) + timedelta(days=ROSTER_DAYS),
+        root_key=root.hex,
+        coordinator_key=home.key.public.hex,
+        hospitals=tuple(sorted(members.values(), key=lambda entry: entry.id)),
+        audit_policy=consortium.audit.digest(),
+        former_rosters=tuple(former) or None,
+    )

@@ -4,18 +4,23 @@ A node key: the hospital's identity key vouches for the new one; the old one sta
 online (``registration``). The root key: the new roster is signed by both, and names the new one (`rotate_root`).
 """
 
+import base64
 from pathlib import Path
 
-from sonoshare_server.consortium.admission import root_signing_key, sign_members
+from sonoshare_server.consortium.admission import next_roster, root_signing_key, sign_members
 from sonoshare_server.consortium.members import read_members
 from sonoshare_server.consortium.registration import require_usable, retire
 from sonoshare_server.federation.control import node_key_bytes
 from sonoshare_server.federation.registered import same_key
 from sonoshare_server.home import CoordinatorHome
+from sonoshare_shared.durable import write_atomically
 from sonoshare_shared.errors import InputError
-from sonoshare_shared.protocol.documents import HospitalEntry
+from sonoshare_shared.protocol.documents import HospitalEntry, Roster
 from sonoshare_shared.protocol.documents.node_key_change import NODE_KEY_CHANGE_PAYLOAD_TYPE, NodeKeyChange
+from sonoshare_shared.protocol.documents.roster import ROSTER_PAYLOAD_TYPE
 from sonoshare_shared.protocol.envelope import Envelope
+from sonoshare_shared.protocol.keys import PublicKey, SigningKey
+from sonoshare_shared.protocol.release import layout
 from sonoshare_shared.protocol.signed import Signed
 
 
@@ -54,3 +59,50 @@ def _vouched(members: dict[str, HospitalEntry], change: Envelope) -> tuple[Hospi
             if (said.hospital, said.identity_key) == (entry.id, entry.identity_key):
                 return entry, said
     raise InputError("the file is of no admitted hospital", remedy="see: sonoshare coordinator status")
+
+
+def rotate_root(home: CoordinatorHome, *, root_key: Path | None = None) -> tuple[SigningKey, int]:
+    """Give the consortium a new root key: the next roster is signed by both; returns the key and the roster's version.
+
+    Hospitals that have pinned the old key follow only because it signed too. The roster names every roster that a
+    release rests on by its digest, so that old releases verify with the new roster, and the old key is trusted with
+    nothing any more. A change that was cut off is ended by the same command.
+
+    Args:
+        home: the coordinator's folder.
+        root_key: file of the old key; in the folder if absent.
+
+    Raises:
+        InputError: nobody is admitted yet, or the old key is not there.
+    """
+    members = read_members(home)
+    if not members:
+        raise InputError("nobody is admitted yet", remedy="run: sonoshare coordinator admit")
+    path = home.next_root_key_path
+    if not path.exists():
+        old = root_signing_key(home, root_key)
+        SigningKey.generate().save(path)
+    new = SigningKey.load(path)
+    if home.roster.root_key != new.public.hex:
+        old = root_signing_key(home, root_key)
+        roster = next_roster(home, members, new.public, [*_rosters_of_releases(home), home.roster.digest()])
+        signed = Envelope.sign(ROSTER_PAYLOAD_TYPE, roster.canonical(), new).countersigned(old)
+        write_atomically(home.roster_path, signed.to_bytes())
+    # Until here the old key is this folder's root, and the roster is signed by it too: a kill leaves what works.
+    write_atomically(home.root_public_path, f"{new.public.hex}\n".encode())
+    path.replace(home.root_key_path)
+    return new, home.roster.version
+
+
+def _rosters_of_releases(home: CoordinatorHome) -> list[str]:
+    """Digests of the rosters that sealed releases rest on."""
+    found: dict[str, None] = {}
+    for release in home.sealed_releases():
+        envelope = Envelope.load(home.releases / release / layout.ROSTER)
+        found[Signed.opened(Roster, envelope, _named_root(envelope), ROSTER_PAYLOAD_TYPE).digest] = None
+    return list(found)
+
+
+def _named_root(envelope: Envelope) -> PublicKey:
+    """The root key that a roster of one's own folder names."""
+    return PublicKey.from_hex(Roster.from_bytes(base64.b64decode(envelope.payload)).root_key)

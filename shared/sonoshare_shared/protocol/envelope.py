@@ -1,6 +1,7 @@
-"""Signed envelopes: DSSE v1 with exactly one Ed25519 signature per envelope.
+"""Signed envelopes: DSSE v1 with one Ed25519 signature per envelope.
 
-One envelope per signer, each checked against that signer's own raw public key. The key id is a hint for people
+One envelope per signer, each checked against that signer's own raw public key. A roster by which the root key changes
+is the one that has two: of the old and of the new key. The key id is a hint for people
 and is never trusted; the payload type is part of what is signed, so that a statement cannot be passed off as
 another kind. The payload bytes are kept as signed, and are only parsed after the signature has verified.
 
@@ -53,6 +54,12 @@ class Envelope(BaseModel):
             payload=base64.b64encode(payload).decode(),
             signatures=(Signature(keyid=key.public.hex, sig=base64.b64encode(signature).decode()),),
         )
+
+    def countersigned(self, key: SigningKey) -> Self:
+        """The same payload with one signature more: of a second key that it is to be checked against too."""
+        payload = base64.b64decode(self.payload, validate=True)
+        also = type(self).sign(self.payloadType, payload, key)
+        return self.model_copy(update={"signatures": (*self.signatures, *also.signatures)})
 
     def verify(self, key: PublicKey, payload_type: str) -> bytes:
         """Check the envelope against one key and return the signed payload.

@@ -8,7 +8,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AwareDatetime, Field, model_validator
 
-from sonoshare_shared.protocol.documents.base import Document, HexDigest, Identifier
+from sonoshare_shared.protocol.documents.base import Document, HexDigest, Identifier, added
 from sonoshare_shared.protocol.keys import PublicKey
 
 ROSTER_PAYLOAD_TYPE = "application/vnd.sonoshare.roster+json"
@@ -38,6 +38,8 @@ class Roster(Document):
         coordinator_key: key that signs plans and log heads (hex).
         hospitals: the members; those of them that took part in a study must sign its releases.
         audit_policy: sha256 of the audit policy in force.
+        former_rosters: rosters that a former root key signed and releases rest on, by the sha256 of their bytes; they
+            are as good as before. None while the root key never changed.
     """
 
     schema_: Literal["sonoshare/roster/v1"] = Field(default="sonoshare/roster/v1", alias="schema")
@@ -48,6 +50,7 @@ class Roster(Document):
     coordinator_key: HexDigest
     hospitals: Annotated[tuple[HospitalEntry, ...], Field(min_length=1)]
     audit_policy: HexDigest
+    former_rosters: Annotated[tuple[HexDigest, ...], Field(max_length=10_000)] | None = added()
 
     @model_validator(mode="after")
     def _keys_count_once(self) -> Self:

@@ -241,7 +241,7 @@ def _digest(folder: Path, path: str) -> str:
 def _governing_roster(folder: Path, manifest: ReleaseManifest, trusted: Roster) -> Roster:
     """The roster inside the release: whoever belonged to the consortium when it was made must have signed."""
     envelope = Envelope.from_bytes(read_regular(folder, layout.ROSTER, MAX_DOCUMENT_BYTES))
-    governing = open_roster(envelope, PublicKey.from_hex(trusted.root_key))
+    governing = _known_roster(envelope, trusted)
     if governing.consortium != trusted.consortium:
         raise VerificationError("roster", "the release is of another consortium")
     if governing.version > trusted.version:
@@ -255,6 +255,14 @@ def _governing_roster(folder: Path, manifest: ReleaseManifest, trusted: Roster) 
     if governing.expired(manifest.created):
         raise VerificationError("roster-expired", "the release was made after its roster had expired")
     return governing
+
+
+def _known_roster(envelope: Envelope, trusted: Roster) -> Roster:
+    """A roster of the trusted one's root key, or one that a former root key signed and the trusted one names."""
+    governing = open_roster(envelope)
+    if governing.root_key == trusted.root_key or governing.digest() in (trusted.former_rosters or ()):
+        return governing
+    raise VerificationError("roster", "the release's roster is signed by another root key than yours")
 
 
 def _require_no_extra(found: Mapping[str, int], manifest: ReleaseManifest, roster: Roster) -> None:
