@@ -10,6 +10,7 @@
     .start.lock  run.json  events.jsonl     of the running coordinator: held, what it says of itself, what happened
     addresses.json  fleet.json  logs/  flower/  flower.db     of the running processes
     .lock  turns/               whose turn it is to ask the hospitals, and who waits for one
+    by-files.json  outbox/  inbox/   hospitals without a line out, and what is carried to and from them
     studies/<study>/plan.dsse.json  state.json  events.jsonl  rounds/0000.safetensors ...  rounds/0001.set.json ...
                     wanted.json  actions/         what the coordinator wants of it, and who runs it
                     ballot.safetensors  votes/  voters.json
@@ -114,6 +115,21 @@ class CoordinatorPaths:
     def log_path(self) -> Path:
         """The transparency log."""
         return self.path / "log.jsonl"
+
+    @property
+    def by_files_path(self) -> Path:
+        """Hospitals that are asked by bundles."""
+        return self.path / "by-files.json"
+
+    @property
+    def outbox_path(self) -> Path:
+        """Requests to be carried, by hospital."""
+        return self.path / "outbox"
+
+    @property
+    def inbox_path(self) -> Path:
+        """Replies that were carried back, by hospital."""
+        return self.path / "inbox"
 
     @property
     def views_path(self) -> Path:

@@ -4,7 +4,7 @@ import csv
 import hashlib
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -172,11 +172,11 @@ def build(
     return World(home, nodes, DirectFleet({hospital: Agent(node) for hospital, node in nodes.items()}))
 
 
-def archives_in(folder: Path) -> dict[str, Path]:
+def archives_in(folder: Path, hospitals: Sequence[str] = HOSPITALS) -> dict[str, Path]:
     """A small simulated archive for each hospital."""
     return {
         hospital: write_studies(folder / hospital, patients=PATIENTS, seed=seed, hospitals=[hospital], size=96).parent
-        for seed, hospital in enumerate(HOSPITALS)
+        for seed, hospital in enumerate(hospitals)
     }
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from sonoshare_deploy.cli.coordinator_files import line, take
 from sonoshare_deploy.cli.coordinator_members import admit, expel, rotate_root
 from sonoshare_deploy.cli.coordinator_release import command as release
 from sonoshare_deploy.cli.coordinator_release import home_option
@@ -315,6 +316,8 @@ def study_adapter(home: Path, name: str, out: Path, as_json: bool) -> None:
     emit({"adapter": str(path), "digest": this.state.adapter_digest, "rounds_done": this.state.rounds_done}, as_json)
 
 
+command.add_command(line)
+command.add_command(take)
 command.add_command(admit)
 command.add_command(coordinator_events)
 command.add_command(expel)

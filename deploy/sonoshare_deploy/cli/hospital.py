@@ -12,6 +12,7 @@ import click
 
 from sonoshare_deploy.cli.device import DEVICE_WORD, found_device, node_device_option
 from sonoshare_deploy.cli.events import hospital_events
+from sonoshare_deploy.cli.hospital_answer import answer
 from sonoshare_deploy.cli.hospital_check import check
 from sonoshare_deploy.cli.hospital_keys import keys
 from sonoshare_deploy.cli.hospital_look import look
@@ -253,6 +254,7 @@ def _print_ledger(console: "Console", overview: "LedgerOverview") -> None:
     console.print(f"head {overview.head}: intact", highlight=False)
 
 
+command.add_command(answer)
 command.add_command(check)
 command.add_command(enrol)
 command.add_command(hospital_events)

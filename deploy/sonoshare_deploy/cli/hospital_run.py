@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 
     from sonoshare_deploy.hospital_node import Only
 
+NO_LINE = "127.0.0.1:1"
+"""Stands for the coordinator's address where an agent alone is started, which connects to nothing."""
+
 home_option = click.option(
     "--home",
     "home_path",
@@ -42,10 +45,9 @@ def enrol(home_path: Path, roster: Path, root_key: str, *, as_json: bool) -> Non
 
 @click.command()
 @home_option
-@click.option("--superlink", required=True, help="host:port of the coordinator's fleet listener.")
+@click.option("--superlink", help="host:port of the coordinator's fleet listener; not for --only agent.")
 @click.option(
     "--root-certificate",
-    required=True,
     type=click.Path(path_type=Path, dir_okay=False, exists=True),
     help="Certificate of the authority that signed the coordinator's TLS certificate (ca.crt).",
 )
@@ -75,8 +77,8 @@ def enrol(home_path: Path, roster: Path, root_key: str, *, as_json: bool) -> Non
 @click.option("--monitor", metavar="HOST:PORT", help="Answer /healthz and /metrics there; on loopback only.")
 def start(
     home_path: Path,
-    superlink: str,
-    root_certificate: Path,
+    superlink: str | None,
+    root_certificate: Path | None,
     runtime_port: int | None,
     *,
     only: "Only",
@@ -104,6 +106,9 @@ def start(
         raise click.UsageError("--gpus takes a number or 'all'")
     if courier_user is not None and (only != "both" or socket is not None):
         raise click.UsageError("--courier-user starts both parts on a socket of its own; leave out --only and --socket")
+    if only != "agent" and (superlink is None or root_certificate is None):
+        raise click.UsageError("a courier needs --superlink and --root-certificate")
+    superlink, root_certificate = superlink or NO_LINE, root_certificate or Path("none")
     endpoint(superlink)
     home = NodeHome.open(home_path)
     connection = Connection(superlink, root_certificate.absolute(), home.node_key_path, runtime_port or ANY_PORT)

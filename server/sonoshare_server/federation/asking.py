@@ -113,6 +113,14 @@ class Asking(Generic[T]):
             self._leave("missing", hospital, f"no answer within {self._elapsed():.0f} s")
 
     @property
+    def _deadline(self) -> float:
+        """The question's, or a round's where answers have to be carried."""
+        coordinator, deadline = self.coordinator, self.question.deadline_seconds
+        asked = set(coordinator.hospitals if self.question.hospitals is None else self.question.hospitals)
+        carried = asked & coordinator.by_files
+        return max(deadline, coordinator.study.plan.round_deadline_seconds) if carried else deadline
+
+    @property
     def _awaited(self) -> set[str]:
         return self.coordinator.busy | self._again.keys() | self._unshown.keys()
 
@@ -140,7 +148,7 @@ class Asking(Generic[T]):
             for hospital in asked
         }
         coordinator.busy.update(asked)
-        left = max(SHORTEST_DEADLINE_SECONDS, question.deadline_seconds - self._elapsed())
+        left = max(SHORTEST_DEADLINE_SECONDS, self._deadline - self._elapsed())
         self._looks.append((set(asked), coordinator.fleet.ask(frames, left)))
         self._tell()
 
@@ -227,13 +235,15 @@ class Asking(Generic[T]):
     def _others_are_free(self) -> bool:
         """Whether as many as a hospital requires by default can say what they have seen."""
         coordinator = self.coordinator
+        if coordinator.busy & coordinator.by_files:
+            return False  # what it carries back may be what they lack, and they are introduced only once more
         members = {hospital.id for hospital in coordinator.home.roster.hospitals}
         free = members - coordinator.busy - coordinator.absent - coordinator.barred
         return len(free) > len(members) // 2
 
     def _closes(self) -> bool:
         elapsed = self._elapsed()
-        if elapsed >= self.question.deadline_seconds:
+        if elapsed >= self._deadline:
             return True
         if len(self.said) < self.question.quorum or self._awaited - self._troubled:
             return False
@@ -247,7 +257,7 @@ class Asking(Generic[T]):
         """Say who is awaited, and until when."""
         if not (awaited := self._awaited):
             return
-        left = max(0.0, self.question.deadline_seconds - self._elapsed())
+        left = max(0.0, self._deadline - self._elapsed())
         until = (datetime.now(UTC) + timedelta(seconds=left)).isoformat(timespec="seconds")
         answered = sorted(self.said)
         self.coordinator.study.event(

@@ -40,6 +40,7 @@ class Coordinator:
         clock: seconds that only grow.
         pause: waits for so many seconds.
         action: what a command has asked for; None where there is none (tests).
+        by_files: hospitals whose answers take as long as somebody carries them.
     """
 
     home: CoordinatorHome
@@ -52,6 +53,7 @@ class Coordinator:
     clock: Callable[[], float] = time.monotonic
     pause: Callable[[float], None] = time.sleep
     action: Action | None = None
+    by_files: frozenset[str] = frozenset()
 
     def require_wanted(self) -> None:
         """Check that somebody still waits for this action.

@@ -37,15 +37,39 @@ def settle(coordinator: Coordinator, step: int) -> None:
     """
     for seen in coordinator.views().values():
         coordinator.require_own_log(seen)
-    members = [hospital.id for hospital in coordinator.home.roster.hospitals]
+    members = {hospital.id for hospital in coordinator.home.roster.hospitals}
+    _settle_among(coordinator, members - coordinator.by_files, step)
+    # One walk to who is asked by files: it is shown the challenges of all others, which then answer its own.
+    for hospital in sorted(members & coordinator.by_files & set(coordinator.hospitals)):
+        if _is_strange(coordinator, hospital):
+            introduce(coordinator, [hospital])
+    if coordinator.by_files:
+        _settle_among(coordinator, members - coordinator.by_files, step)
+
+
+def _settle_among(coordinator: Coordinator, members: set[str], step: int) -> None:
     for _ in range(PASSES):
         away = coordinator.absent | coordinator.barred | coordinator.busy
-        here = [hospital for hospital in members if hospital not in away]
+        here = [hospital for hospital in sorted(members) if hospital not in away]
         views = coordinator.views()
         wanting = [h for h in here if lacks(h, coordinator.hospitals, views, coordinator.log.index, step)]
         if not wanting:
             return
         introduce(coordinator, wanting)
+
+
+def _is_strange(coordinator: Coordinator, hospital: str) -> bool:
+    """Whether a hospital that is asked by files must be introduced before anything else.
+
+    What it lacks of the log comes with the request itself, and its answer shows the others that it has seen it: so a
+    walk is only spent where it was never seen, or does not know that another's agent was started again.
+    """
+    if hospital in coordinator.absent | coordinator.barred | coordinator.busy:
+        return False
+    views = coordinator.views()
+    seen = views.get(hospital)
+    others = [view for name, view in views.items() if name != hospital and name in coordinator.hospitals]
+    return seen is None or not all(seen.answers(other.view.hospital, other.view.challenge) for other in others)
 
 
 def lacks(hospital: str, askers: Iterable[str], views: Mapping[str, SeenView], index: LogIndex, step: int) -> bool:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+from sonoshare_server.consortium.carried import by_files, mixed_fleet
 from sonoshare_server.federation.calibration import collect_votes
 from sonoshare_server.federation.closing import whom_to_ask
 from sonoshare_server.federation.coordinator import Coordinator
@@ -49,13 +50,15 @@ def main(grid: Grid, context: Context) -> None:
         raise FederationError(f"no action {action}", remedy="use train, calibrate, audit or sign")
     study.event("started", action=action, release=release)
     try:
-        fleet = FlowerFleet(grid, lambda: couriers(home), lambda: require_asked_for(study, asked))
-        hospitals = set(study.plan.cohorts if action == "train" else whom_to_ask(home, study))
-        present = fleet.wait_for(
+        carried = by_files(home)
+        line = FlowerFleet(grid, lambda: couriers(home), lambda: require_asked_for(study, asked))
+        hospitals = set(study.plan.cohorts if action == "train" else whom_to_ask(home, study)) - carried
+        present = line.wait_for(
             hospitals, NODES_DEADLINE_SECONDS, enough=study.plan.quorum, grace_seconds=NODES_GRACE_SECONDS
         )
         study.event("online", hospitals=sorted(present), missing=sorted(hospitals - present))
-        actions[action](Coordinator(home, study, fleet, home.log(), action=asked))
+        fleet = mixed_fleet(home, study, line, carried, lambda: require_asked_for(study, asked))
+        actions[action](Coordinator(home, study, fleet, home.log(), action=asked, by_files=carried))
     except StoppedError as error:
         study.event("stopped", action=action, reason=str(error))
         raise

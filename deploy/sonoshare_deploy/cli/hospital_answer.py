@@ -1,0 +1,104 @@
+"""``sonoshare hospital answer``: a request that came on a stick, for a hospital without a line out."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from sonoshare_deploy.cli.output import emit, json_option, progress_console
+
+if TYPE_CHECKING:
+    from sonoshare_client.node.home import NodeHome
+
+ANSWER_SECONDS: Final = 48 * 3600.0
+"""A training or an audit, and its slot."""
+
+
+@click.command(short_help="Answer a request that came on a stick.")
+@click.argument("request", type=click.Path(path_type=Path, dir_okay=False))
+@click.option(
+    "--home",
+    "home_path",
+    required=True,
+    type=click.Path(path_type=Path, file_okay=False),
+    help="The node's folder.",
+)
+@click.option("--out", required=True, type=click.Path(path_type=Path, dir_okay=False), help="The reply: a new file.")
+@json_option
+def answer(request: Path, home_path: Path, out: Path, *, as_json: bool) -> None:
+    """Have this node's agent answer the bundle REQUEST, and write its reply for the way back.
+
+    The agent checks, charges and stores as over the network. Let it run from walk to walk: hospital start --only agent.
+    Exit 1 where the request is refused; carry the reply back all the same, it says why.
+    """
+    from sonoshare_client.agent.carried import answered, require_for_this_hospital  # noqa: PLC0415 - keeps --help fast
+    from sonoshare_client.node.home import NodeHome  # noqa: PLC0415
+    from sonoshare_shared.durable import write_atomically  # noqa: PLC0415
+    from sonoshare_shared.errors import InputError, RefusedError  # noqa: PLC0415
+
+    home = NodeHome.open(home_path)
+    if out.exists():
+        raise InputError(f"{out.name} exists", remedy="give the name of a new file")
+    try:
+        data = request.read_bytes()
+    except OSError as error:
+        raise InputError(f"{request.name} cannot be read: {error.strerror}", remedy="check the path") from error
+    header, frame = require_for_this_hospital(home, data, request.name)
+    before = _entries(home)
+    with progress_console().status(f"{header.study}: {header.what}"):
+        carried = answered(home, header, frame, _agent_of(home))
+    write_atomically(out, carried.bundle)
+    refusal = carried.refusal
+    result = {
+        "hospital": home.hospital,
+        "study": header.study,
+        "what": header.what,
+        "reply": str(out),
+        "charged": _entries(home) > before,
+        "refused": None if refusal is None else refusal.message,
+    }
+    emit(result, as_json)
+    if refusal is not None:
+        raise RefusedError(f"the request was refused: {refusal.message}", remedy=refusal.remedy)
+
+
+def _agent_of(home: "NodeHome") -> Callable[[bytes], bytes]:
+    """Passes frames to the agent that runs; or to one of this process, where nothing rests on when it was started."""
+    from sonoshare_client.node.socket import ask_agent  # noqa: PLC0415
+    from sonoshare_shared.errors import InputError  # noqa: PLC0415
+    from sonoshare_shared.locks import is_locked  # noqa: PLC0415
+
+    if is_locked(home.state.agent_lock_path):
+        return lambda frame: ask_agent(home.state.socket_path, frame, ANSWER_SECONDS)
+    if home.policy().federation.peers > 0:
+        raise InputError(
+            "the agent does not run, and others answer the challenge of one that runs from walk to walk",
+            remedy="run: sonoshare hospital start --only agent; then the same again",
+        )
+    return lambda frame: _alone(home, frame)
+
+
+def _alone(home: "NodeHome", frame: bytes) -> bytes:
+    """An agent for one request, under the lock that an agent holds."""
+    from sonoshare_client.agent.node import Node  # noqa: PLC0415
+    from sonoshare_client.agent.service import Agent  # noqa: PLC0415
+    from sonoshare_deploy.hospital_node import write_no_core_files  # noqa: PLC0415
+    from sonoshare_shared.errors import FederationError  # noqa: PLC0415
+    from sonoshare_shared.locks import locked  # noqa: PLC0415
+
+    busy = FederationError("an agent of this node has just been started", remedy="run the same again")
+    with locked(home.state.agent_lock_path, busy):
+        write_no_core_files()
+        return Agent(Node.open(home)).answer(frame)
+
+
+def _entries(home: "NodeHome") -> int:
+    """How many entries the ledger has."""
+    from contextlib import closing  # noqa: PLC0415
+    from datetime import UTC, datetime  # noqa: PLC0415
+
+    from sonoshare_client.node.ledger import open_ledger  # noqa: PLC0415
+
+    with closing(open_ledger(home, home.identity(), lambda: datetime.now(UTC))) as ledger:
+        return len(ledger.entries())

@@ -1,0 +1,193 @@
+"""Hospitals without a line out: requests wait in the coordinator's folder until somebody carries them, and back.
+
+    outbox/<hospital>/<study>-round-1-3f2a9c1d.bundle      what is to be carried there
+    outbox/<hospital>/<study>-round-1-3f2a9c1d.taken       the same, once its reply was taken in
+    inbox/<hospital>/<digest of the request>.frame         replies that ``coordinator take`` has taken in
+
+``FileFleet`` asks by these files and is a ``Fleet`` like the one over Flower; ``MixedFleet`` joins both. An action that
+was stopped finds its bundles and replies again: the same question is not carried twice, whatever the log shows since.
+A refusal is asked anew, because what was refused has to change.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from sonoshare_server.federation.fleet import Arrived, Fleet
+from sonoshare_server.paths import CoordinatorPaths
+from sonoshare_shared.durable import write_atomically
+from sonoshare_shared.errors import IntegrityError
+from sonoshare_shared.protocol.bundle import (
+    SUFFIX,
+    BundleHeader,
+    asks_for,
+    read_bundle,
+    same_question,
+    write_bundle,
+)
+from sonoshare_shared.protocol.canonical import sha256_hex
+from sonoshare_shared.protocol.documents import Roster
+from sonoshare_shared.protocol.documents.exchange import Refusal, answer_in
+
+POLL_SECONDS: Final = 1.0
+TAKEN_SUFFIX: Final = ".taken"
+
+
+@dataclass(frozen=True)
+class Boxes:
+    """The coordinator's outbox and inbox."""
+
+    home: CoordinatorPaths
+
+    def waiting(self, hospital: str) -> dict[str, tuple[Path, BundleHeader, bytes]]:
+        """Requests that wait for a hospital, or whose reply was taken, by the digest of their frame."""
+        found = {}
+        folder = self.home.outbox_path / hospital
+        for path in sorted([*folder.glob(f"*{SUFFIX}"), *folder.glob(f"*{TAKEN_SUFFIX}")]):
+            header, frame = read_bundle(path.read_bytes(), path.name)
+            found[header.request] = (path, header, frame)
+        return found
+
+    def put(self, roster: Roster, hospital: str, study: str, frame: bytes) -> tuple[Path, str]:
+        """Lay a request out, unless the same question lies there; returns its file and the digest of its frame.
+
+        Older questions of the study to this hospital are cleared away: nobody waits for them any more.
+        """
+        question = same_question(frame)
+        for digest, (path, header, waiting) in self.waiting(hospital).items():
+            if header.study == study and same_question(waiting) == question:
+                return path, digest
+            if header.study == study:
+                self.clear(hospital, digest)
+        digest = sha256_hex(frame)
+        header = BundleHeader(
+            kind="request",
+            consortium=roster.consortium,
+            hospital=hospital,
+            study=study,
+            what=asks_for(frame),
+            roster=roster.version,
+            request=digest,
+            frame=digest,
+        )
+        path = self.home.outbox_path / hospital / header.file_name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, write_bundle(header, frame))
+        return path, digest
+
+    def take(self, hospital: str, request: str, frame: bytes) -> None:
+        """Store a reply to a request that waits, after its check."""
+        path = self._reply(hospital, request)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, frame)
+        request_path = self.waiting(hospital)[request][0]
+        request_path.rename(request_path.with_suffix(TAKEN_SUFFIX))  # nobody need carry it again
+
+    def reply(self, hospital: str, request: str) -> bytes | None:
+        """The reply to a request, once it was taken; a refusal is given once."""
+        path = self._reply(hospital, request)
+        if not path.exists():
+            return None
+        frame = path.read_bytes()
+        try:
+            again = isinstance(answer_in(frame, hospital), Refusal)
+        except IntegrityError:
+            again = True
+        if again:
+            self.clear(hospital, request)
+        return frame
+
+    def clear(self, hospital: str, request: str) -> None:
+        """Take a request and its reply away."""
+        if (found := self.waiting(hospital).get(request)) is not None:
+            found[0].unlink(missing_ok=True)
+        self._reply(hospital, request).unlink(missing_ok=True)
+
+    def _reply(self, hospital: str, request: str) -> Path:
+        return self.home.inbox_path / hospital / f"{request}.frame"
+
+
+class FileFleet:
+    """Hospitals that are asked by bundles.
+
+    Args:
+        boxes: where bundles lie.
+        roster: the consortium.
+        study: the study that is asked about.
+        patience_seconds: how long a reply is waited for at least: sticks travel in hours or days.
+        tell: the study's event log.
+        look: called at every look for answers; what it raises ends the wait.
+    """
+
+    def __init__(
+        self,
+        boxes: Boxes,
+        roster: Roster,
+        study: str,
+        *,
+        patience_seconds: float,
+        tell: Callable[..., None],
+        look: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._boxes, self._roster, self._study = boxes, roster, study
+        self._patience, self._tell, self._look = patience_seconds, tell, look
+
+    def ask(self, requests: Mapping[str, bytes], deadline_seconds: float) -> Iterator[Arrived]:
+        """Lay the requests out, and give replies as they are taken in."""
+        end = time.monotonic() + max(deadline_seconds, self._patience)
+        waiting = {}
+        for hospital, frame in requests.items():
+            path, waiting[hospital] = self._boxes.put(self._roster, hospital, self._study, frame)
+            if self._boxes.reply(hospital, waiting[hospital]) is None:
+                self._tell("carry", hospital=hospital, bundle=str(path), words=words_for(hospital, path))
+        return self._looks(waiting, end)
+
+    def _looks(self, waiting: dict[str, str], end: float) -> Iterator[Arrived]:
+        while True:
+            self._look()
+            replies = {hospital: self._boxes.reply(hospital, request) for hospital, request in waiting.items()}
+            arrived = {hospital: frame for hospital, frame in replies.items() if frame is not None}
+            for hospital in arrived:
+                del waiting[hospital]
+            yield arrived
+            if not waiting or time.monotonic() >= end:
+                return
+            time.sleep(POLL_SECONDS)
+
+
+class MixedFleet:
+    """Some hospitals over the network, the others by files.
+
+    Args:
+        line: reaches those with a line.
+        files: reaches the others.
+        by_files: who they are.
+    """
+
+    def __init__(self, line: Fleet, files: Fleet, by_files: frozenset[str]) -> None:
+        self._line, self._files, self._by_files = line, files, by_files
+
+    def ask(self, requests: Mapping[str, bytes], deadline_seconds: float) -> Iterator[Arrived]:
+        """Ask both; every look gives what has arrived at either."""
+        parts = [
+            (self._line, {hospital: frame for hospital, frame in requests.items() if hospital not in self._by_files}),
+            (self._files, {hospital: frame for hospital, frame in requests.items() if hospital in self._by_files}),
+        ]
+        return _joined([fleet.ask(frames, deadline_seconds) for fleet, frames in parts if frames])
+
+
+def _joined(looks: list[Iterator[Arrived]]) -> Iterator[Arrived]:
+    while looks:
+        for look in tuple(looks):
+            arrived = next(look, None)
+            if arrived is None:
+                looks.remove(look)
+            else:
+                yield arrived
+
+
+def words_for(hospital: str, path: Path) -> str:
+    """What somebody has to do, in a line."""
+    return f"waiting for {path.name} of {hospital} to be carried"

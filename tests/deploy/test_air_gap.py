@@ -1,0 +1,285 @@
+"""A hospital without a line out: a round, an audit and a signature by files, beside two that are asked directly."""
+
+import json
+import struct
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+from tests.deploy.in_process import World, archives_in, build
+
+from sonoshare_client.agent.server import AgentServer
+from sonoshare_deploy.cli.coordinator import command as coordinator_command
+from sonoshare_deploy.cli.hospital import command as hospital_command
+from sonoshare_server.consortium.carried import by_files, mixed_fleet, set_by_files, take_reply
+from sonoshare_server.federation import file_fleet, rounds
+from sonoshare_server.federation.coordinator import Coordinator
+from sonoshare_server.federation.file_fleet import Boxes
+from sonoshare_server.federation.introduction import settle
+from sonoshare_server.federation.statements import collect_signatures, collect_statements
+from sonoshare_server.release.pipeline import Pipeline, facts_for
+from sonoshare_shared.errors import InputError, IntegrityError, SonoShareError
+from sonoshare_shared.locks import locked
+from sonoshare_shared.protocol.bundle import read_bundle, write_bundle
+from sonoshare_shared.protocol.canonical import sha256_hex
+from sonoshare_shared.protocol.documents.exchange import KeysRequest, encode_frame
+from sonoshare_shared.protocol.release.verify import verify_release
+
+WEST = "west"
+NOW = datetime(2026, 1, 2, tzinfo=UTC)
+
+
+@dataclass
+class Carrier:
+    """Somebody who walks between west's node and the coordinator, with a stick, as long as an action runs."""
+
+    world: World
+    stick: Path
+    walks: list[str] = field(default_factory=list)
+    charged: list[str] = field(default_factory=list)
+    _over: threading.Event = field(default_factory=threading.Event)
+    _failed: list[BaseException] = field(default_factory=list)
+
+    def require_well(self) -> None:
+        """End the action that waits where a walk has failed."""
+        if self._failed:
+            raise self._failed[0]
+
+    def walk(self, bundle: Path) -> Path:
+        """Carry a request there, and the reply back as far as the coordinator's door."""
+        reply = self.stick / f"{bundle.stem}-reply.bundle"
+        done = run(hospital_command, "answer", bundle, "--home", self.world.nodes[WEST].home.path, "--out", reply)
+        self.walks.append(done["what"])
+        self.charged += [done["what"]] if done["charged"] else []
+        return reply
+
+    @contextmanager
+    def walking(self) -> Iterator[None]:
+        """Walk whenever there is something to carry."""
+        thread = threading.Thread(target=self._walk_or_fail)
+        thread.start()
+        try:
+            yield
+        finally:
+            self._over.set()
+            thread.join()
+            self._over.clear()
+
+    def _walk_or_fail(self) -> None:
+        try:
+            self._walk_on()
+        except BaseException as error:  # noqa: BLE001 - told to the thread that waits
+            self._failed.append(error)
+
+    def _walk_on(self) -> None:
+        while not self._over.is_set():
+            for path in sorted((self.world.home.outbox_path / WEST).glob("*.bundle")):
+                taken = run(coordinator_command, "take", self.walk(path), "--home", self.world.home.path)
+                assert taken["hospital"] == WEST
+            time.sleep(0.05)
+
+
+def run(command: Any, *arguments: Any) -> Any:
+    done = CliRunner().invoke(command, [*map(str, arguments), "--json"])
+    assert done.exception is None, done.exception
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def action(world: World, look: Callable[[], None] = lambda: None) -> Coordinator:
+    carried = by_files(world.home)
+    fleet = mixed_fleet(world.home, world.study, world.fleet, carried, look)
+    return Coordinator(world.home, world.study, fleet, world.home.log(), by_files=carried)
+
+
+def pipeline(world: World, look: Callable[[], None]) -> Pipeline:
+    def act(kind: Any, release: str) -> None:
+        {"audit": collect_statements, "sign": collect_signatures}[kind](action(world, look), release)
+
+    return Pipeline(home=world.home, study=world.study, release="r1", act=act)
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    """Three hospitals; west's agent runs on its socket and reaches nobody."""
+    folder = tmp_path_factory.mktemp("air-gap")
+    archives = archives_in(folder / "archives", ("north", "south", WEST))
+    world = build(folder / "w", archives, rounds=1, local_steps=1, cohorts=tuple(archives))
+    run(coordinator_command, "line", "--id", WEST, "--by", "files", "--home", world.home.path)
+    agent = world.fleet.agents.pop(WEST)
+    state = world.nodes[WEST].home.state
+    with locked(state.agent_lock_path, SonoShareError("busy")):
+        server = AgentServer(state.socket_path, agent)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield world
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.fixture
+def _quick_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(file_fleet, "POLL_SECONDS", 0.05)
+
+
+@pytest.mark.usefixtures("_quick_looks")
+def test_a_study_is_trained_audited_and_signed_with_one_hospital_by_files(world: World, tmp_path: Path) -> None:
+    carrier = Carrier(world, tmp_path)
+    with carrier.walking():
+        rounds.train(action(world, carrier.require_well))
+    assert world.study.state.rounds_done == 1
+    # One walk to be introduced, once, and one for each thing that is asked.
+    assert carrier.walks == ["keys", "round-1"]
+    assert carrier.charged == ["round-1"]
+    steps = pipeline(world, carrier.require_well)
+    steps.draw(lambda done, total: None)
+    with carrier.walking():
+        said = steps.audit()
+    assert {hospital: statement.predicate.verdict for hospital, statement in said.items()} == dict.fromkeys(
+        ("north", "south", WEST), "PASS"
+    )
+    with carrier.walking():
+        bundle = steps.finish(facts_for(world.home, world.study, NOW))
+    verify_release(bundle, world.home.roster_envelope, now=NOW)
+    assert carrier.walks == ["keys", "round-1", "audit-r1", "sign"]
+    told = [event["words"] for event in world.study.events() if event["kind"] == "carry"]
+    assert len(told) == len(carrier.walks)
+    assert told[1].startswith("waiting for study-round-1-")
+    assert told[1].endswith(".bundle of west to be carried")
+    # Nothing but sticks has reached west.
+    assert WEST not in {hospital for hospital, _ in world.fleet.asked}
+
+
+@pytest.mark.usefixtures("_quick_looks")
+def test_the_same_stick_again_gets_the_same_bytes_and_no_second_charge(world: World, tmp_path: Path) -> None:
+    boxes = Boxes(world.home)
+    (path, header, frame), *_ = boxes.waiting(WEST).values()
+    carrier = Carrier(world, tmp_path)
+    first = carrier.walk(path)
+    again = tmp_path / "again.bundle"
+    run(hospital_command, "answer", path, "--home", world.nodes[WEST].home.path, "--out", again)
+    assert carrier.charged == []
+    one, two = (read_bundle(reply.read_bytes(), "reply") for reply in (first, again))
+    assert one[0].request == two[0].request == header.request == sha256_hex(frame)
+    with pytest.raises(InputError, match=r"again\.bundle exists"):
+        refused(hospital_command, "answer", path, "--home", world.nodes[WEST].home.path, "--out", again)
+
+
+def refused(command: Any, *arguments: Any) -> None:
+    done = CliRunner().invoke(command, [*map(str, arguments), "--json"])
+    assert done.exception is not None
+    raise done.exception
+
+
+def test_a_hospital_answers_no_foreign_cut_or_newer_bundle_and_nothing_is_charged(world: World, tmp_path: Path) -> None:
+    path, header, frame = next(iter(Boxes(world.home).waiting(WEST).values()))
+    whole = path.read_bytes()
+    before = len(world.nodes[WEST].ledger.entries())
+    for name, data, kind, words in (
+        ("cut", whole[:-9], IntegrityError, "was cut or changed on its way"),
+        ("short", whole[:3], IntegrityError, "is no bundle, or was cut"),
+        ("photo", b"\xff\xd8 a picture", IntegrityError, "is no bundle"),
+        ("theirs", changed(header, frame, hospital="south"), InputError, "is for south, not for west"),
+        ("other", changed(header, frame, consortium="elsewhere"), InputError, "is of consortium elsewhere, not of"),
+        ("newer", changed(header, frame, roster=99), InputError, "made under roster version 99; this hospital has"),
+        ("reply", changed(header, frame, kind="reply"), InputError, "is a reply"),
+    ):
+        stick = tmp_path / f"{name}.bundle"
+        stick.write_bytes(data)
+        out = tmp_path / f"{name}.out"
+        with pytest.raises(kind, match=words) as found:
+            refused(hospital_command, "answer", stick, "--home", world.nodes[WEST].home.path, "--out", out)
+        assert found.value.remedy
+        assert not out.exists()
+    assert len(world.nodes[WEST].ledger.entries()) == before
+
+
+def changed(header: Any, frame: bytes, **fields: Any) -> bytes:
+    return write_bundle(header.model_copy(update=fields), frame)
+
+
+def test_a_coordinator_takes_no_foreign_late_or_forged_reply(world: World, tmp_path: Path) -> None:
+    path = next(iter(Boxes(world.home).waiting(WEST).values()))[0]
+    reply = Carrier(world, tmp_path).walk(path)
+    header, frame = read_bundle(reply.read_bytes(), "reply")
+    own = world.fleet.agents["south"].answer(encode_frame(KeysRequest()))
+    for name, data, kind, words in (
+        ("request", path.read_bytes(), InputError, "is a request"),
+        ("cut", reply.read_bytes()[:-1], IntegrityError, "was cut or changed"),
+        ("late", changed(header, frame, request="0" * 64), InputError, "answers nothing that is waited for"),
+        ("other", changed(header, frame, consortium="elsewhere"), InputError, "is of consortium elsewhere"),
+        ("stranger", changed(header, frame, hospital="nobody"), InputError, "is of nobody, which is not in the roster"),
+        (
+            "forged",
+            write_bundle(header.model_copy(update={"frame": sha256_hex(own)}), own),
+            IntegrityError,
+            "is not an answer of west",
+        ),
+    ):
+        stick = tmp_path / f"{name}.reply"
+        stick.write_bytes(data)
+        with pytest.raises(kind, match=words) as found:
+            take_reply(world.home, stick)
+        assert found.value.remedy or kind is IntegrityError
+    assert take_reply(world.home, reply).what == header.what
+    assert take_reply(world.home, reply).what == header.what  # twice is once
+
+
+def frame_of(header: bytes) -> bytes:
+    return struct.pack(">I", len(header)) + header
+
+
+@pytest.mark.usefixtures("_quick_looks")
+def test_a_refusal_is_carried_back_and_asked_anew(world: World, tmp_path: Path) -> None:
+    boxes, roster = Boxes(world.home), world.home.roster
+    path, digest = boxes.put(roster, WEST, "another-study", frame_of(b'{"kind":"tea"}'))
+    out = tmp_path / "refused.bundle"
+    with pytest.raises(SonoShareError, match="the request was refused: not a request that this agent knows"):
+        refused(hospital_command, "answer", path, "--home", world.nodes[WEST].home.path, "--out", out)
+    taken = run(coordinator_command, "take", out, "--home", world.home.path)
+    assert taken["refused"].startswith("not a request that this agent knows")
+    assert boxes.reply(WEST, digest) is not None
+    assert boxes.reply(WEST, digest) is None
+    assert not path.exists()
+
+
+def test_without_a_running_agent_nothing_is_answered_unless_nobody_elses_view_is_needed(
+    world: World, tmp_path: Path
+) -> None:
+    path = next(iter(Boxes(world.home).waiting(WEST).values()))[0]
+    header, frame = read_bundle(path.read_bytes(), "request")
+    stick, out = tmp_path / "south.bundle", tmp_path / "out.bundle"
+    stick.write_bytes(write_bundle(header.model_copy(update={"hospital": "south", "study": "study"}), frame))
+    south = world.nodes["south"].home
+    with pytest.raises(InputError, match="the agent does not run") as found:
+        refused(hospital_command, "answer", stick, "--home", south.path, "--out", out)
+    assert "--only agent" in found.value.remedy
+    assert not out.exists()
+
+
+def test_who_is_asked_by_files_is_introduced_only_where_it_was_never_seen(world: World) -> None:
+    coordinator = replace(action(world), by_files=frozenset({WEST}))
+    before = set(Boxes(world.home).waiting(WEST))
+    settle(coordinator, len(coordinator.log) - 1)
+    assert set(Boxes(world.home).waiting(WEST)) == before
+    set_by_files(world.home, WEST, files=False)
+    assert by_files(world.home) == frozenset()
+    set_by_files(world.home, WEST, files=True)
+    assert by_files(world.home) == {WEST}
+
+
+def test_an_agent_alone_needs_no_address_and_a_courier_does(world: World) -> None:
+    home = str(world.nodes["south"].home.path)
+    done = CliRunner().invoke(hospital_command, ["start", "--home", home])
+    assert done.exit_code == 2
+    assert "a courier needs --superlink and --root-certificate" in done.output
+    # Its lock is held by the agent that runs: an agent alone gets as far as that, and no address is asked for.
+    west = str(world.nodes[WEST].home.path)
+    done = CliRunner().invoke(hospital_command, ["start", "--home", west, "--only", "agent", "--device", "cpu"])
+    assert isinstance(done.exception, InputError)
+    assert "runs" in done.exception.message
