@@ -56,13 +56,18 @@ def act(home: CoordinatorHome, study: Study, action: str, release: str = "", *, 
         with begun(study, action, release) as asked:
             config = {"action": action, "study": study.plan.study, "release": release, "run": asked.run}
             run = control.start(FLOWER_APP, config)
-            status = control.wait(run, ACTION_SECONDS, watch=watch)
+            status = control.wait(run, _most_seconds(study), watch=watch)
     except BaseException:
         if run is not None:
             _end(control, run)
         raise
     if not status.succeeded:
         raise _failure(study, asked, status)
+
+
+def _most_seconds(study: Study) -> float:
+    """How long an action may take: a day, or as long as its rounds may wait for answers that are carried."""
+    return max(ACTION_SECONDS, (study.plan.rounds + 1) * float(study.plan.round_deadline_seconds))
 
 
 def pipeline(home: CoordinatorHome, study: Study, release: str, *, watch: Watch | None = None) -> Pipeline:

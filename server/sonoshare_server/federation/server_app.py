@@ -52,10 +52,9 @@ def main(grid: Grid, context: Context) -> None:
     try:
         carried = by_files(home)
         line = FlowerFleet(grid, lambda: couriers(home), lambda: require_asked_for(study, asked))
-        hospitals = set(study.plan.cohorts if action == "train" else whom_to_ask(home, study)) - carried
-        present = line.wait_for(
-            hospitals, NODES_DEADLINE_SECONDS, enough=study.plan.quorum, grace_seconds=NODES_GRACE_SECONDS
-        )
+        everybody = set(study.plan.cohorts if action == "train" else whom_to_ask(home, study))
+        hospitals, enough = everybody - carried, study.plan.quorum - len(everybody & carried)
+        present = line.wait_for(hospitals, NODES_DEADLINE_SECONDS, enough=enough, grace_seconds=NODES_GRACE_SECONDS)
         study.event("online", hospitals=sorted(present), missing=sorted(hospitals - present))
         fleet = mixed_fleet(home, study, line, carried, lambda: require_asked_for(study, asked))
         actions[action](Coordinator(home, study, fleet, home.log(), action=asked, by_files=carried))
