@@ -18,8 +18,8 @@ from tests.deploy.in_process import World, archives_in, build
 from sonoshare_client.agent.server import AgentServer
 from sonoshare_deploy.cli.coordinator import command as coordinator_command
 from sonoshare_deploy.cli.hospital import command as hospital_command
-from sonoshare_server.consortium.carried import by_files, mixed_fleet, set_by_files, take_reply
 from sonoshare_server.federation import file_fleet, rounds
+from sonoshare_server.federation.carried import by_files, mixed_fleet, set_by_files, take_reply
 from sonoshare_server.federation.coordinator import Coordinator
 from sonoshare_server.federation.file_fleet import Boxes
 from sonoshare_server.federation.introduction import settle

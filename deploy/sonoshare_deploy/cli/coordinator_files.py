@@ -16,8 +16,8 @@ from sonoshare_deploy.cli.parameters import IDENTIFIER_NAME
 @json_option
 def line(home: Path, hospital: str, by: str, *, as_json: bool) -> None:
     """Say how a hospital is reached. By files, its requests wait in outbox/ID until somebody carries them."""
-    from sonoshare_server.consortium.carried import set_by_files  # noqa: PLC0415 - keeps --help fast, here and below
     from sonoshare_server.consortium.members import read_members  # noqa: PLC0415
+    from sonoshare_server.federation.carried import set_by_files  # noqa: PLC0415 - keeps --help fast, here and below
     from sonoshare_server.home import CoordinatorHome  # noqa: PLC0415
     from sonoshare_shared.errors import InputError  # noqa: PLC0415
 
@@ -34,7 +34,7 @@ def line(home: Path, hospital: str, by: str, *, as_json: bool) -> None:
 @json_option
 def take(reply: Path, home: Path, *, as_json: bool) -> None:
     """Check the bundle REPLY and give it to the action that waits for it, now or when it is run again."""
-    from sonoshare_server.consortium.carried import take_reply  # noqa: PLC0415
+    from sonoshare_server.federation.carried import take_reply  # noqa: PLC0415
     from sonoshare_server.home import CoordinatorHome  # noqa: PLC0415
 
     taken = take_reply(CoordinatorHome(home), reply)

@@ -11,8 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from sonoshare_server.consortium.carried import by_files, mixed_fleet
 from sonoshare_server.federation.calibration import collect_votes
+from sonoshare_server.federation.carried import by_files, mixed_fleet
 from sonoshare_server.federation.closing import whom_to_ask
 from sonoshare_server.federation.coordinator import Coordinator
 from sonoshare_server.federation.fleet import FlowerFleet
