@@ -18,11 +18,13 @@ from typing import IO, Final
 from sonoshare_client.courier.watch import NEXT_KEY, NEXT_KEY_KNOWN
 from sonoshare_client.courier.way import Outcome, from_json
 from sonoshare_client.node.home import NodeHome
+from sonoshare_client.node.joining import require_named
 from sonoshare_client.node.link import LinkState, begun, write_link
 from sonoshare_client.node.rotation import take_next_key
 from sonoshare_client.node.socket import pulse_of
+from sonoshare_client.node.witness import pinned_roster
 from sonoshare_deploy.courier_place import CourierPlace
-from sonoshare_shared.errors import FederationError
+from sonoshare_shared.errors import FederationError, SonoShareError
 from sonoshare_shared.loopback import loopback_direct
 
 END_SECONDS: Final = 5.0
@@ -41,6 +43,7 @@ def watched_link(
         root_certificate: the certificate as the user named it, for later tests.
         restart: ends the courier, which is then started again, with the key that is there.
     """
+    _warn_unnamed(home)
     connection, user = place.connection, place.user
     child = subprocess.Popen(
         [
@@ -60,7 +63,8 @@ def watched_link(
     state = begun(home.state.link_path, connection.superlink, root_certificate)
     _keep(home, state)
     follow = _Follower(home, place, restart)
-    threading.Thread(target=follow.lines, args=(child.stdout, state), daemon=True, name="link").start()
+    thread = threading.Thread(target=follow.lines, args=(child.stdout, state), daemon=True, name="link")
+    thread.start()
     try:
         yield
     finally:
@@ -71,6 +75,9 @@ def watched_link(
         except subprocess.TimeoutExpired:
             child.kill()
             child.wait()
+        thread.join(END_SECONDS)
+        if child.stdout is not None:
+            child.stdout.close()
 
 
 def after(state: LinkState, tested: Outcome, now: datetime) -> LinkState:
@@ -133,6 +140,14 @@ class _Follower:
         """Let a courier under a user of its own try the next key."""
         with suppress(OSError):
             self._place.lay_out(self._home.next_node_key_path, NEXT_KEY)
+
+
+def _warn_unnamed(home: NodeHome) -> None:
+    """A roster that was pinned by an older version, or before a key was lost, may be about another node than this."""
+    try:
+        require_named(pinned_roster(home.state_path), home, node_key=False)
+    except SonoShareError as error:
+        _log.warning("%s", error)
 
 
 def _keep(home: NodeHome, state: LinkState) -> None:

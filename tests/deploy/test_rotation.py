@@ -1,9 +1,14 @@
 """Keys are changed without a stop: both sign, both count meanwhile, and the old one goes when the new one is there."""
 
 import json
+import logging
+import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from tests.deploy.command import sonoshare
 from tests.deploy.fleet_listener import listener
@@ -16,10 +21,10 @@ from sonoshare_client.courier.way import Way, try_way
 from sonoshare_client.node import witness
 from sonoshare_client.node.home import NodeHome
 from sonoshare_client.node.joining import enrol
-from sonoshare_client.node.link import begun
+from sonoshare_client.node.link import begun, read_link
 from sonoshare_client.node.rotation import prepare_node_key, take_next_key
 from sonoshare_deploy.courier_place import CourierPlace
-from sonoshare_deploy.link_watch import _Follower
+from sonoshare_deploy.link_watch import _Follower, watched_link
 from sonoshare_deploy.provision import create_coordinator
 from sonoshare_server.consortium.admission import admit, expel
 from sonoshare_server.consortium.members import Consortium
@@ -33,6 +38,15 @@ from sonoshare_shared.protocol.documents.node_key_change import NODE_KEY_CHANGE_
 from sonoshare_shared.protocol.documents.roster import ROSTER_PAYLOAD_TYPE
 from sonoshare_shared.protocol.envelope import Envelope
 from sonoshare_shared.protocol.keys import SigningKey
+
+
+def wait_for(value: Callable[[], Any], holds: Callable[[Any], bool]) -> Any:
+    end = time.monotonic() + 30
+    while time.monotonic() < end:
+        if (found := value()) is not None and holds(found):
+            return found
+        time.sleep(0.05)
+    raise AssertionError("it never came")
 
 
 @pytest.fixture
@@ -142,6 +156,30 @@ def test_the_running_node_goes_over_when_the_coordinator_knows_the_key(node: Nod
     assert restarts == [following]  # the courier is started again after the key is there, not before
     follower.lines([f"{NEXT_KEY_KNOWN}\n".encode()], state)  # type: ignore[arg-type]
     assert len(restarts) == 1
+
+
+def test_a_running_node_tells_a_change_of_its_link_once_and_changes_its_key_on_the_way(
+    home: CoordinatorHome, node: NodeHome, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The watching process is the real one; the listener is the coordinator's own."""
+    enrol(node, home.roster_envelope, home.root)
+    caplog.set_level(logging.INFO)
+    with listener(home) as (port, _):
+        connection = Connection(f"127.0.0.1:{port}", home.authority_path, node.node_key_path, 1)
+        place = CourierPlace(None, node.state.socket_path, connection, node.state.flower_path)
+        restarted = threading.Event()
+        with watched_link(node, place, home.authority_path, restarted.set):
+            link = wait_for(lambda: read_link(node.state.link_path), lambda seen: seen.state == "connected")
+            assert (link.admitted, link.roster_version) == (True, home.roster.version)
+            rotate_node_key(home, prepare_node_key(node))
+            following = node.node_public_keys[1]
+            # Whoever writes to the child asks for a look at once; here it looks by itself after its pause.
+            assert restarted.wait(40)
+            assert node.node_public_keys == (following,)
+    assert [line for line in caplog.messages if line.startswith("link:")] == [
+        f"link: 127.0.0.1:{port} answers and knows this node"
+    ]
+    assert psutil.Process().children() == []
 
 
 def test_who_was_expelled_comes_back_with_a_new_node_key(home: CoordinatorHome, node: NodeHome) -> None:

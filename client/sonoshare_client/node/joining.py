@@ -23,8 +23,13 @@ def enrol(home: NodeHome, roster: Envelope, root_key: PublicKey) -> Roster:
     return witness.enrol(home.state_path, roster, root_key)
 
 
-def require_named(roster: Roster, home: NodeHome) -> None:
+def require_named(roster: Roster, home: NodeHome, *, node_key: bool = True) -> None:
     """Check that a roster names this node with the keys that it has.
+
+    Args:
+        roster: a consortium's.
+        home: the node's folder.
+        node_key: whether the node key counts. One that was changed since this roster was pinned stands in the next.
 
     Raises:
         RefusedError: it does not; says what the coordinator has to do.
@@ -44,7 +49,7 @@ def require_named(roster: Roster, home: NodeHome) -> None:
         )
     if entry.identity_key != identity:
         raise _other_key(hospital, "identity")
-    if entry.node_key.split()[:2] not in [key.split()[:2] for key in home.node_public_keys]:
+    if node_key and entry.node_key.split()[:2] not in [key.split()[:2] for key in home.node_public_keys]:
         raise _other_key(hospital, "node")
 
 

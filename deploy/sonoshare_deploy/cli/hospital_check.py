@@ -69,7 +69,7 @@ def _enrolled(home: "NodeHome", newest: int | None) -> "Step":
 
     try:
         roster = pinned_roster(home.state_path)
-        require_named(roster, home)
+        require_named(roster, home, node_key=newest is None)  # where the coordinator knows the key, all is well
         require_current(roster)
     except SonoShareError as error:
         return Step("enrolled", ok=False, found=error.message, remedy=error.remedy)
