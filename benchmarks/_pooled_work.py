@@ -199,6 +199,22 @@ class Training:
                 load_adapter(self.model, {key: torch.from_numpy(value) for key, value in tensors.items()}, TRAINED)
         return Result(adapter_state(self.model, TRAINED), self._noise(math.sqrt(len(self.hospitals))))
 
+    def own_summed(self) -> Result:
+        """Each hospital's own noise, added up: the coordinator takes the step, as with pooled noise."""
+        study, settings = self.study, Optimiser(learning_rate=self.study.learning_rate)
+        paid = [hospital.own(study.steps) for hospital in self.hospitals]
+        people = [hospital.patients(self.model) for hospital in self.hospitals]
+        state = first_state({name: value.detach().numpy().copy() for name, value in self.parameters.items()}, settings)
+        with self.engine:
+            for _ in range(study.steps):
+                released = [release.next(whose).integers for release, whose in zip(paid, people, strict=True)]
+                total = torch.stack(released).sum(0)[:-1].numpy().astype(np.float64)
+                mean = total * (self.grid.step / (RATE * self.cohort * len(self.hospitals)))
+                state = stepped(state, mean, settings, total=study.steps)
+                self._put(state.tensors())
+        self._put(state.averaged())
+        return Result(adapter_state(self.model, TRAINED), self._noise(math.sqrt(len(self.hospitals))))
+
     def pooled(self, honest: int) -> Result:
         """Noise shared by ``honest`` hospitals; every hospital adds its share."""
         study, settings = self.study, Optimiser(learning_rate=self.study.learning_rate)

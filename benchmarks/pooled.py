@@ -1,11 +1,13 @@
 """What pooled noise buys: noise to signal and held-out loss, own against pooled, at the same epsilon for each patient.
 
-    python -m benchmarks.pooled [--hospitals 4,10] [--patients 40] [--steps 24] [--epsilon 8] [--seeds 3] [--json]
+    python -m benchmarks.pooled [--hospitals 4,10] [--patients 40] [--steps 24] [--epsilon 8] [--seeds 3]
+        [--only NAME,...] [--json]
 
 The tiny base's affine adapter (9,680 numbers) learns phantoms of another grey-value curve, which are nobody's patients.
 Every training of one row has the same hospitals, steps, rate, multiplier and ledger; delta is 1 / (10 N) of each
-hospital. ``own-L`` takes L steps at each hospital between two exchanges, with noise of its own; ``pooled-all`` and
-``pooled-half`` share the noise among all hospitals, or rest on half of them, with one step an exchange.
+hospital. ``own-L`` takes L steps at each hospital between two exchanges, with noise of its own (``own-8-fast`` at twice
+the learning rate); ``own-summed`` adds sums with own noise up, and the coordinator takes the step, one an exchange;
+``pooled-all`` and ``pooled-half`` do the same and share the noise among all hospitals, or rest on half of them.
 
 Prints one JSON object as the last line of stdout: by number of hospitals ``multiplier``, ``base`` (held-out loss before
 any training) and for each training ``exchanges``, ``noise_to_signal`` (of one step's mean over all hospitals, against
@@ -73,6 +75,8 @@ def trainings(hospitals: int) -> dict[str, tuple[int, Callable[[Training], Resul
         f"own-{local}": (local, lambda training, local=local: training.own(local))  # type: ignore[misc]
         for local in LOCAL_STEPS
     }
+    found["own-8-fast"] = (8, lambda training: training.own(8))
+    found["own-summed"] = (1, lambda training: training.own_summed())
     for name, honest in (("pooled-all", hospitals), ("pooled-half", hospitals // 2)):
         found[name] = (1, lambda training, honest=honest: training.pooled(honest))  # type: ignore[misc]
     return found
@@ -82,12 +86,16 @@ def row(hospitals: int, arguments: argparse.Namespace, tested: LabelledImages) -
     """All trainings of one number of hospitals."""
     base = float(losses_of(None, tested).mean())
     found: dict[str, dict[str, Any]] = {}
-    seen: dict[str, list[tuple[float, float]]] = {name: [] for name in trainings(hospitals)}
+    chosen = arguments.only.split(",") if arguments.only else list(trainings(hospitals))
+    wanted = {name: how for name, how in trainings(hospitals).items() if name in chosen}
+    seen: dict[str, list[tuple[float, float]]] = {name: [] for name in wanted}
     multiplier = 0.0
     for seed in range(arguments.seeds):
         people = hospitals_of(hospitals, arguments.patients, seed, profile_named(PROFILE).size)
-        study, strength = Study(people, arguments.steps, arguments.epsilon, LEARNING_RATE), None
-        for name, (local, run) in trainings(hospitals).items():
+        strength = None
+        for name, (local, run) in wanted.items():
+            rate = LEARNING_RATE * (2 if name.endswith("-fast") else 1)
+            study = Study(people, arguments.steps, arguments.epsilon, rate)
             with tempfile.TemporaryDirectory() as folder:
                 training = Training(study, Path(folder))
                 strength = strength or training.signal()
@@ -115,6 +123,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=24, help="of the study")
     parser.add_argument("--epsilon", type=float, default=8.0, help="of each patient")
     parser.add_argument("--seeds", type=int, default=3, help="trainings of each kind")
+    parser.add_argument("--only", default="", help="some of the trainings, by name")
     parser.add_argument("--json", action="store_true", help="the result is JSON in any case")
     arguments = parser.parse_args()
     torch.set_num_threads(1)

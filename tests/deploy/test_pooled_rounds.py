@@ -15,10 +15,12 @@ from sonoshare_client.agent.pooled_view import Seen
 from sonoshare_client.node.policy_file import policy_text
 from sonoshare_privacy.mechanisms.gaussian import add_gaussian_integers
 from sonoshare_privacy.pooled_state_file import state_from
-from sonoshare_server.federation import pooled_rounds
+from sonoshare_server.federation import masked_rounds, pooled_rounds
 from sonoshare_server.federation.aggregate import read_tensors
 from sonoshare_server.federation.coordinator import Coordinator
-from sonoshare_server.federation.rounds import train
+from sonoshare_server.federation.rounds import run_round, train
+from sonoshare_shared.errors import FederationError
+from sonoshare_shared.protocol.canonical import sha256_hex
 from sonoshare_shared.protocol.closed_rounds import closed_rounds
 from sonoshare_shared.protocol.documents import StudyPlan
 from sonoshare_shared.protocol.documents.charge import PooledGaussian
@@ -182,9 +184,30 @@ def test_a_hospital_that_adds_no_noise_is_noticed_by_all_in_the_sums(
     assert check.figures.sum_noise == pytest.approx(math.sqrt(2 / 3), abs=0.05)
 
 
-def test_a_coordinator_that_takes_another_step_is_refused_before_a_charge(
+@pytest.fixture(scope="module")
+def after_one(masked_folder: World, tmp_path_factory: pytest.TempPathFactory) -> World:
+    """One round of two is done."""
+    world = pooled(masked_folder, tmp_path_factory.mktemp("one") / "world", rounds=2)
+    run_round(coordinator_of(world), 1)
+    return world
+
+
+def test_a_coordinator_that_took_another_step_is_refused_before_a_charge(after_one: World, tmp_path: Path) -> None:
+    world = copy_of(after_one, tmp_path / "world")
+    study = world.home.study("pooled-study")
+    tensors = {name: tensor.copy() for name, tensor in read_tensors(study.adapter()).items()}
+    first = next(iter(tensors.values())).reshape(-1)
+    first[0] = np.nextafter(first[0], np.float32(9))
+    wrong = pooled_rounds._adapter(tensors)
+    study.keep_adapter(1, wrong)
+    study.advance(1, sha256_hex(wrong))
+    _require_refused(world, "closed round 1 of pooled-study with another model")
+
+
+def test_a_step_that_does_not_follow_from_the_logged_sum_is_refused_before_a_charge(
     masked_folder: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """The log agrees with the coordinator: it is the step itself that is wrong."""
     world = pooled(masked_folder, tmp_path / "world", rounds=2)
     right = pooled_rounds.PooledReader._model
 
@@ -194,22 +217,46 @@ def test_a_coordinator_that_takes_another_step_is_refused_before_a_charge(
         return pooled_rounds._adapter(tensors) if reader.start.number == 1 else right(reader, state)
 
     monkeypatch.setattr(pooled_rounds.PooledReader, "_model", wrong)
-    with pytest.raises(Exception, match="of 3"):
-        train(coordinator_of(world))
-    refused = [event for event in world.home.study("pooled-study").events() if event["kind"] == "refused"]
-    assert any("not what the plan's step makes" in event["reason"] for event in refused)
-    assert all(charges(world, hospital) == 1 for hospital in MEMBERS)
+    run_round(coordinator_of(world), 1)
+    _require_refused(world, "not what the plan's step makes")
 
 
 def test_a_sum_that_the_log_does_not_name_is_refused_before_a_charge(
+    after_one: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = copy_of(after_one, tmp_path / "world")
+    monkeypatch.setattr(pooled_rounds.PooledReader, "shown", lambda reader: bytes(8 * reader.words))
+    _require_refused(world, "not the one in the log")
+
+
+def _require_refused(world: World, reason: str) -> None:
+    """Nobody trains the second round, everybody says why, and nobody is charged for it."""
+    with pytest.raises(FederationError, match="0 of 3"):
+        run_round(coordinator_of(world), 2)
+    refused = [event for event in world.home.study("pooled-study").events() if event["kind"] == "refused"]
+    assert len(refused) == len(MEMBERS)
+    assert all(reason in event["reason"] for event in refused)
+    assert all(charges(world, hospital) == 1 for hospital in MEMBERS)
+
+
+def test_a_coordinator_killed_between_sum_and_log_takes_the_same_step_again(
     masked_folder: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world = pooled(masked_folder, tmp_path / "world", rounds=2)
-    monkeypatch.setattr(
-        pooled_rounds.PooledReader, "shown", lambda reader: b"" if reader.start.number == 1 else bytes(8 * reader.words)
-    )
-    with pytest.raises(Exception, match="of 3"):
-        train(coordinator_of(world))
-    refused = [event for event in world.home.study("pooled-study").events() if event["kind"] == "refused"]
-    assert any("not the one in the log" in event["reason"] for event in refused)
-    assert all(charges(world, hospital) == 1 for hospital in MEMBERS)
+    with monkeypatch.context() as patch:
+        patch.setattr(masked_rounds, "close_round", _killed)
+        with pytest.raises(KeyboardInterrupt):
+            run_round(coordinator_of(world), 1)
+    study = world.home.study("pooled-study")
+    held = study.sum_path(1).read_bytes(), study.pooled_state_path(1).read_bytes()
+    assert study.state.rounds_done == 0
+    again = copy_of(world, tmp_path / "again")
+    run_round(coordinator_of(again), 1)
+    study = again.home.study("pooled-study")
+    assert study.state.rounds_done == 1
+    assert (study.sum_path(1).read_bytes(), study.pooled_state_path(1).read_bytes()) == held
+    assert all(charges(again, hospital) == 1 for hospital in MEMBERS), "the same words, not trained again"
+
+
+def _killed(*_args: Any, **_more: Any) -> None:
+    raise KeyboardInterrupt
