@@ -16,6 +16,7 @@ from click.testing import CliRunner
 from tests.deploy.in_process import World, archives_in, build
 
 from sonoshare_client.agent.server import AgentServer
+from sonoshare_deploy.cli.action_words import ActionWords
 from sonoshare_deploy.cli.coordinator import command as coordinator_command
 from sonoshare_deploy.cli.hospital import command as hospital_command
 from sonoshare_server.federation import file_fleet, rounds
@@ -26,6 +27,7 @@ from sonoshare_server.federation.introduction import settle
 from sonoshare_server.federation.statements import collect_signatures, collect_statements
 from sonoshare_server.release.pipeline import Pipeline, facts_for
 from sonoshare_shared.errors import InputError, IntegrityError, SonoShareError
+from sonoshare_shared.events import EventLog
 from sonoshare_shared.locks import locked
 from sonoshare_shared.protocol.bundle import read_bundle, write_bundle
 from sonoshare_shared.protocol.canonical import sha256_hex
@@ -271,6 +273,23 @@ def test_who_is_asked_by_files_is_introduced_only_where_it_was_never_seen(world:
     assert by_files(world.home) == frozenset()
     set_by_files(world.home, WEST, files=True)
     assert by_files(world.home) == {WEST}
+
+
+def test_a_command_says_what_somebody_has_to_carry_until_it_is_back(tmp_path: Path) -> None:
+    log, shown = EventLog(tmp_path / "events.jsonl"), list[str]()
+    words = ActionWords(tmp_path / "events.jsonl", "study s1: training", shown.append)
+    words()
+    assert shown == []
+    log.record("carry", hospital=WEST, bundle="/c/x.bundle", words="waiting for x.bundle of west to be carried")
+    log.record("waiting", awaited=["north", "south", WEST])
+    words()
+    assert shown[-1] == "study s1: training; waiting for north, south; waiting for x.bundle of west to be carried"
+    log.record("waiting", awaited=[WEST])
+    words()
+    assert shown[-1] == "study s1: training; waiting for x.bundle of west to be carried"
+    log.record("waiting", awaited=["north"])
+    words()
+    assert shown[-1] == "study s1: training; waiting for north"
 
 
 def test_an_agent_alone_needs_no_address_and_a_courier_does(world: World) -> None:

@@ -80,6 +80,7 @@ def test_a_candidate_that_failed_is_followed_by_the_next_which_is_other_images_a
     bundle = second.finish(facts_for(world.home, world.study, NOW))
     verify_release(bundle, world.home.roster_envelope, now=NOW)
     assert f",{two.seed}" in (bundle / layout.METADATA).read_text()
+    assert "candidate 2 of 2 that the study planned" in (bundle / layout.DATASHEET).read_text()
     assert {audits_charged(world, hospital) for hospital in HOSPITALS} == {2}
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from sonoshare_deploy.cli.action_words import ActionWords
 from sonoshare_deploy.cli.coordinator_files import line, take
 from sonoshare_deploy.cli.coordinator_members import admit, expel, rotate_root
 from sonoshare_deploy.cli.coordinator_release import command as release
@@ -288,8 +289,10 @@ def run_study(home: Path, name: str, priority: int | None, as_json: bool) -> Non
     register_nodes(folder, control_of(folder))
     this = folder.study(name)
     want(this, "run", priority)
-    with progress_console().status(f"study {name}: training"):
-        act(folder, this, "train")
+    words = ActionWords(this.events_path, f"study {name}: training")
+    with progress_console().status(words.first) as shown:
+        words.show = shown.update
+        act(folder, this, "train", watch=words)
     emit({"study": name, "rounds_done": this.state.rounds_done, "adapter": this.state.adapter_digest}, as_json)
 
 

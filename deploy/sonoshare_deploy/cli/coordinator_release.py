@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from sonoshare_deploy.cli.action_words import ActionWords
 from sonoshare_deploy.cli.device import device_option, told_device
 from sonoshare_deploy.cli.output import emit, json_option, progress_console
 from sonoshare_deploy.cli.parameters import IDENTIFIER_NAME, FiniteRange
@@ -85,11 +86,15 @@ def create_release(
     want(folder.study(study_name), "run")
     where, words = told_device(device)
     register_nodes(folder, control_of(folder))
-    steps = pipeline(folder, folder.study(study_name), name)
+    this = folder.study(study_name)
+    waits = ActionWords(this.events_path, f"release {name}: audits and signatures")
+    steps = pipeline(folder, this, name, watch=waits)
     draw_release(steps, workers, lease_seconds, progress_console(), where)
-    said = steps.audit()
-    facts = facts_for(folder, steps.study, now(), utility=figures, utility_note=utility_note)
-    bundle = steps.finish(facts)
+    with progress_console().status(waits.first) as shown:
+        waits.show = shown.update
+        said = steps.audit()
+        facts = facts_for(folder, steps.study, now(), utility=figures, utility_note=utility_note)
+        bundle = steps.finish(facts)
     verdicts = {hospital: statement.predicate.verdict for hospital, statement in said.items()}
     emit({"release": name, "bundle": str(bundle), "verdicts": verdicts, "device": words}, as_json)
 
