@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import click
 
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from sonoshare_client.node.socket import Pulse
     from sonoshare_client.own_eyes.link_view import LinkView
     from sonoshare_client.own_eyes.overview import NodeOverview
+
+ROSTER_WARNED_DAYS: Final = 30
 
 
 @dataclass(frozen=True)
@@ -152,6 +154,8 @@ def _roster(look: _Look) -> str:
     if roster is None:
         return look.view.unenrolled
     text = f"{roster.consortium}, version {roster.version}, until {roster.expires.date()}"
+    if (roster.expires - look.now).days < ROSTER_WARNED_DAYS:
+        text += " (ask the coordinator for a new one: nothing is done under one that has expired)"
     if link is not None and link.roster_version is not None and link.roster_version > roster.version:
         return f"{text}; the coordinator has version {link.roster_version}: get it, and enrol again"
     return text

@@ -27,6 +27,7 @@ LINK_PATH: Final = "/link"
 MOST_REQUEST_BYTES: Final = 4096
 MOST_ANSWER_BYTES: Final = 4096
 _DOMAIN: Final = b"sonoshare link "
+_MALFORMED: Final = (ValueError, KeyError, TypeError, RecursionError, binascii.Error)
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ class LinkAnswer:
                 None if hospital is None else str(hospital),
                 None if version is None else int(version),
             )
-        except (ValueError, KeyError, TypeError) as error:
+        except _MALFORMED as error:
             raise FederationError("the server's answer is not understood", remedy="check both versions") from error
 
 
@@ -94,6 +95,6 @@ def asking_key(data: bytes) -> str:
         if not isinstance(key, ec.EllipticCurvePublicKey):
             raise IntegrityError("the key is on no elliptic curve")
         key.verify(signature, _DOMAIN + time.encode(), ec.ECDSA(hashes.SHA256()))
-    except (ValueError, KeyError, TypeError, binascii.Error, UnsupportedAlgorithm, InvalidSignature) as error:
+    except (*_MALFORMED, UnsupportedAlgorithm, InvalidSignature) as error:
         raise IntegrityError("this is no question of a courier") from error
     return key_line(key)
