@@ -22,7 +22,8 @@ from sonoshare_privacy import Budget, Budgets, Ledger
 from sonoshare_privacy.accounting import noise_multiplier_for
 from sonoshare_privacy.mechanisms.draw_words import fresh_keys
 from sonoshare_privacy.mechanisms.gaussian import Grid
-from sonoshare_privacy.optimiser import NoisyAdam, Optimiser
+from sonoshare_privacy.noisy_adam import NoisyAdam
+from sonoshare_privacy.optimiser import Optimiser
 from sonoshare_privacy.patient_gradients import PatientGradients
 from sonoshare_privacy.pooled_optimiser import first_state, stepped
 from sonoshare_privacy.pooled_release import PooledRelease, PooledSum, Share

@@ -24,7 +24,7 @@ from sonoshare_client.agent.draws import PatientDraws, loss_of, probe
 from sonoshare_privacy import Budget, Budgets, Ledger, Optimiser
 from sonoshare_privacy.mechanisms.draw_words import fresh_keys
 from sonoshare_privacy.mechanisms.gaussian import Grid
-from sonoshare_privacy.optimiser import NoisyAdam
+from sonoshare_privacy.noisy_adam import NoisyAdam
 from sonoshare_privacy.patient_gradients import PatientGradients
 from sonoshare_privacy.patient_gradients.per_patient import Loss
 from sonoshare_privacy.patient_gradients.places import places_of_chunk

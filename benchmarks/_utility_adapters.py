@@ -22,7 +22,8 @@ from sonoshare_client.vault.cohort import PatientArrays
 from sonoshare_privacy import Budget, Budgets, Ledger, PatientDP
 from sonoshare_privacy.accounting import PureDP, noise_multiplier_for
 from sonoshare_privacy.mechanisms.draw_words import public_keys
-from sonoshare_privacy.optimiser import NoisyAdam, Optimiser
+from sonoshare_privacy.noisy_adam import NoisyAdam
+from sonoshare_privacy.optimiser import Optimiser
 from sonoshare_privacy.patient_gradients.room import CPU_ROOM
 from sonoshare_privacy.schedule import round_optimiser
 from sonoshare_server.consortium.studies import phantom_clip_norm

@@ -54,7 +54,8 @@ from benchmarks._step_profiles import our_step as profile_step
 from benchmarks._step_profiles import plain_step as profile_plain_step
 from benchmarks._step_unet import build, loss_of, make_batch
 from sonoshare_privacy.mechanisms.gaussian import Grid, add_gaussian_integers, gaussian_integers
-from sonoshare_privacy.optimiser import NoisyAdam, Optimiser
+from sonoshare_privacy.noisy_adam import NoisyAdam
+from sonoshare_privacy.optimiser import Optimiser
 from sonoshare_privacy.patient_gradients import PatientGradients
 from sonoshare_privacy.patient_gradients.buffer import NORM_SLACK, clip_factors, row_norms
 from sonoshare_privacy.patient_gradients.per_patient import LOSS_SHARE

@@ -38,7 +38,7 @@ import numpy as np
 from sonoshare_client.agent.draws import PatientDraws, loss_of, probe
 from sonoshare_client.vault.dataset import PatientArrays
 from sonoshare_privacy import Budget, Budgets, Ledger, Optimiser
-from sonoshare_privacy.optimiser import NoisyAdam
+from sonoshare_privacy.noisy_adam import NoisyAdam
 from sonoshare_privacy.patient_gradients import PatientGradients
 from sonoshare_privacy.patient_gradients.places import places_of_chunk
 from sonoshare_privacy.step_release import Patients, StepRelease

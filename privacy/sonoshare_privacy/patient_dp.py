@@ -24,7 +24,8 @@ from sonoshare_privacy.budget import Reservation
 from sonoshare_privacy.canaries import Canaries, CanaryRecord, Planted
 from sonoshare_privacy.ledger import Ledger
 from sonoshare_privacy.mechanisms.gaussian import Grid
-from sonoshare_privacy.optimiser import NoisyAdam, Optimiser, OptimiserState
+from sonoshare_privacy.noisy_adam import NoisyAdam, OptimiserState
+from sonoshare_privacy.optimiser import Optimiser
 from sonoshare_privacy.patient_gradients.chunk import Batch, together
 from sonoshare_privacy.patient_gradients.per_patient import Loss, PatientGradients
 from sonoshare_privacy.patient_gradients.places import places_of_chunk

@@ -20,6 +20,10 @@ SEAMS = {
     "server/sonoshare_server/federation/flower.py",
     # The archive that Flower wants of a run; the app in it answers with a refusal and imports nothing of ours there.
     "deploy/sonoshare_deploy/flower_app/sonoshare_app/client_app.py",
+    # What is measured against, and couriers that are simulated.
+    "benchmarks/_round_light.py",
+    "benchmarks/round_stock/stock/client_app.py",
+    "benchmarks/round_stock/stock/server_app.py",
 }
 
 LISTED = (
@@ -75,6 +79,8 @@ LISTED = (
     "flwr.superlink.cli.flower_superlink",
     "flwr.superlink.cli.flower_superlink._run_superlink_http_api",
     "flwr.superlink.routers.fleet.router.router.prefix",
+    "flwr.supercore.sql_mixin._set_sqlite_pragmas",
+    "flwr.supercore.sql_mixin.SQLITE_PRAGMAS",
 )
 ALL = (*courier.PRIVATE_NAMES, *coordinator.PRIVATE_NAMES, *coordinator.SUPERLINK_NAMES)
 

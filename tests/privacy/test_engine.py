@@ -17,7 +17,7 @@ from sonoshare_privacy import Budget, Budgets, Optimiser, PatientDP
 from sonoshare_privacy.accounting import SampledGaussian, epsilon
 from sonoshare_privacy.mechanisms.draw_words import words
 from sonoshare_privacy.mechanisms.gaussian import add_gaussian_integers
-from sonoshare_privacy.optimiser import NoisyAdam
+from sonoshare_privacy.noisy_adam import NoisyAdam
 from sonoshare_privacy.patient_gradients import PatientGradients
 from sonoshare_privacy.patient_gradients.room import Room
 from sonoshare_privacy.step_release import NoisedSum, StepRelease

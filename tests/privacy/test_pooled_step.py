@@ -13,7 +13,8 @@ from scipy.special import ndtr
 from torch.nn import Parameter
 
 from sonoshare_privacy.mechanisms.gaussian import Grid, gaussian_integers
-from sonoshare_privacy.optimiser import NoisyAdam, Optimiser, rate_at
+from sonoshare_privacy.noisy_adam import NoisyAdam
+from sonoshare_privacy.optimiser import Optimiser, rate_at
 from sonoshare_privacy.pooled_optimiser import PooledState, first_state, stepped
 from sonoshare_privacy.pooled_release import PooledSum, share_deviation
 from sonoshare_privacy.sum_check import FALSE_ALARM, check_sums, numbers_to_notice, plausible, smallest_noticed

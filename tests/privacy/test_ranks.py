@@ -14,7 +14,7 @@ from tests.privacy.trainings import both, run, training
 from torch import distributed, nn
 
 from sonoshare_privacy import patient_dp
-from sonoshare_privacy.optimiser import NoisyAdam
+from sonoshare_privacy.noisy_adam import NoisyAdam
 from sonoshare_privacy.patient_gradients.selfcheck import made_up
 from sonoshare_privacy.ranks import Ranks, bits_of
 from sonoshare_shared.errors import FederationError, ModelError

@@ -18,7 +18,7 @@ from sonoshare_privacy import Optimiser
 from sonoshare_privacy.accounting import SampledGaussian, epsilon
 from sonoshare_privacy.mechanisms.draw_words import KEY_WORDS
 from sonoshare_privacy.mechanisms.gaussian import add_gaussian_integers
-from sonoshare_privacy.optimiser import NoisyAdam
+from sonoshare_privacy.noisy_adam import NoisyAdam
 from sonoshare_privacy.patient_gradients import PatientGradients
 from sonoshare_privacy.ranks import Ranks
 from sonoshare_privacy.step_release import Patients, StepRelease

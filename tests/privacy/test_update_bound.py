@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch.nn import Parameter
 
-from sonoshare_privacy.optimiser import NoisyAdam, Optimiser
+from sonoshare_privacy.noisy_adam import NoisyAdam
+from sonoshare_privacy.optimiser import Optimiser
 from sonoshare_privacy.schedule import round_optimiser
 from sonoshare_privacy.update_bound import round_reach, rounding_slack, step_reach, tensor_scale
 from sonoshare_shared.errors import InputError

@@ -7,8 +7,7 @@ from typing import Any
 import pytest
 
 from sonoshare_server.federation import fleet as fleet_module
-from sonoshare_server.federation.fleet import FIELD, RECORD, FlowerFleet, answers_of
-from sonoshare_server.federation.flower import ConfigRecord, RecordDict
+from sonoshare_server.federation.fleet import FlowerFleet, answers_of
 
 
 class Grid:
@@ -40,11 +39,12 @@ class Grid:
         ]
 
     def _frame(self, message: Any) -> bytes:
-        frame: bytes = message.content.config_records[RECORD][FIELD]
+        frame = fleet_module._frame_of(message)
+        assert frame is not None
         return frame
 
     def _reply(self, message: str, node: int, frame: bytes) -> Any:
-        content = RecordDict({RECORD: ConfigRecord({FIELD: b"answer to " + frame})})
+        content = fleet_module._content(b"answer to " + frame, {})
         failed = node in self.errors
         return SimpleNamespace(
             metadata=SimpleNamespace(reply_to_message_id=message), has_error=lambda: failed, content=content

@@ -16,10 +16,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from flwr.app import ConfigRecord, Context, Message, RecordDict
+from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
 from sonoshare_shared.private_names import PrivateName, require_private_names
+from sonoshare_shared.protocol.frame_parts import frame_parts, joined_frame
 
 if TYPE_CHECKING:
     from flwr.supercore.constant import TaskType
@@ -32,7 +33,8 @@ EXECUTOR: Final = "flwr.supercore.superexec.executor"
 EXIT_HANDLERS: Final = "flwr.supercore.exit.exit_handler"
 MESSAGE_TASK: Final = "flwr-clientapp"
 """The one kind of task that a hospital answers: a message for its ClientApp."""
-RECORD: Final = "frame"
+DOCUMENT: Final = "document"
+PAYLOAD: Final = "payload"
 FIELD: Final = "bytes"
 QUERY: Final = "sonoshare"
 
@@ -100,16 +102,33 @@ def require_flower() -> None:
     require_private_names("flwr", FLOWER_VERSION, PRIVATE_NAMES)
 
 
+def content_of(frame: bytes) -> RecordDict:
+    """What a message holds of a frame: its document, and its payload as an array."""
+    document, payload = frame_parts(frame)
+    content = RecordDict({DOCUMENT: ConfigRecord({FIELD: document})})
+    if payload:
+        content[PAYLOAD] = ArrayRecord({FIELD: Array("uint8", (len(payload),), FIELD, payload)})
+    return content
+
+
+def frame_in(message: Message) -> bytes:
+    """The frame that a message holds.
+
+    Raises:
+        IntegrityError: it holds none.
+    """
+    document = message.content.config_records.get(DOCUMENT, ConfigRecord()).get(FIELD)
+    payload = message.content.array_records.get(PAYLOAD, ArrayRecord()).get(FIELD)
+    return joined_frame(document, b"" if payload is None else payload.data)
+
+
 def client_app(answer: Answer) -> ClientApp:
     """The app that carries frames between Flower and ``answer``."""
     app = ClientApp()
 
     @app.query(QUERY)
     def carry(message: Message, _context: Context) -> Message:
-        frame = message.content.config_records[RECORD][FIELD]
-        if not isinstance(frame, bytes):
-            raise TypeError("the message holds no frame")
-        return Message(RecordDict({RECORD: ConfigRecord({FIELD: answer(frame)})}), reply_to=message)
+        return Message(content_of(answer(frame_in(message))), reply_to=message)
 
     return app
 

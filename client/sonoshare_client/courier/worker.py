@@ -8,6 +8,7 @@ the agent and the answer back, reads neither, and ends; what goes wrong in it en
 
 - When the worker ends, however it ends, the SuperNode and the children are ended by the kernel.
 - When the SuperNode ends, the worker does. Whoever supervises the worker starts both again.
+- While a message is answered the SuperNode has no other, and is not asked. Each look costs the two 2 ms.
 - A worker whose loop does not turn for ``TURN_SECONDS`` is ended by its own alarm.
 
 Not promised: that a message whose child was killed is answered soon. The SuperNode reports it once its time runs out.
@@ -21,6 +22,7 @@ import secrets
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,6 +34,10 @@ from sonoshare_shared.durable import write_atomically
 TURN_SECONDS: Final = 180
 """The SuperNode takes seconds to start, and tens of them on a busy machine."""
 END_SECONDS: Final = 4.0
+LOOK_SECONDS: Final = 0.1
+IDLE_PAUSE_SECONDS: Final = 1.0
+LIVELY_SECONDS: Final = 10.0
+"""After a message the next one is looked for without the idle pause for so long: an action sends several."""
 SHARED_FILE: Final = "superexec.key"
 _PR_SET_PDEATHSIG: Final = 1  # linux/prctl.h
 _libc = ctypes.CDLL(None)
@@ -57,6 +63,7 @@ class Children:
     def __init__(self, answer: flower.Answer) -> None:
         self._answer = answer
         self._pids: set[int] = set()
+        self._last = -LIVELY_SECONDS
 
     def start(self, task: flower.Task) -> None:
         """Answer a message in a child."""
@@ -69,6 +76,16 @@ class Children:
             self._pids.add(pid)
         finally:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD})
+
+    def pause(self) -> None:
+        """Wait as long as there can be no other message, and a while when there was none for long."""
+        while self._pids:
+            signal.alarm(TURN_SECONDS)
+            time.sleep(LOOK_SECONDS)
+            self._last = time.monotonic()
+        signal.alarm(TURN_SECONDS)
+        if time.monotonic() - self._last > LIVELY_SECONDS:
+            time.sleep(IDLE_PAUSE_SECONDS)
 
     def reap(self) -> None:
         """Take note of children that have ended."""
@@ -115,12 +132,7 @@ def run(arguments: Sequence[str], runtime: str, answer: flower.Answer) -> None:
     gc.collect()
     gc.freeze()  # what is loaded now stays shared with every child
     with _supernode([*arguments, "--isolation", "process", "--superexec-auth-secret-file", str(place)], children):
-        flower.take_tasks(runtime, secret, flower.TaskTaker(children.start, _rearm))
-
-
-def _rearm() -> None:
-    """A loop that does not come back here in time is ended, and started again by who supervises it."""
-    signal.alarm(TURN_SECONDS)
+        flower.take_tasks(runtime, secret, flower.TaskTaker(children.start, children.pause))
 
 
 @contextmanager

@@ -11,10 +11,16 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final, Protocol
 
-from sonoshare_server.federation.flower import ConfigRecord, Grid, Message, RecordDict
+from sonoshare_server.federation.flower import Array, ArrayRecord, ConfigRecord, Grid, Message, RecordDict
+from sonoshare_shared.errors import IntegrityError
+from sonoshare_shared.protocol.frame_parts import frame_parts, joined_frame
 
 POLL_SECONDS: Final = 0.3
-RECORD: Final = "frame"
+LONGEST_POLL_SECONDS: Final = 2.0
+LATE_SHARE: Final = 0.1
+"""An answer is noticed late by so much of the time that was waited for it."""
+DOCUMENT: Final = "document"
+PAYLOAD: Final = "payload"
 FIELD: Final = "bytes"
 MESSAGE_TYPE: Final = "query.sonoshare"
 
@@ -87,6 +93,7 @@ class FlowerFleet:
         self, waiting: dict[str, str], held: dict[str, bytes], unreached: Arrived, end: float
     ) -> Iterator[Arrived]:
         yield unreached
+        quiet_since = time.monotonic()
         while True:
             self._look()
             waiting |= self._push(self._free_again(held))
@@ -94,9 +101,11 @@ class FlowerFleet:
             for hospital in arrived:
                 self._unanswered.pop(hospital, None)
             yield arrived
+            if arrived:
+                quiet_since = time.monotonic()
             if not (waiting or held) or time.monotonic() >= end:
                 return
-            time.sleep(POLL_SECONDS)
+            time.sleep(_pause(time.monotonic() - quiet_since))
 
     def _push(self, requests: Mapping[str, bytes]) -> dict[str, str]:
         """Send frames; hospitals by the id of their message. Hospitals without a node are left out."""
@@ -106,9 +115,10 @@ class FlowerFleet:
             return {}
         several = any(len(nodes[hospital]) > 1 for hospital in hospitals)
         online = set(self._grid.get_node_ids()) if several else set[int]()
+        payloads: dict[bytes, ArrayRecord] = {}  # one that goes to several is held, cut and sent once
         messages = [
             Message(
-                RecordDict({RECORD: ConfigRecord({FIELD: requests[hospital]})}),
+                _content(requests[hospital], payloads),
                 dst_node_id=next((node for node in nodes[hospital] if node in online), nodes[hospital][0]),
                 message_type=MESSAGE_TYPE,
             )
@@ -136,7 +146,25 @@ class FlowerFleet:
         return {hospital: held.pop(hospital) for hospital in tuple(held) if hospital not in self._unanswered}
 
 
+def _pause(quiet: float) -> float:
+    """Seconds until the next look after so many without an answer: a look costs the SuperLink as much as a message."""
+    return min(LONGEST_POLL_SECONDS, max(POLL_SECONDS, LATE_SHARE * quiet))
+
+
 def _frame_of(reply: Message) -> bytes | None:
-    record = reply.content.config_records.get(RECORD)
-    frame = record.get(FIELD) if record is not None else None
-    return frame if isinstance(frame, bytes) else None
+    document = reply.content.config_records.get(DOCUMENT, ConfigRecord()).get(FIELD)
+    payload = reply.content.array_records.get(PAYLOAD, ArrayRecord()).get(FIELD)
+    try:
+        return joined_frame(document, b"" if payload is None else payload.data)
+    except IntegrityError:
+        return None
+
+
+def _content(frame: bytes, payloads: dict[bytes, ArrayRecord]) -> RecordDict:
+    """What a message holds of a frame: its document, and its payload as an array, taken from ``payloads`` if there."""
+    document, payload = frame_parts(frame)
+    content = RecordDict({DOCUMENT: ConfigRecord({FIELD: document})})
+    if payload:
+        array = Array("uint8", (len(payload),), FIELD, payload)
+        content[PAYLOAD] = payloads.setdefault(payload, ArrayRecord({FIELD: array}))
+    return content

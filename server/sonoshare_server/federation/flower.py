@@ -7,12 +7,13 @@ name in uvicorn decides which listeners there are (`superlink.py`).
 """
 
 import hashlib
+import importlib
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from cryptography.hazmat.primitives.asymmetric import ec
-from flwr.app import ConfigRecord, Context, Message, RecordDict
+from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, RecordDict
 from flwr.serverapp import Grid, ServerApp
 
 from sonoshare_shared.loopback import loopback_direct
@@ -21,7 +22,7 @@ from sonoshare_shared.private_names import PrivateName, require_private_names
 if TYPE_CHECKING:
     from flwr.proto.control_pb2 import ListNodesResponse, ListRunsResponse, RegisterNodeResponse, StartRunResponse
 
-__all__ = ["ConfigRecord", "Context", "Grid", "Message", "RecordDict", "ServerApp"]
+__all__ = ["Array", "ArrayRecord", "ConfigRecord", "Context", "Grid", "Message", "RecordDict", "ServerApp"]
 
 FLOWER_VERSION: Final = "1.41.*"
 FINISHED: Final = "finished"
@@ -30,6 +31,9 @@ ONLINE: Final = "online"
 UNREGISTERED: Final = "unregistered"
 FLEET_PREFIX: Final = "/v1/fleet"
 
+_DATABASE: Final = "flwr.supercore.sql_mixin"
+_SMALL: Final = {"cache_size": "-4000", "mmap_size": "0", "journal_size_limit": str(16 << 20)}
+"""Instead of 64 MB of cache for each connection: what passes through the database is read once."""
 _CLIENT: Final = "flwr.supercore.control"
 _MESSAGES: Final = "flwr.proto.control_pb2"
 PRIVATE_NAMES: Final = (
@@ -74,6 +78,9 @@ SUPERLINK_NAMES: Final = (
     PrivateName("flwr.superlink.cli", "flower_superlink", (), looks_up=("_run_superlink_http_api",)),
     PrivateName("flwr.superlink.cli.flower_superlink", "_run_superlink_http_api", looks_up=("uvicorn", "run")),
     PrivateName("flwr.superlink.routers.fleet.router", "router.prefix", value=FLEET_PREFIX),
+    # Of each of its connections to its database.
+    PrivateName(_DATABASE, "_set_sqlite_pragmas", looks_up=("SQLITE_PRAGMAS",)),
+    PrivateName(_DATABASE, "SQLITE_PRAGMAS"),
 )
 """Only for the process of the SuperLink, which has them loaded in any case."""
 
@@ -167,6 +174,8 @@ def run_superlink() -> None:
         InputError: Flower is not as expected.
     """
     require_flower(SUPERLINK_NAMES)
+    database = vars(importlib.import_module(_DATABASE))
+    database["SQLITE_PRAGMAS"] = tuple({**dict(database["SQLITE_PRAGMAS"]), **_SMALL}.items())
     from flwr.superlink.cli import flower_superlink  # noqa: PLC0415 - heavy, and only here
 
     flower_superlink()

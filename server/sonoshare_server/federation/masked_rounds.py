@@ -19,7 +19,6 @@ from sonoshare_privacy.masking.pair_masks import RunningSum, from_bytes
 from sonoshare_server.federation.closing import close_round
 from sonoshare_server.federation.coordinator import Coordinator, identity_key
 from sonoshare_server.federation.exchange import Question, exchange, heard
-from sonoshare_server.federation.pooled_rounds import PooledReader
 from sonoshare_server.federation.starting import RoundStart
 from sonoshare_server.federation.sum_reading import MeanReader, Stepped, SumReader
 from sonoshare_shared.errors import FederationError, IntegrityError, RefusedError
@@ -224,5 +223,12 @@ def run_masked_round(coordinator: Coordinator, start: RoundStart) -> None:
         FederationError: fewer hospitals than the quorum are ready.
     """
     plan = coordinator.study.plan
-    reader = PooledReader.of(coordinator, start) if plan.pools else MeanReader.of(plan, start)
+    reader = _pooled_reader(coordinator, start) if plan.pools else MeanReader.of(plan, start)
     MaskedRound(coordinator, start, reader).run()
+
+
+def _pooled_reader(coordinator: Coordinator, start: RoundStart) -> SumReader:
+    """Loads torch, which no other study's run needs."""
+    from sonoshare_server.federation.pooled_rounds import PooledReader  # noqa: PLC0415 - see above
+
+    return PooledReader.of(coordinator, start)

@@ -1,0 +1,1 @@
+"""Flower's own federated averaging of one array, without a step: what ``benchmarks.round`` compares with."""
