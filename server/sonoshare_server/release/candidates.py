@@ -47,15 +47,16 @@ def objections_to(study: Study, release: str, said: Mapping[str, AuditStatement]
     for hospital in sorted(asked):
         statement = said.get(hospital)
         if statement is None:
-            objections.append(f"{hospital} {_silence(study.events(), hospital, release)}")
+            why = why_silent(study.events(), hospital, release)
+            objections.append(f"{hospital} {why if why.startswith('refused') else f'gave no verdict: {why}'}")
         elif statement.predicate.verdict != "PASS":
             reasons = ", ".join(statement.predicate.reasons) or "no reason given"
             objections.append(f"{hospital} says {statement.predicate.verdict} ({reasons})")
     return objections
 
 
-def _silence(events: Sequence[Mapping[str, Any]], hospital: str, release: str) -> str:
-    """Why a hospital gave no verdict, by the newest event about it and this release in the newest action."""
+def why_silent(events: Sequence[Mapping[str, Any]], hospital: str, release: str) -> str:
+    """Why a hospital said nothing usable, by the newest event about it and this release in the newest action."""
     begun = max((place for place, event in enumerate(events) if event["kind"] == "online"), default=0)
     about = [
         event
@@ -66,8 +67,8 @@ def _silence(events: Sequence[Mapping[str, Any]], hospital: str, release: str) -
         and "round" not in event
     ]
     if not about:
-        return "gave no verdict: it was not asked"
+        return "it was not asked"
     if about[-1]["kind"] == "missing":
-        return "gave no verdict: it did not answer in time"
+        return "it did not answer in time"
     said = str(about[-1].get("reason", "")).removeprefix(f"{hospital} refused: ")
     return f"refused: {said}"

@@ -22,7 +22,7 @@ from sonoshare_server.federation.statements import stored_envelopes
 from sonoshare_server.home import CoordinatorHome, Study
 from sonoshare_server.paths import CandidatePaths
 from sonoshare_server.release.build import finalise, seal
-from sonoshare_server.release.candidates import objections_to, place_of
+from sonoshare_server.release.candidates import objections_to, place_of, why_silent
 from sonoshare_server.release.draw import Outcome, outcome_of
 from sonoshare_server.release.facts import Facts
 from sonoshare_server.release.leases import LEASE_SECONDS
@@ -219,7 +219,11 @@ class Pipeline:
             self.act("sign", self.release)
         signatures = stored_envelopes(folder, asked)
         if missing := sorted(set(asked) - set(signatures)):
-            raise FederationError(f"{', '.join(missing)} did not sign the manifest", remedy="see the study's events")
+            events = self.study.events()
+            why = "; ".join(f"{hospital}: {why_silent(events, hospital, self.release)}" for hospital in missing)
+            raise FederationError(
+                f"{', '.join(missing)} did not sign the manifest ({why})", remedy="mend it, then run the same again"
+            )
         return signatures
 
     def _logged(self, manifest: ReleaseManifest) -> LogProof:
