@@ -146,7 +146,11 @@ class Study(StudyPaths):
 
     def adapter(self) -> bytes:
         """The newest adapter."""
-        return self._adapter_file(self.state.rounds_done).read_bytes()
+        return self.adapter_of(self.state.rounds_done)
+
+    def adapter_of(self, number: int) -> bytes:
+        """The adapter that was stored for a round; 0 is the one that the first round starts from."""
+        return self._adapter_file(number).read_bytes()
 
     def ballot(self) -> bytes:
         """The ballot of a study that has a calibration."""
