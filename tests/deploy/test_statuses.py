@@ -30,6 +30,8 @@ from sonoshare_privacy.budget import ChargeRequest, Spent
 from sonoshare_server.consortium.members import Consortium
 from sonoshare_server.consortium.terms import audit_policy
 from sonoshare_server.queue.actions import begun
+from sonoshare_shared.errors import InputError
+from sonoshare_shared.locks import locked
 from sonoshare_shared.protocol.canonical import sha256_hex
 from sonoshare_shared.protocol.documents.charge import PureDP
 from sonoshare_shared.protocol.envelope import Envelope
@@ -114,16 +116,22 @@ def test_a_hospital_sees_its_link_and_not_only_its_agent(tmp_path: Path, state: 
         roster_version=7,
     )
     write_link(home.state.link_path, link)
-    run = sonoshare("hospital", "status", "--home", home.path)
-    assert shown in " ".join(run.stdout.split())
-    said = json.loads(sonoshare("hospital", "status", "--home", home.path, "--json").stdout)
-    assert (said["connection"], said["link"]["cause"]) == (state, cause or None)
-    write_link(
-        home.state.link_path,
-        link.seen(link.state, now - timedelta(hours=1), cause=cause, remedy="", roster_version=None),
-    )
-    said = json.loads(sonoshare("hospital", "status", "--home", home.path, "--json").stdout)
-    assert said["connection"] == "stopped"  # nobody has looked for an hour: it is no longer true
+
+    def connection() -> str:
+        said = json.loads(sonoshare("hospital", "status", "--home", home.path, "--json").stdout)
+        assert said["link"]["cause"] == (cause or None)
+        return str(said["connection"])
+
+    assert connection() == "stopped"  # no courier runs: it was ended, or killed
+    with locked(home.state.courier_lock_path, InputError("held")):
+        run = sonoshare("hospital", "status", "--home", home.path)
+        assert shown in " ".join(run.stdout.split())
+        assert connection() == state
+        write_link(
+            home.state.link_path,
+            link.seen(link.state, now - timedelta(hours=1), cause=cause, remedy="", roster_version=None),
+        )
+        assert connection() == "stopped"  # nobody has looked for an hour: it is no longer true
 
 
 def test_a_look_at_the_budget_asks_the_accountant_once_for_each_head_and_delta(

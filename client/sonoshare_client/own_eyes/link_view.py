@@ -11,6 +11,7 @@ from sonoshare_client.node.link import LinkState, read_link
 from sonoshare_client.node.socket import Pulse, pulse_of
 from sonoshare_client.node.witness import pinned_roster
 from sonoshare_shared.errors import SonoShareError
+from sonoshare_shared.locks import is_locked
 from sonoshare_shared.protocol.documents import Roster
 
 _TAIL_BYTES: Final = 64 << 10
@@ -23,6 +24,7 @@ class LinkView:
 
     Attributes:
         agent: whether the agent lives.
+        courier: whether a courier runs, which keeps the link.
         link: the link as it was last seen; None if the node was never started.
         roster: what it has pinned; None if it is not enrolled, or its roster cannot be read.
         unenrolled: why there is no roster; empty if there is one.
@@ -30,6 +32,7 @@ class LinkView:
     """
 
     agent: Pulse
+    courier: bool
     link: LinkState | None
     roster: Roster | None
     unenrolled: str
@@ -37,7 +40,7 @@ class LinkView:
 
     def connection(self, now: datetime) -> str:
         """One word: connected, connecting, turned-away, down, or stopped where nobody keeps a link."""
-        return "stopped" if self.link is None or self.link.stale(now) else self.link.state
+        return "stopped" if self.link is None or not self.courier or self.link.stale(now) else self.link.state
 
 
 def link_view(home: NodeHome) -> LinkView:
@@ -49,6 +52,7 @@ def link_view(home: NodeHome) -> LinkView:
         unenrolled = str(error)
     return LinkView(
         agent=pulse_of(home.state.socket_path),
+        courier=is_locked(home.state.courier_lock_path),
         link=read_link(home.state.link_path),
         roster=roster,
         unenrolled=unenrolled,

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from sonoshare_deploy.coordinator_view import CoordinatorView
 
 _EVENTS: Final = 20
+_APART: Final = frozenset({"time", "kind", "hospital", "level", "run"})
+"""Fields of an event that have a column of their own, or say nothing to a person."""
 
 
 @click.command(short_help="Show hospitals, studies, releases and what ends.")
@@ -117,7 +119,7 @@ def _print_study(console: "Console", view: dict[str, Any], events: list[dict[str
         )
     table = Table("time (UTC)", "event", "hospital", "about")
     for event in events[-_EVENTS:]:
-        rest = {name: value for name, value in event.items() if name not in {"time", "kind", "hospital"}}
+        rest = {name: value for name, value in event.items() if name not in _APART}
         about = "; ".join(f"{name} {_words(value)}" for name, value in rest.items() if value not in (None, [], ""))
         table.add_row(
             str(event.get("time", ""))[:19].replace("T", " "), event["kind"], event.get("hospital", ""), about
