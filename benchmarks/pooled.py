@@ -1,7 +1,7 @@
 """What pooled noise buys: noise to signal and held-out loss, own against pooled, at the same epsilon for each patient.
 
     python -m benchmarks.pooled [--hospitals 4,10] [--patients 40] [--steps 24] [--epsilon 8] [--seeds 3]
-        [--only NAME,...] [--json]
+        [--learning-rate .02] [--only NAME,...] [--json]
 
 The tiny base's affine adapter (9,680 numbers) learns phantoms of another grey-value curve, which are nobody's patients.
 Every training of one row has the same hospitals, steps, rate, multiplier and ledger; delta is 1 / (10 N) of each
@@ -94,7 +94,7 @@ def row(hospitals: int, arguments: argparse.Namespace, tested: LabelledImages) -
         people = hospitals_of(hospitals, arguments.patients, seed, profile_named(PROFILE).size)
         strength = None
         for name, (local, run) in wanted.items():
-            rate = LEARNING_RATE * (2 if name.endswith("-fast") else 1)
+            rate = arguments.learning_rate * (2 if name.endswith("-fast") else 1)
             study = Study(people, arguments.steps, arguments.epsilon, rate)
             with tempfile.TemporaryDirectory() as folder:
                 training = Training(study, Path(folder))
@@ -123,6 +123,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=24, help="of the study")
     parser.add_argument("--epsilon", type=float, default=8.0, help="of each patient")
     parser.add_argument("--seeds", type=int, default=3, help="trainings of each kind")
+    parser.add_argument("--learning-rate", type=float, default=LEARNING_RATE, help="of each tensor's size")
     parser.add_argument("--only", default="", help="some of the trainings, by name")
     parser.add_argument("--json", action="store_true", help="the result is JSON in any case")
     arguments = parser.parse_args()
