@@ -28,7 +28,7 @@ from tests.deploy.masked_world import (
     reveal_frame,
     signed_in,
 )
-from tests.deploy.test_hostile_hospital import reviewed
+from tests.deploy.test_hostile_hospital import bloated, reviewed
 
 from sonoshare_client.agent.masking import reveal
 from sonoshare_client.agent.replies import ReplyStore
@@ -308,10 +308,19 @@ BAD_SETS: dict[str, tuple[Callable[[World, list[Envelope]], list[Envelope]], str
         lambda w, s: [s[0], s[1], s[2], changed_ready(w, s[2], key="1" * 64), s[3]],
         "stands twice",
     ),
+    "beside another signature": (lambda w, s: [*s[:3], bloated(s[3])], "more than the one signature"),
     "out of order": (lambda w, s: [s[1], s[0], s[2], s[3]], "out of order"),
     "fewer than the quorum": (lambda w, s: s[:2], "a masked sum of 2 hospitals"),
     "alone": (lambda w, s: [s[1]], "a masked sum of 1 hospitals"),
 }
+
+
+def test_a_hospital_of_the_roster_that_is_not_of_the_plan_is_in_no_set(ready: World) -> None:
+    plan = ready.study.plan
+    smaller = plan.model_copy(update={"cohorts": {hospital: NOMINALS[hospital] for hospital in MEMBERS[:3]}})
+    with pytest.raises(IntegrityError, match="west is not part of the study"):
+        masked_set(ready_envelopes(ready), ready.home.roster, smaller, 1)
+    assert tuple(masked_set(ready_envelopes(ready), ready.home.roster, plan, 1).ready) == MEMBERS
 
 
 @pytest.mark.parametrize("what", BAD_SETS)
@@ -320,7 +329,7 @@ def test_a_hospital_gives_no_numbers_for_a_set_that_is_not_right(ready: World, w
     refusal = reply_of(
         ready.fleet.agents["north"].answer(reveal_frame(ready, "north", change(ready, ready_envelopes(ready))))
     ).refusal
-    assert refusal.error in {"IntegrityError", "RefusedError"}
+    assert refusal.error in {"IntegrityError", "VerificationError", "RefusedError"}
     assert any(part in refusal.message for part in reason.split("|"))
     assert revealed_by(ready, "north") is None
 
