@@ -11,7 +11,7 @@ has fewer is run again. Prints one JSON object as the last line:
   had too few; ``hospitals_by_round``: how many updates are in each model; ``took_part``;
 - ``charged_by_hospital``: rounds in the ledger; ``trained_by_hospital``: rounds that it computed an update of;
   ``under_counts``: trained and not charged (must be 0); ``unused_charges``: charged, and in no model;
-- ``epsilon_planned``, ``epsilon_by_hospital``: of training alone in the plan, and spent; ``ledgers_intact``;
+- ``epsilon_planned``, ``epsilon_by_hospital``: of training alone in the plan, and spent; ``ledgers_verified``;
 - ``held_out_loss``: of 64 phantoms that nobody trained on, before each tenth of the rounds and at the end.
 """
 
@@ -188,8 +188,10 @@ def told(home: CoordinatorHome, fleet: LossyFleet) -> dict[str, Any]:
     charged = {hospital: _charged(node) for hospital, node in fleet.nodes.items()}
     numbers = range(1, plan.rounds + 1)
     trained = {h: {n for n in numbers if node.replies.holds(train_slot(STUDY, n))} for h, node in fleet.nodes.items()}
+    verified = 0
     for node in fleet.nodes.values():
-        node.ledger.verify()
+        node.ledger.verify()  # raises where it is not intact
+        verified += 1
     mechanism = plan.mechanism
     planned = epsilon([SampledGaussian(mechanism.rate, mechanism.noise_multiplier, plan.steps)], DELTA)
     spent = {hospital: node.ledger.spent(DELTA, study=STUDY).epsilon for hospital, node in fleet.nodes.items()}
@@ -205,7 +207,7 @@ def told(home: CoordinatorHome, fleet: LossyFleet) -> dict[str, Any]:
         "unused_charges": sum((h, number) not in named for h, rounds in charged.items() for number in rounds),
         "epsilon_planned": round(planned, 3),
         "epsilon_by_hospital": [round(spent[hospital], 3) for hospital in sorted(spent)],
-        "ledgers_intact": True,
+        "ledgers_verified": verified,
     }
 
 

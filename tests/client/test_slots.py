@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from sonoshare_client.agent.slots import SystemTiming, wait_for_slot
-from sonoshare_shared.errors import FederationError
+from sonoshare_client.agent.slots import SystemTiming, require_time_to_answer, wait_for_slot
+from sonoshare_shared.errors import FederationError, PolicyError
 
 
 class Clock:
@@ -57,3 +57,10 @@ def test_a_stop_ends_the_wait_and_nothing_leaves_before_its_slot() -> None:
         wait_for_slot(timing, timing.now(), 3600.0)
     with pytest.raises(FederationError, match="stopped"):
         wait_for_slot(timing, timing.now(), 3600.0)
+
+
+def test_a_round_that_closes_before_any_answer_could_leave_is_refused() -> None:
+    require_time_to_answer(60, 60.0)
+    require_time_to_answer(1, 0.0)
+    with pytest.raises(PolicyError, match="closes a round after 59 s; this hospital answers no sooner than after 60 s"):
+        require_time_to_answer(59, 60.0)
