@@ -93,7 +93,6 @@ def _environment(home: CoordinatorPaths) -> dict[str, str]:
         "PYTHONUNBUFFERED": "1",
         # Each of its threads would keep what it once copied of a payload.
         "MALLOC_ARENA_MAX": "2",
-        "MALLOC_TRIM_THRESHOLD_": str(1 << 20),
     }
 
 
