@@ -42,7 +42,7 @@ def act(home: CoordinatorHome, study: Study, action: str, release: str = "", *, 
     Args:
         home: the coordinator's folder.
         study: the study.
-        action: ``train``, ``audit`` or ``sign``.
+        action: ``propose``, ``train``, ``calibrate``, ``audit`` or ``sign``.
         release: the release it is about, if any.
         watch: called while it runs, for progress.
 

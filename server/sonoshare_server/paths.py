@@ -12,7 +12,7 @@
     .lock  turns/               whose turn it is to ask the hospitals, and who waits for one
     by-files.json  outbox/  inbox/   hospitals without a line out, and what is carried to and from them
     studies/<study>/plan.dsse.json  state.json  events.jsonl  rounds/0000.safetensors ...  rounds/0001.set.json ...
-                    wanted.json  actions/         what the coordinator wants of it, and who runs it
+                    wanted.json  actions/  answers/     what is wanted of it, who runs it, what hospitals answered
                     ballot.safetensors  votes/  voters.json
                     candidates/<release>/  candidates/.<release>.drawing/
 
@@ -242,6 +242,11 @@ class StudyPaths:
     def actions_path(self) -> Path:
         """What commands have the hospitals do now; see ``actions``."""
         return self.path / "actions"
+
+    @property
+    def answers_path(self) -> Path:
+        """What hospitals answered to the proposed plan, signed, by hospital."""
+        return self.path / "answers"
 
     @property
     def rounds_path(self) -> Path:

@@ -75,7 +75,6 @@ def test_a_reader_changes_nothing_and_a_second_writer_takes_up_what_the_first_ap
 
 def test_many_writers_at_once_lose_nothing_and_say_where_each_entry_stands(tmp_path: Path) -> None:
     key = SigningKey.generate()
-    opened(tmp_path, key)
 
     def write(writer: int) -> list[tuple[int, bytes]]:
         log = opened(tmp_path, key)

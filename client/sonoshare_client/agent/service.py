@@ -1,9 +1,9 @@
 """What the agent answers, and in which order it does things: verify, record, act.
 
-For every request: the frame is parsed; the plan's signature, the hospital's own policy, the ledger, the log and the
-other hospitals' views are checked; a result that was given before is given again; whatever else can be refused by
-public things is (the adapter, the ballot, the candidate, the number of audits); the ledger is charged, durably; only
-then is the vault opened.
+For every request: the frame is parsed; the plan's signature, the hospital's own policy, the person who may have to
+approve (``node.approvals``), the ledger, the log and the other hospitals' views are checked; a result that was given
+before is given again; whatever else can be refused by public things is (the adapter, the ballot, the candidate, the
+number of audits); the ledger is charged, durably; only then is the vault opened.
 
 - A refusal *before* the charge names the error and its remedy: plan, policy, log, ledger and budget are public. It
   and an answer that was given before leave at once.
@@ -32,16 +32,18 @@ from sonoshare_client.agent.calibrating import vote
 from sonoshare_client.agent.masking import reveal, train_masked
 from sonoshare_client.agent.node import Node
 from sonoshare_client.agent.part_taken import require_part, require_rounds
+from sonoshare_client.agent.permission import answer_to_proposal, permitted
 from sonoshare_client.agent.pooling import adapter_and_sum, train_pooled
 from sonoshare_client.agent.replies import Result, train_slot
 from sonoshare_client.agent.signing import sign_manifest
 from sonoshare_client.agent.slots import SystemTiming, Timing, require_time_to_answer, wait_for_slot
 from sonoshare_client.agent.training import train_round
 from sonoshare_client.agent.witnessing import introduced, require_shown, signed_view
-from sonoshare_client.node.policy import FederationRules, check_plan
+from sonoshare_client.node.approvals import require_not_refused
+from sonoshare_client.node.policy import FederationRules
 from sonoshare_client.node.pooled_policy import require_honest_sum
 from sonoshare_client.node.spent import spent_of_life
-from sonoshare_client.node.witness import checked_plan, require_current
+from sonoshare_client.node.witness import require_current
 from sonoshare_shared.errors import IntegrityError, PolicyError, SonoShareError
 from sonoshare_shared.protocol.canonical import sha256_hex
 from sonoshare_shared.protocol.documents import ReleaseManifest, StudyPlan
@@ -58,6 +60,7 @@ from sonoshare_shared.protocol.documents.exchange import (
     encode_frame,
 )
 from sonoshare_shared.protocol.documents.masking import RevealRequest
+from sonoshare_shared.protocol.documents.proposal import ProposeRequest
 from sonoshare_shared.protocol.envelope import Envelope
 from sonoshare_shared.protocol.log_index import (
     Entry,
@@ -146,8 +149,8 @@ class Agent:
 
     def _dispatch(self, request: Request, payload: bytes) -> bytes:
         match request:
-            case KeysRequest():
-                return self._keys(request)
+            case KeysRequest() | ProposeRequest():
+                return self._uncharged(request)
             case TrainRequest():
                 return self._train(request, payload)
             case CalibrateRequest():
@@ -159,11 +162,13 @@ class Agent:
             case RevealRequest():
                 return self._reveal(request)
 
-    def _keys(self, request: KeysRequest) -> bytes:
+    def _uncharged(self, request: KeysRequest | ProposeRequest) -> bytes:
+        if isinstance(request, ProposeRequest):
+            return self._reply(Result(answer_to_proposal(self._node, request.plan)))
         return encode_frame(Reply(view=introduced(self._node, request)))
 
     def _train(self, request: TrainRequest, payload: bytes) -> bytes:
-        plan = self._permitted(request.plan)
+        plan = permitted(self._node, request.plan)
         adapter, added_up = adapter_and_sum(request, payload)
         if sha256_hex(adapter) != request.adapter_digest:
             raise IntegrityError("the adapter is not the one that was announced", remedy="send it again")
@@ -182,7 +187,7 @@ class Agent:
         return self._once(slot, identity, lambda: work(self._node, plan, request, adapter))
 
     def _reveal(self, request: RevealRequest) -> bytes:
-        plan = self._permitted(request.plan)
+        plan = permitted(self._node, request.plan)
         if not plan.masked:
             raise PolicyError("the plan's updates are not masked", remedy="ask for a study with --masked")
         members = masked_set(request.ready, self._node.roster(), plan, request.round)
@@ -197,13 +202,13 @@ class Agent:
         return answer
 
     def _calibrate(self, request: CalibrateRequest, ballot: bytes) -> bytes:
-        plan = self._permitted(request.plan)
+        plan = permitted(self._node, request.plan)
         require_shown(self._node, request.shown, [_plan_entry(plan)], after=_plan_entry(plan))
         require_part(self._node, plan)
         return self._once(f"calibrate/{plan.study}", plan.digest(), lambda: vote(self._node, plan, ballot))
 
     def _audit(self, request: AuditRequest, payload: bytes) -> bytes:
-        plan = self._permitted(request.plan)
+        plan = permitted(self._node, request.plan)
         entry = candidate_entry(plan.study, request.release, request.candidate_digest)
         require_shown(self._node, request.shown, [_plan_entry(plan), entry], after=entry)
         require_part(self._node, plan)
@@ -216,19 +221,10 @@ class Agent:
         if sha256_hex(manifest) != request.manifest_digest:
             raise IntegrityError("the manifest is not the one that was announced", remedy="send it again")
         said = ReleaseManifest.from_bytes(manifest)
+        require_not_refused(self._node.home, said.study)
         entry = manifest_entry(said.study, said.release, request.manifest_digest)
         require_shown(self._node, request.shown, [entry], after=entry)
         return self._reply(Result(sign_manifest(self._node, manifest, request.statements)))
-
-    def _permitted(self, envelope: Envelope) -> StudyPlan:
-        node = self._node
-        roster = node.roster()
-        plan = checked_plan(envelope, roster, node.hospital)
-        if plan.digest_of("audit") != roster.audit_policy:
-            raise PolicyError("the plan's audits are not the consortium's", remedy="ask the coordinator")
-        check_plan(plan, node.home.policy(), node.hospital)
-        node.ledger.verify()
-        return plan
 
     def _once(self, slot: str, identity: str, work: Callable[[], tuple[Envelope, bytes]]) -> bytes:
         stored = self._node.replies.find(slot, identity)

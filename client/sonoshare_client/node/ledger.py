@@ -10,10 +10,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sonoshare_client.node.policy import Policy
+from sonoshare_client.node.policy import Policy, study_events
+from sonoshare_privacy.accounting import epsilon, merged
 from sonoshare_privacy.budget import Budget, Budgets
 from sonoshare_privacy.ledger import Ledger
 from sonoshare_shared.errors import LedgerError
+from sonoshare_shared.protocol.documents import StudyPlan
 from sonoshare_shared.protocol.keys import SigningKey
 
 if TYPE_CHECKING:
@@ -43,6 +45,23 @@ def open_ledger(home: "NodeHome", key: SigningKey, clock: Callable[[], datetime]
             remedy="put back its newest copy; without one this node must not train or audit again",
         )
     return Ledger(path, key=key, hospital=home.hospital, clock=clock, budgets=lambda: _budgets(home.policy()))
+
+
+def epsilon_after(ledger: Ledger, plan: StudyPlan, delta: float, candidates: int | None = None) -> float:
+    """Lifetime epsilon once a whole plan is spent.
+
+    It is of everything charged in other studies, and of the larger of this study's charges and its whole plan.
+
+    Args:
+        ledger: what was charged.
+        plan: the study.
+        delta: at which.
+        candidates: of so many candidates only; None for all that are planned.
+    """
+    charges = [signed.charge for signed in ledger.entries() if signed.charge.kind == "reserved"]
+    others = [event for charge in charges if charge.study != plan.study for event in charge.events]
+    here = [event for charge in charges if charge.study == plan.study for event in charge.events]
+    return max(epsilon(merged([*others, *events]), delta) for events in (here, study_events(plan, candidates)))
 
 
 def _budgets(policy: Policy) -> Budgets:

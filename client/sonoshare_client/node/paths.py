@@ -9,11 +9,13 @@
     vault/           sealed images and their index
     ledger.db        the privacy ledger
     statements/      signed audit statements
+    approvals/       what persons decided about studies; written by their commands alone
     bases/           imported base weights, by digest
     state/           what the agent needs to go on after a restart:
         root.pub  roster.dsse.json                     the consortium it has joined
         log.jsonl  log-head.dsse.json  log-head.json   its copy of the transparency log
         replies/  evidence/  events.jsonl              what was answered, proof of misconduct, events
+        proposals/                                     the newest plan of each study that was proposed
         canaries/  candidates/  pictures/              what an audit will need again
         pooled/                                        where each study with pooled noise stands, by its sums
         masking/                                       updates and keys of masked rounds that are not closed (secret)
@@ -68,6 +70,11 @@ class StatePaths:
     def replies_path(self) -> Path:
         """Results that were given."""
         return self.path / "replies"
+
+    @property
+    def proposals_path(self) -> Path:
+        """The newest signed plan of each study that was proposed."""
+        return self.path / "proposals"
 
     @property
     def evidence_path(self) -> Path:
@@ -207,6 +214,11 @@ class NodePaths:
     def statements_path(self) -> Path:
         """Signed audit statements."""
         return self.path / "statements"
+
+    @property
+    def approvals_path(self) -> Path:
+        """What persons decided about studies."""
+        return self.path / "approvals"
 
     @property
     def state_path(self) -> Path:

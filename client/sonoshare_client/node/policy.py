@@ -154,11 +154,14 @@ class FederationRules(_Rules):
             as it takes, so that it tells nothing finer of how long the work took; 0 answers at once.
         masking: of updates, so that the coordinator sees their sum alone (docs/masking.md): ``any`` takes part with and
             without, ``required`` with only, ``refused`` without only.
+        approve: who decides about a study that is within these rules: they themselves, or a person at the hospital
+            for each study (``sonoshare hospital approve``).
     """
 
     peers: Annotated[int, Field(ge=0, le=1000)] = 1
     reply_slot_seconds: Annotated[float, Field(ge=0, le=3600, allow_inf_nan=False)] = 60.0
     masking: Literal["any", "required", "refused"] = "any"
+    approve: Literal["rules", "person"] = "rules"
 
 
 class IntakeRules(_Rules):

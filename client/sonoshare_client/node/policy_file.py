@@ -70,6 +70,7 @@ _COMMENTS: Final[dict[str, tuple[str, dict[str, str]]]] = {
             "peers": "Least other hospitals that must be known to hold the same log; half of all in any case. 0: none.",
             "reply_slot_seconds": "Charged replies leave after this, or twice or four times ... as long.",
             "masking": "Of updates, so that only their sum is seen (docs/masking.md): any, required, refused.",
+            "approve": '"rules": what these rules permit is done; "person": see hospital studies and approve, too.',
         },
     ),
     "intake": (

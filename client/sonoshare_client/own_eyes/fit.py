@@ -15,7 +15,7 @@ from datetime import datetime
 from itertools import pairwise
 
 from sonoshare_client.node.home import NodeHome
-from sonoshare_client.node.ledger import open_ledger
+from sonoshare_client.node.ledger import epsilon_after, open_ledger
 from sonoshare_client.node.policy import Policy, study_events
 from sonoshare_client.vault.dataset import TrainingSet, grid
 from sonoshare_client.vault.store import Vault
@@ -120,7 +120,7 @@ def study_fit(home: NodeHome, plan: StudyPlan, clock: Clock) -> Fit:
         state = vault_state(vault)
         patients = grid(vault, vault.enrolled(plan.study, settle=False), plan.task, profile_named(plan.profile).size)
     with closing(open_ledger(home, home.identity(), clock)) as ledger:
-        after = _epsilon_after(ledger, plan, policy.budget.delta)
+        after = epsilon_after(ledger, plan, policy.budget.delta)
         charged = ledger.spent(policy.budget.delta, study=plan.study).epsilon
         allowed = _candidates_allowed(ledger, plan, policy)
     trained, held_out = len(patients.trained), len(patients.held_out)
@@ -161,14 +161,6 @@ def study_fit(home: NodeHome, plan: StudyPlan, clock: Clock) -> Fit:
     )
 
 
-def _epsilon_after(ledger: Ledger, plan: StudyPlan, delta: float, candidates: int | None = None) -> float:
-    """Of everything charged in other studies, and the larger of this study's charges and its whole plan."""
-    charges = [signed.charge for signed in ledger.entries() if signed.charge.kind == "reserved"]
-    others = [event for charge in charges if charge.study != plan.study for event in charge.events]
-    here = [event for charge in charges if charge.study == plan.study for event in charge.events]
-    return max(epsilon(merged([*others, *events]), delta) for events in (here, study_events(plan, candidates)))
-
-
 def _candidates_allowed(ledger: Ledger, plan: StudyPlan, policy: Policy) -> int:
     """How many of the plan's candidates both budgets allow, by what the ledger really holds."""
     rules = policy.budget
@@ -180,7 +172,7 @@ def _candidates_allowed(ledger: Ledger, plan: StudyPlan, policy: Policy) -> int:
         events = study_events(plan, candidates)
         if (
             epsilon(events, rules.delta) <= rules.study_epsilon
-            and _epsilon_after(ledger, plan, rules.delta, candidates) <= rules.lifetime_epsilon
+            and epsilon_after(ledger, plan, rules.delta, candidates) <= rules.lifetime_epsilon
         ):
             return candidates
     return -1

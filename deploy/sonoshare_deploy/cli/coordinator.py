@@ -11,6 +11,7 @@ import click
 from sonoshare_deploy.cli.action_words import ActionWords
 from sonoshare_deploy.cli.coordinator_files import line, take
 from sonoshare_deploy.cli.coordinator_members import admit, expel, rotate_root
+from sonoshare_deploy.cli.coordinator_queue import cancel, list_studies, propose, retire, stop
 from sonoshare_deploy.cli.coordinator_release import command as release
 from sonoshare_deploy.cli.coordinator_release import home_option
 from sonoshare_deploy.cli.coordinator_renew import renew
@@ -297,6 +298,12 @@ def run_study(home: Path, name: str, priority: int | None, as_json: bool) -> Non
 
 
 study.add_command(run_study, name="resume")
+study.add_command(list_studies)
+study.add_command(propose)
+study.add_command(stop)
+study.add_command(stop, name="pause")
+study.add_command(cancel)
+study.add_command(retire)
 
 
 @study.command(name="adapter")

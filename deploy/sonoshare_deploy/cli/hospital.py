@@ -19,6 +19,7 @@ from sonoshare_deploy.cli.hospital_look import look
 from sonoshare_deploy.cli.hospital_policy import policy
 from sonoshare_deploy.cli.hospital_run import enrol, start
 from sonoshare_deploy.cli.hospital_status import status
+from sonoshare_deploy.cli.hospital_studies import approve, refuse, studies
 from sonoshare_deploy.cli.hospital_twins import twins
 from sonoshare_deploy.cli.output import emit, json_option, progress_console
 from sonoshare_shared.errors import InputError
@@ -264,3 +265,6 @@ command.add_command(status)
 command.add_command(look)
 command.add_command(policy)
 command.add_command(twins)
+command.add_command(studies)
+command.add_command(approve)
+command.add_command(refuse)

@@ -17,6 +17,7 @@ from sonoshare_server.federation.closing import whom_to_ask
 from sonoshare_server.federation.coordinator import Coordinator
 from sonoshare_server.federation.fleet import FlowerFleet
 from sonoshare_server.federation.flower import Context, Grid, ServerApp
+from sonoshare_server.federation.proposing import propose, require_enough
 from sonoshare_server.federation.registered import couriers
 from sonoshare_server.federation.rounds import train
 from sonoshare_server.federation.statements import collect_signatures, collect_statements
@@ -41,18 +42,19 @@ def main(grid: Grid, context: Context) -> None:
     study = home.study(said["study"], said["run"])
     asked = Action(action, release, said["run"])
     actions: dict[str, Callable[[Coordinator], None]] = {
-        "train": train,
+        "propose": propose,
+        "train": _ask_and_train,
         "calibrate": collect_votes,
         "audit": lambda coordinator: collect_statements(coordinator, release),
         "sign": lambda coordinator: collect_signatures(coordinator, release),
     }
     if action not in actions:
-        raise FederationError(f"no action {action}", remedy="use train, calibrate, audit or sign")
+        raise FederationError(f"no action {action}", remedy="use propose, train, calibrate, audit or sign")
     study.event("started", action=action, release=release)
     try:
         carried = by_files(home)
         line = FlowerFleet(grid, lambda: couriers(home), lambda: require_asked_for(study, asked))
-        everybody = set(study.plan.cohorts if action == "train" else whom_to_ask(home, study))
+        everybody = set(study.plan.cohorts if action in {"propose", "train"} else whom_to_ask(home, study))
         hospitals, enough = everybody - carried, study.plan.quorum - len(everybody & carried)
         present = line.wait_for(hospitals, NODES_DEADLINE_SECONDS, enough=enough, grace_seconds=NODES_GRACE_SECONDS)
         study.event("online", hospitals=sorted(present), missing=sorted(hospitals - present))
@@ -65,3 +67,9 @@ def main(grid: Grid, context: Context) -> None:
         study.event("failed", action=action, reason=error.message, remedy=error.remedy)
         raise
     study.event("done", action=action)
+
+
+def _ask_and_train(coordinator: Coordinator) -> None:
+    if coordinator.study.state.rounds_done < coordinator.study.plan.rounds:
+        require_enough(coordinator)
+    train(coordinator)

@@ -10,6 +10,7 @@ once and given again byte by byte, what the hospital has seen is signed anew (``
 | request | payload | reply | payload |
 |---|---|---|---|
 | ``KeysRequest`` | none | the view alone | none |
+| ``ProposeRequest`` (``documents.proposal``) | none | ``PlanAnswer`` | none |
 | ``TrainRequest`` | adapter (safetensors) | ``TrainReply`` | update (safetensors) |
 | ``CalibrateRequest`` | ballot (see ``sonoshare_shared.science.calibration.ballot``) | ``CalibrationVotes`` | none |
 | ``AuditRequest`` | candidate (see ``sonoshare_shared.protocol.release.transfer``) | ``AuditStatement`` | none |
@@ -28,6 +29,7 @@ from sonoshare_shared.errors import FederationError, IntegrityError
 from sonoshare_shared.protocol.canonical import canonical_bytes
 from sonoshare_shared.protocol.documents.base import Document, HexDigest, Identifier, added
 from sonoshare_shared.protocol.documents.masking import RevealRequest
+from sonoshare_shared.protocol.documents.proposal import ProposeRequest
 from sonoshare_shared.protocol.documents.view import MAX_HOSPITALS, LogPart, Shown
 from sonoshare_shared.protocol.envelope import Envelope
 
@@ -116,7 +118,7 @@ class SignRequest(Document):
 
 
 Request = Annotated[
-    KeysRequest | TrainRequest | CalibrateRequest | AuditRequest | SignRequest | RevealRequest,
+    KeysRequest | ProposeRequest | TrainRequest | CalibrateRequest | AuditRequest | SignRequest | RevealRequest,
     Field(discriminator="kind"),
 ]
 

@@ -1,0 +1,120 @@
+"""Studies that were proposed to this hospital, with what they would cost here: for its own eyes.
+
+Each plan's signature is checked again; what is not of the consortium's coordinator is left out.
+"""
+
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import datetime
+
+from sonoshare_client.node.approvals import answer_by_person, decision_about, proposals, proposed
+from sonoshare_client.node.home import NodeHome
+from sonoshare_client.node.ledger import epsilon_after, open_ledger
+from sonoshare_client.node.policy import check_plan, study_epsilon
+from sonoshare_client.node.witness import checked_plan, pinned_roster
+from sonoshare_privacy.ledger import Ledger
+from sonoshare_shared.errors import IntegrityError, PolicyError, RefusedError
+from sonoshare_shared.protocol.documents import StudyPlan
+from sonoshare_shared.protocol.documents.proposal import Decision
+
+Clock = Callable[[], datetime]
+
+
+@dataclass(frozen=True)
+class Proposed:
+    """A proposed study.
+
+    Attributes:
+        study: its name.
+        plan: digest of its plan.
+        question: the clinical question.
+        state: ``accepted``, ``waiting`` for a person here, or ``refused``.
+        why: by what or why.
+        epsilon: of the whole study with votes and audits, at the policy's delta.
+        delta: the policy's.
+        rounds: of training.
+        candidates: releases that it may give to audit.
+        others: the other hospitals.
+        left_before: lifetime epsilon that is left now.
+        left_after: what would be left after the whole study; negative where it does not fit.
+    """
+
+    study: str
+    plan: str
+    question: str
+    state: Decision
+    why: str
+    epsilon: float
+    delta: float
+    rounds: int
+    candidates: int
+    others: tuple[str, ...]
+    left_before: float
+    left_after: float
+
+
+def proposed_studies(home: NodeHome, clock: Clock) -> list[Proposed]:
+    """Every study that was proposed, by name.
+
+    Raises:
+        InputError: the hospital is not enrolled, or its policy cannot be read.
+        LedgerError: the ledger is not intact.
+    """
+    roster, found = pinned_roster(home.state_path), []
+    with closing(open_ledger(home, home.identity(), clock)) as ledger:
+        for envelope in proposals(home.state):
+            try:
+                plan = checked_plan(envelope, roster, home.hospital)
+            except (IntegrityError, RefusedError):
+                continue
+            found.append(_described(home, plan, ledger))
+    return found
+
+
+def proposed_study(home: NodeHome, study: str, clock: Clock) -> tuple[StudyPlan, Proposed]:
+    """One study: its plan, and what it would cost; both of the same bytes.
+
+    Raises:
+        InputError: it was not proposed.
+        VerificationError: the consortium's coordinator did not sign it.
+        RefusedError: it does not name this hospital.
+    """
+    plan = checked_plan(proposed(home.state, study), pinned_roster(home.state_path), home.hospital)
+    with closing(open_ledger(home, home.identity(), clock)) as ledger:
+        return plan, _described(home, plan, ledger)
+
+
+def _described(home: NodeHome, plan: StudyPlan, ledger: Ledger) -> Proposed:
+    policy = home.policy()
+    budget = policy.budget
+    state, why = _state(home, plan)
+    return Proposed(
+        study=plan.study,
+        plan=plan.digest(),
+        question=plan.task.question,
+        state=state,
+        why=why,
+        epsilon=study_epsilon(plan, budget.delta),
+        delta=budget.delta,
+        rounds=plan.rounds,
+        candidates=plan.planned_candidates,
+        others=tuple(sorted(plan.cohorts.keys() - {home.hospital})),
+        left_before=budget.lifetime_epsilon - ledger.spent(budget.delta).epsilon,
+        left_after=budget.lifetime_epsilon - epsilon_after(ledger, plan, budget.delta),
+    )
+
+
+def _state(home: NodeHome, plan: StudyPlan) -> tuple[Decision, str]:
+    policy = home.policy()
+    try:
+        check_plan(plan, policy, home.hospital)
+    except PolicyError as error:
+        return "refused", f"by the rules: {error.message}"
+    state, decided = answer_by_person(home, plan, policy.federation.approve), decision_about(home, plan.study)
+    if state == "waiting":
+        another = decided is not None and decided.plan != plan.digest()
+        return state, "another plan of this study was decided on" if another else "for a person here"
+    if decided is None or decided.plan != plan.digest():
+        return state, "by the rules"
+    return state, f"by a person: {decided.reason}" if decided.reason else "by a person"

@@ -1,0 +1,166 @@
+"""``sonoshare coordinator study list|propose|stop|cancel|retire``: the studies there are, and what becomes of them.
+
+Everything is imported inside the commands, so that ``--help`` is fast.
+"""
+
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from sonoshare_deploy.cli.coordinator_release import home_option
+from sonoshare_deploy.cli.output import emit, json_option, progress_console
+from sonoshare_deploy.cli.parameters import IDENTIFIER_NAME
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from sonoshare_server.home import CoordinatorHome
+    from sonoshare_server.paths import StudyPaths
+    from sonoshare_server.queue.standing import Standing
+    from sonoshare_server.queue.wanted import Wish
+
+STOP_SECONDS: Final = 15.0
+POLL_SECONDS: Final = 0.2
+name_option = click.option("--name", type=IDENTIFIER_NAME, required=True, help="Identifier of the study.")
+
+
+@click.command("list")
+@home_option
+@json_option
+def list_studies(home: Path, *, as_json: bool) -> None:
+    """Every study: its state, its rounds, and what it waits for."""
+    from sonoshare_server.home import CoordinatorHome  # noqa: PLC0415 - keeps --help fast, here and below
+    from sonoshare_server.queue.standing import standings  # noqa: PLC0415
+
+    found = standings(CoordinatorHome(home))
+    emit({"studies": [asdict(one) for one in found]}, as_json, lambda console: _print_standings(console, found))
+
+
+@click.command()
+@home_option
+@name_option
+@json_option
+def propose(home: Path, name: str, *, as_json: bool) -> None:
+    """Ask every hospital whether it would take part; nothing is charged.
+
+    'study run' asks too, before its first round.
+    """
+    from sonoshare_deploy.coordinator import act, control_of  # noqa: PLC0415
+    from sonoshare_deploy.processes import end_on_signals  # noqa: PLC0415
+    from sonoshare_server.consortium.registration import register_nodes  # noqa: PLC0415
+    from sonoshare_server.home import CoordinatorHome  # noqa: PLC0415
+    from sonoshare_server.queue.standing import standing  # noqa: PLC0415
+
+    end_on_signals()
+    folder = CoordinatorHome(home)
+    register_nodes(folder, control_of(folder))
+    study = folder.study(name)
+    with progress_console().status(f"study {name}: asking the hospitals"):
+        act(folder, study, "propose")
+    now = standing(folder, study)
+
+    def human(console: "Console") -> None:
+        for hospital, answer in now.answers.items():
+            why = f": {now.reasons[hospital]}" if now.reasons.get(hospital) else ""
+            console.print(f"{hospital}  {answer}{why}", markup=False, highlight=False)
+
+    emit(
+        {"study": name, "state": now.state, "answers": dict(now.answers), "reasons": dict(now.reasons)}, as_json, human
+    )
+
+
+@click.command()
+@home_option
+@name_option
+@json_option
+def stop(home: Path, name: str, *, as_json: bool) -> None:
+    """Stop what runs of a study, from any terminal.
+
+    The study is paused: 'study run' goes on. What hospitals have trained stays with them and is given again, not
+    trained or charged twice.
+    """
+    _become(home, name, "paused", as_json=as_json)
+
+
+@click.command()
+@home_option
+@name_option
+@json_option
+def cancel(home: Path, name: str, *, as_json: bool) -> None:
+    """Give a study up for good: no further round, no release."""
+    _become(home, name, "cancelled", as_json=as_json)
+
+
+@click.command()
+@home_option
+@name_option
+@json_option
+def retire(home: Path, name: str, *, as_json: bool) -> None:
+    """Close a study that has done its work: no further round, no further release; what was released stays."""
+    _become(home, name, "retired", as_json=as_json)
+
+
+def _become(home: Path, name: str, state: "Wish", *, as_json: bool) -> None:
+    from sonoshare_server.home import CoordinatorHome  # noqa: PLC0415
+    from sonoshare_server.queue.standing import standing  # noqa: PLC0415
+    from sonoshare_server.queue.wanted import FINAL, want  # noqa: PLC0415
+
+    folder = CoordinatorHome(home)
+    study = folder.study(name)
+    want(study, state)
+    _wait_until_stopped(folder, study)
+    now = standing(folder, study)
+    result = {"study": name, "state": now.state, "rounds_done": now.rounds_done, "rounds": now.rounds}
+    if state in FINAL:
+        from sonoshare_server.queue.spending import spent_at_most  # noqa: PLC0415 - the accountant is heavy
+
+        result |= {"epsilon_spent_at_most": spent_at_most(study), "delta": study.plan.mechanism.delta}
+
+    def human(console: "Console") -> None:
+        say = [f"study {name}: {now.state}, {now.rounds_done} of {now.rounds} rounds done"]
+        if "delta" in result:
+            say.append(
+                f"spent: epsilon {result['epsilon_spent_at_most']:.3f} at delta {result['delta']:g} at each hospital "
+                "at most; it stays spent, and each ledger says what it was"
+            )
+        else:
+            say.append("what hospitals have trained is kept and given again; go on with: study run")
+        for line in say:
+            console.print(line, markup=False, highlight=False)
+
+    emit(result, as_json, human)
+
+
+def _wait_until_stopped(home: "CoordinatorHome", study: "StudyPaths") -> None:
+    """Wait until whatever ran has stopped.
+
+    Raises:
+        FederationError: it does not stop.
+    """
+    from sonoshare_server.queue.actions import running  # noqa: PLC0415
+    from sonoshare_shared.errors import FederationError  # noqa: PLC0415
+
+    end = time.monotonic() + STOP_SECONDS
+    while now := running(study):
+        if time.monotonic() >= end:
+            raise FederationError(
+                f"{now[0].words} of study {study.path.name} does not stop",
+                remedy=f"end the command that runs it, or see the logs in {home.logs_path}",
+            )
+        time.sleep(POLL_SECONDS)
+
+
+def _print_standings(console: "Console", found: "list[Standing]") -> None:
+    from rich.table import Table  # noqa: PLC0415
+
+    if not found:
+        console.print("no study yet: sonoshare coordinator study create", markup=False, highlight=False)
+        return
+    table = Table("study", "state", "rounds", "priority", "hospitals", "what")
+    for one in found:
+        said = ", ".join(f"{hospital} {answer}" for hospital, answer in one.answers.items())
+        table.add_row(one.study, one.state, f"{one.rounds_done}/{one.rounds}", str(one.priority), said, one.why)
+    console.print(table)

@@ -1,0 +1,117 @@
+"""``sonoshare hospital studies``, ``approve`` and ``refuse``: what was proposed, and what persons decide about it.
+
+Everything is imported inside the commands, so that ``--help`` is fast.
+"""
+
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from sonoshare_deploy.cli.output import emit, json_option
+from sonoshare_deploy.cli.parameters import IDENTIFIER_NAME
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from sonoshare_client.own_eyes.proposed import Proposed
+
+SHORTEST_DIGEST: Final = 8
+home_option = click.option(
+    "--home",
+    "home_path",
+    required=True,
+    type=click.Path(path_type=Path, file_okay=False),
+    help="The node's folder.",
+)
+
+
+@click.command()
+@home_option
+@json_option
+def studies(home_path: Path, *, as_json: bool) -> None:
+    """Studies that were proposed, what each would cost here, and who has decided."""
+    from sonoshare_client.node.home import NodeHome  # noqa: PLC0415 - keeps --help fast, here and below
+    from sonoshare_client.own_eyes.proposed import proposed_studies  # noqa: PLC0415
+
+    found = proposed_studies(NodeHome.open(home_path), lambda: datetime.now(UTC))
+    emit({"studies": [asdict(one) for one in found]}, as_json, lambda console: _print_studies(console, found))
+
+
+@click.command()
+@click.argument("study", type=IDENTIFIER_NAME)
+@home_option
+@click.option("--plan", "digest", help="Digest of the plan that is approved, or its beginning; else you are asked.")
+@json_option
+def approve(study: str, home_path: Path, *, digest: str | None, as_json: bool) -> None:
+    """Let the node take part in STUDY: in the one plan that is shown, and in no changed one.
+
+    The coordinator is told at its next question. 'hospital refuse' takes an approval back: no later round is trained.
+    """
+    from sonoshare_client.node.approvals import decide  # noqa: PLC0415
+    from sonoshare_client.node.home import NodeHome  # noqa: PLC0415
+    from sonoshare_client.own_eyes.proposed import proposed_study  # noqa: PLC0415
+    from sonoshare_shared.errors import InputError  # noqa: PLC0415
+
+    home = NodeHome.open(home_path)
+    plan, shown = proposed_study(home, study, lambda: datetime.now(UTC))
+    if digest is None:
+        for line in _lines(shown):
+            click.echo(line, err=True)
+        click.confirm("approve this plan?", abort=True, err=True)
+    elif len(digest) < SHORTEST_DIGEST or not shown.plan.startswith(digest):
+        raise InputError(
+            f"the plan of {study} is {shown.plan[:16]}, not {digest[:64]}",
+            remedy="see: sonoshare hospital studies; at least 8 characters",
+        )
+    decide(home, plan, "approved")
+    emit({"study": study, "plan": shown.plan, "decision": "approved"}, as_json)
+
+
+@click.command(short_help="Refuse a study, or take an approval back.")
+@click.argument("study", type=IDENTIFIER_NAME)
+@home_option
+@click.option("--reason", required=True, help="In words. It LEAVES this hospital: say nothing of a patient.")
+@json_option
+def refuse(study: str, home_path: Path, *, reason: str, as_json: bool) -> None:
+    """Take no part in STUDY, or no further part: what it has been charged stays charged.
+
+    The reason goes to the coordinator as it is written. Say nothing in it that tells of a patient.
+    """
+    from sonoshare_client.node.approvals import decide  # noqa: PLC0415
+    from sonoshare_client.node.home import NodeHome  # noqa: PLC0415
+    from sonoshare_client.own_eyes.proposed import proposed_study  # noqa: PLC0415
+
+    home = NodeHome.open(home_path)
+    plan, _ = proposed_study(home, study, lambda: datetime.now(UTC))
+    decided = decide(home, plan, "refused", reason)
+    result = {"study": study, "plan": decided.plan, "decision": "refused", "reason": reason}
+
+    def human(console: "Console") -> None:
+        console.print(f"study {study} is refused; the coordinator will read: {reason}", markup=False, highlight=False)
+
+    emit(result, as_json, human)
+
+
+def _lines(one: "Proposed") -> list[str]:
+    others = ", ".join(one.others) or "nobody"
+    return [
+        f"{one.study}: {one.question}",
+        f"  state     {one.state}, {one.why}",
+        f"  cost      epsilon {one.epsilon:.3f} at delta {one.delta:g} for each patient, votes and audits included",
+        f"  budget    {one.left_before:.3f} left of the lifetime epsilon, {one.left_after:.3f} after the whole study",
+        f"  asks      {one.rounds} rounds, {one.candidates} candidates to audit; with {others}",
+        f"  plan      {one.plan}",
+    ]
+
+
+def _print_studies(console: "Console", found: "list[Proposed]") -> None:
+    if not found:
+        console.print("no study was proposed yet", markup=False, highlight=False)
+    for one in found:
+        for line in _lines(one):
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
+    if any(one.state == "waiting" for one in found):
+        console.print("decide with: sonoshare hospital approve STUDY, or refuse", markup=False, highlight=False)

@@ -1,0 +1,91 @@
+"""Proposing a study: every hospital is asked whether it would take part, before anything is charged.
+
+    studies/<study>/answers/<hospital>.dsse.json
+
+What a hospital answers is signed, verified, and stored; ``queue.standing`` says what follows. Where so many refuse, or
+wait for a person, that no round could reach its quorum, no round is begun: those who would have taken part are not
+charged for nothing.
+"""
+
+from typing import Final
+
+from sonoshare_server.federation.coordinator import Coordinator, identity_key
+from sonoshare_server.federation.introduction import keep, unrefused, verified_answer
+from sonoshare_server.federation.statements import store_envelope
+from sonoshare_server.queue.standing import answers, too_few
+from sonoshare_shared.errors import FederationError, IntegrityError, SonoShareError
+from sonoshare_shared.protocol.documents import Roster
+from sonoshare_shared.protocol.documents.exchange import Answer, answer_in, encode_frame
+from sonoshare_shared.protocol.documents.proposal import ANSWER_PAYLOAD_TYPE, PlanAnswer, ProposeRequest
+from sonoshare_shared.protocol.envelope import Envelope
+from sonoshare_shared.protocol.signed import Signed
+
+PROPOSE_DEADLINE_SECONDS: Final = 60.0
+
+
+def propose(coordinator: Coordinator) -> None:
+    """Ask every hospital of the plan that is still in the roster, and store what they answer."""
+    study, roster = coordinator.study, coordinator.home.roster
+    asked = [
+        h
+        for h in coordinator.hospitals
+        if roster.hospital(h) is not None and h not in coordinator.barred | coordinator.by_files
+    ]
+    frame = encode_frame(ProposeRequest(plan=study.plan_envelope))
+    with coordinator.turn():
+        for arrived in coordinator.fleet.ask(dict.fromkeys(asked, frame), PROPOSE_DEADLINE_SECONDS):
+            coordinator.require_wanted()
+            for hospital, reply in arrived.items():
+                _take(coordinator, hospital, reply)
+
+
+def require_enough(coordinator: Coordinator) -> None:
+    """Ask who has not accepted yet, and check that a round can reach its quorum.
+
+    Raises:
+        FederationError: too many refused, or wait for a person; nothing was charged.
+    """
+    study = coordinator.study
+    said = answers(coordinator.home, study)
+    if {hospital for hospital, answer in said.items() if answer.answer == "accepted"} != set(study.plan.cohorts):
+        propose(coordinator)
+        said = answers(coordinator.home, study)
+    if too_few(study, said, "refused"):
+        why = "; ".join(f"{h}: {a.reason}" for h, a in sorted(said.items()) if a.answer == "refused")
+        raise FederationError(f"refused: {why}", remedy="change the plan, and create it under another name")
+    if too_few(study, said, "refused", "waiting"):
+        people = ", ".join(hospital for hospital, answer in sorted(said.items()) if answer.answer == "waiting")
+        raise FederationError(
+            f"it waits for a person at {people}",
+            remedy="they decide with: sonoshare hospital approve; then run it again",
+        )
+
+
+def verified_plan_answer(hospital: str, answer: Answer, roster: Roster, plan_digest: str) -> Envelope:
+    """Check what a hospital says to a plan.
+
+    Raises:
+        IntegrityError: it is not signed by this hospital, or about another plan.
+    """
+    key = identity_key(roster, hospital)
+    said = Signed.opened(PlanAnswer, answer.signed, key, ANSWER_PAYLOAD_TYPE).document
+    if (said.hospital, said.plan_digest) != (hospital, plan_digest):
+        raise IntegrityError(f"{hospital} answered about another plan")
+    return answer.signed
+
+
+def _take(coordinator: Coordinator, hospital: str, frame: bytes | None) -> None:
+    study, roster = coordinator.study, coordinator.home.roster
+    if frame is None:
+        return  # silent: it is asked by the rounds, or the next time
+    try:
+        answer = unrefused(answer_in(frame, hospital), hospital)
+        seen = verified_answer(answer, hospital, roster)
+        envelope = verified_plan_answer(hospital, answer, roster, study.plan.digest())
+    except SonoShareError as error:
+        study.event("refused", hospital=hospital, reason=str(error))  # among them versions that know no proposals
+        return
+    if keep(coordinator, seen):
+        store_envelope(study.answers_path, hospital, envelope)
+        said = answers(coordinator.home, study)[hospital]
+        study.event("answered", hospital=hospital, answer=said.answer, reason=said.reason)
