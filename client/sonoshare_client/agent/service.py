@@ -165,6 +165,9 @@ class Agent:
     def _uncharged(self, request: KeysRequest | ProposeRequest) -> bytes:
         if isinstance(request, ProposeRequest):
             return self._reply(Result(answer_to_proposal(self._node, request.plan)))
+        return self._keys(request)
+
+    def _keys(self, request: KeysRequest) -> bytes:
         return encode_frame(Reply(view=introduced(self._node, request)))
 
     def _train(self, request: TrainRequest, payload: bytes) -> bytes:
