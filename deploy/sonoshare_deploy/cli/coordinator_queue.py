@@ -44,7 +44,9 @@ def list_studies(home: Path, *, as_json: bool) -> None:
 @name_option
 @json_option
 def propose(home: Path, name: str, *, as_json: bool) -> None:
-    """Ask every hospital whether it would take part; nothing is charged.
+    """Ask every hospital whether it would take part.
+
+    Nothing is charged by it.
 
     'study run' asks too, before its first round.
     """
@@ -94,7 +96,7 @@ def cancel(home: Path, name: str, *, as_json: bool) -> None:
     _become(home, name, "cancelled", as_json=as_json)
 
 
-@click.command()
+@click.command(short_help="Close a study that has done its work.")
 @home_option
 @name_option
 @json_option

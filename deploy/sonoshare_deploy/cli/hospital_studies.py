@@ -28,7 +28,7 @@ home_option = click.option(
 )
 
 
-@click.command()
+@click.command(short_help="Studies that were proposed, and their cost here.")
 @home_option
 @json_option
 def studies(home_path: Path, *, as_json: bool) -> None:
@@ -40,7 +40,7 @@ def studies(home_path: Path, *, as_json: bool) -> None:
     emit({"studies": [asdict(one) for one in found]}, as_json, lambda console: _print_studies(console, found))
 
 
-@click.command()
+@click.command(short_help="Let the node take part in a study.")
 @click.argument("study", type=IDENTIFIER_NAME)
 @home_option
 @click.option("--plan", "digest", help="Digest of the plan that is approved, or its beginning; else you are asked.")
