@@ -1,0 +1,34 @@
+"""A federation of real processes under kills and cut lines: it finishes, no charge is lost, no process is left.
+
+``benchmarks.chaos`` and ``benchmarks.network_cut`` do the same for longer.
+"""
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+from benchmarks.chaos import chaos
+from benchmarks.network_cut import cut_and_heal
+
+
+@pytest.mark.xdist_group("processes")
+@pytest.mark.processes
+def test_case_39_a_study_is_finished_whatever_is_killed(tmp_path: Path) -> None:
+    """The moments are the machine's own; what must hold holds at every one."""
+    result = chaos(tmp_path / "w", hospitals=2, rounds=3, kills=3, seed=5)
+    assert result["killed"] >= 3
+    assert result["unfinished"] == 0
+    assert result["under_counts"] == result["broken"] == result["orphans"] == 0
+    assert result["charges"] >= result["trainings"] >= result["rounds"]
+
+
+@pytest.mark.xdist_group("processes")
+@pytest.mark.processes
+@pytest.mark.skipif(os.geteuid() != 0 or shutil.which("ip") is None, reason="network namespaces need root and iproute2")
+def test_case_38_a_hospital_whose_line_is_cut_leaves_the_round_and_comes_back(tmp_path: Path) -> None:
+    result = cut_and_heal(tmp_path / "w", rounds=5, seconds=25)
+    assert result["rounds"] == result["of"]
+    assert result["closed_without"] >= 1
+    assert result["back"]
+    assert result["under_counts"] == result["broken"] == result["orphans"] == 0
