@@ -166,8 +166,7 @@ def is_update(event: dict[str, Any], hospital: str) -> bool:
 def log_breaks(consortium: RealConsortium) -> int:
     """1 if the coordinator's log does not open whole."""
     try:
-        with consortium.home.exclusive():
-            consortium.home.log().head()
+        consortium.home.log().head()
     except SonoShareError:
         return 1
     return 0
