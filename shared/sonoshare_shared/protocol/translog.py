@@ -20,7 +20,6 @@ from typing import Final
 
 from sonoshare_shared.durable import append_at, create
 from sonoshare_shared.errors import FederationError, InputError, IntegrityError
-from sonoshare_shared.locks import locked
 from sonoshare_shared.protocol import merkle
 from sonoshare_shared.protocol.canonical import canonical_bytes
 from sonoshare_shared.protocol.documents.base import public_day
@@ -73,6 +72,8 @@ class TransparencyLog:
             IntegrityError: the file is shorter than this log: an older one was put in its place.
             FederationError: another process does not stop appending.
         """
+        from sonoshare_shared.locks import locked  # noqa: PLC0415 - who only verifies has no filelock, nor needs one
+
         line = canonical_bytes(entry)
         busy = FederationError("the log is being written by another process", remedy="try again")
         with locked(self._path.with_name(f"{self._path.name}.lock"), busy, APPEND_SECONDS):
