@@ -31,6 +31,8 @@ from sonoshare_shared.errors import InputError
 
 SOCKET_FILE: Final = "agent.sock"
 TEMPORARY_PREFIX: Final = "sonoshare-"
+USUAL_USER: Final = "sonoshare-courier"
+"""Whom the courier runs as where there is such a user and nobody says otherwise."""
 
 
 @dataclass(frozen=True)
@@ -106,6 +108,22 @@ def courier_user(name: str, home: NodeHome) -> CourierUser:
     if home.path.stat().st_mode & 0o077:
         raise InputError("other users may enter the node's folder", remedy="chmod 700 the folder")
     return CourierUser(name, entry.pw_uid, entry.pw_gid)
+
+
+def usual_courier_user(home: NodeHome) -> CourierUser | None:
+    """Whom a courier is to run as where nobody says: `USUAL_USER`, where root asks and there is such a user.
+
+    Raises:
+        InputError: there is one, and it could read the node's folder, or cannot run this installation.
+    """
+    if os.geteuid() != 0 or USUAL_USER not in {entry.pw_name for entry in pwd.getpwall()}:
+        return None
+    try:
+        user = courier_user(USUAL_USER, home)
+        require_runnable(user)
+    except InputError as error:  # made for this: to go on without it would take down a wall that somebody built
+        raise InputError(error.message, remedy=f"{error.remedy}, or decline: --courier-user ''") from error
+    return user
 
 
 def require_runnable(user: CourierUser, check: str = "import sonoshare_client.courier") -> None:

@@ -34,7 +34,14 @@ from sonoshare_client.node.home import NodeHome
 from sonoshare_client.own_eyes.fit import vault_state
 from sonoshare_client.vault.store import Vault
 from sonoshare_deploy.addresses import LOOPBACK, free_ports, require_free
-from sonoshare_deploy.courier_place import SOCKET_FILE, TEMPORARY_PREFIX, CourierPlace, CourierUser, own_place
+from sonoshare_deploy.courier_place import (
+    SOCKET_FILE,
+    TEMPORARY_PREFIX,
+    USUAL_USER,
+    CourierPlace,
+    CourierUser,
+    own_place,
+)
 from sonoshare_deploy.keeping import Part
 from sonoshare_deploy.link_watch import watched_link
 from sonoshare_deploy.monitor import MonitorPart
@@ -91,6 +98,8 @@ def run_node(
         )
         if courier is not None:
             role.owns(place.socket.parent)
+        if only == "both":
+            _say_who(courier)
         supervisor, parts = stack.enter_context(Supervisor(state.logs_path)), list[Part]()
         if only != "courier":
             timing = SystemTiming()
@@ -108,6 +117,17 @@ def run_node(
             watching.start()
             parts.append(watching)
         role.keep(parts)
+
+
+def _say_who(courier: CourierUser | None) -> None:
+    if courier is not None:
+        _log.info("the courier runs as %s, who cannot read the node's folder", courier.name)
+    else:
+        _log.warning(
+            "agent and courier run as one user: who breaks into the courier can read the vault's key. As root make a "
+            "user: useradd --system --no-create-home %s",
+            USUAL_USER,
+        )
 
 
 class CourierPart:

@@ -14,8 +14,9 @@ from tests.deploy.in_process import World, copied
 from sonoshare_client.agent.slots import SystemTiming
 from sonoshare_client.courier.supernode import Connection
 from sonoshare_client.node.home import NodeHome
+from sonoshare_deploy import courier_place
 from sonoshare_deploy.cli.main import cli
-from sonoshare_deploy.courier_place import courier_user, own_place, require_runnable
+from sonoshare_deploy.courier_place import courier_user, own_place, require_runnable, usual_courier_user
 from sonoshare_deploy.hospital_node import log_vault, run_node, start_agent, start_courier
 from sonoshare_deploy.processes import Supervisor
 from sonoshare_shared.errors import InputError
@@ -129,6 +130,23 @@ def test_a_user_who_could_read_the_key_is_refused(home: NodeHome) -> None:
     home.path.chmod(0o755)
     with pytest.raises(InputError, match="chmod 700"):
         courier_user(NOBODY, home)
+
+
+@as_root
+def test_a_user_that_was_made_for_the_courier_is_taken_without_asking(
+    home: NodeHome, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(courier_place, "USUAL_USER", "nosuchuser")
+    assert usual_courier_user(home) is None
+    monkeypatch.setattr(courier_place, "USUAL_USER", NOBODY)
+    monkeypatch.setattr(courier_place, "require_runnable", lambda user: None)  # Python may lie in root's home
+    assert usual_courier_user(home) == courier_user(NOBODY, home)
+    home.path.chmod(0o755)
+    with pytest.raises(InputError, match="other users may enter") as refused:
+        usual_courier_user(home)
+    assert refused.value.remedy.endswith("or decline: --courier-user ''")
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    assert usual_courier_user(home) is None
 
 
 def test_without_root_there_is_no_other_user(home: NodeHome, monkeypatch: pytest.MonkeyPatch) -> None:

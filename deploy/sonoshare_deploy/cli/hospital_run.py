@@ -65,7 +65,8 @@ def enrol(home_path: Path, roster: Path, root_key: str, *, as_json: bool) -> Non
 @click.option(
     "--courier-user",
     metavar="NAME",
-    help="Run the courier, which talks to the network, as this user, who cannot read the vault's key; needs root.",
+    help="Run the courier, which talks to the network, as this user, who cannot read the vault's key; needs root. "
+    "Without it: sonoshare-courier, where root starts this and there is such a user; '' for the same user.",
 )
 @node_device_option
 @click.option(
@@ -91,8 +92,8 @@ def start(
 ) -> None:
     """Run agent and courier until interrupted.
 
-    Without --courier-user both run as the user who starts them: somebody who breaks into the courier can then read
-    whatever the agent can, the vault's key too.
+    As one user, somebody who breaks into the courier can read whatever the agent can, the vault's key too: give the
+    courier a user of its own.
     """
     from sonoshare_client.courier.supernode import Connection  # noqa: PLC0415
     from sonoshare_client.node.home import NodeHome  # noqa: PLC0415
@@ -104,7 +105,7 @@ def start(
         raise click.UsageError("--device, --gpus and --devices say the same thing; give one of them")
     if gpus not in {None, "all"} and not gpus.isdecimal():
         raise click.UsageError("--gpus takes a number or 'all'")
-    if courier_user is not None and (only != "both" or socket is not None):
+    if courier_user and (only != "both" or socket is not None):
         raise click.UsageError("--courier-user starts both parts on a socket of its own; leave out --only and --socket")
     if only != "agent" and (superlink is None or root_certificate is None):
         raise click.UsageError("a courier needs --superlink and --root-certificate")
@@ -112,9 +113,12 @@ def start(
     endpoint(superlink)
     home = NodeHome.open(home_path)
     connection = Connection(superlink, root_certificate.absolute(), home.node_key_path, runtime_port or ANY_PORT)
-    courier = None if courier_user is None else courier_place.courier_user(courier_user, home)
-    if courier is not None:
+    courier = None
+    if courier_user:
+        courier = courier_place.courier_user(courier_user, home)
         courier_place.require_runnable(courier)
+    elif courier_user is None and only == "both" and socket is None:
+        courier = courier_place.usual_courier_user(home)
     where = () if only == "courier" else _devices(device or home.device, gpus, devices)
     run_node(home, connection, only=only, socket=socket, courier=courier, devices=where, monitor=monitor)
 
