@@ -37,7 +37,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     home = tmp_path_factory.mktemp("consortium") / "coordinator"
     consortium = Consortium("test-consortium", terms.audit_policy(1.0, 0.6, 0.97, 0.001))
     folder = create_coordinator(home, consortium, ("localhost",))
-    admit(home, "north", "south")
+    admit(home, "north", "south", "west")
     model, base = load_base("tiny")
     state = adapter_state(model, AFFINE)
     release = ReleasePlan(images=IMAGES, sampler_steps=2, start="phantom", seed=7)

@@ -92,13 +92,13 @@ def test_two_workers_share_the_shards_and_draw_what_one_draws(
 ) -> None:
     drawn: list[int] = []
 
-    def patient(model: ConditionedUNet, plan: StudyPlan, shard: int, outcome: Outcome | None) -> Samples:
+    def patient(model: ConditionedUNet, plan: StudyPlan, shard: int, outcome: Outcome | None, number: int) -> Samples:
         # Waits at its first shard until the helper is at one as well.
         end = time.monotonic() + 120
         while not drawn and len(list(drawing(home).glob("*.lease"))) < 2 and time.monotonic() < end:
             time.sleep(0.02)
         drawn.append(shard)
-        return draw_shard(model, plan, shard, outcome)
+        return draw_shard(model, plan, shard, outcome, number)
 
     monkeypatch.setattr(workers, "draw_shard", patient)
     draw(home, "--workers", "2")
@@ -144,9 +144,9 @@ def test_a_full_disk_is_one_line_and_the_same_command_goes_on(
     assert kept == ["drawing.json", "shard-000000.safetensors", "shard-000001.safetensors"]
     drawn: list[int] = []
 
-    def watched(model: ConditionedUNet, plan: StudyPlan, shard: int, outcome: Outcome | None) -> Samples:
+    def watched(model: ConditionedUNet, plan: StudyPlan, shard: int, outcome: Outcome | None, number: int) -> Samples:
         drawn.append(shard)
-        return draw_shard(model, plan, shard, outcome)
+        return draw_shard(model, plan, shard, outcome, number)
 
     monkeypatch.setattr(workers, "draw_shard", watched)
     draw(home)
