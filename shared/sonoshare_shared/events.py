@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from sonoshare_shared.durable import append_line, roll, rolled
+from sonoshare_shared.printable import printable
 
 MOST_BYTES: Final = 8 << 20
 """Of a role's log: some forty thousand events, and as many put aside."""
@@ -118,5 +119,5 @@ def _value(value: object) -> str:
     if isinstance(value, list | tuple) and all(isinstance(one, str) for one in value):
         value = ", ".join(value)
     text = value if isinstance(value, str) else json.dumps(value)
-    shown = "".join(letter if letter.isprintable() else "?" for letter in text[:_LONGEST_VALUE])
+    shown = printable(text[:_LONGEST_VALUE])
     return f"'{shown}'" if " " in shown else shown

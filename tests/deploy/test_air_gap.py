@@ -22,7 +22,7 @@ from sonoshare_deploy.cli.hospital import command as hospital_command
 from sonoshare_server.federation import file_fleet, rounds
 from sonoshare_server.federation.carried import by_files, mixed_fleet, set_by_files, take_reply
 from sonoshare_server.federation.coordinator import Coordinator
-from sonoshare_server.federation.file_fleet import Boxes
+from sonoshare_server.federation.file_fleet import Boxes, FileFleet
 from sonoshare_server.federation.introduction import settle
 from sonoshare_server.federation.statements import collect_signatures, collect_statements
 from sonoshare_server.release.pipeline import Pipeline, facts_for
@@ -31,7 +31,7 @@ from sonoshare_shared.events import EventLog
 from sonoshare_shared.locks import locked
 from sonoshare_shared.protocol.bundle import read_bundle, write_bundle
 from sonoshare_shared.protocol.canonical import sha256_hex
-from sonoshare_shared.protocol.documents.exchange import KeysRequest, encode_frame
+from sonoshare_shared.protocol.documents.exchange import KeysRequest, Refusal, Reply, decode_frame, encode_frame
 from sonoshare_shared.protocol.release.verify import verify_release
 
 pytestmark = pytest.mark.xdist_group("air_gap")  # its tests change one world in turn
@@ -250,6 +250,59 @@ def test_a_refusal_is_carried_back_and_asked_anew(world: World, tmp_path: Path) 
     assert boxes.reply(WEST, digest) is not None
     assert boxes.reply(WEST, digest) is None
     assert not path.exists()
+
+
+@pytest.mark.usefixtures("_quick_looks")
+def test_a_refusal_that_came_between_two_runs_is_heard_by_the_next_and_then_asked_anew(
+    world: World, tmp_path: Path
+) -> None:
+    """Whoever carries can make a refusal: it must not leave an action waiting for what lies in no outbox."""
+    said = list[str]()
+
+    def tell(_kind: str, **about: Any) -> None:
+        said.append(about["words"])
+
+    fleet = FileFleet(Boxes(world.home), world.home.roster, "third-study", patience_seconds=2, tell=tell)
+    request = {WEST: frame_of(b'{"kind":"tea"}')}
+    next(iter(fleet.ask(request, 0)))
+    (path,) = (world.home.outbox_path / WEST).glob("third-study-*.bundle")
+    refusal = encode_frame(Reply(refusal=Refusal(error="PolicyError", message="no", remedy="ask")))
+    take_reply(world.home, made(tmp_path, path, refusal))
+    assert next(iter(fleet.ask(request, 0))) == {WEST: refusal}
+    next(iter(fleet.ask(request, 0)))
+    assert len(said) == 2
+    assert len(list((world.home.outbox_path / WEST).glob("third-study-*.bundle"))) == 1
+
+
+def test_an_older_answer_does_not_stand_in_the_place_of_the_true_one(world: World, tmp_path: Path) -> None:
+    """It is signed by the hospital: taken, nobody would carry what was asked, and each run would find it again."""
+    boxes = Boxes(world.home)
+    sign = next(path for path, header, _ in boxes.waiting(WEST).values() if header.what == "sign")
+    reply = Carrier(world, tmp_path).walk(sign)
+    answer = read_bundle(reply.read_bytes(), "reply")[1]
+    header, payload = decode_frame(read_bundle(sign.read_bytes(), "request")[1])
+    plan = world.study.plan_envelope.model_dump(mode="json")
+    for change in (
+        {"manifest_digest": "0" * 64},
+        {"kind": "audit", "candidate_digest": "0" * 64, "release": "r2"},
+        {"kind": "train", "round": 1, "plan": plan, "adapter_digest": "0" * 64},
+        {"kind": "calibrate", "plan": plan},
+        {"kind": "keys"},
+    ):
+        frame = frame_of(json.dumps(json.loads(header) | change).encode()) + payload
+        path, digest = boxes.put(world.home.roster, WEST, "fourth-study", frame)
+        with pytest.raises(IntegrityError, match="once answered to another request"):
+            take_reply(world.home, made(tmp_path, path, answer))
+        assert path.exists(), "it is still to be carried"
+        boxes.clear(WEST, digest)
+
+
+def made(folder: Path, request: Path, frame: bytes) -> Path:
+    """A reply bundle to a request, of any frame."""
+    header, _ = read_bundle(request.read_bytes(), request.name)
+    stick = folder / f"{header.request[:8]}-made.bundle"
+    stick.write_bytes(changed(header.model_copy(update={"frame": sha256_hex(frame)}), frame, kind="reply"))
+    return stick
 
 
 def test_without_a_running_agent_nothing_is_answered_unless_nobody_elses_view_is_needed(

@@ -43,8 +43,8 @@ from sonoshare_server.federation.coordinator import Coordinator
 from sonoshare_server.federation.introduction import introduce
 from sonoshare_server.federation.masked_rounds import MaskedRound
 from sonoshare_shared.errors import FederationError, InputError, IntegrityError, PolicyError, RefusedError
-from sonoshare_shared.protocol.canonical import sha256_hex
-from sonoshare_shared.protocol.closed_rounds import closed_rounds
+from sonoshare_shared.protocol.canonical import canonical_bytes, sha256_hex
+from sonoshare_shared.protocol.closed_rounds import ClosedRound, closed_rounds
 from sonoshare_shared.protocol.documents import StudyPlan
 from sonoshare_shared.protocol.documents.exchange import Reply, decode_frame, encode_frame
 from sonoshare_shared.protocol.documents.masking import (
@@ -56,7 +56,7 @@ from sonoshare_shared.protocol.documents.masking import (
 )
 from sonoshare_shared.protocol.envelope import Envelope
 from sonoshare_shared.protocol.keys import SigningKey
-from sonoshare_shared.protocol.log_index import masked_set_entry
+from sonoshare_shared.protocol.log_index import LogIndex, masked_set_entry
 from sonoshare_shared.protocol.masked_set import masked_set
 from sonoshare_shared.protocol.misconduct import verify_evidence
 
@@ -526,6 +526,19 @@ def test_a_plan_that_is_not_masked_has_nothing_to_reveal(ready: World, tmp_path:
     )
     refusal = reply_of(world.fleet.agents["north"].answer(encode_frame(request))).refusal
     assert refusal.error == "PolicyError"
+
+
+def test_what_waits_is_gone_when_the_last_round_is_closed_without_this_hospital(world: World) -> None:
+    """No model follows the last round: its end is in the entry that closes it."""
+    node, log = world.nodes["north"], LogIndex()
+    number = world.study.plan.rounds
+    node.masks.keep(STUDY, number, node.masks.find(STUDY, 1))
+    log.add(canonical_bytes(ClosedRound(study=STUDY, round=number - 1, hospitals=(), adapter="a" * 64).entry))
+    node.masks.forget_closed(log)
+    assert node.masks.find(STUDY, number) is not None
+    log.add(canonical_bytes(ClosedRound(study=STUDY, round=number, hospitals=("west",), adapter="a" * 64).entry))
+    node.masks.forget_closed(log)
+    assert node.masks.find(STUDY, number) is None
 
 
 def test_what_waits_is_sealed_under_the_vaults_key_and_for_its_round(world: World) -> None:

@@ -64,6 +64,8 @@ def test_the_first_hospital_with_the_second_ones_keys_is_corrected_and_blocks_no
     register_nodes(home, registry)
     with pytest.raises(InputError, match=r"north is admitted with one of these keys.*correct north first"):
         admit(home, "south", *south)
+    with pytest.raises(InputError, match="north is admitted with one of these keys"):  # a comment makes no other key
+        admit(home, "south", SigningKey.generate().public.hex, f"{south[1].strip()} of-south")
     assert admit(home, "north", *north) == 2
     register_nodes(home, registry)
     assert admit(home, "south", SigningKey.generate().public.hex, south[1]) == 3  # the other key is mistyped this time

@@ -231,6 +231,23 @@ def test_a_sum_that_the_log_does_not_name_is_refused_before_a_charge(
     _require_refused(world, "not the one in the log")
 
 
+def test_a_coordinator_that_does_not_log_what_a_round_ended_with_is_refused_before_a_charge(
+    masked_folder: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without the entry no sum and no step could be held against anything: any model would do."""
+    world = pooled(masked_folder, tmp_path / "world", rounds=2)
+
+    def unlogged(coordinator: Coordinator, number: int, adapter: bytes, *_names: Any, **_more: Any) -> None:
+        tensors = {name: tensor + np.float32(1e-3) for name, tensor in read_tensors(adapter).items()}
+        coordinator.study.keep_adapter(number, wrong := pooled_rounds._adapter(tensors))
+        coordinator.study.advance(number, sha256_hex(wrong))
+
+    monkeypatch.setattr(masked_rounds, "close_round", unlogged)
+    monkeypatch.setattr(pooled_rounds.PooledReader, "shown", lambda reader: b"")
+    run_round(coordinator_of(world), 1)
+    _require_refused(world, "does not say what round 1 of pooled-study ended with")
+
+
 def _require_refused(world: World, reason: str) -> None:
     """Nobody trains the second round, everybody says why, and nobody is charged for it."""
     with pytest.raises(FederationError, match="0 of 3"):

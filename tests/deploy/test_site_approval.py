@@ -107,7 +107,7 @@ def test_a_person_approves_and_takes_it_back(world: World) -> None:
     assert [(one["study"], one["state"], one["others"]) for one in listed] == [(STUDY, "waiting", [SOUTH])]
     assert 0 < listed[0]["epsilon"] <= 30.5
     assert listed[0]["left_after"] < listed[0]["left_before"] == 80.0
-    digest = listed[0]["plan"][:12]
+    digest = listed[0]["plan"]
     assert sonoshare("hospital", "approve", STUDY, "--home", home, "--plan", digest).returncode == 0
     require_enough(world.coordinator())
     rounds.run_round(world.coordinator(), 1)
@@ -169,11 +169,29 @@ def test_what_a_person_approves_is_what_this_very_command_shows(world: World) ->
     assert said(shown)["answer"] == "waiting"
     swapped = plan.model_copy(update={"learning_rate": plan.learning_rate / 2})
     world.fleet.agents[NORTH].answer(proposal(world, swapped))  # after the person looked, and before it approves
-    run = sonoshare("hospital", "approve", STUDY, "--home", home, "--plan", plan.digest()[:16])
+    run = sonoshare("hospital", "approve", STUDY, "--home", home, "--plan", plan.digest())
     assert run.returncode == 1
-    assert run.errors[0].startswith(f"error: the plan of {STUDY} is {swapped.digest()[:16]}")
+    assert run.errors[0].startswith(f"error: the plan of {STUDY} is {swapped.digest()}")
+    # Whoever makes both plans can make two whose digests begin alike: the beginning names no plan.
+    assert sonoshare("hospital", "approve", STUDY, "--home", home, "--plan", swapped.digest()[:32]).returncode == 1
+
     assert sonoshare("hospital", "approve", STUDY, "--home", home, stdin="n\n").returncode != 0
     assert approvals.decision_about(world.nodes[NORTH].home, STUDY) is None
+
+
+def test_the_words_of_a_plan_are_one_line_and_steer_no_terminal(world: World) -> None:
+    """A person decides by the lines that are printed: a coordinator adds none, and hides none, by its question."""
+    home, plan = a_person_decides(world), world.study.plan
+    false = "  cost      epsilon 0.001 at delta 1e-09 for each patient, votes and audits included"
+    task = plan.task.model_copy(update={"question": f"benign?\n{false}\x1b[8m\r\u202e"})
+    world.fleet.agents[NORTH].answer(proposal(world, plan.model_copy(update={"task": task})))
+    for command in (["studies"], ["approve", STUDY]):
+        run = sonoshare("hospital", *command, "--home", home, stdin="n\n")
+        shown = run.stdout + run.stderr
+        assert not {"\x1b", "\r", "\u202e"} & set(shown)
+        costs = [line for line in shown.splitlines() if line.startswith("  cost")]
+        assert len(costs) == 1
+        assert costs[0] != false
 
 
 def test_no_message_can_approve(world: World, hostile: Hostile) -> None:

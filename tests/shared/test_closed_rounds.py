@@ -63,6 +63,14 @@ def test_a_coordinator_cannot_close_a_round_twice(tmp_path: Any) -> None:
         log.append(closed(1, "b"))
 
 
+@pytest.mark.parametrize("written", ["1", True])
+def test_a_round_is_not_closed_a_second_time_by_writing_its_number_in_another_way(written: Any) -> None:
+    """The log keeps one entry for a round as it is written; a second reading would let the later one count."""
+    index = index_of(closed(1, "a", "b"), closed(1, "a") | {"round": written})
+    with pytest.raises(IntegrityError, match="does not say who took part"):
+        took_part(index, "s", 1)
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -70,6 +78,9 @@ def test_a_coordinator_cannot_close_a_round_twice(tmp_path: Any) -> None:
         {"hospitals": ["a", "a"]},
         {"hospitals": "a"},
         {"round": 0},
+        {"round": "1"},
+        {"round": True},
+        {"sum": None},
         {"adapter": "no digest"},
         {"also": 1},
     ],

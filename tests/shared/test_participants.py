@@ -49,6 +49,14 @@ def test_a_log_that_says_otherwise_fails_the_release(consortium: Consortium, rou
     assert cause_of(lambda: check(consortium, folder, log=view(consortium.log()))) == "quorum"
 
 
+@pytest.mark.parametrize("rounds", [(), (PART,), (PART, PART, PART)])
+def test_a_list_that_a_fresh_log_does_not_bear_out_fails_the_release(consortium: Consortium, rounds: Any) -> None:
+    """Whoever is named may have kept the entries out together with the coordinator."""
+    close(consortium, *rounds)
+    folder = consortium.release()
+    assert cause_of(lambda: check(consortium, folder, log=view(consortium.log()))) == "quorum"
+
+
 @pytest.mark.parametrize(
     ("listed", "cause"),
     [

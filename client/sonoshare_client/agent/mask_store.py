@@ -24,6 +24,7 @@ from sonoshare_privacy.masking.pair_masks import WORD_BYTES, from_bytes, to_byte
 from sonoshare_shared.durable import write_atomically
 from sonoshare_shared.errors import IntegrityError
 from sonoshare_shared.protocol.canonical import sha256_hex
+from sonoshare_shared.protocol.closed_rounds import ClosedRound
 from sonoshare_shared.protocol.log_index import LogIndex, model_entry
 
 _PRIVATE: Final = 0o600
@@ -99,13 +100,16 @@ class MaskStore:
         self._path(study, number).unlink(missing_ok=True)
 
     def forget_closed(self, log: LogIndex) -> None:
-        """Remove those of every round after which the log shows a model.
+        """Remove those of every round that the log has closed, or after which it shows a model.
 
         Raises:
             IntegrityError: a file is damaged.
         """
         for waiting in list(self._rounds()):
-            if log.place(model_entry(waiting.study, waiting.round + 1, "")) is not None:
+            # The last round has no model after it; what a slot's entry says does not matter here.
+            closed = ClosedRound(study=waiting.study, round=waiting.round, hospitals=(), adapter="0" * 64).entry
+            following = model_entry(waiting.study, waiting.round + 1, "")
+            if any(log.place(entry) is not None for entry in (closed, following)):
                 self.forget(waiting.study, waiting.round)
 
     def _rounds(self) -> Iterator[_Round]:

@@ -124,6 +124,11 @@ def _look(
 
 def _last(node: Node, plan: StudyPlan, number: int, layout: PooledLayout, added_up: bytes) -> _Last:
     closed = closed_rounds(node.log.index, plan.study).get(number - 1)
+    if closed is None and number > 1:
+        # Without it neither sum nor step could be held against anything, and any model would do.
+        raise IntegrityError(
+            f"the log does not say what round {number - 1} of {plan.study} ended with", remedy="log it, then ask again"
+        )
     return _Last(closed, _sum_of(plan, closed, layout, added_up))
 
 

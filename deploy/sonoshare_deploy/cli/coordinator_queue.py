@@ -13,6 +13,7 @@ import click
 from sonoshare_deploy.cli.coordinator_release import home_option
 from sonoshare_deploy.cli.output import emit, json_option, progress_console
 from sonoshare_deploy.cli.parameters import IDENTIFIER_NAME
+from sonoshare_shared.printable import printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -66,7 +67,7 @@ def propose(home: Path, name: str, *, as_json: bool) -> None:
 
     def human(console: "Console") -> None:
         for hospital, answer in now.answers.items():
-            why = f": {now.reasons[hospital]}" if now.reasons.get(hospital) else ""
+            why = f": {printable(now.reasons[hospital])}" if now.reasons.get(hospital) else ""
             console.print(f"{hospital}  {answer}{why}", markup=False, highlight=False)
 
     emit(
@@ -164,5 +165,7 @@ def _print_standings(console: "Console", found: "list[Standing]") -> None:
     table = Table("study", "state", "rounds", "priority", "hospitals", "what")
     for one in found:
         said = ", ".join(f"{hospital} {answer}" for hospital, answer in one.answers.items())
-        table.add_row(one.study, one.state, f"{one.rounds_done}/{one.rounds}", str(one.priority), said, one.why)
+        table.add_row(
+            one.study, one.state, f"{one.rounds_done}/{one.rounds}", str(one.priority), said, printable(one.why)
+        )
     console.print(table)

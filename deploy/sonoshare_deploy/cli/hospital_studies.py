@@ -6,19 +6,19 @@ Everything is imported inside the commands, so that ``--help`` is fast.
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import click
 
 from sonoshare_deploy.cli.output import emit, json_option
 from sonoshare_deploy.cli.parameters import IDENTIFIER_NAME
+from sonoshare_shared.printable import printable
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from sonoshare_client.own_eyes.proposed import Proposed
 
-SHORTEST_DIGEST: Final = 8
 home_option = click.option(
     "--home",
     "home_path",
@@ -43,7 +43,7 @@ def studies(home_path: Path, *, as_json: bool) -> None:
 @click.command(short_help="Let the node take part in a study.")
 @click.argument("study", type=IDENTIFIER_NAME)
 @home_option
-@click.option("--plan", "digest", help="Digest of the plan that is approved, or its beginning; else you are asked.")
+@click.option("--plan", "digest", help="Digest of the plan that is approved, all of it; else you are asked.")
 @json_option
 def approve(study: str, home_path: Path, *, digest: str | None, as_json: bool) -> None:
     """Let the node take part in STUDY: in the one plan that is shown, and in no changed one.
@@ -61,10 +61,11 @@ def approve(study: str, home_path: Path, *, digest: str | None, as_json: bool) -
         for line in _lines(shown):
             click.echo(line, err=True)
         click.confirm("approve this plan?", abort=True, err=True)
-    elif len(digest) < SHORTEST_DIGEST or not shown.plan.startswith(digest):
+    elif digest != shown.plan:
+        # No beginning of it: who makes both plans finds two whose digests begin alike.
         raise InputError(
-            f"the plan of {study} is {shown.plan[:16]}, not {digest[:64]}",
-            remedy="see: sonoshare hospital studies; at least 8 characters",
+            f"the plan of {study} is {shown.plan}, not {digest[:64]}",
+            remedy="look at it again: sonoshare hospital studies; and give the whole digest",
         )
     decide(home, plan, "approved")
     emit({"study": study, "plan": shown.plan, "decision": "approved"}, as_json)
@@ -97,9 +98,10 @@ def refuse(study: str, home_path: Path, *, reason: str, as_json: bool) -> None:
 
 def _lines(one: "Proposed") -> list[str]:
     others = ", ".join(one.others) or "nobody"
+    # The question is the coordinator's words, and a person decides by these lines: it is one line, whatever it holds.
     return [
-        f"{one.study}: {one.question}",
-        f"  state     {one.state}, {one.why}",
+        f"{one.study}: {printable(one.question)}",
+        f"  state     {one.state}, {printable(one.why)}",
         f"  cost      epsilon {one.epsilon:.3f} at delta {one.delta:g} for each patient, votes and audits included",
         f"  budget    {one.left_before:.3f} left of the lifetime epsilon, {one.left_after:.3f} after the whole study",
         f"  asks      {one.rounds} rounds, {one.candidates} candidates to audit; with {others}",

@@ -13,6 +13,7 @@ from typing import Final
 import click
 
 from sonoshare_shared.errors import SonoShareError, VerificationError
+from sonoshare_shared.printable import printable
 
 INTERRUPTED: Final = 130
 FULL_DISK: Final = (errno.ENOSPC, errno.EDQUOT)
@@ -93,7 +94,7 @@ def main() -> None:
         sys.exit(error.exit_code)
     except SonoShareError as error:
         cause = f"{error.cause}: " if isinstance(error, VerificationError) else ""
-        click.echo(f"error: {cause}{_printable(str(error))}", err=True)
+        click.echo(f"error: {cause}{printable(str(error))}", err=True)
         sys.exit(1)
     except OSError as error:
         line = _told(error)
@@ -127,11 +128,6 @@ def _told(error: OSError) -> str | None:
     if error.errno in WRONG_PATH and error.filename is not None:
         return f"{error.filename}: {error.strerror} (check the path and its permissions)"
     return None
-
-
-def _printable(text: str) -> str:
-    """An error may quote what a peer has said: nothing of it may steer a terminal, or look like a second line."""
-    return "".join(character if character.isprintable() else "?" for character in text)
 
 
 if __name__ == "__main__":

@@ -56,7 +56,8 @@ def admit(
     with values_given("the hospital"):
         entry = HospitalEntry(id=hospital, identity_key=identity_key, node_key=node_key.strip())
     for other in members.values():
-        if other.id != hospital and {other.identity_key, other.node_key} & {entry.identity_key, entry.node_key}:
+        same = other.identity_key == entry.identity_key or same_key(other.node_key, entry.node_key)
+        if other.id != hospital and same:
             raise InputError(
                 f"{other.id} is admitted with one of these keys",
                 remedy=f"ask the hospital for its own; if {other.id} has the wrong one, correct {other.id} first",

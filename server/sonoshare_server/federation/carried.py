@@ -1,8 +1,11 @@
 """Which hospitals have no line out, and the replies that are carried back from them."""
 
+import base64
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Final
 
 from sonoshare_server.federation.file_fleet import Boxes, FileFleet, MixedFleet
 from sonoshare_server.federation.fleet import Fleet
@@ -11,8 +14,28 @@ from sonoshare_server.home import CoordinatorHome, Study
 from sonoshare_server.paths import CoordinatorPaths
 from sonoshare_shared.errors import InputError, IntegrityError
 from sonoshare_shared.protocol.bundle import read_bundle
-from sonoshare_shared.protocol.documents.exchange import Refusal, answer_in
+from sonoshare_shared.protocol.canonical import sha256_hex
+from sonoshare_shared.protocol.documents.exchange import (
+    TRAIN_REPLY_PAYLOAD_TYPE,
+    VOTES_PAYLOAD_TYPE,
+    Answer,
+    Refusal,
+    answer_in,
+    decode_frame,
+)
+from sonoshare_shared.protocol.documents.masking import MASKED_PAYLOAD_TYPE, READY_PAYLOAD_TYPE
+from sonoshare_shared.protocol.documents.release import MANIFEST_PAYLOAD_TYPE
+from sonoshare_shared.protocol.documents.statement import STATEMENT_PAYLOAD_TYPE
 from sonoshare_shared.state import read_state, write_state
+
+_ANSWERED_BY: Final = {
+    "train": (TRAIN_REPLY_PAYLOAD_TYPE, READY_PAYLOAD_TYPE),
+    "reveal": (MASKED_PAYLOAD_TYPE,),
+    "calibrate": (VOTES_PAYLOAD_TYPE,),
+    "audit": (STATEMENT_PAYLOAD_TYPE,),
+    "sign": (MANIFEST_PAYLOAD_TYPE,),
+}
+"""Payload types of what is signed, by the kind of request."""
 
 
 @dataclass(frozen=True)
@@ -77,8 +100,39 @@ def take_reply(home: CoordinatorHome, path: Path) -> Taken:
             verified_answer(answer, hospital, roster)
         except IntegrityError as error:
             raise IntegrityError(f"{path.name} is not an answer of {hospital}: {error.message}") from error
+        if not _answers(boxes.waiting(hospital)[header.request][2], answer):
+            raise IntegrityError(
+                f"{path.name} is what {hospital} once answered to another request",
+                remedy=f"carry what lies in outbox/{hospital}",
+            )
     boxes.take(hospital, header.request, frame)
     return Taken(hospital, header.study, header.what, refused)
+
+
+def _answers(request: bytes, answer: Answer) -> bool:
+    """Whether a verified answer is to this very request: an older one would stand in the place of the true one."""
+    asked = json.loads(decode_frame(request)[0])
+    if asked["kind"] == "keys" or answer.envelope is None:
+        return asked["kind"] == "keys" and answer.envelope is None
+    try:
+        payload = base64.b64decode(answer.envelope.payload)
+        return answer.envelope.payloadType in _ANSWERED_BY[asked["kind"]] and _about(asked, payload)
+    except (ValueError, KeyError, IndexError, TypeError):
+        return False
+
+
+def _about(asked: dict[str, Any], payload: bytes) -> bool:
+    """Whether what was signed is about what was asked."""
+    if asked["kind"] == "sign":
+        return sha256_hex(payload) == str(asked["manifest_digest"])
+    said = json.loads(payload)
+    if asked["kind"] == "audit":
+        return bool(said["subject"][0]["digest"]["sha256"] == asked["candidate_digest"])
+    plan = base64.b64decode(asked["plan"]["payload"])
+    if asked["kind"] == "calibrate":
+        return bool(said["plan_digest"] == sha256_hex(plan))
+    same = [name for name in ("round", "adapter_digest") if name in asked]
+    return json.loads(plan)["study"] == said["study"] and all(said[name] == asked[name] for name in same)
 
 
 def mixed_fleet(

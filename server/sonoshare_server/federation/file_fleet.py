@@ -85,6 +85,10 @@ class Boxes:
         request_path = self.waiting(hospital)[request][0]
         request_path.rename(request_path.with_suffix(TAKEN_SUFFIX))  # nobody need carry it again
 
+    def answered(self, hospital: str, request: str) -> bool:
+        """Whether the reply to a request lies here; it is not taken away by this."""
+        return self._reply(hospital, request).exists()
+
     def reply(self, hospital: str, request: str) -> bytes | None:
         """The reply to a request, once it was taken; a refusal is given once."""
         path = self._reply(hospital, request)
@@ -140,7 +144,7 @@ class FileFleet:
         waiting = {}
         for hospital, frame in requests.items():
             path, waiting[hospital] = self._boxes.put(self._roster, hospital, self._study, frame)
-            if self._boxes.reply(hospital, waiting[hospital]) is None:
+            if not self._boxes.answered(hospital, waiting[hospital]):
                 self._tell("carry", hospital=hospital, bundle=str(path), words=words_for(hospital, path))
         return self._looks(waiting, end)
 

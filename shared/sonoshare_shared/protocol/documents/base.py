@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails
 
 from sonoshare_shared.errors import InputError, IntegrityError, NewerVersionError
+from sonoshare_shared.printable import printable
 from sonoshare_shared.protocol.canonical import HEX_DIGEST, canonical_bytes, parsed_json, sha256_hex
 
 IDENTIFIER: Final = r"^[a-z0-9][a-z0-9-]{0,62}$"
@@ -141,4 +142,4 @@ def _is_newer_schema(fault: ErrorDetails) -> bool:
 def _place(fault: ErrorDetails) -> str:
     """Where a fault is; names of unknown fields are others' words, so nothing but printable characters of them."""
     place = ".".join(str(part) for part in fault["loc"]) or "document"
-    return "".join(character if character.isprintable() else "?" for character in place[:_MOST_PLACE])
+    return printable(place[:_MOST_PLACE])

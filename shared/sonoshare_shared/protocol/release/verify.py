@@ -41,8 +41,8 @@ The log
   R13 The manifest is in the transparency log, under a head signed by the coordinator. ``log-proof``
   R14 A fresh log, when one is given, extends that log and holds no revocation of the release, wherever it stands.
       ``log-proof`` ``revoked``
-  R18 Where a fresh log is given and says who took part in the study's rounds, the manifest names these, or nobody.
-      ``quorum`` ``log-proof``
+  R18 Where a fresh log is given, a manifest that names who took part names whom the log says: all whose updates are in
+      any round of the study, every round of which the log has closed. ``quorum`` ``log-proof``
 
 A document that only a newer version of SonoShare understands is refused, whatever it is: ``version``
 
@@ -348,8 +348,9 @@ def _require_took_part(log: LogView, manifest: ReleaseManifest, plan: StudyPlan)
         took = took_part(index, plan.study, plan.rounds)
     except IntegrityError as error:
         raise VerificationError.because("log-proof", error) from error
-    if None not in {took, manifest.participants} and took != manifest.participants:
-        raise VerificationError("quorum", "the log says that other hospitals took part than the manifest names")
+    if manifest.participants is not None and took != manifest.participants:
+        said = "does not say who took part" if took is None else "says that other hospitals took part"
+        raise VerificationError("quorum", f"the manifest names who took part, and the log {said}")
 
 
 def _require_log(
