@@ -34,6 +34,9 @@ import psutil
 from benchmarks._real_consortium import DELTA, NOMINAL, RealConsortium
 from sonoshare_client.node.home import NodeHome
 from sonoshare_client.node.ledger import open_ledger
+from sonoshare_server.consortium import terms
+from sonoshare_server.consortium.members import Consortium
+from sonoshare_server.consortium.studies import draft_study
 from sonoshare_shared.errors import SonoShareError
 from sonoshare_shared.events import EventLog
 
@@ -108,15 +111,23 @@ class Killer(threading.Thread):
 
 
 def create_study(consortium: RealConsortium, name: str, rounds: int, *, deadline_seconds: int = 60) -> None:
-    """A small study of all hospitals."""
-    cohorts = [word for hospital in consortium.hospitals for word in ("--cohort", f"{hospital}={NOMINAL}")]
-    budget = ["--epsilon", "4", "--delta", str(DELTA), "--epsilon-calibration", "0"]
-    size = ["--rounds", str(rounds), "--local-steps", "2", "--images", "16", "--profile", "tiny"]
-    quorum = max(2, (2 * len(consortium.hospitals) + 2) // 3)
-    patience = ["--quorum", str(quorum), "--round-deadline", str(deadline_seconds)]
-    made = consortium.coordinator("study", "create", "--name", name, *cohorts, *budget, *size, *patience, "--json")
-    if made.returncode != 0:
-        raise RuntimeError(made.stderr)
+    """A small study of all hospitals; its deadline may be shorter than the command's shortest."""
+    asked = terms.study_terms(
+        name,
+        terms.DIAGNOSIS,
+        dict.fromkeys(consortium.hospitals, NOMINAL),
+        audit=Consortium.read(consortium.home).audit,
+        epsilon=4.0,
+        delta=DELTA,
+        rounds=rounds,
+        local_steps=2,
+        images=16,
+        profile="tiny",
+        epsilon_calibration=0.0,
+        round_deadline=deadline_seconds,
+    )
+    drafted = draft_study(asked)
+    consortium.home.create_study(drafted.plan, drafted.adapter, drafted.adapter_digest, drafted.ballot)
 
 
 def run_study(consortium: RealConsortium, name: str) -> int:

@@ -34,8 +34,6 @@ from sonoshare_shared.protocol.canonical import sha256_hex
 from sonoshare_shared.protocol.documents.exchange import KeysRequest, Refusal, Reply, decode_frame, encode_frame
 from sonoshare_shared.protocol.release.verify import verify_release
 
-pytestmark = pytest.mark.xdist_group("air_gap")  # its tests change one world in turn
-
 WEST = "west"
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 

@@ -21,8 +21,6 @@ from sonoshare_shared.protocol.release.candidate import Candidate, require_plann
 from sonoshare_shared.protocol.release.verify import verify_release
 from sonoshare_shared.protocol.translog import TransparencyLog
 
-pytestmark = pytest.mark.xdist_group("candidates")  # its world is built once
-
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 
 

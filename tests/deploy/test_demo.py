@@ -184,7 +184,6 @@ def gone(processes: Any, seconds: int = 30) -> Any:
     return alive == []
 
 
-@pytest.mark.xdist_group("processes")
 @pytest.mark.processes
 def test_the_whole_journey_with_real_processes(tmp_path: Path) -> None:
     """A release is published and verified, or honestly refused; nothing is left behind either way."""
@@ -219,7 +218,6 @@ def test_the_whole_journey_with_real_processes(tmp_path: Path) -> None:
         assert list((work / "coordinator" / "releases").iterdir()) == []
 
 
-@pytest.mark.xdist_group("processes")
 @pytest.mark.processes
 @pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGKILL])
 def test_no_process_is_left_whatever_ends_the_demonstration(tmp_path: Path, end: Signals) -> None:

@@ -60,8 +60,6 @@ from sonoshare_shared.protocol.log_index import LogIndex, masked_set_entry
 from sonoshare_shared.protocol.masked_set import masked_set
 from sonoshare_shared.protocol.misconduct import verify_evidence
 
-pytestmark = pytest.mark.xdist_group("masked_rounds")  # its world is built once
-
 
 @pytest.fixture(scope="module")
 def untouched(tmp_path_factory: pytest.TempPathFactory) -> World:

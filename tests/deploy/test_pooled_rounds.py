@@ -25,8 +25,6 @@ from sonoshare_shared.protocol.closed_rounds import closed_rounds
 from sonoshare_shared.protocol.documents import StudyPlan
 from sonoshare_shared.protocol.documents.charge import PooledGaussian
 
-pytestmark = pytest.mark.xdist_group("pooled_rounds")  # its world is built once
-
 HONEST, ROUNDS = 3, 3
 
 

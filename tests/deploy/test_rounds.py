@@ -24,8 +24,6 @@ from sonoshare_shared.protocol.release import layout
 from sonoshare_shared.protocol.release.evidence import view
 from sonoshare_shared.protocol.release.verify import verify_release
 
-pytestmark = pytest.mark.xdist_group("rounds")  # its world is built once
-
 TRAINING = ("north", "south", "west")
 ALL = ("east", *TRAINING)
 NOW = datetime(2026, 1, 2, tzinfo=UTC)

@@ -12,7 +12,6 @@ from benchmarks.chaos import chaos
 from benchmarks.network_cut import cut_and_heal
 
 
-@pytest.mark.xdist_group("processes")
 @pytest.mark.processes
 def test_case_39_a_study_is_finished_whatever_is_killed(tmp_path: Path) -> None:
     """The moments are the machine's own; what must hold holds at every one."""
@@ -23,7 +22,6 @@ def test_case_39_a_study_is_finished_whatever_is_killed(tmp_path: Path) -> None:
     assert result["charges"] >= result["trainings"] >= result["rounds"]
 
 
-@pytest.mark.xdist_group("processes")
 @pytest.mark.processes
 @pytest.mark.skipif(os.geteuid() != 0 or shutil.which("ip") is None, reason="network namespaces need root and iproute2")
 def test_case_38_a_hospital_whose_line_is_cut_leaves_the_round_and_comes_back(tmp_path: Path) -> None:
