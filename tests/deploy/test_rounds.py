@@ -11,6 +11,8 @@ import pytest
 from tests.deploy.in_process import World, build, copied, kind_of, pipeline
 from tests.deploy.members import admit as admit_stranger
 
+from sonoshare_client.agent.signing import sign_manifest
+from sonoshare_client.node import witness
 from sonoshare_server.consortium.admission import admit, expel
 from sonoshare_server.federation import rounds
 from sonoshare_server.federation.coordinator import Coordinator
@@ -20,6 +22,9 @@ from sonoshare_shared.errors import FederationError, RefusedError, VerificationE
 from sonoshare_shared.protocol.canonical import canonical_bytes
 from sonoshare_shared.protocol.closed_rounds import closed_rounds
 from sonoshare_shared.protocol.documents.release import ReleaseManifest
+from sonoshare_shared.protocol.documents.statement import STATEMENT_PAYLOAD_TYPE
+from sonoshare_shared.protocol.envelope import Envelope
+from sonoshare_shared.protocol.keys import SigningKey
 from sonoshare_shared.protocol.release import layout
 from sonoshare_shared.protocol.release.evidence import view
 from sonoshare_shared.protocol.release.verify import verify_release
@@ -195,6 +200,25 @@ def test_a_hospital_signs_only_beside_a_pass_of_everybody_who_took_part(audited:
         with pytest.raises(VerificationError):
             pipeline(world).finish(facts_for(world.home, world.study, NOW))
     assert not (world.home.releases / "r1").exists()
+
+
+def test_nobody_passes_a_release_under_the_id_of_another_who_took_part(audited: World, tmp_path: Path) -> None:
+    """South is expelled, and its id given to a key of the coordinator's own: its patients stay in the model."""
+    world = copied(audited, tmp_path / "world")
+    bundle = pipeline(world).finish(facts_for(world.home, world.study, NOW))
+    manifest = (bundle / layout.MANIFEST).read_bytes()
+    passed = [Envelope.load(bundle / layout.attestation_path(name)) for name in ("north", "south")]
+    sign_manifest(world.nodes["north"], manifest, passed)
+    entry, stranger = world.home.roster.hospital("south"), SigningKey.generate()
+    assert entry is not None
+    expel(world.home, "south")
+    admit(world.home, "south", stranger.public.hex, entry.node_key)
+    north = world.nodes["north"]
+    witness.enrol(north.home.state_path, world.home.roster_envelope, world.home.root)
+    said = passed[1].verify(entry.key, STATEMENT_PAYLOAD_TYPE)
+    forged = Envelope.sign(STATEMENT_PAYLOAD_TYPE, said, stranger)
+    with pytest.raises(RefusedError, match="south took part in round 1 of study with another key"):
+        sign_manifest(north, manifest, [passed[0], forged])
 
 
 def test_a_hospital_that_took_no_part_spends_nothing_on_a_release(audited: World, tmp_path: Path) -> None:

@@ -48,3 +48,26 @@ def require_part(node: Node, plan: StudyPlan) -> None:
         raise RefusedError(
             f"this hospital took part in no round of {plan.study}", remedy="ask the hospitals that did: see the log"
         )
+
+
+def require_keys_of_then(node: Node, study: str) -> None:
+    """Check that those who took part speak with the keys that they had then.
+
+    Who trains has a ledger head in the log before the round is closed. A hospital that was expelled, and an id that was
+    given to another key afterwards, would let somebody else pass what the first one's patients are in.
+
+    Raises:
+        RefusedError: a hospital has another key now.
+        IntegrityError: as `closed_rounds`.
+    """
+    index, roster = node.log.index, node.roster()
+    for closed in closed_rounds(index, study).values():
+        place = index.place(closed.entry)
+        for hospital in closed.hospitals:
+            entry = roster.hospital(hospital)
+            heads = () if entry is None else index.heads(entry.key)
+            if place is None or not heads or heads[0].position > place:
+                raise RefusedError(
+                    f"{hospital} took part in round {closed.round} of {study} with another key than the roster names",
+                    remedy=f"admit {hospital} with the keys that it had",
+                )

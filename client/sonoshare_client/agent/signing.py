@@ -6,14 +6,15 @@ less epsilon than its ledger says *now*: what was charged since the statement (a
 round) counts.
 
 Nobody whose patients were learnt from is left out: by this hospital's own copy of the log the manifest names exactly
-the hospitals that took part in the study's rounds, each of them has signed a PASS of this candidate, the promise is
-about each, and the images are of the model that the last round was closed with. One honest hospital is enough to make
-that true. A manifest that names nobody is about every hospital of the study.
+the hospitals that took part in the study's rounds, each of them, with the key it had then, has signed a PASS of this
+candidate, the promise is about each, and the images are of the model that the last round was closed with. One honest
+hospital is enough to make that true. A manifest that names nobody is about every hospital of the study.
 """
 
 from collections.abc import Sequence
 
 from sonoshare_client.agent.node import Node
+from sonoshare_client.agent.part_taken import require_keys_of_then
 from sonoshare_client.own_eyes.kept_pictures import drop_pictures
 from sonoshare_shared.errors import RefusedError
 from sonoshare_shared.protocol.canonical import require_canonical, sha256_hex
@@ -72,6 +73,7 @@ def _require_named(node: Node, plan: StudyPlan, manifest: ReleaseManifest) -> tu
             remedy="name the hospitals of every closed round",
         )
     require_closed_with(node.log.index, plan.study, plan.rounds, manifest.model_digest)
+    require_keys_of_then(node, plan.study)
     return manifest.participants
 
 
