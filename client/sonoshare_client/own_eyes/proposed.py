@@ -33,6 +33,7 @@ class Proposed:
         why: by what or why.
         epsilon: of the whole study with votes and audits, at the policy's delta.
         delta: the policy's.
+        honest: on how many honest hospitals epsilon rests, where the plan pools noise; else None.
         rounds: of training.
         candidates: releases that it may give to audit.
         others: the other hospitals.
@@ -47,6 +48,7 @@ class Proposed:
     why: str
     epsilon: float
     delta: float
+    honest: int | None
     rounds: int
     candidates: int
     others: tuple[str, ...]
@@ -97,6 +99,7 @@ def _described(home: NodeHome, plan: StudyPlan, ledger: Ledger) -> Proposed:
         why=why,
         epsilon=study_epsilon(plan, budget.delta),
         delta=budget.delta,
+        honest=plan.honest,
         rounds=plan.rounds,
         candidates=plan.planned_candidates,
         others=tuple(sorted(plan.cohorts.keys() - {home.hospital})),

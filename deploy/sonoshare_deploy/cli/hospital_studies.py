@@ -105,6 +105,7 @@ def _lines(one: "Proposed") -> list[str]:
         f"  cost      epsilon {one.epsilon:.3f} at delta {one.delta:g} for each patient, votes and audits included",
         f"  budget    {one.left_before:.3f} left of the lifetime epsilon, {one.left_after:.3f} after the whole study",
         f"  asks      {one.rounds} rounds, {one.candidates} candidates to audit; with {others}",
+        *([] if one.honest is None else [f"  assumes   that {one.honest} hospitals of every sum are honest"]),
         f"  plan      {one.plan}",
     ]
 
