@@ -8,6 +8,7 @@ Every write of the project goes through here; ``tests/shared/test_durable.py`` l
 | ``create`` | no file or all of it; one of several makers wins | the same |
 | ``append_at`` | the old bytes, or more of them | a torn tail at most, which the next append cuts off |
 | ``append_line`` | whole lines; a line that was cut keeps its own line | what was not yet on the disk is lost |
+| ``move`` | the file under one of the two names | the same |
 | ``roll`` | both files whole, the newer one perhaps not yet there | the same |
 | ``appearing`` | no folder or all of it | the same where ``durable``, else files may be empty |
 
@@ -72,6 +73,17 @@ def create(path: Path, data: bytes, *, mode: int = 0o666, writer: str = "part") 
     finally:
         part.unlink(missing_ok=True)
     _flush(path.parent)
+
+
+def move(path: Path, destination: Path) -> None:
+    """Give a whole file another name on the same disk, durably, in the place of an older one there.
+
+    Raises:
+        OSError: it could not be moved.
+    """
+    path.replace(destination)
+    for folder in {path.parent, destination.parent}:
+        _flush(folder)
 
 
 def append_at(path: Path, length: int, data: bytes) -> None:

@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from sonoshare_client.node.home import NodeHome, write_node_key
+from sonoshare_shared.durable import move
 from sonoshare_shared.errors import InputError
 from sonoshare_shared.protocol.documents.node_key_change import (
     NODE_KEY_CHANGE_PAYLOAD_TYPE,
@@ -60,8 +61,8 @@ def take_next_key(home: NodeHome) -> bool:
     _end_what_was_cut_off(home)
     if not home.next_node_key_path.exists():
         return False
-    home.next_node_key_path.replace(home.node_key_path)
-    home.next_node_public_key_path.replace(home.node_public_key_path)
+    move(home.next_node_key_path, home.node_key_path)
+    move(home.next_node_public_key_path, home.node_public_key_path)
     return True
 
 
@@ -72,7 +73,7 @@ def _end_what_was_cut_off(home: NodeHome) -> None:
         return
     with suppress(InputError):
         if key_line(_private(home.node_key_path).public_key()) == public.read_text(encoding="ascii").strip():
-            public.replace(home.node_public_key_path)
+            move(public, home.node_public_key_path)
             return
     public.unlink()
 

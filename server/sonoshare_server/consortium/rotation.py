@@ -13,7 +13,7 @@ from sonoshare_server.consortium.registration import require_usable, retire
 from sonoshare_server.federation.control import node_key_bytes
 from sonoshare_server.federation.registered import same_key
 from sonoshare_server.home import CoordinatorHome
-from sonoshare_shared.durable import write_atomically
+from sonoshare_shared.durable import move, write_atomically
 from sonoshare_shared.errors import InputError
 from sonoshare_shared.protocol.documents import HospitalEntry, Roster
 from sonoshare_shared.protocol.documents.node_key_change import NODE_KEY_CHANGE_PAYLOAD_TYPE, NodeKeyChange
@@ -90,7 +90,7 @@ def rotate_root(home: CoordinatorHome, *, root_key: Path | None = None) -> tuple
         write_atomically(home.roster_path, signed.to_bytes())
     # Until here the old key is this folder's root, and the roster is signed by it too: a kill leaves what works.
     write_atomically(home.root_public_path, f"{new.public.hex}\n".encode())
-    path.replace(home.root_key_path)
+    move(path, home.root_key_path)
     return new, home.roster.version
 
 

@@ -17,7 +17,7 @@ from typing import Final
 
 from sonoshare_server.federation.fleet import Arrived, Fleet
 from sonoshare_server.paths import CoordinatorPaths
-from sonoshare_shared.durable import write_atomically
+from sonoshare_shared.durable import move, write_atomically
 from sonoshare_shared.errors import IntegrityError
 from sonoshare_shared.protocol.bundle import (
     SUFFIX,
@@ -83,7 +83,7 @@ class Boxes:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, frame)
         request_path = self.waiting(hospital)[request][0]
-        request_path.rename(request_path.with_suffix(TAKEN_SUFFIX))  # nobody need carry it again
+        move(request_path, request_path.with_suffix(TAKEN_SUFFIX))  # nobody need carry it again
 
     def answered(self, hospital: str, request: str) -> bool:
         """Whether the reply to a request lies here; it is not taken away by this."""
