@@ -85,3 +85,8 @@ def test_no_line_of_a_list_of_commands_is_cut(group: str) -> None:
 def test_a_long_path_is_printed_on_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     emit({"base": "C/bases/" + "0" * 100}, as_json=False)
     assert capsys.readouterr().out == "base: C/bases/" + "0" * 100 + "\n"
+
+
+def test_a_list_in_a_result_is_printed_for_people_without_brackets(capsys: pytest.CaptureFixture[str]) -> None:
+    emit({"hospitals": ["st-ann", "st-barts"], "waiting": [], "version": 2}, as_json=False)
+    assert capsys.readouterr().out == "hospitals: st-ann, st-barts\nwaiting: none\nversion: 2\n"

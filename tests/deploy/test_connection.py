@@ -101,6 +101,7 @@ def test_a_server_that_is_down_and_a_wrong_port(coordinator: CoordinatorHome, no
     assert (name, tested.link) == ("reach", "down")
     assert "nothing listens at 127.0.0.1:" in found
     assert "the port is another" in remedy
+    assert "goes on trying" not in remedy  # `hospital check` tries once and ends
     with answering(b"SSH-2.0-OpenSSH\r\n") as port:
         name, found, _ = failure(try_way(way(port, coordinator, node)))
     assert name == "tls"

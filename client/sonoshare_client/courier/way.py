@@ -173,7 +173,7 @@ class _Attempt:
         except ConnectionRefusedError as error:
             raise _FailedError(
                 f"nothing listens at {place}",
-                "the coordinator is down, or the port is another: ask the coordinator; this node goes on trying",
+                "the coordinator is down, or the port is another: ask the coordinator",
             ) from error
         except TimeoutError as error:
             raise _FailedError(
@@ -274,7 +274,9 @@ class _Attempt:
             response = connection.getresponse()
             data = response.read(MOST_ANSWER_BYTES)
         except (OSError, HTTPException) as error:
-            raise _FailedError("the server broke the connection off", "try again; this node goes on trying") from error
+            raise _FailedError(
+                "the server broke the connection off", "if it happens again, ask the coordinator"
+            ) from error
         if response.status == _HTTP_NOT_FOUND:
             return "an older server does not say; the courier will"
         if response.status != _HTTP_OK:

@@ -39,7 +39,7 @@ def emit(
     Args:
         result: JSON-able fields.
         as_json: print the JSON line instead of the text for people.
-        human: prints the result for people on the given console; without it the fields are listed.
+        human: prints the result for people on the given console; without it the fields are listed, lists with commas.
     """
     if as_json:
         click.echo(json.dumps(result))
@@ -49,5 +49,6 @@ def emit(
         human(console)
         return
     for name, value in result.items():
-        line = f"{name}: {printable(str(value))}"
+        text = ", ".join(map(str, value)) or "none" if isinstance(value, (list, tuple)) else str(value)
+        line = f"{name}: {printable(text)}"
         console.print(line, highlight=False, markup=False, soft_wrap=True)  # digests and paths stay whole
