@@ -31,6 +31,7 @@ from tests.deploy.masked_world import (
 from tests.deploy.test_hostile_hospital import bloated, reviewed
 
 from sonoshare_client.agent.masking import reveal
+from sonoshare_client.agent.part_taken import require_rounds
 from sonoshare_client.agent.replies import ReplyStore
 from sonoshare_client.node.policy import check_plan
 from sonoshare_privacy.masking.layout import Layout
@@ -537,6 +538,14 @@ def test_what_waits_is_gone_when_the_last_round_is_closed_without_this_hospital(
     log.add(canonical_bytes(ClosedRound(study=STUDY, round=number, hospitals=("west",), adapter="a" * 64).entry))
     node.masks.forget_closed(log)
     assert node.masks.find(STUDY, number) is None
+
+
+def test_who_was_ready_and_gave_no_numbers_is_not_named_as_having_taken_part(world: World) -> None:
+    node, plan, digest = world.nodes["north"], world.study.plan, "a" * 64
+    closed = ClosedRound(study=STUDY, round=1, hospitals=("north", "south", "west"), adapter=digest)
+    node.log.index.add(canonical_bytes(closed.entry))
+    with pytest.raises(RefusedError, match="took part in round 1 of study, and it did not"):
+        require_rounds(node, plan, 2, digest)
 
 
 def test_what_waits_is_sealed_under_the_vaults_key_and_for_its_round(world: World) -> None:

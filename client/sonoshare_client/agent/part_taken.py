@@ -8,18 +8,18 @@ round, as logs of earlier days, nothing is checked.
 """
 
 from sonoshare_client.agent.node import Node
-from sonoshare_client.agent.replies import train_slot
+from sonoshare_client.agent.replies import reveal_slot, train_slot
 from sonoshare_shared.errors import RefusedError
 from sonoshare_shared.protocol.closed_rounds import closed_rounds, require_closed_with, took_part
 from sonoshare_shared.protocol.documents import StudyPlan
 
 
-def require_rounds(node: Node, study: str, number: int, digest: str) -> None:
+def require_rounds(node: Node, plan: StudyPlan, number: int, digest: str) -> None:
     """Check what the log says of the rounds before one, where it says anything.
 
     Args:
         node: the hospital.
-        study: the study.
+        plan: the study's. In a masked one a hospital has answered a round once it gave its numbers, not its key alone.
         number: the round that is asked for, or the number after the last where none is.
         digest: of the model that it starts from.
 
@@ -27,11 +27,12 @@ def require_rounds(node: Node, study: str, number: int, digest: str) -> None:
         RefusedError: an entry names this hospital in a round that it has not answered.
         IntegrityError: the model is not the one that the round before was closed with.
     """
-    require_closed_with(node.log.index, study, number - 1, digest)
-    for closed in closed_rounds(node.log.index, study).values():
-        if node.hospital in closed.hospitals and not node.replies.holds(train_slot(study, closed.round)):
+    slot_of = reveal_slot if plan.masked else train_slot
+    require_closed_with(node.log.index, plan.study, number - 1, digest)
+    for closed in closed_rounds(node.log.index, plan.study).values():
+        if node.hospital in closed.hospitals and not node.replies.holds(slot_of(plan.study, closed.round)):
             raise RefusedError(
-                f"the log says that this hospital took part in round {closed.round} of {study}, and it did not",
+                f"the log says that this hospital took part in round {closed.round} of {plan.study}, and it did not",
                 remedy="tell the other hospitals: the server may be naming hospitals that have sent nothing",
             )
 

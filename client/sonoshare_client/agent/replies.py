@@ -33,6 +33,11 @@ def train_slot(study: str, number: int) -> str:
     return f"train/{study}/{number}"
 
 
+def reveal_slot(study: str, number: int) -> str:
+    """Slot of a hospital's numbers in a masked round of a study."""
+    return f"reveal/{study}/{number}"
+
+
 class ReplyStore:
     """Stored results in a folder, each written durably before it is given."""
 

@@ -34,7 +34,7 @@ from sonoshare_client.agent.node import Node
 from sonoshare_client.agent.part_taken import require_part, require_rounds
 from sonoshare_client.agent.permission import answer_to_proposal, permitted
 from sonoshare_client.agent.pooling import adapter_and_sum, train_pooled
-from sonoshare_client.agent.replies import Result, train_slot
+from sonoshare_client.agent.replies import Result, reveal_slot, train_slot
 from sonoshare_client.agent.signing import sign_manifest
 from sonoshare_client.agent.slots import SystemTiming, Timing, require_time_to_answer, wait_for_slot
 from sonoshare_client.agent.training import train_round
@@ -182,7 +182,7 @@ class Agent:
         # The model before this one is as much as the others can have seen without another exchange in every round.
         before = model_entry(plan.study, max(1, request.round - 1), request.adapter_digest)
         require_shown(self._node, request.shown, [_plan_entry(plan), entry], after=before)
-        require_rounds(self._node, plan.study, request.round, request.adapter_digest)
+        require_rounds(self._node, plan, request.round, request.adapter_digest)
         slot, identity = train_slot(plan.study, request.round), f"{plan.digest()}/{request.adapter_digest}"
         if plan.pools:
             return self._once(slot, identity, lambda: train_pooled(self._node, plan, request, adapter, added_up))
@@ -199,7 +199,7 @@ class Agent:
         # Nothing was charged since the others said that they were ready: they have seen the model of this round.
         entries = [_plan_entry(plan), model, masked_set_entry(plan.study, request.round, members.digest)]
         require_shown(self._node, request.shown, entries, after=model)
-        slot = f"reveal/{plan.study}/{request.round}"
+        slot = reveal_slot(plan.study, request.round)
         answer = self._once(slot, members.digest, lambda: reveal(self._node, plan, request.round, members))
         self._node.masks.forget(plan.study, request.round)
         return answer
