@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 )
 @json_option
 def check(home_path: Path, superlink: str | None, root_certificate: Path | None, *, as_json: bool) -> None:
-    """Test the way to the coordinator, step by step; exit 1 at the first step that fails.
+    """Test the way to the coordinator, step by step until one fails; exit 1 if one did.
 
     Through the proxy in HTTPS_PROXY, where there is one. Nothing is started and nothing of a patient is read.
     """
