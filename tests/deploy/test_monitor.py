@@ -136,7 +136,7 @@ def test_a_coordinators_figures_tell_rounds_hospitals_and_the_certificates_end(t
         log.record("update", hospital="north", round=1, losses=[0.5])
         log.record("missing", hospital="south", round=1)
         log.record("aggregated", round=1, hospitals=["north"])
-    write_state(home.fleet_path, Fleet(NOW, ("north", "south"), {}))
+    write_state(home.fleet_path, Fleet(datetime.now(UTC), ("north", "south"), {}))
     with served(coordinator_figures(home)) as url:
         found = values(url)
         assert httpx.get(f"{url}/healthz").status_code == 200

@@ -15,8 +15,8 @@ from benchmarks.network_cut import cut_and_heal
 @pytest.mark.processes
 def test_case_39_a_study_is_finished_whatever_is_killed(tmp_path: Path) -> None:
     """The moments are the machine's own; what must hold holds at every one."""
-    result = chaos(tmp_path / "w", hospitals=2, rounds=3, kills=3, seed=5)
-    assert result["killed"] >= 3
+    result = chaos(tmp_path / "w", hospitals=2, rounds=2, kills=2, seed=5)
+    assert result["killed"] >= 2
     assert result["unfinished"] == 0
     assert result["under_counts"] == result["broken"] == result["orphans"] == 0
     assert result["charges"] >= result["trainings"] >= result["rounds"]

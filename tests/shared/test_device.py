@@ -123,13 +123,13 @@ def flags() -> tuple[object, ...]:
 
 @pytest.fixture
 def careless_flags() -> Iterator[tuple[object, ...]]:
-    """A process in which somebody has asked for speed."""
-    before = torch.get_float32_matmul_precision(), torch.backends.cudnn.benchmark
-    torch.set_float32_matmul_precision("high")
-    torch.backends.cudnn.benchmark = True
-    yield flags()
-    torch.set_float32_matmul_precision(before[0])
-    torch.backends.cudnn.benchmark = before[1]
+    """A process in which somebody has asked for speed, whatever ran in it before."""
+    cudnn = torch.backends.cudnn
+    before = torch.get_float32_matmul_precision()
+    with cudnn.flags(enabled=True, benchmark=True, deterministic=False, allow_tf32=True):
+        torch.set_float32_matmul_precision("high")
+        yield flags()
+    torch.set_float32_matmul_precision(before)
 
 
 EXACT = ("highest", False, False, False, True)
