@@ -7,16 +7,16 @@ import pytest
 from sonoshare_privacy.accounting import PureDP, epsilon
 from sonoshare_privacy.canaries import fewer_in_a_pool
 from sonoshare_server.consortium import terms
-from sonoshare_server.consortium.studies import StudyTerms, draft_study
+from sonoshare_server.consortium.studies import StudyTerms, draft_study, quorum_of
 from sonoshare_shared.errors import InputError
 
 
-def asked(**changes: Any) -> StudyTerms:
+def asked(cohorts: tuple[str, ...] = ("east", "north", "south", "west"), **changes: Any) -> StudyTerms:
     values: dict[str, Any] = {"noise": "pooled", "honest": 2, "rounds": 8, "local_steps": 1, "profile": "tiny"}
     audit = terms.audit_policy(1.0, 0.2, 0.8, 0.05)
-    cohorts = dict.fromkeys(("east", "north", "south", "west"), 100)
+    nominal = dict.fromkeys(cohorts, 100)
     return terms.study_terms(
-        "pooled", terms.DIAGNOSIS, cohorts, audit=audit, epsilon=8.0, delta=1e-3, images=8, **(values | changes)
+        "pooled", terms.DIAGNOSIS, nominal, audit=audit, epsilon=8.0, delta=1e-3, images=8, **(values | changes)
     )
 
 
@@ -39,6 +39,25 @@ def test_a_drafted_plan_pools_is_masked_and_costs_what_it_says() -> None:
 def test_what_cannot_be_pooled_is_refused_in_one_line(changes: dict[str, Any], why: str) -> None:
     with pytest.raises(InputError, match=why):
         draft_study(asked(**changes))
+
+
+@pytest.mark.parametrize("noise", [{"noise": "own", "honest": None, "masked": True}, {}])
+def test_three_hospitals_make_a_masked_study_without_a_word_of_a_quorum(noise: dict[str, Any]) -> None:
+    plan = draft_study(asked(**noise, cohorts=("east", "north", "south"))).plan
+    assert (plan.masked, plan.quorum) == (True, 3)
+
+
+def test_the_usual_quorum_is_one_that_the_plan_accepts() -> None:
+    usual = [quorum_of(hospitals) for hospitals in (1, 2, 3, 4, 7, 10)]
+    assert usual == [1, 2, 2, 3, 5, 7]
+    assert [quorum_of(hospitals, masked=True) for hospitals in (2, 3, 4, 7)] == [2, 3, 3, 5]
+    assert quorum_of(7, masked=True, honest=6) == 6
+
+
+@pytest.mark.parametrize(("cohorts", "quorum"), [(("east", "north"), None), (("east", "north", "south"), 2)])
+def test_two_in_a_masked_round_are_refused_by_what_is_wrong(cohorts: tuple[str, ...], quorum: int | None) -> None:
+    with pytest.raises(InputError, match="needs a quorum of three"):
+        draft_study(asked(noise="own", honest=None, masked=True, cohorts=cohorts, quorum=quorum))
 
 
 def test_canaries_of_all_hospitals_disturb_a_sum_no_more_than_those_of_one() -> None:

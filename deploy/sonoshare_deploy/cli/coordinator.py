@@ -188,7 +188,8 @@ def study() -> None:
 @click.option(
     "--quorum",
     type=click.IntRange(1),
-    help="Hospitals whose updates close a round; default: all of one or two, two thirds of more, rounded up.",
+    help="Hospitals whose updates close a round; default: all of one or two, two thirds of more, rounded up; "
+    "masked: three at least.",
 )
 @click.option(
     "--round-deadline",

@@ -19,7 +19,14 @@ from sonoshare_privacy.canaries import advisable_count, fewer_in_a_pool
 from sonoshare_shared.errors import InputError
 from sonoshare_shared.protocol.documents import AuditPlan, Mechanism, ReleasePlan, StudyPlan, Task
 from sonoshare_shared.protocol.documents.base import values_given
-from sonoshare_shared.protocol.documents.plan import LAST_TIME, CalibrationPlan, Precision, Profile, Trained
+from sonoshare_shared.protocol.documents.plan import (
+    FEWEST_MASKED,
+    LAST_TIME,
+    CalibrationPlan,
+    Precision,
+    Profile,
+    Trained,
+)
 from sonoshare_shared.science.calibration.ballot import Ballot, require_ballot_for
 from sonoshare_shared.science.device import CPU
 from sonoshare_shared.science.model.adapter import (
@@ -154,13 +161,14 @@ def draft_study(terms: StudyTerms, device: torch.device = CPU) -> DraftedStudy:
     return DraftedStudy(plan, adapter_bytes(state), adapter_digest(state), ballot)
 
 
-def quorum_of(hospitals: int) -> int:
+def quorum_of(hospitals: int, *, masked: bool = False, honest: int = 0) -> int:
     """How many updates close a round where a study does not say: all of two hospitals, else two thirds, rounded up.
 
     It is never fewer than the hospitals that hold the log with any that acts (half of them and itself), so a round that
-    closes could also begin.
+    closes could also begin. A masked round has three at least, where there are three, and a pooled one its honest ones.
     """
-    return hospitals if hospitals <= FEWEST_WITH_A_QUORUM else -(-2 * hospitals // 3)
+    usual = hospitals if hospitals <= FEWEST_WITH_A_QUORUM else -(-2 * hospitals // 3)
+    return max(usual, honest, min(hospitals, FEWEST_MASKED) if masked else 0)
 
 
 def _noise_multiplier(terms: StudyTerms) -> float:
@@ -184,6 +192,8 @@ def _mechanism(terms: StudyTerms, *, noise_multiplier: float, clip_norm: float) 
 
 
 def _plan(terms: StudyTerms, *, base_digest: str, mechanism: Mechanism, canaries: int = 0) -> StudyPlan:
+    masked = terms.masked or terms.honest is not None
+    usual = quorum_of(len(terms.cohorts), masked=masked, honest=terms.honest or 0)
     with values_given("the study"):
         return StudyPlan(
             study=terms.study,
@@ -196,7 +206,7 @@ def _plan(terms: StudyTerms, *, base_digest: str, mechanism: Mechanism, canaries
             mechanism=mechanism,
             learning_rate=terms.learning_rate,
             cohorts=dict(terms.cohorts),
-            quorum=max(quorum_of(len(terms.cohorts)), terms.honest or 0) if terms.quorum is None else terms.quorum,
+            quorum=usual if terms.quorum is None else terms.quorum,
             round_deadline_seconds=terms.round_deadline_seconds,
             audit=terms.audit,
             release=terms.release,
@@ -205,7 +215,7 @@ def _plan(terms: StudyTerms, *, base_digest: str, mechanism: Mechanism, canaries
             precision=None if terms.precision == FLOAT32 else terms.precision,  # left out: the plan of before
             latest_time=terms.latest_time,
             candidates=terms.candidates,
-            masked=True if terms.masked or terms.honest else None,  # left out: the plan of before
+            masked=masked or None,  # left out: the plan of before
             noise="pooled" if terms.honest else None,
             honest=terms.honest,
         )

@@ -241,7 +241,7 @@ class StudyPlan(Document):
         if self.latest_time is not None and self.latest_time < self.release.first_time:
             raise ValueError("the release is drawn from later times than are trained")
         if self.masked and self.quorum < FEWEST_MASKED:
-            raise ValueError("a masked round needs three hospitals: of two, each can take its own update off the sum")
+            raise ValueError("a masked round needs a quorum of three: of two, each can take its own update off the sum")
         return self
 
     @model_validator(mode="after")
