@@ -497,7 +497,7 @@ def test_a_hospital_says_in_its_policy_whether_it_takes_part_in_masked_sums(unto
                 with pytest.raises(PolicyError, match="mask"):
                     check_plan(asked, ruled(rule), "north")
     assert b"masked" not in open_plan.canonical()
-    with pytest.raises(ValueError, match="three hospitals"):
+    with pytest.raises(ValueError, match="a quorum of three"):
         StudyPlan.model_validate({**plan.model_dump(by_alias=True), "quorum": 2})
 
 
@@ -510,7 +510,7 @@ def test_a_masked_study_needs_three_hospitals_before_anything_is_worked_out() ->
 
     assert planned(MEMBERS, masked=True).masked
     assert not planned(MEMBERS).masked
-    with pytest.raises(InputError, match="three hospitals"):
+    with pytest.raises(InputError, match="a quorum of three"):
         draft_study(planned(MEMBERS[:2], masked=True))
 
 
