@@ -29,7 +29,7 @@ def test_case_38_a_hospital_whose_line_is_cut_leaves_the_round_and_comes_back(tm
             pass
     except InputError as error:
         pytest.skip(f"no network namespaces can be made here: {error}")
-    result = cut_and_heal(tmp_path / "w", rounds=5, seconds=25)
+    result = cut_and_heal(tmp_path / "w", rounds=8, seconds=25)
     assert result["rounds"] == result["of"]
     assert result["closed_without"] >= 1
     assert result["back"]
