@@ -173,7 +173,9 @@ class _Audit:
     def outcome(self, smallest: int | None, epsilon: float) -> AuditOutcome:
         """Both verdicts, from everything judged so far."""
         images = gate.combine(list(self.findings.values()))
-        weights = gate.judge_weights(images, model=LOSS in self.findings, mechanism=MECHANISM in self.findings)
+        # A finding on pooled sums alone says nothing of clipping or sampling: the canaries must have spoken.
+        checked = self.mechanism is not None and self.mechanism.figures.checked
+        weights = gate.judge_weights(images, model=LOSS in self.findings, mechanism=checked)
         verdicts = VerdictFigures(
             release_images=images.verdict,
             release_weights=weights.verdict,
