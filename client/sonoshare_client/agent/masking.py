@@ -17,6 +17,7 @@ from sonoshare_client.agent.mask_store import Waiting
 from sonoshare_client.agent.node import Node
 from sonoshare_client.agent.training import trained
 from sonoshare_privacy.masking.agreement import EphemeralKey, Sum
+from sonoshare_privacy.masking.fixed_point import Words
 from sonoshare_privacy.masking.layout import Layout
 from sonoshare_privacy.masking.pair_masks import masked, to_bytes
 from sonoshare_privacy.schedule import round_optimiser
@@ -54,6 +55,22 @@ def train_masked(node: Node, plan: StudyPlan, request: TrainRequest, adapter: by
     layout = Layout.of({name: tensor.numpy() for name, tensor in done.before.items()}, optimiser, plan.local_steps)
     update = {name: tensor.numpy() for name, tensor in done.update.items()}
     words = layout.encoded(update, done.losses, plan.cohorts[node.hospital])
+    return waiting(node, plan, request, layout.digest(), words), b""
+
+
+def waiting(node: Node, plan: StudyPlan, request: TrainRequest, layout: str, words: Words) -> Envelope:
+    """Keep what was trained under a charge, with a key made for the round, and say that it is ready.
+
+    Args:
+        node: the hospital.
+        plan: checked plan, ``masked``.
+        request: checked request.
+        layout: digest of what stands where in the words.
+        words: what will be masked; nothing of it leaves here.
+
+    Returns:
+        The signed ``MaskReady``.
+    """
     key = EphemeralKey.generate()
     ready = MaskReady(
         hospital=node.hospital,
@@ -62,12 +79,12 @@ def train_masked(node: Node, plan: StudyPlan, request: TrainRequest, adapter: by
         round=request.round,
         adapter_digest=request.adapter_digest,
         key=key.public_hex,
-        layout=layout.digest(),
+        layout=layout,
         ledger_head=node.ledger.head(),
         log_size=node.log.size,
     )
     node.masks.keep(plan.study, request.round, Waiting(ready.digest(), key, words))
-    return Envelope.sign(READY_PAYLOAD_TYPE, ready.canonical(), node.key), b""
+    return Envelope.sign(READY_PAYLOAD_TYPE, ready.canonical(), node.key)
 
 
 def reveal(node: Node, plan: StudyPlan, number: int, members: MaskedSet) -> tuple[Envelope, bytes]:

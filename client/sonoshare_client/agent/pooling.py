@@ -14,14 +14,13 @@ One device computes a share; further devices of the node do not take part.
 from dataclasses import dataclass, replace
 
 from sonoshare_client.agent.draws import PatientDraws, loss_of, probe
-from sonoshare_client.agent.mask_store import Waiting
+from sonoshare_client.agent.masking import waiting
 from sonoshare_client.agent.node import Node
 from sonoshare_client.agent.pooled_view import Tensors
 from sonoshare_client.agent.training import canaries_of
 from sonoshare_privacy.audits.mechanism import check_mechanism
 from sonoshare_privacy.budget import Reservation
 from sonoshare_privacy.canaries import Planted, joined
-from sonoshare_privacy.masking.agreement import EphemeralKey
 from sonoshare_privacy.masking.pair_masks import from_bytes
 from sonoshare_privacy.patient_dp import PatientDP
 from sonoshare_privacy.pooled_release import PooledLayout, PooledSum, Share
@@ -31,7 +30,6 @@ from sonoshare_shared.protocol.closed_rounds import ClosedRound, closed_rounds
 from sonoshare_shared.protocol.documents import StudyPlan
 from sonoshare_shared.protocol.documents.charge import PooledGaussian
 from sonoshare_shared.protocol.documents.exchange import TrainRequest
-from sonoshare_shared.protocol.documents.masking import READY_PAYLOAD_TYPE, MaskReady
 from sonoshare_shared.protocol.envelope import Envelope
 from sonoshare_shared.science.model.adapter import adapter_state, trained_parameters
 from sonoshare_shared.science.model.network import ConditionedUNet
@@ -80,21 +78,9 @@ def train_pooled(
     share, planted = _share(node, plan, request.round, model, plan.honest)
     if planted is not None:
         _look_at_share(node, plan, request.round, share, planted)
-    key = EphemeralKey.generate()
-    ready = MaskReady(
-        hospital=node.hospital,
-        study=plan.study,
-        plan=plan.digest(),
-        round=request.round,
-        adapter_digest=request.adapter_digest,
-        key=key.public_hex,
-        layout=layout.digest(),
-        ledger_head=node.ledger.head(),
-        log_size=node.log.size,
-    )
-    node.masks.keep(plan.study, request.round, Waiting(ready.digest(), key, share.take()))
+    ready = waiting(node, plan, request, layout.digest(), share.take())
     node.record("trained", round=request.round, rounds=plan.rounds)
-    return Envelope.sign(READY_PAYLOAD_TYPE, ready.canonical(), node.key), b""
+    return ready, b""
 
 
 def _look(

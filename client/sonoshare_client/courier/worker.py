@@ -15,7 +15,6 @@ Not promised: that a message whose child was killed is answered soon. The SuperN
 """
 
 import contextlib
-import ctypes
 import gc
 import os
 import secrets
@@ -30,6 +29,7 @@ from typing import Final
 
 from sonoshare_client.courier import flower
 from sonoshare_shared.durable import write_atomically
+from sonoshare_shared.lifeline import end_with_parent
 
 TURN_SECONDS: Final = 180
 """The SuperNode takes seconds to start, and tens of them on a busy machine."""
@@ -39,18 +39,6 @@ IDLE_PAUSE_SECONDS: Final = 1.0
 LIVELY_SECONDS: Final = 10.0
 """After a message the next one is looked for without the idle pause for so long: an action sends several."""
 SHARED_FILE: Final = "superexec.key"
-_PR_SET_PDEATHSIG: Final = 1  # linux/prctl.h
-_libc = ctypes.CDLL(None)
-
-
-def end_with_parent(parent: int) -> None:
-    """Have the kernel end this process when its parent ends, whatever it is doing; it holds nothing to lose.
-
-    Flower's own monitor raises a signal within its thread, and a main thread that waits for a lock never handles it.
-    """
-    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:  # it ended before
-        os._exit(1)
 
 
 class Children:

@@ -22,6 +22,7 @@ from sonoshare_deploy.cli.hospital_status import status
 from sonoshare_deploy.cli.hospital_studies import approve, refuse, studies
 from sonoshare_deploy.cli.hospital_twins import twins
 from sonoshare_deploy.cli.output import emit, json_option, progress_console
+from sonoshare_deploy.cli.parameters import node_home_option
 from sonoshare_shared.errors import InputError
 from sonoshare_shared.science.device_word import AUTO
 
@@ -31,13 +32,6 @@ if TYPE_CHECKING:
     from sonoshare_client.intake.ingest import IngestReport
     from sonoshare_client.own_eyes.overview import LedgerOverview
 
-home_option = click.option(
-    "--home",
-    "home_path",
-    required=True,
-    type=click.Path(path_type=Path, file_okay=False),
-    help="The node's folder.",
-)
 _QUARANTINE_LINES = 20
 
 
@@ -47,7 +41,7 @@ def command() -> None:
 
 
 @command.command(short_help="Make the node's folder.")
-@home_option
+@node_home_option
 @click.option("--id", "hospital_id", required=True, help="Lowercase letters, digits and hyphens.")
 @click.option("--patients", type=click.IntRange(min=1), help="Trained patients to declare: a public, round number.")
 @click.option("--vault-key", type=click.Path(path_type=Path, dir_okay=False), help="Where the vault key goes, or lies.")
@@ -79,7 +73,7 @@ def init(
 
 @command.command()
 @click.argument("source", type=click.Path(path_type=Path, file_okay=False))
-@home_option
+@node_home_option
 @click.option("--labels", type=click.Path(path_type=Path, dir_okay=False), help="labels.csv; in SOURCE if absent.")
 @click.option("--task", help="Shipped task or task file; pictures of other classes are set aside.")
 @click.option("--jobs", default=1, show_default=True, type=click.IntRange(min=1, max=64), help="Child processes.")
@@ -143,7 +137,7 @@ def _print_report(console: "Console", report: "IngestReport", device: str) -> No
 
 
 @command.command(short_help="Write what the vault keeps of each image.")
-@home_option
+@node_home_option
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder to write; must not be in use.")
 @json_option
 def review(home_path: Path, out: Path, *, as_json: bool) -> None:
@@ -162,7 +156,7 @@ def review(home_path: Path, out: Path, *, as_json: bool) -> None:
 
 
 @command.command()
-@home_option
+@node_home_option
 @click.option(
     "--patients",
     required=True,
@@ -191,7 +185,7 @@ def forget(home_path: Path, patients: Any, *, as_json: bool) -> None:
 
 
 @command.command(short_help="Print what was spent, and whether the record is whole.")
-@home_option
+@node_home_option
 @click.option("--plot", type=click.Path(path_type=Path, dir_okay=False), help="Also draw epsilon over time (PNG).")
 @click.option(
     "--export",

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from sonoshare_deploy.cli.output import emit, json_option, progress_console
+from sonoshare_deploy.cli.parameters import node_home_option
 
 if TYPE_CHECKING:
     from sonoshare_client.node.home import NodeHome
@@ -17,13 +18,7 @@ ANSWER_SECONDS: Final = 48 * 3600.0
 
 @click.command(short_help="Answer a request that came on a stick.")
 @click.argument("request", type=click.Path(path_type=Path, dir_okay=False))
-@click.option(
-    "--home",
-    "home_path",
-    required=True,
-    type=click.Path(path_type=Path, file_okay=False),
-    help="The node's folder.",
-)
+@node_home_option
 @click.option("--out", required=True, type=click.Path(path_type=Path, dir_okay=False), help="The reply: a new file.")
 @json_option
 def answer(request: Path, home_path: Path, out: Path, *, as_json: bool) -> None:

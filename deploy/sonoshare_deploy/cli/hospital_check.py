@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from sonoshare_deploy.cli.output import emit, json_option
+from sonoshare_deploy.cli.parameters import node_home_option
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -15,13 +16,7 @@ if TYPE_CHECKING:
 
 
 @click.command(short_help="Test the connection to the coordinator.")
-@click.option(
-    "--home",
-    "home_path",
-    required=True,
-    type=click.Path(path_type=Path, file_okay=False),
-    help="The node's folder.",
-)
+@node_home_option
 @click.option("--superlink", help="host:port of the coordinator's fleet listener; as last started if absent.")
 @click.option(
     "--root-certificate",

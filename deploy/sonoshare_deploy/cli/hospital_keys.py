@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from sonoshare_deploy.cli.output import emit, json_option
+from sonoshare_deploy.cli.parameters import node_home_option
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -70,13 +71,7 @@ def _print(console: "Console", hospital: str, lines: "list[KeyLine]", now: datet
 
 
 @keys.command(short_help="Change the node key without a stop.")
-@click.option(
-    "--home",
-    "home_path",
-    required=True,
-    type=click.Path(path_type=Path, file_okay=False),
-    help="The node's folder.",
-)
+@node_home_option
 @click.option("--node", is_flag=True, help="The courier's key, the one that can be changed.")
 @click.option(
     "--out",

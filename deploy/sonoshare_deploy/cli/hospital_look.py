@@ -7,6 +7,7 @@ import click
 
 from sonoshare_deploy.cli.device import node_device_option, told_device
 from sonoshare_deploy.cli.output import emit, json_option
+from sonoshare_deploy.cli.parameters import node_home_option
 
 
 @click.command(short_help="See synthetic images beside the own patients.")
@@ -14,13 +15,7 @@ from sonoshare_deploy.cli.output import emit, json_option
     "synthetic", metavar="[SYNTHETIC_DIR]", required=False, type=click.Path(path_type=Path, file_okay=False)
 )
 @click.option("--study", help="Instead of a folder: the newest candidate that the node audited in this study.")
-@click.option(
-    "--home",
-    "home_path",
-    required=True,
-    type=click.Path(path_type=Path, file_okay=False),
-    help="The node's folder.",
-)
+@node_home_option
 @click.option(
     "--shortcut", is_flag=True, help="Also: can a classifier tell these images from this hospital's? Minutes."
 )

@@ -8,19 +8,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sonoshare_deploy.cli.output import emit, json_option
+from sonoshare_deploy.cli.parameters import node_home_option
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from sonoshare_client.own_eyes.fit import Fit
-
-home_option = click.option(
-    "--home",
-    "home_path",
-    required=True,
-    type=click.Path(path_type=Path, file_okay=False),
-    help="The node's folder.",
-)
 
 
 @click.group()
@@ -29,7 +22,7 @@ def policy() -> None:
 
 
 @policy.command("show")
-@home_option
+@node_home_option
 @json_option
 def show_policy(home_path: Path, *, as_json: bool) -> None:
     """Check policy.toml and print the rules in force."""
@@ -49,7 +42,7 @@ def show_policy(home_path: Path, *, as_json: bool) -> None:
 
 @policy.command("check")
 @click.argument("plan_file", type=click.Path(path_type=Path, dir_okay=False))
-@home_option
+@node_home_option
 @json_option
 def check_policy(plan_file: Path, home_path: Path, *, as_json: bool) -> None:
     """Hold the study plan in PLAN_FILE against the rules, the budget that is left, and the vault.

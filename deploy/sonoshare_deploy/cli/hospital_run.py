@@ -7,6 +7,7 @@ import click
 
 from sonoshare_deploy.cli.device import node_device_option, told_device
 from sonoshare_deploy.cli.output import emit, json_option
+from sonoshare_deploy.cli.parameters import node_home_option
 
 if TYPE_CHECKING:
     import torch
@@ -16,17 +17,9 @@ if TYPE_CHECKING:
 NO_LINE = "127.0.0.1:1"
 """Stands for the coordinator's address where an agent alone is started, which connects to nothing."""
 
-home_option = click.option(
-    "--home",
-    "home_path",
-    required=True,
-    type=click.Path(path_type=Path, file_okay=False),
-    help="The node's folder.",
-)
-
 
 @click.command(short_help="Pin the consortium.")
-@home_option
+@node_home_option
 @click.option("--roster", required=True, type=click.Path(path_type=Path, dir_okay=False), help="roster.dsse.json")
 @click.option("--root-key", required=True, help="The consortium's root key (hex), got by another way than the roster.")
 @json_option
@@ -44,7 +37,7 @@ def enrol(home_path: Path, roster: Path, root_key: str, *, as_json: bool) -> Non
 
 
 @click.command()
-@home_option
+@node_home_option
 @click.option("--superlink", help="host:port of the coordinator's fleet listener; not for --only agent.")
 @click.option(
     "--root-certificate",

@@ -9,6 +9,7 @@ import click
 
 from sonoshare_deploy.cli.durations import ago, lasting
 from sonoshare_deploy.cli.output import emit, json_option
+from sonoshare_deploy.cli.parameters import node_home_option
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,13 +31,7 @@ class _Look:
 
 
 @click.command(short_help="Show link, agent, vault and budget.")
-@click.option(
-    "--home",
-    "home_path",
-    required=True,
-    type=click.Path(path_type=Path, file_okay=False),
-    help="The node's folder.",
-)
+@node_home_option
 @json_option
 def status(home_path: Path, *, as_json: bool) -> None:
     """Show the link to the federation, whether the agent lives, what the vault holds and what is left of the budget.

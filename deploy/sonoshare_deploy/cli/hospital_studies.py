@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from sonoshare_deploy.cli.output import emit, json_option
-from sonoshare_deploy.cli.parameters import IDENTIFIER_NAME
+from sonoshare_deploy.cli.parameters import IDENTIFIER_NAME, node_home_option
 from sonoshare_shared.printable import printable
 
 if TYPE_CHECKING:
@@ -19,17 +19,9 @@ if TYPE_CHECKING:
 
     from sonoshare_client.own_eyes.proposed import Proposed
 
-home_option = click.option(
-    "--home",
-    "home_path",
-    required=True,
-    type=click.Path(path_type=Path, file_okay=False),
-    help="The node's folder.",
-)
-
 
 @click.command(short_help="Studies that were proposed, and their cost here.")
-@home_option
+@node_home_option
 @json_option
 def studies(home_path: Path, *, as_json: bool) -> None:
     """Studies that were proposed, what each would cost here, and who has decided."""
@@ -42,7 +34,7 @@ def studies(home_path: Path, *, as_json: bool) -> None:
 
 @click.command(short_help="Let the node take part in a study.")
 @click.argument("study", type=IDENTIFIER_NAME)
-@home_option
+@node_home_option
 @click.option("--plan", "digest", help="Digest of the plan that is approved, all of it; else you are asked.")
 @json_option
 def approve(study: str, home_path: Path, *, digest: str | None, as_json: bool) -> None:
@@ -73,7 +65,7 @@ def approve(study: str, home_path: Path, *, digest: str | None, as_json: bool) -
 
 @click.command(short_help="Refuse a study, or take an approval back.")
 @click.argument("study", type=IDENTIFIER_NAME)
-@home_option
+@node_home_option
 @click.option("--reason", required=True, help="In words. It LEAVES this hospital: say nothing of a patient.")
 @json_option
 def refuse(study: str, home_path: Path, *, reason: str, as_json: bool) -> None:

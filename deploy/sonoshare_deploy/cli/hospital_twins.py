@@ -7,19 +7,14 @@ import click
 
 from sonoshare_deploy.cli.device import node_device_option, told_device
 from sonoshare_deploy.cli.output import emit, json_option
+from sonoshare_deploy.cli.parameters import node_home_option
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 
 @click.command(short_help="List pairs of patients who look like one person.")
-@click.option(
-    "--home",
-    "home_path",
-    required=True,
-    type=click.Path(path_type=Path, file_okay=False),
-    help="The node's folder.",
-)
+@node_home_option
 @click.option(
     "--out", type=click.Path(path_type=Path, file_okay=False), help="Write each pair side by side here (PNG)."
 )

@@ -1,10 +1,19 @@
-"""Values of options that click's own types let pass: names, and numbers that are numbers."""
+"""Options that several commands take, and values that click's own types let pass: names, numbers that are numbers."""
 
 import math
 import re
+from pathlib import Path
 from typing import Any, Final
 
 import click
+
+node_home_option: Final = click.option(
+    "--home",
+    "home_path",
+    required=True,
+    type=click.Path(path_type=Path, file_okay=False),
+    help="The node's folder.",
+)
 
 
 class _Identifier(click.ParamType[str]):
