@@ -8,6 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from sonoshare_client.node.home import NodeHome
+from sonoshare_client.node.plan_check import check_plan, read_plan, study_epsilon, training_epsilon
 from sonoshare_client.node.policy import (
     AuditRules,
     BudgetRules,
@@ -15,12 +16,8 @@ from sonoshare_client.node.policy import (
     IntakeRules,
     Policy,
     TrainingRules,
-    check_plan,
     policy_for,
-    read_plan,
     read_policy,
-    study_epsilon,
-    training_epsilon,
 )
 from sonoshare_client.node.policy_file import policy_text
 from sonoshare_client.node.pooled_policy import epsilon_alone, require_honest_sum

@@ -33,7 +33,7 @@ from tests.deploy.test_hostile_hospital import bloated, reviewed
 from sonoshare_client.agent.masking import reveal
 from sonoshare_client.agent.part_taken import require_rounds
 from sonoshare_client.agent.replies import ReplyStore
-from sonoshare_client.node.policy import check_plan
+from sonoshare_client.node.plan_check import check_plan
 from sonoshare_privacy.masking.layout import Layout
 from sonoshare_privacy.masking.pair_masks import summed, to_bytes
 from sonoshare_privacy.schedule import round_optimiser

@@ -9,7 +9,8 @@ from contextlib import suppress
 from sonoshare_client.agent.node import Node
 from sonoshare_client.node.approvals import answer_by_person, decision_about, keep_proposal, require_approved
 from sonoshare_client.node.ledger import epsilon_after
-from sonoshare_client.node.policy import Policy, check_plan
+from sonoshare_client.node.plan_check import check_plan
+from sonoshare_client.node.policy import Policy
 from sonoshare_client.node.witness import checked_plan
 from sonoshare_shared.errors import BudgetError, PolicyError
 from sonoshare_shared.protocol.documents import StudyPlan

@@ -10,7 +10,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sonoshare_client.node.policy import Policy, study_events
+from sonoshare_client.node.plan_check import study_events
+from sonoshare_client.node.policy import Policy
 from sonoshare_privacy.accounting import epsilon, merged
 from sonoshare_privacy.budget import Budget, Budgets
 from sonoshare_privacy.ledger import Ledger

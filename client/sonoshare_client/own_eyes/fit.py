@@ -16,7 +16,8 @@ from itertools import pairwise
 
 from sonoshare_client.node.home import NodeHome
 from sonoshare_client.node.ledger import epsilon_after, open_ledger
-from sonoshare_client.node.policy import Policy, study_events
+from sonoshare_client.node.plan_check import study_events
+from sonoshare_client.node.policy import Policy
 from sonoshare_client.vault.dataset import TrainingSet, grid
 from sonoshare_client.vault.store import Vault
 from sonoshare_privacy.accounting import epsilon, merged

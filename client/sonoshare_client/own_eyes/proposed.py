@@ -11,7 +11,7 @@ from datetime import datetime
 from sonoshare_client.node.approvals import answer_by_person, decision_about, proposals, proposed
 from sonoshare_client.node.home import NodeHome
 from sonoshare_client.node.ledger import epsilon_after, open_ledger
-from sonoshare_client.node.policy import check_plan, study_epsilon
+from sonoshare_client.node.plan_check import check_plan, study_epsilon
 from sonoshare_client.node.witness import checked_plan, pinned_roster
 from sonoshare_privacy.ledger import Ledger
 from sonoshare_shared.errors import IntegrityError, PolicyError, RefusedError

@@ -52,7 +52,7 @@ def check_policy(plan_file: Path, home_path: Path, *, as_json: bool) -> None:
     the answer is no, do not join.
     """
     from sonoshare_client.node.home import NodeHome  # noqa: PLC0415
-    from sonoshare_client.node.policy import check_plan, read_plan, training_epsilon  # noqa: PLC0415
+    from sonoshare_client.node.plan_check import check_plan, read_plan, training_epsilon  # noqa: PLC0415
     from sonoshare_client.node.pooled_policy import epsilon_alone  # noqa: PLC0415
     from sonoshare_client.own_eyes.fit import study_fit  # noqa: PLC0415
     from sonoshare_shared.errors import RefusedError  # noqa: PLC0415
