@@ -3,7 +3,7 @@
 import json
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
@@ -13,15 +13,19 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from sonoshare_client.audit import auditor
 from sonoshare_client.audit.auditor import Audited, AuditOutcome, audit_release
 from sonoshare_client.audit.payment import LedgerPayment, NoLedger
 from sonoshare_privacy.audits import copies, nearest
 from sonoshare_privacy.audits.copies import CopyDetector
 from sonoshare_privacy.audits.edits import EDITS
-from sonoshare_privacy.audits.gate import Cohort
+from sonoshare_privacy.audits.gate import Cohort, Finding
+from sonoshare_privacy.audits.mechanism import check_mechanism
+from sonoshare_privacy.audits.pooled_mechanism import with_sums
 from sonoshare_privacy.audits.reference import reference_images
 from sonoshare_privacy.budget import Budget, Budgets
 from sonoshare_privacy.ledger import Ledger
+from sonoshare_privacy.sum_check import SumCheck
 from sonoshare_shared.errors import BudgetError, InputError, PolicyError
 from sonoshare_shared.protocol.documents import AuditPlan
 from sonoshare_shared.protocol.keys import SigningKey
@@ -344,3 +348,22 @@ def test_an_audit_beyond_the_budget_is_refused(
         audit(world, payment=payment(ledger))
     assert ledger.spent().epsilon == 0.0
     ledger.close()
+
+
+@pytest.mark.parametrize(("canaries_spoke", "verdict"), [(False, "INCONCLUSIVE"), (True, "PASS")])
+def test_sums_with_enough_noise_are_no_pass_for_the_weights_where_no_canary_spoke(
+    world: tuple[NDArray[np.float32], list[Person], list[Person]], canaries_spoke: bool, verdict: str
+) -> None:
+    """Noise of sums says nothing of clipping or sampling."""
+    check = check_mechanism(None, planned=0, steps=3)
+    if canaries_spoke:
+        passed = Finding("PASS", ("mechanism: as charged",))
+        check = replace(check, finding=passed, figures=check.figures.model_copy(update={"checked": True}))
+    enough = SumCheck(numbers=10_000, enough=True, noise=1.0, smallest=0.95)
+    told = with_sums(check, enough, honest=2)
+    judged = auditor._Audit(PLAN, COHORT, _detector(world[0].tobytes()), told)
+    judged.judge_mechanism()
+    judged.findings[auditor.LOSS] = Finding("PASS", ())
+    outcome = judged.outcome(None, 0.0)
+    assert outcome.verdict == "PASS"
+    assert outcome.weights.verdict == verdict
