@@ -65,7 +65,7 @@ def test_since_takes_so_long_ago_and_a_time(home: CoordinatorHome) -> None:
 def test_the_table_shows_a_peers_words_as_they_are(home: CoordinatorHome, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "140")
     run = sonoshare("coordinator", "events", "--home", home.path)
-    assert "hospital=north reason=[bold]no[/bold]?budget study=s1" in run.stdout
+    assert "hospital north; reason [bold]no[/bold]?budget; study s1" in run.stdout
     assert "superlink" in run.stdout
 
 
@@ -75,5 +75,5 @@ def test_a_hospital_sees_what_was_asked_and_refused(tmp_path: Path) -> None:
     write(home.state.events_path, "request", 0, request="train", study="s1", round=2)
     write(home.state.events_path, "refused", 1, error="PolicyError", reason="sigma")
     run = sonoshare("hospital", "events", "--home", home.path)
-    assert "request=train study=s1 round=2" in run.stdout
-    assert "error=PolicyError reason=sigma" in run.stdout
+    assert "request train; study s1; round 2" in run.stdout
+    assert "error PolicyError; reason sigma" in run.stdout

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from sonoshare_deploy.cli.coordinator_release import home_option
+from sonoshare_deploy.cli.event_words import about
 from sonoshare_deploy.cli.output import emit, json_option
 from sonoshare_deploy.cli.parameters import IDENTIFIER_NAME
 
@@ -119,20 +120,7 @@ def _print_study(console: "Console", view: dict[str, Any], events: list[dict[str
         )
     table = Table("time (UTC)", "event", "hospital", "about")
     for event in events[-_EVENTS:]:
-        rest = {name: value for name, value in event.items() if name not in _APART}
-        about = "; ".join(f"{name} {_words(value)}" for name, value in rest.items() if value not in (None, [], ""))
-        table.add_row(
-            str(event.get("time", ""))[:19].replace("T", " "), event["kind"], event.get("hospital", ""), about
-        )
+        when = str(event.get("time", ""))[:19].replace("T", " ")
+        table.add_row(when, event["kind"], event.get("hospital", ""), about(event, _APART))
     if events:
         console.print(table)
-
-
-def _words(value: object) -> str:
-    """A value of an event for people."""
-    if isinstance(value, list):
-        shown = ", ".join(_words(one) for one in value[:6])
-        return shown if len(value) <= 6 else f"{shown}, and {len(value) - 6} more"
-    if isinstance(value, dict):
-        return ", ".join(f"{name} {_words(one)}" for name, one in value.items())
-    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from sonoshare_deploy.cli.event_words import about
 from sonoshare_deploy.cli.output import emit, json_option
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ class _Moment(click.ParamType[datetime]):
 _home_option = click.option(
     "--home", required=True, type=click.Path(path_type=Path, file_okay=False), help="The folder of the node or server."
 )
+_APART: Final = ("time", "level", "kind", "run")
 _since_option = click.option("--since", type=_Moment(), help="From then on: 30m, 12h, 7d, 2w, or a day or time (UTC).")
 _last_option = click.option("--last", default=100, show_default=True, type=click.IntRange(1), help="At most so many.")
 _follow_option = click.option("--follow", is_flag=True, help="Then go on with what happens, until interrupted.")
@@ -136,12 +138,10 @@ def _print_table(console: "Console", events: list[dict[str, Any]]) -> None:
     from rich.table import Table  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
 
-    from sonoshare_shared.events import details  # noqa: PLC0415
-
     table = Table("time (UTC)", "event", "details")
     for event in events:
         style = _STYLES.get(str(event["level"]), "")
-        table.add_row(_when(event), Text(str(event["kind"]), style=style), Text(details(event), style=style))
+        table.add_row(_when(event), Text(str(event["kind"]), style=style), Text(about(event, _APART), style=style))
     console.print(table if events else "nothing yet")
 
 
