@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 from tests.deploy.in_process import World, archives_in, build
+from tests.deploy.masked_world import build_masked, build_ready, copy_of
 from tests.deploy.members import admit
 from tests.shared.consortium import make_plan
 
@@ -46,3 +47,15 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     study = folder.create_study(plan, adapter_bytes(state), adapter_digest(state))
     study.commit_round(1, adapter_bytes(state), adapter_digest(state))
     return home
+
+
+@pytest.fixture(scope="session")
+def masked_untouched(tmp_path_factory: pytest.TempPathFactory) -> World:
+    """Four hospitals of a masked study before its first round."""
+    return build_masked(tmp_path_factory.mktemp("masked") / "world")
+
+
+@pytest.fixture(scope="session")
+def masked_ready(masked_untouched: World, tmp_path_factory: pytest.TempPathFactory) -> World:
+    """The same, ready in round 1 (`build_ready`)."""
+    return build_ready(copy_of(masked_untouched, tmp_path_factory.mktemp("ready") / "world"))

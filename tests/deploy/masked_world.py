@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import pytest
 from tests.deploy.in_process import STUDY, DirectFleet, World, policy, vault_key
 from tests.shared.consortium import make_plan
 
@@ -18,13 +19,20 @@ from sonoshare_deploy.provision import create_coordinator
 from sonoshare_server.consortium import terms
 from sonoshare_server.consortium.admission import admit
 from sonoshare_server.consortium.members import Consortium
+from sonoshare_server.federation import rounds
 from sonoshare_server.federation.coordinator import Coordinator
 from sonoshare_server.federation.introduction import introduce
+from sonoshare_server.federation.masked_rounds import MaskedRound
 from sonoshare_server.home import CoordinatorHome
 from sonoshare_shared.protocol.canonical import canonical_bytes, sha256_hex
 from sonoshare_shared.protocol.documents import StudyPlan
 from sonoshare_shared.protocol.documents.exchange import Reply, decode_frame, encode_frame
-from sonoshare_shared.protocol.documents.masking import READY_PAYLOAD_TYPE, MaskReady, RevealRequest
+from sonoshare_shared.protocol.documents.masking import (
+    MASKED_PAYLOAD_TYPE,
+    READY_PAYLOAD_TYPE,
+    MaskReady,
+    RevealRequest,
+)
 from sonoshare_shared.protocol.envelope import Envelope
 from sonoshare_shared.protocol.log_index import masked_set_entry
 from sonoshare_shared.science.model.adapter import AFFINE, adapter_bytes, adapter_digest, adapter_state
@@ -145,3 +153,24 @@ def ask_for_set(world: World, hospital: str, envelopes: list[Envelope]) -> bytes
     for _ in range(2):
         introduce(coordinator, MEMBERS)
     return world.fleet.agents[hospital].answer(reveal_frame(world, hospital, envelopes, coordinator))
+
+
+def interrupted(*_args: Any) -> Any:
+    raise KeyboardInterrupt
+
+
+def build_ready(world: World) -> World:
+    """All four have trained round 1 and are ready; the set is stored, and nobody was asked for numbers."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(MaskedRound, "_stepped", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            rounds.run_round(world.coordinator(), 1)
+    return world
+
+
+def revealed_by(world: World, hospital: str) -> bytes | None:
+    """The masked numbers that a hospital has given."""
+    results = world.nodes[hospital].replies.results()
+    given = [result.payload for result in results if result.envelope.payloadType == MASKED_PAYLOAD_TYPE]
+    assert len(given) <= 1
+    return given[0] if given else None

@@ -9,26 +9,25 @@ from typing import Any
 import numpy as np
 import pytest
 from safetensors.numpy import load
-from tests.deploy.hostile_server import HostileLog
 from tests.deploy.in_process import STUDY, World, kind_of
 from tests.deploy.masked_world import (
     MEMBERS,
     NOMINALS,
     ask_for_set,
-    build_masked,
     changed_ready,
     charges,
     copy_of,
     digest_of,
     events,
+    interrupted,
     payload_in,
     payload_of,
     ready_envelopes,
     reply_of,
-    reveal_frame,
+    revealed_by,
     signed_in,
 )
-from tests.deploy.test_hostile_hospital import bloated, reviewed
+from tests.deploy.test_hostile_hospital import reviewed
 
 from sonoshare_client.agent.masking import reveal
 from sonoshare_client.agent.part_taken import require_rounds
@@ -41,7 +40,6 @@ from sonoshare_server.consortium import terms
 from sonoshare_server.consortium.studies import draft_study
 from sonoshare_server.federation import rounds
 from sonoshare_server.federation.coordinator import Coordinator
-from sonoshare_server.federation.introduction import introduce
 from sonoshare_server.federation.masked_rounds import MaskedRound
 from sonoshare_shared.errors import FederationError, InputError, IntegrityError, PolicyError, RefusedError
 from sonoshare_shared.protocol.canonical import canonical_bytes, sha256_hex
@@ -56,16 +54,8 @@ from sonoshare_shared.protocol.documents.masking import (
     RevealRequest,
 )
 from sonoshare_shared.protocol.envelope import Envelope
-from sonoshare_shared.protocol.keys import SigningKey
 from sonoshare_shared.protocol.log_index import LogIndex, masked_set_entry
 from sonoshare_shared.protocol.masked_set import masked_set
-from sonoshare_shared.protocol.misconduct import verify_evidence
-
-
-@pytest.fixture(scope="module")
-def untouched(tmp_path_factory: pytest.TempPathFactory) -> World:
-    """Four hospitals before the first round."""
-    return build_masked(tmp_path_factory.mktemp("masked") / "world")
 
 
 @dataclass
@@ -78,9 +68,9 @@ class Encoded:
 
 
 @pytest.fixture(scope="module")
-def study(untouched: World, tmp_path_factory: pytest.TempPathFactory) -> tuple[World, list[Encoded]]:
+def study(masked_untouched: World, tmp_path_factory: pytest.TempPathFactory) -> tuple[World, list[Encoded]]:
     """Two rounds: one of all four hospitals, one without west, which did not answer; and what was encoded."""
-    world, seen = copy_of(untouched, tmp_path_factory.mktemp("done") / "world"), list[Encoded]()
+    world, seen = copy_of(masked_untouched, tmp_path_factory.mktemp("done") / "world"), list[Encoded]()
     encoded = Layout.encoded
 
     def spying(self: Layout, tensors: Any, losses: Any, weight: int) -> Any:
@@ -95,24 +85,9 @@ def study(untouched: World, tmp_path_factory: pytest.TempPathFactory) -> tuple[W
     return world, seen
 
 
-@pytest.fixture(scope="module")
-def ready(untouched: World, tmp_path_factory: pytest.TempPathFactory) -> World:
-    """All four have trained round 1 and are ready; the set is stored, and nobody was asked for numbers."""
-    world = copy_of(untouched, tmp_path_factory.mktemp("ready") / "world")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(MaskedRound, "_stepped", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            rounds.run_round(world.coordinator(), 1)
-    return world
-
-
 @pytest.fixture
-def world(ready: World, tmp_path: Path) -> World:
-    return copy_of(ready, tmp_path / "world")
-
-
-def interrupted(*_args: Any) -> Any:
-    raise KeyboardInterrupt
+def world(masked_ready: World, tmp_path: Path) -> World:
+    return copy_of(masked_ready, tmp_path / "world")
 
 
 def adapter_after(world: World, number: int) -> dict[str, Any]:
@@ -226,14 +201,6 @@ def test_case_39_a_coordinator_killed_while_it_collects_asks_the_same_set_and_ge
     assert [charges(world, hospital) for hospital in MEMBERS] == [1] * 4
 
 
-def revealed_by(world: World, hospital: str) -> bytes | None:
-    """The masked numbers that a hospital has given."""
-    results = world.nodes[hospital].replies.results()
-    given = [result.payload for result in results if result.envelope.payloadType == MASKED_PAYLOAD_TYPE]
-    assert len(given) <= 1
-    return given[0] if given else None
-
-
 def test_a_set_that_was_logged_and_lost_makes_the_round_void(world: World) -> None:
     coordinator = world.coordinator()
     coordinator.logged(masked_set_entry(STUDY, 1, digest_of(ready_envelopes(world))))
@@ -241,124 +208,6 @@ def test_a_set_that_was_logged_and_lost_makes_the_round_void(world: World) -> No
     rounds.run_round(coordinator, 1)
     assert "not in the study's folder" in events(world, "void")[0]["reason"]
     assert world.fleet.kinds().count("reveal") == 0
-
-
-def test_a_server_that_plays_two_sets_of_survivors_gets_numbers_for_one(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    everybody = ready_envelopes(world)
-    fewer = everybody[:3]  # west is said to be lost
-    first = ask_for_set(world, "north", everybody)
-    numbers = payload_of(first)
-    assert len(numbers) > 0
-    # The same request gets the same bytes; the key is gone.
-    again = ask_for_set(world, "north", everybody)
-    assert (payload_of(again), signed_in(reply_of(again))) == (numbers, signed_in(reply_of(first)))
-    assert world.nodes["north"].masks.find(STUDY, 1) is None
-    # An honest log has one set for a round.
-    with pytest.raises(InputError, match="another masked-set"):
-        world.coordinator().logged(masked_set_entry(STUDY, 1, digest_of(fewer)))
-    refused = reply_of(world.fleet.agents["north"].answer(reveal_frame(world, "north", fewer))).refusal
-    assert refused.error == "IntegrityError"
-    # A hospital that believed whatever it is shown would still give nothing more.
-    with monkeypatch.context() as patch:
-        patch.setattr("sonoshare_client.agent.service.require_shown", lambda *_args, **_kwargs: None)
-        refused = reply_of(world.fleet.agents["north"].answer(reveal_frame(world, "north", fewer))).refusal
-    assert refused.error == "RefusedError"
-    assert "already answered for another request" in refused.message
-    assert revealed_by(world, "north") == numbers
-    # A log with two sets proves what the server did.
-    log = HostileLog(world, world.home.log().entries)
-    log.append(masked_set_entry(STUDY, 1, digest_of(fewer)))
-    hostile = Coordinator(world.home, world.study, world.fleet, log)
-    refused = reply_of(world.fleet.agents["south"].answer(reveal_frame(world, "south", fewer, hostile))).refusal
-    assert refused.error == "MisconductError"
-    (evidence,) = world.nodes["south"].home.state.evidence_path.glob("*.json")
-    assert "two-entries" in evidence.read_text()
-    verify_evidence(evidence.read_bytes(), world.home.roster)
-    assert revealed_by(world, "south") is None
-
-
-def unsigned(world: World, good: list[Envelope]) -> list[Envelope]:
-    said = MaskReady.from_bytes(payload_in(good[3]))
-    return [*good[:3], Envelope.sign(READY_PAYLOAD_TYPE, said.canonical(), SigningKey.generate())]
-
-
-def other_names(world: World, good: list[Envelope]) -> list[Envelope]:
-    """West signs as if it were a hospital that the roster does not know, and as if it were south."""
-    return [*good[:2], changed_ready(world, good[2], signer="west"), good[3]]
-
-
-BAD_SETS: dict[str, tuple[Callable[[World, list[Envelope]], list[Envelope]], str]] = {
-    "a key of an older round": (lambda w, s: [*s[:3], changed_ready(w, s[3], round=2)], "another round or study"),
-    "of another study": (lambda w, s: [*s[:3], changed_ready(w, s[3], study="other")], "another round or study"),
-    "of another plan": (lambda w, s: [*s[:3], changed_ready(w, s[3], plan="0" * 64)], "another round or study"),
-    "from another model": (
-        lambda w, s: [*s[:3], changed_ready(w, s[3], adapter_digest="0" * 64)],
-        "did not start from one model",
-    ),
-    "in another layout": (lambda w, s: [*s[:3], changed_ready(w, s[3], layout="0" * 64)], "did not start from one"),
-    "a key that nobody of the roster signed": (unsigned, "no hospital of the roster"),
-    "a key that another hospital signed": (other_names, "twice in the set, or out of order|for another hospital"),
-    "a key of another hospital": (
-        lambda w, s: [*s[:3], changed_ready(w, s[3], key=MaskReady.from_bytes(payload_in(s[2])).key)],
-        "signed one key",
-    ),
-    "a double": (lambda w, s: [s[0], s[1], s[2], s[2], s[3]], "stands twice"),
-    "a double with another key": (
-        lambda w, s: [s[0], s[1], s[2], changed_ready(w, s[2], key="1" * 64), s[3]],
-        "stands twice",
-    ),
-    "beside another signature": (lambda w, s: [*s[:3], bloated(s[3])], "more than the one signature"),
-    "out of order": (lambda w, s: [s[1], s[0], s[2], s[3]], "out of order"),
-    "fewer than the quorum": (lambda w, s: s[:2], "a masked sum of 2 hospitals"),
-    "alone": (lambda w, s: [s[1]], "a masked sum of 1 hospitals"),
-}
-
-
-def test_a_hospital_of_the_roster_that_is_not_of_the_plan_is_in_no_set(ready: World) -> None:
-    plan = ready.study.plan
-    smaller = plan.model_copy(update={"cohorts": {hospital: NOMINALS[hospital] for hospital in MEMBERS[:3]}})
-    with pytest.raises(IntegrityError, match="west is not part of the study"):
-        masked_set(ready_envelopes(ready), ready.home.roster, smaller, 1)
-    assert tuple(masked_set(ready_envelopes(ready), ready.home.roster, plan, 1).ready) == MEMBERS
-
-
-@pytest.mark.parametrize("what", BAD_SETS)
-def test_a_hospital_gives_no_numbers_for_a_set_that_is_not_right(ready: World, what: str) -> None:
-    change, reason = BAD_SETS[what]
-    refusal = reply_of(
-        ready.fleet.agents["north"].answer(reveal_frame(ready, "north", change(ready, ready_envelopes(ready))))
-    ).refusal
-    assert refusal.error in {"IntegrityError", "VerificationError", "RefusedError"}
-    assert any(part in refusal.message for part in reason.split("|"))
-    assert revealed_by(ready, "north") is None
-
-
-@pytest.mark.parametrize(
-    ("change", "reason"),
-    [
-        (lambda w, s: [s[0], s[2], s[3]], "north is not in the set"),
-        (lambda w, s: [*s[:3], changed_ready(w, s[3], key="0" * 64)], "no key"),
-        (lambda w, s: [s[0], changed_ready(w, s[1], key="1" * 64), *s[2:]], "another key of this hospital"),
-    ],
-    ids=["itself missing", "a colluder's point of small order", "another key of its own"],
-)
-def test_a_set_that_the_log_shows_is_checked_against_what_the_hospital_knows_itself(
-    world: World, change: Callable[[World, list[Envelope]], list[Envelope]], reason: str
-) -> None:
-    refusal = reply_of(ask_for_set(world, "north", change(world, ready_envelopes(world)))).refusal
-    assert reason in refusal.message
-    assert revealed_by(world, "north") is None
-
-
-def test_a_set_that_the_log_does_not_show_is_refused(ready: World) -> None:
-    coordinator = ready.coordinator()
-    for _ in range(2):
-        introduce(coordinator, MEMBERS)
-    answer = ready.fleet.agents["north"].answer(reveal_frame(ready, "north", ready_envelopes(ready), coordinator))
-    assert reply_of(answer).refusal.error == "IntegrityError"
-    assert revealed_by(ready, "north") is None
 
 
 def test_case_40_a_hospital_killed_while_it_reveals_gives_the_same_numbers_and_then_forgets(
@@ -480,10 +329,10 @@ def test_case_32_numbers_that_cannot_be_make_the_round_void_and_move_nothing(
     assert world.study.state.rounds_done == 1
 
 
-def test_a_hospital_says_in_its_policy_whether_it_takes_part_in_masked_sums(untouched: World) -> None:
-    plan = untouched.study.plan
+def test_a_hospital_says_in_its_policy_whether_it_takes_part_in_masked_sums(masked_untouched: World) -> None:
+    plan = masked_untouched.study.plan
     open_plan = StudyPlan.model_validate({**plan.model_dump(by_alias=True), "masked": None})
-    node = untouched.nodes["north"]
+    node = masked_untouched.nodes["north"]
 
     def ruled(masking: str) -> Any:
         rules = node.home.policy()
@@ -514,8 +363,8 @@ def test_a_masked_study_needs_three_hospitals_before_anything_is_worked_out() ->
         draft_study(planned(MEMBERS[:2], masked=True))
 
 
-def test_a_plan_that_is_not_masked_has_nothing_to_reveal(ready: World, tmp_path: Path) -> None:
-    world = copy_of(ready, tmp_path / "open")
+def test_a_plan_that_is_not_masked_has_nothing_to_reveal(masked_ready: World, tmp_path: Path) -> None:
+    world = copy_of(masked_ready, tmp_path / "open")
     plan = world.study.plan.model_copy(update={"masked": None, "study": "open"})
     study = world.home.create_study(plan, world.study.adapter(), world.study.state.adapter_digest)
     shutil.copy(world.study.masked_set_path(1), study.masked_set_path(1))

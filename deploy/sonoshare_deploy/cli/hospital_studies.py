@@ -96,7 +96,7 @@ def _lines(one: "Proposed") -> list[str]:
         f"  state     {one.state}, {printable(one.why)}",
         f"  cost      epsilon {one.epsilon:.3f} at delta {one.delta:g} for each patient, votes and audits included",
         f"  budget    {one.left_before:.3f} left of the lifetime epsilon, {one.left_after:.3f} after the whole study",
-        f"  asks      {one.rounds} rounds, {one.candidates} candidate{'' if one.candidates == 1 else 's'} to audit; with {others}",
+        f"  asks      {one.rounds} rounds, to be audited {one.candidates} times at most; with {others}",
         *([] if one.honest is None else [f"  assumes   that {one.honest} hospitals of every sum are honest"]),
         f"  plan      {one.plan}",
     ]
