@@ -39,6 +39,7 @@ from sonoshare_shared.protocol.documents.roster import ROSTER_PAYLOAD_TYPE
 from sonoshare_shared.protocol.documents.statement import STATEMENT_PAYLOAD_TYPE
 from sonoshare_shared.protocol.envelope import Envelope
 from sonoshare_shared.protocol.keys import SigningKey
+from sonoshare_shared.protocol.log_index import candidate_entry, manifest_entry, plan_entry
 from sonoshare_shared.protocol.release import evidence
 from sonoshare_shared.protocol.release.candidate import Candidate
 from sonoshare_shared.protocol.release.statements import sign_manifest
@@ -216,6 +217,7 @@ class Consortium:
     def release(self, release: str = RELEASE, sign: Callable[[str, ReleaseManifest], Envelope] | None = None) -> Path:
         """Build, sign and log a release, and return its folder."""
         manifest = self.draft(release)
+        self.log_steps(manifest)
         sign = sign or (lambda hospital, m: sign_manifest(m, self.keys[hospital]))
         seal(
             self.folder / f"{release}.draft",
@@ -224,6 +226,13 @@ class Consortium:
             log_proof=evidence.append_release(self.log(), release, manifest.digest()),
         )
         return self.folder / release
+
+    def log_steps(self, manifest: ReleaseManifest) -> None:
+        """Log what hospitals act upon: the plan, the candidate, and the manifest."""
+        study, release, log = self.plan.study, manifest.release, self.log()
+        log.append(plan_entry(study, self.plan.digest()))
+        log.append(candidate_entry(study, release, manifest.candidate_digest))
+        log.append(manifest_entry(study, release, manifest.digest()))
 
     def revoke(self, manifest_digest: str, by: str = "south", release: str = RELEASE) -> None:
         """A hospital revokes a release, and the coordinator logs it."""

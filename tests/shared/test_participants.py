@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.shared.consortium import Consortium
+from tests.shared.consortium import MODEL, Consortium
 from tests.shared.sealed_release import cause_of, check, replace_file, reseal
 
 from sonoshare_shared.errors import IntegrityError
@@ -26,7 +26,7 @@ def consortium(tmp_path: Path) -> Consortium:
 def close(consortium: Consortium, *rounds: tuple[str, ...]) -> None:
     log = consortium.log()
     for number, hospitals in enumerate(rounds, 1):
-        log.append(ClosedRound(study="lesions", round=number, hospitals=hospitals, adapter="a" * 64).entry)
+        log.append(ClosedRound(study="lesions", round=number, hospitals=hospitals, adapter=MODEL).entry)
 
 
 def test_a_release_of_those_who_took_part_verifies_without_the_others(consortium: Consortium) -> None:

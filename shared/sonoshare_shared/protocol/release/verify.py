@@ -43,6 +43,9 @@ The log
       ``log-proof`` ``revoked``
   R18 Where a fresh log is given, a manifest that names who took part names whom the log says: all whose updates are in
       any round of the study, every round of which the log has closed. ``quorum`` ``log-proof``
+  R19 Where a fresh log is given, plan, candidate and manifest are those that it names for the study and the release,
+      and the images were drawn from the model that it closed the last round with. Entries that a log of earlier days
+      does not hold are asked for only where the manifest names who took part. ``plan`` ``candidate`` ``log-proof``
 
 A document that only a newer version of SonoShare understands is refused, whatever it is: ``version``
 
@@ -61,13 +64,11 @@ from pathlib import Path
 
 from sonoshare_shared.errors import IntegrityError, NewerVersionError, VerificationError
 from sonoshare_shared.protocol.canonical import require_canonical
-from sonoshare_shared.protocol.closed_rounds import took_part
 from sonoshare_shared.protocol.documents.plan import StudyPlan
 from sonoshare_shared.protocol.documents.release import LogHead, ReleaseManifest
 from sonoshare_shared.protocol.documents.roster import ROSTER_PAYLOAD_TYPE, Roster
 from sonoshare_shared.protocol.envelope import Envelope
 from sonoshare_shared.protocol.keys import PublicKey
-from sonoshare_shared.protocol.log_index import LogIndex
 from sonoshare_shared.protocol.release import layout
 from sonoshare_shared.protocol.release.candidate import (
     Candidate,
@@ -76,6 +77,7 @@ from sonoshare_shared.protocol.release.candidate import (
     require_planned,
 )
 from sonoshare_shared.protocol.release.evidence import LogProof, LogView, require_logged, require_not_revoked
+from sonoshare_shared.protocol.release.logged_steps import require_as_logged
 from sonoshare_shared.protocol.release.paths import files_in, open_regular, read_regular, require_distinct_paths
 from sonoshare_shared.protocol.release.report import require_report
 from sonoshare_shared.protocol.release.statements import (
@@ -182,7 +184,7 @@ def verify_release(
         require_manifest_signature(read_regular(folder, path, MAX_DOCUMENT_BYTES), manifest_bytes, hospital)
     head, known_until = _require_log(folder, (manifest.release, digest), governing, trusted, log)
     if isinstance(log, LogView):
-        _require_took_part(log, manifest, plan)
+        require_as_logged(log, manifest, plan)
     return Verified(
         manifest=manifest,
         manifest_digest=digest,
@@ -337,20 +339,6 @@ def _votes_in(folder: Path, manifest: ReleaseManifest) -> VotesEvidence:
         for hospital in hospitals
     }
     return VotesEvidence(read_regular(folder, layout.BALLOT, MAX_DOCUMENT_BYTES), votes)
-
-
-def _require_took_part(log: LogView, manifest: ReleaseManifest, plan: StudyPlan) -> None:
-    """Rule R18; the log has been checked."""
-    index = LogIndex()
-    try:
-        for entry in log.entries:
-            index.add(entry.encode())
-        took = took_part(index, plan.study, plan.rounds)
-    except IntegrityError as error:
-        raise VerificationError.because("log-proof", error) from error
-    if manifest.participants is not None and took != manifest.participants:
-        said = "does not say who took part" if took is None else "says that other hospitals took part"
-        raise VerificationError("quorum", f"the manifest names who took part, and the log {said}")
 
 
 def _require_log(
