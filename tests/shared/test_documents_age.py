@@ -19,14 +19,19 @@ from sonoshare_deploy.cli.verify import check
 from sonoshare_shared.errors import IntegrityError, NewerVersionError, VerificationError
 from sonoshare_shared.protocol import translog
 from sonoshare_shared.protocol.canonical import canonical_bytes, sha256_file, sha256_hex
+from sonoshare_shared.protocol.closed_rounds import ClosedRound
 from sonoshare_shared.protocol.documents import AuditStatement, LogHead, ReleaseManifest, Roster, StudyPlan
 from sonoshare_shared.protocol.documents.base import added, public_day
 from sonoshare_shared.protocol.documents.charge import Charge, LedgerExport
 from sonoshare_shared.protocol.documents.exchange import CalibrationVotes, TrainReply
 from sonoshare_shared.protocol.documents.figures import AuditFigures
+from sonoshare_shared.protocol.documents.masking import MaskedReply, MaskReady
+from sonoshare_shared.protocol.documents.node_key_change import NodeKeyChange
 from sonoshare_shared.protocol.documents.plan import PLAN_PAYLOAD_TYPE
+from sonoshare_shared.protocol.documents.proposal import PlanAnswer
 from sonoshare_shared.protocol.documents.release import LOG_HEAD_PAYLOAD_TYPE
 from sonoshare_shared.protocol.documents.statement import STATEMENT_PAYLOAD_TYPE
+from sonoshare_shared.protocol.documents.view import HospitalView
 from sonoshare_shared.protocol.envelope import Envelope
 from sonoshare_shared.protocol.keys import SigningKey
 from sonoshare_shared.protocol.release import evidence, layout, statements, verify, votes
@@ -35,6 +40,7 @@ from sonoshare_shared.protocol.release.evidence import LogProof, LogView, Revoca
 from sonoshare_shared.protocol.signed import Signed
 
 V1 = Path(__file__).parents[1] / "golden" / "v1"
+V3 = V1.with_name("v3")
 
 
 def careless(kind: Any) -> Any:
@@ -43,8 +49,13 @@ def careless(kind: Any) -> Any:
     return type(f"Tomorrow{kind.__name__}", (kind,), fields)
 
 
-def payload(name: str) -> bytes:
-    return base64.b64decode(json.loads((V1 / name).read_text())["payload"])
+def payload(name: str, folder: Path = V1) -> bytes:
+    return base64.b64decode(json.loads((folder / name).read_text())["payload"])
+
+
+def closed_round() -> bytes:
+    entries = LogView.from_bytes((V3 / "log.json").read_bytes()).entries
+    return next(entry.encode() for entry in entries if '"closed-round"' in entry)
 
 
 GOLDEN: dict[Any, bytes] = {
@@ -59,6 +70,12 @@ GOLDEN: dict[Any, bytes] = {
     LogProof: (V1 / "release" / layout.LOG_PROOF).read_bytes(),
     LogView: (V1 / "log.json").read_bytes(),
     LogHead: base64.b64decode(json.loads((V1 / "log.json").read_text())["head"]["payload"]),
+    PlanAnswer: payload("plan-answer-west.dsse.json", V3),
+    MaskReady: payload("mask-ready.dsse.json", V3),
+    MaskedReply: payload("masked-reply.dsse.json", V3),
+    ClosedRound: closed_round(),
+    HospitalView: payload("view-north.dsse.json", V3),
+    NodeKeyChange: payload("node-key-change.dsse.json", V3),
     Charge: LedgerExport.from_bytes((V1 / "ledger-north.json").read_bytes()).entries[1].body.encode(),
 }
 

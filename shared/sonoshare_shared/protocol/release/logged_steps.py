@@ -45,15 +45,15 @@ def require_as_logged(log: LogView, manifest: ReleaseManifest, plan: StudyPlan) 
         said = "does not say who took part" if took is None else "says that other hospitals took part"
         raise VerificationError("quorum", f"the manifest names who took part, and the log {said}")
     study, release = plan.study, manifest.release
-    logged: tuple[tuple[str, str, Entry], ...] = (
+    steps: tuple[tuple[str, str, Entry], ...] = (
         ("plan", "plan.json", plan_entry(study, plan.digest())),
         ("candidate", "candidate.json", candidate_entry(study, release, manifest.candidate_digest)),
         ("log-proof", "manifest.json", manifest_entry(study, release, manifest.digest())),
     )
-    for cause, name, entry in logged:
-        there = index.place(entry) is not None
-        if (there or manifest.participants is not None) and index.find(entry) is None:
-            said = f"names another {entry['kind']}" if there else f"names no {entry['kind']}"
+    for cause, name, step in steps:
+        there = index.place(step) is not None
+        if (there or manifest.participants is not None) and index.find(step) is None:
+            said = f"names another {step['kind']}" if there else f"names no {step['kind']}"
             raise VerificationError(cause, f"{name} is not what was logged: the log {said}", remedy=_REMEDY)
     try:
         require_closed_with(index, study, plan.rounds, manifest.model_digest)
