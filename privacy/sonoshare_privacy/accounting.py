@@ -327,15 +327,9 @@ def _pld(composition: _Composition, interval: float) -> "PrivacyLossDistribution
 
 @lru_cache(maxsize=64)
 def _one_step_pld(rate: float, sigma: float, interval: float) -> "PrivacyLossDistribution":
-    from dp_accounting.pld import privacy_loss_distribution  # noqa: PLC0415
+    from sonoshare_privacy.gaussian_loss import one_step  # noqa: PLC0415
 
-    return privacy_loss_distribution.from_gaussian_mechanism(
-        sigma,
-        pessimistic_estimate=True,
-        value_discretization_interval=interval,
-        sampling_prob=rate,
-        use_connect_dots=True,
-    )
+    return one_step(rate, sigma, interval)
 
 
 @lru_cache(maxsize=32)
