@@ -7,7 +7,7 @@ published) is the server's ``consortium``; here is what needs the processes that
 import contextlib
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import httpx
 
@@ -16,8 +16,10 @@ from sonoshare_deploy.superlink import FLOWER_APP
 from sonoshare_server.federation.control import Control, RunStatus
 from sonoshare_server.home import CoordinatorHome, Study
 from sonoshare_server.queue.actions import Action, begun
-from sonoshare_server.release.pipeline import Pipeline
 from sonoshare_shared.errors import FederationError, StoppedError
+
+if TYPE_CHECKING:
+    from sonoshare_server.release.pipeline import Pipeline
 
 ACTION_SECONDS: Final = 24 * 3600.0
 STOP_SECONDS: Final = 5.0
@@ -70,8 +72,11 @@ def _most_seconds(study: Study) -> float:
     return max(ACTION_SECONDS, (study.plan.rounds + 1) * float(study.plan.round_deadline_seconds))
 
 
-def pipeline(home: CoordinatorHome, study: Study, release: str, *, watch: Watch | None = None) -> Pipeline:
+def pipeline(home: CoordinatorHome, study: Study, release: str, *, watch: Watch | None = None) -> "Pipeline":
     """The release pipeline over the running SuperLink."""
+    # It draws, and loads torch for it: who trains, proposes or admits waits for hospitals alone.
+    from sonoshare_server.release.pipeline import Pipeline  # noqa: PLC0415
+
     return Pipeline(
         home=home,
         study=study,

@@ -208,3 +208,17 @@ def test_the_statuses_load_neither_torch_nor_the_accountant(tmp_path: Path) -> N
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_what_a_coordinator_asks_of_hospitals_loads_no_torch() -> None:
+    """``study run`` waits for hours: half a gigabyte less, and five seconds sooner."""
+    import subprocess  # noqa: PLC0415
+    import sys  # noqa: PLC0415
+
+    program = (
+        "import sys, sonoshare_deploy.coordinator\n"
+        "heavy = {'torch', 'diffusers', 'dp_accounting', 'scipy'} & set(sys.modules)\n"
+        "sys.exit(f'loaded {heavy}' if heavy else 0)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
