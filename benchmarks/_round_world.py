@@ -124,7 +124,7 @@ class _Update:
             ChargeRequest(
                 study=plan.study,
                 purpose=f"training round {request.round}",
-                events=(SampledGaussian(plan.mechanism.noise_multiplier, plan.mechanism.rate, plan.local_steps),),
+                events=(SampledGaussian(plan.mechanism.rate, plan.mechanism.noise_multiplier, plan.local_steps),),
                 delta=plan.mechanism.delta,
                 nominal_cohort=plan.cohorts[node.hospital],
             )

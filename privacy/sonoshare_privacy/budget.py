@@ -76,15 +76,22 @@ class Spent:
     delta: float
 
 
-def within(events: tuple[Event, ...], budget: Budget, whose: str) -> float:
-    """Upper bound of epsilon that the budget allows: the quick one, or the number of record near the limit."""
+def at_most(events: tuple[Event, ...], budget: Budget) -> float:
+    """Upper bound of epsilon that charges are decided by: the quick one, or the number of record near the limit."""
     quick = epsilon_at_most(events, budget.delta)
-    if quick <= budget.epsilon:
-        return quick
-    exact = epsilon(events, budget.delta)
-    if exact <= budget.epsilon:
-        return exact
+    return quick if quick <= budget.epsilon else epsilon(events, budget.delta)
+
+
+def within(events: tuple[Event, ...], budget: Budget, whose: str) -> float:
+    """The same, where the budget allows it.
+
+    Raises:
+        BudgetError: it does not.
+    """
+    bound = at_most(events, budget)
+    if bound <= budget.epsilon:
+        return bound
     raise BudgetError(
-        f"epsilon of {whose} would be {exact:.6g} of {budget.epsilon:.6g} at delta {budget.delta:g}",
+        f"epsilon of {whose} would be {bound:.6g} of {budget.epsilon:.6g} at delta {budget.delta:g}",
         remedy="plan fewer steps or more noise; what is spent stays spent",
     )

@@ -35,7 +35,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from sonoshare_privacy.accounting import Event, epsilon, merged
-from sonoshare_privacy.budget import Budget, Budgets, ChargeRequest, Reservation, Spent, within
+from sonoshare_privacy.budget import Budget, Budgets, ChargeRequest, Reservation, Spent, at_most, within
 from sonoshare_privacy.ledger_file import open_ledger_file, require_triggers, unusable
 from sonoshare_shared.errors import IntegrityError, LedgerError, NewerVersionError, PolicyError
 from sonoshare_shared.protocol.documents.base import public_day
@@ -177,6 +177,16 @@ class Ledger:
             lists = self._events.values() if study is None else [self._events.get(study, ())]
             events = merged([event for events in lists for event in events])
         return Spent(epsilon(events, at), at)
+
+    def spent_at_most(self) -> Spent:
+        """Upper bound of what was reserved in the hospital's life, at its budget's delta: what charges are decided by.
+
+        Quick after a charge, which has worked it out; the number of record itself where that is near the limit.
+        """
+        budget = self.budgets.lifetime
+        with self._reading():
+            events = merged([event for events in self._events.values() for event in events])
+        return Spent(at_most(events, budget), budget.delta)
 
     def studies(self) -> tuple[str, ...]:
         """Names of all studies charged so far, in order of their first charge."""

@@ -87,6 +87,7 @@ def test_review_status_and_ledger_have_their_fields(home: Path, tmp_path: Path) 
     assert (status["connection"], status["agent"]["state"], status["link"]) == ("stopped", "stopped", None)
     assert (status["patients"], status["images"], status["studies"]) == (12, images, [])
     assert 0 <= status["held_out"] <= 12
+    assert (status["budget"]["spent"], status["budget"]["spent_is_exact"]) == (0, True)
     ledger = result_of("ledger", "--home", home)
     assert {"spent", "budget", "entries", "head", "intact"} <= set(ledger)
     assert ledger["intact"] is True

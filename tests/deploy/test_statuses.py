@@ -5,7 +5,7 @@ import logging
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from sonoshare_client.node.ledger import open_ledger
 from sonoshare_client.node.link import LinkState, write_link
 from sonoshare_client.node.policy_file import policy_text
 from sonoshare_client.node.socket import ask_agent, pulse_of
-from sonoshare_client.node.spent import spent_of_life
+from sonoshare_client.node.spent import spent_at_a_glance, spent_of_life
 from sonoshare_deploy.coordinator_view import coordinator_view
 from sonoshare_deploy.coordinator_watch import look
 from sonoshare_deploy.provision import create_coordinator
@@ -33,7 +33,7 @@ from sonoshare_server.queue.actions import begun
 from sonoshare_shared.errors import InputError
 from sonoshare_shared.locks import locked
 from sonoshare_shared.protocol.canonical import sha256_hex
-from sonoshare_shared.protocol.documents.charge import PureDP
+from sonoshare_shared.protocol.documents.charge import PureDP, SampledGaussian
 from sonoshare_shared.protocol.envelope import Envelope
 from sonoshare_shared.protocol.keys import SigningKey
 
@@ -157,6 +157,31 @@ def test_a_look_at_the_budget_asks_the_accountant_once_for_each_head_and_delta(
     assert spent_of_life(home, ledger) == compute(2e-3)  # a budget at another delta is another number
     assert asked == [3e-3, 3e-3, 2e-3]
     ledger.close()
+
+
+def test_a_look_after_a_charge_shows_the_bound_that_decided_it_and_the_number_of_record_once_it_was_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = NodeHome.create(tmp_path / "home", "north", policy=policy())
+    with closing(open_ledger(home, home.identity(), lambda: datetime.now(UTC))) as ledger:
+        ledger.reserve(ChargeRequest("s", "round 1", (SampledGaussian(1.0, 2.0, 33),), 1e-3, 30))
+        with monkeypatch.context() as without:
+            without.setattr(ledger, "spent", None)  # who looks does not wait for it
+            glance = spent_at_a_glance(home, ledger)
+        exact = ledger.spent(3e-3)
+        assert not glance.exact
+        assert exact.epsilon < glance.epsilon == ledger.entries()[-1].charge.epsilon_lifetime < 1.1 * exact.epsilon
+
+    def shown() -> tuple[str, bool]:
+        run = sonoshare("hospital", "status", "--home", home.path)
+        said = json.loads(sonoshare("hospital", "status", "--home", home.path, "--json").stdout)
+        return " ".join(run.stdout.split()), said["budget"]["spent_is_exact"]
+
+    assert shown()[1] is False
+    assert f"spent at most {glance.epsilon:.3f} (exactly: sonoshare hospital ledger)" in shown()[0]
+    assert f"spent epsilon {exact.epsilon:.3f} of" in sonoshare("hospital", "ledger", "--home", home.path).stdout
+    assert shown()[1] is True
+    assert f"spent {exact.epsilon:.3f} " in shown()[0]
 
 
 def test_a_coordinator_shows_who_is_online_who_was_heard_and_who_is_awaited(tmp_path: Path) -> None:

@@ -42,7 +42,7 @@ from sonoshare_client.agent.witnessing import introduced, require_shown, signed_
 from sonoshare_client.node.approvals import require_not_refused
 from sonoshare_client.node.policy import FederationRules
 from sonoshare_client.node.pooled_policy import require_honest_sum
-from sonoshare_client.node.spent import spent_of_life
+from sonoshare_client.node.spent import spent_at_a_glance
 from sonoshare_client.node.witness import require_current
 from sonoshare_shared.errors import IntegrityError, PolicyError, SonoShareError
 from sonoshare_shared.protocol.canonical import sha256_hex
@@ -136,9 +136,9 @@ class Agent:
             return None
 
     def _keep_spent(self) -> None:
-        """For the hospital's own look at its node; within the slot, so that nobody else sees how long it took."""
+        """For the hospital's own look at its node: the bound that the charge has just worked out."""
         with suppress(SonoShareError):
-            spent_of_life(self._node.home, self._node.ledger)
+            spent_at_a_glance(self._node.home, self._node.ledger)
 
     def _slot_seconds(self) -> float:
         """The policy's; where that cannot be read, the cautious default."""

@@ -13,9 +13,10 @@ from pathlib import Path
 from sonoshare_client.node.evidence import EvidenceFolder
 from sonoshare_client.node.home import NodeHome
 from sonoshare_client.node.ledger import open_ledger
-from sonoshare_client.node.spent import spent_of_life
+from sonoshare_client.node.spent import spent_at_a_glance, spent_of_life
 from sonoshare_client.vault.store import Vault
 from sonoshare_privacy.budget import Budget, Spent
+from sonoshare_privacy.ledger import Ledger
 from sonoshare_shared.durable import write_atomically
 from sonoshare_shared.errors import InputError, LedgerError
 from sonoshare_shared.protocol.documents.charge import Charge
@@ -28,7 +29,8 @@ class LedgerOverview:
     """The ledger of a hospital.
 
     Attributes:
-        spent: of its life so far; None if the ledger is not intact.
+        spent: of its life so far, at most; None if the ledger is not intact.
+        exact: whether that is the number of record.
         budget: of its life.
         entries: all charges, in order.
         head: digest of the last entry; None if the ledger is not intact.
@@ -37,6 +39,7 @@ class LedgerOverview:
     """
 
     spent: Spent | None
+    exact: bool
     budget: Budget
     entries: tuple[Charge, ...]
     head: str | None
@@ -72,14 +75,22 @@ class NodeOverview:
     evidence: str | None
 
 
-def ledger_overview(home: NodeHome, clock: Clock) -> LedgerOverview:
-    """Read the whole ledger and check it."""
+def ledger_overview(home: NodeHome, clock: Clock, *, exact: bool = True) -> LedgerOverview:
+    """Read the whole ledger and check it.
+
+    Args:
+        home: the node.
+        clock: returns the time in UTC.
+        exact: wait for the number of record, rather than take an upper bound where it is not known.
+    """
     rules = home.policy().budget
     budget = Budget(rules.lifetime_epsilon, rules.delta)
     try:
         with closing(open_ledger(home, home.identity(), clock)) as ledger:
+            spent, known = _spent(home, ledger, exact=exact)
             return LedgerOverview(  # what was opened has been checked, entry by entry
-                spent=spent_of_life(home, ledger),
+                spent=spent,
+                exact=known,
                 budget=budget,
                 entries=tuple(signed.charge for signed in ledger.entries()),
                 head=ledger.head(),
@@ -87,7 +98,14 @@ def ledger_overview(home: NodeHome, clock: Clock) -> LedgerOverview:
                 broken="",
             )
     except LedgerError as error:
-        return LedgerOverview(spent=None, budget=budget, entries=(), head=None, studies=(), broken=str(error))
+        return LedgerOverview(spent=None, exact=False, budget=budget, entries=(), head=None, studies=(), broken=str(error))
+
+
+def _spent(home: NodeHome, ledger: Ledger, *, exact: bool) -> tuple[Spent, bool]:
+    if exact:
+        return spent_of_life(home, ledger), True
+    known = spent_at_a_glance(home, ledger)
+    return Spent(known.epsilon, known.delta), known.exact
 
 
 def draw_ledger_overview(home: NodeHome, clock: Clock, path: Path) -> None:
@@ -131,6 +149,6 @@ def node_overview(home: NodeHome, clock: Clock) -> NodeOverview:
         images=sum(len(patient.images) for patient in patients),
         twins=twins,
         held_back=held_back,
-        ledger=ledger_overview(home, clock),
+        ledger=ledger_overview(home, clock, exact=False),
         evidence=EvidenceFolder(home.state.evidence_path).standing(),
     )

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from sonoshare_client.node.socket import Pulse
     from sonoshare_client.own_eyes.link_view import LinkView
-    from sonoshare_client.own_eyes.overview import NodeOverview
+    from sonoshare_client.own_eyes.overview import LedgerOverview, NodeOverview
 
 ROSTER_WARNED_DAYS: Final = 30
 
@@ -62,6 +62,7 @@ def _fields(look: _Look) -> dict[str, object]:
             "epsilon": record.budget.epsilon,
             "delta": record.budget.delta,
             "spent": None if record.spent is None else record.spent.epsilon,
+            "spent_is_exact": record.exact,
         },
         "connection": view.connection(look.now),
         "link": None
@@ -117,10 +118,16 @@ def _rows(look: _Look) -> "Iterator[tuple[str, str]]":
         yield "last request", f"{look.view.last_request[1]}, {ago(look.view.last_request[0], look.now)}"
     yield "roster", _roster(look)
     yield "studies", ", ".join(record.studies) or "none charged yet"
-    spent = f"unknown: {record.broken}" if record.spent is None else f"{record.spent.epsilon:.3f}"
-    yield "budget", f"epsilon {record.budget.epsilon:g} at delta {record.budget.delta:g}; spent {spent}"
+    yield "budget", f"epsilon {record.budget.epsilon:g} at delta {record.budget.delta:g}; spent {_spent(record)}"
     yield "patients", f"{overview.patients}, {overview.held_out} of them held out; {overview.images} images"
     yield "twins", f"{overview.twins} undecided pairs, {overview.held_back} held back; see 'hospital twins'"
+
+
+def _spent(record: "LedgerOverview") -> str:
+    if record.spent is None:
+        return f"unknown: {record.broken}"
+    said = f"{record.spent.epsilon:.3f}"
+    return said if record.exact else f"at most {said} (exactly: sonoshare hospital ledger)"
 
 
 def _link(look: _Look) -> str:
