@@ -91,8 +91,11 @@ def _environment(home: CoordinatorPaths) -> dict[str, str]:
         "FLWR_DISABLE_UPDATE_CHECK": "1",
         "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "1",  # of a run's start alone; each look costs the SuperLink 6 ms
         "PYTHONUNBUFFERED": "1",
-        # Each of its threads would keep what it once copied of a payload.
+        # Each of its threads would keep what it once copied of a payload; and what is long goes back when it is freed,
+        # instead of into a heap that grows with every round.
         "MALLOC_ARENA_MAX": "2",
+        "MALLOC_MMAP_THRESHOLD_": str(128 << 10),
+        "MALLOC_TRIM_THRESHOLD_": str(1 << 20),
     }
 
 

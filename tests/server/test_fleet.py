@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 
 from sonoshare_server.federation import fleet as fleet_module
-from sonoshare_server.federation.fleet import FlowerFleet, answers_of
+from sonoshare_server.federation.fleet import FlowerFleet, Frames, answers_of
+from sonoshare_shared.protocol.documents.exchange import KeysRequest, encode_frame
+from sonoshare_shared.protocol.frame_parts import RECORD_BYTES, WHOLE_BYTES, frame_parts
 
 
 class Grid:
@@ -16,6 +18,7 @@ class Grid:
     def __init__(self, delays: dict[int, float], online: Iterable[int] = (), errors: Iterable[int] = ()) -> None:
         self.delays, self.online, self.errors, self.now = delays, set(online), set(errors), 0.0
         self.sent: list[tuple[str, int, float, bytes]] = []
+        self.contents: list[Any] = []
 
     def sleep(self, seconds: float) -> None:
         self.now += seconds
@@ -24,6 +27,7 @@ class Grid:
         return sorted(self.online)
 
     def push_messages(self, messages: Any) -> list[str]:
+        self.contents += [message.content for message in messages]
         made = [
             (f"m{len(self.sent) + i}", message.metadata.dst_node_id, self.now, self._frame(message))
             for i, message in enumerate(messages)
@@ -39,12 +43,10 @@ class Grid:
         ]
 
     def _frame(self, message: Any) -> bytes:
-        frame = fleet_module._frame_of(message)
-        assert frame is not None
-        return frame
+        return fleet_module._frame_of(message) or b""
 
     def _reply(self, message: str, node: int, frame: bytes) -> Any:
-        content = fleet_module._content(b"answer to " + frame, {})
+        content = fleet_module._content((b"answer to " + frame, b""), {})
         failed = node in self.errors
         return SimpleNamespace(
             metadata=SimpleNamespace(reply_to_message_id=message), has_error=lambda: failed, content=content
@@ -120,3 +122,17 @@ def test_with_a_quorum_online_the_dead_are_not_waited_for(clocked: Any, online: 
 def test_a_hospital_that_was_expelled_is_not_online_and_fails_nothing(clocked: Any) -> None:
     fleet = clocked(Grid({}, online={1}), a=1)
     assert fleet.wait_for({"a", "third"}, 0.0, enough=1, grace_seconds=0.0) == {"a"}
+
+
+@pytest.mark.parametrize("size", [WHOLE_BYTES + 1, RECORD_BYTES + 1])
+def test_what_all_hospitals_get_is_held_once_and_sent_once(clocked: Any, size: int) -> None:
+    payload = bytes(size)
+    frames = Frames({name: encode_frame(KeysRequest(challenges={name: "0" * 64})) for name in "abc"}, payload)
+    assert {id(shared) for _, shared in frames.parts().values()} == {id(payload)}
+    assert dict(frames) == {name: frames[name] for name in "abc"} == dict(frames.of("abc"))
+    assert all(frame_parts(frames[name]) == frames.parts()[name] for name in "abc")
+    grid = Grid({1: 1e9, 2: 1e9, 3: 1e9})
+    fleet = clocked(grid, a=1, b=2, c=3)
+    assert answers_of(fleet.ask(frames, 1.0)) == {}
+    assert len({id(content["payload"]) for content in grid.contents}) == 1
+    assert len(grid.contents) == 3

@@ -20,7 +20,7 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, RecordD
 from flwr.clientapp import ClientApp
 
 from sonoshare_shared.private_names import PrivateName, require_private_names
-from sonoshare_shared.protocol.frame_parts import frame_parts, joined_frame
+from sonoshare_shared.protocol.frame_parts import joined_frame, parts_to_one
 
 if TYPE_CHECKING:
     from flwr.supercore.constant import TaskType
@@ -103,8 +103,8 @@ def require_flower() -> None:
 
 
 def content_of(frame: bytes) -> RecordDict:
-    """What a message holds of a frame: its document, and its payload as an array."""
-    document, payload = frame_parts(frame)
+    """What a message holds of a frame: its document, and a long payload as an array."""
+    document, payload = parts_to_one(frame)
     content = RecordDict({DOCUMENT: ConfigRecord({FIELD: document})})
     if payload:
         content[PAYLOAD] = ArrayRecord({FIELD: Array("uint8", (len(payload),), FIELD, payload)})
@@ -118,6 +118,8 @@ def frame_in(message: Message) -> bytes:
         IntegrityError: it holds none.
     """
     document = message.content.config_records.get(DOCUMENT, ConfigRecord()).get(FIELD)
+    if PAYLOAD in message.content.config_records:
+        return joined_frame(document, message.content.config_records[PAYLOAD].get(FIELD))
     payload = message.content.array_records.get(PAYLOAD, ArrayRecord()).get(FIELD)
     return joined_frame(document, b"" if payload is None else payload.data)
 

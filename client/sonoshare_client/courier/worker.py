@@ -35,9 +35,9 @@ TURN_SECONDS: Final = 180
 """The SuperNode takes seconds to start, and tens of them on a busy machine."""
 END_SECONDS: Final = 4.0
 LOOK_SECONDS: Final = 0.1
-IDLE_PAUSE_SECONDS: Final = 1.0
-LIVELY_SECONDS: Final = 10.0
-"""After a message the next one is looked for without the idle pause for so long: an action sends several."""
+LONGEST_PAUSE_SECONDS: Final = 1.0
+LATE_SHARE: Final = 0.2
+"""A message is noticed late by so much of the time since the one before it, at most: an action sends several."""
 SHARED_FILE: Final = "superexec.key"
 
 
@@ -51,7 +51,7 @@ class Children:
     def __init__(self, answer: flower.Answer) -> None:
         self._answer = answer
         self._pids: set[int] = set()
-        self._last = -LIVELY_SECONDS
+        self._last = time.monotonic()
 
     def start(self, task: flower.Task) -> None:
         """Answer a message in a child."""
@@ -66,14 +66,13 @@ class Children:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD})
 
     def pause(self) -> None:
-        """Wait as long as there can be no other message, and a while when there was none for long."""
+        """Wait as long as there can be no other message, and the longer the longer there was none."""
         while self._pids:
             signal.alarm(TURN_SECONDS)
             time.sleep(LOOK_SECONDS)
             self._last = time.monotonic()
         signal.alarm(TURN_SECONDS)
-        if time.monotonic() - self._last > LIVELY_SECONDS:
-            time.sleep(IDLE_PAUSE_SECONDS)
+        time.sleep(min(LONGEST_PAUSE_SECONDS, LATE_SHARE * (time.monotonic() - self._last)))
 
     def reap(self) -> None:
         """Take note of children that have ended."""

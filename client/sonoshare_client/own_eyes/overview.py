@@ -98,7 +98,9 @@ def ledger_overview(home: NodeHome, clock: Clock, *, exact: bool = True) -> Ledg
                 broken="",
             )
     except LedgerError as error:
-        return LedgerOverview(spent=None, exact=False, budget=budget, entries=(), head=None, studies=(), broken=str(error))
+        return LedgerOverview(
+            spent=None, exact=False, budget=budget, entries=(), head=None, studies=(), broken=str(error)
+        )
 
 
 def _spent(home: NodeHome, ledger: Ledger, *, exact: bool) -> tuple[Spent, bool]:

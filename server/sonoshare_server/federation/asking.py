@@ -21,7 +21,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Final, Generic, TypeVar
 
 from sonoshare_server.federation.coordinator import Coordinator
-from sonoshare_server.federation.fleet import Arrived
+from sonoshare_server.federation.fleet import Arrived, Frames
 from sonoshare_server.federation.introduction import introduce, keep, settle, unrefused, verified_answer
 from sonoshare_shared.errors import SonoShareError, WitnessError
 from sonoshare_shared.protocol.documents import Document, Roster
@@ -143,13 +143,10 @@ class Asking(Generic[T]):
         if not asked:
             return
         views = coordinator.views()
-        frames = {
-            hospital: encode_frame(question.request(coordinator.shown(hospital, views)), question.payload)
-            for hospital in asked
-        }
+        documents = {hospital: encode_frame(question.request(coordinator.shown(hospital, views))) for hospital in asked}
         coordinator.busy.update(asked)
         left = max(SHORTEST_DEADLINE_SECONDS, self._deadline - self._elapsed())
-        self._looks.append((set(asked), coordinator.fleet.ask(frames, left)))
+        self._looks.append((set(asked), coordinator.fleet.ask(Frames(documents, question.payload), left)))
         self._tell()
 
     def _look(self) -> None:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from sonoshare_server.federation.fleet import Arrived, Fleet
+from sonoshare_server.federation.fleet import Arrived, Fleet, Frames
 from sonoshare_server.paths import CoordinatorPaths
 from sonoshare_shared.durable import move, write_atomically
 from sonoshare_shared.errors import IntegrityError
@@ -176,10 +176,15 @@ class MixedFleet:
     def ask(self, requests: Mapping[str, bytes], deadline_seconds: float) -> Iterator[Arrived]:
         """Ask both; every look gives what has arrived at either."""
         parts = [
-            (self._line, {hospital: frame for hospital, frame in requests.items() if hospital not in self._by_files}),
-            (self._files, {hospital: frame for hospital, frame in requests.items() if hospital in self._by_files}),
+            (self._line, _only(requests, [one for one in requests if one not in self._by_files])),
+            (self._files, _only(requests, [one for one in requests if one in self._by_files])),
         ]
         return _joined([fleet.ask(frames, deadline_seconds) for fleet, frames in parts if frames])
+
+
+def _only(requests: Mapping[str, bytes], hospitals: list[str]) -> Mapping[str, bytes]:
+    """Frames of some of the hospitals."""
+    return requests.of(hospitals) if isinstance(requests, Frames) else {one: requests[one] for one in hospitals}
 
 
 def _joined(looks: list[Iterator[Arrived]]) -> Iterator[Arrived]:

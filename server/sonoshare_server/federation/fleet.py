@@ -8,12 +8,12 @@ comes back. So a hospital that was hung for ten rounds has one of them to catch 
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Final, Protocol
 
 from sonoshare_server.federation.flower import Array, ArrayRecord, ConfigRecord, Grid, Message, RecordDict
 from sonoshare_shared.errors import IntegrityError
-from sonoshare_shared.protocol.frame_parts import frame_parts, joined_frame
+from sonoshare_shared.protocol.frame_parts import RECORD_BYTES, WHOLE_BYTES, frame_parts, joined_frame
 
 POLL_SECONDS: Final = 0.3
 LONGEST_POLL_SECONDS: Final = 2.0
@@ -27,6 +27,37 @@ MESSAGE_TYPE: Final = "query.sonoshare"
 NodeIds = Callable[[], Mapping[str, Sequence[int]]]
 Arrived = Mapping[str, bytes | None]
 """What came back since the last look, by hospital: a frame, or None where the message came back with an error."""
+Parts = tuple[bytes, bytes]
+"""A frame's document and its payload."""
+
+
+class Frames(Mapping[str, bytes]):
+    """Frames of hospitals that get the same payload: it is held once, and a frame is put together when it is taken.
+
+    Args:
+        documents: a frame without its payload for each hospital.
+        payload: of all of them.
+    """
+
+    def __init__(self, documents: Mapping[str, bytes], payload: bytes) -> None:
+        self._documents, self._payload = documents, payload
+
+    def __getitem__(self, hospital: str) -> bytes:
+        return self._documents[hospital] + self._payload
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._documents)
+
+    def __len__(self) -> int:
+        return len(self._documents)
+
+    def parts(self) -> dict[str, Parts]:
+        """Document and payload of each; the payload is the same object in all."""
+        return {hospital: (document, self._payload) for hospital, document in self._documents.items()}
+
+    def of(self, hospitals: Iterable[str]) -> "Frames":
+        """Those of some of the hospitals."""
+        return Frames({hospital: self._documents[hospital] for hospital in hospitals}, self._payload)
 
 
 class Fleet(Protocol):
@@ -84,13 +115,14 @@ class FlowerFleet:
     def ask(self, requests: Mapping[str, bytes], deadline_seconds: float) -> Iterator[Arrived]:
         """Send frames and give what comes back; nothing is ever raised for a hospital's error or silence."""
         end = time.monotonic() + deadline_seconds
-        held = {hospital: frame for hospital, frame in requests.items() if hospital in self._unanswered}
-        waiting = self._push({hospital: frame for hospital, frame in requests.items() if hospital not in held})
+        parts = requests.parts() if isinstance(requests, Frames) else {h: frame_parts(f) for h, f in requests.items()}
+        held = {hospital: parts.pop(hospital) for hospital in requests if hospital in self._unanswered}
+        waiting = self._push(parts)
         unreached = {h: None for h in requests if h not in held and h not in waiting.values()}
         return self._looks(waiting, held, unreached, end)
 
     def _looks(
-        self, waiting: dict[str, str], held: dict[str, bytes], unreached: Arrived, end: float
+        self, waiting: dict[str, str], held: dict[str, Parts], unreached: Arrived, end: float
     ) -> Iterator[Arrived]:
         yield unreached
         quiet_since = time.monotonic()
@@ -107,7 +139,7 @@ class FlowerFleet:
                 return
             time.sleep(_pause(time.monotonic() - quiet_since))
 
-    def _push(self, requests: Mapping[str, bytes]) -> dict[str, str]:
+    def _push(self, requests: Mapping[str, Parts]) -> dict[str, str]:
         """Send frames; hospitals by the id of their message. Hospitals without a node are left out."""
         nodes = self._nodes()
         hospitals = [hospital for hospital in requests if nodes.get(hospital)]
@@ -115,7 +147,7 @@ class FlowerFleet:
             return {}
         several = any(len(nodes[hospital]) > 1 for hospital in hospitals)
         online = set(self._grid.get_node_ids()) if several else set[int]()
-        payloads: dict[bytes, ArrayRecord] = {}  # one that goes to several is held, cut and sent once
+        payloads: dict[bytes, ArrayRecord | ConfigRecord] = {}  # one that goes to several is held, cut and sent once
         messages = [
             Message(
                 _content(requests[hospital], payloads),
@@ -138,7 +170,7 @@ class FlowerFleet:
             if message in messages
         }
 
-    def _free_again(self, held: dict[str, bytes]) -> dict[str, bytes]:
+    def _free_again(self, held: dict[str, Parts]) -> dict[str, Parts]:
         """Frames whose hospitals have answered the message of before; they are held no more."""
         before = {self._unanswered[hospital]: hospital for hospital in held if hospital in self._unanswered}
         for message in self._pull(list(before)):
@@ -160,11 +192,18 @@ def _frame_of(reply: Message) -> bytes | None:
         return None
 
 
-def _content(frame: bytes, payloads: dict[bytes, ArrayRecord]) -> RecordDict:
-    """What a message holds of a frame: its document, and its payload as an array, taken from ``payloads`` if there."""
-    document, payload = frame_parts(frame)
-    content = RecordDict({DOCUMENT: ConfigRecord({FIELD: document})})
-    if payload:
-        array = Array("uint8", (len(payload),), FIELD, payload)
-        content[PAYLOAD] = payloads.setdefault(payload, ArrayRecord({FIELD: array}))
-    return content
+def _content(parts: Parts, payloads: dict[bytes, ArrayRecord | ConfigRecord]) -> RecordDict:
+    """What a message holds of a frame: its document, and its payload beside it, taken from ``payloads`` if there."""
+    document, payload = parts
+    if len(payload) <= WHOLE_BYTES:
+        return RecordDict({DOCUMENT: ConfigRecord({FIELD: document + payload})})
+    if payload not in payloads:
+        payloads[payload] = _record(payload)
+    return RecordDict({DOCUMENT: ConfigRecord({FIELD: document}), PAYLOAD: payloads[payload]})
+
+
+def _record(payload: bytes) -> ArrayRecord | ConfigRecord:
+    """A payload as one part, or as an array, which is cut into pieces."""
+    if len(payload) <= RECORD_BYTES:
+        return ConfigRecord({FIELD: payload})
+    return ArrayRecord({FIELD: Array("uint8", (len(payload),), FIELD, payload)})

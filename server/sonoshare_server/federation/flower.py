@@ -32,7 +32,7 @@ UNREGISTERED: Final = "unregistered"
 FLEET_PREFIX: Final = "/v1/fleet"
 
 _DATABASE: Final = "flwr.supercore.sql_mixin"
-_SMALL: Final = {"cache_size": "-4000", "mmap_size": "0", "journal_size_limit": str(16 << 20)}
+_SMALL: Final = {"cache_size": "-1000", "mmap_size": "0", "journal_size_limit": str(16 << 20)}
 """Instead of 64 MB of cache for each connection: what passes through the database is read once."""
 _CLIENT: Final = "flwr.supercore.control"
 _MESSAGES: Final = "flwr.proto.control_pb2"
