@@ -44,7 +44,7 @@ KINDS: Final = {
     "superlink": ("federation.superlink", "flower-superlink"),
     "serverapp": ("flwr-serverapp",),
     "superexec": ("superexec",),
-    "supernode": ("flower-supernode", "courier.supernode"),
+    "supernode": ("courier.network_side", "courier.supernode"),
     "courier": ("flwr-clientapp", "courier.warm", "courier.worker"),
     "agent": ("hospital start",),
     "coordinator": ("coordinator start",),

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Final
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
+from sonoshare_client.courier.one_message import OneMessage
 from sonoshare_shared.private_names import PrivateName, require_private_names
 from sonoshare_shared.protocol.frame_parts import joined_frame, parts_to_one
 
@@ -30,6 +31,8 @@ FLOWER_VERSION: Final = "1.41.*"
 RUNTIME: Final = "flwr.supernode.runtime.run_clientapp"
 SUPEREXEC: Final = "flwr.supercore.superexec.run_superexec"
 EXECUTOR: Final = "flwr.supercore.superexec.executor"
+SUPERNODE: Final = "flwr.supernode.start_client_internal"
+PROGRAM: Final = "flwr.supernode.cli.flower_supernode"
 EXIT_HANDLERS: Final = "flwr.supercore.exit.exit_handler"
 MESSAGE_TASK: Final = "flwr-clientapp"
 """The one kind of task that a hospital answers: a message for its ClientApp."""
@@ -68,6 +71,19 @@ PRIVATE_NAMES: Final = (
     PrivateName(EXECUTOR, "LaunchResult.failed", ("message",)),
     PrivateName(EXIT_HANDLERS, "registered_exit_handlers"),
     PrivateName("flwr.supercore.constant", "TaskType.CLIENT_APP", value=MESSAGE_TASK),
+    # The two steps of the SuperNode's loop, and what ends them.
+    PrivateName(SUPERNODE, "start_client_internal", looks_up=("_pull_and_store_message", "_push_messages")),
+    PrivateName(
+        SUPERNODE,
+        "_pull_and_store_message",
+        (
+            *("state", "object_store", "node_config", "receive", "get_run", "get_fab"),
+            *("pull_object", "confirm_message_received", "trusted_entities"),
+        ),
+    ),
+    PrivateName(SUPERNODE, "_push_messages", ("state", "object_store", "send", "push_object")),
+    PrivateName("flwr.supercore.run", "RunNotRunningException"),
+    PrivateName(PROGRAM, "flower_supernode", ()),
     # The SuperNode that starts nothing, and the secret without which it gives no task.
     PrivateName("flwr.common.constant", "ISOLATION_MODE_PROCESS", value="process"),
     PrivateName("flwr.supercore.auth", "load_superexec_auth_secret", ("secret_file",)),
@@ -195,6 +211,15 @@ def load_all() -> None:
     """Import whatever answering a message needs, before the first one comes."""
     for module in (RUNTIME, SUPEREXEC):
         importlib.import_module(module)
+
+
+def run_supernode() -> None:
+    """Be Flower's SuperNode, by this process's arguments, until it ends; see ``one_message`` for what is replaced."""
+    loop = vars(importlib.import_module(SUPERNODE))
+    ended: type[BaseException] = importlib.import_module("flwr.supercore.run").RunNotRunningException
+    steps = OneMessage(loop["_pull_and_store_message"], loop["_push_messages"], ended)
+    loop.update(_pull_and_store_message=steps.take, _push_messages=steps.send)
+    importlib.import_module(PROGRAM).flower_supernode()
 
 
 def answer_task(task: Task, answer: Answer) -> None:

@@ -1,6 +1,6 @@
 """The courier's one process beside the SuperNode: it has Flower loaded, and answers messages in forked children.
 
-    worker (leader) ── flower-supernode          the network's side: Flower's own program, which starts nothing
+    worker (leader) ── network_side              Flower's own SuperNode, which starts nothing (``network_side``)
                     └─ one child a message       forked, so that nothing is imported; ends with its message
 
 The worker asks the SuperNode for messages on loopback, by a secret that only the two know. A child passes its frame to
@@ -125,9 +125,9 @@ def run(arguments: Sequence[str], runtime: str, answer: flower.Answer) -> None:
 @contextmanager
 def _supernode(arguments: Sequence[str], children: Children) -> Iterator[None]:
     """Flower's SuperNode beside this process, which ends when that does."""
-    worker, program = os.getpid(), str(Path(sys.executable).with_name("flower-supernode"))
+    worker = os.getpid()
     supernode = subprocess.Popen(
-        [program, *arguments],
+        [sys.executable, "-P", "-m", "sonoshare_client.courier.network_side", *arguments],
         preexec_fn=lambda: end_with_parent(worker),  # noqa: PLW1509 - no thread runs yet
     )
 
