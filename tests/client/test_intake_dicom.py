@@ -450,15 +450,20 @@ def test_real_samples_of_pydicom(tmp_path: Path) -> None:
     assert_sound(home, report.accepted)
 
 
+OF_TISSUE, OF_A_NAME, OF_A_CHART = (250, 297, 300, 330), (10, 10, 60, 60), (10, 10, 60, 43)
+
+
 def test_compressed_samples_with_a_region(tmp_path: Path) -> None:
     home, folder = make_node(tmp_path / "home"), tmp_path / "in"
-    names = [name for name in ("US1_J2KR.dcm", "US1_J2KI.dcm", "SC_rgb_jpeg_gdcm.dcm") if sample(name) is not None]
+    cut = {"US1_J2KR.dcm": OF_TISSUE, "US1_J2KI.dcm": OF_A_NAME, "SC_rgb_jpeg_gdcm.dcm": OF_A_CHART}
+    names = [name for name in cut if sample(name) is not None]
     for name in names:
         dataset = dcmread(sample(name))
         dataset.SOPClassUID = ultrasound().SOPClassUID
-        dataset.SequenceOfUltrasoundRegions = Sequence([region((10, 10, 60, 60))])
+        dataset.SequenceOfUltrasoundRegions = Sequence([region(cut[name])])
         save(dataset, folder / name)
     write_labels(folder, [{"image": name, "patient": name} for name in names])
     report = ingest(home, folder)
-    assert (report.accepted, report.quarantined) == (len(names), ())
-    assert {image.pixels.shape for _, image in plain_vault(home)} == {(51, 51)}
+    named = {name: Reason.TEXT_COVERS.value for name in names if cut[name] == OF_A_NAME}
+    assert {entry.source: entry.reason for entry in report.quarantined} == named
+    assert {image.pixels.shape for _, image in plain_vault(home)} == {(34, 51)}

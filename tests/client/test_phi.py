@@ -246,7 +246,7 @@ def test_case_14_no_plant_survives_inside_the_sealed_blobs(taken: tuple[Planter,
         assert survivors(planter, content) == []
         (length,) = struct.unpack_from(">I", content)
         attributes = json.loads(content[4 : 4 + length])
-        assert set(attributes) == {"shape", "mask", "box", "label", "device"}
+        assert set(attributes) == {"shape", "mask", "box", "label", "device", "blanked"}
         assert (attributes["label"], attributes["device"]) == ("benign", "")
 
 

@@ -89,6 +89,7 @@ def send_taken(channel: socket.socket, taken: Taken) -> None:
         "mask": image.mask is not None,
         "box": list(image.box) if image.box is not None else None,
         "device": image.device,
+        "blanked": [list(place) for place in image.blanked],
         "instance": taken.instance.hex() if taken.instance is not None else None,
     }
     send_message(channel, header, [])
@@ -124,6 +125,7 @@ def receive_answer(channel: socket.socket, limits: Limits) -> Taken | Reason:
         if set(header) == {"refused"}:
             return Reason[header["refused"]]
         shape, box, device, instance, has_mask = _fields(header, limits)
+        blanked = _rectangles(header["blanked"], shape)
     except (InputError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise ChannelError("not an answer") from error
     height, width = shape
@@ -132,12 +134,25 @@ def receive_answer(channel: socket.socket, limits: Limits) -> Taken | Reason:
     if has_mask:
         bits = np.frombuffer(_receive(channel, -(-height * width // 8), deadline), np.uint8)
         mask = np.unpackbits(bits, count=height * width).reshape(shape)
-    return Taken(StoredImage(pixels=pixels, mask=mask, box=box, label="", device=device), instance)
+    image = StoredImage(pixels=pixels, mask=mask, box=box, label="", device=device, blanked=blanked)
+    return Taken(image, instance)
+
+
+def _rectangles(values: list[list[int]], shape: tuple[int, int]) -> tuple[tuple[int, int, int, int], ...]:
+    """Places in a picture; ValueError or TypeError where they are none."""
+    height, width = shape
+    places = tuple((x, y, w, h) for x, y, w, h in values)
+    for place in places:
+        if any(type(number) is not int for number in place):
+            raise TypeError("blanked")
+    if not all(0 <= x < x + w <= width and 0 <= y < y + h <= height for x, y, w, h in places):
+        raise ValueError("blanked")
+    return places
 
 
 def _fields(header: dict[str, Any], limits: Limits) -> tuple[tuple[int, int], Box | None, str, bytes | None, bool]:
     """Check every field of an answer; ValueError, KeyError or TypeError where one is not as agreed."""
-    if set(header) != {"shape", "mask", "box", "device", "instance"}:
+    if set(header) != {"shape", "mask", "box", "device", "blanked", "instance"}:
         raise ValueError("fields")
     height, width = header["shape"]
     if type(height) is not int or type(width) is not int or type(header["mask"]) is not bool:

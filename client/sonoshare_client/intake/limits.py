@@ -10,15 +10,17 @@ class Limits(Bounds):
     """Bounds of a file, and of the process that reads it.
 
     Attributes:
-        memory_bytes: address space of a child (RLIMIT_AS); an interpreter with its codecs takes about 500 MiB of it.
-        cpu_seconds: processor time of one file (RLIMIT_CPU).
+        memory_bytes: address space of a child (RLIMIT_AS); an interpreter with its codecs takes about 500 MiB of it,
+            the networks that read text as much again.
+        cpu_seconds: processor time of one file (RLIMIT_CPU). The largest pictures are read for text three times, at
+            some 3 s each.
         wall_seconds: time of one file on the wall, after which the child is killed.
         open_files: descriptors of a child (RLIMIT_NOFILE).
     """
 
     memory_bytes: int = 2048 * MIB
-    cpu_seconds: int = 20
-    wall_seconds: float = 30.0
+    cpu_seconds: int = 40
+    wall_seconds: float = 120.0
     open_files: int = 64
 
 

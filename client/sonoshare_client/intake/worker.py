@@ -12,7 +12,8 @@ import resource
 import socket
 import sys
 from collections.abc import Sequence
-from typing import BinaryIO, Final
+from functools import cache
+from typing import TYPE_CHECKING, BinaryIO, Final
 
 from sonoshare_client.intake.channel import Question, Taken, receive_message, send_message, send_refusal, send_taken
 from sonoshare_client.intake.devices import kept_device
@@ -22,8 +23,20 @@ from sonoshare_shared.science.box import Box
 from sonoshare_shared.science.pictures import dicom as _dicom  # noqa: F401 - its decoders load before the limits hold
 from sonoshare_shared.science.pictures.reading import read_kept
 from sonoshare_shared.science.pictures.reasons import Reason, Refused
+from sonoshare_shared.science.pictures.text.clearing import lesion_pixels, without_text
+
+if TYPE_CHECKING:
+    from sonoshare_shared.science.pictures.text.reading import TextReader
 
 READY: Final = {"ready": True}
+
+
+@cache
+def reader_of_this_process() -> "TextReader | None":
+    """Loaded when the first picture needs it: half a second, and some 300 MB of address space."""
+    from sonoshare_shared.science.pictures.text.reading import text_reader  # noqa: PLC0415
+
+    return text_reader()
 
 
 def main() -> None:
@@ -61,12 +74,14 @@ def answer_for(question: Question, files: Sequence[BinaryIO], limits: Limits, de
     mask = files[1] if len(files) > 1 else None
     try:
         kept = read_kept(files[0], mask, question.box, suffix=question.suffix, bounds=limits)
+        lesion = lesion_pixels(kept.pixels.shape, kept.mask, kept.box)
+        cleared = without_text(kept.pixels, lesion, reader_of_this_process, must=kept.must_look)
     except Refused as refusal:
         return refusal.reason
     header = kept.header
     device = "" if header is None else kept_device(header.manufacturer, header.model, devices)
     return Taken(
-        StoredImage(pixels=kept.pixels, mask=kept.mask, box=kept.box, label="", device=device),
+        StoredImage(cleared.pixels, kept.mask, kept.box, label="", device=device, blanked=cleared.blanked),
         None if header is None else header.instance,
     )
 

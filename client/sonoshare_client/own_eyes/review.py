@@ -52,6 +52,7 @@ def _write_images(vault: Vault, folder: Path) -> list[dict[str, object]]:
                     "label": image.label,
                     "device": image.device,
                     "box": list(image.box) if image.box is not None else None,
+                    "blanked": [list(place) for place in image.blanked],
                     "width": image.pixels.shape[1],
                     "height": image.pixels.shape[0],
                 }

@@ -28,6 +28,7 @@ class StoredImage:
         box: lesion box x, y, w, h as fractions of the width and height, or None.
         label: class name.
         device: name of the ultrasound system, empty if unknown.
+        blanked: where tissue was put in the place of text: x, y, width and height in pixels.
     """
 
     pixels: NDArray[np.uint8]
@@ -35,6 +36,7 @@ class StoredImage:
     box: Box | None
     label: str
     device: str
+    blanked: tuple[tuple[int, int, int, int], ...] = ()
 
     def __post_init__(self) -> None:
         if self.pixels.dtype != np.uint8 or self.pixels.ndim != 2 or not self.pixels.size:
@@ -58,6 +60,7 @@ def to_bytes(image: StoredImage) -> bytes:
         "box": list(image.box) if image.box is not None else None,
         "label": image.label,
         "device": image.device,
+        "blanked": [list(place) for place in image.blanked],
     }
     body = image.pixels.tobytes()
     if image.mask is not None:
@@ -107,6 +110,8 @@ def from_bytes(data: bytes) -> StoredImage:
             box=None if box is None else Box.of(box),
             label=str(attributes["label"]),
             device=str(attributes["device"]),
+            # Before text was looked for, nothing was blanked and nothing said so.
+            blanked=tuple((int(x), int(y), int(w), int(h)) for x, y, w, h in attributes.get("blanked", ())),
         )
     except (InputError, KeyError, TypeError, ValueError) as error:
         raise IntegrityError("a blob of the vault holds no image", remedy="restore the vault from backup") from error

@@ -84,6 +84,7 @@ _TAGS: Final = (
     "SOPInstanceUID",
     "Manufacturer",
     "ManufacturerModelName",
+    "BurnedInAnnotation",
     "SequenceOfUltrasoundRegions",
     "SamplesPerPixel",
     "PhotometricInterpretation",
@@ -125,6 +126,8 @@ class UltrasoundPicture:
         manufacturer: as written in the header; free text, never to be kept as it is.
         model: likewise.
         instance: sha256 of the SOP instance UID.
+        burned_in: the header says that text is burned in. That it does not say so means nothing: it mostly is not told,
+            or told wrongly.
     """
 
     pixels: NDArray[np.uint8]
@@ -132,6 +135,7 @@ class UltrasoundPicture:
     manufacturer: str
     model: str
     instance: bytes
+    burned_in: bool
 
 
 def read_dicom(file: BinaryIO, bounds: Bounds) -> UltrasoundPicture:
@@ -159,6 +163,7 @@ def read_dicom(file: BinaryIO, bounds: Bounds) -> UltrasoundPicture:
         manufacturer=_text(dataset, "Manufacturer"),
         model=_text(dataset, "ManufacturerModelName"),
         instance=hashlib.sha256(_text(dataset, "SOPInstanceUID").encode()).digest(),
+        burned_in=_text(dataset, "BurnedInAnnotation").upper() == "YES",
     )
 
 

@@ -60,12 +60,15 @@ class KeptPicture:
         mask: uint8 [H, W], 1 inside the lesion, or None where no mask is given.
         box: lesion box in fractions of what is kept, or None.
         header: of a DICOM object.
+        must_look: nothing in the file says where the picture is, or it says that something is burned in: whoever keeps
+            it looks through it for text, whatever it looks like.
     """
 
     pixels: NDArray[np.uint8]
     mask: NDArray[np.uint8] | None
     box: Box | None
     header: Header | None = None
+    must_look: bool = True
 
 
 def is_picture(start: bytes) -> bool:
@@ -172,7 +175,7 @@ def _read_dicom(file: BinaryIO, mask: NDArray[np.uint8] | None, box: Box | None,
         raise Refused(Reason.MASK_SIZE)
     region = pick_region(picture.regions, lesion_box(box, mask))
     header = Header(picture.manufacturer, picture.model, picture.instance)
-    return KeptPicture(*cut(picture.pixels, mask, box, region), header=header)
+    return KeptPicture(*cut(picture.pixels, mask, box, region), header=header, must_look=picture.burned_in)
 
 
 def _check_name(suffix: str, others: tuple[str, ...]) -> None:

@@ -38,6 +38,14 @@ class Reason(Enum):
     REGION_SMALL = "the ultrasound region is too small"
     SEVERAL_REGIONS = "several B-mode regions; a box or mask must say which"
     COLOUR_FLOW = "a colour flow region over the picture; only B-mode is taken in"
+    # Of text in the picture.
+    TEXT_UNREAD = (
+        "the picture must be looked through for text, and no reader is installed; pip install 'sonoshare[client]'"
+    )
+    TEXT_PAGE = "more text than a picture has: a page or a report; export the picture alone"
+    TEXT_OVER_LESION = "text that may name a person lies over the lesion; export the picture without annotations"
+    TEXT_COVERS = "text that may name a person covers much of the picture; export it without annotations"
+    TEXT_REMAINS = "text that may name a person can still be read after blanking; export it without annotations"
     # Of labels.
     BOX = "the box is empty or reaches outside the picture or its ultrasound region"
     MASK_UNREADABLE = "the mask cannot be read"
