@@ -10,6 +10,7 @@ from sonoshare_deploy.coordinator_watch import read_fleet, roster_until
 from sonoshare_server.consortium.members import read_members
 from sonoshare_server.home import CoordinatorHome, Study
 from sonoshare_server.queue import actions
+from sonoshare_shared.locks import is_locked
 from sonoshare_shared.protocol.release import layout
 
 _OVER: Final = ("aggregated", "trained", "done", "failed")
@@ -22,8 +23,9 @@ class Member:
     Attributes:
         id: its id.
         registered: whether the SuperLink lets its courier in.
-        online: whether its courier is connected; None where that is not known, because the coordinator does not run.
-        last_heard: when it last answered anything.
+        online: whether its courier is connected; None where that is not known: the coordinator does not run, or its
+            SuperLink does not say.
+        last_heard: when its courier was last known to be connected, or it last answered anything; None for never.
     """
 
     id: str
@@ -69,18 +71,20 @@ class CoordinatorView:
 
 def coordinator_view(home: CoordinatorHome, now: datetime) -> CoordinatorView:
     """Look at a coordinator's folder."""
-    fleet, nodes = read_fleet(home, now), home.nodes
+    fleet, nodes, running = read_fleet(home), home.nodes, is_locked(home.start_lock_path)
+    online = fleet.online_at(now) if running and fleet is not None else None
+    seen = {} if fleet is None else fleet.last_seen
     members = tuple(
         Member(
             id=name,
             registered=name in nodes,
-            online=None if fleet is None else name in fleet.online,
-            last_heard=_last_heard(home, name),
+            online=None if online is None else name in online,
+            last_heard=max(filter(None, (seen.get(name), _last_answer(home, name))), default=None),
         )
         for name in sorted(read_members(home))
     )
     return CoordinatorView(
-        running=fleet is not None,
+        running=running,
         roster_version=home.roster.version if home.roster_path.exists() else None,
         members=members,
         studies=tuple(study_view(study, study.events()) for study in home.studies()),
@@ -115,7 +119,7 @@ def _waiting(events: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
     return {} if last is None or last["kind"] in _OVER else last
 
 
-def _last_heard(home: CoordinatorHome, hospital: str) -> datetime | None:
+def _last_answer(home: CoordinatorHome, hospital: str) -> datetime | None:
     """When a hospital's newest view was kept: it comes with every answer."""
     path = home.views_path / f"{hospital}{layout.ENVELOPE_SUFFIX}"
     return datetime.fromtimestamp(path.stat().st_mtime, UTC) if path.exists() else None

@@ -1,6 +1,6 @@
 """What a running coordinator looks after by itself: who is online, and what ends.
 
-    fleet.json   which couriers are online, as Flower said last; read by ``coordinator status``
+    fleet.json   which couriers are online, as Flower said last, and when each last was; read by ``coordinator status``
 
 Every `LOOK_SECONDS` the SuperLink is asked for its nodes; couriers of new members are let in and retired keys taken
 off. Every `CERTIFICATE_SECONDS` the server's certificate is renewed if it is due, and what ends soon is said in the
@@ -10,7 +10,7 @@ log, once a day.
 import logging
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
@@ -35,22 +35,25 @@ class Fleet:
 
     Attributes:
         looked: when it was asked.
-        online: hospitals whose courier is connected.
-        last_seen: when Flower last saw a hospital's courier come or go, as it says.
+        online: hospitals whose courier was connected then.
+        last_seen: when a hospital's courier was last known to be connected.
     """
 
     looked: datetime
     online: tuple[str, ...]
-    last_seen: dict[str, str]
+    last_seen: dict[str, datetime]
+
+    def online_at(self, now: datetime) -> tuple[str, ...] | None:
+        """Who is online; None where nobody has looked for too long."""
+        return None if now - self.looked > _STALE else self.online
 
 
-def read_fleet(home: CoordinatorPaths, now: datetime) -> Fleet | None:
-    """Who is online; None where the coordinator does not run, and so nobody is."""
+def read_fleet(home: CoordinatorPaths) -> Fleet | None:
+    """The last look; None before the first."""
     try:
-        fleet = read_state(home.fleet_path, Fleet, remedy="it is written anew")
+        return read_state(home.fleet_path, Fleet, remedy="it is written anew")
     except (OSError, IntegrityError):
         return None
-    return None if now - fleet.looked > _STALE else fleet
 
 
 @contextmanager
@@ -81,8 +84,6 @@ def watched_coordinator(home: CoordinatorHome, registry: NodeRegistry) -> Iterat
     finally:
         ended.set()
         thread.join(LOOK_SECONDS)
-        with suppress(OSError):
-            home.fleet_path.unlink(missing_ok=True)
 
 
 def look(home: CoordinatorPaths, registry: NodeRegistry, now: datetime) -> Fleet:
@@ -94,11 +95,10 @@ def look(home: CoordinatorPaths, registry: NodeRegistry, now: datetime) -> Fleet
     register_nodes(home, registry, lambda: now)
     nodes = {node.node_id: node for node in registry.nodes()}
     members = couriers(home)
-    fleet = Fleet(
-        looked=now,
-        online=tuple(sorted(h for h, ids in members.items() if any(i in nodes and nodes[i].online for i in ids))),
-        last_seen={h: max((nodes[i].last_seen for i in ids if i in nodes), default="") for h, ids in members.items()},
-    )
+    online = tuple(sorted(h for h, ids in members.items() if any(i in nodes and nodes[i].online for i in ids)))
+    before = read_fleet(home)
+    seen = {h: then for h, then in (before.last_seen if before else {}).items() if h in members}
+    fleet = Fleet(looked=now, online=online, last_seen=seen | dict.fromkeys(online, now))
     write_state(home.fleet_path, fleet)
     return fleet
 

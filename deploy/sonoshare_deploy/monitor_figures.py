@@ -158,9 +158,10 @@ def coordinator_figures(paths: CoordinatorPaths) -> RoleFigures:
     """Figures of a coordinator."""
 
     def more(_counts: EventCounts) -> Iterator[Metric]:
-        fleet = read_fleet(paths, datetime.now(UTC))
+        fleet = read_fleet(paths)
+        online = None if fleet is None else fleet.online_at(datetime.now(UTC))
         meaning = "Hospitals whose courier is connected."
-        yield GaugeMetricFamily("sonoshare_hospitals_online", meaning, value=len(fleet.online) if fleet else 0)
+        yield GaugeMetricFamily("sonoshare_hospitals_online", meaning, value=len(online or ()))
         yield _expiry_figure(paths)
 
     counts = EventCounts(lambda: sorted(paths.studies_path.glob("*/events.jsonl")), _COORDINATOR_COUNTS)

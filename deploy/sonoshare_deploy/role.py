@@ -5,7 +5,9 @@
 
 Whoever starts a role takes its lock, or is refused in one line. Then it reads the record that a killed one may have
 left, and ends what still bears that record's mark (``marks``): so ports are free and nobody answers twice. The record's
-modification time is the role's pulse: it is renewed every few seconds while the role is not hung.
+modification time is the role's pulse: it is renewed every few seconds while the role is not hung. A role that ends in
+order takes its record away, so a record that is found tells of one that could say nothing any more, and its pulse until
+when it lived at least: that is recorded in its place.
 """
 
 import logging
@@ -177,6 +179,7 @@ def running(seats: Sequence[Seat], events: EventLog, monitor: str | None = None)
             )
             stack.enter_context(locked(seat.lock, busy))
         role = Role(seats, events, monitor)
+        _tell_of_the_killed(seats, role)
         _end_leftovers(seats, role)
         before = os.environ.get(MARK_VARIABLE)
         os.environ.update(marked(os.environ, role.mark))
@@ -190,6 +193,17 @@ def running(seats: Sequence[Seat], events: EventLog, monitor: str | None = None)
             for seat in seats:
                 seat.record.unlink(missing_ok=True)
             role.tell("stopped", roles=names)
+
+
+def _tell_of_the_killed(seats: Sequence[Seat], role: Role) -> None:
+    """Record the end of those who could not: killed, or the machine with them."""
+    for seat in seats:
+        try:
+            pulse = datetime.fromtimestamp(seat.record.stat().st_mtime, UTC)
+        except FileNotFoundError:
+            continue
+        last = f"{pulse:%Y-%m-%d %H:%M:%S} UTC"
+        role.tell("ended", part=seat.role, cause=f"without a word at or after {last}: killed, or the machine went down")
 
 
 def _end_leftovers(seats: Sequence[Seat], role: Role) -> None:

@@ -178,7 +178,7 @@ class CoordinatorPaths:
 
     @property
     def fleet_path(self) -> Path:
-        """Which couriers are online, while the coordinator runs."""
+        """Which couriers were online at the last look."""
         return self.path / "fleet.json"
 
     @property

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 
 import psutil
@@ -152,9 +153,30 @@ def test_a_start_ends_what_a_killed_one_has_left_and_no_other(seat: Seat, tmp_pa
         with running([seat], log):
             require_ended(members)
             assert len(alive(others)) == len(others)
-        assert [event["kind"] for event in log.events()] == ["leftovers", "started", "stopped"]
+        assert [event["kind"] for event in log.events()] == ["ended", "leftovers", "started", "stopped"]
         assert left.exists(), "a folder that is not a courier's temporary one is left alone"
         assert end_bearers(mark) == []
+
+
+@pytest.mark.parametrize("written", [True, False])
+def test_the_next_start_records_the_end_of_one_that_was_killed(seat: Seat, tmp_path: Path, written: bool) -> None:
+    """It could say nothing itself; its pulse says until when it lived, whatever its record says."""
+    agent = Seat("agent", tmp_path / "agent.lock", tmp_path / "agent.run.json")
+    log = EventLog(tmp_path / "events.jsonl")
+    with running([seat, agent], log):
+        record = seat.record.read_bytes()
+    assert [event["kind"] for event in log.events()] == ["started", "stopped"], "it ended with a word"
+    seat.record.write_bytes(record if written else b"")
+    os.utime(seat.record, (0, datetime(2026, 11, 28, 9, 30, 5, tzinfo=UTC).timestamp()))
+    with running([seat, agent], log):
+        pass
+    told = log.events()[2:]
+    assert [event["kind"] for event in told] == ["ended", "started", "stopped"]
+    assert (told[0]["part"], told[0]["level"]) == ("courier", "warning")
+    assert told[0]["cause"] == "without a word at or after 2026-11-28 09:30:05 UTC: killed, or the machine went down"
+    with running([seat, agent], log):
+        pass
+    assert [event["kind"] for event in log.events()[5:]] == ["started", "stopped"], "it is told once"
 
 
 def killed_mark(members: list[psutil.Process]) -> str:

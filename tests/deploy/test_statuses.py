@@ -29,6 +29,7 @@ from sonoshare_deploy.provision import create_coordinator
 from sonoshare_privacy.budget import ChargeRequest, Spent
 from sonoshare_server.consortium.members import Consortium
 from sonoshare_server.consortium.terms import audit_policy
+from sonoshare_server.home import CoordinatorHome
 from sonoshare_server.queue.actions import begun
 from sonoshare_shared.errors import InputError
 from sonoshare_shared.locks import locked
@@ -200,11 +201,10 @@ def test_a_coordinator_shows_who_is_online_who_was_heard_and_who_is_awaited(tmp_
     look(home, registry, now)
     home.keep_view("south", Envelope.sign("text/plain", b"as with every answer", SigningKey.generate()))
     view = coordinator_view(home, now)
-    assert view.running
     assert [(m.id, m.registered, m.online, m.last_heard is None) for m in view.members] == [
-        ("north", True, False, True),
-        ("south", True, True, False),
-    ]
+        ("north", True, None, True),
+        ("south", True, None, False),
+    ]  # it does not run: who is online now nobody knows
     with begun(study, "train"):
         study.event("waiting", round=1, answered=["south"], awaited=["north"], until="soon")
         run = sonoshare("coordinator", "status", "--home", home.path)
@@ -214,9 +214,48 @@ def test_a_coordinator_shows_who_is_online_who_was_heard_and_who_is_awaited(tmp_
         told = sonoshare("coordinator", "study", "status", "--home", home.path, "--name", study.plan.study).stdout
         assert "answered: south; awaited: north, until soon" in told
     assert "{" not in run.stdout + told
-    assert "coordinator  running" in run.stdout
     assert coordinator_view(home, now).studies[0].awaited == ()  # nothing runs: nobody is awaited
-    assert coordinator_view(home, now + timedelta(minutes=5)).members[1].online is None  # it was killed since
+
+
+@pytest.fixture
+def watched(tmp_path: Path) -> Iterator[CoordinatorHome]:
+    """A coordinator that runs, as far as its folder says, with two hospitals."""
+    made = Consortium("c", audit_policy(1.0, 0.6, 0.97, 0.001))
+    home = create_coordinator(tmp_path / "c", made, ("localhost",))
+    admit(home.path, "north", "south")
+    with locked(home.start_lock_path, InputError("held")):
+        yield home
+
+
+def members_of(home: CoordinatorHome, now: datetime) -> dict[str, tuple[bool | None, datetime | None]]:
+    return {member.id: (member.online, member.last_heard) for member in coordinator_view(home, now).members}
+
+
+def test_who_is_online_was_heard_and_who_went_was_heard_until_then(watched: CoordinatorHome) -> None:
+    registry, began = Registry(), datetime.now(UTC)
+    look(watched, registry, began)
+    registry.online = {watched.nodes["north"]}
+    look(watched, registry, began)  # connected, and nothing was asked of it yet
+    assert members_of(watched, began) == {"north": (True, began), "south": (False, None)}
+    shown = sonoshare("coordinator", "status", "--home", watched.path).stdout
+    assert "coordinator  running" in shown
+    assert "never" not in next(line for line in shown.splitlines() if "north" in line)
+    registry.online = set()
+    later = began + timedelta(minutes=3)
+    look(watched, registry, later)
+    assert members_of(watched, later) == {"north": (False, began), "south": (False, None)}
+
+
+def test_a_coordinator_whose_superlink_says_nothing_runs_and_does_not_know_who_is_online(
+    watched: CoordinatorHome,
+) -> None:
+    registry, began = Registry(), datetime.now(UTC)
+    look(watched, registry, began)
+    registry.online = {watched.nodes["north"]}
+    look(watched, registry, began)
+    later = began + timedelta(minutes=5)
+    assert coordinator_view(watched, later).running
+    assert members_of(watched, later) == {"north": (None, began), "south": (None, None)}
 
 
 def test_the_statuses_load_neither_torch_nor_the_accountant(tmp_path: Path) -> None:

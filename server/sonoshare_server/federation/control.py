@@ -77,7 +77,6 @@ class Control:
                 key=_line(node.public_key),
                 online=node.status == ONLINE,
                 off=node.status == UNREGISTERED,
-                last_seen=max(str(node.last_activated_at), str(node.last_deactivated_at)),
             )
             for node in found
         ]

@@ -24,14 +24,12 @@ class RegisteredNode:
         key: one line of OpenSSH text, without a comment.
         online: whether a courier is connected with it.
         off: whether it was taken off: it is never let in again.
-        last_seen: when it last came or went, as Flower says; empty if it never did.
     """
 
     node_id: int
     key: str
     online: bool
     off: bool
-    last_seen: str = ""
 
 
 @dataclass(frozen=True)
