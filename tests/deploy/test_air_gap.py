@@ -16,6 +16,7 @@ from click.testing import CliRunner
 from tests.deploy.in_process import World, archives_in, build
 
 from sonoshare_client.agent.server import AgentServer
+from sonoshare_client.node.policy_file import policy_text
 from sonoshare_deploy.cli.action_words import ActionWords
 from sonoshare_deploy.cli.coordinator import command as coordinator_command
 from sonoshare_deploy.cli.hospital import command as hospital_command
@@ -24,7 +25,9 @@ from sonoshare_server.federation.carried import by_files, mixed_fleet, set_by_fi
 from sonoshare_server.federation.coordinator import Coordinator
 from sonoshare_server.federation.file_fleet import Boxes, FileFleet
 from sonoshare_server.federation.introduction import settle
+from sonoshare_server.federation.proposing import propose
 from sonoshare_server.federation.statements import collect_signatures, collect_statements
+from sonoshare_server.queue.standing import Standing, standing
 from sonoshare_server.release.pipeline import Pipeline, facts_for
 from sonoshare_shared.errors import InputError, IntegrityError, SonoShareError
 from sonoshare_shared.events import EventLog
@@ -158,6 +161,37 @@ def test_a_study_is_trained_audited_and_signed_with_one_hospital_by_files(world:
 
 
 @pytest.mark.usefixtures("_quick_looks")
+def test_a_study_is_proposed_by_files_and_a_persons_answer_comes_by_the_next_walk(world: World, tmp_path: Path) -> None:
+    """The plan is another one of the same consortium, so that the world's study is as it was."""
+    plan = world.study.plan.model_copy(update={"study": "proposed"})
+    study = world.home.create_study(plan, world.study.adapter_of(0), world.study.state.adapter_digest)
+    west, carrier = world.nodes[WEST].home, Carrier(world, tmp_path)
+    rules = west.policy()
+    asked = rules.model_copy(update={"federation": rules.federation.model_copy(update={"approve": "person"})})
+
+    def proposed() -> Standing:
+        fleet = mixed_fleet(world.home, study, world.fleet, by_files(world.home), carrier.require_well)
+        with carrier.walking():
+            propose(Coordinator(world.home, study, fleet, world.home.log(), by_files=by_files(world.home)))
+        return standing(world.home, study)
+
+    west.policy_path.write_text(policy_text(asked))
+    before = len(world.nodes[WEST].ledger.entries())
+    assert (proposed().answers[WEST], carrier.walks) == ("waiting", ["propose"])
+    done = CliRunner().invoke(
+        hospital_command, ["approve", "proposed", "--home", str(west.path), "--plan", plan.digest()]
+    )
+    assert done.exit_code == 0, done.output
+    assert proposed().state == "accepted"
+    assert carrier.walks == ["propose"] * 2
+    assert proposed().answers == dict.fromkeys(("north", "south", WEST), "accepted")
+    assert carrier.walks == ["propose"] * 2, "who has accepted is not asked by a walk again"
+    assert carrier.charged == []
+    assert len(world.nodes[WEST].ledger.entries()) == before
+    west.policy_path.write_text(policy_text(rules))
+
+
+@pytest.mark.usefixtures("_quick_looks")
 def test_the_same_stick_again_gets_the_same_bytes_and_no_second_charge(world: World, tmp_path: Path) -> None:
     boxes = Boxes(world.home)
     (path, header, frame), *_ = boxes.waiting(WEST).values()
@@ -285,6 +319,7 @@ def test_an_older_answer_does_not_stand_in_the_place_of_the_true_one(world: Worl
         {"kind": "audit", "candidate_digest": "0" * 64, "release": "r2"},
         {"kind": "train", "round": 1, "plan": plan, "adapter_digest": "0" * 64},
         {"kind": "calibrate", "plan": plan},
+        {"kind": "propose", "plan": plan},
         {"kind": "keys"},
     ):
         frame = frame_of(json.dumps(json.loads(header) | change).encode()) + payload

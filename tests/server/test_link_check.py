@@ -105,6 +105,28 @@ def test_whatever_else_is_sent_is_400(home: CoordinatorPaths, body: bytes) -> No
     assert ask(home, body) == (400, {})
 
 
+def test_a_question_that_does_not_arrive_is_closed_in_time(home: CoordinatorPaths) -> None:
+    """A peer that sends a part and then nothing would else hold its connection for ever."""
+    sent: list[Any] = []
+    parts = [{"type": "http.request", "body": link_request(KEY, NOW)[:9], "more_body": True}]
+
+    async def receive() -> dict[str, Any]:
+        if not parts:
+            await asyncio.sleep(60)
+        return parts.pop()
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    async def behind(*_: Any) -> None:
+        raise AssertionError("it is for this route")
+
+    scope = {"type": "http", "method": "POST", "path": "/link"}
+    asyncio.run(asyncio.wait_for(LinkCheck(behind, home, body_seconds=0.05)(scope, receive, send), 5))
+    assert sent[0]["status"] == 408
+    assert (b"connection", b"close") in sent[0]["headers"]
+
+
 def test_everything_else_goes_on_to_the_application_behind(home: CoordinatorPaths) -> None:
     assert ask(home, b"", method="GET") == (404, None)
     assert ask(home, b"", path="/link/") == (404, None)

@@ -1,8 +1,9 @@
-"""What surrounds every answer: strict headers, and a limit on what a request may send.
+"""What surrounds every answer: strict headers, and limits on what a request may send and how long it may take.
 
 No page of the catalogue has a script, an inline style or anything from another host, and the policy says so.
 """
 
+import asyncio
 import contextlib
 from typing import Final
 
@@ -10,6 +11,8 @@ from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 MAX_BODY_BYTES: Final = 16 << 10
+BODY_SECONDS: Final = 10.0
+"""For the whole body, however many parts it comes in."""
 
 HEADERS: Final = {
     "Content-Security-Policy": (
@@ -27,47 +30,62 @@ HEADERS: Final = {
 
 
 class Protection:
-    """ASGI middleware: adds ``HEADERS`` unless the answer has its own, and cuts off long bodies with 413."""
+    """ASGI middleware: adds ``HEADERS`` unless the answer has its own; cuts off long bodies (413) and slow ones (408).
 
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
+    Args:
+        app: what is protected.
+        body_seconds: how long a body may take to arrive.
+    """
+
+    def __init__(self, app: ASGIApp, body_seconds: float = BODY_SECONDS) -> None:
+        self._app, self._body_seconds = app, body_seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one connection."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        guard = _Guard(receive, send)
-        with contextlib.suppress(_TooLargeError):
+        guard = _Guard(receive, send, self._body_seconds)
+        with contextlib.suppress(_CutOffError):
             await self._app(scope, guard.receive, guard.send)
-        if guard.too_large and not guard.started:
+        if guard.cut_off and not guard.started:
             await guard.refuse()
 
 
 class _Guard:
     """One request's receive and send."""
 
-    def __init__(self, receive: Receive, send: Send) -> None:
+    def __init__(self, receive: Receive, send: Send, body_seconds: float) -> None:
         self._receive, self._send = receive, send
-        self._received = 0
+        self._received, self._whole = 0, False
+        self._end = asyncio.get_running_loop().time() + body_seconds
+        self._refusal: tuple[int, bytes] | None = None
         self.started = False
 
     @property
-    def too_large(self) -> bool:
-        """Whether the body so far is longer than the limit."""
-        return self._received > MAX_BODY_BYTES
+    def cut_off(self) -> bool:
+        """Whether the body was longer than the limit, or did not arrive in time."""
+        return self._refusal is not None
 
     async def receive(self) -> Message:
-        """Pass on a message unless the body has become too long."""
-        message = await self._receive()
+        """Pass on a message unless the body has become too long, or takes too long."""
+        try:
+            # Behind the body comes word that the peer has gone, which is waited for as long as an answer takes.
+            async with asyncio.timeout_at(None if self._whole else self._end):
+                message = await self._receive()
+        except TimeoutError:
+            self._refusal = 408, b'{"error": "too-slow", "message": "the request did not arrive in time"}'
+            raise _CutOffError from None
         self._received += len(message.get("body", b""))
-        if self.too_large:
-            raise _TooLargeError
+        self._whole = not message.get("more_body", False)
+        if self._received > MAX_BODY_BYTES:
+            self._refusal = 413, b'{"error": "too-large", "message": "the request is too large"}'
+            raise _CutOffError
         return message
 
     async def send(self, message: Message) -> None:
         """Pass on a message with our headers; what is said about a body that was cut off is dropped."""
-        if self.too_large and not self.started:
+        if self.cut_off and not self.started:
             return
         if message["type"] == "http.response.start":
             self.started = True
@@ -77,13 +95,18 @@ class _Guard:
         await self._send(message)
 
     async def refuse(self) -> None:
-        """Answer 413."""
-        self._received = 0
-        body = b'{"error": "too-large", "message": "the request is too large"}'
-        headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
-        await self.send({"type": "http.response.start", "status": 413, "headers": headers})
+        """Say why; what is left of the body is not read, so the connection ends."""
+        if self._refusal is None:
+            return
+        (status, body), self._refusal = self._refusal, None
+        headers = [
+            (b"content-type", b"application/json"),
+            (b"content-length", str(len(body)).encode()),
+            (b"connection", b"close"),
+        ]
+        await self.send({"type": "http.response.start", "status": status, "headers": headers})
         await self.send({"type": "http.response.body", "body": body})
 
 
-class _TooLargeError(Exception):
-    """The request's body is longer than anything that the catalogue takes."""
+class _CutOffError(Exception):
+    """The request's body is longer than anything that the catalogue takes, or takes too long to arrive."""

@@ -24,11 +24,13 @@ from sonoshare_shared.protocol.documents.exchange import (
     decode_frame,
 )
 from sonoshare_shared.protocol.documents.masking import MASKED_PAYLOAD_TYPE, READY_PAYLOAD_TYPE
+from sonoshare_shared.protocol.documents.proposal import ANSWER_PAYLOAD_TYPE
 from sonoshare_shared.protocol.documents.release import MANIFEST_PAYLOAD_TYPE
 from sonoshare_shared.protocol.documents.statement import STATEMENT_PAYLOAD_TYPE
 from sonoshare_shared.state import read_state, write_state
 
 _ANSWERED_BY: Final = {
+    "propose": (ANSWER_PAYLOAD_TYPE,),
     "train": (TRAIN_REPLY_PAYLOAD_TYPE, READY_PAYLOAD_TYPE),
     "reveal": (MASKED_PAYLOAD_TYPE,),
     "calibrate": (VOTES_PAYLOAD_TYPE,),
@@ -129,7 +131,7 @@ def _about(asked: dict[str, Any], payload: bytes) -> bool:
     if asked["kind"] == "audit":
         return bool(said["subject"][0]["digest"]["sha256"] == asked["candidate_digest"])
     plan = base64.b64decode(asked["plan"]["payload"])
-    if asked["kind"] == "calibrate":
+    if asked["kind"] in {"calibrate", "propose"}:
         return bool(said["plan_digest"] == sha256_hex(plan))
     same = [name for name in ("round", "adapter_digest") if name in asked]
     return json.loads(plan)["study"] == said["study"] and all(said[name] == asked[name] for name in same)

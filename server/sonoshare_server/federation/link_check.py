@@ -1,13 +1,14 @@
 """One route of our own on the published listener: tells a courier whether its key is admitted (``protocol.link``).
 
 Everything else goes on to the application behind it. The answer is to whoever holds the key, and says no more than that
-hospital's own roster does. A question is at most 4 KiB; what is malformed or not signed is answered with 400.
+hospital's own roster does. A question is at most 4 KiB; what is malformed or not signed is answered with 400. One that
+does not arrive within ``BODY_SECONDS`` has its connection closed.
 """
 
 import asyncio
 import base64
 from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any
+from typing import Any, Final
 
 from sonoshare_server.federation.registered import read_retired, same_key
 from sonoshare_server.paths import CoordinatorPaths
@@ -16,6 +17,8 @@ from sonoshare_shared.protocol.documents import Roster
 from sonoshare_shared.protocol.envelope import Envelope
 from sonoshare_shared.protocol.link import LINK_PATH, MOST_REQUEST_BYTES, LinkAnswer, asking_key
 
+BODY_SECONDS: Final = 10.0
+"""For the whole question, however many parts it comes in: a courier sends it at once."""
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
@@ -28,25 +31,37 @@ class LinkCheck:
     Args:
         application: the one behind.
         home: the coordinator's folder.
+        body_seconds: how long a question may take to arrive.
     """
 
-    def __init__(self, application: Application, home: CoordinatorPaths) -> None:
-        self._application, self._home = application, home
+    def __init__(self, application: Application, home: CoordinatorPaths, body_seconds: float = BODY_SECONDS) -> None:
+        self._application, self._home, self._body_seconds = application, home, body_seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
         if scope["type"] != "http" or scope.get("path") != LINK_PATH or scope.get("method") != "POST":
             await self._application(scope, receive, send)
             return
-        body = await _body(receive)
+        try:
+            async with asyncio.timeout(self._body_seconds):
+                body = await _body(receive)
+        except TimeoutError:
+            await _say(send, 408, b"{}", close=True)
+            return
         try:
             # In a thread: a signature and a file, while fleet routes go on.
             answer, status = (await asyncio.to_thread(_answer, self._home, body)).to_bytes(), 200
         except (IntegrityError, OSError):
             answer, status = b"{}", 400
-        headers = [(b"content-type", b"application/json"), (b"content-length", str(len(answer)).encode())]
-        await send({"type": "http.response.start", "status": status, "headers": headers})
-        await send({"type": "http.response.body", "body": answer})
+        await _say(send, status, answer)
+
+
+async def _say(send: Send, status: int, answer: bytes, *, close: bool = False) -> None:
+    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(answer)).encode())]
+    if close:
+        headers.append((b"connection", b"close"))
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": answer})
 
 
 def _answer(home: CoordinatorPaths, question: bytes) -> LinkAnswer:

@@ -5,15 +5,21 @@
 What a hospital answers is signed, verified, and stored; ``queue.standing`` says what follows. Where so many refuse, or
 wait for a person, that no round could reach its quorum, no round is begun: those who would have taken part are not
 charged for nothing.
+
+A hospital without a line out is asked by a bundle like any other, which takes a walk. So it is asked once: not again
+after it has accepted this plan, nor once a round was run, whose request asks the same. What it answers is taken from
+its box when it is stored: somebody who waits for a person there hears the person's answer by the next walk.
 """
 
 from typing import Final
 
 from sonoshare_server.federation.coordinator import Coordinator, identity_key
+from sonoshare_server.federation.file_fleet import Boxes
 from sonoshare_server.federation.introduction import keep, unrefused, verified_answer
 from sonoshare_server.federation.statements import store_envelope
 from sonoshare_server.queue.standing import answers, too_few
 from sonoshare_shared.errors import FederationError, IntegrityError, SonoShareError
+from sonoshare_shared.protocol.canonical import sha256_hex
 from sonoshare_shared.protocol.documents import Roster
 from sonoshare_shared.protocol.documents.exchange import Answer, answer_in, encode_frame
 from sonoshare_shared.protocol.documents.proposal import ANSWER_PAYLOAD_TYPE, PlanAnswer, ProposeRequest
@@ -25,18 +31,25 @@ PROPOSE_DEADLINE_SECONDS: Final = 60.0
 
 def propose(coordinator: Coordinator) -> None:
     """Ask every hospital of the plan that is still in the roster, and store what they answer."""
-    study, roster = coordinator.study, coordinator.home.roster
-    asked = [
-        h
-        for h in coordinator.hospitals
-        if roster.hospital(h) is not None and h not in coordinator.barred | coordinator.by_files
-    ]
-    frame = encode_frame(ProposeRequest(plan=study.plan_envelope))
+    roster, spared = coordinator.home.roster, coordinator.barred | _spared_a_walk(coordinator)
+    asked = [h for h in coordinator.hospitals if roster.hospital(h) is not None and h not in spared]
+    frame = encode_frame(ProposeRequest(plan=coordinator.study.plan_envelope))
     with coordinator.turn():
         for arrived in coordinator.fleet.ask(dict.fromkeys(asked, frame), PROPOSE_DEADLINE_SECONDS):
             coordinator.require_wanted()
             for hospital, reply in arrived.items():
                 _take(coordinator, hospital, reply)
+                if hospital in coordinator.by_files:
+                    Boxes(coordinator.home).clear(hospital, sha256_hex(frame))
+
+
+def _spared_a_walk(coordinator: Coordinator) -> frozenset[str]:
+    """Hospitals without a line out that need not be asked."""
+    if coordinator.study.state.rounds_done > 0:
+        return coordinator.by_files
+    said = answers(coordinator.home, coordinator.study)
+    accepted = (hospital for hospital, answer in said.items() if answer.answer == "accepted")
+    return coordinator.by_files.intersection(accepted)
 
 
 def require_enough(coordinator: Coordinator) -> None:
