@@ -24,6 +24,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from sonoshare_server.changing import one_at_a_time
 from sonoshare_server.paths import CoordinatorPaths
 from sonoshare_shared.durable import create, write_atomically
 from sonoshare_shared.errors import InputError
@@ -74,6 +75,7 @@ def issue_certificates(home: CoordinatorPaths, hosts: Iterable[str], now: dateti
         create(path, _key_pem(key), mode=0o600)
 
 
+@one_at_a_time
 def renew(
     home: CoordinatorPaths, *, hosts: Iterable[str] = (), new_key: bool = False, now: datetime | None = None
 ) -> Expiry:

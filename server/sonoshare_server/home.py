@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from sonoshare_server.changing import one_at_a_time
 from sonoshare_server.paths import CoordinatorPaths, StudyPaths
 from sonoshare_shared.durable import write_atomically
 from sonoshare_shared.errors import InputError
@@ -97,6 +98,7 @@ class CoordinatorHome(CoordinatorPaths):
         """Names of the releases that were sealed."""
         return sorted(path.parent.name for path in self.releases.glob(f"*/{layout.MANIFEST}"))
 
+    @one_at_a_time
     def create_study(self, plan: StudyPlan, adapter: bytes, digest: str, ballot: bytes | None = None) -> "Study":
         """Sign a plan and store it with the adapter that the first round starts from, and the ballot it names if any.
 

@@ -9,6 +9,7 @@
     releases/  catalogue.db     sealed releases, and what the catalogue says of them
     .start.lock  run.json  events.jsonl     of the running coordinator: held, what it says of itself, what happened
     addresses.json  fleet.json  logs/  flower/  flower.db     of the running processes
+    .change.lock                held while a command changes any of these
     .lock  turns/               whose turn it is to ask the hospitals, and who waits for one
     by-files.json  outbox/  inbox/   hospitals without a line out, and what is carried to and from them
     studies/<study>/plan.dsse.json  state.json  events.jsonl  rounds/0000.safetensors ...  rounds/0001.set.json ...
@@ -110,6 +111,11 @@ class CoordinatorPaths:
     def nodes_lock_path(self) -> Path:
         """Locked while who is let in changes."""
         return self.path / ".nodes.lock"
+
+    @property
+    def change_lock_path(self) -> Path:
+        """Locked while a command changes what the folder says; see ``changing``."""
+        return self.path / ".change.lock"
 
     @property
     def log_path(self) -> Path:
@@ -237,6 +243,11 @@ class StudyPaths:
     def wanted_path(self) -> Path:
         """What the coordinator wants of the study."""
         return self.path / "wanted.json"
+
+    @property
+    def wanted_lock_path(self) -> Path:
+        """Locked while that changes."""
+        return self.path / ".wanted.lock"
 
     @property
     def actions_path(self) -> Path:

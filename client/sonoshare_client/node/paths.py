@@ -21,6 +21,7 @@
         masking/                                       updates and keys of masked rounds that are not closed (secret)
         agent.sock  flower/  bin/  logs/               of the running processes
         link.json  spent.json                          what a look at the node shows at once
+        change.lock                                    held while a command changes keys or the pinned roster
         agent.lock  agent.run.json                     held and written by the agent that runs; so courier.*
 
 No other module spells one of these names: whoever needs a path asks here, or the home (``node.home``) that opens the
@@ -110,6 +111,11 @@ class StatePaths:
     def socket_path(self) -> Path:
         """The agent's socket."""
         return self.path / "agent.sock"
+
+    @property
+    def change_lock_path(self) -> Path:
+        """Held while a command changes the node's keys or its pinned roster."""
+        return self.path / "change.lock"
 
     @property
     def agent_lock_path(self) -> Path:

@@ -15,6 +15,7 @@ from pathlib import Path
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from sonoshare_client.node.changing import changing
 from sonoshare_client.node.home import NodeHome, write_node_key
 from sonoshare_shared.durable import move
 from sonoshare_shared.errors import InputError
@@ -33,7 +34,13 @@ def prepare_node_key(home: NodeHome) -> Envelope:
 
     Raises:
         InputError: a key cannot be read.
+        FederationError: another command changes the keys.
     """
+    with changing(home.state):
+        return _prepared(home)
+
+
+def _prepared(home: NodeHome) -> Envelope:
     _end_what_was_cut_off(home)
     if not home.next_node_key_path.exists():
         write_node_key(home.next_node_key_path, home.next_node_public_key_path)
@@ -57,13 +64,18 @@ def prepare_node_key(home: NodeHome) -> Envelope:
 
 
 def take_next_key(home: NodeHome) -> bool:
-    """Make the next key the node's own; returns whether there was one. A change that was cut off is ended first."""
-    _end_what_was_cut_off(home)
-    if not home.next_node_key_path.exists():
-        return False
-    move(home.next_node_key_path, home.node_key_path)
-    move(home.next_node_public_key_path, home.node_public_key_path)
-    return True
+    """Make the next key the node's own; returns whether there was one. A change that was cut off is ended first.
+
+    Raises:
+        FederationError: a command changes the keys.
+    """
+    with changing(home.state):
+        _end_what_was_cut_off(home)
+        if not home.next_node_key_path.exists():
+            return False
+        move(home.next_node_key_path, home.node_key_path)
+        move(home.next_node_public_key_path, home.node_public_key_path)
+        return True
 
 
 def _end_what_was_cut_off(home: NodeHome) -> None:

@@ -7,6 +7,7 @@ the consortium's log since is ``node.log_copy``.
 from datetime import UTC, datetime
 from pathlib import Path
 
+from sonoshare_client.node.changing import changing
 from sonoshare_client.node.paths import StatePaths
 from sonoshare_shared.durable import write_atomically
 from sonoshare_shared.errors import InputError, IntegrityError, RefusedError
@@ -24,31 +25,39 @@ def enrol(folder: Path, roster: Envelope, root_key: PublicKey) -> Roster:
     Raises:
         VerificationError: the roster is not signed by this root key.
         RefusedError: the roster is older than the one pinned before, of another root, or another of its version.
+        FederationError: another command pins one too.
     """
     checked = checked_roster(roster, root_key)
-    if StatePaths(folder).roster_path.exists():
-        before = pinned_roster(folder)
-        if before.root_key != checked.root_key and not _follows(roster, before):
-            raise RefusedError(
-                "this roster is of another root key than the one pinned, which has not signed it too",
-                remedy="ask the consortium's root: a change of the root key is signed by both",
-            )
-        if checked.version < before.version:
-            raise RefusedError("an older roster is not accepted", remedy="ask the consortium's root for the newest")
-        if checked.version == before.version and checked.canonical() != before.canonical():
-            raise RefusedError(
-                f"this is another roster of version {before.version} than the one enrolled before",
-                remedy="compare it with the other hospitals, and ask the consortium's root for one of a higher version",
-            )
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    paths, key = StatePaths(folder), f"{root_key.hex}\n".encode()
-    if not paths.roster_path.exists():
-        # The roster last: until it is there, the hospital can be enrolled anew.
+    with changing(StatePaths(folder)):
+        _require_newer(folder, roster, checked)
+        paths, key = StatePaths(folder), f"{root_key.hex}\n".encode()
+        if not paths.roster_path.exists():
+            # The roster last: until it is there, the hospital can be enrolled anew.
+            write_atomically(paths.root_key_path, key)
+        write_atomically(paths.roster_path, roster.to_bytes())
+        # A new root key after its roster, which the old one has signed too: a kill between leaves what verifies.
         write_atomically(paths.root_key_path, key)
-    write_atomically(paths.roster_path, roster.to_bytes())
-    # A new root key after its roster, which the old one has signed too: a kill between leaves what verifies.
-    write_atomically(paths.root_key_path, key)
     return checked
+
+
+def _require_newer(folder: Path, roster: Envelope, checked: Roster) -> None:
+    """Check a roster against the one that is pinned, if one is."""
+    if not StatePaths(folder).roster_path.exists():
+        return
+    before = pinned_roster(folder)
+    if before.root_key != checked.root_key and not _follows(roster, before):
+        raise RefusedError(
+            "this roster is of another root key than the one pinned, which has not signed it too",
+            remedy="ask the consortium's root: a change of the root key is signed by both",
+        )
+    if checked.version < before.version:
+        raise RefusedError("an older roster is not accepted", remedy="ask the consortium's root for the newest")
+    if checked.version == before.version and checked.canonical() != before.canonical():
+        raise RefusedError(
+            f"this is another roster of version {before.version} than the one enrolled before",
+            remedy="compare it with the other hospitals, and ask the consortium's root for one of a higher version",
+        )
 
 
 def pinned_roster(folder: Path) -> Roster:

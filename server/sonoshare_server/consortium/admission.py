@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from sonoshare_server.catalogue.publishing import COORDINATOR
+from sonoshare_server.changing import one_at_a_time
 from sonoshare_server.consortium.members import Consortium, read_members, write_members
 from sonoshare_server.consortium.registration import forget_node, require_usable, retire
 from sonoshare_server.federation.control import node_key_bytes
@@ -31,6 +32,7 @@ from sonoshare_shared.protocol.keys import PublicKey, SigningKey
 ROSTER_DAYS: Final = 365
 
 
+@one_at_a_time
 def admit(
     home: CoordinatorHome, hospital: Identifier, identity_key: str, node_key: str, *, root_key: Path | None = None
 ) -> int:
@@ -70,6 +72,7 @@ def admit(
     return sign_members(home, {**members, hospital: entry}, root)
 
 
+@one_at_a_time
 def expel(home: CoordinatorHome, hospital: Identifier, *, root_key: Path | None = None) -> int:
     """Sign a new roster without a hospital; returns the roster's version.
 
@@ -100,6 +103,7 @@ def expel(home: CoordinatorHome, hospital: Identifier, *, root_key: Path | None 
     return version
 
 
+@one_at_a_time
 def renew_roster(home: CoordinatorHome, *, root_key: Path | None = None) -> Roster:
     """Sign the present members' roster anew, one version above the last, for another `ROSTER_DAYS`.
 

@@ -7,6 +7,7 @@ online (``registration``). The root key: the new roster is signed by both, and n
 import base64
 from pathlib import Path
 
+from sonoshare_server.changing import one_at_a_time
 from sonoshare_server.consortium.admission import next_roster, root_signing_key, sign_members
 from sonoshare_server.consortium.members import read_members
 from sonoshare_server.consortium.registration import require_usable, retire
@@ -24,6 +25,7 @@ from sonoshare_shared.protocol.release import layout
 from sonoshare_shared.protocol.signed import Signed
 
 
+@one_at_a_time
 def rotate_node_key(home: CoordinatorHome, change: Envelope, *, root_key: Path | None = None) -> tuple[str, int]:
     """Take a hospital's new node key into the roster; returns the hospital and the roster's version.
 
@@ -61,6 +63,7 @@ def _vouched(members: dict[str, HospitalEntry], change: Envelope) -> tuple[Hospi
     raise InputError("the file is of no admitted hospital", remedy="see: sonoshare coordinator status")
 
 
+@one_at_a_time
 def rotate_root(home: CoordinatorHome, *, root_key: Path | None = None) -> tuple[SigningKey, int]:
     """Give the consortium a new root key: the next roster is signed by both; returns the key and the roster's version.
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from sonoshare_server.changing import one_at_a_time
 from sonoshare_server.federation.file_fleet import Boxes, FileFleet, MixedFleet
 from sonoshare_server.federation.fleet import Fleet
 from sonoshare_server.federation.introduction import verified_answer
@@ -64,6 +65,7 @@ def by_files(home: CoordinatorPaths) -> frozenset[str]:
     return frozenset(read_state(home.by_files_path, list[str], remedy="put back its newest copy"))
 
 
+@one_at_a_time
 def set_by_files(home: CoordinatorPaths, hospital: str, *, files: bool) -> None:
     """Say whether a hospital is asked by bundles; what is on its way to it is not touched."""
     others = by_files(home) - {hospital}

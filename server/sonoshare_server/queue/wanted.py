@@ -9,20 +9,23 @@
 | ``cancelled`` | no further round and no release, for good | never |
 | ``retired`` | it has done its work: no further round and no release; what was released stays | never |
 
-Whether the study *does* run is never written here (``standing``), so a kill leaves nothing stale.
+Whether the study *does* run is never written here (``standing``), so a kill leaves nothing stale. Two commands change
+it one after the other: a priority that is set while a study is cancelled does not bring it back.
 """
 
 from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 from sonoshare_server.paths import StudyPaths
-from sonoshare_shared.errors import RefusedError, StoppedError
+from sonoshare_shared.errors import FederationError, RefusedError, StoppedError
+from sonoshare_shared.locks import locked
 from sonoshare_shared.state import read_state, write_state
 
 Wish = Literal["run", "paused", "cancelled", "retired"]
 FINAL: Final = ("cancelled", "retired")
 LOWEST_PRIORITY: Final = -100
 HIGHEST_PRIORITY: Final = 100
+WAIT_SECONDS: Final = 10.0
 
 
 @dataclass(frozen=True)
@@ -56,16 +59,20 @@ def want(study: StudyPaths, state: Wish, priority: int | None = None) -> Wanted:
 
     Raises:
         RefusedError: it was cancelled or retired, which is final.
+        FederationError: another command does not end saying so.
     """
-    before = wanted(study)
-    if before.state in FINAL and state != before.state:
-        raise RefusedError(
-            f"study {study.path.name} was {before.state}, and that is final", remedy="create a study of another name"
-        )
-    now = replace(before, state=state, priority=before.priority if priority is None else priority)
-    if now != before:
-        write_state(study.wanted_path, now)
-    return now
+    busy = FederationError("another command says what shall become of this study", remedy="try again")
+    with locked(study.wanted_lock_path, busy, WAIT_SECONDS):
+        before = wanted(study)
+        if before.state in FINAL and state != before.state:
+            raise RefusedError(
+                f"study {study.path.name} was {before.state}, and that is final",
+                remedy="create a study of another name",
+            )
+        now = replace(before, state=state, priority=before.priority if priority is None else priority)
+        if now != before:
+            write_state(study.wanted_path, now)
+        return now
 
 
 def require_wanted(study: StudyPaths) -> None:

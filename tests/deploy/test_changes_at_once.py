@@ -1,0 +1,178 @@
+"""Two commands that change the same files take turns: nobody's change is lost, and no half of one is left."""
+
+import base64
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.deploy.members import admit, node_key
+from tests.shared.consortium import make_plan
+
+from sonoshare_client.node import changing as at_node
+from sonoshare_client.node import witness
+from sonoshare_client.node.home import NodeHome
+from sonoshare_client.node.rotation import prepare_node_key, take_next_key
+from sonoshare_deploy import certificates
+from sonoshare_deploy.provision import create_coordinator
+from sonoshare_server import changing as at_coordinator
+from sonoshare_server.consortium import admission, rotation
+from sonoshare_server.consortium.members import Consortium, read_members
+from sonoshare_server.consortium.terms import audit_policy
+from sonoshare_server.federation.carried import by_files, set_by_files
+from sonoshare_server.home import CoordinatorHome, Study
+from sonoshare_server.queue import wanted as wishes
+from sonoshare_server.queue.wanted import want, wanted
+from sonoshare_shared.errors import FederationError, InputError, RefusedError
+from sonoshare_shared.locks import locked
+from sonoshare_shared.protocol.canonical import sha256_hex
+from sonoshare_shared.protocol.documents.node_key_change import NodeKeyChange
+from sonoshare_shared.protocol.envelope import Envelope
+from sonoshare_shared.protocol.keys import SigningKey
+
+MANY = ("east", "north", "south", "west")
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> CoordinatorHome:
+    return create_coordinator(tmp_path / "c", Consortium("c", audit_policy(1.0, 0.6, 0.97, 0.001)), ("localhost",))
+
+
+def a_study(home: CoordinatorHome) -> Study:
+    return home.create_study(make_plan(), b"adapter", sha256_hex(b"adapter"))
+
+
+def at_once(change: Callable[[str], object]) -> None:
+    """Every hospital's change, all begun in the same moment."""
+    together = threading.Barrier(len(MANY))
+
+    def begun(hospital: str) -> None:
+        together.wait(10)
+        change(hospital)
+
+    with ThreadPoolExecutor(len(MANY)) as pool:
+        for done in [pool.submit(begun, hospital) for hospital in MANY]:
+            done.result()
+
+
+def test_hospitals_that_are_admitted_at_once_are_all_in_the_last_roster(home: CoordinatorHome) -> None:
+    at_once(lambda hospital: admission.admit(home, hospital, SigningKey.generate().public.hex, node_key()))
+    assert sorted(read_members(home)) == [entry.id for entry in home.roster.hospitals] == list(MANY)
+    assert home.roster.version == len(MANY)
+    at_once(lambda hospital: set_by_files(home, hospital, files=True))
+    assert by_files(home) == frozenset(MANY)
+
+
+def test_of_two_who_create_one_study_one_is_told_that_it_exists(home: CoordinatorHome) -> None:
+    made: list[str] = []
+
+    def create(hospital: str) -> None:
+        adapter = hospital.encode()
+        try:
+            home.create_study(make_plan(), adapter, sha256_hex(adapter))
+        except InputError:
+            return
+        made.append(hospital)
+
+    at_once(create)
+    (maker,) = made
+    (study,) = home.studies()
+    assert study.adapter() == maker.encode()
+    assert study.state.adapter_digest == sha256_hex(maker.encode())
+
+
+def test_a_priority_does_not_bring_back_a_study_that_is_cancelled_meanwhile(
+    home: CoordinatorHome, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = a_study(home)
+    read, looked = wishes.wanted, threading.Event()
+
+    def slowly(of: Any) -> Any:
+        found = read(of)
+        if threading.current_thread() is not threading.main_thread():
+            looked.set()
+            late.wait(0.3)
+        return found
+
+    late = threading.Event()
+    monkeypatch.setattr(wishes, "wanted", slowly)
+    with ThreadPoolExecutor(1) as pool:
+        raised = pool.submit(want, study, "run", 5)
+        assert looked.wait(5)
+        want(study, "cancelled")
+        late.set()
+        raised.result()
+    assert wanted(study).state == "cancelled"
+
+
+COORDINATORS: dict[str, Callable[[CoordinatorHome], object]] = {
+    "admit": lambda home: admission.admit(home, "east", SigningKey.generate().public.hex, node_key()),
+    "expel": lambda home: admission.expel(home, "north"),
+    "renew the roster": admission.renew_roster,
+    "rotate a node key": lambda home: rotation.rotate_node_key(home, Envelope.sign("a/b", b"{}", home.key)),
+    "rotate the root": rotation.rotate_root,
+    "line": lambda home: set_by_files(home, "north", files=True),
+    "renew the certificate": certificates.renew,
+    "create a study": a_study,
+}
+
+
+@pytest.mark.parametrize("change", COORDINATORS)
+def test_a_change_waits_for_another_of_the_same_folder(
+    home: CoordinatorHome, monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    admit(home.path, "north", "south")
+    monkeypatch.setattr(at_coordinator, "WAIT_SECONDS", 0.0)
+    before = files_of(home.path)
+    with held(home.change_lock_path), pytest.raises(FederationError, match="another command changes this folder"):
+        COORDINATORS[change](home)
+    assert files_of(home.path) == before
+
+
+def test_what_is_wanted_of_a_study_waits_for_another_wish(
+    home: CoordinatorHome, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = a_study(home)
+    monkeypatch.setattr(wishes, "WAIT_SECONDS", 0.0)
+    with held(study.wanted_lock_path), pytest.raises(FederationError, match="another command says"):
+        want(study, "cancelled")
+    assert wanted(study).state == "run"
+
+
+def test_a_nodes_keys_and_roster_are_changed_by_one_at_a_time(
+    home: CoordinatorHome, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node = NodeHome.create(tmp_path / "north", "north")
+    admission.admit(home, "north", node.identity().public.hex, node.node_public_key)
+    older = home.roster_envelope
+    made: list[NodeKeyChange] = []
+    at_once(lambda _: made.append(NodeKeyChange.from_bytes(base64.b64decode(prepare_node_key(node).payload))))
+    assert {change.new for change in made} == {" ".join(node.node_public_keys[-1].split()[:2])}
+    for change_made in made:
+        change_made.require_possession()
+    admission.renew_roster(home)
+    witness.enrol(node.state_path, home.roster_envelope, home.root)
+    with pytest.raises(RefusedError, match="an older roster"):
+        witness.enrol(node.state_path, older, home.root)
+    monkeypatch.setattr(at_node, "WAIT_SECONDS", 0.0)
+    for change in (
+        lambda: prepare_node_key(node),
+        lambda: take_next_key(node),
+        lambda: witness.enrol(node.state_path, home.roster_envelope, home.root),
+    ):
+        with held(node.state.change_lock_path), pytest.raises(FederationError, match="another command changes this"):
+            change()
+    assert take_next_key(node)
+
+
+@contextmanager
+def held(lock: Path) -> Iterator[None]:
+    with locked(lock, FederationError("held")):
+        yield
+
+
+def files_of(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.suffix != ".lock"}
