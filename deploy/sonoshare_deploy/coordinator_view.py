@@ -10,6 +10,7 @@ from sonoshare_deploy.coordinator_watch import read_fleet, roster_until
 from sonoshare_server.consortium.members import read_members
 from sonoshare_server.home import CoordinatorHome, Study
 from sonoshare_server.queue import actions
+from sonoshare_server.queue.standing import standing
 from sonoshare_shared.locks import is_locked
 from sonoshare_shared.protocol.release import layout
 
@@ -40,6 +41,8 @@ class StudyView:
 
     Attributes:
         study: its name.
+        state: where it stands, in one word (``queue.standing``).
+        why: what it waits for, who runs it, or why it stopped; in words.
         rounds_done: rounds that are whole.
         rounds: of the plan.
         does: what it does now, in words; empty if nothing.
@@ -49,6 +52,8 @@ class StudyView:
     """
 
     study: str
+    state: str
+    why: str
     rounds_done: int
     rounds: int
     does: str = ""
@@ -87,23 +92,26 @@ def coordinator_view(home: CoordinatorHome, now: datetime) -> CoordinatorView:
         running=running,
         roster_version=home.roster.version if home.roster_path.exists() else None,
         members=members,
-        studies=tuple(study_view(study, study.events()) for study in home.studies()),
+        studies=tuple(study_view(home, study, study.events()) for study in home.studies()),
         releases=tuple(home.sealed_releases()),
         expiries=tuple(expiries(home, roster_until(home))),
     )
 
 
-def study_view(study: Study, events: Sequence[Mapping[str, Any]]) -> StudyView:
+def study_view(home: CoordinatorHome, study: Study, events: Sequence[Mapping[str, Any]]) -> StudyView:
     """Look at a study.
 
     Args:
+        home: the coordinator's folder.
         study: the study.
         events: of the study, oldest first.
     """
     doing = actions.running(study)
-    waiting = _waiting(events) if doing else {}
+    waiting, stands = _waiting(events) if doing else {}, standing(home, study)
     return StudyView(
         study=study.plan.study,
+        state=stands.state,
+        why=stands.why,
         rounds_done=study.state.rounds_done,
         rounds=study.plan.rounds,
         does=", ".join(action.words for action in doing),

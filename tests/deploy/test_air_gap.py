@@ -59,7 +59,7 @@ class Carrier:
 
     def walk(self, bundle: Path) -> Path:
         """Carry a request there, and the reply back as far as the coordinator's door."""
-        reply = self.stick / f"{bundle.stem}-reply.bundle"
+        reply = self.stick / f"{len(self.walks)}-{bundle.stem}-reply.bundle"
         done = run(hospital_command, "answer", bundle, "--home", self.world.nodes[WEST].home.path, "--out", reply)
         self.walks.append(done["what"])
         self.charged += [done["what"]] if done["charged"] else []

@@ -206,15 +206,23 @@ def test_a_coordinator_shows_who_is_online_who_was_heard_and_who_is_awaited(tmp_
         ("south", True, None, False),
     ]  # it does not run: who is online now nobody knows
     with begun(study, "train"):
-        study.event("waiting", round=1, answered=["south"], awaited=["north"], until="soon")
+        study.event("waiting", round=1, answered=["south"], awaited=["north"], until="2026-11-28T20:33:17+01:00")
         run = sonoshare("coordinator", "status", "--home", home.path)
         (shown,) = json.loads(sonoshare("coordinator", "status", "--home", home.path, "--json").stdout)["studies"]
         assert (shown["does"], shown["answered"], shown["awaited"]) == ("train", ["south"], ["north"])
         assert (shown["rounds_done"], shown["rounds"]) == (0, study.plan.rounds)
         told = sonoshare("coordinator", "study", "status", "--home", home.path, "--name", study.plan.study).stdout
-        assert "answered: south; awaited: north, until soon" in told
+        assert "answered: south; awaited: north, until 2026-11-28 19:33 UTC" in told
     assert "{" not in run.stdout + told
     assert coordinator_view(home, now).studies[0].awaited == ()  # nothing runs: nobody is awaited
+    study.event("failed", action="train", reason="round 1 has 1 of 2 updates")
+    study.event("round", round=1)
+    told = sonoshare("coordinator", "study", "status", "--home", home.path, "--name", study.plan.study).stdout
+    assert "paused, 0 of 2 rounds done; train failed: round 1 has 1 of 2 updates" in told
+    row = next(
+        line for line in sonoshare("coordinator", "status", "--home", home.path).stdout.splitlines() if "0 of 2" in line
+    )
+    assert "paused" in row
 
 
 @pytest.fixture

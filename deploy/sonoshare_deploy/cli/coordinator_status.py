@@ -74,12 +74,11 @@ def _print(console: "Console", view: "CoordinatorView", now: datetime) -> None:
             table.add_row(member.id, "yes" if member.registered else "no", online, heard)
         console.print(table)
     if view.studies:
-        table = Table("study", "rounds", "does", "answered", "awaited")
+        table = Table("study", "state", "rounds", "does", "answered", "awaited")
         for one in view.studies:
             rounds = f"{one.rounds_done} of {one.rounds}"
-            table.add_row(
-                one.study, rounds, one.does or "-", ", ".join(one.answered) or "-", ", ".join(one.awaited) or "-"
-            )
+            said = (", ".join(some) or "-" for some in (one.answered, one.awaited))
+            table.add_row(one.study, one.state, rounds, one.does or "-", *said)
         console.print(table)
     say(f"releases     {', '.join(view.releases) or 'none'}")
     for ending in view.expiries:
@@ -98,20 +97,23 @@ def study_status(home: Path, name: str, *, as_json: bool) -> None:
     from sonoshare_deploy.coordinator_view import study_view  # noqa: PLC0415
     from sonoshare_server.home import CoordinatorHome  # noqa: PLC0415
 
-    this = CoordinatorHome(home).study(name)
+    folder = CoordinatorHome(home)
+    this = folder.study(name)
     events = this.events()
-    fields = asdict(study_view(this, events))
+    fields = asdict(study_view(folder, this, events))
     emit(fields | {"events": events[-_EVENTS:]}, as_json, lambda console: _print_study(console, fields, events))
 
 
 def _print_study(console: "Console", view: dict[str, Any], events: list[dict[str, Any]]) -> None:
     from rich.table import Table  # noqa: PLC0415
 
-    said = f"study {view['study']}: {view['rounds_done']} of {view['rounds']} rounds"
-    doing = f"; {view['does']}" if view["does"] else ""
+    from sonoshare_deploy.cli.durations import moment  # noqa: PLC0415
+
+    said = f"study {view['study']}: {view['state']}, {view['rounds_done']} of {view['rounds']} rounds done"
+    doing = f"; {view['why']}" if view["why"] else ""
     console.print(said + doing, markup=False, highlight=False, soft_wrap=True)
     if view["awaited"]:
-        until = f", until {view['until']}" if view["until"] else ""
+        until = f", until {moment(view['until'])}" if view["until"] else ""
         console.print(
             f"answered: {', '.join(view['answered']) or 'nobody yet'}; awaited: {', '.join(view['awaited'])}{until}",
             markup=False,

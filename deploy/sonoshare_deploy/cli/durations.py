@@ -1,6 +1,6 @@
-"""How long something has lasted, in words for people."""
+"""How long something has lasted, and when it is, in words for people."""
 
-from datetime import datetime
+from datetime import UTC, datetime
 
 
 def ago(then: datetime | str, now: datetime) -> str:
@@ -9,6 +9,14 @@ def ago(then: datetime | str, now: datetime) -> str:
         return f"{lasting(then, now)} ago"
     try:
         return f"{lasting(datetime.fromisoformat(then), now)} ago"
+    except ValueError:
+        return then
+
+
+def moment(then: str) -> str:
+    """A moment to the minute, in UTC; a text that is no time is given back as it is."""
+    try:
+        return f"{datetime.fromisoformat(then).astimezone(UTC):%Y-%m-%d %H:%M} UTC"
     except ValueError:
         return then
 

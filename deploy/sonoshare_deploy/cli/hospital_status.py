@@ -147,7 +147,7 @@ def _agent(pulse: "Pulse") -> str:
     if pulse.state == "hung":
         return "hung: it does not answer within a second (end it and start the node again)"
     if pulse.state == "stopped":
-        return "stopped"
+        return "stopped (sonoshare hospital start)"
     return "answering" if pulse.busy is None else f"answering; at a request for {pulse.busy:.0f} s"
 
 
