@@ -24,7 +24,6 @@ from sonoshare_shared.protocol.documents.charge import PureDP
 from sonoshare_shared.protocol.documents.plan import CalibrationPlan
 
 NORTH = "north"
-BALLOT = small_ballot().to_bytes()
 
 
 NEIGHBOURS = [one_of_every_kind, below_the_hospitals_own_minimum, gone]
@@ -135,7 +134,7 @@ def strange(hostile: Any, name: str) -> Any:
 CHARGED = {
     "train": lambda h, folder: h.train(study(h, "c1", local_steps=1), adapter(h)),
     "train for a class that nobody should have": lambda h, folder: h.train(strange(h, "c2"), adapter(h)),
-    "calibrate": lambda h, folder: h.calibrate(voting(h, "c3"), BALLOT),
+    "calibrate": lambda h, folder: h.calibrate(voting(h, "c3"), small_ballot().to_bytes()),
     "audit": lambda h, folder: h.audit(study(h, "c4"), *h.candidate(study(h, "c4"), folder, adapter(h))),
 }
 
