@@ -25,6 +25,12 @@ def pytest_runtest_setup() -> None:
         sys.modules["torch"].manual_seed(0)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Modules that start a federation of real processes come first: they wait, and others compute meanwhile."""
+    waiting = {item.path for item in items if item.get_closest_marker("processes")}
+    items.sort(key=lambda item: item.path not in waiting)
+
+
 @pytest.fixture(scope="session")
 def busbra() -> Path:
     """Folder of the real BUS-BRA images; the test is skipped where it is absent."""
