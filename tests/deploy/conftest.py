@@ -3,14 +3,16 @@
 from pathlib import Path
 
 import pytest
-from tests.deploy.in_process import World, archives_in, build
-from tests.deploy.masked_world import build_masked, build_ready, copy_of
+from tests.deploy.in_process import HOSPITALS, World, archives_in, build, copied, copy_folder, copy_from
+from tests.deploy.masked_world import build_masked, build_ready, copy_of, opened
 from tests.deploy.members import admit
+from tests.deploy.once import made_once
 from tests.shared.consortium import make_plan
 
 from sonoshare_deploy.provision import create_coordinator
 from sonoshare_server.consortium import terms
 from sonoshare_server.consortium.members import Consortium
+from sonoshare_server.federation import rounds
 from sonoshare_server.release.draw import SHARD_IMAGES
 from sonoshare_shared.protocol.documents import ReleasePlan
 from sonoshare_shared.science.model.adapter import AFFINE, adapter_bytes, adapter_digest, adapter_state
@@ -23,13 +25,23 @@ IMAGES = SHARDS * SHARD_IMAGES - 5
 @pytest.fixture(scope="session")
 def archives(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """A small simulated archive for each hospital, written once."""
-    return archives_in(tmp_path_factory.mktemp("archives"))
+    folder = made_once(tmp_path_factory, "archives", archives_in)
+    return {hospital: folder / hospital for hospital in HOSPITALS}
 
 
 @pytest.fixture(scope="session")
 def pristine(tmp_path_factory: pytest.TempPathFactory, archives: dict[str, Path]) -> World:
     """A consortium before its first round; tests work on copies."""
-    return build(tmp_path_factory.mktemp("pristine"), archives)
+    folder = made_once(tmp_path_factory, "pristine", lambda folder: build(folder, archives))
+    return copy_from(folder, tmp_path_factory.mktemp("pristine") / "world", HOSPITALS)
+
+
+@pytest.fixture(scope="session")
+def trained_world(tmp_path_factory: pytest.TempPathFactory, pristine: World) -> World:
+    """The same after its last round; tests work on copies."""
+    world = copied(pristine, tmp_path_factory.mktemp("trained") / "world")
+    rounds.train(world.coordinator())
+    return world
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +64,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def masked_untouched(tmp_path_factory: pytest.TempPathFactory) -> World:
     """Four hospitals of a masked study before its first round."""
-    return build_masked(tmp_path_factory.mktemp("masked") / "world")
+    folder = made_once(tmp_path_factory, "masked", build_masked)
+    return opened(copy_folder(folder, tmp_path_factory.mktemp("masked") / "world"))
 
 
 @pytest.fixture(scope="session")

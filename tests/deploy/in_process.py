@@ -200,10 +200,23 @@ def graded(archives: dict[str, Path], folder: Path) -> dict[str, Path]:
 
 def copied(world: World, folder: Path) -> World:
     """The same consortium in another folder, as after a restart of everything."""
-    shutil.copytree(world.home.path.parent, folder)
-    nodes = {hospital: Node.open(NodeHome.open(folder / hospital)) for hospital in world.nodes}
+    return copy_from(world.home.path.parent, folder, tuple(world.nodes))
+
+
+def copy_from(source: Path, folder: Path, hospitals: Sequence[str]) -> World:
+    """A consortium in a copy of its folder, every agent started."""
+    copy_folder(source, folder)
+    nodes = {hospital: Node.open(NodeHome.open(folder / hospital)) for hospital in hospitals}
     fleet = DirectFleet({hospital: Agent(node) for hospital, node in nodes.items()})
     return World(CoordinatorHome(folder / "coordinator"), nodes, fleet)
+
+
+def copy_folder(source: Path, folder: Path) -> Path:
+    """A copy of a consortium's folder, vault keys included: what is done to one is done to no other."""
+    shutil.copytree(source, folder)
+    for named in folder.glob("*/home.toml"):
+        named.write_text(named.read_text().replace(str(source), str(folder)))
+    return folder
 
 
 def patients_of(world: World, hospital: str, size: int) -> TrainingSet:

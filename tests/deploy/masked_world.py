@@ -2,12 +2,11 @@
 
 import base64
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.deploy.in_process import STUDY, DirectFleet, World, policy, vault_key
+from tests.deploy.in_process import STUDY, DirectFleet, World, copy_folder, policy, vault_key
 from tests.shared.consortium import make_plan
 
 from sonoshare_client.agent.node import Node
@@ -91,8 +90,7 @@ def opened(folder: Path) -> World:
 
 def copy_of(world: World, folder: Path) -> World:
     """The same consortium in another folder, as after a restart of everything."""
-    shutil.copytree(world.home.path.parent, folder)
-    return opened(folder)
+    return opened(copy_folder(world.home.path.parent, folder))
 
 
 def events(world: World, kind: str) -> list[dict[str, Any]]:

@@ -53,6 +53,12 @@ def world(pristine: World, tmp_path: Path) -> World:
     return copied(pristine, tmp_path / "world")
 
 
+@pytest.fixture
+def trained(trained_world: World, tmp_path: Path) -> World:
+    """As ``world``, after its last round."""
+    return copied(trained_world, tmp_path / "trained")
+
+
 def events(world: World, kind: str) -> list[Any]:
 
     return [event for event in world.study.events() if event["kind"] == kind]
@@ -103,17 +109,16 @@ def test_a_result_is_stored_once_and_what_was_seen_is_signed_anew_each_time(worl
     assert seen.view.result == sha256_hex(_payload(answer.envelope))
 
 
-def test_case_31_another_adapter_for_a_round_that_was_trained_is_refused(world: World) -> None:
-    rounds.train(world.coordinator())
+def test_case_31_another_adapter_for_a_round_that_was_trained_is_refused(trained: World) -> None:
     hospital = HOSPITALS[0]
-    spent = len(world.nodes[hospital].ledger.entries())
-    coordinator = world.coordinator()
-    adapter = world.study.adapter()
+    spent = len(trained.nodes[hospital].ledger.entries())
+    coordinator = trained.coordinator()
+    adapter = trained.study.adapter()
     with pytest.raises(InputError, match="another model"):
-        coordinator.logged(model_entry(world.study.plan.study, 1, sha256_hex(adapter)))
-    answer = world.fleet.agents[hospital].answer(_train_frame(coordinator, hospital, adapter, 1))
+        coordinator.logged(model_entry(trained.study.plan.study, 1, sha256_hex(adapter)))
+    answer = trained.fleet.agents[hospital].answer(_train_frame(coordinator, hospital, adapter, 1))
     assert reply_of(answer).refusal.error == "IntegrityError"
-    assert len(world.nodes[hospital].ledger.entries()) == spent
+    assert len(trained.nodes[hospital].ledger.entries()) == spent
 
 
 def test_case_35_a_model_that_the_log_does_not_show_is_refused_before_any_charge(world: World) -> None:
@@ -126,14 +131,13 @@ def test_case_35_a_model_that_the_log_does_not_show_is_refused_before_any_charge
     assert len(world.nodes["north"].ledger.entries()) == 1
 
 
-def test_case_35_a_forked_log_is_refused(world: World) -> None:
-    rounds.train(world.coordinator())
-    log = world.home.path / "log.jsonl"
+def test_case_35_a_forked_log_is_refused(trained: World) -> None:
+    log = trained.home.path / "log.jsonl"
     lines = log.read_bytes().splitlines(keepends=True)
     # The hospital has seen the first entries; the server now shows another history.
     log.write_bytes(b'{"digest":"x","kind":"plan","study":"forked"}\n' + b"".join(lines[1:]))
-    coordinator = world.coordinator()
-    answer = world.fleet.agents["north"].answer(_train_frame(coordinator, "north", world.study.adapter(), 2))
+    coordinator = trained.coordinator()
+    answer = trained.fleet.agents["north"].answer(_train_frame(coordinator, "north", trained.study.adapter(), 2))
     assert reply_of(answer).refusal.error == "IntegrityError"
     with pytest.raises(FederationError, match="no longer has"):
         settle(coordinator, len(coordinator.log))
@@ -356,23 +360,22 @@ def looked_at(world: World, hospital: str, out: Path) -> Result:
     return CliRunner().invoke(look, arguments, standalone_mode=False)
 
 
-def test_a_release_is_audited_signed_sealed_and_verified(world: World, tmp_path: Path) -> None:
-    rounds.train(world.coordinator())
-    steps = pipeline(world)
+def test_a_release_is_audited_signed_sealed_and_verified(trained: World, tmp_path: Path) -> None:
+    steps = pipeline(trained)
     steps.draw(lambda done, total: None)
     said = steps.audit()
-    assert looked_at(world, "north", tmp_path / "look").exception is None
+    assert looked_at(trained, "north", tmp_path / "look").exception is None
     assert "Candidate" in (tmp_path / "look" / "report.html").read_text()
     assert {h: s.predicate.verdict for h, s in said.items()} == dict.fromkeys(HOSPITALS, "PASS"), [
         s.predicate.reasons for s in said.values()
     ]
-    facts = facts_for(world.home, world.study, datetime(2026, 1, 2, 3, 4, 5, 6, tzinfo=UTC))
-    charged_since = copied(world, tmp_path / "charged since")
+    facts = facts_for(trained.home, trained.study, datetime(2026, 1, 2, 3, 4, 5, 6, tzinfo=UTC))
+    charged_since = copied(trained, tmp_path / "charged since")
     charged_since.nodes["north"].ledger.reserve(ChargeRequest("study", "another audit", (PureDP(5.0),), 3e-3, 30))
     with pytest.raises(FederationError, match="north did not sign"):
         pipeline(charged_since).finish(facts)
     bundle = steps.finish(facts)
-    verified = verify_release(bundle, world.home.roster_envelope, now=datetime.now(UTC))
+    verified = verify_release(bundle, trained.home.roster_envelope, now=datetime.now(UTC))
     assert verified.manifest.counts == {"benign": 8, "malignant": 8}
     # Nothing public says more than the day, and the verdicts are bound to the adapter.
     moments = [verified.logged_at, verified.manifest.created, *(s.predicate.time for s in said.values())]
@@ -380,11 +383,11 @@ def test_a_release_is_audited_signed_sealed_and_verified(world: World, tmp_path:
     assert {s.predicate.adapter_digest for s in said.values()} == {verified.manifest.model_digest}
     for hospital in HOSPITALS:
         stated = next(b for b in verified.manifest.privacy.hospitals if b.hospital == hospital)
-        assert stated.epsilon >= world.nodes[hospital].ledger.spent(stated.delta, study="study").epsilon - 1e-9
-    gone = looked_at(world, "north", tmp_path / "again").exception
+        assert stated.epsilon >= trained.nodes[hospital].ledger.spent(stated.delta, study="study").epsilon - 1e-9
+    gone = looked_at(trained, "north", tmp_path / "again").exception
     assert isinstance(gone, InputError)
     assert "keeps no candidate" in gone.message
-    revoked_off_the_list(world, bundle)
+    revoked_off_the_list(trained, bundle)
 
 
 def revoked_off_the_list(world: World, bundle: Path) -> None:
@@ -413,34 +416,32 @@ def audits_charged(world: World, hospital: str) -> int:
     [("sonoshare_client.agent.auditing.write_atomically", 0), ("sonoshare_client.agent.replies.write_atomically", 1)],
 )
 def test_a_full_disk_around_an_audit_costs_no_audit(
-    world: World, monkeypatch: pytest.MonkeyPatch, failing: str, charged: int
+    trained: World, monkeypatch: pytest.MonkeyPatch, failing: str, charged: int
 ) -> None:
     def full(*_args: Any, **_options: Any) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    rounds.train(world.coordinator())
-    steps = pipeline(world)
+    steps = pipeline(trained)
     steps.draw(lambda done, total: None)
     with monkeypatch.context() as patch:
         patch.setattr(failing, full)
         assert steps.audit() == {}
-    assert {audits_charged(world, hospital) for hospital in HOSPITALS} == {charged}
+    assert {audits_charged(trained, hospital) for hospital in HOSPITALS} == {charged}
     said = steps.audit()
     assert {h: s.predicate.verdict for h, s in said.items()} == dict.fromkeys(HOSPITALS, "PASS")
-    assert {audits_charged(world, hospital) for hospital in HOSPITALS} == {1}
+    assert {audits_charged(trained, hospital) for hospital in HOSPITALS} == {1}
 
 
-def test_cases_56_and_65_without_a_pass_nothing_is_built_and_nothing_is_signed(world: World) -> None:
-    rounds.train(world.coordinator())
-    steps = pipeline(world)
+def test_cases_56_and_65_without_a_pass_nothing_is_built_and_nothing_is_signed(trained: World) -> None:
+    steps = pipeline(trained)
     steps.draw(lambda done, total: None)
-    world.fleet.lost = {"south"}
+    trained.fleet.lost = {"south"}
     steps.audit()
-    facts = facts_for(world.home, world.study, datetime(2026, 1, 2, tzinfo=UTC))
+    facts = facts_for(trained.home, trained.study, datetime(2026, 1, 2, tzinfo=UTC))
     with pytest.raises(RefusedError, match="south gave no verdict"):
         steps.finish(facts)
-    assert not (world.home.releases / "r1").exists()
-    assert list(world.home.releases.iterdir()) == []
+    assert not (trained.home.releases / "r1").exists()
+    assert list(trained.home.releases.iterdir()) == []
 
 
 def first_step(world: World) -> Coordinator:

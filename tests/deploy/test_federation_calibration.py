@@ -42,6 +42,19 @@ def world(pristine: World, tmp_path: Path) -> World:
     return copied(pristine, tmp_path / "world")
 
 
+@pytest.fixture(scope="module")
+def all_have_voted(pristine: World, tmp_path_factory: pytest.TempPathFactory) -> World:
+    world = copied(pristine, tmp_path_factory.mktemp("voted") / "world")
+    collect_votes(world.coordinator())
+    return world
+
+
+@pytest.fixture
+def voted(all_have_voted: World, tmp_path: Path) -> World:
+    """As ``world``, with every hospital's votes."""
+    return copied(all_have_voted, tmp_path / "voted")
+
+
 def votes_in(world: World, hospital: str) -> CalibrationVotes:
     envelope = stored_votes(world.study)[hospital]
     return CalibrationVotes.from_bytes(envelope.verify(world.nodes[hospital].key.public, VOTES_PAYLOAD_TYPE))
@@ -112,10 +125,9 @@ def test_a_patient_votes_by_an_image_with_its_own_label_and_box(world: World, mo
         assert any(patient.labels[row] == label[0] and np.array_equal(patient.boxes[row], box[0]) for row in rows)
 
 
-def test_another_sharpness_is_another_release(world: World) -> None:
-    collect_votes(world.coordinator())
-    outcome = outcome_of(votes_evidence(world.study), world.study.plan, world.home.roster)
-    assert outcome.sharpness == world.study.plan.calibration.sharpness > 0
+def test_another_sharpness_is_another_release(voted: World) -> None:
+    outcome = outcome_of(votes_evidence(voted.study), voted.study.plan, voted.home.roster)
+    assert outcome.sharpness == voted.study.plan.calibration.sharpness > 0
     flat = replace(outcome, sharpness=0.0)
     assert outcome.digest() != flat.digest()
     assert not np.allclose(outcome.chances, flat.chances)
@@ -185,14 +197,13 @@ def test_a_lost_hospital_stops_the_drawing_and_its_return_goes_on(world: World) 
 
 
 @pytest.mark.parametrize("change", ["study", "ballot", "epsilon", "hospital"])
-def test_votes_under_other_terms_are_not_used(world: World, change: str) -> None:
-    collect_votes(world.coordinator())
-    said = votes_in(world, "north")
+def test_votes_under_other_terms_are_not_used(voted: World, change: str) -> None:
+    said = votes_in(voted, "north")
     other = {"study": "other", "ballot": "0" * 64, "epsilon": 9.0, "hospital": "south"}[change]
     forged = said.model_copy(update={change: other})
-    envelope = Envelope.sign(VOTES_PAYLOAD_TYPE, forged.canonical(), world.nodes["north"].key)
-    path = world.study.path / layout.votes_path("north")
+    envelope = Envelope.sign(VOTES_PAYLOAD_TYPE, forged.canonical(), voted.nodes["north"].key)
+    path = voted.study.path / layout.votes_path("north")
     path.write_bytes(envelope.to_bytes())
     with pytest.raises(VerificationError) as caught:
-        outcome_of(votes_evidence(world.study), world.study.plan, world.home.roster)
+        outcome_of(votes_evidence(voted.study), voted.study.plan, voted.home.roster)
     assert caught.value.cause == "calibration"

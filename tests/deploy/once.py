@@ -1,0 +1,23 @@
+"""What several workers of one run need alike is made by the first that asks for it."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from filelock import FileLock
+
+
+def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
+    """A folder of this run, made by ``make`` in one of its workers; the others wait for it.
+
+    Nobody may change it: take a copy. A making that fails is not tried again; the next worker fails at what it left.
+    """
+    own = factory.getbasetemp()
+    everybody = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+    folder, done = everybody / name, everybody / f"{name}.done"
+    with FileLock(everybody / f"{name}.lock"):
+        if not done.exists():
+            make(folder)
+            done.touch()
+    return folder
