@@ -15,7 +15,7 @@ from sonoshare_server.federation.flower import Array, ArrayRecord, ConfigRecord,
 from sonoshare_shared.errors import IntegrityError
 from sonoshare_shared.protocol.frame_parts import RECORD_BYTES, WHOLE_BYTES, frame_parts, joined_frame
 
-POLL_SECONDS: Final = 0.3
+POLL_SECONDS: Final = 0.5
 LONGEST_POLL_SECONDS: Final = 2.0
 LATE_SHARE: Final = 0.1
 """An answer is noticed late by so much of the time that was waited for it."""

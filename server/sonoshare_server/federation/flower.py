@@ -3,7 +3,7 @@
 Flower's Message API (`flwr.app`, `flwr.serverapp`) is public. Its control routes, the building of an app's archive and
 the program of its SuperLink are not: they are listed in `PRIVATE_NAMES` and checked before anything rests on them
 (`require_flower`). The SuperLink is stock but for one thing: it serves by ``uvicorn.run``, and whoever replaces that
-name in uvicorn decides which listeners there are (`superlink.py`).
+name in uvicorn decides which listeners there are (`superlink.py`) and which layers a request meets (`layers.py`).
 """
 
 import hashlib

@@ -16,9 +16,11 @@ from pathlib import Path
 from typing import Any, Final
 
 import uvicorn
+from starlette.applications import Starlette
 
 from sonoshare_server.federation.certificate import RenewedCertificate
 from sonoshare_server.federation.flower import FLEET_PREFIX, run_superlink
+from sonoshare_server.federation.layers import ask_fewer_layers
 from sonoshare_server.federation.link_check import LinkCheck
 from sonoshare_server.paths import HOME_VARIABLE, CoordinatorPaths
 from sonoshare_shared.errors import InputError
@@ -56,6 +58,8 @@ def serve_publicly(host: str, port: int) -> None:
     run_privately, home = uvicorn.run, CoordinatorPaths(Path(os.environ[HOME_VARIABLE]))
 
     def run_both(app: Application, **options: Any) -> None:
+        if isinstance(app, Starlette):
+            ask_fewer_layers(app)
         certificate = RenewedCertificate(options["ssl_certfile"], options["ssl_keyfile"])
         public = uvicorn.Config(
             LinkCheck(FleetOnly(app), home),
