@@ -148,7 +148,7 @@ def accounts(consortium: RealConsortium, studies: list[str]) -> dict[str, int]:
     for hospital in consortium.hospitals:
         home = NodeHome.open(consortium.folder / hospital)
         try:
-            ledger = open_ledger(home, home.identity(), lambda: datetime.now(UTC))
+            ledger = open_ledger(home, lambda: datetime.now(UTC))
             ledger.verify()
             entries = [entry.charge for entry in ledger.entries() if entry.charge.kind == "reserved"]
             ledger.close()

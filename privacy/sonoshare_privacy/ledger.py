@@ -17,7 +17,9 @@ Rules, each with a test:
    (`Ledger.require_not_older_than`). A restored backup, a copied database and a fresh one all fail it.
 6. Heads tell nothing. An entry says the day and no more, and holds 128 random bits: how long a training took, and so
    how many patients it had, can neither be read off an entry nor found by trying entries against a head.
-7. Bytes first. Digests, chain and signatures are over the bytes in the file, whatever fields charges gain later.
+7. One ledger, whatever its key. `Ledger.succeed` passes it to a new identity key in an entry that both sign; what was
+   spent stays spent, and nobody who has the old key alone can write to it any more.
+8. Bytes first. Digests, chain and signatures are over the bytes in the file, whatever fields charges gain later.
 
 Neighbouring relation of every number: add or remove one patient with all of their images.
 
@@ -37,17 +39,21 @@ from typing import Any, Final
 from sonoshare_privacy.accounting import Event, epsilon, merged
 from sonoshare_privacy.budget import Budget, Budgets, ChargeRequest, Reservation, Spent, at_most, within
 from sonoshare_privacy.ledger_file import open_ledger_file, require_triggers, unusable
-from sonoshare_shared.errors import IntegrityError, LedgerError, NewerVersionError, PolicyError
+from sonoshare_shared.errors import IntegrityError, LedgerError, NewerVersionError, PassedOnError, PolicyError
 from sonoshare_shared.protocol.documents.base import public_day
 from sonoshare_shared.protocol.documents.charge import (
     NO_PREVIOUS,
+    SUCCESSION_SCHEMA,
     Charge,
     ExportedCharge,
     LedgerExport,
     SignedCharge,
+    Succession,
+    first_key,
+    taken_up,
     verify_chain,
 )
-from sonoshare_shared.protocol.keys import SigningKey
+from sonoshare_shared.protocol.keys import PublicKey, SigningKey
 
 __all__ = ["Budget", "Budgets", "ChargeRequest", "Clock", "Ledger", "Reservation", "Spent"]
 
@@ -70,12 +76,13 @@ class Ledger:
 
     Raises:
         LedgerError: the file is not an intact ledger of this hospital and key, of a newer version of SonoShare, or
-            cannot be written.
+            cannot be written; as `PassedOnError`, it has passed to another identity key.
     """
 
     def __init__(self, path: Path, *, key: SigningKey, hospital: str, clock: Clock, budgets: BudgetSource) -> None:
         self.path, self.hospital, self._budgets = path, hospital, budgets
         self._key, self._public, self._clock = key, key.public, clock
+        self._signer: PublicKey | None = None
         self._lock = threading.RLock()
         self._entries: list[SignedCharge] = []
         self._digests: list[str] = []
@@ -87,6 +94,7 @@ class Ledger:
             with self._writing():
                 if not self._entries:
                     self._append(Charge(**self._next("opened")))
+            self._require_own()
             require_triggers(self._database)
         except BaseException:
             self._database.close()
@@ -151,6 +159,31 @@ class Ledger:
                     reservation=reservation.digest,
                 )
             )
+
+    def succeed(self, new: SigningKey) -> None:
+        """Pass the ledger on to a new identity key: the old one signs its last entry, and this ledger has the new one.
+
+        To the key that it has it passes without an entry: a change that was cut off is made again.
+
+        Raises:
+            LedgerError: it has passed to another key, is not intact or cannot be written.
+        """
+        if new.public == self._public:
+            return
+        with self._writing():
+            fields, old = self._next("succession"), self._public.hex
+            said = taken_up(self.hospital, fields["sequence"], fields["previous"], old, new.public.hex)
+            keys = Succession(old=old, new=new.public.hex, signature=new.sign(said).hex())
+            lifetime = self._entries[-1].charge.epsilon_lifetime
+            self._append(Charge(**fields, schema=SUCCESSION_SCHEMA, epsilon_lifetime=lifetime, succession=keys))
+        with self._lock:
+            self._key, self._public = new, new.public
+
+    def last_charge(self) -> str:
+        """Digest of the last entry that is no succession: it changes with every charge, and with nothing else."""
+        with self._reading():
+            pairs = zip(reversed(self._entries), reversed(self._digests), strict=True)
+            return next(digest for signed, digest in pairs if signed.charge.succession is None)
 
     def head(self) -> str:
         """Digest of the last entry, 64 hexadecimal characters; what others witness."""
@@ -239,7 +272,7 @@ class Ledger:
         with self._reading():
             document = LedgerExport(
                 hospital=self.hospital,
-                public_key=self._public.hex,
+                public_key=(self._signer or self._public).hex,
                 head=self._digests[-1],
                 entries=tuple(
                     ExportedCharge(body=entry.body.decode(), signature=entry.signature) for entry in self._entries
@@ -255,6 +288,7 @@ class Ledger:
             try:
                 self._database.execute("BEGIN IMMEDIATE")
                 self._refresh()
+                self._require_own()
                 known = len(self._entries)
                 yield
                 self._database.execute("COMMIT")
@@ -264,6 +298,18 @@ class Ledger:
             except BaseException:
                 self._undo(known)
                 raise
+
+    def _require_own(self) -> None:
+        """Only the newest identity key writes.
+
+        Raises:
+            PassedOnError: this is an older one.
+        """
+        if self._signer not in {None, self._public}:
+            raise PassedOnError(
+                "the ledger has passed to another identity key than the one that is here",
+                remedy="run it again; if that is of no use, bring back the newest identity.key",
+            )
 
     def _undo(self, known: int) -> None:
         """Roll back, and forget what was appended in memory only."""
@@ -295,8 +341,11 @@ class Ledger:
             rows = rows[1:]
         previous = self._digests[-1] if self._digests else NO_PREVIOUS
         try:
-            for row in rows:
-                previous = self._read_entry(row, previous)
+            read = [(row, SignedCharge.read(row[2], row[3])) for row in rows]
+            if self._signer is None and read:
+                self._signer = first_key((signed for _, signed in read), self._public)
+            for row, signed in read:
+                previous = self._read_entry(row, signed, previous)
         except NewerVersionError as error:
             raise LedgerError(f"the ledger cannot be read: {error.message}", remedy=error.remedy) from error
         except (IntegrityError, ValueError) as error:
@@ -304,13 +353,12 @@ class Ledger:
                 f"the ledger is not intact: {error}", remedy="stop, keep the file, and tell the data-protection officer"
             ) from error
 
-    def _read_entry(self, row: tuple[int, str, bytes, str], previous: str) -> str:
+    def _read_entry(self, row: tuple[int, str, bytes, str], signed: SignedCharge, previous: str) -> str:
         """Check one row against the chain, remember it, and return its digest."""
-        sequence, digest, body, signature = row
-        signed = SignedCharge.read(body, signature)
-        start = len(self._entries)
-        found = verify_chain([signed], self._public, self.hospital, start=start, previous=previous)
-        if found != digest or sequence != start:
+        sequence, digest, start = row[0], row[1], len(self._entries)
+        signer = self._signer or self._public
+        found = verify_chain([signed], signer, self.hospital, start=start, previous=previous)
+        if found.digest != digest or sequence != start:
             raise IntegrityError(f"ledger entry {start} is misplaced")
         self._remember(signed, digest)
         return digest
@@ -341,11 +389,15 @@ class Ledger:
             self._events[charge.study] = merged((*self._events.get(charge.study, ()), *charge.events))
         elif charge.kind == "committed":
             self._committed.add(charge.reservation)
+        self._signer = self._signer or self._public
+        if charge.succession is not None:  # checked by the chain, or made here
+            self._signer = PublicKey.from_hex(charge.succession.new)
 
     def _forget(self) -> None:
         """Drop what is in memory; the next access reads and verifies the whole file."""
         self._entries, self._digests, self._positions, self._events = [], [], {}, {}
         self._committed = set()
+        self._signer = None
 
     def _running(self, study: str) -> float:
         """The bound that the study's last entry states."""

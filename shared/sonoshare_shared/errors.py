@@ -14,6 +14,7 @@ no pixel, no identifier from a record, no file name given by a hospital's archiv
     │   ├── PolicyError       the plan breaks the hospital's policy
     │   ├── BudgetError       the charge would exceed the budget
     │   ├── LedgerError       the ledger is not intact, or older than a witnessed head
+    │   │   └── PassedOnError the ledger is intact, and has passed to another identity key
     │   └── WitnessError      the log, or the other hospitals' views, do not show what they must show first
     ├── ModelError            an architecture, checkpoint or adapter cannot be used
     │   └── ContributionError a patient's contribution is larger than the noise was made for
@@ -107,6 +108,10 @@ class BudgetError(RefusedError):
 
 class LedgerError(RefusedError):
     """The ledger is not intact, or older than a head that others have witnessed."""
+
+
+class PassedOnError(LedgerError):
+    """The ledger is intact, and has passed to another identity key than the one that is here."""
 
 
 class WitnessError(RefusedError):

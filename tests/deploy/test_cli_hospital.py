@@ -180,7 +180,7 @@ def test_init_prints_both_keys_that_the_coordinator_needs(tmp_path: Path) -> Non
 def member(tmp_path: Path) -> tuple[Path, Path]:
     """A node with one charge, and the signed roster of a consortium that admitted it."""
     node = NodeHome.create(tmp_path / "node", "north")
-    with closing(open_ledger(node, node.identity(), lambda: datetime.now(UTC))) as ledger:
+    with closing(open_ledger(node, lambda: datetime.now(UTC))) as ledger:
         ledger.commit(ledger.reserve(ChargeRequest("s1", "audit", (PureDP(0.5),), 1e-4, 50)))
     consortium = Consortium("c", audit_policy(1.0, 0.1, 0.7, 0.05))
     coordinator = create_coordinator(tmp_path / "coordinator", consortium, ("localhost",))

@@ -214,7 +214,7 @@ def test_case_40_a_hospital_killed_while_it_reveals_gives_the_same_numbers_and_t
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     node, plan = world.nodes["north"], world.study.plan
-    members = masked_set(ready_envelopes(world), world.home.roster, plan, 1)
+    members = masked_set(ready_envelopes(world), world.home.roster, plan, 1, world.home.log().index)
     expected = reveal(node, plan, 1, members)
     for place in ("store", "forget"):
         with monkeypatch.context() as patch:

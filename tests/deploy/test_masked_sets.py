@@ -29,7 +29,7 @@ from sonoshare_shared.errors import InputError, IntegrityError
 from sonoshare_shared.protocol.documents.masking import READY_PAYLOAD_TYPE, MaskReady
 from sonoshare_shared.protocol.envelope import Envelope
 from sonoshare_shared.protocol.keys import SigningKey
-from sonoshare_shared.protocol.log_index import masked_set_entry
+from sonoshare_shared.protocol.log_index import LogIndex, masked_set_entry
 from sonoshare_shared.protocol.masked_set import masked_set
 from sonoshare_shared.protocol.misconduct import verify_evidence
 
@@ -116,8 +116,10 @@ def test_a_hospital_of_the_roster_that_is_not_of_the_plan_is_in_no_set(masked_re
     plan = masked_ready.study.plan
     smaller = plan.model_copy(update={"cohorts": {hospital: NOMINALS[hospital] for hospital in MEMBERS[:3]}})
     with pytest.raises(IntegrityError, match="west is not part of the study"):
-        masked_set(ready_envelopes(masked_ready), masked_ready.home.roster, smaller, 1)
-    assert tuple(masked_set(ready_envelopes(masked_ready), masked_ready.home.roster, plan, 1).ready) == MEMBERS
+        masked_set(ready_envelopes(masked_ready), masked_ready.home.roster, smaller, 1, LogIndex())
+    assert (
+        tuple(masked_set(ready_envelopes(masked_ready), masked_ready.home.roster, plan, 1, LogIndex()).ready) == MEMBERS
+    )
 
 
 @pytest.mark.parametrize("what", BAD_SETS)

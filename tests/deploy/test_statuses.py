@@ -139,7 +139,7 @@ def test_a_look_at_the_budget_asks_the_accountant_once_for_each_head_and_delta(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     home = NodeHome.create(tmp_path / "home", "north", policy=policy())
-    ledger = open_ledger(home, home.identity(), lambda: datetime.now(UTC))
+    ledger = open_ledger(home, lambda: datetime.now(UTC))
     asked, compute = [], ledger.spent
 
     def counted(delta: float) -> Spent:

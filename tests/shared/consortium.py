@@ -224,6 +224,7 @@ class Consortium:
             self.folder / release,
             signatures={hospital: sign(hospital, manifest) for hospital in self.participants or self.keys},
             log_proof=evidence.append_release(self.log(), release, manifest.digest()),
+            roster=self.roster(),
         )
         return self.folder / release
 

@@ -13,7 +13,8 @@ from datetime import UTC, datetime
 import torch
 
 from sonoshare_client.agent.canary_store import CanaryStore
-from sonoshare_client.agent.ledger_heads import require_logged_heads, require_signed_heads
+from sonoshare_client.agent.identity import followed_identity
+from sonoshare_client.agent.ledger_heads import require_signed_heads
 from sonoshare_client.agent.mask_store import MaskStore
 from sonoshare_client.agent.pooled_view import PooledView
 from sonoshare_client.agent.replies import ReplyStore
@@ -94,17 +95,17 @@ class Node:
         Raises:
             InputError: it is not enrolled, its key or policy cannot be read, or its device is not here.
             LedgerError: the ledger is not intact, or older than a head of it that the node has signed or seen.
+            RefusedError: the log passes the hospital's identity to a key that is not here.
             IntegrityError: the node's copy of the transparency log is damaged.
         """
         pinned_roster(home.state_path)
         device = device or chosen_device(home.device)
         memory_of(device)  # looks now, before any patient is in this process
-        key = home.identity()
-        ledger = open_ledger(home, key, lambda: datetime.now(UTC))
+        ledger = open_ledger(home, lambda: datetime.now(UTC))
         ledger.verify()
         state = home.state
         replies, log = ReplyStore(state.replies_path), LogCopy.open(state.path)
-        require_logged_heads(ledger, log.index, key.public)
+        key = followed_identity(home, home.identity(), ledger, log.index)
         require_signed_heads(ledger, (result.envelope for result in replies.results()))
         require_signed_heads(ledger, map(Envelope.load, sorted(home.statements_path.glob("*.dsse.json"))))
         return cls(
@@ -125,8 +126,20 @@ class Node:
         return self.home.hospital
 
     def roster(self) -> Roster:
-        """The pinned roster."""
-        return pinned_roster(self.home.state_path)
+        """The pinned roster, with the identity keys that its hospitals have by this node's copy of the log."""
+        return self.log.index.followed(pinned_roster(self.home.state_path))
+
+    def follow_identity(self) -> None:
+        """Go over to the next identity key, if the log shows that it follows.
+
+        Raises:
+            RefusedError: the log passes the hospital's identity to a key that is not here.
+            LedgerError: the ledger is older than a head that the log holds.
+        """
+        key = followed_identity(self.home, self.key, self.ledger, self.log.index)
+        if key.public != self.key.public:
+            self.key = key
+            self.record("identity-changed", key=key.public.hex)
 
     def record(self, kind: str, **fields: object) -> None:
         """Append to the agent's event log, and say it; one that cannot be written must not decide what is answered."""

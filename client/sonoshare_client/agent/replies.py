@@ -18,6 +18,7 @@ from sonoshare_shared.errors import IntegrityError, RefusedError
 from sonoshare_shared.protocol.canonical import sha256_hex
 from sonoshare_shared.protocol.documents.exchange import Reply, decode_frame, encode_frame
 from sonoshare_shared.protocol.envelope import Envelope
+from sonoshare_shared.protocol.keys import SigningKey
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,13 @@ class Result:
     payload: bytes = b""
 
 
+def resigned(envelope: Envelope, key: SigningKey) -> Envelope:
+    """What this hospital signed before, signed by the identity key that it has now; the very bytes are the same."""
+    if [signature.keyid for signature in envelope.signatures] == [key.public.hex]:
+        return envelope
+    return Envelope.sign(envelope.payloadType, envelope.decoded(), key)
+
+
 def train_slot(study: str, number: int) -> str:
     """Slot of a round of a study."""
     return f"train/{study}/{number}"
@@ -36,6 +44,11 @@ def train_slot(study: str, number: int) -> str:
 def reveal_slot(study: str, number: int) -> str:
     """Slot of a hospital's numbers in a masked round of a study."""
     return f"reveal/{study}/{number}"
+
+
+def vote_slot(study: str) -> str:
+    """Slot of the votes of a study."""
+    return f"calibrate/{study}"
 
 
 class ReplyStore:

@@ -11,7 +11,8 @@ number of audits); the ledger is charged, durably; only then is the vault opened
   not one of ours. What went wrong is said in the agent's log and events, at the hospital.
 - Everything after a charge leaves at a public time: a slot, or it doubled (slots.py).
 
-Whether a request was charged is read off the ledger itself, so that no path of the code can forget it.
+Whether a request was charged is read off the ledger itself, so that no path of the code can forget it. A result that
+was given before is given again byte by byte; its signature is of the identity key that the hospital has now.
 
 Not promised: that a *whole* vault that does not open (its key is gone, its index is damaged) goes unnoticed: the
 constant refusal says that something failed. One patient's data cannot cause it: they leave that patient out.
@@ -34,7 +35,7 @@ from sonoshare_client.agent.node import Node
 from sonoshare_client.agent.part_taken import require_part, require_rounds
 from sonoshare_client.agent.permission import answer_to_proposal, permitted
 from sonoshare_client.agent.pooling import adapter_and_sum, train_pooled
-from sonoshare_client.agent.replies import Result, reveal_slot, train_slot
+from sonoshare_client.agent.replies import Result, resigned, reveal_slot, train_slot, vote_slot
 from sonoshare_client.agent.signing import sign_manifest
 from sonoshare_client.agent.slots import SystemTiming, Timing, require_time_to_answer, wait_for_slot
 from sonoshare_client.agent.training import train_round
@@ -94,14 +95,14 @@ class Agent:
         Raises:
             FederationError: the agent was stopped while a finished answer waited for its slot; asked again it is given.
         """
-        arrived, before = self._timing.now(), self._ledger_head()
+        arrived, before = self._timing.now(), self._last_charge()
         try:
             answer = self._answered(frame)
         except SonoShareError as error:
-            answer = self._refused(error, charged=self._ledger_head() != before)
+            answer = self._refused(error, charged=self._last_charge() != before)
         except Exception as error:  # noqa: BLE001 - the edge of the process: kind and text may tell of a patient
             answer = self._withheld(error)
-        charged = self._ledger_head() != before
+        charged = self._last_charge() != before
         if charged:
             self._keep_spent()
             wait_for_slot(self._timing, arrived, self._slot_seconds())
@@ -129,9 +130,9 @@ class Agent:
         self._node.record("failed", error=type(error).__name__, reason=said)
         return WITHHELD
 
-    def _ledger_head(self) -> str | None:
+    def _last_charge(self) -> str | None:
         try:
-            return self._node.ledger.head()
+            return self._node.ledger.last_charge()
         except SonoShareError:
             return None
 
@@ -193,7 +194,7 @@ class Agent:
         plan = permitted(self._node, request.plan)
         if not plan.masked:
             raise PolicyError("the plan's updates are not masked", remedy="ask for a study with --masked")
-        members = masked_set(request.ready, self._node.roster(), plan, request.round)
+        members = masked_set(request.ready, self._node.roster(), plan, request.round, self._node.log.index)
         require_honest_sum(plan, len(members.ready), self._node.home.policy().training.maximum_colluding)
         model = model_entry(plan.study, request.round, members.adapter_digest)
         # Nothing was charged since the others said that they were ready: they have seen the model of this round.
@@ -208,7 +209,7 @@ class Agent:
         plan = permitted(self._node, request.plan)
         require_shown(self._node, request.shown, [_plan_entry(plan)], after=_plan_entry(plan))
         require_part(self._node, plan)
-        return self._once(f"calibrate/{plan.study}", plan.digest(), lambda: vote(self._node, plan, ballot))
+        return self._once(vote_slot(plan.study), plan.digest(), lambda: vote(self._node, plan, ballot))
 
     def _audit(self, request: AuditRequest, payload: bytes) -> bytes:
         plan = permitted(self._node, request.plan)
@@ -240,8 +241,9 @@ class Agent:
 
     def _reply(self, result: Result) -> bytes:
         """A reply: what was released, and what this hospital has seen by now."""
-        view = signed_view(self._node, result.envelope)
-        return encode_frame(Reply(envelope=result.envelope, view=view), result.payload)
+        envelope = resigned(result.envelope, self._node.key)
+        view = signed_view(self._node, envelope)
+        return encode_frame(Reply(envelope=envelope, view=view), result.payload)
 
 
 def _about(request: Request) -> dict[str, object]:

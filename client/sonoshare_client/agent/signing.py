@@ -15,14 +15,18 @@ from collections.abc import Sequence
 
 from sonoshare_client.agent.node import Node
 from sonoshare_client.agent.part_taken import require_keys_of_then
+from sonoshare_client.agent.replies import resigned, vote_slot
 from sonoshare_client.own_eyes.kept_pictures import drop_pictures
 from sonoshare_shared.errors import RefusedError
 from sonoshare_shared.protocol.canonical import require_canonical, sha256_hex
 from sonoshare_shared.protocol.closed_rounds import require_closed_with, took_part
-from sonoshare_shared.protocol.documents import AuditStatement, ReleaseManifest, StudyPlan
+from sonoshare_shared.protocol.documents import AuditStatement, HospitalEntry, ReleaseManifest, StudyPlan
 from sonoshare_shared.protocol.documents.release import MANIFEST_PAYLOAD_TYPE
 from sonoshare_shared.protocol.documents.statement import STATEMENT_PAYLOAD_TYPE
 from sonoshare_shared.protocol.envelope import Envelope
+from sonoshare_shared.protocol.keys import PublicKey
+from sonoshare_shared.protocol.log_index import candidate_entry
+from sonoshare_shared.protocol.release import layout
 from sonoshare_shared.protocol.release.candidate import Candidate, require_candidate_minus
 from sonoshare_shared.protocol.release.veto import vetoed_images
 from sonoshare_shared.protocol.signed import Signed
@@ -58,6 +62,7 @@ def sign_manifest(node: Node, data: bytes, statements: Sequence[Envelope] = ()) 
     if sorted(budget.hospital for budget in manifest.privacy.hospitals) != sorted(hospitals):
         raise RefusedError("the manifest is not about the hospitals of its study", remedy="state what each has spent")
     _require_promise(node, manifest, statement)
+    _require_own_words(node, manifest)
     node.record("signed", release=manifest.release)
     drop_pictures(node.home, statement.predicate.study)
     return Envelope.sign(MANIFEST_PAYLOAD_TYPE, data, node.key)
@@ -91,7 +96,7 @@ def _said_by_all(
         raise RefusedError(
             "the statement of a hospital is missing", remedy="send the statements of all, in order of id"
         )
-    said = [_said(node, hospital, envelope) for hospital, envelope in zip(hospitals, statements, strict=True)]
+    said = [_said(node, manifest, hospital, envelope) for hospital, envelope in zip(hospitals, statements, strict=True)]
     if any(statement.candidate != manifest.candidate_digest for statement in said):
         raise RefusedError("a statement is about another candidate", remedy="send the statements about this one")
     for statement in said:
@@ -110,21 +115,57 @@ def _vetoed(plan: StudyPlan, candidate: Candidate, said: Sequence[AuditStatement
     return frozenset() if plan.audit.veto is None else vetoed_images(candidate, plan.audit.veto, said)
 
 
-def _said(node: Node, hospital: str, envelope: Envelope) -> AuditStatement:
+def _said(node: Node, manifest: ReleaseManifest, hospital: str, envelope: Envelope) -> AuditStatement:
     entry = node.roster().hospital(hospital)
     if entry is None:
         raise RefusedError(f"{hospital} is not in the roster", remedy="enrol the newest roster, or ask the coordinator")
-    statement = Signed.opened(AuditStatement, envelope, entry.key, STATEMENT_PAYLOAD_TYPE).document
+    key = _signer(node, entry, manifest, envelope)
+    statement = Signed.opened(AuditStatement, envelope, key, STATEMENT_PAYLOAD_TYPE).document
     if statement.predicate.hospital != hospital:
         raise RefusedError(f"the statement of {hospital} speaks for another hospital", remedy="send its own")
     return statement
+
+
+def _signer(node: Node, entry: HospitalEntry, manifest: ReleaseManifest, envelope: Envelope) -> PublicKey:
+    """Which key of a hospital signed a statement: its present one, or one that it had since the candidate."""
+    index = node.log.index
+    place = index.place(candidate_entry(manifest.study, manifest.release, manifest.candidate_digest))
+    keys = (entry.key,) if place is None else index.keys_since(entry.key, place)
+    return envelope.signer_among(keys) or entry.key
 
 
 def _own_statement(node: Node, manifest: ReleaseManifest) -> bytes:
     path = node.home.statement_path(manifest.candidate_digest)
     if not path.exists():
         raise RefusedError("this hospital has not audited the candidate", remedy="audit it first")
-    return Envelope.load(path).verify(node.key.public, STATEMENT_PAYLOAD_TYPE)
+    return _own(node, Envelope.load(path), STATEMENT_PAYLOAD_TYPE)
+
+
+def _own(node: Node, envelope: Envelope, payload_type: str) -> bytes:
+    """What this hospital signed and kept, with the identity key that it has or one that it had."""
+    keys = node.log.index.keys_since(node.key.public, -1)
+    return envelope.verify(envelope.signer_among(keys) or node.key.public, payload_type)
+
+
+def _require_own_words(node: Node, manifest: ReleaseManifest) -> None:
+    """What the manifest lists as this hospital's statement and votes are its own, byte by byte.
+
+    A release takes them from a key that the hospital had before too, because this signature vouches for them.
+
+    Raises:
+        RefusedError: they are not.
+    """
+    own = {layout.attestation_path(node.hospital): Envelope.load(node.home.statement_path(manifest.candidate_digest))}
+    votes = node.replies.find(vote_slot(manifest.study), manifest.plan_digest)
+    if votes is not None:
+        own[layout.votes_path(node.hospital)] = votes.envelope
+    for entry in manifest.files:
+        if entry.path not in {layout.attestation_path(node.hospital), layout.votes_path(node.hospital)}:
+            continue
+        given = own.get(entry.path)
+        signed = () if given is None else (given, resigned(given, node.key))
+        if entry.sha256 not in {sha256_hex(envelope.to_bytes()) for envelope in signed}:
+            raise RefusedError(f"{entry.path} is not what this hospital signed", remedy="list its own words")
 
 
 def _require_promise(node: Node, manifest: ReleaseManifest, statement: AuditStatement) -> None:

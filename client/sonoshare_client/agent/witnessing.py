@@ -1,14 +1,14 @@
 """What this hospital must have seen before it acts, and what it signs that it has seen.
 
 Before anything that is charged or published, in this order: no evidence of misconduct stands; the log shown extends the
-hospital's own copy (``node.log_copy``); the ledger contains every head of itself that the log holds, and the log holds
-the ledger's newest head; the log shows what is asked for; and other hospitals hold the same log (``node.peers``).
-An introduction passes all but the last two, and is answered even while evidence stands: the view says so.
+hospital's own copy (``node.log_copy``); the ledger contains every head of itself that the log holds; if the log shows
+that this hospital's identity key was changed, it is (``agent.identity``); the log holds the ledger's newest head; the
+log shows what is asked for; and other hospitals hold the same log (``node.peers``).
+An introduction passes all but the last three, and is answered even while evidence stands: the view says so.
 """
 
 from collections.abc import Sequence
 
-from sonoshare_client.agent.ledger_heads import require_logged_heads
 from sonoshare_client.agent.node import Node
 from sonoshare_client.node.peers import Asker, require_peers
 from sonoshare_shared.errors import WitnessError
@@ -42,10 +42,10 @@ def require_shown(node: Node, shown: Shown, entries: Sequence[Entry], *, after: 
         IntegrityError: the log is not what it should be; as MisconductError, that is proved and was kept.
     """
     node.evidence.require_none()
-    roster = node.roster()
     with node.evidence.keeping():
         _extend(node, shown.log)
         _require_ledger_logged(node)
+        roster = node.roster()  # once the log is seen: it says which keys the others have now
         for entry in entries:
             node.log.require_entry(entry)
         step = node.log.index.place(after)
@@ -69,7 +69,7 @@ def introduced(node: Node, request: KeysRequest) -> Envelope:
     if request.log is not None and node.evidence.standing() is None and request.log.first <= node.log.size:
         with node.evidence.keeping():
             _extend(node, request.log)
-    require_logged_heads(node.ledger, node.log.index, node.key.public)
+    node.follow_identity()
     others = {hospital.id for hospital in node.roster().hospitals} - {node.hospital}
     # What was answered once stays answered: a later view is no older than the challenge either.
     node.answered.update({name: challenge for name, challenge in request.challenges.items() if name in others})
@@ -112,7 +112,7 @@ def _extend(node: Node, part: LogPart) -> None:
 
 def _require_ledger_logged(node: Node) -> None:
     """The next charge waits until the log, and with it every other hospital, knows of the one before."""
-    require_logged_heads(node.ledger, node.log.index, node.key.public)
+    node.follow_identity()
     newest = node.log.index.newest_head(node.key.public)
     if newest is None or newest.head.head != node.ledger.head():
         raise WitnessError(

@@ -104,6 +104,11 @@ class NodeHome(NodePaths):
         """Load the identity key."""
         return SigningKey.load(self.identity_key_path)
 
+    def next_identity(self) -> SigningKey | None:
+        """Load the next identity key; None while it is not being changed."""
+        path = self.next_identity_key_path
+        return SigningKey.load(path) if path.exists() else None
+
     def policy(self) -> Policy:
         """Read the hospital's rules as they stand now."""
         return read_policy(self.policy_path)

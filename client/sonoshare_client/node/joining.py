@@ -6,8 +6,9 @@ node signs would be believed, so it is refused before it is pinned, with what pu
 
 from sonoshare_client.node import witness
 from sonoshare_client.node.home import NodeHome
+from sonoshare_client.node.log_copy import LogCopy
 from sonoshare_shared.errors import RefusedError
-from sonoshare_shared.protocol.documents import Roster
+from sonoshare_shared.protocol.documents import HospitalEntry, Roster
 from sonoshare_shared.protocol.envelope import Envelope
 from sonoshare_shared.protocol.keys import PublicKey
 
@@ -47,10 +48,19 @@ def require_named(roster: Roster, home: NodeHome, *, node_key: bool = True) -> N
             f"the roster (version {roster.version}) does not name {hospital}",
             remedy="send the keys that 'sonoshare hospital keys' shows to the coordinator: sonoshare coordinator admit",
         )
-    if entry.identity_key != identity:
+    if entry.identity_key != identity and not _is_of_this_ledger(entry, home):
         raise _other_key(hospital, "identity")
     if node_key and entry.node_key.split()[:2] not in [key.split()[:2] for key in home.node_public_keys]:
         raise _other_key(hospital, "node")
+
+
+def _is_of_this_ledger(entry: HospitalEntry, home: NodeHome) -> bool:
+    """Whether a roster names the identity key that this node will have, or one that its own followed by the log."""
+    following = home.next_identity()
+    if following is not None and entry.key == following.public:
+        return True
+    index = LogCopy.open(home.state_path).index
+    return home.identity().public in index.keys_since(entry.key, -1) and index.passed_on(entry.key) is not None
 
 
 def _other_key(hospital: str, which: str) -> RefusedError:

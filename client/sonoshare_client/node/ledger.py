@@ -6,6 +6,7 @@ be read refuses it.
 """
 
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,7 +16,8 @@ from sonoshare_client.node.policy import Policy
 from sonoshare_privacy.accounting import epsilon, merged
 from sonoshare_privacy.budget import Budget, Budgets
 from sonoshare_privacy.ledger import Ledger
-from sonoshare_shared.errors import LedgerError
+from sonoshare_shared.durable import move
+from sonoshare_shared.errors import LedgerError, PassedOnError
 from sonoshare_shared.protocol.documents import StudyPlan
 from sonoshare_shared.protocol.keys import SigningKey
 
@@ -28,16 +30,16 @@ def make_ledger(path: Path, key: SigningKey, hospital: str, policy: Policy, cloc
     Ledger(path, key=key, hospital=hospital, clock=clock, budgets=lambda: _budgets(policy)).close()
 
 
-def open_ledger(home: "NodeHome", key: SigningKey, clock: Callable[[], datetime]) -> Ledger:
-    """Open the ledger of a node.
+def open_ledger(home: "NodeHome", clock: Callable[[], datetime]) -> Ledger:
+    """Open the ledger of a node with its identity key; a change of the key that was cut off is ended first.
 
     Args:
         home: the node's folder.
-        key: its identity key.
         clock: returns the time in UTC.
 
     Raises:
-        LedgerError: the ledger is missing, not intact, or not this hospital's.
+        LedgerError: the ledger is missing, not intact, or not this hospital's; as PassedOnError, it has passed to an
+            identity key that is not here.
     """
     path = home.ledger_path
     if not path.exists() or path.stat().st_size == 0:
@@ -45,7 +47,28 @@ def open_ledger(home: "NodeHome", key: SigningKey, clock: Callable[[], datetime]
             f"{path.name} is missing, and with it the record of what was spent",
             remedy="put back its newest copy; without one this node must not train or audit again",
         )
-    return Ledger(path, key=key, hospital=home.hospital, clock=clock, budgets=lambda: _budgets(home.policy()))
+
+    def opened(key: SigningKey) -> Ledger:
+        return Ledger(path, key=key, hospital=home.hospital, clock=clock, budgets=lambda: _budgets(home.policy()))
+
+    try:
+        return opened(home.identity())
+    except PassedOnError:
+        # Killed between the ledger's entry and the key's file, or another process is between the two.
+        if (following := home.next_identity()) is None:
+            return opened(home.identity())
+        ledger = opened(following)
+        take_next_identity(home)
+        return ledger
+
+
+def take_next_identity(home: "NodeHome") -> None:
+    """Make the next identity key the node's own, in one step; the old private key is gone from the folder with it.
+
+    Only once the ledger has passed to it. Done by two processes at once it is done once.
+    """
+    with suppress(FileNotFoundError):
+        move(home.next_identity_key_path, home.identity_key_path)
 
 
 def epsilon_after(ledger: Ledger, plan: StudyPlan, delta: float, candidates: int | None = None) -> float:

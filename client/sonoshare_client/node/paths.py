@@ -2,6 +2,7 @@
 
     home.toml        hospital id and where the vault key lies
     identity.key     Ed25519 key that signs statements and the ledger (PEM, 0600)
+    identity.next.key    its successor while it is being changed
     node.key         P-384 key that authenticates the courier to the federation (OpenSSH, 0600); node.key.pub beside it
     node.next.key    its successor while it is being changed, with node.next.key.pub
     vault.key        32 bytes that open the vault (0600); may lie elsewhere and belong to another OS user
@@ -180,6 +181,11 @@ class NodePaths:
     def identity_key_path(self) -> Path:
         """The Ed25519 identity key."""
         return self.path / "identity.key"
+
+    @property
+    def next_identity_key_path(self) -> Path:
+        """The next identity key, until this node has seen in the log that it follows."""
+        return self.path / "identity.next.key"
 
     @property
     def node_key_path(self) -> Path:

@@ -120,7 +120,7 @@ def study_fit(home: NodeHome, plan: StudyPlan, clock: Clock) -> Fit:
     with Vault(home) as vault:
         state = vault_state(vault)
         patients = grid(vault, vault.enrolled(plan.study, settle=False), plan.task, profile_named(plan.profile).size)
-    with closing(open_ledger(home, home.identity(), clock)) as ledger:
+    with closing(open_ledger(home, clock)) as ledger:
         after = epsilon_after(ledger, plan, policy.budget.delta)
         charged = ledger.spent(policy.budget.delta, study=plan.study).epsilon
         allowed = _candidates_allowed(ledger, plan, policy)

@@ -1,8 +1,8 @@
 """The keys of a hospital's node, by their public halves: which there are, how old, and where each counts.
 
 A fingerprint is the first 16 characters of a sha256, for two people to compare on the telephone: of the raw key for
-identity keys, of the OpenSSH key's bytes for node keys. Private keys are not read but for the identity key, whose
-public half lies nowhere else.
+identity keys, of the OpenSSH key's bytes for node keys. Private keys are not read but for the identity keys, whose
+public halves lie nowhere else.
 """
 
 import base64
@@ -10,14 +10,12 @@ import binascii
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
 
 from sonoshare_client.node.home import NodeHome
 from sonoshare_client.node.witness import pinned_roster
 from sonoshare_shared.errors import InputError
 from sonoshare_shared.protocol.canonical import sha256_hex
-
-FINGERPRINT_CHARACTERS: Final = 16
+from sonoshare_shared.protocol.keys import FINGERPRINT_CHARACTERS
 
 
 @dataclass(frozen=True)
@@ -53,18 +51,22 @@ def key_overview(home: NodeHome) -> list[KeyLine]:
         enrolled = False
     paths = (home.node_public_key_path, home.next_node_public_key_path)
     nodes = zip(("node", "next node"), paths, home.node_public_keys, strict=False)
+    identities = [("identity", identity, home.identity_key_path)]
+    if (following := home.next_identity()) is not None:
+        identities.append(("next identity", following.public, home.next_identity_key_path))
     lines = [
         KeyLine(
-            "identity",
-            identity.hex,
-            sha256_hex(identity.raw)[:FINGERPRINT_CHARACTERS],
-            _written(home.identity_key_path),
-            (entry is not None and entry.identity_key == identity.hex) if enrolled else None,
+            name,
+            public.hex,
+            public.fingerprint,
+            _written(path),
+            (entry is not None and entry.key == public) if enrolled else None,
         )
+        for name, public, path in identities
     ]
-    for name, path, public in nodes:
-        known = (entry is not None and entry.node_key.split()[:2] == public.split()[:2]) if enrolled else None
-        lines.append(KeyLine(name, public, node_fingerprint(public), _written(path), known))
+    for name, path, line in nodes:
+        known = (entry is not None and entry.node_key.split()[:2] == line.split()[:2]) if enrolled else None
+        lines.append(KeyLine(name, line, node_fingerprint(line), _written(path), known))
     if home.vault_key_path.exists():
         lines.append(KeyLine("vault", "", "", _written(home.vault_key_path), None))
     return lines

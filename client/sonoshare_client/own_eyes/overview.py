@@ -86,7 +86,7 @@ def ledger_overview(home: NodeHome, clock: Clock, *, exact: bool = True) -> Ledg
     rules = home.policy().budget
     budget = Budget(rules.lifetime_epsilon, rules.delta)
     try:
-        with closing(open_ledger(home, home.identity(), clock)) as ledger:
+        with closing(open_ledger(home, clock)) as ledger:
             spent, known = _spent(home, ledger, exact=exact)
             return LedgerOverview(  # what was opened has been checked, entry by entry
                 spent=spent,
@@ -118,7 +118,7 @@ def draw_ledger_overview(home: NodeHome, clock: Clock, path: Path) -> None:
     """
     from sonoshare_privacy.plots import draw_ledger  # noqa: PLC0415 - loads a plotting library
 
-    with closing(open_ledger(home, home.identity(), clock)) as ledger:
+    with closing(open_ledger(home, clock)) as ledger:
         draw_ledger(ledger.entries(), ledger.budgets.lifetime, path)
 
 
@@ -131,7 +131,7 @@ def export_ledger(home: NodeHome, clock: Clock, path: Path) -> None:
     """
     if path.exists():
         raise InputError(f"{path.name} exists", remedy="give the name of a new file")
-    with closing(open_ledger(home, home.identity(), clock)) as ledger:
+    with closing(open_ledger(home, clock)) as ledger:
         document = ledger.export()
     try:
         write_atomically(path, (json.dumps(document, indent=1) + "\n").encode())

@@ -64,7 +64,7 @@ def proposed_studies(home: NodeHome, clock: Clock) -> list[Proposed]:
         LedgerError: the ledger is not intact.
     """
     roster, found = pinned_roster(home.state_path), []
-    with closing(open_ledger(home, home.identity(), clock)) as ledger:
+    with closing(open_ledger(home, clock)) as ledger:
         for envelope in proposals(home.state):
             try:
                 plan = checked_plan(envelope, roster, home.hospital)
@@ -83,7 +83,7 @@ def proposed_study(home: NodeHome, study: str, clock: Clock) -> tuple[StudyPlan,
         RefusedError: it does not name this hospital.
     """
     plan = checked_plan(proposed(home.state, study), pinned_roster(home.state_path), home.hospital)
-    with closing(open_ledger(home, home.identity(), clock)) as ledger:
+    with closing(open_ledger(home, clock)) as ledger:
         return plan, _described(home, plan, ledger)
 
 

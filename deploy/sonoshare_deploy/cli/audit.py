@@ -150,7 +150,7 @@ def _payment(home: Path | None, nominal: "Cohort", audit: "FolderAudit") -> "Pay
     from sonoshare_client.node.ledger import open_ledger  # noqa: PLC0415
 
     node = NodeHome.open(home)
-    ledger = open_ledger(node, node.identity(), lambda: datetime.now(UTC))
+    ledger = open_ledger(node, lambda: datetime.now(UTC))
     return LedgerPayment(
         ledger,
         study=STUDY,

@@ -25,8 +25,9 @@ root_key_option = click.option(
     "--rotate",
     "change",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="Instead of the three: the file of 'hospital keys rotate --node' of an admitted hospital.",
+    help="Instead of the three: the file of 'hospital keys rotate' of an admitted hospital.",
 )
+@click.option("--fingerprint", help="With --rotate of an identity key: the new one's, as told by telephone.")
 @root_key_option
 @json_option
 def admit(
@@ -36,26 +37,30 @@ def admit(
     identity_key: str | None,
     node_key: str | None,
     change: Path | None,
+    fingerprint: str | None,
     root_key: Path | None,
     as_json: bool,
 ) -> None:
     """Admit a hospital and sign a new roster; send roster.dsse.json and the root key to all hospitals.
 
     One that was admitted with a wrong key is admitted again with the right one, as long as the wrong one has signed
-    nothing.
+    nothing. A new identity key is admitted with the fingerprint that the hospital tells by telephone: who has stolen
+    the old key can make such a file too.
     """
     from sonoshare_server.consortium import admission, rotation  # noqa: PLC0415 - keeps --help fast, here and below
     from sonoshare_server.home import CoordinatorHome  # noqa: PLC0415
     from sonoshare_shared.protocol.envelope import Envelope  # noqa: PLC0415
 
     given = (hospital, identity_key, node_key)
+    if fingerprint is not None and change is None:
+        raise click.UsageError("--fingerprint goes with --rotate")
     if change is not None and any(given):
         raise click.UsageError("--rotate says all of it: leave out --id, --identity-key and --node-key")
     if change is None and not all(given):
         raise click.UsageError("give --id, --identity-key and --node-key, or --rotate FILE")
     folder = CoordinatorHome(home)
     if change is not None:
-        hospital, version = rotation.rotate_node_key(folder, Envelope.load(change), root_key=root_key)
+        hospital, version = rotation.rotate(folder, Envelope.load(change), fingerprint=fingerprint, root_key=root_key)
     else:
         named = (hospital or "", identity_key or "", node_key or "")
         version = admission.admit(folder, *named, root_key=root_key)

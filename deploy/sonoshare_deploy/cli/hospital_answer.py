@@ -95,5 +95,5 @@ def _entries(home: "NodeHome") -> int:
 
     from sonoshare_client.node.ledger import open_ledger  # noqa: PLC0415
 
-    with closing(open_ledger(home, home.identity(), lambda: datetime.now(UTC))) as ledger:
+    with closing(open_ledger(home, lambda: datetime.now(UTC))) as ledger:
         return len(ledger.entries())

@@ -70,33 +70,38 @@ def _print(console: "Console", hospital: str, lines: "list[KeyLine]", now: datet
             console.print(f"{line.name} key  {line.public}", markup=False, highlight=False, soft_wrap=True)
 
 
-@keys.command(short_help="Change the node key without a stop.")
+@keys.command(short_help="Change the node key or the identity key without a stop.")
 @node_home_option
-@click.option("--node", is_flag=True, help="The courier's key, the one that can be changed.")
+@click.option("--node", is_flag=True, help="The courier's key.")
+@click.option("--identity", is_flag=True, help="The key that signs the ledger, updates, statements and releases.")
 @click.option(
     "--out",
     type=click.Path(path_type=Path, dir_okay=False),
-    default="node-key-change.json",
-    show_default=True,
-    help="The file for the coordinator.",
+    help="The file for the coordinator; node-key-change.json or identity-change.json if absent.",
 )
 @json_option
-def rotate(home_path: Path, *, node: bool, out: Path, as_json: bool) -> None:
-    """Make the courier's next key, and the signed file by which the coordinator admits it.
+def rotate(home_path: Path, *, node: bool, identity: bool, out: Path | None, as_json: bool) -> None:
+    """Make the next key, and the signed file by which the coordinator admits it.
 
-    The node goes on with the old key. Send the file; once the coordinator has run 'coordinator admit --rotate FILE',
-    the running node goes over to the new key by itself. Run again, it gives the same key.
+    The node goes on with the old key. Send the file, and tell the fingerprint by telephone; once the coordinator has
+    run 'coordinator admit --rotate FILE', the running node goes over to the new key by itself. Run again, it gives the
+    same key. Back up identity.next.key like identity.key, offline: from then on it is the hospital's identity.
     """
     from sonoshare_client.node.home import NodeHome  # noqa: PLC0415 - keeps --help fast, here and below
+    from sonoshare_client.node.identity_rotation import prepare_identity  # noqa: PLC0415
     from sonoshare_client.node.rotation import prepare_node_key  # noqa: PLC0415
     from sonoshare_client.own_eyes.key_overview import node_fingerprint  # noqa: PLC0415
     from sonoshare_shared.durable import write_atomically  # noqa: PLC0415
 
-    if not node:
-        raise click.UsageError("say which key: --node (an identity is not changed: see docs/keys.md)")
+    if node == identity:
+        raise click.UsageError("say which key: --node, or --identity")
     home = NodeHome.open(home_path)
-    change = prepare_node_key(home)
-    write_atomically(out, change.to_bytes())
-    new = home.node_public_keys[-1]
-    result = {"file": str(out), "node_public_key": new, "fingerprint": node_fingerprint(new)}
-    emit(result, as_json)
+    if node:
+        change, path = prepare_node_key(home), out or Path("node-key-change.json")
+        new = home.node_public_keys[-1]
+        result = {"node_public_key": new, "fingerprint": node_fingerprint(new)}
+    else:
+        (change, public), path = prepare_identity(home), out or Path("identity-change.json")
+        result = {"identity_public_key": public.hex, "fingerprint": public.fingerprint}
+    write_atomically(path, change.to_bytes())
+    emit({"file": str(path), **result}, as_json)

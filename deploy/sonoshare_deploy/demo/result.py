@@ -102,7 +102,7 @@ def _print_end(console: Console, result: dict[str, Any]) -> None:
 
 def _hospital(journey: Journey, hospital: str) -> dict[str, Any]:
     node = journey.nodes[hospital]
-    ledger = open_ledger(node, node.identity(), lambda: datetime.now(UTC))
+    ledger = open_ledger(node, lambda: datetime.now(UTC))
     spent = ledger.spent(study=STUDY)
     statement = journey.said.get(hospital)
     result = {

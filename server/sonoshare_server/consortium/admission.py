@@ -25,7 +25,7 @@ from sonoshare_shared.durable import write_atomically
 from sonoshare_shared.errors import InputError
 from sonoshare_shared.protocol.documents import HospitalEntry, Roster
 from sonoshare_shared.protocol.documents.base import Identifier, values_given
-from sonoshare_shared.protocol.documents.roster import ROSTER_PAYLOAD_TYPE
+from sonoshare_shared.protocol.documents.roster import ROSTER_PAYLOAD_TYPE, KeySuccession
 from sonoshare_shared.protocol.envelope import Envelope
 from sonoshare_shared.protocol.keys import PublicKey, SigningKey
 
@@ -64,6 +64,7 @@ def admit(
                 f"{other.id} is admitted with one of these keys",
                 remedy=f"ask the hospital for its own; if {other.id} has the wrong one, correct {other.id} first",
             )
+    _require_own_ledger(home, entry)
     before = members.get(hospital, entry)
     if before != entry:
         _require_unheard(home, before)
@@ -146,14 +147,36 @@ def _require_unheard(home: CoordinatorHome, entry: HospitalEntry) -> None:
     if home.log().index.heads(entry.key):
         raise InputError(
             f"{entry.id} is admitted with other keys, and has signed with them",
-            remedy="a new node key is admitted by the file of: sonoshare hospital keys rotate --node; "
-            "for a new identity see docs/keys.md",
+            remedy="a new key is admitted by the file of: sonoshare hospital keys rotate (see docs/keys.md)",
         )
 
 
-def sign_members(home: CoordinatorHome, members: Mapping[str, HospitalEntry], root: SigningKey) -> int:
-    """Sign the next roster, of these hospitals; returns its version."""
-    roster = next_roster(home, members, root.public)
+def _require_own_ledger(home: CoordinatorHome, entry: HospitalEntry) -> None:
+    """Check that an identity key was not passed on, nor took up the ledger of a hospital of another id.
+
+    Raises:
+        InputError: it was, or did.
+    """
+    index = home.log().index
+    if index.passed_on(entry.key) is not None:
+        raise InputError(
+            f"this identity key of {entry.id} was passed on to another", remedy="send what 'hospital keys' shows now"
+        )
+    if others := {logged.head.hospital for logged in index.heads(entry.key)} - {entry.id}:
+        raise InputError(
+            f"this identity key has the ledger of {min(others)}",
+            remedy=f"admit it as {min(others)}: an id may be given anew, a key may not",
+        )
+
+
+def sign_members(
+    home: CoordinatorHome,
+    members: Mapping[str, HospitalEntry],
+    root: SigningKey,
+    successions: Iterable[KeySuccession] = (),
+) -> int:
+    """Sign the next roster, of these hospitals, with these changes of keys; returns its version."""
+    roster = next_roster(home, members, root.public, successions=successions)
     write_atomically(home.roster_path, Envelope.sign(ROSTER_PAYLOAD_TYPE, roster.canonical(), root).to_bytes())
     write_members(home, members)
     return roster.version
@@ -164,6 +187,7 @@ def next_roster(
     members: Mapping[str, HospitalEntry],
     root: PublicKey,
     former_rosters: Iterable[str] = (),
+    successions: Iterable[KeySuccession] = (),
 ) -> Roster:
     """The next roster, not signed yet.
 
@@ -172,9 +196,12 @@ def next_roster(
         members: whom it names.
         root: key that will sign it.
         former_rosters: digests of rosters of the root key that it replaces; those of the last roster stay.
+        successions: changes of identity keys that it names besides those of the last roster.
     """
     consortium = Consortium.read(home)
     last = home.roster if home.roster_path.exists() else None
+    known = tuple((last.successions or ()) if last else ())
+    changed = (*known, *(said for said in successions if said not in known))
     former = dict.fromkeys([*((last.former_rosters or ()) if last else ()), *former_rosters])
     return Roster(
         consortium=consortium.name,
@@ -185,4 +212,5 @@ def next_roster(
         hospitals=tuple(sorted(members.values(), key=lambda entry: entry.id)),
         audit_policy=consortium.audit.digest(),
         former_rosters=tuple(former) or None,
+        successions=changed or None,
     )

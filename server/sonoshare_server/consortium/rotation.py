@@ -1,7 +1,9 @@
 """Changes of keys that a hospital, or the consortium's root, has signed itself.
 
 A node key: the hospital's identity key vouches for the new one; the old one stays registered until the new one is
-online (``registration``). The root key: the new roster is signed by both, and names the new one (`rotate_root`).
+online (``registration``). An identity key: both sign, the log shows it before the roster does, and its readers take the
+two for one ledger (``protocol.key_lines``). The root key: the new roster is signed by both, and names the new one
+(`rotate_root`).
 """
 
 import base64
@@ -15,14 +17,43 @@ from sonoshare_server.federation.control import node_key_bytes
 from sonoshare_server.federation.registered import same_key
 from sonoshare_server.home import CoordinatorHome
 from sonoshare_shared.durable import move, write_atomically
-from sonoshare_shared.errors import InputError
+from sonoshare_shared.errors import InputError, MisconductError
 from sonoshare_shared.protocol.documents import HospitalEntry, Roster
+from sonoshare_shared.protocol.documents.identity_succession import SUCCESSION_PAYLOAD_TYPE, opened_succession
 from sonoshare_shared.protocol.documents.node_key_change import NODE_KEY_CHANGE_PAYLOAD_TYPE, NodeKeyChange
-from sonoshare_shared.protocol.documents.roster import ROSTER_PAYLOAD_TYPE
+from sonoshare_shared.protocol.documents.roster import ROSTER_PAYLOAD_TYPE, KeySuccession
 from sonoshare_shared.protocol.envelope import Envelope
 from sonoshare_shared.protocol.keys import PublicKey, SigningKey
+from sonoshare_shared.protocol.log_index import succession_entry
+from sonoshare_shared.protocol.misconduct import require_ledger_not_older
 from sonoshare_shared.protocol.release import layout
 from sonoshare_shared.protocol.signed import Signed
+
+
+def rotate(
+    home: CoordinatorHome, change: Envelope, *, fingerprint: str | None = None, root_key: Path | None = None
+) -> tuple[str, int]:
+    """Take the change of a node key or an identity key; returns the hospital and the roster's version.
+
+    Args:
+        home: the coordinator's folder.
+        change: what the hospital has signed.
+        fingerprint: of the new identity key, as the hospital has told it by telephone; not for a node key.
+        root_key: file of the root key; in the folder if absent.
+
+    Raises:
+        InputError, IntegrityError: as `rotate_node_key` and `rotate_identity`.
+    """
+    if change.payloadType == SUCCESSION_PAYLOAD_TYPE:
+        if fingerprint is None:
+            raise InputError(
+                "the file changes an identity key, and who has stolen the old one can make such a file too",
+                remedy="have the hospital tell the new key's fingerprint by telephone, and give it: --fingerprint",
+            )
+        return rotate_identity(home, change, fingerprint, root_key=root_key)
+    if fingerprint is not None:
+        raise InputError("the file changes a node key", remedy="leave out --fingerprint")
+    return rotate_node_key(home, change, root_key=root_key)
 
 
 @one_at_a_time
@@ -51,6 +82,62 @@ def rotate_node_key(home: CoordinatorHome, change: Envelope, *, root_key: Path |
     retire(home, entry.id, entry.node_key, "rotated")
     changed = entry.model_copy(update={"node_key": said.new})
     return entry.id, sign_members(home, {**members, entry.id: changed}, root)
+
+
+@one_at_a_time
+def rotate_identity(
+    home: CoordinatorHome, change: Envelope, fingerprint: str, *, root_key: Path | None = None
+) -> tuple[str, int]:
+    """Take a hospital's new identity key into the log and then the roster; returns the hospital and roster's version.
+
+    Checked before anything is written; a change that was cut off after the log is ended by the same command.
+
+    Raises:
+        InputError: the fingerprint is another key's, the hospital is not admitted with the old key, the old key was
+            passed on to another, the new one was used before by anybody, or the root key is not there.
+        IntegrityError: not both keys signed, or the ledger in it is older than the log shows; as MisconductError, it
+            is another ledger of the same length, and the evidence was kept.
+    """
+    members, root = read_members(home), root_signing_key(home, root_key)
+    signed, head = opened_succession(change)
+    said, log = signed.document, home.log()
+    if fingerprint.strip().lower() != said.new_key.fingerprint:
+        raise InputError(
+            f"the new key in the file has the fingerprint {said.new_key.fingerprint}",
+            remedy="ask the hospital again; if it is sure, the file is not the hospital's: do not admit it",
+        )
+    passed = log.index.passed_on(said.old_key)
+    if passed is not None and passed.said.document.new != said.new:
+        raise InputError(
+            f"{said.hospital} has passed its identity key on to another before",
+            remedy="ask the hospital by telephone: of two files of one key, one was made by a thief",
+        )
+    entry = members.get(said.hospital)
+    if passed is not None and entry is not None and entry.identity_key == said.new:
+        return entry.id, home.roster.version  # done before
+    if entry is None or entry.identity_key != said.old:
+        raise InputError("the file is of no admitted hospital", remedy="see: sonoshare coordinator status")
+    if passed is None:
+        _require_unused(home, members, said.new_key)
+        try:
+            require_ledger_not_older(head, said.ledger, log.index)
+        except MisconductError as error:
+            home.keep_evidence(error.evidence)
+            raise
+        log.append(succession_entry(said.old, change))
+        digest = signed.digest
+    else:
+        digest = passed.said.digest  # a file made again names more of the ledger: the log's counts
+    changed = entry.model_copy(update={"identity_key": said.new})
+    named = KeySuccession(hospital=entry.id, old=said.old, new=said.new, succession=digest)
+    return entry.id, sign_members(home, {**members, entry.id: changed}, root, [named])
+
+
+def _require_unused(home: CoordinatorHome, members: dict[str, HospitalEntry], new: PublicKey) -> None:
+    """Check that nobody has, or had, a key."""
+    taken = {entry.identity_key for entry in members.values()} | {home.root.hex, home.key.public.hex}
+    if new.hex in taken or home.log().index.is_used(new):
+        raise InputError("the new identity key was used before", remedy="remove identity.next.key, make the file again")
 
 
 def _vouched(members: dict[str, HospitalEntry], change: Envelope) -> tuple[HospitalEntry, NodeKeyChange]:

@@ -24,7 +24,7 @@ from sonoshare_server.federation.coordinator import Coordinator
 from sonoshare_server.federation.fleet import Arrived, Frames
 from sonoshare_server.federation.introduction import introduce, keep, settle, unrefused, verified_answer
 from sonoshare_shared.errors import SonoShareError, WitnessError
-from sonoshare_shared.protocol.documents import Document, Roster
+from sonoshare_shared.protocol.documents import Document
 from sonoshare_shared.protocol.documents.exchange import Answer, Refusal, answer_in, encode_frame
 from sonoshare_shared.protocol.documents.view import Shown
 from sonoshare_shared.protocol.log_index import Entry
@@ -187,7 +187,10 @@ class Asking(Generic[T]):
                 return
             if isinstance(answer, Refusal):
                 self.errors[hospital] = answer.error
-            seen, value = _verified(coordinator.home.roster, self.question, hospital, answer)
+            seen = self._seen(hospital, answer)
+            if coordinator.is_former(seen) and self._may_be_shown_more(hospital):
+                return  # its key was passed on while it worked: it gives the same again, signed by the new one
+            value = self.question.verify(hospital, unrefused(answer, hospital))
         except SonoShareError as error:
             self._leave("refused", hospital, str(error))
             return
@@ -196,6 +199,11 @@ class Asking(Generic[T]):
             self.question.record(hospital, value)
         else:
             self.left[hospital] = "its ledger is older than it was"
+
+    def _seen(self, hospital: str, answer: Answer | Refusal) -> SeenView:
+        """What a hospital has seen, checked; nothing is touched."""
+        roster = self.coordinator.home.roster
+        return verified_answer(unrefused(answer, hospital), hospital, roster, self.coordinator.index_for(roster))
 
     def _ask_again(self) -> None:
         """Introduce and ask once more who has not been shown enough, and whose message came back."""
@@ -267,9 +275,3 @@ class Asking(Generic[T]):
 
 def _is_unshown(answer: Answer | Refusal) -> bool:
     return isinstance(answer, Refusal) and answer.error == WitnessError.__name__
-
-
-def _verified(roster: Roster, question: Question[T], hospital: str, answer: Answer | Refusal) -> tuple[SeenView, T]:
-    """What a hospital has seen and what it says, both checked; nothing is touched."""
-    answer = unrefused(answer, hospital)
-    return verified_answer(answer, hospital, roster), question.verify(hospital, answer)

@@ -53,14 +53,14 @@ def collect_votes(coordinator: Coordinator) -> None:
     took = participants(coordinator.home, study)
     asked, needed = took or sorted(plan.cohorts), len(plan.cohorts) if took is None else plan.quorum
     before = stored_envelopes(study.votes_path, asked)
-    entry, roster = plan_entry(plan.study, plan.digest()), coordinator.home.roster
+    entry = plan_entry(plan.study, plan.digest())
     coordinator.logged(entry)
 
     def request(shown: Shown) -> CalibrateRequest:
         return CalibrateRequest(plan=study.plan_envelope, shown=shown)
 
     def verify(hospital: str, answer: Answer) -> Votes:
-        return Votes(answer.signed, votes_of(hospital, answer.signed, plan, roster))
+        return Votes(answer.signed, votes_of(hospital, answer.signed, plan, coordinator.home.roster))
 
     def record(hospital: str, said: Votes) -> None:
         store_envelope(study.votes_path, hospital, said.envelope)

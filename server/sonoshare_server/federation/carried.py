@@ -101,7 +101,7 @@ def take_reply(home: CoordinatorHome, path: Path) -> Taken:
     refused = f"{answer.message} ({answer.remedy})" if isinstance(answer, Refusal) else None
     if not isinstance(answer, Refusal):
         try:
-            verified_answer(answer, hospital, roster)
+            verified_answer(answer, hospital, roster, home.log().index)
         except IntegrityError as error:
             raise IntegrityError(f"{path.name} is not an answer of {hospital}: {error.message}") from error
         if not _answers(boxes.waiting(hospital)[header.request][2], answer):

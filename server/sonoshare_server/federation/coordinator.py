@@ -14,13 +14,12 @@ from sonoshare_server.home import CoordinatorHome, Study
 from sonoshare_server.queue.actions import Action, require_asked_for
 from sonoshare_server.queue.turns import Ticket, turn
 from sonoshare_server.queue.wanted import wanted
-from sonoshare_shared.errors import FederationError, IntegrityError, MisconductError
+from sonoshare_shared.errors import FederationError, IntegrityError
 from sonoshare_shared.protocol.documents import Roster
 from sonoshare_shared.protocol.documents.view import Shown
-from sonoshare_shared.protocol.envelope import Envelope
 from sonoshare_shared.protocol.keys import PublicKey
 from sonoshare_shared.protocol.log_index import Entry, LogIndex, ledger_head_entry
-from sonoshare_shared.protocol.misconduct import ForkedLedger
+from sonoshare_shared.protocol.misconduct import require_ledger_not_older
 from sonoshare_shared.protocol.translog import TransparencyLog
 from sonoshare_shared.protocol.views import SeenView, verified_view
 
@@ -105,10 +104,21 @@ class Coordinator:
         roster, found = self.home.roster, {}
         for hospital, envelope in self.home.views().items():
             try:
-                found[hospital] = verified_view(envelope, hospital, roster)
+                found[hospital] = verified_view(envelope, hospital, roster, self.index_for(roster))
             except IntegrityError:
                 continue  # of a key or a hospital that has left the roster since
         return found
+
+    def index_for(self, roster: Roster) -> LogIndex:
+        """What the log says, up to every change of a key that a roster names: another process may have logged one."""
+        newest = (roster.successions or ())[-1:]
+        if any(self.log.index.passed_on(PublicKey.from_hex(said.old)) is None for said in newest):
+            self.log.catch_up()
+        return self.log.index
+
+    def is_former(self, seen: SeenView) -> bool:
+        """Whether a view is signed by a key that was passed on: its hospital has not seen yet that it was."""
+        return self.log.index.passed_on(seen.key) is not None
 
     def shown(self, hospital: str, views: Mapping[str, SeenView] | None = None) -> Shown:
         """What a hospital is shown with a request: the log from where it stands, and the others' views.
@@ -122,14 +132,16 @@ class Coordinator:
         return Shown(log=part, views={name: seen.envelope for name, seen in views.items() if name != hospital})
 
     def keep(self, seen: SeenView) -> None:
-        """Keep a hospital's newest view, and log its ledger head.
+        """Keep a hospital's newest view, and log its ledger head, unless it is by a key that was passed on.
 
         Raises:
             IntegrityError: the hospital's ledger is older than the log shows; as MisconductError, that is proved.
         """
-        _require_not_older(seen, self.log.index)
+        require_ledger_not_older(seen.ledger, seen.view.ledger, self.log.index)
         self.home.keep_view(seen.view.hospital, seen.envelope)
         newest = self.log.index.newest_head(seen.key)
+        if self.is_former(seen):
+            return  # its newest key will say the same of a longer ledger
         if newest is None or newest.head.head != seen.ledger.head:
             self.logged(ledger_head_entry(seen.ledger, seen.view.ledger))
 
@@ -158,24 +170,3 @@ def identity_key(roster: Roster, hospital: str) -> PublicKey:
     if entry is None:
         raise IntegrityError(f"{hospital} is not in the roster")
     return entry.key
-
-
-def _require_not_older(seen: SeenView, index: LogIndex) -> None:
-    newest, hospital = index.newest_head(seen.key), seen.view.hospital
-    if newest is None or newest.head.head == seen.ledger.head:
-        return
-    remedy = f"a backup or copy was restored at {hospital}: it must bring back its newest ledger"
-    if seen.ledger.entries < newest.head.entries:
-        raise IntegrityError(
-            f"the ledger of {hospital} has {seen.ledger.entries} entries and had {newest.head.entries}", remedy=remedy
-        )
-    if seen.ledger.entries == newest.head.entries:
-        raise MisconductError(
-            f"{hospital} signed two different ledgers of {seen.ledger.entries} entries",
-            evidence=_forked(seen, newest.signed).canonical(),
-            remedy=remedy,
-        )
-
-
-def _forked(seen: SeenView, logged: Envelope) -> ForkedLedger:
-    return ForkedLedger(hospital=seen.view.hospital, one=logged, other=seen.view.ledger)

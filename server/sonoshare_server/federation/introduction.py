@@ -69,7 +69,11 @@ def _is_strange(coordinator: Coordinator, hospital: str) -> bool:
     views = coordinator.views()
     seen = views.get(hospital)
     others = [view for name, view in views.items() if name != hospital and name in coordinator.hospitals]
-    return seen is None or not all(seen.answers(other.view.hospital, other.view.challenge) for other in others)
+    return (
+        seen is None
+        or coordinator.is_former(seen)
+        or not all(seen.answers(other.view.hospital, other.view.challenge) for other in others)
+    )
 
 
 def lacks(hospital: str, askers: Iterable[str], views: Mapping[str, SeenView], index: LogIndex, step: int) -> bool:
@@ -83,7 +87,7 @@ def lacks(hospital: str, askers: Iterable[str], views: Mapping[str, SeenView], i
         step: index of the entry that must have been seen.
     """
     seen = views.get(hospital)
-    if seen is None:
+    if seen is None or index.passed_on(seen.key) is not None:
         return True
     others = [views[asker] for asker in askers if asker != hospital and asker in views]
     return any(
@@ -123,13 +127,13 @@ def unrefused(answer: Answer | Refusal, hospital: str) -> Answer:
     return answer
 
 
-def verified_answer(answer: Answer, hospital: str, roster: Roster) -> SeenView:
-    """The view in a hospital's answer, checked.
+def verified_answer(answer: Answer, hospital: str, roster: Roster, index: LogIndex) -> SeenView:
+    """The view in a hospital's answer, checked; of a key that was passed on where it has not seen that yet.
 
     Raises:
         IntegrityError: the view is not this hospital's, or goes with another answer.
     """
-    seen = verified_view(answer.view, hospital, roster)
+    seen = verified_view(answer.view, hospital, roster, index)
     if seen.view.result != (None if answer.envelope is None else result_digest(answer.envelope)):
         raise IntegrityError(f"the view of {hospital} goes with another answer", remedy="a replayed view is refused")
     return seen
@@ -172,8 +176,8 @@ def _take(coordinator: Coordinator, hospital: str, frame: bytes | None) -> None:
         coordinator.absent.add(hospital)
         return
     try:
-        answer = unrefused(answer_in(frame, hospital), hospital)
-        seen = verified_answer(answer, hospital, coordinator.home.roster)
+        answer, roster = unrefused(answer_in(frame, hospital), hospital), coordinator.home.roster
+        seen = verified_answer(answer, hospital, roster, coordinator.index_for(roster))
     except SonoShareError as error:
         coordinator.study.event("refused", hospital=hospital, reason=str(error))
         return

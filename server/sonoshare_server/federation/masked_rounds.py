@@ -10,7 +10,7 @@ the round is *void*: its model is the one it started from, every charge stands, 
 """
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from sonoshare_privacy.masking.agreement import require_public_key
@@ -102,7 +102,7 @@ class MaskedRound:
             return None
         envelopes = read_state(path, tuple[Envelope, ...], remedy="bring back its newest copy")
         try:
-            return masked_set(envelopes, self.coordinator.home.roster, plan, number)
+            return self._checked(envelopes)
         except (IntegrityError, RefusedError) as error:
             if logged:
                 raise _VoidRoundError(f"its set does not hold any more: {error}") from error
@@ -119,7 +119,12 @@ class MaskedRound:
                 remedy="see the study's events, then resume the study",
             )
         write_state(coordinator.study.masked_set_path(number), envelopes)
-        return masked_set(envelopes, coordinator.home.roster, plan, number)
+        return self._checked(envelopes)
+
+    def _checked(self, envelopes: Sequence[Envelope]) -> MaskedSet:
+        coordinator, roster = self.coordinator, self.coordinator.home.roster
+        index = coordinator.index_for(roster)
+        return masked_set(envelopes, roster, coordinator.study.plan, self.start.number, index)
 
     def _sharing_a_key(self, ready: Mapping[str, tuple[Envelope, str]]) -> set[str]:
         """Hospitals that signed a key that another signed too: nobody can tell whose it is."""
@@ -128,7 +133,6 @@ class MaskedRound:
 
     def _ready_question(self) -> Question[tuple[Envelope, str]]:
         study, plan, start = self.coordinator.study, self.coordinator.study.plan, self.start
-        roster = self.coordinator.home.roster
         before = self.reader.shown()
         return Question(
             request=lambda shown: TrainRequest(
@@ -141,7 +145,7 @@ class MaskedRound:
             payload=start.adapter + before,
             after=model_entry(plan.study, max(1, start.number - 1), start.digest),  # as in every round
             deadline_seconds=plan.round_deadline_seconds,
-            verify=lambda hospital, answer: self.verified_ready(hospital, answer, roster),
+            verify=lambda hospital, answer: self.verified_ready(hospital, answer, self.coordinator.home.roster),
             record=lambda hospital, _: study.event("ready", hospital=hospital, round=start.number),
             about={"round": start.number},
             quorum=plan.quorum,
@@ -182,7 +186,6 @@ class MaskedRound:
 
     def _reveal_question(self, members: MaskedSet) -> Question[Revealed]:
         study, plan, start = self.coordinator.study, self.coordinator.study.plan, self.start
-        roster = self.coordinator.home.roster
 
         def record(hospital: str, revealed: Revealed) -> None:
             self._sum.add(revealed.take())
@@ -195,7 +198,9 @@ class MaskedRound:
             payload=b"",
             after=model_entry(plan.study, start.number, start.digest),
             deadline_seconds=plan.round_deadline_seconds,
-            verify=lambda hospital, answer: self.verified_masked(hospital, answer, roster, members),
+            verify=lambda hospital, answer: self.verified_masked(
+                hospital, answer, self.coordinator.home.roster, members
+            ),
             record=record,
             about={"round": start.number},
             quorum=len(members.ready),  # all of them: nobody is left out of a sum

@@ -13,17 +13,17 @@ its box when it is stored: somebody who waits for a person there hears the perso
 
 from typing import Final
 
-from sonoshare_server.federation.coordinator import Coordinator, identity_key
+from sonoshare_server.federation.coordinator import Coordinator
 from sonoshare_server.federation.file_fleet import Boxes
 from sonoshare_server.federation.introduction import keep, unrefused, verified_answer
 from sonoshare_server.federation.statements import store_envelope
 from sonoshare_server.queue.standing import answers, too_few
 from sonoshare_shared.errors import FederationError, IntegrityError, SonoShareError
 from sonoshare_shared.protocol.canonical import sha256_hex
-from sonoshare_shared.protocol.documents import Roster
 from sonoshare_shared.protocol.documents.exchange import Answer, answer_in, encode_frame
 from sonoshare_shared.protocol.documents.proposal import ANSWER_PAYLOAD_TYPE, PlanAnswer, ProposeRequest
 from sonoshare_shared.protocol.envelope import Envelope
+from sonoshare_shared.protocol.keys import PublicKey
 from sonoshare_shared.protocol.signed import Signed
 
 PROPOSE_DEADLINE_SECONDS: Final = 60.0
@@ -74,13 +74,12 @@ def require_enough(coordinator: Coordinator) -> None:
         )
 
 
-def verified_plan_answer(hospital: str, answer: Answer, roster: Roster, plan_digest: str) -> Envelope:
-    """Check what a hospital says to a plan.
+def verified_plan_answer(hospital: str, answer: Answer, key: PublicKey, plan_digest: str) -> Envelope:
+    """Check what a hospital says to a plan, with the key of its view.
 
     Raises:
         IntegrityError: it is not signed by this hospital, or about another plan.
     """
-    key = identity_key(roster, hospital)
     said = Signed.opened(PlanAnswer, answer.signed, key, ANSWER_PAYLOAD_TYPE).document
     if (said.hospital, said.plan_digest) != (hospital, plan_digest):
         raise IntegrityError(f"{hospital} answered about another plan")
@@ -93,8 +92,8 @@ def _take(coordinator: Coordinator, hospital: str, frame: bytes | None) -> None:
         return  # silent: it is asked by the rounds, or the next time
     try:
         answer = unrefused(answer_in(frame, hospital), hospital)
-        seen = verified_answer(answer, hospital, roster)
-        envelope = verified_plan_answer(hospital, answer, roster, study.plan.digest())
+        seen = verified_answer(answer, hospital, roster, coordinator.index_for(roster))
+        envelope = verified_plan_answer(hospital, answer, seen.key, study.plan.digest())
     except SonoShareError as error:
         study.event("refused", hospital=hospital, reason=str(error))  # among them versions that know no proposals
         return

@@ -103,14 +103,14 @@ def verified_update(hospital: str, answer: Answer, *, roster: Roster, start: Rou
 
 
 def _question(coordinator: Coordinator, start: RoundStart) -> Question[Update]:
-    study, plan, roster = coordinator.study, coordinator.study.plan, coordinator.home.roster
+    study, plan = coordinator.study, coordinator.study.plan
     adapter = read_tensors(start.adapter)
 
     def request(shown: Shown) -> TrainRequest:
         return TrainRequest(plan=study.plan_envelope, round=start.number, adapter_digest=start.digest, shown=shown)
 
     def verify(hospital: str, answer: Answer) -> Update:
-        return verified_update(hospital, answer, roster=roster, start=start, adapter=adapter)
+        return verified_update(hospital, answer, roster=coordinator.home.roster, start=start, adapter=adapter)
 
     def record(hospital: str, update: Update) -> None:
         study.event("update", hospital=hospital, round=start.number, losses=list(update.reply.losses))

@@ -48,7 +48,7 @@ def collect_statements(coordinator: Coordinator, release: str) -> None:
     """Have the hospitals of a release audit a candidate, and store what they say."""
     study, place = coordinator.study, coordinator.study.candidate(release)
     candidate = place.listing_path.read_bytes()
-    digest, roster = sha256_hex(candidate), coordinator.home.roster
+    digest = sha256_hex(candidate)
     entry = candidate_entry(study.plan.study, release, digest)
     coordinator.logged(plan_entry(study.plan.study, study.plan.digest()))
     coordinator.logged(entry)
@@ -65,7 +65,7 @@ def collect_statements(coordinator: Coordinator, release: str) -> None:
         payload=pack(candidate, study.adapter(), lambda path: (place.path / path).read_bytes()),
         after=entry,
         deadline_seconds=AUDIT_DEADLINE_SECONDS,
-        verify=lambda hospital, answer: verified_statement(hospital, answer.signed, roster, digest),
+        verify=lambda hospital, answer: verified_statement(hospital, answer.signed, coordinator.home.roster, digest),
         record=record,
         about={"release": release},
         hospitals=whom_to_ask(coordinator.home, study),
@@ -81,7 +81,7 @@ def collect_signatures(coordinator: Coordinator, release: str) -> None:
     """
     study, place = coordinator.study, coordinator.study.candidate(release)
     manifest = place.manifest_path.read_bytes()
-    digest, roster = sha256_hex(manifest), coordinator.home.roster
+    digest = sha256_hex(manifest)
     asked = whom_to_ask(coordinator.home, study)
     statements = tuple(stored_envelopes(place.statements_path, asked).values())
     entry = manifest_entry(study.plan.study, release, digest)
@@ -99,7 +99,7 @@ def collect_signatures(coordinator: Coordinator, release: str) -> None:
         payload=manifest,
         after=entry,
         deadline_seconds=SIGN_DEADLINE_SECONDS,
-        verify=lambda hospital, answer: verified_signature(hospital, answer.signed, roster, manifest),
+        verify=lambda hospital, answer: verified_signature(hospital, answer.signed, coordinator.home.roster, manifest),
         record=record,
         about={"release": release},
         hospitals=whom_to_ask(coordinator.home, study),

@@ -91,7 +91,9 @@ def answers(home: CoordinatorHome, study: Study) -> dict[str, PlanAnswer]:
         if entry is None or not path.exists():
             continue
         try:
-            answer = Signed.opened(PlanAnswer, Envelope.load(path), entry.key, ANSWER_PAYLOAD_TYPE).document
+            envelope = Envelope.load(path)
+            key = envelope.signer_among(roster.keys_of(entry)) or entry.key
+            answer = Signed.opened(PlanAnswer, envelope, key, ANSWER_PAYLOAD_TYPE).document
         except IntegrityError:
             continue  # of a key that it has no more
         if answer.plan_digest == digest:

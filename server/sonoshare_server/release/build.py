@@ -189,7 +189,9 @@ def finalise(
     return manifest
 
 
-def seal(draft: Path, destination: Path, *, signatures: Mapping[str, Envelope], log_proof: LogProof) -> None:
+def seal(
+    draft: Path, destination: Path, *, signatures: Mapping[str, Envelope], log_proof: LogProof, roster: Roster
+) -> None:
     """Add the hospitals' signatures and the log proof to a draft, and move it to its final place.
 
     Args:
@@ -197,6 +199,7 @@ def seal(draft: Path, destination: Path, *, signatures: Mapping[str, Envelope], 
         destination: the release folder, on the same file system; absent or empty.
         signatures: signatures over the manifest by hospital id.
         log_proof: inclusion of the manifest in the log.
+        roster: of the consortium now; the draft's may be older.
 
     Raises:
         VerificationError: a signature is missing or not valid.
@@ -207,7 +210,7 @@ def seal(draft: Path, destination: Path, *, signatures: Mapping[str, Envelope], 
     for hospital in named:
         if hospital.id not in signatures:
             raise VerificationError("quorum", f"{hospital.id} has not signed the manifest")
-        require_manifest_signature(signatures[hospital.id].to_bytes(), manifest, hospital)
+        require_manifest_signature(signatures[hospital.id].to_bytes(), manifest, hospital, roster)
     with appearing(destination, durable=True) as building:
         for path in files_in(draft):
             put_again(building, path, draft / path)
@@ -277,7 +280,8 @@ def _said(hospital: str, envelope: Envelope, roster: Roster) -> AuditStatement:
     entry = roster.hospital(hospital)
     if entry is None:
         raise VerificationError("statement", f"{hospital} is not in the roster")
-    return Signed.opened(AuditStatement, envelope, entry.key, STATEMENT_PAYLOAD_TYPE).document
+    key = envelope.signer_among(roster.keys_of(entry)) or entry.key
+    return Signed.opened(AuditStatement, envelope, key, STATEMENT_PAYLOAD_TYPE).document
 
 
 def _promise(said: Mapping[str, AuditStatement], plan: StudyPlan) -> PrivacyStatement:

@@ -155,7 +155,8 @@ class Pipeline:
         for hospital, envelope in self.statements().items():
             entry = roster.hospital(hospital)
             if entry is not None:
-                said[hospital] = Signed.opened(AuditStatement, envelope, entry.key, STATEMENT_PAYLOAD_TYPE).document
+                key = envelope.signer_among(roster.keys_of(entry)) or entry.key
+                said[hospital] = Signed.opened(AuditStatement, envelope, key, STATEMENT_PAYLOAD_TYPE).document
         return said
 
     def require_passes(self) -> None:
@@ -206,7 +207,8 @@ class Pipeline:
             )
         signatures = self._signatures()
         manifest = ReleaseManifest.from_bytes(self.candidate.manifest_path.read_bytes())
-        seal(draft, destination, signatures=signatures, log_proof=self._logged(manifest))
+        log_proof = self._logged(manifest)
+        seal(draft, destination, signatures=signatures, log_proof=log_proof, roster=self.home.roster)
         return destination
 
     def _vetoed(self) -> frozenset[int]:

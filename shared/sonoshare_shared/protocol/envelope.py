@@ -1,7 +1,7 @@
 """Signed envelopes: DSSE v1 with one Ed25519 signature per envelope.
 
-One envelope per signer, each checked against that signer's own raw public key. A roster by which the root key changes
-is the one that has two: of the old and of the new key. The key id is a hint for people
+One envelope per signer, each checked against that signer's own raw public key. A roster by which the root key changes,
+and the succession of an identity key, have two: of the old and of the new key. The key id is a hint for people
 and is never trusted; the payload type is part of what is signed, so that a statement cannot be passed off as
 another kind. The payload bytes are kept as signed, and are only parsed after the signature has verified.
 
@@ -10,6 +10,7 @@ Source: Dead Simple Signing Envelope v1, pre-authentication encoding (PAE).
 
 import base64
 import binascii
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Self
 
@@ -83,8 +84,24 @@ class Envelope(BaseModel):
             )
         return payload
 
-    def require_plain(self, key: PublicKey) -> None:
-        """Refuse what a signature does not cover: a second signature, another key's hint, base64 with stray bits.
+    def decoded(self) -> bytes:
+        """The payload, of which nothing is verified.
+
+        Raises:
+            VerificationError: cause ``signature``, it is not base64.
+        """
+        try:
+            return base64.b64decode(self.payload, validate=True)
+        except binascii.Error as error:
+            raise VerificationError("signature", "envelope is not valid base64") from error
+
+    def signer_among(self, keys: Iterable[PublicKey]) -> PublicKey | None:
+        """The first of some keys that the envelope says it is signed by, or None; nothing is verified by this."""
+        hints = {signature.keyid for signature in self.signatures}
+        return next((key for key in keys if key.hex in hints), None)
+
+    def require_plain(self, *keys: PublicKey) -> None:
+        """Refuse what a signature does not cover: a further signature, another key's hint, base64 with stray bits.
 
         What is kept, passed on or published is checked so; its size is then that of its payload.
 
@@ -93,7 +110,7 @@ class Envelope(BaseModel):
         """
         texts = [self.payload, *(signature.sig for signature in self.signatures)]
         plain = all(base64.b64encode(base64.b64decode(text)).decode() == text for text in texts)
-        if not plain or [signature.keyid for signature in self.signatures] != [key.hex]:
+        if not plain or [signature.keyid for signature in self.signatures] != [key.hex for key in keys]:
             raise VerificationError("envelope", "an envelope holds more than the one signature expected")
 
     @classmethod

@@ -13,8 +13,10 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 
 from sonoshare_shared.durable import create
 from sonoshare_shared.errors import InputError, IntegrityError
+from sonoshare_shared.protocol.canonical import sha256_hex
 
 _RAW_KEY_BYTES = 32
+FINGERPRINT_CHARACTERS = 16
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,11 @@ class PublicKey:
     def hex(self) -> str:
         """The key as 64 lowercase hexadecimal characters."""
         return self.raw.hex()
+
+    @property
+    def fingerprint(self) -> str:
+        """The first 16 characters of the key's sha256, for two people to compare on the telephone."""
+        return sha256_hex(self.raw)[:FINGERPRINT_CHARACTERS]
 
     def verify(self, signature: bytes, data: bytes) -> None:
         """Check a signature.

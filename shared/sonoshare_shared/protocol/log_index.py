@@ -2,12 +2,15 @@
 
 Some things may stand in a log once. Each has a *slot*: the plan of a study, the model that a round starts from, the
 hospitals of its masked sum, and who took part when it closed (``closed_rounds``), the candidate and the manifest of a
-release. A second, different entry for a slot would let a server show one to one hospital and the other to another, so
-it is a fault of whoever signed the log. So is a ledger head that the key it names did not sign.
+release, the successor of an identity key (``key_lines``).
+A second, different entry for a slot would let a server show one to one hospital and the other to another, so it is a
+fault of whoever signed the log. So is a ledger head that the key it names did not sign, or that stands after the key
+was passed on, and a succession that the two keys did not both sign.
 The same entry twice is no fault. Entries of other kinds, and ledger heads of newer versions, are passed over.
 
 A log with a fault is still read to its end: entries are what was signed, and reading on keeps everybody's index of it
-the same. The slot that the fault is about stays spoilt for ever (``LogIndex.find`` does not find it).
+the same. The slot that the fault is about stays spoilt for ever (``LogIndex.find`` does not find it); of two
+successions of one key the first holds.
 """
 
 from dataclasses import dataclass
@@ -15,8 +18,11 @@ from typing import Any, Final, Literal
 
 from sonoshare_shared.errors import InputError, IntegrityError, NewerVersionError
 from sonoshare_shared.protocol.canonical import canonical_bytes, parsed_json, require_canonical
+from sonoshare_shared.protocol.documents.identity_succession import opened_succession
+from sonoshare_shared.protocol.documents.roster import Roster
 from sonoshare_shared.protocol.documents.view import LEDGER_HEAD_PAYLOAD_TYPE, LedgerHead
 from sonoshare_shared.protocol.envelope import Envelope
+from sonoshare_shared.protocol.key_lines import KeyLines, LoggedSuccession
 from sonoshare_shared.protocol.keys import PublicKey
 from sonoshare_shared.protocol.signed import Signed
 
@@ -27,6 +33,7 @@ CANDIDATE_ENTRY: Final = "candidate"
 MANIFEST_ENTRY: Final = "manifest"
 LEDGER_HEAD_ENTRY: Final = "ledger-head"
 MASKED_SET_ENTRY: Final = "masked-set"
+SUCCESSION_ENTRY: Final = "identity-succession"
 
 # kind -> the fields that name its slot
 _SLOT_FIELDS: Final[dict[str, tuple[str, ...]]] = {
@@ -36,6 +43,7 @@ _SLOT_FIELDS: Final[dict[str, tuple[str, ...]]] = {
     CANDIDATE_ENTRY: ("study", "release"),
     MANIFEST_ENTRY: ("release",),
     MASKED_SET_ENTRY: ("study", "round"),
+    SUCCESSION_ENTRY: ("old",),
 }
 
 Entry = dict[str, Any]
@@ -72,6 +80,11 @@ def ledger_head_entry(head: LedgerHead, signed: Envelope) -> Entry:
     return {"kind": LEDGER_HEAD_ENTRY, "identity_key": head.identity_key, "signed": signed.model_dump(mode="json")}
 
 
+def succession_entry(old: str, signed: Envelope) -> Entry:
+    """Log entry of the succession of an identity key, and what both keys signed."""
+    return {"kind": SUCCESSION_ENTRY, "old": old, "signed": signed.model_dump(mode="json")}
+
+
 def slot_of(entry: Entry) -> Slot | None:
     """What may stand once of this kind, or None if it may stand often."""
     fields = _SLOT_FIELDS.get(str(entry.get("kind")))
@@ -83,13 +96,13 @@ class Fault:
     """What no log may hold.
 
     Attributes:
-        kind: two different entries for one slot, or a ledger head that its hospital did not sign.
+        kind: two different entries for one slot, or a ledger head or a succession that its hospital did not sign so.
         position: index of the entry.
-        earlier: index of the entry that it contradicts; None for a ledger head.
+        earlier: index of the entry that it contradicts; None for a ledger head and a succession.
         words: what it is, in words.
     """
 
-    kind: Literal["two-entries", "false-ledger-head"]
+    kind: Literal["two-entries", "false-ledger-head", "false-succession"]
     position: int
     earlier: int | None
     words: str
@@ -113,6 +126,7 @@ class LogIndex:
         self._spoilt: set[Slot] = set()
         self._heads: dict[str, list[LoggedHead]] = {}
         self._closed: dict[str, list[Entry]] = {}
+        self._lines = KeyLines()
 
     def add(self, line: bytes) -> Fault | None:
         """Read the next entry; returns its fault, if it has one.
@@ -131,12 +145,16 @@ class LogIndex:
         if said == line:
             if earlier == position and entry["kind"] == CLOSED_ROUND_ENTRY:
                 self._closed.setdefault(str(entry.get("study")), []).append(entry)
+            if earlier == position and entry["kind"] == SUCCESSION_ENTRY:
+                return self._add_succession(entry, position)
             return None
         self._spoilt.add(slot)
         return Fault("two-entries", position, earlier, f"two different entries for one {entry['kind']}")
 
     def conflicts(self, entry: Entry) -> bool:
-        """Whether adding an entry would be a fault, because its slot is taken by another."""
+        """Whether adding an entry would be a fault: its slot is taken by another, or its key was passed on."""
+        if entry.get("kind") == LEDGER_HEAD_ENTRY:
+            return self._lines.passed_on(str(entry.get("identity_key"))) is not None
         slot = slot_of(entry)
         return slot is not None and self._slots.get(slot, (0, canonical_bytes(entry)))[1] != canonical_bytes(entry)
 
@@ -173,8 +191,46 @@ class LogIndex:
         return entries
 
     def heads(self, key: PublicKey) -> tuple[LoggedHead, ...]:
-        """Ledger heads that a key has signed, in the order of the log."""
-        return tuple(self._heads.get(key.hex, ()))
+        """Heads of the ledger that a key is of, whichever of its keys signed them, in the order of the log."""
+        found = [logged for one in self._lines.line(key.hex) for logged in self._heads.get(one, ())]
+        return tuple(sorted(found, key=lambda logged: logged.position))
+
+    def passed_on(self, key: PublicKey) -> LoggedSuccession | None:
+        """The succession by which a key stopped to speak for its hospital; None if it speaks."""
+        return self._lines.passed_on(key.hex)
+
+    def present_key(self, key: PublicKey) -> PublicKey:
+        """The key that speaks now for the ledger that a key is of: the key itself, unless it was passed on."""
+        return PublicKey.from_hex(self._lines.line(key.hex)[-1])
+
+    def keys_since(self, key: PublicKey, position: int) -> tuple[PublicKey, ...]:
+        """Keys that may have signed what is about an entry of the log: the one of that time, and those that followed.
+
+        Args:
+            key: any key of the ledger.
+            position: index of the entry.
+        """
+        return tuple(map(PublicKey.from_hex, self._lines.since(key.hex, position)))
+
+    def successions(self, key: PublicKey) -> tuple[Envelope, ...]:
+        """What the keys of a ledger signed when it passed from one to the next, oldest first."""
+        return self._lines.successions(key.hex)
+
+    def is_used(self, key: PublicKey) -> bool:
+        """Whether a key has a ledger in the log, or is in a line with others: then it cannot follow another."""
+        return key.hex in self._heads or self._lines.uses(key.hex)
+
+    def followed(self, roster: Roster) -> Roster:
+        """A roster with the identity keys that its hospitals have by this log; the same where none was changed."""
+        entries = [
+            entry
+            if (key := self.present_key(entry.key)) == entry.key
+            else entry.model_copy(update={"identity_key": key.hex})
+            for entry in roster.hospitals
+        ]
+        if entries == list(roster.hospitals):
+            return roster
+        return roster.model_copy(update={"hospitals": tuple(entries)})
 
     def newest_head(self, key: PublicKey) -> LoggedHead | None:
         """The one with the most entries."""
@@ -196,7 +252,22 @@ class LogIndex:
             return None  # its hospital signed it, with a version that this one cannot read
         except (IntegrityError, InputError, ValueError):
             return Fault("false-ledger-head", position, None, "a ledger head that the key it names did not sign")
+        if self._lines.passed_on(head.identity_key) is not None:
+            return Fault("false-ledger-head", position, None, "a ledger head of a key that was passed on before")
         self._heads.setdefault(head.identity_key, []).append(LoggedHead(position, head, signed))
+        return None
+
+    def _add_succession(self, entry: Entry, position: int) -> Fault | None:
+        try:
+            envelope = Envelope.model_validate(entry.get("signed"))
+            said, head = opened_succession(envelope)
+            self._lines.add(str(entry["old"]), LoggedSuccession(position, said, head, envelope), self._heads)
+        except NewerVersionError:
+            return None  # signed with a version that this one cannot read: its hospital is not followed here
+        except (IntegrityError, InputError, ValueError):
+            return Fault("false-succession", position, None, "a succession of identity keys that does not hold")
+        # The old ledger's newest head is logged with it: what the new key's ledger must hold.
+        self._heads.setdefault(said.document.old, []).append(LoggedHead(position, head, said.document.ledger))
         return None
 
 

@@ -8,15 +8,19 @@ Not promised: that a key is a point of the curve of large order. Who agrees on a
 (``sonoshare_privacy.masking.agreement``).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from sonoshare_shared.errors import IntegrityError, RefusedError
 from sonoshare_shared.protocol.canonical import canonical_bytes, sha256_hex
-from sonoshare_shared.protocol.documents import Roster, StudyPlan
+from sonoshare_shared.protocol.documents import HospitalEntry, Roster, StudyPlan
 from sonoshare_shared.protocol.documents.masking import READY_PAYLOAD_TYPE, MaskReady
 from sonoshare_shared.protocol.envelope import Envelope
+from sonoshare_shared.protocol.keys import PublicKey
+from sonoshare_shared.protocol.log_index import LogIndex, model_entry
 from sonoshare_shared.protocol.signed import Signed
+
+KeysOf = Callable[[HospitalEntry], tuple[PublicKey, ...]]
 
 
 @dataclass(frozen=True)
@@ -39,8 +43,14 @@ class MaskedSet:
         return next(iter(self.ready.values())).document.adapter_digest
 
 
-def verified_ready(envelope: Envelope, hospital: str, roster: Roster) -> Signed[MaskReady]:
+def verified_ready(envelope: Envelope, hospital: str, roster: Roster, keys: KeysOf | None = None) -> Signed[MaskReady]:
     """What a hospital signed when it was ready.
+
+    Args:
+        envelope: what it signed.
+        hospital: who.
+        roster: whose keys count.
+        keys: which keys of a hospital count; None for the roster's alone.
 
     Raises:
         IntegrityError: the roster has no such hospital, or it did not sign this.
@@ -48,14 +58,17 @@ def verified_ready(envelope: Envelope, hospital: str, roster: Roster) -> Signed[
     entry = roster.hospital(hospital)
     if entry is None:
         raise IntegrityError(f"{hospital} is not in the roster")
-    signed = Signed.opened(MaskReady, envelope, entry.key, READY_PAYLOAD_TYPE)
-    envelope.require_plain(entry.key)
+    key = envelope.signer_among(_counting(entry, keys)) or entry.key
+    signed = Signed.opened(MaskReady, envelope, key, READY_PAYLOAD_TYPE)
+    envelope.require_plain(key)
     if signed.document.hospital != hospital:
         raise IntegrityError(f"{hospital} signed for another hospital")
     return signed
 
 
-def masked_set(envelopes: Sequence[Envelope], roster: Roster, plan: StudyPlan, number: int) -> MaskedSet:
+def masked_set(
+    envelopes: Sequence[Envelope], roster: Roster, plan: StudyPlan, number: int, index: LogIndex
+) -> MaskedSet:
     """Check a set.
 
     Args:
@@ -63,19 +76,26 @@ def masked_set(envelopes: Sequence[Envelope], roster: Roster, plan: StudyPlan, n
         roster: whose keys count.
         plan: the study's.
         number: of the round.
+        index: the log. A hospital that changed its identity key since the round's model was logged may have signed
+            with the one that it had then.
 
     Raises:
         RefusedError: fewer hospitals than the plan's quorum.
         IntegrityError: a signature, a hospital, a round, a plan, an adapter, a layout or a key is not as it must be.
     """
+    place = index.place(model_entry(plan.study, number, ""))
+
+    def keys(entry: HospitalEntry) -> tuple[PublicKey, ...]:
+        return (entry.key,) if place is None else index.keys_since(entry.key, place)
+
     ready: dict[str, Signed[MaskReady]] = {}
     for envelope in envelopes:
-        hospital = _named(envelope, roster)
+        hospital = _named(envelope, roster, keys)
         if ready and hospital <= next(reversed(ready)):
             raise IntegrityError(f"{hospital} stands twice in the set, or out of order")
         if hospital not in plan.cohorts:
             raise IntegrityError(f"{hospital} is not part of the study")
-        ready[hospital] = verified_ready(envelope, hospital, roster)
+        ready[hospital] = verified_ready(envelope, hospital, roster, keys)
     if len(ready) < plan.quorum:
         raise RefusedError(
             f"a masked sum of {len(ready)} hospitals; the plan asks for {plan.quorum}",
@@ -86,10 +106,13 @@ def masked_set(envelopes: Sequence[Envelope], roster: Roster, plan: StudyPlan, n
     return MaskedSet(ready, sha256_hex(canonical_bytes(digests)), tuple(envelopes))
 
 
-def _named(envelope: Envelope, roster: Roster) -> str:
+def _counting(entry: HospitalEntry, keys: KeysOf | None) -> tuple[PublicKey, ...]:
+    return (entry.key,) if keys is None else keys(entry)
+
+
+def _named(envelope: Envelope, roster: Roster, keys: KeysOf) -> str:
     """Which hospital of the roster signed an envelope."""
-    hints = {signature.keyid for signature in envelope.signatures}
-    named = [hospital.id for hospital in roster.hospitals if hospital.identity_key in hints]
+    named = [entry.id for entry in roster.hospitals if envelope.signer_among(keys(entry)) is not None]
     if len(named) != 1:
         raise IntegrityError("the set holds a key that no hospital of the roster signed")
     return named[0]

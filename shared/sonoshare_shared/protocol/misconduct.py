@@ -8,17 +8,19 @@ accused key, so an honest coordinator or hospital cannot be framed by it. One th
 | ``SplitView`` | coordinator | two log heads it signed that no one log can have: same size, other root; or the larger one's own entries have another root at the smaller one's size |
 | ``TwoEntries`` | coordinator | a head it signed over entries of which two fill one slot differently (``log_index``) |
 | ``FalseLedgerHead`` | coordinator | a head it signed over an entry that passes for a hospital's ledger head and is not |
-| ``ForkedLedger`` | hospital | two heads of its ledger with the same number of entries and different digests |
+| ``FalseSuccession`` | coordinator | a head it signed over an entry that passes an identity key on and does not hold |
+| ``ForkedLedger`` | hospital | two heads of its ledger, of one key or of keys that followed each other, with the same number of entries and different digests |
 """  # noqa: E501 - a table
 
 from typing import Annotated, Final, Literal
 
 from pydantic import Field, TypeAdapter, ValidationError
 
-from sonoshare_shared.errors import IntegrityError, VerificationError
+from sonoshare_shared.errors import IntegrityError, MisconductError, VerificationError
 from sonoshare_shared.protocol import merkle
-from sonoshare_shared.protocol.documents import LogHead, Roster
-from sonoshare_shared.protocol.documents.base import Document
+from sonoshare_shared.protocol.documents import HospitalEntry, LogHead, Roster
+from sonoshare_shared.protocol.documents.base import Document, added
+from sonoshare_shared.protocol.documents.identity_succession import opened_succession
 from sonoshare_shared.protocol.documents.view import LEDGER_HEAD_PAYLOAD_TYPE, LedgerHead
 from sonoshare_shared.protocol.envelope import Envelope
 from sonoshare_shared.protocol.keys import PublicKey
@@ -61,8 +63,21 @@ class FalseLedgerHead(Document):
     entries: tuple[str, ...]
 
 
+class FalseSuccession(Document):
+    """A signed log with a succession of identity keys that they did not both sign, or that nobody may make."""
+
+    schema_: Literal["sonoshare/evidence/false-succession/v1"] = Field(
+        default="sonoshare/evidence/false-succession/v1", alias="schema"
+    )
+    head: Envelope
+    entries: tuple[str, ...]
+
+
 class ForkedLedger(Document):
-    """Two ledger heads of one hospital (envelopes of ``LedgerHead``) that no one ledger can have."""
+    """Two ledger heads of one hospital (envelopes of ``LedgerHead``) that no one ledger can have.
+
+    Where its identity key was changed, ``successions`` holds what the keys signed then.
+    """
 
     schema_: Literal["sonoshare/evidence/forked-ledger/v1"] = Field(
         default="sonoshare/evidence/forked-ledger/v1", alias="schema"
@@ -70,9 +85,16 @@ class ForkedLedger(Document):
     hospital: str
     one: Envelope
     other: Envelope
+    successions: tuple[Envelope, ...] | None = added()
 
 
-Evidence = Annotated[SplitView | TwoEntries | FalseLedgerHead | ForkedLedger, Field(discriminator="schema_")]
+FaultyLog = TwoEntries | FalseLedgerHead | FalseSuccession
+Evidence = Annotated[SplitView | FaultyLog | ForkedLedger, Field(discriminator="schema_")]
+_FAULTY: Final[dict[str, type[FaultyLog]]] = {
+    "two-entries": TwoEntries,
+    "false-ledger-head": FalseLedgerHead,
+    "false-succession": FalseSuccession,
+}
 _EVIDENCE: Final[TypeAdapter[Evidence]] = TypeAdapter(Evidence)
 
 
@@ -83,10 +105,40 @@ def split_view(one: Envelope, other: Envelope, entries: tuple[bytes, ...], coord
     return SplitView(smaller=smaller, larger=larger, entries=() if same else _texts(entries))
 
 
-def faulty_log(fault: Fault, head: Envelope, entries: tuple[bytes, ...]) -> TwoEntries | FalseLedgerHead:
+def faulty_log(fault: Fault, head: Envelope, entries: tuple[bytes, ...]) -> FaultyLog:
     """Evidence of a log that holds what none may hold."""
-    kind = TwoEntries if fault.kind == "two-entries" else FalseLedgerHead
-    return kind(head=head, entries=_texts(entries))
+    return _FAULTY[fault.kind](head=head, entries=_texts(entries))
+
+
+def require_ledger_not_older(head: LedgerHead, signed: Envelope, index: LogIndex) -> None:
+    """Check that a ledger is not older than the log shows it, under whichever of its keys.
+
+    Args:
+        head: a head that its hospital has signed.
+        signed: as it was signed.
+        index: the log.
+
+    Raises:
+        IntegrityError: it has fewer entries than it had.
+        MisconductError: its hospital has signed another ledger of the same number of entries, which is proved.
+    """
+    key, hospital = PublicKey.from_hex(head.identity_key), head.hospital
+    newest = index.newest_head(key)
+    if newest is None or newest.head.head == head.head:
+        return
+    remedy = f"a backup or copy was restored at {hospital}: it must bring back its newest ledger"
+    if head.entries < newest.head.entries:
+        raise IntegrityError(
+            f"the ledger of {hospital} has {head.entries} entries and had {newest.head.entries}", remedy=remedy
+        )
+    if head.entries == newest.head.entries:
+        links = index.successions(key) or None
+        evidence = ForkedLedger(hospital=hospital, one=newest.signed, other=signed, successions=links)
+        raise MisconductError(
+            f"{hospital} signed two different ledgers of {head.entries} entries",
+            evidence=evidence.canonical(),
+            remedy=remedy,
+        )
 
 
 def verify_evidence(data: bytes, roster: Roster) -> tuple[str, str]:
@@ -106,7 +158,7 @@ def verify_evidence(data: bytes, roster: Roster) -> tuple[str, str]:
         match found:
             case SplitView():
                 return "coordinator", _verify_split(found, PublicKey.from_hex(roster.coordinator_key))
-            case TwoEntries() | FalseLedgerHead():
+            case TwoEntries() | FalseLedgerHead() | FalseSuccession():
                 return "coordinator", _verify_faulty(found, PublicKey.from_hex(roster.coordinator_key))
             case ForkedLedger():
                 return found.hospital, _verify_forked(found, roster)
@@ -126,11 +178,11 @@ def _verify_split(evidence: SplitView, coordinator: PublicKey) -> str:
     return f"signed a log of {larger.size} entries that does not extend the one of {smaller.size} entries it signed"
 
 
-def _verify_faulty(evidence: TwoEntries | FalseLedgerHead, coordinator: PublicKey) -> str:
+def _verify_faulty(evidence: FaultyLog, coordinator: PublicKey) -> str:
     leaves = _require_entries(verified_head(evidence.head, coordinator), evidence.entries)
-    wanted = "two-entries" if isinstance(evidence, TwoEntries) else "false-ledger-head"
     index = LogIndex()
-    faults = [fault for fault in map(index.add, leaves) if fault is not None and fault.kind == wanted]
+    found = [fault for fault in map(index.add, leaves) if fault is not None]
+    faults = [fault for fault in found if _FAULTY[fault.kind] is type(evidence)]
     if not faults:
         raise IntegrityError("the log holds no such fault")
     return f"signed a log with {faults[0].words} (entry {faults[0].position})"
@@ -140,13 +192,28 @@ def _verify_forked(evidence: ForkedLedger, roster: Roster) -> str:
     entry = roster.hospital(evidence.hospital)
     if entry is None:
         raise IntegrityError(f"the roster names no hospital {evidence.hospital!r}")
-    one, other = (
-        Signed.opened(LedgerHead, envelope, entry.key, LEDGER_HEAD_PAYLOAD_TYPE).document
-        for envelope in (evidence.one, evidence.other)
-    )
+    keys = _keys_of_one_ledger(entry, evidence.successions or ())
+    one, other = (_head_by(keys, envelope) for envelope in (evidence.one, evidence.other))
     if one.entries != other.entries or one.head == other.head:
         raise IntegrityError("the two heads are of one ledger")
     return f"signed two different ledgers of {one.entries} entries"
+
+
+def _keys_of_one_ledger(entry: HospitalEntry, successions: tuple[Envelope, ...]) -> set[str]:
+    """The roster's key of a hospital, and those that a chain of successions leads to: each is signed by both ends."""
+    said = [opened_succession(envelope)[0].document for envelope in successions]
+    keys, links = {entry.identity_key}, {(one.old, one.new) for one in said if one.hospital == entry.id}
+    for _ in links:
+        keys |= {key for link in links if keys.intersection(link) for key in link}
+    return keys
+
+
+def _head_by(keys: set[str], envelope: Envelope) -> LedgerHead:
+    """A ledger head that one of these keys has signed as its own."""
+    named = LedgerHead.from_bytes(envelope.decoded()).identity_key
+    if named not in keys:
+        raise VerificationError("signature", "a ledger head is signed by no key of this hospital")
+    return Signed.opened(LedgerHead, envelope, PublicKey.from_hex(named), LEDGER_HEAD_PAYLOAD_TYPE).document
 
 
 def _require_entries(head: LogHead, entries: tuple[str, ...]) -> list[bytes]:

@@ -15,6 +15,7 @@ from sonoshare_shared.protocol.documents.view import (
 )
 from sonoshare_shared.protocol.envelope import Envelope
 from sonoshare_shared.protocol.keys import PublicKey
+from sonoshare_shared.protocol.log_index import LogIndex
 from sonoshare_shared.protocol.signed import Signed
 from sonoshare_shared.protocol.translog import verified_head
 
@@ -62,10 +63,17 @@ def result_digest(envelope: Envelope) -> str:
         raise IntegrityError("the envelope is not valid base64") from error
 
 
-def verified_view(envelope: Envelope, hospital: str, roster: Roster) -> SeenView:
+def verified_view(envelope: Envelope, hospital: str, roster: Roster, index: LogIndex | None = None) -> SeenView:
     """Check a view of a hospital of the roster, and that its envelopes hold nothing but what was signed.
 
     Views are kept and passed on, and ledger heads logged: nothing in them may have a length of its sender's choice.
+
+    Args:
+        envelope: the view.
+        hospital: whose it must be.
+        roster: whose keys count.
+        index: the log, for who must reach a hospital that has not seen the succession of its key yet: a key that was
+            passed on then counts for a view of a log that does not show it. None where the roster's keys alone count.
 
     Raises:
         IntegrityError: it is not this hospital's, or what is in it was not signed by whom it should be.
@@ -73,14 +81,19 @@ def verified_view(envelope: Envelope, hospital: str, roster: Roster) -> SeenView
     entry = roster.hospital(hospital)
     if entry is None:
         raise IntegrityError(f"{hospital} is not in the roster", remedy="enrol with the newest roster")
-    view = Signed.opened(HospitalView, envelope, entry.key, VIEW_PAYLOAD_TYPE).document
-    ledger = Signed.opened(LedgerHead, view.ledger, entry.key, LEDGER_HEAD_PAYLOAD_TYPE).document
+    keys = (entry.key,) if index is None else index.keys_since(entry.key, -1)
+    key = envelope.signer_among(keys) or entry.key
+    view = Signed.opened(HospitalView, envelope, key, VIEW_PAYLOAD_TYPE).document
+    ledger = Signed.opened(LedgerHead, view.ledger, key, LEDGER_HEAD_PAYLOAD_TYPE).document
     named = {(view.hospital, view.identity_key), (ledger.hospital, ledger.identity_key)}
-    if named != {(hospital, entry.key.hex)}:
+    if named != {(hospital, key.hex)}:
         raise IntegrityError(f"the view of {hospital} speaks for another hospital")
-    envelope.require_plain(entry.key)
-    view.ledger.require_plain(entry.key)
-    return SeenView(envelope, view, ledger, _seen_head(view, PublicKey.from_hex(roster.coordinator_key)))
+    envelope.require_plain(key)
+    view.ledger.require_plain(key)
+    seen = SeenView(envelope, view, ledger, _seen_head(view, PublicKey.from_hex(roster.coordinator_key)))
+    if index is not None and (passed := index.passed_on(key)) is not None and seen.log_size > passed.position:
+        raise IntegrityError(f"{hospital} signed with a key after it had seen that it was passed on")
+    return seen
 
 
 def _seen_head(view: HospitalView, coordinator: PublicKey) -> LogHead | None:

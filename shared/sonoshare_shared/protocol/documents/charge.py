@@ -6,7 +6,8 @@ An *event* says what touched the patients: a number of steps of the Poisson-samp
 the hospital's own or pooled with others', or a pure epsilon-DP mechanism (geometric or Laplace noise, randomised
 response). Each *charge* carries the digest of the charge before it and is signed by the hospital's identity key, so
 that nobody can edit, drop or reorder entries unseen; dropping the *last* ones is seen by whoever has witnessed a later
-head.
+head. Where a hospital changes its identity key, the ledger goes on: an entry that the old key signs names the new one,
+the new one signs in it that it takes up this very chain, and signs every entry from there on.
 
 This module needs neither torch nor numpy: an exported ledger is checked by anybody, offline. It checks that the
 record is whole; epsilon is recomputed from the events by ``sonoshare_privacy.accounting``.
@@ -15,18 +16,19 @@ record is whole; epsilon is recomputed from the events by ``sonoshare_privacy.ac
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Annotated, Any, Final, Literal, NamedTuple, Self
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, model_validator
 from pydantic.dataclasses import dataclass as checked
 
 from sonoshare_shared.errors import InputError, IntegrityError
 from sonoshare_shared.protocol.canonical import canonical_bytes, parsed_json, require_canonical, sha256_hex
-from sonoshare_shared.protocol.documents.base import Document, HexDigest, Identifier
+from sonoshare_shared.protocol.documents.base import Document, HexDigest, Identifier, added
 from sonoshare_shared.protocol.keys import PublicKey
 
 NO_PREVIOUS: Final = "0" * 64
 _FIRST_EXPORT: Final = "sonoshare/ledger/v1"
+SUCCESSION_SCHEMA: Final = "sonoshare/charge/v2"
 _EVENT = ConfigDict(extra="forbid", allow_inf_nan=False)
 FEWEST_HONEST: Final = 2
 """With fewer there is nobody to share the noise with."""
@@ -93,14 +95,34 @@ Gaussian = SampledGaussian | PooledGaussian
 Event = Annotated[Gaussian | PureDP, Field(discriminator="mechanism")]
 
 
+class Succession(Document):
+    """In a ledger's entry: which key the next entries are signed by.
+
+    Attributes:
+        old: the key that signs this entry, hexadecimal.
+        new: the key that signs every entry after it, until another says so.
+        signature: of the new key over `taken_up`, 128 hexadecimal characters.
+    """
+
+    old: HexDigest
+    new: HexDigest
+    signature: Annotated[str, Field(pattern=r"^[0-9a-f]{128}$")]
+
+
+def taken_up(hospital: str, sequence: int, previous: str, old: str, new: str) -> bytes:
+    """What a new identity key signs: that it takes up this very ledger after these entries."""
+    return f"sonoshare ledger succession\n{hospital}\n{sequence}\n{previous}\n{old}\n{new}\n".encode()
+
+
 class Charge(Document):
     """One entry of the ledger.
 
     Attributes:
+        schema_: version 2 for a succession, which versions of before must not take for damage; else version 1.
         hospital: whose ledger this is.
         sequence: position, from 0.
         kind: ``opened`` (entry 0), ``reserved`` (spent from this moment on, whatever happens next), ``committed``
-            (the release that a reservation paid for took place).
+            (the release that a reservation paid for took place), ``succession`` (the identity key changes here).
         study: study, release or audit that is charged.
         purpose: why, in words, e.g. ``training round 3``.
         events: what is charged; empty unless reserved.
@@ -114,12 +136,15 @@ class Charge(Document):
         previous: digest of the entry before, 64 zeros for the first.
         nonce: random characters, so that nobody who sees a head can find the entry by trying. Old entries, but the
             first of a ledger, have none.
+        succession: of a ``succession``, and of nothing else: the keys.
     """
 
-    schema_: Literal["sonoshare/charge/v1"] = Field(default="sonoshare/charge/v1", alias="schema")
+    schema_: Literal["sonoshare/charge/v1", "sonoshare/charge/v2"] = Field(
+        default="sonoshare/charge/v1", alias="schema"
+    )
     hospital: Identifier
     sequence: Annotated[int, Field(ge=0)]
-    kind: Literal["opened", "reserved", "committed"]
+    kind: Literal["opened", "reserved", "committed", "succession"]
     study: Annotated[str, Field(max_length=200)] = ""
     purpose: Annotated[str, Field(max_length=500)] = ""
     events: tuple[Event, ...] = ()
@@ -131,6 +156,16 @@ class Charge(Document):
     time: str
     previous: HexDigest
     nonce: Annotated[str, Field(max_length=64)] = ""
+    succession: Succession | None = added()
+
+    @model_validator(mode="after")
+    def _keys_where_they_change(self) -> Self:
+        marks = {self.kind == "succession", self.succession is not None, self.schema_ == SUCCESSION_SCHEMA}
+        if len(marks) != 1:
+            raise ValueError("a succession names its keys, in version 2, and nothing else does")
+        if self.succession is not None and (self.events or self.study or self.reservation):
+            raise ValueError("a succession charges nothing")
+        return self
 
 
 @dataclass(frozen=True)
@@ -170,7 +205,7 @@ class LedgerExport(Document):
 
     Attributes:
         hospital: whose ledger this is.
-        public_key: of the hospital's identity key, hexadecimal.
+        public_key: of the hospital's identity key, hexadecimal; of the newest where it was changed.
         head: digest of the last entry.
         entries: all entries in order.
     """
@@ -213,7 +248,10 @@ class LedgerExport(Document):
         if self.public_key != key.hex:
             raise IntegrityError("the ledger names another key", remedy="take the key from the roster")
         charges = self.charges()
-        if verify_chain(charges, key, self.hospital) != self.head:
+        end = verify_chain(charges, first_key(charges, key), self.hospital)
+        if end.key != key:
+            raise IntegrityError("the ledger has passed to another key", remedy="take the newest roster")
+        if end.digest != self.head:
             raise IntegrityError("the ledger's head is not its last entry", remedy="export it again")
         return tuple(signed.charge for signed in charges)
 
@@ -229,20 +267,41 @@ def _second(export: dict[str, Any]) -> dict[str, Any]:
     return {**export, "schema": "sonoshare/ledger/v2", "entries": entries}
 
 
+class ChainEnd(NamedTuple):
+    """Where consecutive entries end.
+
+    Attributes:
+        digest: of the last entry.
+        key: that signs the next one.
+    """
+
+    digest: str
+    key: PublicKey
+
+
+def first_key(entries: Iterable[SignedCharge], newest: PublicKey) -> PublicKey:
+    """The key that must have signed the first entry of a ledger: the newest one's, or that which the first gave way.
+
+    Nothing is trusted by this: `verify_chain` then has to end at the newest key.
+    """
+    successions = (entry.charge.succession for entry in entries)
+    return next((PublicKey.from_hex(said.old) for said in successions if said is not None), newest)
+
+
 def verify_chain(
     entries: Iterable[SignedCharge], key: PublicKey, hospital: str, *, start: int = 0, previous: str = NO_PREVIOUS
-) -> str:
+) -> ChainEnd:
     """Check sequence, hash chain and signatures of consecutive entries.
 
     Args:
         entries: in order.
-        key: the hospital's identity key.
+        key: the hospital's identity key when the first of them was made.
         hospital: identifier that every entry must carry.
         start: sequence number that the first must have.
         previous: digest that the first must name.
 
     Returns:
-        Digest of the last entry (``previous`` if there are none).
+        Digest of the last entry (``previous`` if there are none), and the key that signs the next.
 
     Raises:
         IntegrityError: names the first entry that does not fit.
@@ -258,8 +317,26 @@ def verify_chain(
             key.verify(bytes.fromhex(signed.signature), signed.body)
         except (IntegrityError, ValueError) as error:
             raise IntegrityError(f"ledger entry {sequence} is not signed by the hospital") from error
-        previous = sha256_hex(signed.body)
-    return previous
+        key, previous = _next_key(charge, key), sha256_hex(signed.body)
+    return ChainEnd(previous, key)
+
+
+def _next_key(charge: Charge, key: PublicKey) -> PublicKey:
+    """The key that signs the entry after this one, which ``key`` has signed."""
+    said = charge.succession
+    if said is None:
+        return key
+    if said.old != key.hex or said.new == key.hex:
+        raise IntegrityError(f"ledger entry {charge.sequence} passes on a key that is not the ledger's")
+    new = PublicKey.from_hex(said.new)
+    try:
+        new.verify(
+            bytes.fromhex(said.signature),
+            taken_up(charge.hospital, charge.sequence, charge.previous, said.old, said.new),
+        )
+    except IntegrityError as error:
+        raise IntegrityError(f"ledger entry {charge.sequence}: the new key has not signed") from error
+    return new
 
 
 def most_honest(charges: Iterable[Charge]) -> int | None:

@@ -27,6 +27,22 @@ class HospitalEntry(Document):
         return PublicKey.from_hex(self.identity_key)
 
 
+class KeySuccession(Document):
+    """A change of a hospital's identity key that the log shows.
+
+    Attributes:
+        hospital: whose.
+        old: key before (hex).
+        new: key after (hex).
+        succession: sha256 of what both keys signed (``documents.identity_succession``).
+    """
+
+    hospital: Identifier
+    old: HexDigest
+    new: HexDigest
+    succession: HexDigest
+
+
 class Roster(Document):
     """The consortium's hospitals and its two other keys.
 
@@ -40,6 +56,8 @@ class Roster(Document):
         audit_policy: sha256 of the audit policy in force.
         former_rosters: rosters that a former root key signed and releases rest on, by the sha256 of their bytes; they
             are as good as before. None while the root key never changed.
+        successions: every change of an identity key, oldest first, of hospitals that have left too; None while none
+            was changed. They say whose a signature of before is; a key that was passed on signs nothing new.
     """
 
     schema_: Literal["sonoshare/roster/v1"] = Field(default="sonoshare/roster/v1", alias="schema")
@@ -51,6 +69,7 @@ class Roster(Document):
     hospitals: Annotated[tuple[HospitalEntry, ...], Field(min_length=1)]
     audit_policy: HexDigest
     former_rosters: Annotated[tuple[HexDigest, ...], Field(max_length=10_000)] | None = added()
+    successions: Annotated[tuple[KeySuccession, ...], Field(max_length=10_000)] | None = added()
 
     @model_validator(mode="after")
     def _keys_count_once(self) -> Self:
@@ -61,11 +80,36 @@ class Roster(Document):
             raise ValueError("a hospital stands twice in the roster")
         if len({*keys, self.root_key, self.coordinator_key}) != len(keys) + 2 or len(set(nodes)) != len(nodes):
             raise ValueError("one key stands twice in the roster")
+        olds = [said.old for said in self.successions or ()]
+        news = [said.new for said in self.successions or ()]
+        if len(set(olds)) != len(olds) or len(set(news)) != len(news):
+            raise ValueError("a key is passed on, or taken up, twice")
+        if set(olds).intersection([*keys, self.root_key, self.coordinator_key]):
+            raise ValueError("a key that was passed on stands in the roster")
         return self
 
     def hospital(self, hospital_id: str) -> HospitalEntry | None:
         """The entry of a hospital, or None."""
         return next((entry for entry in self.hospitals if entry.id == hospital_id), None)
+
+    def keys_of(self, hospital: HospitalEntry) -> tuple[PublicKey, ...]:
+        """Identity keys of a hospital, newest first: the one that it has, and those that it had before.
+
+        The older ones are for what the newest has vouched for since, as by signing a manifest that lists it.
+        """
+        before = {said.new: said.old for said in self.successions or () if said.hospital == hospital.id}
+        keys = [hospital.identity_key]
+        while (old := before.get(keys[-1])) is not None and old not in keys:
+            keys.append(old)
+        return tuple(map(PublicKey.from_hex, keys))
+
+    def successors_of(self, hospital: HospitalEntry) -> tuple[PublicKey, ...]:
+        """Keys that followed one that an older roster names, oldest first, and first the key itself."""
+        after = {said.old: said.new for said in self.successions or () if said.hospital == hospital.id}
+        keys = [hospital.identity_key]
+        while (new := after.get(keys[-1])) is not None and new not in keys:
+            keys.append(new)
+        return tuple(map(PublicKey.from_hex, keys))
 
     def expired(self, now: datetime) -> bool:
         """Whether no new release may rest on this roster."""

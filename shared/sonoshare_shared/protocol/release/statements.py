@@ -9,7 +9,7 @@ from sonoshare_shared.protocol.documents.release import MANIFEST_PAYLOAD_TYPE, R
 from sonoshare_shared.protocol.documents.roster import HospitalEntry, Roster
 from sonoshare_shared.protocol.documents.statement import STATEMENT_PAYLOAD_TYPE, AuditStatement
 from sonoshare_shared.protocol.envelope import Envelope
-from sonoshare_shared.protocol.keys import SigningKey
+from sonoshare_shared.protocol.keys import PublicKey, SigningKey
 from sonoshare_shared.protocol.release import layout
 from sonoshare_shared.protocol.signed import Signed
 
@@ -40,7 +40,9 @@ def statement_of(path: str, data: bytes, manifest: ReleaseManifest, roster: Rost
         raise VerificationError("statement", f"{path} is of no hospital of the roster")
     envelope = Envelope.from_bytes(data)
     try:
-        statement = Signed.opened(AuditStatement, envelope, hospital.key, STATEMENT_PAYLOAD_TYPE).document
+        # Of a key that the hospital had before too: the one it has signs the manifest, which lists these very bytes.
+        key = envelope.signer_among(roster.keys_of(hospital)) or hospital.key
+        statement = Signed.opened(AuditStatement, envelope, key, STATEMENT_PAYLOAD_TYPE).document
     except IntegrityError as error:
         raise VerificationError.because("statement", error, f"{path}: ") from error
     predicate = statement.predicate
@@ -134,18 +136,30 @@ def _honest(count: int | None) -> str:
     return "no assumption" if count is None else f"{count} honest hospitals"
 
 
-def require_manifest_signature(data: bytes, manifest: bytes, hospital: HospitalEntry) -> None:
+def require_manifest_signature(data: bytes, manifest: bytes, hospital: HospitalEntry, trusted: Roster) -> PublicKey:
     """The envelope is this hospital's signature over these manifest bytes, and nothing else is in it (rule R12).
 
     A signature file is in no manifest, so its bytes are pinned here: one signature, the hospital's own key as hint,
-    and the one way in which the envelope is written.
+    and the one way in which the envelope is written. A hospital whose key was changed after the manifest was made signs
+    with the next one: the release's roster cannot name it, and the reader's newer one says that it follows.
+
+    Args:
+        data: the envelope.
+        manifest: bytes of the manifest.
+        hospital: as the release's roster names it.
+        trusted: the reader's roster.
+
+    Returns:
+        The key that it is signed with.
 
     Raises:
         VerificationError: cause ``envelope``, ``payload-type`` or ``signature``.
     """
     envelope = Envelope.from_bytes(data)
-    if envelope.verify(hospital.key, MANIFEST_PAYLOAD_TYPE) != manifest:
+    key = envelope.signer_among(trusted.successors_of(hospital)) or hospital.key
+    if envelope.verify(key, MANIFEST_PAYLOAD_TYPE) != manifest:
         raise VerificationError("signature", f"{hospital.id} signed another manifest")
-    envelope.require_plain(hospital.key)
+    envelope.require_plain(key)
     if envelope.to_bytes() != data:
         raise VerificationError("envelope", f"the signature of {hospital.id} is not written as envelopes are")
+    return key

@@ -20,9 +20,9 @@ What was said
       The candidate is one that the plan has, drawn with the seed of its place. ``candidate``
       Where the plan has a veto, the released images are the candidate minus what the signed votes drop. ``candidate``
   R8  Each attestation is an audit statement, under its payload and predicate type, signed by the hospital that its
-      file name and its predicate name, about this candidate, study and audit policy, and about images of the
-      manifest's adapter where it names one.
-      ``payload-type`` ``envelope`` ``signature`` ``statement``
+      file name and its predicate name (with its key in the release's roster, or one that it had before by the same
+      roster), about this candidate, study and audit policy, and about images of the manifest's adapter where it names
+      one. ``payload-type`` ``envelope`` ``signature`` ``statement``
   R9  No hospital says FAIL or INCONCLUSIVE. ``verdict``
   R10 Every hospital that the manifest names as having taken part says PASS, and nobody else speaks; they are in the
       release's roster and in the plan, and no fewer than the plan's quorum. Where the manifest names nobody: every
@@ -31,8 +31,8 @@ What was said
   R17 Where the plan pools noise, manifest and every statement name the number of honest hospitals that it rests on;
       where it does not, none names one. ``privacy``
   R16 ``privacy-report.json`` says what plan, manifest and statements say. ``privacy``
-  R12 Each of these hospitals has signed the exact bytes of the manifest. ``quorum`` ``payload-type`` ``envelope``
-      ``signature``
+  R12 Each of these hospitals has signed the exact bytes of the manifest: with its key in the release's roster, or with
+      one that followed it, as the caller's roster says. ``quorum`` ``payload-type`` ``envelope`` ``signature``
   R15 Where the plan has a calibration, the release holds the ballot that the plan names, and the votes on it of a
       quorum of these hospitals (of all, where the manifest names nobody), signed under this plan at its price.
       ``calibration`` ``envelope`` ``signature``
@@ -46,6 +46,8 @@ The log
   R19 Where a fresh log is given, plan, candidate and manifest are those that it names for the study and the release,
       and the images were drawn from the model that it closed the last round with. Entries that a log of earlier days
       does not hold are asked for only where the manifest names who took part. ``plan`` ``candidate`` ``log-proof``
+  R20 Where a fresh log is given, no hospital signed the manifest with a key that it had passed on before the manifest
+      was logged. ``signature``
 
 A document that only a newer version of SonoShare understands is refused, whatever it is: ``version``
 
@@ -77,6 +79,7 @@ from sonoshare_shared.protocol.release.candidate import (
     require_planned,
 )
 from sonoshare_shared.protocol.release.evidence import LogProof, LogView, require_logged, require_not_revoked
+from sonoshare_shared.protocol.release.keys_of_then import require_keys_of_then
 from sonoshare_shared.protocol.release.logged_steps import require_as_logged
 from sonoshare_shared.protocol.release.paths import files_in, open_regular, read_regular, require_distinct_paths
 from sonoshare_shared.protocol.release.report import require_report
@@ -177,14 +180,17 @@ def verify_release(
     governing = _governing_roster(folder, manifest, trusted)
     _require_no_extra(found, manifest, governing)
     plan = _require_said(folder, manifest, governing)
+    signed: dict[str, PublicKey] = {}
     for hospital in signers(manifest, governing):
         path = layout.signature_path(hospital.id)
         if path not in found:
             raise VerificationError("quorum", f"{hospital.id} has not signed the manifest")
-        require_manifest_signature(read_regular(folder, path, MAX_DOCUMENT_BYTES), manifest_bytes, hospital)
+        data = read_regular(folder, path, MAX_DOCUMENT_BYTES)
+        signed[hospital.id] = require_manifest_signature(data, manifest_bytes, hospital, trusted)
     head, known_until = _require_log(folder, (manifest.release, digest), governing, trusted, log)
     if isinstance(log, LogView):
         require_as_logged(log, manifest, plan)
+        require_keys_of_then(log, manifest, signed)
     return Verified(
         manifest=manifest,
         manifest_digest=digest,

@@ -78,7 +78,8 @@ def votes_of(hospital: str, envelope: Envelope, plan: StudyPlan, roster: Roster)
     if entry is None or terms is None:
         raise VerificationError("calibration", f"{hospital} has no vote under this plan and roster")
     try:
-        votes = Signed.opened(CalibrationVotes, envelope, entry.key, VOTES_PAYLOAD_TYPE).document
+        key = envelope.signer_among(roster.keys_of(entry)) or entry.key
+        votes = Signed.opened(CalibrationVotes, envelope, key, VOTES_PAYLOAD_TYPE).document
     except IntegrityError as error:
         raise VerificationError.because("calibration", error, f"votes of {hospital}: ") from error
     expected = (hospital, plan.study, plan.digest(), terms.ballot, terms.epsilon)
