@@ -297,7 +297,7 @@ class Live(RealConsortium):
     def charges(self, hospital: str) -> Counter[tuple[str, str]]:
         """What a hospital was charged, by study and purpose; its ledger is verified."""
         home = NodeHome.open(self.folder / hospital)
-        with contextlib.closing(open_ledger(home, home.identity(), lambda: datetime.now(UTC))) as ledger:
+        with contextlib.closing(open_ledger(home, lambda: datetime.now(UTC))) as ledger:
             ledger.verify()
             charged = [entry.charge for entry in ledger.entries() if entry.charge.kind == "reserved"]
         return Counter((charge.study, charge.purpose) for charge in charged)

@@ -164,7 +164,7 @@ def test_a_look_after_a_charge_shows_the_bound_that_decided_it_and_the_number_of
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     home = NodeHome.create(tmp_path / "home", "north", policy=policy())
-    with closing(open_ledger(home, home.identity(), lambda: datetime.now(UTC))) as ledger:
+    with closing(open_ledger(home, lambda: datetime.now(UTC))) as ledger:
         ledger.reserve(ChargeRequest("s", "round 1", (SampledGaussian(1.0, 2.0, 33),), 1e-3, 30))
         with monkeypatch.context() as without:
             without.setattr(ledger, "spent", None)  # who looks does not wait for it

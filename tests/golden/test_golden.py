@@ -29,11 +29,14 @@ from sonoshare_shared.protocol.documents.exchange import (
 from sonoshare_shared.protocol.documents.exchange import (
     TrainReply,
 )
+from sonoshare_shared.protocol.documents.identity_succession import opened_succession
 from sonoshare_shared.protocol.documents.plan import PLAN_PAYLOAD_TYPE
 from sonoshare_shared.protocol.documents.roster import Roster
 from sonoshare_shared.protocol.documents.statement import STATEMENT_PAYLOAD_TYPE
 from sonoshare_shared.protocol.envelope import Envelope
 from sonoshare_shared.protocol.keys import PublicKey
+from sonoshare_shared.protocol.log_index import LogIndex
+from sonoshare_shared.protocol.misconduct import verify_evidence
 from sonoshare_shared.protocol.release import layout
 from sonoshare_shared.protocol.release.candidate import Candidate
 from sonoshare_shared.protocol.release.evidence import REVOCATION_PAYLOAD_TYPE, LogView, Revocation
@@ -43,7 +46,7 @@ from sonoshare_shared.protocol.signed import Signed
 from sonoshare_shared.protocol.translog import require_extension, verified_head
 
 V1 = Path(__file__).parent / "v1"
-V2 = V1.with_name("v2")
+V2, V4 = V1.with_name("v2"), V1.with_name("v4")
 ROSTER = V1 / "roster.dsse.json"
 THEN = datetime(2026, 11, 29, tzinfo=UTC)
 HEADS = {
@@ -266,3 +269,28 @@ def test_a_verdict_that_names_its_adapter_verifies(roster: Roster) -> None:
     statement = statement_of(layout.attestation_path("north"), data, manifest, roster)
     assert statement.predicate.adapter_digest == manifest.model_digest
     assert statement.predicate.time == datetime(2026, 11, 28, tzinfo=UTC)
+
+
+def test_a_ledger_that_changed_its_key_verifies_with_the_roster_of_after() -> None:
+    run = sonoshare("verify", V4 / "ledger-north.json", "--roster", V4 / "roster.dsse.json", "--json")
+    assert run.returncode == 0, run.stderr
+    export = LedgerExport.from_bytes((V4 / "ledger-north.json").read_bytes())
+    assert json.loads(run.stdout.splitlines()[-1])["head"] == export.head
+    assert [signed.charge.kind for signed in export.charges()][-3:] == ["succession", "reserved", "committed"]
+    before = sonoshare("verify", V4 / "ledger-north.json", "--roster", ROSTER, "--json")
+    assert json.loads(before.stdout.splitlines()[-1])["cause"] == "ledger"
+
+
+def test_a_log_with_a_change_of_keys_says_whose_ledger_it_is(roster: Roster) -> None:
+    entries = LogView.from_bytes((V4 / "log.json").read_bytes()).entries
+    index = LogIndex()
+    assert [index.add(entry.encode()) for entry in entries] == [None, None, None]
+    north, after = roster.hospital("north"), open_roster(Envelope.load(V4 / "roster.dsse.json"))
+    assert north is not None
+    succession, head = opened_succession(Envelope.load(V4 / "succession.dsse.json"))
+    (named,) = after.successions or ()
+    assert (named.old, named.new, named.succession) == (north.identity_key, succession.document.new, succession.digest)
+    assert index.present_key(north.key) == succession.document.new_key == after.hospitals[0].key
+    assert [logged.head.entries for logged in index.heads(north.key)] == [head.entries, head.entries, head.entries + 3]
+    for trusted in (roster, after):
+        assert verify_evidence((V4 / "forked.json").read_bytes(), trusted)[0] == "north"

@@ -62,7 +62,7 @@ def sign_manifest(node: Node, data: bytes, statements: Sequence[Envelope] = ()) 
     if sorted(budget.hospital for budget in manifest.privacy.hospitals) != sorted(hospitals):
         raise RefusedError("the manifest is not about the hospitals of its study", remedy="state what each has spent")
     _require_promise(node, manifest, statement)
-    _require_own_words(node, manifest)
+    _require_own_words(node, manifest, statements)
     node.record("signed", release=manifest.release)
     drop_pictures(node.home, statement.predicate.study)
     return Envelope.sign(MANIFEST_PAYLOAD_TYPE, data, node.key)
@@ -147,7 +147,7 @@ def _own(node: Node, envelope: Envelope, payload_type: str) -> bytes:
     return envelope.verify(envelope.signer_among(keys) or node.key.public, payload_type)
 
 
-def _require_own_words(node: Node, manifest: ReleaseManifest) -> None:
+def _require_own_words(node: Node, manifest: ReleaseManifest, statements: Sequence[Envelope]) -> None:
     """What the manifest lists as this hospital's statement and votes are its own, byte by byte.
 
     A release takes them from a key that the hospital had before too, because this signature vouches for them.
@@ -155,16 +155,19 @@ def _require_own_words(node: Node, manifest: ReleaseManifest) -> None:
     Raises:
         RefusedError: they are not.
     """
-    own = {layout.attestation_path(node.hospital): Envelope.load(node.home.statement_path(manifest.candidate_digest))}
+    kept, statement = Envelope.load(node.home.statement_path(manifest.candidate_digest)), _own_statement(node, manifest)
+    # Given again under a key between two changes it is in the request alone, and its signature can be made no more.
+    given = [one for one in statements if one.decoded() == statement]
+    given = [one for one in given if _own(node, one, STATEMENT_PAYLOAD_TYPE) == statement]
     votes = node.replies.find(vote_slot(manifest.study), manifest.plan_digest)
-    if votes is not None:
-        own[layout.votes_path(node.hospital)] = votes.envelope
+    own = {
+        layout.attestation_path(node.hospital): [kept, resigned(kept, node.key), *given],
+        layout.votes_path(node.hospital): [] if votes is None else [votes.envelope, resigned(votes.envelope, node.key)],
+    }
     for entry in manifest.files:
-        if entry.path not in {layout.attestation_path(node.hospital), layout.votes_path(node.hospital)}:
+        if entry.path not in own:
             continue
-        given = own.get(entry.path)
-        signed = () if given is None else (given, resigned(given, node.key))
-        if entry.sha256 not in {sha256_hex(envelope.to_bytes()) for envelope in signed}:
+        if entry.sha256 not in {sha256_hex(envelope.to_bytes()) for envelope in own[entry.path]}:
             raise RefusedError(f"{entry.path} is not what this hospital signed", remedy="list its own words")
 
 
