@@ -40,7 +40,7 @@ def answer(request: Path, home_path: Path, out: Path, *, as_json: bool) -> None:
     except OSError as error:
         raise InputError(f"{request.name} cannot be read: {error.strerror}", remedy="check the path") from error
     header, frame = require_for_this_hospital(home, data, request.name)
-    before = _entries(home)
+    before = _last_charge(home)
     with progress_console().status(f"{header.study}: {header.what}"):
         carried = answered(home, header, frame, _agent_of(home))
     write_atomically(out, carried.bundle)
@@ -50,7 +50,7 @@ def answer(request: Path, home_path: Path, out: Path, *, as_json: bool) -> None:
         "study": header.study,
         "what": header.what,
         "reply": str(out),
-        "charged": _entries(home) > before,
+        "charged": _last_charge(home) != before,
         "refused": None if refusal is None else refusal.message,
     }
     emit(result, as_json)
@@ -88,12 +88,12 @@ def _alone(home: "NodeHome", frame: bytes) -> bytes:
         return Agent(Node.open(home)).answer(frame)
 
 
-def _entries(home: "NodeHome") -> int:
-    """How many entries the ledger has."""
+def _last_charge(home: "NodeHome") -> str:
+    """Which charge the ledger has last."""
     from contextlib import closing  # noqa: PLC0415
     from datetime import UTC, datetime  # noqa: PLC0415
 
     from sonoshare_client.node.ledger import open_ledger  # noqa: PLC0415
 
     with closing(open_ledger(home, lambda: datetime.now(UTC))) as ledger:
-        return len(ledger.entries())
+        return ledger.last_charge()
