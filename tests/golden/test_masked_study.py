@@ -96,7 +96,7 @@ def test_a_masked_round_from_ready_to_its_masked_numbers() -> None:
     ready = opened(MaskReady, "mask-ready", READY_PAYLOAD_TYPE)
     assert (ready.hospital, ready.round, ready.plan) == ("north", 1, plan().digest())
     request = reveal()
-    members = masked_set(request.ready, roster(), plan(), 1)
+    members = masked_set(request.ready, roster(), plan(), 1, LogIndex())
     assert (tuple(members.ready), members.ready["north"].document) == (MEMBERS, ready)
     reply = opened(MaskedReply, "masked-reply", MASKED_PAYLOAD_TYPE)
     assert (reply.study, reply.round, reply.members) == (STUDY, 1, members.digest)
