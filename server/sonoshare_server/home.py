@@ -150,6 +150,11 @@ class Study(StudyPaths):
         """The newest adapter."""
         return self.adapter_of(self.state.rounds_done)
 
+    @property
+    def adapter_path(self) -> Path:
+        """File of the newest adapter."""
+        return self._adapter_file(self.state.rounds_done)
+
     def adapter_of(self, number: int) -> bytes:
         """The adapter that was stored for a round; 0 is the one that the first round starts from."""
         return self._adapter_file(number).read_bytes()

@@ -5,6 +5,7 @@ Every write of the project goes through here; ``tests/shared/test_durable.py`` l
 | call | a reader sees | after a crash of the machine |
 |---|---|---|
 | ``write_atomically`` | the old bytes or the new ones | the same |
+| ``write_parts_atomically`` | the same, of a file larger than the memory | the same |
 | ``create`` | no file or all of it; one of several makers wins | the same |
 | ``append_at`` | the old bytes, or more of them | a torn tail at most, which the next append cuts off |
 | ``append_line`` | whole lines; a line that was cut keeps its own line | what was not yet on the disk is lost |
@@ -19,13 +20,13 @@ Not promised: order between writers of the same file.
 import errno
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from sonoshare_shared.errors import InputError
+from sonoshare_shared.errors import InputError, SonoShareError
 
 _FLUSHES_AT_ONCE: Final = 16
 _NO_LINKS: Final = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS)
@@ -43,7 +44,21 @@ def write_atomically(path: Path, data: bytes, *, mode: int = 0o666, writer: str 
     Raises:
         OSError: it could not be written; the old file is as it was.
     """
-    _written(path, data, mode, writer).replace(path)
+    _written(path, (data,), mode, writer).replace(path)
+    _flush(path.parent)
+
+
+def write_parts_atomically(path: Path, parts: Iterable[bytes]) -> None:
+    """Write a file that is too large for the memory, as ``write_atomically`` writes another.
+
+    Args:
+        path: the file; its folder exists.
+        parts: its new content, part by part.
+
+    Raises:
+        OSError: it could not be written; the old file is as it was.
+    """
+    _written(path, parts, 0o666, "part").replace(path)
     _flush(path.parent)
 
 
@@ -62,7 +77,7 @@ def create(path: Path, data: bytes, *, mode: int = 0o666, writer: str = "part") 
     """
     if path.exists():
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
-    part = _written(path, data, mode, writer)
+    part = _written(path, (data,), mode, writer)
     try:
         os.link(part, path)
     except OSError as error:
@@ -86,7 +101,7 @@ def move(path: Path, destination: Path) -> None:
         _flush(folder)
 
 
-def append_at(path: Path, length: int, data: bytes) -> None:
+def append_at(path: Path, length: int, data: bytes | memoryview) -> None:
     """Append to the first ``length`` bytes of a file, durably; what stands behind them is cut off.
 
     Raises:
@@ -183,16 +198,16 @@ def put_again(folder: Path, path: str, source: Path) -> None:
     os.link(source, target)
 
 
-def _written(path: Path, data: bytes, mode: int, writer: str) -> Path:
+def _written(path: Path, parts: Iterable[bytes], mode: int, writer: str) -> Path:
     """A file beside ``path`` with its new content, on the disk."""
     part = path.with_name(f"{path.name}.{writer}")
     descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
     try:
         with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
+            file.writelines(parts)
             file.flush()
             os.fsync(file.fileno())
-    except OSError:
+    except (OSError, SonoShareError):
         # On a full disk the part would keep the very room that the user is asked to make.
         part.unlink(missing_ok=True)
         raise

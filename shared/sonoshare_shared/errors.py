@@ -15,7 +15,8 @@ no pixel, no identifier from a record, no file name given by a hospital's archiv
     │   ├── BudgetError       the charge would exceed the budget
     │   ├── LedgerError       the ledger is not intact, or older than a witnessed head
     │   │   └── PassedOnError the ledger is intact, and has passed to another identity key
-    │   └── WitnessError      the log, or the other hospitals' views, do not show what they must show first
+    │   ├── WitnessError      the log, or the other hospitals' views, do not show what they must show first
+    │   └── NotHeldError      a hospital does not hold what had to be sent before
     ├── ModelError            an architecture, checkpoint or adapter cannot be used
     │   └── ContributionError a patient's contribution is larger than the noise was made for
     └── FederationError       a process or peer of the federation failed
@@ -116,6 +117,10 @@ class PassedOnError(LedgerError):
 
 class WitnessError(RefusedError):
     """The log, or what the other hospitals sign that they have seen, does not show what it must show first."""
+
+
+class NotHeldError(RefusedError):
+    """A hospital does not hold what had to be sent before: it is to be sent, and asked for again."""
 
 
 class ModelError(SonoShareError):

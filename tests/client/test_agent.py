@@ -210,7 +210,7 @@ def test_a_frame_that_is_too_long_is_refused_before_it_is_read() -> None:
     left, right = socket.socketpair()
     with left, right:
         left.sendall(struct.pack(">Q", 1 << 40))
-        with pytest.raises(FederationError, match="1 GiB"):
+        with pytest.raises(FederationError, match="512 MiB"):
             receive_frame(right)
         send_frame(left, b"next")
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from tests.candidate_parts import stream_of
 from tests.deploy.in_process import HOSPITALS, World
 
 from sonoshare_client.agent.service import Agent
@@ -22,12 +23,12 @@ from sonoshare_shared.protocol.documents.exchange import (
     decode_frame,
     encode_frame,
 )
+from sonoshare_shared.protocol.documents.holding import HoldRequest
 from sonoshare_shared.protocol.documents.plan import PLAN_PAYLOAD_TYPE
 from sonoshare_shared.protocol.documents.view import Shown
 from sonoshare_shared.protocol.envelope import Envelope
 from sonoshare_shared.protocol.log_index import Entry, candidate_entry, manifest_entry, model_entry, plan_entry
 from sonoshare_shared.protocol.release.candidate import Candidate
-from sonoshare_shared.protocol.release.transfer import pack
 from sonoshare_shared.science.phantom import simulate
 
 
@@ -62,14 +63,29 @@ class Hostile:
     def calibrate(self, plan: StudyPlan, ballot: bytes) -> bytes:
         return encode_frame(CalibrateRequest(plan=self._signed(plan), shown=self._shown(plan)), ballot)
 
-    def audit(self, plan: StudyPlan, payload: bytes, digest: str, release: str = "r1") -> bytes:
+    def hold(self, plan: StudyPlan, stream: bytes, digest: str, release: str = "r1", offset: int = 0) -> bytes:
+        request = HoldRequest(
+            plan=self._signed(plan),
+            release=release,
+            candidate_digest=digest,
+            offset=offset,
+            log=self._shown(plan, candidate_entry(plan.study, release, digest)).log,
+        )
+        return encode_frame(request, stream)
+
+    def audit(self, plan: StudyPlan, stream: bytes, digest: str, release: str = "r1") -> bytes:
+        """Have a candidate held and ask for its audit; the request to hold it, if that is refused."""
+        ahead = self.hold(plan, stream, digest, release)
+        return self.ask_audit(plan, digest, release) if reply_of(self.agent.answer(ahead)).envelope else ahead
+
+    def ask_audit(self, plan: StudyPlan, digest: str, release: str = "r1") -> bytes:
         request = AuditRequest(
             plan=self._signed(plan),
             release=release,
             candidate_digest=digest,
             shown=self._shown(plan, candidate_entry(plan.study, release, digest)),
         )
-        return encode_frame(request, payload)
+        return encode_frame(request)
 
     def sign(self, plan: StudyPlan, manifest: bytes, release: str = "r1") -> bytes:
         digest = sha256_hex(manifest)
@@ -77,7 +93,7 @@ class Hostile:
         return encode_frame(SignRequest(manifest_digest=digest, shown=shown), manifest)
 
     def candidate(self, plan: StudyPlan, folder: Any, adapter: bytes, images: Any = None) -> tuple[bytes, str]:
-        """A candidate of a plan as a payload, and its digest; phantoms unless other images are given."""
+        """Stream of a candidate of a plan, and its digest; phantoms unless other images are given."""
         phantoms = simulate(16, seed=91, size=32)
         images = phantoms.images if images is None else images
         samples = Samples(images, phantoms.masks, np.arange(16) % 2, np.full(16, -1), phantoms.boxes)
@@ -85,7 +101,7 @@ class Hostile:
         build_candidate(folder, [samples], release="r1", plan=plan, model_digest=digest)
         listing = (folder / "candidate.json").read_bytes()
         assert Candidate.from_bytes(listing).study == plan.study
-        return pack(listing, adapter, lambda path: (folder / path).read_bytes()), sha256_hex(listing)
+        return stream_of(listing, adapter, lambda path: (folder / path).read_bytes()), sha256_hex(listing)
 
     def _signed(self, plan: StudyPlan) -> Envelope:
         return Envelope.sign(PLAN_PAYLOAD_TYPE, plan.canonical(), self.world.home.key)

@@ -20,7 +20,7 @@ from sonoshare_client.node.policy_file import policy_text
 from sonoshare_deploy.cli.action_words import ActionWords
 from sonoshare_deploy.cli.coordinator import command as coordinator_command
 from sonoshare_deploy.cli.hospital import command as hospital_command
-from sonoshare_server.federation import file_fleet, rounds
+from sonoshare_server.federation import file_fleet, holding, rounds
 from sonoshare_server.federation.carried import by_files, mixed_fleet, set_by_files, take_reply
 from sonoshare_server.federation.coordinator import Coordinator
 from sonoshare_server.federation.file_fleet import Boxes, FileFleet
@@ -133,7 +133,10 @@ def _quick_looks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("_quick_looks")
-def test_a_study_is_trained_audited_and_signed_with_one_hospital_by_files(world: World, tmp_path: Path) -> None:
+def test_a_study_is_trained_audited_and_signed_with_one_hospital_by_files(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(holding, "BATCH_BYTES", 9000)
     carrier = Carrier(world, tmp_path)
     with carrier.walking():
         rounds.train(action(world, carrier.require_well))
@@ -148,6 +151,10 @@ def test_a_study_is_trained_audited_and_signed_with_one_hospital_by_files(world:
     assert {hospital: statement.predicate.verdict for hospital, statement in said.items()} == dict.fromkeys(
         ("north", "south", WEST), "PASS"
     )
+    (audit,) = (header for _, header, _ in Boxes(world.home).waiting(WEST).values() if header.what == "audit-r1")
+    assert audit.ahead is not None
+    assert len(audit.ahead) > 2
+    assert not list(world.nodes[WEST].home.state.inbox_path.glob("*"))
     with carrier.walking():
         bundle = steps.finish(facts_for(world.home, world.study, NOW))
     verify_release(bundle, world.home.roster_envelope, now=NOW)

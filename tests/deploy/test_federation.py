@@ -23,7 +23,7 @@ from sonoshare_deploy.cli.hospital_look import look
 from sonoshare_privacy.accounting import PureDP
 from sonoshare_privacy.budget import ChargeRequest
 from sonoshare_server.consortium.publication import publish_release, revoke_release, unpublish_release
-from sonoshare_server.federation import introduction, rounds
+from sonoshare_server.federation import holding, introduction, rounds
 from sonoshare_server.federation.coordinator import Coordinator
 from sonoshare_server.federation.introduction import introduce, settle
 from sonoshare_server.release.pipeline import facts_for
@@ -164,7 +164,7 @@ def test_introductions_are_asked_for_only_where_something_is_missing(world: Worl
     steps = pipeline(world)
     steps.draw(lambda done, total: None)
     steps.audit()
-    assert world.fleet.kinds("north")[4:] == ["keys", "audit"]
+    assert world.fleet.kinds("north")[4:] == ["keys", "hold", "audit"]
 
 
 def test_what_is_seen_adds_little_to_an_exchange(world: World) -> None:
@@ -360,10 +360,14 @@ def looked_at(world: World, hospital: str, out: Path) -> Result:
     return CliRunner().invoke(look, arguments, standalone_mode=False)
 
 
-def test_a_release_is_audited_signed_sealed_and_verified(trained: World, tmp_path: Path) -> None:
+def test_a_release_is_audited_signed_sealed_and_verified(
+    trained: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(holding, "BATCH_BYTES", 5000)
     steps = pipeline(trained)
     steps.draw(lambda done, total: None)
     said = steps.audit()
+    assert trained.fleet.kinds("north").count("hold") > 3
     assert looked_at(trained, "north", tmp_path / "look").exception is None
     assert "Candidate" in (tmp_path / "look" / "report.html").read_text()
     assert {h: s.predicate.verdict for h, s in said.items()} == dict.fromkeys(HOSPITALS, "PASS"), [

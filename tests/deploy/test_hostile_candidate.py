@@ -9,6 +9,7 @@ from types import MappingProxyType
 
 import numpy as np
 import pytest
+from tests.candidate_parts import stream_of
 from tests.deploy.hostile import Hostile, reply_of
 from tests.deploy.in_process import World, copied
 from tests.shared.test_plain_png import animated
@@ -16,7 +17,6 @@ from tests.shared.test_plain_png import animated
 from sonoshare_server.release import png
 from sonoshare_shared.protocol.canonical import sha256_hex
 from sonoshare_shared.protocol.release.candidate import Candidate
-from sonoshare_shared.protocol.release.transfer import pack
 
 NORTH = "north"
 SHOWN_AS_MASK = np.arange(1024, dtype=np.uint32).reshape(32, 32).astype(np.uint8)
@@ -66,8 +66,8 @@ def refused(
     hostile.candidate(plan, folder, adapter)
     expected = "other or more pictures than the plan" if change is None else change(folder)
     listing = listed_again(folder, named, **changes)
-    payload = pack(listing, adapter, lambda path: (folder / path).read_bytes())
-    answer = reply_of(hostile.agent.answer(hostile.audit(plan, payload, sha256_hex(listing))))
+    stream = stream_of(listing, adapter, lambda path: (folder / path).read_bytes())
+    answer = reply_of(hostile.agent.answer(hostile.audit(plan, stream, sha256_hex(listing))))
     assert [signed.charge.kind for signed in world.nodes[NORTH].ledger.entries()] == ["opened"]
     assert answer.refusal is not None
     return expected, answer.refusal.message

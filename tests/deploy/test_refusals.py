@@ -63,7 +63,10 @@ FREE = {
     "a round too many": Free(lambda h: h.train(study(h, "f5"), adapter(h), 99), "PolicyError"),
     "no calibration": Free(lambda h: h.calibrate(study(h, "f6"), b""), "PolicyError"),
     "another ballot": Free(lambda h: h.calibrate(voting(h, "f7"), b"another"), "IntegrityError"),
-    "candidate cut short": Free(lambda h: h.audit(study(h, "f8"), b"\0\0", "0" * 64), "IntegrityError"),
+    "candidate cut short": Free(lambda h: h.audit(study(h, "f8"), b"\0\0", "0" * 64), "NotHeldError"),
+    "candidate that is not held": Free(lambda h: h.ask_audit(study(h, "f9"), "1" * 64), "NotHeldError"),
+    "another listing": Free(lambda h: h.hold(study(h, "f10"), b"\0\0\0\x01x", "2" * 64), "IntegrityError"),
+    "a batch too large": Free(lambda h: h.hold(study(h, "f11"), bytes((16 << 20) + 1), "3" * 64), "IntegrityError"),
     "budget spent": Free(lambda h: h.train(study(h, "spent"), adapter(h)), "BudgetError"),
 }
 

@@ -150,7 +150,12 @@ def test_a_release_is_of_those_who_took_part_and_of_nobody_else(audited: World, 
     bundle = pipeline(world).finish(facts_for(world.home, world.study, NOW))
     asked = [*audited.fleet.asked, *world.fleet.asked]
     kinds = {hospital: {kind_of(frame) for h, frame in asked if h == hospital} - {"keys", "train"} for hospital in ALL}
-    assert kinds == {"north": {"audit", "sign"}, "south": {"audit", "sign"}, "east": set(), "west": set()}
+    assert kinds == {
+        "north": {"hold", "audit", "sign"},
+        "south": {"hold", "audit", "sign"},
+        "east": set(),
+        "west": set(),
+    }
     log = view(world.home.log())
     verified = verify_release(bundle, world.home.roster_envelope, now=datetime.now(UTC), log=log)
     assert verified.manifest.participants == verified.hospitals == ("north", "south")

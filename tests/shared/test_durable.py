@@ -19,7 +19,15 @@ import sonoshare_privacy
 import sonoshare_server
 import sonoshare_shared
 from sonoshare_shared import durable
-from sonoshare_shared.durable import appearing, append_at, append_line, create, put, write_atomically
+from sonoshare_shared.durable import (
+    appearing,
+    append_at,
+    append_line,
+    create,
+    put,
+    write_atomically,
+    write_parts_atomically,
+)
 from sonoshare_shared.errors import IntegrityError
 from sonoshare_shared.events import EventLog
 from sonoshare_shared.state import read_state, write_state
@@ -48,6 +56,9 @@ class Write:
 
 WRITES = {
     "write_atomically": Write(lambda f: write_atomically(f / "x", NEW), ({"x": OLD}, {"x": NEW})),
+    "write_parts_atomically": Write(
+        lambda f: write_parts_atomically(f / "x", (NEW[:9], NEW[9:])), ({"x": OLD}, {"x": NEW})
+    ),
     "create": Write(lambda f: create(f / "y", NEW), ({"x": OLD}, {"x": OLD, "y": NEW})),
     "append_line": Write(lambda f: append_line(f / "x", b"z"), ({"x": OLD}, {"x": OLD + b"\nz\n"})),
     "append_at": Write(lambda f: append_at(f / "x", 3, b"z"), ({"x": OLD}, {"x": OLD[:3]}, {"x": OLD[:3] + b"z"})),

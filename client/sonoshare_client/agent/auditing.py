@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sonoshare_client.agent.attack import ModelAttack
+from sonoshare_client.agent.candidate_terms import require_asked_for, require_candidate
 from sonoshare_client.agent.node import Node
 from sonoshare_client.audit.auditor import Audited, AuditOutcome, audit_release
 from sonoshare_client.audit.payment import LedgerPayment
@@ -22,48 +23,48 @@ from sonoshare_privacy.audits.pooled_mechanism import with_sums
 from sonoshare_privacy.canaries import joined
 from sonoshare_shared.durable import write_atomically
 from sonoshare_shared.errors import IntegrityError
-from sonoshare_shared.protocol.closed_rounds import require_closed_with
 from sonoshare_shared.protocol.documents import AuditPredicate, AuditStatement, Digests, StudyPlan, Subject
 from sonoshare_shared.protocol.documents.base import public_day
 from sonoshare_shared.protocol.documents.charge import PureDP
 from sonoshare_shared.protocol.documents.exchange import AuditRequest
 from sonoshare_shared.protocol.documents.statement import STATEMENT_PAYLOAD_TYPE
 from sonoshare_shared.protocol.envelope import Envelope
-from sonoshare_shared.protocol.release.candidate import UNKNOWN_SCANNER, Candidate, require_planned
-from sonoshare_shared.protocol.release.transfer import CandidateFiles, unpack
-from sonoshare_shared.science.model.profiles import profile_named
+from sonoshare_shared.protocol.release.candidate import Candidate
+from sonoshare_shared.protocol.release.transfer import CandidateFiles
 from sonoshare_shared.science.pictures.plain import plain_grey
 
 
-def audit_candidate(
-    node: Node, plan: StudyPlan, request: AuditRequest, payload: bytes, now: datetime
-) -> tuple[Envelope, bytes]:
-    """Audit a candidate and sign the statement.
+def audit_candidate(node: Node, plan: StudyPlan, request: AuditRequest, now: datetime) -> tuple[Envelope, bytes]:
+    """Audit a candidate that is held, and sign the statement.
 
     Args:
         node: the hospital.
         plan: checked plan.
         request: checked request.
-        payload: the candidate with its adapter and files.
         now: when the audit was asked for; the statement says the day.
 
     Returns:
         The signed statement, the one of before if this candidate has one; no payload.
 
     Raises:
-        IntegrityError: the candidate is not what was announced, or not of this plan.
+        NotHeldError: the candidate is not held, or not whole any more.
+        IntegrityError: the candidate is not of this plan.
         BudgetError: the hospital's budget does not allow the audit.
     """
-    files = unpack(payload, request.candidate_digest)
-    candidate = files.candidate
-    if (candidate.study, candidate.release, candidate.plan_digest) != (plan.study, request.release, plan.digest()):
-        raise IntegrityError("the candidate is not of this study plan")
-    signed = node.home.statement_path(files.digest)
+    signed = node.home.statement_path(request.candidate_digest)
     if signed.exists():
+        listing = node.home.state.candidate_path(request.candidate_digest).read_bytes()
+        require_asked_for(plan, request.release, Candidate.from_bytes(listing))
         return Envelope.load(signed), b""
-    _require_of_plan(plan, candidate)
-    _require_in_turn(node, plan, candidate)
-    require_closed_with(node.log.index, plan.study, plan.rounds, candidate.model_digest)
+    with node.inbox.opened(request.candidate_digest) as files:
+        envelope = _audited(node, plan, request, files, now)
+    return envelope, b""
+
+
+def _audited(node: Node, plan: StudyPlan, request: AuditRequest, files: CandidateFiles, now: datetime) -> Envelope:
+    """Whatever is read of the candidate is read before the charge."""
+    candidate = files.candidate
+    require_candidate(node, plan, request.release, candidate)
     pictures = _pictures(files)
     nominal = plan.cohorts[node.hospital]
     payment = LedgerPayment(
@@ -75,6 +76,7 @@ def audit_candidate(
         max_candidates=plan.planned_candidates,
     )
     payment.require_allowed()
+    attack = ModelAttack(node.model(plan, files.adapter))
     _keep_public(node, plan, files)
 
     def open_patients() -> Audited:
@@ -88,16 +90,16 @@ def audit_candidate(
         plan=plan.audit,
         cohort=Cohort.nominal(nominal, plan.audit.held_out_fraction),
         payment=payment,
-        attack=ModelAttack(node.model(plan, files.adapter)),
+        attack=attack,
         mechanism=mechanism_of(node, plan),
         clusters=() if plan.audit.veto is None else _clusters(files),
         device=node.device,
     )
     statement = _statement(node, plan, files, outcome, now)
     envelope = Envelope.sign(STATEMENT_PAYLOAD_TYPE, statement.canonical(), node.key)
-    write_atomically(signed, envelope.to_bytes())
+    write_atomically(node.home.statement_path(files.digest), envelope.to_bytes())
     node.record("audited", study=plan.study, release=request.release, verdict=outcome.verdict)
-    return envelope, b""
+    return envelope
 
 
 def mechanism_of(node: Node, plan: StudyPlan) -> MechanismCheck:
@@ -111,26 +113,6 @@ def mechanism_of(node: Node, plan: StudyPlan) -> MechanismCheck:
     seen = node.sums(plan).read()
     looked_at = seen is not None and seen.counted.numbers > 0
     return with_sums(check, seen.counted.check() if seen is not None and looked_at else None, honest=plan.honest)
-
-
-def _require_of_plan(plan: StudyPlan, candidate: Candidate) -> None:
-    """Size and number are the plan's: what an audit costs in memory and time is settled by what was agreed to.
-
-    Names are the task's: a hospital signs no free text beside a picture.
-    """
-    if candidate.size != profile_named(plan.profile).size or len(candidate.images) > plan.release.images:
-        raise IntegrityError("the candidate has other or more pictures than the plan", remedy="sample it by the plan")
-    classes, scanners = set(plan.task.classes), {*plan.task.scanners, UNKNOWN_SCANNER}
-    if any(image.label not in classes or image.scanner not in scanners for image in candidate.images):
-        raise IntegrityError("the candidate names classes or scanners that its task has not", remedy="sample it again")
-
-
-def _require_in_turn(node: Node, plan: StudyPlan, candidate: Candidate) -> None:
-    """The candidate has the place that the log gives it, and so the plan's seed for it and no chosen one."""
-    require_planned(candidate, plan)
-    logged = node.log.index.candidates(plan.study)
-    if logged.index(candidate.release) + 1 != candidate.place:
-        raise IntegrityError("the candidate was drawn for another place among those of its study", remedy="draw again")
 
 
 def _pictures(files: CandidateFiles) -> BytePictures:

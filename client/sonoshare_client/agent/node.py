@@ -14,6 +14,7 @@ import torch
 
 from sonoshare_client.agent.canary_store import CanaryStore
 from sonoshare_client.agent.identity import followed_identity
+from sonoshare_client.agent.inbox import Inbox
 from sonoshare_client.agent.ledger_heads import require_signed_heads
 from sonoshare_client.agent.mask_store import MaskStore
 from sonoshare_client.agent.pooled_view import PooledView
@@ -61,6 +62,7 @@ class Node:
         replies: stored replies.
         events: the agent's own event log.
         log: its copy of the transparency log.
+        inbox: the candidate that is about to be audited.
         evidence: evidence of misconduct that it holds.
         device: where it computes.
         further_devices: where processes beside it train with it.
@@ -74,6 +76,7 @@ class Node:
     replies: ReplyStore
     events: EventLog
     log: LogCopy
+    inbox: Inbox
     evidence: EvidenceFolder
     device: torch.device
     further_devices: tuple[torch.device, ...] = ()
@@ -108,6 +111,8 @@ class Node:
         key = followed_identity(home, home.identity(), ledger, log.index)
         require_signed_heads(ledger, (result.envelope for result in replies.results()))
         require_signed_heads(ledger, map(Envelope.load, sorted(home.statements_path.glob("*.dsse.json"))))
+        inbox = Inbox(state.inbox_path)
+        inbox.tidy(lambda digest: home.statement_path(digest).exists())
         return cls(
             home=home,
             key=key,
@@ -115,6 +120,7 @@ class Node:
             replies=replies,
             events=EventLog(state.events_path, most_bytes=MOST_BYTES),
             log=log,
+            inbox=inbox,
             evidence=EvidenceFolder(state.evidence_path),
             device=device,
             further_devices=tuple(further_devices),

@@ -2,7 +2,7 @@
 
 Each connection has a thread that receives one frame, waits for its turn, and sends the answer. A peer that sends
 slowly or not at all, or does not take its answer, costs its own connection: it is closed when a frame has not crossed
-within ``FRAME_SECONDS``. At most ``MOST_CONNECTIONS`` are open, and a frame has at most 1 GiB; who comes on top is
+within ``FRAME_SECONDS``. At most ``MOST_CONNECTIONS`` are open, and a frame has at most 512 MiB; who comes on top is
 turned away. An empty frame is answered at once, whatever is being worked at: a sign of life.
 
 The socket file's permissions are the access control: 0600, or 0660 with a group that the courier's user is in.
@@ -23,7 +23,7 @@ from sonoshare_client.node.socket import IDLE, PULSE_FRAME, receive_frame, send_
 from sonoshare_shared.errors import SonoShareError
 
 FRAME_SECONDS: Final = 120.0
-"""A frame of 1 GiB crosses a Unix socket in a few seconds."""
+"""The largest frame crosses a Unix socket in a few seconds."""
 
 MOST_CONNECTIONS: Final = 16
 _log = logging.getLogger(__name__)

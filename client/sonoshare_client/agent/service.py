@@ -30,6 +30,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from sonoshare_client.agent.auditing import audit_candidate
 from sonoshare_client.agent.calibrating import vote
+from sonoshare_client.agent.holding import hold
 from sonoshare_client.agent.masking import reveal, train_masked
 from sonoshare_client.agent.node import Node
 from sonoshare_client.agent.part_taken import require_part, require_rounds
@@ -45,7 +46,7 @@ from sonoshare_client.node.policy import FederationRules
 from sonoshare_client.node.pooled_policy import require_honest_sum
 from sonoshare_client.node.spent import spent_at_a_glance
 from sonoshare_client.node.witness import require_current
-from sonoshare_shared.errors import IntegrityError, PolicyError, SonoShareError
+from sonoshare_shared.errors import IntegrityError, NotHeldError, PolicyError, SonoShareError
 from sonoshare_shared.protocol.canonical import sha256_hex
 from sonoshare_shared.protocol.documents import ReleaseManifest, StudyPlan
 from sonoshare_shared.protocol.documents.exchange import (
@@ -60,6 +61,7 @@ from sonoshare_shared.protocol.documents.exchange import (
     decode_frame,
     encode_frame,
 )
+from sonoshare_shared.protocol.documents.holding import HoldRequest
 from sonoshare_shared.protocol.documents.masking import RevealRequest
 from sonoshare_shared.protocol.documents.proposal import ProposeRequest
 from sonoshare_shared.protocol.envelope import Envelope
@@ -150,8 +152,8 @@ class Agent:
 
     def _dispatch(self, request: Request, payload: bytes) -> bytes:
         match request:
-            case KeysRequest() | ProposeRequest():
-                return self._uncharged(request)
+            case KeysRequest() | ProposeRequest() | HoldRequest():
+                return self._uncharged(request, payload)
             case TrainRequest():
                 return self._train(request, payload)
             case CalibrateRequest():
@@ -163,7 +165,9 @@ class Agent:
             case RevealRequest():
                 return self._reveal(request)
 
-    def _uncharged(self, request: KeysRequest | ProposeRequest) -> bytes:
+    def _uncharged(self, request: KeysRequest | ProposeRequest | HoldRequest, payload: bytes) -> bytes:
+        if isinstance(request, HoldRequest):
+            return self._reply(Result(hold(self._node, request, payload)))
         if isinstance(request, ProposeRequest):
             return self._reply(Result(answer_to_proposal(self._node, request.plan)))
         return self._keys(request)
@@ -212,13 +216,19 @@ class Agent:
         return self._once(vote_slot(plan.study), plan.digest(), lambda: vote(self._node, plan, ballot))
 
     def _audit(self, request: AuditRequest, payload: bytes) -> bytes:
+        if payload:
+            raise NotHeldError(
+                "a candidate is sent in batches, before its audit is asked for", remedy="update SonoShare"
+            )
         plan = permitted(self._node, request.plan)
         entry = candidate_entry(plan.study, request.release, request.candidate_digest)
         require_shown(self._node, request.shown, [_plan_entry(plan), entry], after=entry)
         require_part(self._node, plan)
         slot, identity = f"audit/{plan.study}/{request.release}", request.candidate_digest
         now = datetime.now(UTC)
-        return self._once(slot, identity, lambda: audit_candidate(self._node, plan, request, payload, now))
+        answer = self._once(slot, identity, lambda: audit_candidate(self._node, plan, request, now))
+        self._node.inbox.drop(identity)
+        return answer
 
     def _sign(self, request: SignRequest, manifest: bytes) -> bytes:
         require_current(self._node.roster())

@@ -46,8 +46,7 @@ def require_shown(node: Node, shown: Shown, entries: Sequence[Entry], *, after: 
         _extend(node, shown.log)
         _require_ledger_logged(node)
         roster = node.roster()  # once the log is seen: it says which keys the others have now
-        for entry in entries:
-            node.log.require_entry(entry)
+        _require_entries(node, entries)
         step = node.log.index.place(after)
         if step is None:
             raise WitnessError("the log does not show the step before this one", remedy="resume the study")
@@ -57,6 +56,19 @@ def require_shown(node: Node, shown: Shown, entries: Sequence[Entry], *, after: 
             needed=node.home.policy().federation.peers,
             reach=node.log.index.must_have_seen(node.key.public, step),
         )
+
+
+def require_logged(node: Node, part: LogPart, entries: Sequence[Entry]) -> None:
+    """Check that the log shows what is asked for: enough where nothing is charged or published.
+
+    Raises:
+        RefusedError: evidence stands here; or, as WitnessError, something is not shown yet.
+        IntegrityError: the log is not what it should be; as MisconductError, that is proved and was kept.
+    """
+    node.evidence.require_none()
+    with node.evidence.keeping():
+        _extend(node, part)
+        _require_entries(node, entries)
 
 
 def introduced(node: Node, request: KeysRequest) -> Envelope:
@@ -103,6 +115,11 @@ def signed_view(node: Node, result: Envelope | None = None) -> Envelope:
         result=None if result is None else result_digest(result),
     )
     return Envelope.sign(VIEW_PAYLOAD_TYPE, view.canonical(), key)
+
+
+def _require_entries(node: Node, entries: Sequence[Entry]) -> None:
+    for entry in entries:
+        node.log.require_entry(entry)
 
 
 def _extend(node: Node, part: LogPart) -> None:

@@ -18,6 +18,7 @@
         replies/  evidence/  events.jsonl              what was answered, proof of misconduct, events
         proposals/                                     the newest plan of each study that was proposed
         canaries/  candidates/  pictures/              what an audit will need again
+        inbox/                                         the candidate that is about to be audited
         pooled/                                        where each study with pooled noise stands, by its sums
         masking/                                       updates and keys of masked rounds that are not closed (secret)
         agent.sock  flower/  bin/  logs/               of the running processes
@@ -102,6 +103,11 @@ class StatePaths:
     def masking_path(self) -> Path:
         """Updates that wait to be masked, and their keys; secret."""
         return self.path / "masking"
+
+    @property
+    def inbox_path(self) -> Path:
+        """A candidate that comes in batches, until its audit; not public yet."""
+        return self.path / "inbox"
 
     @property
     def pictures_path(self) -> Path:

@@ -117,6 +117,7 @@ class AuditRules(_Rules):
         maximum_alpha: largest error probability of each bound.
         maximum_candidates: most candidates of one study. Each is one more chance for a leak to be passed: with N of
             them a leak of the tolerated size passes with a chance of at most N times alpha.
+        maximum_candidate_mib: most MiB of this disk that a candidate may take until its audit; it is one at a time.
     """
 
     maximum_epsilon_copies: Epsilon = 1.0
@@ -126,6 +127,7 @@ class AuditRules(_Rules):
     maximum_tolerated_auc: Annotated[float, Field(gt=0.5, lt=1)] = 0.8
     maximum_alpha: Annotated[float, Field(gt=0, le=0.2)] = 0.05
     maximum_candidates: Annotated[int, Field(ge=1, le=MOST_CANDIDATES)] = 3
+    maximum_candidate_mib: Annotated[int, Field(ge=1, le=1 << 20)] = 2048
 
 
 class FederationRules(_Rules):

@@ -62,6 +62,7 @@ _COMMENTS: Final[dict[str, tuple[str, dict[str, str]]]] = {
             "maximum_tolerated_auc": "Largest membership AUC at which a PASS may still be possible.",
             "maximum_alpha": "Largest error probability of each bound.",
             "maximum_candidates": "Most candidates of a study; each is paid for, and one more chance for a leak.",
+            "maximum_candidate_mib": "Most MiB of this disk that a candidate takes until its audit; one at a time.",
         },
     ),
     "federation": (

@@ -46,13 +46,15 @@ def receive_frame(connection: socket.socket, seconds: float | None = None) -> by
         seconds: how long all of it may take; None for as long as the socket's own timeout lets each part take.
 
     Raises:
-        FederationError: the peer closed the connection early or announced more than 1 GiB.
+        FederationError: the peer closed the connection early or announced too long a frame.
         OSError: the frame did not cross in time.
     """
     deadline = None if seconds is None else time.monotonic() + seconds
     (length,) = _LENGTH.unpack(_receive_exactly(connection, _LENGTH.size, deadline))
     if length > MAX_FRAME_BYTES:
-        raise FederationError("a frame of more than 1 GiB was announced", remedy="check the peer's version")
+        raise FederationError(
+            f"a frame of more than {MAX_FRAME_BYTES >> 20} MiB was announced", remedy="check the peer's version"
+        )
     return _receive_exactly(connection, length, deadline)
 
 

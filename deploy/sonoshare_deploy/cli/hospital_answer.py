@@ -1,6 +1,7 @@
 """``sonoshare hospital answer``: a request that came on a stick, for a hospital without a line out."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -31,18 +32,15 @@ def answer(request: Path, home_path: Path, out: Path, *, as_json: bool) -> None:
     from sonoshare_client.node.home import NodeHome  # noqa: PLC0415
     from sonoshare_shared.durable import write_atomically  # noqa: PLC0415
     from sonoshare_shared.errors import InputError, RefusedError  # noqa: PLC0415
+    from sonoshare_shared.protocol.bundle import frames_ahead  # noqa: PLC0415
 
     home = NodeHome.open(home_path)
     if out.exists():
         raise InputError(f"{out.name} exists", remedy="give the name of a new file")
-    try:
-        data = request.read_bytes()
-    except OSError as error:
-        raise InputError(f"{request.name} cannot be read: {error.strerror}", remedy="check the path") from error
-    header, frame = require_for_this_hospital(home, data, request.name)
+    header, frame = require_for_this_hospital(home, request)
     before = _last_charge(home)
-    with progress_console().status(f"{header.study}: {header.what}"):
-        carried = answered(home, header, frame, _agent_of(home))
+    with progress_console().status(f"{header.study}: {header.what}"), _agent_of(home) as ask:
+        carried = answered(home, header, frame, ask, frames_ahead(request))
     write_atomically(out, carried.bundle)
     refusal = carried.refusal
     result = {
@@ -58,34 +56,34 @@ def answer(request: Path, home_path: Path, out: Path, *, as_json: bool) -> None:
         raise RefusedError(f"the request was refused: {refusal.message}", remedy=refusal.remedy)
 
 
-def _agent_of(home: "NodeHome") -> Callable[[bytes], bytes]:
+@contextmanager
+def _agent_of(home: "NodeHome") -> Iterator[Callable[[bytes], bytes]]:
     """Passes frames to the agent that runs; or to one of this process, where nothing rests on when it was started."""
     from sonoshare_client.node.socket import ask_agent  # noqa: PLC0415
-    from sonoshare_shared.errors import InputError  # noqa: PLC0415
-    from sonoshare_shared.locks import is_locked  # noqa: PLC0415
+    from sonoshare_shared.errors import FederationError, InputError  # noqa: PLC0415
+    from sonoshare_shared.locks import is_locked, locked  # noqa: PLC0415
 
     if is_locked(home.state.agent_lock_path):
-        return lambda frame: ask_agent(home.state.socket_path, frame, ANSWER_SECONDS)
+        yield lambda frame: ask_agent(home.state.socket_path, frame, ANSWER_SECONDS)
+        return
     if home.policy().federation.peers > 0:
         raise InputError(
             "the agent does not run, and others answer the challenge of one that runs from walk to walk",
             remedy="run: sonoshare hospital start --only agent; then the same again",
         )
-    return lambda frame: _alone(home, frame)
+    busy = FederationError("an agent of this node has just been started", remedy="run the same again")
+    with locked(home.state.agent_lock_path, busy):
+        yield _alone(home)
 
 
-def _alone(home: "NodeHome", frame: bytes) -> bytes:
-    """An agent for one request, under the lock that an agent holds."""
+def _alone(home: "NodeHome") -> Callable[[bytes], bytes]:
+    """An agent of this process, whose caller has the lock that an agent holds."""
     from sonoshare_client.agent.node import Node  # noqa: PLC0415
     from sonoshare_client.agent.service import Agent  # noqa: PLC0415
     from sonoshare_deploy.hospital_node import write_no_core_files  # noqa: PLC0415
-    from sonoshare_shared.errors import FederationError  # noqa: PLC0415
-    from sonoshare_shared.locks import locked  # noqa: PLC0415
 
-    busy = FederationError("an agent of this node has just been started", remedy="run the same again")
-    with locked(home.state.agent_lock_path, busy):
-        write_no_core_files()
-        return Agent(Node.open(home)).answer(frame)
+    write_no_core_files()
+    return Agent(Node.open(home)).answer
 
 
 def _last_charge(home: "NodeHome") -> str:

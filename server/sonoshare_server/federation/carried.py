@@ -10,6 +10,7 @@ from typing import Any, Final
 from sonoshare_server.changing import one_at_a_time
 from sonoshare_server.federation.file_fleet import Boxes, FileFleet, MixedFleet
 from sonoshare_server.federation.fleet import Fleet
+from sonoshare_server.federation.holding import frames_ahead
 from sonoshare_server.federation.introduction import verified_answer
 from sonoshare_server.home import CoordinatorHome, Study
 from sonoshare_server.paths import CoordinatorPaths
@@ -152,5 +153,6 @@ def mixed_fleet(
         patience_seconds=study.plan.round_deadline_seconds,
         tell=study.event,
         look=look,
+        ahead=lambda frame: frames_ahead(study, frame),
     )
     return MixedFleet(line, files, carried)

@@ -10,22 +10,22 @@ A refusal is asked anew, because what was refused has to change.
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from sonoshare_server.federation.fleet import Arrived, Fleet, Frames
 from sonoshare_server.paths import CoordinatorPaths
-from sonoshare_shared.durable import move, write_atomically
+from sonoshare_shared.durable import move, write_atomically, write_parts_atomically
 from sonoshare_shared.errors import IntegrityError
 from sonoshare_shared.protocol.bundle import (
     SUFFIX,
     BundleHeader,
     asks_for,
-    read_bundle,
+    read_bundle_file,
+    request_bundle,
     same_question,
-    write_bundle,
 )
 from sonoshare_shared.protocol.canonical import sha256_hex
 from sonoshare_shared.protocol.documents import Roster
@@ -33,6 +33,14 @@ from sonoshare_shared.protocol.documents.exchange import Refusal, answer_in
 
 POLL_SECONDS: Final = 1.0
 TAKEN_SUFFIX: Final = ".taken"
+
+Ahead = Callable[[], Iterable[bytes]]
+"""Gives the frames that go ahead of a request, the same each time."""
+
+
+def nothing_ahead(_frame: bytes) -> Ahead:
+    """A request goes alone."""
+    return tuple
 
 
 @dataclass(frozen=True)
@@ -46,11 +54,11 @@ class Boxes:
         found = {}
         folder = self.home.outbox_path / hospital
         for path in sorted([*folder.glob(f"*{SUFFIX}"), *folder.glob(f"*{TAKEN_SUFFIX}")]):
-            header, frame = read_bundle(path.read_bytes(), path.name)
+            header, frame = read_bundle_file(path)
             found[header.request] = (path, header, frame)
         return found
 
-    def put(self, roster: Roster, hospital: str, study: str, frame: bytes) -> tuple[Path, str]:
+    def put(self, roster: Roster, hospital: str, study: str, frame: bytes, ahead: Ahead = tuple) -> tuple[Path, str]:
         """Lay a request out, unless the same question lies there; returns its file and the digest of its frame.
 
         Older questions of the study to this hospital are cleared away: nobody waits for them any more.
@@ -74,7 +82,7 @@ class Boxes:
         )
         path = self.home.outbox_path / hospital / header.file_name
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, write_bundle(header, frame))
+        write_parts_atomically(path, request_bundle(header, ahead, frame)[1])
         return path, digest
 
     def take(self, hospital: str, request: str, frame: bytes) -> None:
@@ -123,6 +131,7 @@ class FileFleet:
         patience_seconds: how long a reply is waited for at least: sticks travel in hours or days.
         tell: the study's event log.
         look: called at every look for answers; what it raises ends the wait.
+        ahead: what goes ahead of a request in its bundle.
     """
 
     def __init__(
@@ -134,16 +143,17 @@ class FileFleet:
         patience_seconds: float,
         tell: Callable[..., None],
         look: Callable[[], None] = lambda: None,
+        ahead: Callable[[bytes], Ahead] = nothing_ahead,
     ) -> None:
         self._boxes, self._roster, self._study = boxes, roster, study
-        self._patience, self._tell, self._look = patience_seconds, tell, look
+        self._patience, self._tell, self._look, self._ahead = patience_seconds, tell, look, ahead
 
     def ask(self, requests: Mapping[str, bytes], deadline_seconds: float) -> Iterator[Arrived]:
         """Lay the requests out, and give replies as they are taken in."""
         end = time.monotonic() + max(deadline_seconds, self._patience)
         waiting = {}
         for hospital, frame in requests.items():
-            path, waiting[hospital] = self._boxes.put(self._roster, hospital, self._study, frame)
+            path, waiting[hospital] = self._boxes.put(self._roster, hospital, self._study, frame, self._ahead(frame))
             if not self._boxes.answered(hospital, waiting[hospital]):
                 self._tell("carry", hospital=hospital, bundle=str(path), words=words_for(hospital, path))
         return self._looks(waiting, end)

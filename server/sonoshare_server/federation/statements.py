@@ -10,16 +10,17 @@ no file; the gate counts the files.
     studies/<study>/candidates/<release>/draft/manifest.json  signatures/<hospital>.dsse.json
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from sonoshare_server.federation.closing import whom_to_ask
 from sonoshare_server.federation.coordinator import Coordinator, identity_key
-from sonoshare_server.federation.exchange import Question, exchange
+from sonoshare_server.federation.exchange import Question, exchange, heard
+from sonoshare_server.federation.holding import Holding, outgoing
 from sonoshare_shared.durable import write_atomically
-from sonoshare_shared.errors import IntegrityError
+from sonoshare_shared.errors import IntegrityError, NotHeldError
 from sonoshare_shared.protocol.canonical import sha256_hex
 from sonoshare_shared.protocol.documents import AuditStatement, Roster
 from sonoshare_shared.protocol.documents.exchange import AuditRequest, SignRequest
@@ -29,10 +30,10 @@ from sonoshare_shared.protocol.documents.view import Shown
 from sonoshare_shared.protocol.envelope import Envelope
 from sonoshare_shared.protocol.log_index import candidate_entry, manifest_entry, plan_entry
 from sonoshare_shared.protocol.release import layout
-from sonoshare_shared.protocol.release.transfer import pack
 from sonoshare_shared.protocol.signed import Signed
 
 AUDIT_DEADLINE_SECONDS: Final = 3600.0
+ATTEMPTS: Final = 2
 SIGN_DEADLINE_SECONDS: Final = 300.0
 
 
@@ -45,13 +46,31 @@ class Statement:
 
 
 def collect_statements(coordinator: Coordinator, release: str) -> None:
-    """Have the hospitals of a release audit a candidate, and store what they say."""
-    study, place = coordinator.study, coordinator.study.candidate(release)
-    candidate = place.listing_path.read_bytes()
-    digest = sha256_hex(candidate)
-    entry = candidate_entry(study.plan.study, release, digest)
-    coordinator.logged(plan_entry(study.plan.study, study.plan.digest()))
-    coordinator.logged(entry)
+    """Have the hospitals of a release hold a candidate and audit it, and store what they say.
+
+    Who was away while the candidate was sent, or had lost it by then, is sent it once more when the others are done.
+    """
+    source = outgoing(coordinator.study, release)
+    coordinator.logged(plan_entry(coordinator.study.plan.study, coordinator.study.plan.digest()))
+    coordinator.logged(candidate_entry(coordinator.study.plan.study, release, source.digest))
+    holding = Holding(coordinator, release, source, AUDIT_DEADLINE_SECONDS)
+    with coordinator.turn():
+        asked = whom_to_ask(coordinator.home, coordinator.study)
+        for _ in range(ATTEMPTS):
+            holders = holding.send([hospital for hospital in asked if hospital not in coordinator.by_files])
+            carried = coordinator.by_files.intersection(asked)
+            audit = heard(coordinator, _audit_question(coordinator, release, source.digest, holders | carried))
+            without = {h for h, error in audit.errors.items() if error == NotHeldError.__name__}
+            asked = tuple(sorted((without | (coordinator.absent - audit.left.keys())).intersection(asked) - carried))
+            if not asked:
+                return
+
+
+def _audit_question(
+    coordinator: Coordinator, release: str, digest: str, hospitals: Collection[str]
+) -> Question[Statement]:
+    study = coordinator.study
+    place = study.candidate(release)
 
     def request(shown: Shown) -> AuditRequest:
         return AuditRequest(plan=study.plan_envelope, release=release, candidate_digest=digest, shown=shown)
@@ -60,18 +79,16 @@ def collect_statements(coordinator: Coordinator, release: str) -> None:
         store_envelope(place.statements_path, hospital, said.envelope)
         study.event("audited", hospital=hospital, release=release, verdict=said.statement.predicate.verdict)
 
-    question = Question(
+    return Question(
         request=request,
-        payload=pack(candidate, study.adapter(), lambda path: (place.path / path).read_bytes()),
-        after=entry,
+        payload=b"",
+        after=candidate_entry(study.plan.study, release, digest),
         deadline_seconds=AUDIT_DEADLINE_SECONDS,
         verify=lambda hospital, answer: verified_statement(hospital, answer.signed, coordinator.home.roster, digest),
         record=record,
         about={"release": release},
-        hospitals=whom_to_ask(coordinator.home, study),
+        hospitals=tuple(sorted(hospitals)),
     )
-    with coordinator.turn():
-        exchange(coordinator, question)
 
 
 def collect_signatures(coordinator: Coordinator, release: str) -> None:

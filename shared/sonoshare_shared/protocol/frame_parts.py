@@ -47,5 +47,7 @@ def joined_frame(document: object, payload: object) -> bytes:
     if not isinstance(document, bytes) or not isinstance(payload, bytes):
         raise IntegrityError("the message holds no frame", remedy="check the peer's version")
     if len(document) + len(payload) > MAX_FRAME_BYTES:
-        raise IntegrityError("a frame of more than 1 GiB was sent", remedy="check the peer's version")
+        raise IntegrityError(
+            f"a frame of more than {MAX_FRAME_BYTES >> 20} MiB was sent", remedy="check the peer's version"
+        )
     return document + payload

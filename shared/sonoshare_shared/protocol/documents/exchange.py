@@ -1,4 +1,4 @@
-"""What the coordinator asks a hospital and what the hospital answers: a closed set of six requests.
+"""What the coordinator asks a hospital and what the hospital answers: a closed set of eight requests.
 
 A request or reply travels as a *frame*: one of these documents, and a payload of bytes that the document names by
 its digest. Replies of hospitals are signed envelopes, checked against the identity key in the roster, so that
@@ -13,7 +13,8 @@ once and given again byte by byte, what the hospital has seen is signed anew (``
 | ``ProposeRequest`` (``documents.proposal``) | none | ``PlanAnswer`` | none |
 | ``TrainRequest`` | adapter (safetensors) | ``TrainReply`` | update (safetensors) |
 | ``CalibrateRequest`` | ballot (see ``sonoshare_shared.science.calibration.ballot``) | ``CalibrationVotes`` | none |
-| ``AuditRequest`` | candidate (see ``sonoshare_shared.protocol.release.transfer``) | ``AuditStatement`` | none |
+| ``HoldRequest`` (``documents.holding``) | a batch of a candidate | ``Held`` | none |
+| ``AuditRequest`` | none: the candidate is held | ``AuditStatement`` | none |
 | ``SignRequest`` | manifest bytes | signature over these bytes | none |
 
 Masked rounds have an answer and a request more (``documents.masking``).
@@ -28,6 +29,7 @@ from pydantic import Field
 from sonoshare_shared.errors import FederationError, IntegrityError
 from sonoshare_shared.protocol.canonical import canonical_bytes
 from sonoshare_shared.protocol.documents.base import Document, HexDigest, Identifier, added
+from sonoshare_shared.protocol.documents.holding import HoldRequest
 from sonoshare_shared.protocol.documents.masking import RevealRequest
 from sonoshare_shared.protocol.documents.proposal import ProposeRequest
 from sonoshare_shared.protocol.documents.view import MAX_HOSPITALS, LogPart, Shown
@@ -35,7 +37,8 @@ from sonoshare_shared.protocol.envelope import Envelope
 
 TRAIN_REPLY_PAYLOAD_TYPE: Final = "application/vnd.sonoshare.train-reply+json"
 VOTES_PAYLOAD_TYPE: Final = "application/vnd.sonoshare.calibration-votes+json"
-MAX_FRAME_BYTES: Final = 1 << 30
+MAX_FRAME_BYTES: Final = 1 << 29
+"""The largest is a step with pooled noise that trains everything of the largest profile: 12 bytes a number, 517 MB."""
 
 
 class KeysRequest(Document):
@@ -85,12 +88,12 @@ class CalibrateRequest(Document):
 
 
 class AuditRequest(Document):
-    """Audit this candidate.
+    """Audit this candidate, which the hospital holds.
 
     Attributes:
         plan: signed study plan.
         release: identifier the candidate would have.
-        candidate_digest: digest of the candidate in the payload.
+        candidate_digest: address of the candidate.
         shown: the log, which shows the candidate, and the other hospitals' views.
     """
 
@@ -118,7 +121,14 @@ class SignRequest(Document):
 
 
 Request = Annotated[
-    KeysRequest | ProposeRequest | TrainRequest | CalibrateRequest | AuditRequest | SignRequest | RevealRequest,
+    KeysRequest
+    | ProposeRequest
+    | TrainRequest
+    | CalibrateRequest
+    | HoldRequest
+    | AuditRequest
+    | SignRequest
+    | RevealRequest,
     Field(discriminator="kind"),
 ]
 
@@ -198,7 +208,7 @@ def decode_frame(frame: bytes) -> tuple[bytes, bytes]:
     """Split a frame into the document's bytes and the payload.
 
     Raises:
-        IntegrityError: the frame is truncated or larger than 1 GiB.
+        IntegrityError: the frame is truncated or larger than ``MAX_FRAME_BYTES``.
     """
     if not struct.calcsize(">I") <= len(frame) <= MAX_FRAME_BYTES:
         raise IntegrityError("frame has an impossible length", remedy="check the peer's version")
