@@ -239,6 +239,12 @@ def test_what_a_hospital_says_that_it_holds_is_of_the_candidate_alone(pristine: 
     about = {"hospital": NORTH, "candidate": digest, "schema": "sonoshare/held/v1"}
     assert first == again == {**about, "held": 3000, "whole": False}
     assert whole == {**about, "held": len(stream), "whole": True}
+    before = hostile.hold(plan, b"", digest)
+    answer = said(hostile.agent.answer(before))
+    statement = world.nodes[NORTH].home.statement_path(digest)
+    statement.touch()  # as after the audit
+    world.nodes[NORTH].inbox.drop(digest)
+    assert said(hostile.agent.answer(before)) == answer == {**about, "held": 0, "whole": True}
 
 
 def test_a_candidate_that_comes_with_the_request_for_its_audit_is_refused_in_words(

@@ -1,11 +1,15 @@
 """Frames in two parts: the same bytes again, one payload the same for everybody, and nothing that is no frame."""
 
 import pytest
+import torch
 
+from sonoshare_privacy.masking.pair_masks import WORD_BYTES
 from sonoshare_shared.errors import IntegrityError
 from sonoshare_shared.protocol import frame_parts as module
-from sonoshare_shared.protocol.documents.exchange import KeysRequest, encode_frame
+from sonoshare_shared.protocol.documents.exchange import MAX_FRAME_BYTES, KeysRequest, encode_frame
 from sonoshare_shared.protocol.frame_parts import frame_parts, joined_frame
+from sonoshare_shared.science.model.network import ConditionedUNet
+from sonoshare_shared.science.model.profiles import PROFILES
 
 
 @pytest.mark.parametrize("size", [0, 1, 1000])
@@ -38,3 +42,11 @@ def test_a_frame_of_more_than_the_most_is_refused(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(module, "MAX_FRAME_BYTES", 50)
     with pytest.raises(IntegrityError, match="a frame of more than"):
         joined_frame(bytes(30), bytes(30))
+
+
+def test_the_largest_step_of_all_fits_a_frame() -> None:
+    """One with pooled noise that trains everything of a profile: an adapter, and the sum before it."""
+    with torch.device("meta"):
+        networks = [ConditionedUNet(profile) for profile in PROFILES.values()]
+    numbers = max(sum(tensor.numel() for tensor in network.parameters()) for network in networks)
+    assert numbers * (4 + WORD_BYTES) + (8 << 20) < MAX_FRAME_BYTES

@@ -37,10 +37,12 @@ def hold(node: Node, request: HoldRequest, batch: bytes) -> Envelope:
     require_logged(node, request.log, entries)
     require_part(node, plan)
     require_one_of_the_planned(node, plan, request.release)
+    end = request.offset + len(batch)
     if node.home.statement_path(digest).exists():
-        return _said(node, digest, request.offset + len(batch), whole=True)
+        return _said(node, digest, end, whole=True)
     check = node.inbox.take(digest, request.offset, batch, _terms(node, plan, request.release))
-    return _said(node, digest, check.size, whole=check.whole)
+    # The very bytes of an answer after the audit: how far that had come, when an agent was stopped, is not told.
+    return _said(node, digest, end if check.whole else check.size, whole=check.whole)
 
 
 def _terms(node: Node, plan: StudyPlan, release: str) -> Terms:

@@ -56,7 +56,8 @@ class Held(Document):
     Attributes:
         hospital: who.
         candidate: address of the candidate.
-        held: bytes of its stream from the beginning, each file among them with the digest that is listed for it.
+        held: bytes of its stream from the beginning, each file among them with the digest that is listed for it; the
+            end of the batch that is answered, where nothing more is needed.
         whole: nothing more is needed: it is held to its end, or it was audited here before.
     """
 
