@@ -28,7 +28,7 @@ from sonoshare_shared.protocol.release.transfer import Outgoing
 from sonoshare_shared.protocol.signed import Signed
 
 BATCH_BYTES: Final = 8 << 20
-"""Flower makes two pieces of it. The request to each hospital has a copy while it is sent."""
+"""Flower makes two pieces of it."""
 _SPARE_BATCHES: Final = 4
 
 
