@@ -74,7 +74,7 @@ class Holding:
         return holders
 
     def _question(self, offset: int, hospitals: tuple[str, ...]) -> Question[Held]:
-        study, digest, roster = self.coordinator.study, self.source.digest, self.coordinator.home.roster
+        study, digest, home = self.coordinator.study, self.source.digest, self.coordinator.home
 
         def request(shown: Shown) -> HoldRequest:
             return HoldRequest(
@@ -90,7 +90,7 @@ class Holding:
             payload=self.source.read(offset, BATCH_BYTES),
             after=candidate_entry(study.plan.study, self.release, digest),
             deadline_seconds=self.deadline_seconds,
-            verify=lambda hospital, answer: verified_held(hospital, answer, roster, self.source),
+            verify=lambda hospital, answer: verified_held(hospital, answer, home.roster, self.source),
             record=lambda _hospital, _said: None,
             about={"release": self.release},
             hospitals=hospitals,
