@@ -60,7 +60,7 @@ class Carrier:
             self.failed.append(error)
 
     def _walk(self, bundle: Path) -> None:
-        reply = self.world.folder / f"{len(self.walks)}-reply.bundle"
+        reply = self.world.folder / f"{bundle.stem}-reply.bundle"
         said = self.world.of(self.hospital, "answer", str(bundle), "--out", str(reply))
         require(self.world.at("take", str(reply))["hospital"] == self.hospital, "the coordinator takes the reply")
         self.walks.append(said["what"])
@@ -80,15 +80,16 @@ def air_gap(world: Live) -> dict[str, Any]:
             world.create("votes", HOSPITALS, rounds=2, quorum=3, epsilon_calibration=1, ballot=ballot)
             world.at("study", "run", "--name", "votes")
             released(world, "votes", "r1", set(HOSPITALS))
-            plain, carrier.walks = carrier.walks, []
+            plain = len(carrier.walks)
             world.create("masked", HOSPITALS, rounds=1, masked=True)
             world.at("study", "run", "--name", "masked")
             released(world, "masked", "r2", set(HOSPITALS))
         out = _fetched(world, "r1")
         world.require_charged_once(*HOSPITALS)
     world.require_nothing_left()
-    require(plain.count("keys") <= 1, f"walks: {plain}")
-    return {"walks": plain, "walks_masked": carrier.walks, "verified_after_fetch": out}
+    walks = carrier.walks[:plain]
+    require(walks.count("keys") <= 1, f"walks: {walks}")
+    return {"walks": walks, "walks_masked": carrier.walks[plain:], "verified_after_fetch": out}
 
 
 def _fetched(world: Live, release: str) -> bool:

@@ -113,10 +113,13 @@ def _without_west(world: Live) -> None:
 
 
 def _back(world: Live) -> None:
-    """Admitted again with its keys, west audits and signs what it took part in."""
-    keys = world.of(WEST, "keys")
-    shown = {key["name"]: key for key in keys["keys"]}
-    words = ("--identity-key", shown["identity"]["public"], "--node-key", shown["node"]["public"])
+    """Admitted again, by a node key that was not taken off before, west audits and signs what it took part in."""
+    old = {key["key"]: key["public"] for key in world.of(WEST, "keys")["keys"]}
+    words = ("--identity-key", old["identity"], "--node-key", old["node"])
+    require("hospital keys rotate --node" in world.refused_at("admit", "--id", WEST, *words), "the way back is named")
+    world.of(WEST, "keys", "rotate", "--node", "--out", str(world.folder / "change.json"))
+    shown = {key["key"]: key["public"] for key in world.of(WEST, "keys")["keys"]}
+    words = ("--identity-key", shown["identity"], "--node-key", shown["next node"])
     world.at("admit", "--id", WEST, *words)
     for hospital in (*HOSPITALS, EAST):
         world.enrol(hospital)

@@ -254,7 +254,7 @@ def test_a_hospital_that_was_expelled_leaves_the_study_and_stops_its_release_in_
         RefusedError, match="west took part in study study and is not in the roster any more"
     ) as refused:
         steps.draw(lambda _done, _total: None)
-    assert "admit west again with its keys" in refused.value.remedy
+    assert "admit west again, by its identity key and a new node key" in refused.value.remedy
     admit(world.home, "west", entry.identity_key, entry.node_key)
     assert steps.require_asked() == TRAINING
 

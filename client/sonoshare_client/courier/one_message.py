@@ -18,7 +18,7 @@ from typing import Any, Final
 from sonoshare_shared.errors import FederationError
 
 Call = Callable[..., Any]
-_RUN_ENDED: Final = FederationError("the run ended while its message was fetched")
+_RUN_ENDED: Final = "the run ended while its message was fetched"
 
 
 class OneMessage:
@@ -71,6 +71,6 @@ class OneMessage:
             try:
                 return call(*arguments)
             except self._run_ended as error:
-                raise _RUN_ENDED from error
+                raise FederationError(_RUN_ENDED) from error
 
         return called

@@ -81,7 +81,8 @@ class Pipeline:
             raise RefusedError(
                 f"{gone[0]} took part in study {self.study.plan.study} and is not in the roster any more: "
                 "without its PASS and signature there is no release",
-                remedy=f"admit {gone[0]} again with its keys and run the same, or train a new study without it",
+                remedy=f"admit {gone[0]} again, by its identity key and a new node key (there: sonoshare hospital keys "
+                "rotate --node), and run the same; or train a new study without it",
             )
         return asked
 
