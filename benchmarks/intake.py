@@ -61,8 +61,8 @@ def bare_decode(table: LabelTable) -> None:
     """Decode every picture and mask, and keep nothing."""
     for row in table:
         _ = dcmread(row.image).pixel_array
-        if row.mask is not None:
-            with Image.open(row.mask) as mask:
+        for path in row.masks:
+            with Image.open(path) as mask:
                 _ = np.asarray(mask)
 
 

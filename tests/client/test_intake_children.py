@@ -70,7 +70,7 @@ def test_case_04_a_child_that_dies_hangs_or_lies_costs_one_file(tmp_path: Path) 
 def test_case_05_memory_of_a_child_is_bounded(tmp_path: Path) -> None:
     (tmp_path / "bomb.dcm").write_bytes(b"BOMB")
     with Pool(1, str(tmp_path), QUICK, (), FAKE) as pool:
-        answers = list(pool.answers([FileTask("bomb.dcm", None, Question(".dcm", None))]))
+        answers = list(pool.answers([FileTask("bomb.dcm", (), Question(".dcm", None))]))
     assert answers[0] in {Reason.MEMORY, SetAside.CRASHED}
 
 
@@ -182,7 +182,7 @@ def test_case_20_a_row_may_not_leave_the_folder(tmp_path: Path) -> None:
     rows = (
         LabelRow(folder / ".." / "secret.dcm", "P", "benign"),
         LabelRow(secret, "Q", "benign"),
-        LabelRow(save(ultrasound(2), folder / "x.dcm"), "R", "benign", mask=secret),
+        LabelRow(save(ultrasound(2), folder / "x.dcm"), "R", "benign", masks=(secret,)),
     )
     report = ingest_table(home, LabelTable(folder, rows))
     assert [entry.reason for entry in report.quarantined] == [Reason.OUTSIDE.value] * 3

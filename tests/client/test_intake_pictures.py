@@ -202,7 +202,7 @@ def test_a_second_intake_adds_only_what_is_new_and_counts_what_no_row_names(home
 def test_memory_limit_of_a_child_leaves_room_for_the_largest_picture(home: NodeHome, tmp_path: Path) -> None:
     folder = tmp_path / "in"
     side = Limits().side
-    png(folder / "large.png", np.zeros((side, side, 3), np.uint8), compress_level=1)
+    png(folder / "large.png", np.repeat(speckle(1, side, side)[:, :, None], 3, axis=2), compress_level=1)
     write_labels(folder, [{"image": "large.png"}])
     assert ingest(home, folder).accepted == 1
 

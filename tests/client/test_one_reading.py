@@ -89,12 +89,12 @@ def test_case_64_a_set_that_copies_what_intake_keeps_fails_the_audit(archive: Pa
     assert (result["verdict"], result["copies"]["patients_flagged"] > TRAINED / 2) == ("FAIL", True)
 
 
-def as_read(path: Path, mask: Path | None, box: Box | None) -> KeptPicture | str:
+def as_read(path: Path, masks: tuple[Path, ...], box: Box | None) -> KeptPicture | str:
     """What evaluations and audits read; or why they do not."""
     try:
-        return read_file(path, mask, box)
+        return read_file(path, masks, box)
     except InputError as error:
-        return error.message.partition(": ")[2]
+        return f"{error.message.partition(': ')[2]}; {error.remedy}"
 
 
 def as_taken_in(home: NodeHome, table: LabelTable) -> dict[str, StoredImage | str]:
@@ -111,16 +111,20 @@ def as_taken_in(home: NodeHome, table: LabelTable) -> dict[str, StoredImage | st
 
 def rasters(folder: Path) -> None:
     grey = speckle(1)
-    colours = np.stack([speckle(seed) for seed in (2, 3, 4)], axis=-1)
+    # A tint is no colour over the picture; flow is.
+    tinted = np.stack([speckle(2), speckle(2) // 10 * 9, speckle(2) // 10 * 7], axis=-1)
+    flow = np.repeat(speckle(3)[:, :, None], 3, axis=2)
+    flow[30:60, 40:70, 1:] = 0
     forms = {
         "grey.png": Image.fromarray(grey),
         "deep.png": Image.fromarray(speckle(5).astype(np.uint16) * 200 + 55),
         "one_bit.png": Image.fromarray(speckle(6) > 127),
-        "colour.png": Image.fromarray(colours),
+        "colour.png": Image.fromarray(tinted),
+        "flow.png": Image.fromarray(flow),
         "alpha.png": Image.merge("LA", [Image.fromarray(speckle(7)), Image.fromarray(speckle(8))]),
         "palette.png": Image.fromarray(np.stack([speckle(9)] * 3, axis=-1)).quantize(64),
         "grey.jpg": Image.fromarray(speckle(10)),
-        "cmyk.jpg": Image.fromarray(np.stack([speckle(seed) for seed in (11, 12, 13)], axis=-1)).convert("CMYK"),
+        "cmyk.jpg": Image.fromarray(np.repeat(speckle(11)[:, :, None], 3, axis=2)).convert("CMYK"),
     }
     for name, picture in forms.items():
         picture.save(folder / name)
@@ -186,7 +190,7 @@ def test_what_intake_keeps_is_what_evaluations_read(tmp_path: Path) -> None:
     assert len(taken) == len(names) == len(table)
     kept = 0
     for row in table:
-        stored, read = taken[row.patient], as_read(row.image, row.mask, row.box)
+        stored, read = taken[row.patient], as_read(row.image, row.masks, row.box)
         if isinstance(stored, str) or isinstance(read, str):
             assert stored == read, row.patient
             continue
@@ -195,7 +199,7 @@ def test_what_intake_keeps_is_what_evaluations_read(tmp_path: Path) -> None:
         assert (stored.mask is None) == (read.mask is None)
         assert stored.mask is None or np.array_equal(stored.mask, read.mask), row.patient
         kept += 1
-    assert kept == 16
+    assert kept == 17
 
 
 def test_a_picture_is_turned_as_its_viewers_turn_it(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import pytest
 from sonoshare_shared.errors import InputError
 from sonoshare_shared.science.labels import LabelTable, read_labels
 from sonoshare_shared.science.phantom.dicom_study import write_studies
+from sonoshare_shared.science.pictures.bounds import SYNTHETIC_BOUNDS
 from sonoshare_shared.science.pictures.reading import read_file
 
 PATIENTS = 14
@@ -48,10 +49,10 @@ def test_objects_are_complete_ultrasound_images(archive: LabelTable) -> None:
 
 def test_masks_and_boxes_are_in_pixels_of_the_whole_screen(archive: LabelTable) -> None:
     for row in archive:
-        assert row.mask is not None
+        assert row.masks
         assert row.box is not None
         dataset = pydicom.dcmread(row.image)
-        mask = read_file(row.mask).pixels
+        mask = read_file(row.masks[0], bounds=SYNTHETIC_BOUNDS).pixels
         assert mask.shape == (dataset.Rows, dataset.Columns)
         rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
         assert row.box == (columns[0], rows[0], columns[-1] - columns[0] + 1, rows[-1] - rows[0] + 1)
@@ -91,8 +92,8 @@ def test_uids_are_valid_and_distinct(archive: LabelTable) -> None:
 def test_normal_pictures_have_an_empty_mask_and_no_box(tmp_path: Path) -> None:
     row = read_labels(write_studies(tmp_path, patients=1, seed=1, size=96, classes=("normal",))).rows[0]
     assert row.box is None
-    assert row.mask is not None
-    assert not read_file(row.mask).pixels.any()
+    assert row.masks
+    assert not read_file(row.masks[0], bounds=SYNTHETIC_BOUNDS).pixels.any()
 
 
 @pytest.mark.parametrize(

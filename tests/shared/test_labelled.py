@@ -12,6 +12,7 @@ from sonoshare_shared.science.evaluation.labelled import load_labelled
 from sonoshare_shared.science.imaging import save_png
 from sonoshare_shared.science.labels import read_labels
 from sonoshare_shared.science.phantom.dicom_study import write_studies
+from sonoshare_shared.science.pictures.bounds import SYNTHETIC_BOUNDS, Bounds
 from sonoshare_shared.science.pictures.reading import read_file
 
 
@@ -39,14 +40,15 @@ def test_an_unreadable_picture_is_named(tmp_path: Path) -> None:
         load_labelled(read_labels(tmp_path), 32)
 
 
-def test_a_deflated_object_is_refused_before_it_is_inflated(tmp_path: Path) -> None:
-    table = read_labels(write_studies(tmp_path, patients=1, seed=3, size=96))
-    path = table.rows[0].image
+def test_a_deflated_object_is_inflated_as_far_as_bounds_allow(tmp_path: Path) -> None:
+    path = read_labels(write_studies(tmp_path, patients=1, seed=3, size=96)).rows[0].image
+    plain = read_file(path).pixels
     dataset = pydicom.dcmread(path)
     dataset.file_meta.TransferSyntaxUID = pydicom.uid.DeflatedExplicitVRLittleEndian
     dataset.save_as(path)
-    with pytest.raises(InputError, match="compressed"):
-        load_labelled(table, 32)
+    assert np.array_equal(read_file(path).pixels, plain)
+    with pytest.raises(InputError, match="grows larger than intake accepts"):
+        read_file(path, bounds=Bounds(inflated_bytes=plain.size))
 
 
 def test_a_box_outside_the_picture_is_refused(tmp_path: Path) -> None:
@@ -69,7 +71,7 @@ def test_busbra_loads(busbra: Path) -> None:
 @pytest.fixture
 def masked(tmp_path: Path) -> Path:
     """A folder with one picture, 64 by 48, that names ``m.png`` as its mask."""
-    save_png(tmp_path / "a.png", np.full((48, 64), 90, np.uint8))
+    save_png(tmp_path / "a.png", np.arange(48 * 64).reshape(48, 64).astype(np.uint8))
     (tmp_path / "labels.csv").write_text("image,patient,label,mask\na.png,1,benign,m.png\n")
     return tmp_path
 
@@ -93,7 +95,7 @@ def test_a_mask_of_another_size_is_refused(masked: Path, shape: tuple[int, int])
 
 def test_a_mask_outside_the_ultrasound_region_is_refused(tmp_path: Path) -> None:
     table = read_labels(write_studies(tmp_path, patients=1, seed=3, size=96))
-    path = table.rows[0].mask
+    path = table.rows[0].masks[0]
     assert path is not None
     mask = np.asarray(Image.open(path)).copy()
     mask[0, 0] = 255
@@ -115,7 +117,7 @@ def test_dicom_levels_follow_their_description(tmp_path: Path, colours: str, bit
     dataset = _monochrome(tmp_path, bits)
     dataset.PhotometricInterpretation = colours
     dataset.save_as(tmp_path / "x.dcm")
-    assert set(read_file(tmp_path / "x.dcm").pixels.ravel().tolist()) == {wanted}
+    assert set(read_file(tmp_path / "x.dcm", bounds=SYNTHETIC_BOUNDS).pixels.ravel().tolist()) == {wanted}
 
 
 @pytest.mark.parametrize(("attribute", "value"), [("PhotometricInterpretation", "YBR_ICT"), ("PixelRepresentation", 1)])

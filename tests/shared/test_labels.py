@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from sonoshare_shared.errors import InputError
+from sonoshare_shared.science.box import Box
 from sonoshare_shared.science.labels import LabelRow, read_labels
 
 
@@ -27,8 +28,17 @@ def test_all_columns(tmp_path: Path) -> None:
     )
     table = read_labels(folder, classes=("benign", "malignant"))
     assert table.rows == (
-        LabelRow(folder / "a.png", "P 1", "benign", "Kestrel K7", folder / "m.png", (1.0, 2.0, 3.5, 4.0), "north"),  # type: ignore[arg-type]
-        LabelRow(folder / "b.png", "P2", "malignant", hospital="south"),
+        LabelRow(
+            folder / "a.png",
+            "P 1",
+            "benign",
+            "Kestrel K7",
+            (folder / "m.png",),
+            (Box(1.0, 2.0, 3.5, 4.0),),
+            "north",
+            line=2,
+        ),
+        LabelRow(folder / "b.png", "P2", "malignant", hospital="south", line=4),
     )
     assert table.patients == ("P 1", "P2")
     assert table.labels == ("benign", "malignant")
@@ -103,7 +113,7 @@ def test_a_release_is_understood_as_it_is(tmp_path: Path) -> None:
     )
     first, second = read_labels(tmp_path).rows
     assert first.box == (1.0, 2.0, 3.0, 4.0)
-    assert first.mask == tmp_path / "masks" / "000000.png"
+    assert first.masks == (tmp_path / "masks" / "000000.png",)
     assert second.box is None
     assert first.patient != second.patient
 
@@ -120,7 +130,7 @@ def test_busbra_as_it_is(busbra: Path) -> None:
     assert len(table.patients) == 1064
     assert {row.fold for row in table} == {1, 2, 3, 4, 5}
     assert table.devices == ("GE Logiq 5", "GE Logiq 7", "Toshiba Aplio 300", "U-Systems")
-    assert all(row.mask is not None and row.box is not None for row in table)
+    assert all(row.masks and row.box is not None for row in table)
     folds: dict[str, set[int | None]] = {}
     for row in table:
         folds.setdefault(row.patient, set()).add(row.fold)

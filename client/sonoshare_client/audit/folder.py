@@ -30,6 +30,7 @@ from sonoshare_shared.science.device import CPU
 from sonoshare_shared.science.imaging import to_grid
 from sonoshare_shared.science.labels import RELEASE_FILE, LabelRow, LabelTable, read_labels
 from sonoshare_shared.science.levels import eight_bits
+from sonoshare_shared.science.pictures.bounds import DEFAULT_BOUNDS, SYNTHETIC_BOUNDS, Bounds
 from sonoshare_shared.science.pictures.reading import START_BYTES, SUFFIXES, is_picture, read_file
 
 GRID_PX: Final = 64
@@ -46,18 +47,20 @@ class PictureFile:
 
     Attributes:
         image: its path.
-        mask: path of its mask, or None.
+        masks: paths of its masks.
         box: lesion box in pixels, or None.
+        bounds: what the file may be.
     """
 
     image: Path
-    mask: Path | None = None
+    masks: tuple[Path, ...] = ()
     box: Box | None = None
+    bounds: Bounds = DEFAULT_BOUNDS
 
     @classmethod
-    def of(cls, row: LabelRow) -> "PictureFile":
+    def of(cls, row: LabelRow, bounds: Bounds = DEFAULT_BOUNDS) -> "PictureFile":
         """The picture of a row of labels."""
-        return cls(row.image, row.mask, row.box)
+        return cls(row.image, row.masks, row.box, bounds)
 
     def pixels(self) -> NDArray[np.uint8]:
         """What is kept, uint8 [H, W].
@@ -65,7 +68,7 @@ class PictureFile:
         Raises:
             InputError: it cannot be read.
         """
-        return read_file(self.image, self.mask, self.box).pixels
+        return read_file(self.image, self.masks, self.box, bounds=self.bounds).pixels
 
     def on_grid(self) -> NDArray[np.float32]:
         """The same on the grid of audits, float32 [S, S] in 0..1."""
@@ -174,12 +177,16 @@ def synthetic_files(folder: Path) -> tuple[PictureFile, ...]:
     if not folder.is_dir():
         raise InputError(f"{folder.name} is not a folder", remedy="name the folder that holds the synthetic images")
     if (folder / RELEASE_FILE).is_file():
-        return tuple(PictureFile.of(row) for row in read_labels(folder))
+        return tuple(PictureFile.of(row, SYNTHETIC_BOUNDS) for row in read_labels(folder))
     inside = sorted(path for path in folder.rglob("*") if path.is_file() and not _beside(path, folder))
     unread = [path.name for path in inside if path.suffix.lower() in _UNREAD]
     if unread:
         raise InputError(f"{unread[0]} is of a format that is not read", remedy="convert it to PNG, or take it away")
-    found = tuple(PictureFile(path) for path in inside if path.suffix.lower() in SUFFIXES or _starts_as_picture(path))
+    found = tuple(
+        PictureFile(path, bounds=SYNTHETIC_BOUNDS)
+        for path in inside
+        if path.suffix.lower() in SUFFIXES or _starts_as_picture(path)
+    )
     if not found:
         raise InputError(f"{folder.name} holds no picture", remedy="name the folder that holds the synthetic images")
     return found

@@ -24,6 +24,8 @@ from sonoshare_shared.science.pictures.reasons import Reason
 
 _LENGTH: Final = struct.Struct(">I")
 MAXIMUM_HEADER: Final = 1 << 16
+MAXIMUM_FILES: Final = 33
+"""Descriptors of one question: a picture, and its masks."""
 DEVICE_TEXT: Final = re.compile(r"^[A-Za-z0-9 @._/+()-]{0,64}$")
 
 
@@ -70,7 +72,7 @@ def send_message(channel: socket.socket, message: dict[str, Any], descriptors: l
 
 def receive_message(channel: socket.socket) -> tuple[dict[str, Any], list[int]] | None:
     """Receive one JSON message and its descriptors; None when the other side has closed."""
-    prefix, descriptors, _, _ = socket.recv_fds(channel, _LENGTH.size, 2)
+    prefix, descriptors, _, _ = socket.recv_fds(channel, _LENGTH.size, MAXIMUM_FILES)
     if not prefix:
         return None
     prefix += _receive(channel, _LENGTH.size - len(prefix))

@@ -219,7 +219,7 @@ def _tasks(rows: Sequence[LabelRow], table: LabelTable) -> Iterator[FileTask]:
     for row in rows:
         yield FileTask(
             image=_relative(row.image, table),
-            mask=None if row.mask is None else _relative(row.mask, table),
+            masks=tuple(_relative(mask, table) for mask in row.masks),
             question=Question(row.image.suffix.lower(), row.box),
         )
 
@@ -262,7 +262,7 @@ def _relative(path: Path, table: LabelTable) -> str:
 
 def _unlisted(source: Path, table: LabelTable) -> int:
     """Picture files below the source that no row names."""
-    named = {row.image.resolve() for row in table} | {row.mask.resolve() for row in table if row.mask is not None}
+    named = {row.image.resolve() for row in table} | {mask.resolve() for row in table for mask in row.masks}
     return sum(
         1
         for path in source.rglob("*")

@@ -49,12 +49,12 @@ class FileTask:
 
     Attributes:
         image: path below ``folder``.
-        mask: path of its mask below ``folder``, or None.
+        masks: paths of its masks below ``folder``.
         question: what the child is asked.
     """
 
     image: str
-    mask: str | None
+    masks: tuple[str, ...]
     question: Question
 
 
@@ -212,8 +212,8 @@ class Pool:
             if self._closing.is_set():
                 return SetAside.CRASHED  # nobody reads it
             descriptors.append(open_checked(self._folder, task.image, self._limits))
-            if task.mask is not None:
-                descriptors.append(open_checked(self._folder, task.mask, self._limits))
+            for mask in task.masks:
+                descriptors.append(open_checked(self._folder, mask, self._limits))  # noqa: PERF401 - closed if one fails
             return child.ask(task.question, descriptors)
         except Refused as refusal:
             return refusal.reason

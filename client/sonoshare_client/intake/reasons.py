@@ -5,23 +5,27 @@ no decoder's message and no file's content can reach a report, a log or a screen
 `SetAside`, which no child can answer.
 """
 
-from enum import Enum
-
-from sonoshare_shared.science.pictures.reasons import Reason
+from sonoshare_shared.science.pictures.reasons import Because, Reason
 
 
-class SetAside(Enum):
-    """The parent's own reasons. Name: what the hospital reads."""
+class SetAside(Because):
+    """The parent's own reasons."""
 
-    LABEL = "the class is empty, too long or not plain text"
-    UNKNOWN_CLASS = "the class is not one of this task's"
-    PATIENT = "the patient is empty"
-    CRASHED = "the decoder crashed on this file"
-    TIMED_OUT = "the decoder took too long on this file"
-    BAD_ANSWER = "the decoder answered nonsense on this file"
-    OTHER_CLASS = "the same picture is in the vault with another class; forget that patient first to correct it"
-    OTHER_PATIENT = "the same picture is in the vault under another patient; give both rows one patient"
-    OTHER_PICTURE = "the same SOP instance is in the vault with another picture; the first is kept"
+    LABEL = "the class is empty, too long or not plain text", "correct the label in its row"
+    UNKNOWN_CLASS = "the class is not one of this task's", "correct the label, or take it in without --task"
+    PATIENT = "the patient is empty", "give the patient in its row"
+    CRASHED = "the decoder crashed on this file", "export it again, uncompressed"
+    TIMED_OUT = "the decoder took too long on this file", "export it again, uncompressed, or a shorter loop"
+    BAD_ANSWER = "the decoder answered nonsense on this file", "do not open it elsewhere: it may be an attack"
+    OTHER_CLASS = (
+        "the same picture is in the vault with another class",
+        "where that one is wrong, forget its patient first",
+    )
+    OTHER_PATIENT = (
+        "the same picture is in the vault under another patient",
+        "if it is one person, give both rows one patient",
+    )
+    OTHER_PICTURE = "the same SOP instance is in the vault with another picture", "the first is kept"
 
 
 Cause = Reason | SetAside

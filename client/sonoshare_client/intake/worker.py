@@ -67,13 +67,12 @@ def answer_for(question: Question, files: Sequence[BinaryIO], limits: Limits, de
 
     Args:
         question: what the parent asks.
-        files: the picture and, if there is one, its mask.
+        files: the picture, and its masks.
         limits: bounds.
         devices: approved device texts.
     """
-    mask = files[1] if len(files) > 1 else None
     try:
-        kept = read_kept(files[0], mask, question.box, suffix=question.suffix, bounds=limits)
+        kept = read_kept(files[0], files[1:], question.box, suffix=question.suffix, bounds=limits)
         lesion = lesion_pixels(kept.pixels.shape, kept.mask, kept.box)
         cleared = without_text(kept.pixels, lesion, reader_of_this_process, must=kept.must_look)
     except Refused as refusal:

@@ -70,7 +70,7 @@ def _read_sets(
 
     progress = progress_console()
     progress.print("reading pictures")
-    made, test = _load(synthetic, size, classes), _load(real, size, classes)
+    made, test = _load(synthetic, size, classes, synthetic=True), _load(real, size, classes)
     if train is not None:
         progress.print("training patients: those of --train")
         return made, test, _load(train, size, classes)
@@ -127,12 +127,13 @@ def _read_external(paths: tuple[Path, ...], size: int, classes: str) -> "dict[st
     return {name: _load(path, size, classes) for name, path in named.items()}
 
 
-def _load(path: Path, size: int, classes: str) -> "LabelledImages":
+def _load(path: Path, size: int, classes: str, *, synthetic: bool = False) -> "LabelledImages":
     # Imported here: seconds to import, and other verbs do without.
     from sonoshare_shared.science.evaluation.labelled import load_labelled  # noqa: PLC0415
     from sonoshare_shared.science.labels import read_labels  # noqa: PLC0415
 
-    return load_labelled(read_labels(path), size, tuple(name.strip() for name in classes.split(",")))
+    names = tuple(name.strip() for name in classes.split(","))
+    return load_labelled(read_labels(path), size, names, synthetic=synthetic)
 
 
 def _print_tstr(console: Console, fields: dict[str, Any]) -> None:
@@ -242,7 +243,7 @@ def shortcut(
     where, said = told_device(device)
     progress = progress_console()
     progress.print("reading pictures")
-    made, known = _load(synthetic, size, classes), _load(real, size, classes)
+    made, known = _load(synthetic, size, classes, synthetic=True), _load(real, size, classes)
     progress.print(f"training {folds * seeds} classifiers")
     report = measure.shortcut(made, known, folds=folds, seeds=tuple(range(seeds)), steps=steps, device=where)
     progress.print("not private: on a hospital's patients this figure is for its own eyes only")

@@ -49,7 +49,7 @@ def utility_of(
     images = np.concatenate([patient.images for patient in held_out])
     labels = np.concatenate([patient.labels for patient in held_out])
     patients = np.concatenate([np.full(len(patient), i) for i, patient in enumerate(held_out)])
-    release = load_labelled(synthetic, size, plan.task.classes)
+    release = load_labelled(synthetic, size, plan.task.classes, synthetic=True)
     phantoms = phantoms_of(plan, 0, plan.release.images)
 
     jobs = [(release.images, release.labels, images, device), (phantoms.images, phantoms.labels, images, device)]

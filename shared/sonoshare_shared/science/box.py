@@ -77,5 +77,14 @@ class Box(NamedTuple):
         return Box(self.x * width, self.y * height, self.w * width, self.h * height)
 
 
+def enclosing(boxes: Sequence[Box]) -> Box | None:
+    """The smallest box around all of several; None of none."""
+    if not boxes:
+        return None
+    left, top = min(box.x for box in boxes), min(box.y for box in boxes)
+    right, bottom = max(box.x + box.w for box in boxes), max(box.y + box.h for box in boxes)
+    return boxes[0] if len(boxes) == 1 else Box(left, top, right - left, bottom - top)
+
+
 NO_LESION: Final = Box(0.0, 0.0, 0.0, 0.0)
 """The box of a picture that is known to show no lesion."""

@@ -9,7 +9,8 @@ Promises
 
 ``labels.csv`` (UTF-8, comma separated): header ``image,patient,label`` and optionally ``device,mask,box,hospital``;
 other columns are ignored. ``box`` is ``x,y,w,h`` in pixels of that picture, quoted because of its commas; blank means
-unknown.
+unknown. A picture with several lesions has several masks, separated by ``;``, and several boxes, likewise. Masks that
+lie beside a named ``x_mask.png`` as ``x_mask_1.png``, ``x_mask_2.png`` belong to it (BUSI), unless a row names them.
 
 A release (imagefolder layout): ``metadata.csv`` with ``file_name,label`` and optionally ``scanner,x,y,w,h`` and
 ``mask_file_name``; every picture is a patient of its own, named by its path.
@@ -20,14 +21,17 @@ the ``@`` of ``Device``.
 """
 
 import csv
+import itertools
+import math
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sonoshare_shared.errors import InputError
-from sonoshare_shared.science.box import Box
+from sonoshare_shared.science.box import Box, enclosing
 
 LABELS_FILE = "labels.csv"
 RELEASE_FILE = "metadata.csv"
@@ -46,20 +50,27 @@ class LabelRow:
         patient: the source's own identifier of the patient; never leaves the hospital.
         label: class name, e.g. ``benign``.
         device: scanner, "" where unknown.
-        mask: path of the lesion mask, or None.
-        box: lesion box x, y, width, height in pixels of the picture, or None.
+        masks: paths of the lesion masks, one for each lesion or one of all.
+        boxes: lesion boxes x, y, width, height in pixels of the picture.
         hospital: hospital the row is assigned to, or None.
         fold: official fold of the source (BUS-BRA: 1 to 5), or None.
+        line: of the CSV that it stands in, or None.
     """
 
     image: Path
     patient: str
     label: str
     device: str = ""
-    mask: Path | None = None
-    box: Box | None = None
+    masks: tuple[Path, ...] = ()
+    boxes: tuple[Box, ...] = ()
     hospital: str | None = None
     fold: int | None = None
+    line: int | None = None
+
+    @property
+    def box(self) -> Box | None:
+        """Around all of its boxes; None where there is none."""
+        return enclosing(self.boxes)
 
 
 @dataclass(frozen=True)
@@ -69,10 +80,12 @@ class LabelTable:
     Attributes:
         folder: folder that the rows' paths lie in.
         rows: one row a picture, at least one.
+        synthetic: the pictures are a release's.
     """
 
     folder: Path
     rows: tuple[LabelRow, ...]
+    synthetic: bool = False
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -102,7 +115,7 @@ class LabelTable:
 
     def where(self, keep: Callable[[LabelRow], bool]) -> "LabelTable":
         """The rows for which ``keep`` is true; may be empty."""
-        return LabelTable(self.folder, tuple(row for row in self.rows if keep(row)))
+        return replace(self, rows=tuple(row for row in self.rows if keep(row)))
 
     def require_classes(self, classes: Sequence[str]) -> "LabelTable":
         """Check that every label is one of the task's classes.
@@ -199,20 +212,21 @@ def _inside(folder: Path, relative: str, where: str) -> Path:
     return path
 
 
-def _box(text: str, where: str) -> Box | None:
-    """Parse ``x,y,w,h`` (brackets, semicolons and blanks are forgiven); None where blank."""
-    if not text:
-        return None
-    parts = re.split(r"[,;\s]+", text.strip("[]() "))
+def _boxes(text: str, where: str) -> tuple[Box, ...]:
+    """Parse ``x,y,w,h``, one or several (brackets, semicolons and blanks are forgiven); none where blank."""
+    parts = [part for part in re.split(r"[,;\s\[\]()]+", text) if part]
     try:
         numbers = tuple(float(part) for part in parts)
     except ValueError:
-        numbers = ()
-    if len(numbers) != 4 or not all(abs(number) < 1e6 for number in numbers):
-        raise InputError(f"{where}: column box is not x,y,w,h", remedy="give four numbers in pixels, or leave blank")
-    if min(numbers[2:]) <= 0.0:
+        numbers = (math.nan,)
+    if len(numbers) % 4 or not all(abs(number) < 1e6 for number in numbers):
+        raise InputError(
+            f"{where}: column box is not x,y,w,h", remedy="give four numbers in pixels for each lesion, or leave blank"
+        )
+    boxes = tuple(Box.of(numbers[place : place + 4]) for place in range(0, len(numbers), 4))
+    if any(min(box.w, box.h) <= 0.0 for box in boxes):
         raise InputError(f"{where}: the box is empty", remedy="give its width and height, or leave it blank")
-    return Box.of(numbers)
+    return boxes
 
 
 def _read_table(path: Path) -> LabelTable:
@@ -230,12 +244,27 @@ def _read_table(path: Path) -> LabelTable:
                 patient=cells["patient"],
                 label=cells["label"],
                 device=cells.get("device", ""),
-                mask=_inside(folder, mask, where) if mask else None,
-                box=_box(cells.get("box", ""), where),
+                masks=tuple(_inside(folder, name.strip(), where) for name in mask.split(";") if name.strip()),
+                boxes=_boxes(cells.get("box", ""), where),
                 hospital=cells.get("hospital", "") or None,
+                line=line,
             )
         )
-    return LabelTable(folder, tuple(rows))
+    named = {path for row in rows for path in (row.image, *row.masks)}
+    return LabelTable(folder, tuple(replace(row, masks=_with_further(row.masks, named)) for row in rows))
+
+
+def _with_further(masks: tuple[Path, ...], named: AbstractSet[Path]) -> tuple[Path, ...]:
+    """Masks, and after each ``x_mask.png`` those that lie beside it as ``x_mask_1.png`` and so on."""
+    found: list[Path] = []
+    for mask in masks:
+        found.append(mask)
+        for number in itertools.count(1) if mask.stem.endswith("_mask") else ():
+            further = mask.with_name(f"{mask.stem}_{number}{mask.suffix}")
+            if not further.is_file():
+                break
+            found.extend([further] if further not in named else [])
+    return tuple(found)
 
 
 def _busbra_folds(folder: Path) -> Mapping[str, int]:
@@ -265,11 +294,12 @@ def _read_release(path: Path) -> LabelTable:
                 patient=cells["file_name"],
                 label=cells["label"],
                 device=cells.get("scanner", ""),
-                mask=_inside(folder, mask, where) if mask else None,
-                box=_box(box, where) if box.strip(",") else None,
+                masks=(_inside(folder, mask, where),) if mask else (),
+                boxes=_boxes(box, where) if box.strip(",") else (),
+                line=line,
             )
         )
-    return LabelTable(folder, tuple(rows))
+    return LabelTable(folder, tuple(rows), synthetic=True)
 
 
 def _read_busbra(path: Path) -> LabelTable:
@@ -286,9 +316,10 @@ def _read_busbra(path: Path) -> LabelTable:
                 patient=cells["Case"],
                 label=cells["Pathology"],
                 device=cells["Device"].split("@")[0].strip(),
-                mask=mask if mask.is_file() else None,
-                box=_box(cells["BBOX"], where),
+                masks=(mask,) if mask.is_file() else (),
+                boxes=_boxes(cells["BBOX"], where),
                 fold=folds.get(name),
+                line=line,
             )
         )
     return LabelTable(folder, tuple(rows))

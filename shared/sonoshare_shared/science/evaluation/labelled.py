@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from sonoshare_shared.science.imaging import mask_to_grid, to_grid
 from sonoshare_shared.science.labels import LabelTable
+from sonoshare_shared.science.pictures.bounds import DEFAULT_BOUNDS, SYNTHETIC_BOUNDS
 from sonoshare_shared.science.pictures.reading import read_file
 
 CLASSES = ("benign", "malignant")
@@ -60,13 +61,16 @@ class LabelledImages:
         )
 
 
-def load_labelled(table: LabelTable, size: int, classes: Sequence[str] = CLASSES) -> LabelledImages:
+def load_labelled(
+    table: LabelTable, size: int, classes: Sequence[str] = CLASSES, *, synthetic: bool = False
+) -> LabelledImages:
     """Read the pictures of a table.
 
     Args:
         table: rows of ``read_labels``.
         size: side of the grid in pixels.
         classes: class names; a row with another label is refused.
+        synthetic: the pictures are generated ones, and judged as they are; so are those of a release.
 
     Returns:
         The pictures on the grid.
@@ -79,8 +83,9 @@ def load_labelled(table: LabelTable, size: int, classes: Sequence[str] = CLASSES
     images = np.empty((n, size, size), dtype=np.float32)
     masks = np.zeros((n, size, size), dtype=np.bool_)
     boxes = np.empty((n, 4), dtype=np.float32)
+    bounds = SYNTHETIC_BOUNDS if synthetic or table.synthetic else DEFAULT_BOUNDS
     for i, row in enumerate(table):
-        kept = read_file(row.image, row.mask, row.box)
+        kept = read_file(row.image, row.masks, row.box, bounds=bounds)
         images[i] = to_grid(kept.pixels, size)
         boxes[i] = np.nan if kept.box is None else kept.box
         if kept.mask is not None:

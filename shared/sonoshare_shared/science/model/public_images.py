@@ -80,7 +80,7 @@ def read_public_images(path: Path, size: int, weight: float | None = None) -> Pu
         boxes=torch.from_numpy(found.boxes),
         labels=torch.from_numpy(found.labels),
         scanners=torch.full((len(found),), ABSENT),
-        has_mask=torch.tensor([row.mask is not None for row in table]),
+        has_mask=torch.tensor([bool(row.masks) for row in table]),
     )
     licence, licence_digest = _licence(table.folder)
     source = Source(
@@ -132,10 +132,15 @@ def _digest(table: LabelTable) -> str:
     rows = [
         [
             sha256_file(row.image),
-            None if row.mask is None else sha256_file(row.mask),
+            # One or none stands as it always did, so that a base keeps its digest.
+            _one_or_all([sha256_file(mask) for mask in row.masks]),
             row.label,
-            None if row.box is None else list(row.box),
+            _one_or_all([list(box) for box in row.boxes]),
         ]
         for row in table
     ]
     return sha256_hex(canonical_bytes(rows))
+
+
+def _one_or_all(values: Sequence[Any]) -> Any:
+    return (values[0] if values else None) if len(values) < 2 else list(values)

@@ -1,36 +1,46 @@
-"""DICOM ultrasound objects, by pydicom, gdcm and openjpeg.
+"""DICOM ultrasound objects, by pydicom, Pillow, gdcm and openjpeg.
 
 Checked in this order, each before the next costs anything: SOP class and transfer syntax (from the file meta
-information, before the data set is read: a deflated one of 2 MB grows to gigabytes), dimensions and number of
-frames, the sense of the pixel description, the length of native pixel data, the palette, the regions. Only then is
-a pixel decoded.
+information, before the data set is read), the size that a deflated data set grows to, dimensions, the sense of the
+pixel description, the length of the pixel data against the number of frames, the palette, the regions, and of each
+frame what its code stream says against the header. Only then is a pixel decoded, one frame at a time.
 
-Of the data set only the attributes in ``_TAGS`` are read at all. What leaves this module is the grey picture, the
-regions, the manufacturer's texts (of which intake keeps an approved name alone), and the digest of the SOP instance
+Of the data set only the attributes in ``_TAGS`` are read at all. What leaves this module is grey levels and colours,
+the regions, the manufacturer's texts (of which intake keeps an approved name alone), and the digest of the SOP instance
 UID. Preamble, private, nested, overlay, curve and padding elements are never read; overlay bits above the stored bits
 are cleared.
 """
 
 import hashlib
+import io
 import logging
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, BinaryIO, Final
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 from pydicom import config, dcmread
-from pydicom.dataset import FileDataset
+from pydicom.dataset import FileDataset, FileMetaDataset
+from pydicom.encaps import encapsulate, generate_fragments, parse_basic_offsets
 from pydicom.errors import InvalidDicomError
+from pydicom.filebase import DicomBytesIO
 from pydicom.filereader import _read_file_meta_info, read_preamble
+from pydicom.filewriter import write_file_meta_info
 from pydicom.pixels.decoders.base import get_decoder
-from pydicom.pixels.processing import apply_color_lut
 from pydicom.tag import Tag
 from pydicom.uid import (
+    HTJ2K,
     JPEG2000,
     UID,
     DeflatedExplicitVRLittleEndian,
+    EnhancedUSVolumeStorage,
+    ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
+    HTJ2KLossless,
+    HTJ2KLosslessRPCL,
     ImplicitVRLittleEndian,
     JPEG2000Lossless,
     JPEGBaseline8Bit,
@@ -38,34 +48,55 @@ from pydicom.uid import (
     JPEGLossless,
     JPEGLosslessSV1,
     JPEGLSLossless,
+    JPEGLSNearLossless,
     MediaStorageDirectoryStorage,
     RLELossless,
     UltrasoundImageStorage,
     UltrasoundMultiFrameImageStorage,
 )
 
-from sonoshare_shared.science.levels import leading_eight_bits, luma
+from sonoshare_shared.science.levels import leading_eight_bits, luma, used_bits
+from sonoshare_shared.science.pictures import code_stream
 from sonoshare_shared.science.pictures.bounds import Bounds
+from sonoshare_shared.science.pictures.code_stream import CodeStream, read_code_stream
+from sonoshare_shared.science.pictures.colour import to_rgb
+from sonoshare_shared.science.pictures.palette import apply_palette
+from sonoshare_shared.science.pictures.pixel_description import PALETTE, NativePixels, PixelDescription, describe, text
+from sonoshare_shared.science.pictures.presentation import presentation_of
 from sonoshare_shared.science.pictures.reasons import Reason, Refused
 from sonoshare_shared.science.pictures.region import Region
+from sonoshare_shared.science.pictures.screen import Screen, header_regions
 
 # Values are what they are; pydicom's warnings and its log would quote them.
 config.settings.reading_validation_mode = config.IGNORE
-logging.getLogger("pydicom").propagate = False
-logging.getLogger("pydicom").addHandler(logging.NullHandler())
+for _name in ("pydicom", "openjpeg"):
+    logging.getLogger(_name).propagate = False
+    logging.getLogger(_name).addHandler(logging.NullHandler())
 
-# Big endian is retired, and palettes in it come back with their bytes swapped: refused like any other syntax.
-_NATIVE: Final = frozenset({ImplicitVRLittleEndian, ExplicitVRLittleEndian})
-# pylibjpeg-rle aborts on a lying header: RLE goes through pydicom's own decoder.
-_PLUGINS: Final[dict[UID, str]] = {
-    RLELossless: "pydicom",
-    JPEGBaseline8Bit: "gdcm",
-    JPEGExtended12Bit: "gdcm",
-    JPEGLossless: "gdcm",
-    JPEGLosslessSV1: "gdcm",
-    JPEGLSLossless: "gdcm",
-    JPEG2000Lossless: "pylibjpeg",
-    JPEG2000: "pylibjpeg",
+_NATIVE: Final = frozenset(
+    {ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian}
+)
+_COMPRESSED: Final = frozenset(
+    {
+        RLELossless,
+        JPEGBaseline8Bit,
+        JPEGExtended12Bit,
+        JPEGLossless,
+        JPEGLosslessSV1,
+        JPEGLSLossless,
+        JPEGLSNearLossless,
+        JPEG2000Lossless,
+        JPEG2000,
+        HTJ2KLossless,
+        HTJ2KLosslessRPCL,
+        HTJ2K,
+    }
+)
+# What neither Pillow nor openjpeg decode, by the kind of the code stream. A stream says more than its syntax.
+_GDCM_SYNTAX: Final = {
+    code_stream.DCT: JPEGExtended12Bit,
+    code_stream.LOSSLESS: JPEGLossless,
+    code_stream.JPEG_LS: JPEGLSNearLossless,
 }
 _ULTRASOUND: Final = frozenset(
     {
@@ -75,6 +106,8 @@ _ULTRASOUND: Final = frozenset(
         "1.2.840.10008.5.1.4.1.1.3",
     }
 )
+_SECONDARY_CAPTURE: Final = "1.2.840.10008.5.1.4.1.1.7"
+"""And its multi-frame forms, which go on with .1 to .4; taken with Modality US."""
 _PRIMARIES: Final = ("Red", "Green", "Blue")
 _PALETTE_DESCRIPTORS: Final = tuple(f"{name}PaletteColorLookupTableDescriptor" for name in _PRIMARIES)
 _PALETTE_DATA: Final = tuple(f"{name}PaletteColorLookupTableData" for name in _PRIMARIES)
@@ -82,6 +115,7 @@ _SEGMENTED_PALETTE_DATA: Final = tuple(f"Segmented{name}" for name in _PALETTE_D
 _TAGS: Final = (
     "SOPClassUID",
     "SOPInstanceUID",
+    "Modality",
     "Manufacturer",
     "ManufacturerModelName",
     "BurnedInAnnotation",
@@ -96,33 +130,28 @@ _TAGS: Final = (
     "BitsStored",
     "HighBit",
     "PixelRepresentation",
+    "WindowCenter",
+    "WindowWidth",
+    "VOILUTFunction",
+    "RescaleSlope",
+    "RescaleIntercept",
+    "PresentationLUTShape",
+    "ModalityLUTSequence",
+    "VOILUTSequence",
     *_PALETTE_DESCRIPTORS,
     *_PALETTE_DATA,
     *_SEGMENTED_PALETTE_DATA,
     "PixelData",
 )
-_SAMPLES: Final = {
-    "MONOCHROME1": 1,
-    "MONOCHROME2": 1,
-    "PALETTE COLOR": 1,
-    "RGB": 3,
-    "YBR_FULL": 3,
-    "YBR_FULL_422": 3,
-    "YBR_RCT": 3,
-    "YBR_ICT": 3,
-}
-_TWO_DIMENSIONAL: Final = 1  # RegionSpatialFormat (0018,6012)
-_TISSUE: Final = 1  # RegionDataType (0018,6014)
-_COLOUR_FLOW: Final = 2
 
 
 @dataclass(frozen=True, eq=False)
-class UltrasoundPicture:
-    """What is taken from an object.
+class UltrasoundObject:
+    """An ultrasound object whose frames are decoded when they are asked for.
 
     Attributes:
-        pixels: uint8 [H, W], grey, the whole picture.
-        regions: its B-mode regions, all inside the picture.
+        frames: how many there are, at least one.
+        regions: B-mode regions by its header, all inside the picture; empty where it has none.
         manufacturer: as written in the header; free text, never to be kept as it is.
         model: likewise.
         instance: sha256 of the SOP instance UID.
@@ -130,40 +159,81 @@ class UltrasoundPicture:
             or told wrongly.
     """
 
-    pixels: NDArray[np.uint8]
+    frames: int
     regions: tuple[Region, ...]
     manufacturer: str
     model: str
     instance: bytes
     burned_in: bool
+    _dataset: FileDataset
+    _description: PixelDescription
+    _pixels: "NativePixels | _Compressed"
+    _big: bool
+
+    def frame(self, index: int) -> Screen:
+        """Decode one frame, counted from 0.
+
+        Raises:
+            Refused: what its code stream says cannot be.
+            Exception: whatever a decoder raises on broken content; the caller's business.
+        """
+        seen = self._description
+        samples, stream = self._pixels.samples(index), self._pixels.stream(index)
+        if samples.shape[:2] != (seen.rows, seen.columns):
+            raise Refused(Reason.BROKEN)
+        stored = seen.stored if stream is None else stream.precision
+        if seen.photometric == PALETTE:
+            rgb = _palette_colours(self._dataset, samples, big=self._big)
+            return Screen(luma(rgb), rgb)
+        if seen.samples == 1:
+            return Screen(presentation_of(self._dataset, stored).shown(samples))
+        kept = samples & ((1 << stored) - 1)
+        levels = leading_eight_bits(kept, used_bits(kept, stored))
+        declared = code_stream.YBR if seen.photometric.startswith("YBR_FULL") else code_stream.RGB
+        rgb = to_rgb(levels, declared, stream)
+        return Screen(luma(rgb), rgb)
 
 
-def read_dicom(file: BinaryIO, bounds: Bounds) -> UltrasoundPicture:
-    """Read one ultrasound object.
+def open_dicom(file: BinaryIO, bounds: Bounds) -> UltrasoundObject:
+    """Open one ultrasound object and check all that can be checked before decoding.
 
     Args:
         file: the file, at its start.
-        bounds: bounds on the dimensions.
+        bounds: bounds on its size and dimensions.
 
     Raises:
         Refused: it is not an ultrasound picture that can be taken in.
-        Exception: whatever a decoder raises on broken content; the caller's business.
+        Exception: whatever pydicom raises on broken content; the caller's business.
     """
     syntax = _check_meta(file)
     file.seek(0)
-    dataset = dcmread(file, specific_tags=[Tag(name) for name in _TAGS])
-    if dataset.get("SOPClassUID") not in _ULTRASOUND:
-        raise Refused(Reason.NOT_ULTRASOUND)
-    _check_dimensions(dataset, bounds)
-    _check_pixel_description(dataset, syntax)
-    regions = _regions(dataset, bounds)
-    return UltrasoundPicture(
-        pixels=_grey(dataset, syntax),
-        regions=regions,
-        manufacturer=_text(dataset, "Manufacturer"),
-        model=_text(dataset, "ManufacturerModelName"),
-        instance=hashlib.sha256(_text(dataset, "SOPInstanceUID").encode()).digest(),
-        burned_in=_text(dataset, "BurnedInAnnotation").upper() == "YES",
+    source = _inflated(file, bounds) if syntax == DeflatedExplicitVRLittleEndian else file
+    dataset = dcmread(source, specific_tags=[Tag(name) for name in _TAGS])
+    _check_class(dataset)
+    description = describe(dataset, bounds)
+    if description.photometric == PALETTE and not _has_palette(dataset):
+        raise Refused(Reason.PALETTE)
+    if not dataset.get("PixelData"):
+        raise Refused(Reason.NO_PIXELS)
+    big = syntax == ExplicitVRBigEndian
+    pixels: NativePixels | _Compressed
+    if syntax in _NATIVE:
+        swapped = big and description.allocated == 8 and dataset["PixelData"].VR == "OW"
+        pixels = NativePixels(description, dataset.PixelData, big, swapped)
+    else:
+        pixels = _Compressed(description, _frames(dataset.PixelData, syntax), syntax)
+    items = dataset.get("SequenceOfUltrasoundRegions") or ()
+    return UltrasoundObject(
+        frames=pixels.frames,
+        regions=header_regions(items, description.rows, description.columns, bounds),
+        manufacturer=text(dataset, "Manufacturer"),
+        model=text(dataset, "ManufacturerModelName"),
+        instance=hashlib.sha256(text(dataset, "SOPInstanceUID").encode()).digest(),
+        burned_in=text(dataset, "BurnedInAnnotation").upper() == "YES",
+        _dataset=dataset,
+        _description=description,
+        _pixels=pixels,
+        _big=big,
     )
 
 
@@ -177,42 +247,128 @@ def _check_meta(file: BinaryIO) -> UID:
     if meta.get("MediaStorageSOPClassUID") == MediaStorageDirectoryStorage:
         raise Refused(Reason.DIRECTORY)
     syntax = meta.get("TransferSyntaxUID")
-    if syntax == DeflatedExplicitVRLittleEndian:
-        raise Refused(Reason.DEFLATED)
-    if syntax not in _NATIVE and syntax not in _PLUGINS:
+    if syntax not in _NATIVE and syntax not in _COMPRESSED:
         raise Refused(Reason.SYNTAX)
     return UID(syntax)
 
 
-def _check_dimensions(dataset: FileDataset, bounds: Bounds) -> None:
-    rows, columns = _number(dataset, "Rows"), _number(dataset, "Columns")
-    if not (0 < rows <= bounds.side and 0 < columns <= bounds.side and rows * columns <= bounds.pixels):
-        raise Refused(Reason.DIMENSIONS)
-    if "NumberOfFrames" in dataset and _number(dataset, "NumberOfFrames") != 1:
-        raise Refused(Reason.ANIMATED)
+def _inflated(file: BinaryIO, bounds: Bounds) -> BinaryIO:
+    """The same object with its data set inflated, as far as bounds allow (a file of 2 MB can grow to gigabytes)."""
+    read_preamble(file, force=False)
+    _read_file_meta_info(file)
+    inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+    try:
+        body = inflater.decompress(file.read(), bounds.inflated_bytes)
+    except zlib.error as error:
+        raise Refused(Reason.DEFLATED) from error
+    if not inflater.eof:
+        raise Refused(Reason.DEFLATED)
+    meta = FileMetaDataset()
+    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    plain = DicomBytesIO()
+    plain.write(b"\0" * 128 + b"DICM")
+    write_file_meta_info(plain, meta, enforce_standard=False)
+    return io.BytesIO(plain.getvalue() + body)
 
 
-def _check_pixel_description(dataset: FileDataset, syntax: UID) -> None:
-    photometric = _text(dataset, "PhotometricInterpretation")
-    if _SAMPLES.get(photometric) != _number(dataset, "SamplesPerPixel"):
-        raise Refused(Reason.PHOTOMETRIC)
-    allocated, stored = _number(dataset, "BitsAllocated"), _number(dataset, "BitsStored")
-    if (
-        allocated not in (8, 16)
-        or not 1 <= stored <= allocated
-        or _number(dataset, "HighBit") != stored - 1
-        or _number(dataset, "PixelRepresentation") != 0
-    ):
-        raise Refused(Reason.BITS)
-    if photometric == "PALETTE COLOR" and not _has_palette(dataset):
-        raise Refused(Reason.PALETTE)
-    if not dataset.get("PixelData"):
-        raise Refused(Reason.NO_PIXELS)
-    if syntax in _NATIVE:
-        samples = 2 if photometric == "YBR_FULL_422" else _SAMPLES[photometric]
-        expected = _number(dataset, "Rows") * _number(dataset, "Columns") * samples * allocated // 8
-        if len(dataset.PixelData) < expected:
+def _check_class(dataset: FileDataset) -> None:
+    kind = text(dataset, "SOPClassUID")
+    if kind == EnhancedUSVolumeStorage:
+        raise Refused(Reason.VOLUME)
+    captured = kind == _SECONDARY_CAPTURE or kind.startswith(f"{_SECONDARY_CAPTURE}.")
+    if kind not in _ULTRASOUND and not (captured and text(dataset, "Modality") == "US"):
+        raise Refused(Reason.NOT_ULTRASOUND)
+
+
+@dataclass(frozen=True, eq=False)
+class _Compressed:
+    """Compressed pixel data, a list of fragments for each frame."""
+
+    description: PixelDescription
+    fragments: Sequence[Sequence[bytes]]
+    syntax: UID
+
+    @property
+    def frames(self) -> int:
+        """How many frames there are; where that are fewer than the header says, the file was cut."""
+        if len(self.fragments) < (self.description.frames or 1):
             raise Refused(Reason.PIXEL_LENGTH)
+        return len(self.fragments)
+
+    def stream(self, index: int) -> CodeStream | None:
+        """What a frame's code stream says; None where its compression has no header."""
+        if self.syntax == RLELossless:
+            return None
+        stream, seen = read_code_stream(b"".join(self.fragments[index])), self.description
+        if stream is None:
+            raise Refused(Reason.BROKEN)
+        if (stream.rows, stream.columns, stream.samples) != (seen.rows, seen.columns, seen.samples):
+            raise Refused(Reason.CONTRADICTION)
+        if stream.signed or not 1 <= stream.precision <= 16:
+            raise Refused(Reason.BITS)
+        return stream
+
+    def samples(self, index: int) -> NDArray[Any]:
+        """Samples of a frame as stored, without any conversion of colours, [H, W] or [H, W, 3]."""
+        data, stream = b"".join(self.fragments[index]), self.stream(index)
+        if stream is None:
+            # pylibjpeg-rle aborts on a lying header: RLE goes through pydicom's own decoder.
+            return self._by_pydicom(data, RLELossless, "pydicom", self.description.allocated, self.description.stored)
+        if stream.kind == code_stream.JPEG_2000:
+            return _by_openjpeg(data)
+        if stream.kind == code_stream.DCT and stream.precision == 8:
+            return _by_pillow(data, stream)
+        allocated = 8 if stream.precision <= 8 else 16
+        return self._by_pydicom(data, _GDCM_SYNTAX[stream.kind], "gdcm", allocated, stream.precision)
+
+    def _by_pydicom(self, data: bytes, syntax: UID, plugin: str, allocated: int, stored: int) -> NDArray[Any]:
+        decoder, seen = get_decoder(syntax), self.description
+        if plugin not in decoder.available_plugins:
+            raise Refused(Reason.NO_DECODER)
+        options: dict[str, Any] = {
+            "rows": seen.rows,
+            "columns": seen.columns,
+            "number_of_frames": 1,
+            "samples_per_pixel": seen.samples,
+            # Whatever the header says: no decoder is to convert colours.
+            "photometric_interpretation": "RGB" if seen.samples == 3 else "MONOCHROME2",
+            "pixel_representation": 0,
+            "pixel_keyword": "PixelData",
+            "bits_allocated": allocated,
+            "bits_stored": stored,
+        }
+        if seen.samples == 3:
+            options["planar_configuration"] = 0
+        levels, _ = decoder.as_array(encapsulate([data]), index=0, raw=True, decoding_plugin=plugin, **options)
+        return levels
+
+
+def _by_openjpeg(data: bytes) -> NDArray[Any]:
+    try:
+        from openjpeg.utils import decode  # noqa: PLC0415 - the server's extra has none
+    except ModuleNotFoundError as error:
+        raise Refused(Reason.NO_DECODER) from error
+    return np.asarray(decode(data))
+
+
+def _by_pillow(data: bytes, stream: CodeStream) -> NDArray[Any]:
+    with Image.open(io.BytesIO(data), formats=("JPEG",)) as picture:
+        if stream.library_ybr:
+            picture.draft("YCbCr", picture.size)  # as stored
+        return np.asarray(picture)
+
+
+def _frames(data: bytes, syntax: UID) -> list[list[bytes]]:
+    """Fragments by frame: a frame begins where a code stream begins; of RLE each fragment is one."""
+    buffer = io.BytesIO(data)
+    parse_basic_offsets(buffer)
+    frames: list[list[bytes]] = []
+    for fragment in generate_fragments(buffer):
+        if syntax == RLELossless or not frames or fragment.startswith(code_stream.STARTS):
+            frames.append([fragment])
+        else:
+            frames[-1].append(fragment)
+    return frames
 
 
 def _has_palette(dataset: FileDataset) -> bool:
@@ -222,70 +378,14 @@ def _has_palette(dataset: FileDataset) -> bool:
     return has(_PALETTE_DESCRIPTORS) and (has(_PALETTE_DATA) or has(_SEGMENTED_PALETTE_DATA))
 
 
-def _grey(dataset: FileDataset, syntax: UID) -> NDArray[np.uint8]:
-    decoder, plugin = get_decoder(syntax), _PLUGINS.get(syntax, "")
-    if plugin and plugin not in decoder.available_plugins:
-        raise Refused(Reason.NO_DECODER)
-    levels, _ = decoder.as_array(dataset, index=0, decoding_plugin=plugin)
-    if levels.shape[:2] != (dataset.Rows, dataset.Columns):
-        raise Refused(Reason.BROKEN)
-    photometric = _text(dataset, "PhotometricInterpretation")
-    if photometric == "PALETTE COLOR":
-        try:
-            levels = apply_color_lut(levels, dataset)
-        except (ValueError, AttributeError, IndexError, NotImplementedError) as error:
-            raise Refused(Reason.PALETTE) from error
-        eight = leading_eight_bits(levels, levels.dtype.itemsize * 8)
-    else:
-        eight = leading_eight_bits(levels, _number(dataset, "BitsStored"))
-    if eight.ndim == 3:
-        return luma(eight)
-    return 255 - eight if photometric == "MONOCHROME1" else eight
-
-
-def _regions(dataset: FileDataset, bounds: Bounds) -> tuple[Region, ...]:
-    rows, columns = _number(dataset, "Rows"), _number(dataset, "Columns")
-    tissue, flow = [], []
-    for item in dataset.get("SequenceOfUltrasoundRegions") or ():
-        if item.get("RegionSpatialFormat") != _TWO_DIMENSIONAL:
-            continue
-        if item.get("RegionDataType") == _TISSUE:
-            tissue.append(_region(item, rows, columns, bounds))
-        elif item.get("RegionDataType") == _COLOUR_FLOW:
-            flow.append(_region(item, rows, columns, bounds))
-    if not tissue:
-        raise Refused(Reason.NO_REGION)
-    if any(_overlap(a, b) for a in tissue for b in flow):
-        raise Refused(Reason.COLOUR_FLOW)
-    return tuple(tissue)
-
-
-def _region(item: Any, rows: int, columns: int, bounds: Bounds) -> Region:
-    names = ("RegionLocationMinX0", "RegionLocationMinY0", "RegionLocationMaxX1", "RegionLocationMaxY1")
-    left, top, last_column, last_row = (_number(item, name) for name in names)
-    # The standard's corner is the last pixel; some systems write the first one beyond. More than that is a lie.
-    if left < 0 or top < 0 or last_column > columns or last_row > rows:
-        raise Refused(Reason.REGION_OUTSIDE)
-    region = Region(left, top, min(last_column + 1, columns), min(last_row + 1, rows))
-    if min(region.width, region.height) < bounds.region_side:
-        raise Refused(Reason.REGION_SMALL)
-    return region
-
-
-def _overlap(a: Region, b: Region) -> bool:
-    return a.left < b.right and b.left < a.right and a.top < b.bottom and b.top < a.bottom
-
-
-def _number(dataset: Any, name: str) -> int:
-    """An integer attribute; minus one where it is absent or not one."""
-    value = dataset.get(name)
+def _palette_colours(dataset: FileDataset, indices: NDArray[Any], *, big: bool) -> NDArray[np.uint8]:
+    segmented = not all(dataset.get(name) for name in _PALETTE_DATA)
+    tables = [dataset.get(name) for name in (_SEGMENTED_PALETTE_DATA if segmented else _PALETTE_DATA)]
+    # A table whose VR says numbers comes as numbers, in the machine's order.
+    words = [table if isinstance(table, bytes) else np.asarray(table, "<u2").tobytes() for table in tables]
     try:
-        return int(value)
-    except (TypeError, ValueError, OverflowError):
-        return -1
-
-
-def _text(dataset: Any, name: str) -> str:
-    """A text attribute; empty where it is absent."""
-    value = dataset.get(name)
-    return "" if value is None else str(value).strip()
+        return apply_palette(
+            indices, words, dataset.get(_PALETTE_DESCRIPTORS[0]), segmented=segmented, big=big and words == tables
+        )
+    except (TypeError, ValueError, IndexError) as error:
+        raise Refused(Reason.PALETTE) from error

@@ -1,53 +1,61 @@
-"""PNG and JPEG files, by Pillow. Only the grey levels are kept: no text chunk, EXIF, ICC or thumbnail.
+"""PNG and JPEG files, by Pillow. Only levels are kept: no text chunk, EXIF, ICC or thumbnail.
 
 An orientation that EXIF asks for is applied, as every viewer in which somebody draws a mask or a box applies it.
 """
 
 import warnings
 from collections.abc import Callable
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from sonoshare_shared.science.levels import COLOUR_MODES, DEEP_MODES, GREY_MODES, grey_levels, lesion_pixels
+from sonoshare_shared.science.levels import COLOUR_MODES, DEEP_MODES, GREY_MODES, grey_levels
 from sonoshare_shared.science.pictures.bounds import Bounds
+from sonoshare_shared.science.pictures.masks import lesion_pixels
 from sonoshare_shared.science.pictures.reasons import Reason, Refused
+from sonoshare_shared.science.pictures.screen import Screen
+
+T = TypeVar("T")
 
 
-def read_raster(file: BinaryIO, bounds: Bounds) -> NDArray[np.uint8]:
+def read_raster(file: BinaryIO, bounds: Bounds) -> Screen:
     """Decode a PNG or JPEG file.
 
     Args:
         file: the file, at its start.
         bounds: bounds on the dimensions, checked before a pixel is decoded.
 
-    Returns:
-        uint8 [H, W], grey; 16-bit grey levels lose their lower eight bits.
-
     Raises:
         Refused: the file is broken, too large, animated or of no grey or colour mode.
     """
-    return _read(file, bounds, grey_levels)
+    return _read(file, bounds, _screen)
 
 
 def read_mask(file: BinaryIO, bounds: Bounds) -> NDArray[np.uint8]:
     """Decode a mask file within the bounds of `read_raster`.
 
     Returns:
-        uint8 [H, W], 1 where the file is not zero, at whatever depth.
+        uint8 [H, W], 1 in the lesion (`masks`).
 
     Raises:
-        Refused: it cannot be read.
+        Refused: it cannot be read, or is no mask.
     """
     try:
         return _read(file, bounds, lesion_pixels)
     except Refused as refusal:
+        if refusal.reason.name.startswith("MASK_"):
+            raise
         raise Refused(Reason.MASK_UNREADABLE) from refusal
 
 
-def _read(file: BinaryIO, bounds: Bounds, taken: Callable[[Image.Image], NDArray[np.uint8]]) -> NDArray[np.uint8]:
+def _screen(picture: Image.Image) -> Screen:
+    in_colour = picture.mode in COLOUR_MODES
+    return Screen(grey_levels(picture), np.asarray(picture.convert("RGB"), dtype=np.uint8) if in_colour else None)
+
+
+def _read(file: BinaryIO, bounds: Bounds, taken: Callable[[Image.Image], T]) -> T:
     with warnings.catch_warnings():
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         try:
@@ -57,7 +65,10 @@ def _read(file: BinaryIO, bounds: Bounds, taken: Callable[[Image.Image], NDArray
                     raise Refused(Reason.DIMENSIONS)
                 if getattr(picture, "n_frames", 1) != 1:
                     raise Refused(Reason.ANIMATED)
-                return taken(ImageOps.exif_transpose(_checked(picture)))
+                form = picture.format
+                upright = ImageOps.exif_transpose(_checked(picture))
+                upright.format = form  # of the file, which a turned copy forgets
+                return taken(upright)
         except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
             raise Refused(Reason.DIMENSIONS) from error
         except (OSError, SyntaxError, ValueError, EOFError) as error:

@@ -4,13 +4,17 @@ Promises
 - What is kept depends on the file, the mask and the box alone, and is the same whoever reads: a hospital's intake, an
   audit, an evaluation. Content decides the format, never the name; a name that says otherwise is refused.
 - Of a DICOM object one B-mode region is kept: the only one, or the one that holds the lesion box (or the mask's
-  bounds). A PNG or JPEG is kept whole. Box and mask move with the picture.
+  bounds), or the one much larger than the others (``screen``). A PNG or JPEG is kept whole. Box and mask move with the
+  picture; of several masks the union is kept.
+- What is kept can be a picture (``plausible``), and no colour lies over it.
 - Whatever a file does to a decoder ends as a `Reason`, as far as an exception tells.
 
 Not promised: that the process survives. Decoders are C code. Intake therefore reads in a child that may be killed;
 whoever reads in a process of their own reads before anything depends on it.
 """
 
+from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final
@@ -21,9 +25,12 @@ from numpy.typing import NDArray
 from sonoshare_shared.errors import InputError
 from sonoshare_shared.science.box import Box
 from sonoshare_shared.science.pictures.bounds import DEFAULT_BOUNDS, Bounds
+from sonoshare_shared.science.pictures.masks import joined
+from sonoshare_shared.science.pictures.plausible import check_plausible
 from sonoshare_shared.science.pictures.raster import read_mask, read_raster
 from sonoshare_shared.science.pictures.reasons import Reason, Refused
-from sonoshare_shared.science.pictures.region import Region, cut, lesion_box, pick_region
+from sonoshare_shared.science.pictures.region import cut, lesion_box, pick_region
+from sonoshare_shared.science.pictures.screen import b_mode_regions
 
 DICOM_SUFFIXES: Final = (".dcm", ".dicom")
 RASTER_SUFFIXES: Final = (".png", ".jpg", ".jpeg")
@@ -77,13 +84,18 @@ def is_picture(start: bytes) -> bool:
 
 
 def read_kept(
-    file: BinaryIO, mask_file: BinaryIO | None, box: Box | None, *, suffix: str = "", bounds: Bounds = DEFAULT_BOUNDS
+    file: BinaryIO,
+    mask_files: Sequence[BinaryIO],
+    box: Box | None,
+    *,
+    suffix: str = "",
+    bounds: Bounds = DEFAULT_BOUNDS,
 ) -> KeptPicture:
     """Read one picture.
 
     Args:
         file: DICOM, PNG or JPEG, at its start.
-        mask_file: PNG or JPEG of the whole picture's size, not zero in the lesion, or None.
+        mask_files: PNG of the whole picture's size, not zero in a lesion; any number.
         box: lesion box in pixels of the whole picture, or None.
         suffix: extension of the file's name, lowercase with its dot, or empty.
         bounds: what the file may be.
@@ -92,7 +104,7 @@ def read_kept(
         Refused: it cannot be read, or is not what may be kept.
     """
     try:
-        return _read(file, mask_file, box, suffix, bounds)
+        return _read(file, mask_files, box, suffix, bounds)
     except (Refused, InputError):
         raise
     except MemoryError as error:
@@ -104,13 +116,13 @@ def read_kept(
 
 
 def read_file(
-    path: Path, mask: Path | None = None, box: Box | None = None, *, bounds: Bounds = DEFAULT_BOUNDS
+    path: Path, masks: Sequence[Path] = (), box: Box | None = None, *, bounds: Bounds = DEFAULT_BOUNDS
 ) -> KeptPicture:
     """Read one picture in this process.
 
     Args:
         path: DICOM, PNG or JPEG.
-        mask: its mask, or None.
+        masks: its masks, any number.
         box: lesion box in pixels of the whole picture, or None.
         bounds: what the file may be.
 
@@ -118,16 +130,13 @@ def read_file(
         InputError: naming the file by the last part of its path, with the words of the `Reason`.
     """
     try:
-        with _opened(path, bounds) as file:
-            if mask is None:
-                return read_kept(file, None, box, suffix=path.suffix.lower(), bounds=bounds)
-            with _opened_mask(mask, bounds) as mask_file:
-                return read_kept(file, mask_file, box, suffix=path.suffix.lower(), bounds=bounds)
+        with ExitStack() as opened:
+            file = opened.enter_context(_opened(path, bounds))
+            mask_files = [opened.enter_context(_opened_mask(mask, bounds)) for mask in masks]
+            return read_kept(file, mask_files, box, suffix=path.suffix.lower(), bounds=bounds)
     except Refused as refusal:
-        of_mask = "" if mask is None else f" (mask {mask.name})"
-        raise InputError(
-            f"{path.name}{of_mask}: {refusal.reason.value}", remedy="correct the file or its row, or leave it out"
-        ) from refusal
+        of_masks = f" (mask {', '.join(mask.name for mask in masks)})" if masks else ""
+        raise InputError(f"{path.name}{of_masks}: {refusal.reason.fact}", remedy=refusal.reason.remedy) from refusal
 
 
 def _opened(path: Path, bounds: Bounds) -> BinaryIO:
@@ -149,33 +158,42 @@ def _opened_mask(path: Path, bounds: Bounds) -> BinaryIO:
         raise Refused(Reason.MASK_UNREADABLE) from refusal
 
 
-def _read(file: BinaryIO, mask_file: BinaryIO | None, box: Box | None, suffix: str, bounds: Bounds) -> KeptPicture:
+def _read(file: BinaryIO, mask_files: Sequence[BinaryIO], box: Box | None, suffix: str, bounds: Bounds) -> KeptPicture:
     start = file.read(START_BYTES)
     file.seek(0)
-    mask = None if mask_file is None else read_mask(mask_file, bounds)
+    masks = [read_mask(mask_file, bounds) for mask_file in mask_files]
     if start[128:START_BYTES] == _DICOM_MAGIC:
         _check_name(suffix, RASTER_SUFFIXES)
-        return _read_dicom(file, mask, box, bounds)
+        return _read_dicom(file, masks, box, bounds)
     if start.startswith(_RASTER_MAGIC):
         _check_name(suffix, DICOM_SUFFIXES)
-        pixels = read_raster(file, bounds)
-        height, width = pixels.shape
-        return KeptPicture(*cut(pixels, mask, box, Region(0, 0, width, height)))
+        screen = read_raster(file, bounds)
+        if screen.coloured(screen.whole) > bounds.coloured:
+            raise Refused(Reason.COLOUR)
+        mask = joined(masks, screen.grey.shape)
+        kept = KeptPicture(*cut(screen.grey, mask, box, screen.whole))
+        check_plausible(kept.pixels, bounds)
+        return kept
     raise Refused(Reason.UNKNOWN_FORMAT)
 
 
-def _read_dicom(file: BinaryIO, mask: NDArray[np.uint8] | None, box: Box | None, bounds: Bounds) -> KeptPicture:
+def _read_dicom(file: BinaryIO, masks: Sequence[NDArray[np.uint8]], box: Box | None, bounds: Bounds) -> KeptPicture:
     try:
         # An optional extra; and slow to import, for who reads other pictures alone.
-        from sonoshare_shared.science.pictures.dicom import read_dicom  # noqa: PLC0415
+        from sonoshare_shared.science.pictures.dicom import open_dicom  # noqa: PLC0415
     except ModuleNotFoundError as error:
         raise InputError("DICOM needs the package pydicom", remedy="pip install 'sonoshare[client]'") from error
-    picture = read_dicom(file, bounds)
-    if mask is not None and mask.shape != picture.pixels.shape:
-        raise Refused(Reason.MASK_SIZE)
-    region = pick_region(picture.regions, lesion_box(box, mask))
-    header = Header(picture.manufacturer, picture.model, picture.instance)
-    return KeptPicture(*cut(picture.pixels, mask, box, region), header=header, must_look=picture.burned_in)
+    found = open_dicom(file, bounds)
+    if found.frames != 1:
+        raise Refused(Reason.ANIMATED)
+    screen = found.frame(0)
+    mask = joined(masks, screen.grey.shape)
+    region = pick_region(b_mode_regions(screen, found.regions, bounds), lesion_box(box, mask))
+    header = Header(found.manufacturer, found.model, found.instance)
+    must_look = found.burned_in or not found.regions
+    kept = KeptPicture(*cut(screen.grey, mask, box, region), header=header, must_look=must_look)
+    check_plausible(kept.pixels, bounds)
+    return kept
 
 
 def _check_name(suffix: str, others: tuple[str, ...]) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +11,9 @@ from sonoshare_shared.errors import InputError
 from sonoshare_shared.science.box import Box
 from sonoshare_shared.science.imaging import box_of_mask
 from sonoshare_shared.science.pictures.reasons import Reason, Refused
+
+_MUCH_LARGER: Final = 2.0
+"""Area over the next one's from which a picture is the main one, and the others insets."""
 
 
 @dataclass(frozen=True)
@@ -38,18 +42,23 @@ class Region:
 
 
 def pick_region(regions: Sequence[Region], box: Box | None) -> Region:
-    """The region to keep: the only one, or the only one that holds the lesion box.
+    """The region to keep: the only one, the only one that holds the lesion box, or the one much larger than the rest.
 
     Args:
-        regions: B-mode regions of a picture.
+        regions: B-mode regions of a picture, at least one.
         box: lesion box in pixels of the whole picture, or None.
     """
     if len(regions) == 1:
         return regions[0]
-    holding = [region for region in regions if box is not None and region.holds(box)]
-    if len(holding) != 1:
+    if box is not None:
+        holding = [region for region in regions if region.holds(box)]
+        if len(holding) != 1:
+            raise Refused(Reason.SEVERAL_REGIONS)
+        return holding[0]
+    largest, second, *_ = sorted(regions, key=lambda region: region.width * region.height, reverse=True)
+    if largest.width * largest.height < _MUCH_LARGER * second.width * second.height:
         raise Refused(Reason.SEVERAL_REGIONS)
-    return holding[0]
+    return largest
 
 
 def lesion_box(box: Box | None, mask: NDArray[np.uint8] | None) -> Box | None:
@@ -80,6 +89,8 @@ def cut(
         if mask.shape != pixels.shape:
             raise Refused(Reason.MASK_SIZE)
         lesion = mask != 0
+        if box is not None and not lesion.any():
+            raise Refused(Reason.MASK_EMPTY)
         kept_mask = lesion[window].astype(np.uint8)
         if int(kept_mask.sum()) != int(np.count_nonzero(lesion)):
             raise Refused(Reason.MASK_OUTSIDE)
