@@ -19,8 +19,8 @@ _SHARE: Final = 0.3
 """Share of grey pixels from which on values decide, if it is at least twice that of the other reading."""
 _COLOURED: Final = 40
 """Levels by which a pixel differs from the picture's own tint where it is coloured."""
-_BIN: Final = 16
-"""Grey levels that share one tint."""
+_DARK: Final = 16
+"""Level up to which a pixel shows no tint."""
 
 
 def to_rgb(samples: NDArray[np.uint8], declared: str, stream: CodeStream | None) -> NDArray[np.uint8]:
@@ -69,17 +69,16 @@ def from_ybr(samples: NDArray[np.uint8]) -> NDArray[np.uint8]:
 def coloured_share(rgb: NDArray[np.uint8]) -> float:
     """Share of pixels that are coloured, of RGB levels [H, W, 3].
 
-    A map that tints the whole picture (sepia, blue) is no colour over it: there, pixels are compared with the usual
-    tint of their grey level.
+    A map that tints the whole picture (sepia, blue) is no colour over it: a pixel is compared with the picture's usual
+    tint, which grows with brightness.
     """
-    red, green, blue = (rgb[..., k].astype(np.int16).ravel() for k in range(3))
-    differences = np.stack([red - green, blue - green])
-    bright = green + red + blue > 3 * _BIN
-    near_grey = np.abs(differences).max(axis=0) <= _COLOURED
-    if not bright.any() or near_grey[bright].mean() >= 0.5:
-        return float((~near_grey).mean())
-    level = (red + green + blue) // (3 * _BIN)
-    for value in np.unique(level):
-        here = level == value
-        differences[:, here] -= np.median(differences[:, here], axis=1).astype(np.int16)[:, None]
-    return float((np.abs(differences).max(axis=0) > _COLOURED).mean())
+    red, green, blue = (rgb[..., k].astype(np.float32).ravel() for k in range(3))
+    level = (red + green + blue) / 3
+    bright = level > _DARK
+    if not bright.any():
+        return 0.0
+    coloured = np.zeros(level.shape, np.bool_)
+    for difference in (red - green, blue - green):
+        tint = np.median(difference[bright] / level[bright])
+        coloured |= np.abs(difference - tint * level) > _COLOURED
+    return float(coloured.mean())
