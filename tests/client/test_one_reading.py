@@ -199,7 +199,7 @@ def test_what_intake_keeps_is_what_evaluations_read(tmp_path: Path) -> None:
         assert (stored.mask is None) == (read.mask is None)
         assert stored.mask is None or np.array_equal(stored.mask, read.mask), row.patient
         kept += 1
-    assert kept == 17
+    assert kept == 16
 
 
 def test_a_picture_is_turned_as_its_viewers_turn_it(tmp_path: Path) -> None:
