@@ -20,11 +20,12 @@ from sonoshare_client.vault.stored_image import StoredImage
 from sonoshare_shared.errors import InputError
 from sonoshare_shared.protocol.canonical import is_digest
 from sonoshare_shared.science.box import Box
+from sonoshare_shared.science.labels import MOST_MASKS
 from sonoshare_shared.science.pictures.reasons import Reason
 
 _LENGTH: Final = struct.Struct(">I")
 MAXIMUM_HEADER: Final = 1 << 16
-MAXIMUM_FILES: Final = 33
+MAXIMUM_FILES: Final = 1 + MOST_MASKS
 """Descriptors of one question: a picture, and its masks."""
 DEVICE_TEXT: Final = re.compile(r"^[A-Za-z0-9 @._/+()-]{0,64}$")
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 from sonoshare_client.intake.channel import DEVICE_TEXT, Question, Taken
 from sonoshare_client.intake.limits import DEFAULT_LIMITS, Limits
 from sonoshare_client.intake.pool import CHILD, FileTask, Pool
-from sonoshare_client.intake.reasons import Cause, SetAside
+from sonoshare_client.intake.reasons import Cause, Flag, SetAside
 from sonoshare_client.intake.twins import compare_new
 from sonoshare_client.node.home import NodeHome
 from sonoshare_client.vault.store import TwinRecord, Vault
@@ -48,11 +48,18 @@ class Quarantined:
 
     Attributes:
         source: its path relative to the source folder.
-        reason: why, without any of its content.
+        reason: why, without any of its content, and what to do.
+        line: of the table of labels that names it, or None.
     """
 
     source: str
     reason: str
+    line: int | None = None
+
+    @property
+    def where(self) -> str:
+        """File and row."""
+        return self.source if self.line is None else f"{self.source} (line {self.line})"
 
 
 @dataclass(frozen=True)
@@ -81,6 +88,7 @@ class IngestReport:
         duplicates: pictures that the vault had already.
         conflicts: how many of the quarantined contradict what the vault holds (other patient, class or picture).
         unlisted: picture files in the folder that no row names.
+        flagged: pictures that were taken in and look odd, with what is odd and what to do.
         twins: undecided pairs of patients who look like one person; who of them is held back: vault/hold_back.py.
     """
 
@@ -90,6 +98,7 @@ class IngestReport:
     duplicates: int
     conflicts: int
     unlisted: int
+    flagged: tuple[Quarantined, ...] = ()
     twins: tuple[LikelyTwin, ...] = ()
 
 
@@ -99,6 +108,7 @@ class _Tally:
     duplicates: int = 0
     conflicts: int = 0
     quarantined: list[Quarantined] = field(default_factory=list)
+    flagged: list[Quarantined] = field(default_factory=list)
     patients: set[str] = field(default_factory=set)
     sources: dict[str, str] = field(default_factory=dict)
     """Source of each picture by the blob that keeps it."""
@@ -109,6 +119,7 @@ class _Tally:
         return IngestReport(
             accepted=self.accepted,
             quarantined=tuple(self.quarantined),
+            flagged=tuple(self.flagged),
             patients=len(self.patients),
             duplicates=self.duplicates,
             conflicts=self.conflicts,
@@ -211,7 +222,7 @@ def _set_aside(row: LabelRow, table: LabelTable, classes: Sequence[str] | None, 
     elif classes is not None and row.label not in classes:
         reason = SetAside.UNKNOWN_CLASS
     if reason is not None:
-        tally.quarantined.append(Quarantined(_relative(row.image, table), reason.value))
+        tally.quarantined.append(Quarantined(_relative(row.image, table), reason.value, row.line))
     return reason is not None
 
 
@@ -227,7 +238,7 @@ def _tasks(rows: Sequence[LabelRow], table: LabelTable) -> Iterator[FileTask]:
 def _keep(row: LabelRow, answer: Taken | Cause, writer: VaultWriter, table: LabelTable, tally: _Tally) -> None:
     source = _relative(row.image, table)
     if not isinstance(answer, Taken):
-        tally.quarantined.append(Quarantined(source, answer.value))
+        tally.quarantined.append(Quarantined(source, answer.value, row.line))
         return
     image = replace(answer.image, label=row.label, device=_device(row.device) or answer.image.device)
     added = writer.add(row.patient, image, answer.instance)
@@ -238,9 +249,11 @@ def _keep(row: LabelRow, answer: Taken | Cause, writer: VaultWriter, table: Labe
         tally.sources.setdefault(blob, source)
     if added in _REASON_OF:
         tally.conflicts += 1
-        tally.quarantined.append(Quarantined(source, _REASON_OF[added].value))
+        tally.quarantined.append(Quarantined(source, _REASON_OF[added].value, row.line))
         return
     tally.patients.add(row.patient.strip())
+    if image.mask is not None and not image.mask.any():
+        tally.flagged.append(Quarantined(source, Flag.EMPTY_MASK.value, row.line))
     if added is Added.STORED:
         tally.accepted += 1
     else:

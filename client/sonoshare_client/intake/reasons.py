@@ -28,5 +28,14 @@ class SetAside(Because):
     OTHER_PICTURE = "the same SOP instance is in the vault with another picture", "the first is kept"
 
 
+class Flag(Because):
+    """What is taken in and looks odd."""
+
+    EMPTY_MASK = (
+        "the mask is empty: taken in as a picture without a lesion",
+        "where the lesion was not drawn, forget the patient, name no mask and take it in again",
+    )
+
+
 Cause = Reason | SetAside
 """Why a file is set aside."""

@@ -124,9 +124,11 @@ def _print_report(console: "Console", report: "IngestReport", device: str) -> No
     )
     console.print(f"new pictures were compared with all others on device: {device}", markup=False, highlight=False)
     for entry in report.quarantined[:_QUARANTINE_LINES]:
-        console.print(f"  {entry.source}: {entry.reason}", markup=False, highlight=False)
+        console.print(f"  {entry.where}: {entry.reason}", markup=False, highlight=False)
     if len(report.quarantined) > _QUARANTINE_LINES:
         console.print(f"  and {len(report.quarantined) - _QUARANTINE_LINES} more (--json lists all)", highlight=False)
+    for entry in report.flagged[:_QUARANTINE_LINES]:
+        console.print(f"  taken in, look at it: {entry.where}: {entry.reason}", markup=False, highlight=False)
     for twin in report.twins:
         console.print(
             f"  pair {twin.pair}: {' and '.join(twin.sources)} look like one person (score {twin.score:.2f}); until "

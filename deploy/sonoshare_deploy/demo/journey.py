@@ -184,7 +184,7 @@ class Journey:
             if held_back:
                 stage.summary += f", {held_back} pairs of patients held back who look like one person"
             for entry in self.quarantined[:SHOWN]:
-                self.display.say(f"  set aside: {entry.source}: {entry.reason}")
+                self.display.say(f"  set aside: {entry.where}: {entry.reason}")
             if accepted == 0:
                 raise InputError("no image could be taken in", remedy="see what intake needs: docs/hospital.md")
 

@@ -21,7 +21,6 @@ the ``@`` of ``Device``.
 """
 
 import csv
-import itertools
 import math
 import os
 import re
@@ -38,6 +37,8 @@ RELEASE_FILE = "metadata.csv"
 BUSBRA_FILE = "bus_data.csv"
 BUSBRA_FOLDS = "5-fold-cv.csv"
 REQUIRED = ("image", "patient", "label")
+MOST_MASKS = 32
+"""Of one picture."""
 OPTIONAL = ("device", "mask", "box", "hospital")
 
 
@@ -238,6 +239,8 @@ def _read_table(path: Path) -> LabelTable:
         if blank:
             raise InputError(f"{where}: {', '.join(blank)} is blank", remedy="fill it in or remove the row")
         mask = cells.get("mask", "")
+        if mask.count(";") >= MOST_MASKS:
+            raise InputError(f"{where}: more than {MOST_MASKS} masks", remedy="join them into one mask")
         rows.append(
             LabelRow(
                 image=_inside(folder, cells["image"], where),
@@ -259,7 +262,7 @@ def _with_further(masks: tuple[Path, ...], named: AbstractSet[Path]) -> tuple[Pa
     found: list[Path] = []
     for mask in masks:
         found.append(mask)
-        for number in itertools.count(1) if mask.stem.endswith("_mask") else ():
+        for number in range(1, MOST_MASKS) if mask.stem.endswith("_mask") else ():
             further = mask.with_name(f"{mask.stem}_{number}{mask.suffix}")
             if not further.is_file():
                 break

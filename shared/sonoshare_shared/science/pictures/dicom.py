@@ -94,7 +94,6 @@ _COMPRESSED: Final = frozenset(
 )
 # What neither Pillow nor openjpeg decode, by the kind of the code stream. A stream says more than its syntax.
 _GDCM_SYNTAX: Final = {
-    code_stream.DCT: JPEGExtended12Bit,
     code_stream.LOSSLESS: JPEGLossless,
     code_stream.JPEG_LS: JPEGLSNearLossless,
 }
@@ -318,6 +317,8 @@ class _Compressed:
             return _by_openjpeg(data)
         if stream.kind == code_stream.DCT and stream.precision == 8:
             return _by_pillow(data, stream)
+        if stream.kind not in _GDCM_SYNTAX:
+            raise Refused(Reason.SYNTAX)  # 12 bits in DCT: neither Pillow nor gdcm decode them rightly
         allocated = 8 if stream.precision <= 8 else 16
         return self._by_pydicom(data, _GDCM_SYNTAX[stream.kind], "gdcm", allocated, stream.precision)
 

@@ -60,7 +60,10 @@ class Reason(Because):
     VOLUME = "an ultrasound volume, not a picture", "export the slices that matter as ultrasound images"
     DIRECTORY = "a DICOMDIR, a list of files and not an image", "name the images that it lists"
     DEFLATED = "the deflated data set is broken, or grows larger than intake accepts", "store it without deflating"
-    SYNTAX = "a transfer syntax that is not accepted", "store it uncompressed, or in JPEG, JPEG-LS, JPEG 2000 or RLE"
+    SYNTAX = (
+        "a compression or transfer syntax that is not read",
+        "store it uncompressed or as JPEG 2000",
+    )
     NO_DECODER = (
         "no decoder for its compression is installed here",
         "install the client extra, or store it uncompressed",

@@ -1,8 +1,8 @@
 """Which parts of a screen are B-mode pictures: by the header's regions, by the pixels where it has none.
 
 Rules, in this order
-- Of the header's regions, those that are two-dimensional tissue count. Damaged items do not; the same region twice is
-  one. A region outside the picture is refused: the header is of another picture.
+- Of the header's regions, those that are two-dimensional tissue count. Damaged and tiny ones do not; the same region
+  twice is one. A region outside the picture is refused: the header is of another picture.
 - Regions under a colour flow region do not count, nor do those with colour over their pixels. Where one of several
   pictures has colour (B beside flow or elastography), the others are what counts.
 - Without any usable region the one fan or frame on the screen counts (``field_of_view``), or, where there are two side
@@ -76,12 +76,15 @@ def header_regions(items: Sequence[Any], rows: int, columns: int, bounds: Bounds
         corners = [value for value in (_number(item, name) for name in _CORNERS) if value is not None]
         if len(corners) < len(_CORNERS):
             continue
-        region = _region(corners, rows, columns, bounds)
+        region = _region(corners, rows, columns)
         group = tissue if kind == _TISSUE else flow
         if not any(_same(region, other) for other in group):
             group.append(region)
-    clear = tuple(region for region in tissue if not any(_overlap(region, other) for other in flow))
-    if tissue and not clear:
+    large = [region for region in tissue if min(region.width, region.height) >= bounds.region_side]
+    if tissue and not large:
+        raise Refused(Reason.REGION_SMALL)
+    clear = tuple(region for region in large if not any(_overlap(region, other) for other in flow))
+    if large and not clear:
         raise Refused(Reason.COLOUR_FLOW)
     return clear
 
@@ -134,15 +137,12 @@ def _found(grey: NDArray[np.uint8], within: Region) -> Region | None:
     return Region(left, top, left + int(box.w), top + int(box.h))
 
 
-def _region(corners: Sequence[int], rows: int, columns: int, bounds: Bounds) -> Region:
+def _region(corners: Sequence[int], rows: int, columns: int) -> Region:
     left, top, last_column, last_row = corners
     # The standard's corner is the last pixel; some systems write the first one beyond. More than that is a lie.
     if left < 0 or top < 0 or last_column > columns or last_row > rows:
         raise Refused(Reason.REGION_OUTSIDE)
-    region = Region(left, top, min(last_column + 1, columns), min(last_row + 1, rows))
-    if min(region.width, region.height) < bounds.region_side:
-        raise Refused(Reason.REGION_SMALL)
-    return region
+    return Region(left, top, min(last_column + 1, columns), min(last_row + 1, rows))
 
 
 def _overlap(a: Region, b: Region) -> bool:
