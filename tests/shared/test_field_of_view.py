@@ -12,7 +12,10 @@ from tests.shared.screens import font, screen, sector, tissue
 
 from sonoshare_shared.science.box import Box
 from sonoshare_shared.science.imaging import box_of_mask
+from sonoshare_shared.science.pictures.bounds import DEFAULT_BOUNDS, SYNTHETIC_BOUNDS, Bounds
 from sonoshare_shared.science.pictures.field_of_view import field_of_view
+from sonoshare_shared.science.pictures.region import Region
+from sonoshare_shared.science.pictures.screen import Screen, exported_picture
 
 SLACK = 14  # pixels of a 768-line screen
 
@@ -94,6 +97,30 @@ def test_text_that_touches_the_picture_moves_the_box_little() -> None:
     shown = Image.fromarray(screen(tissue(600, 560, 6), 200, 100))
     ImageDraw.Draw(shown).text((560, 640), "LEFT BREAST 3H MUSTERFRAU ANNA", fill=255, font=font(18))
     assert_near(field_of_view(np.asarray(shown)), 200, 100, 600, 560, slack=SLACK)
+
+
+def kept_of(shown: NDArray[Any], lesion: Box | None = None, bounds: Bounds = DEFAULT_BOUNDS) -> Region:
+    return exported_picture(Screen(shown), lesion, bounds)
+
+
+def test_an_exported_screen_is_cut_to_the_picture_that_holds_the_lesion() -> None:
+    shown = screen(tissue(600, 560, 1), 200, 100)
+    kept = kept_of(shown, Box(300, 200, 50, 40))
+    assert_near(Box(kept.left, kept.top, kept.width, kept.height), 200, 100, 600, 560)
+    assert kept_of(shown, Box(20, 20, 50, 40)) == Region(0, 0, 1024, 768)
+    assert kept_of(shown, bounds=SYNTHETIC_BOUNDS) == Region(0, 0, 1024, 768)
+
+
+def test_of_two_pictures_on_an_exported_screen_the_lesion_chooses_and_else_both_stay() -> None:
+    assert kept_of(twice()) == Region(0, 0, 1024, 768)
+    assert kept_of(twice(), Box(600, 200, 50, 40)).left > 480
+
+
+@pytest.mark.parametrize(
+    "shown", [tissue(300, 260, 7), tissue(600, 500, 7), screen(tissue(200, 180, 1), 60, 40, (320, 240))]
+)
+def test_pictures_that_are_no_screens_are_kept_whole(shown: NDArray[Any]) -> None:
+    assert kept_of(shown) == Region(0, 0, shown.shape[1], shown.shape[0])
 
 
 def test_real_cropped_pictures_keep_their_lesions(busbra: Path) -> None:

@@ -21,6 +21,7 @@ class Bounds:
         coloured: largest share of coloured pixels in what is kept; calipers and captions take up less.
         varied: least share of pixels that differ from the commonest level of a picture.
         levels: least number of grey levels of a picture.
+        screen_side: shortest side of a PNG or JPEG that may be a whole screen, pixels.
     """
 
     file_bytes: int = 256 * MIB
@@ -33,9 +34,12 @@ class Bounds:
     coloured: float = 0.03
     varied: float = 0.01
     levels: int = 8
+    screen_side: int = 400
 
 
 DEFAULT_BOUNDS: Final = Bounds()
 """Of patients' pictures."""
-SYNTHETIC_BOUNDS: Final = Bounds(kept_side=1, aspect=float("inf"), coloured=1.0, varied=0.0, levels=1)
+SYNTHETIC_BOUNDS: Final = Bounds(
+    kept_side=1, aspect=float("inf"), coloured=1.0, varied=0.0, levels=1, screen_side=Bounds.side + 1
+)
 """Of generated pictures, which are judged as they are."""

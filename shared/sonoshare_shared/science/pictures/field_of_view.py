@@ -15,7 +15,6 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from sonoshare_shared.science.box import Box
 
@@ -65,6 +64,8 @@ def field_of_view(grey: NDArray[np.uint8]) -> Box | None:
 
 def _speckled_areas(grey: NDArray[np.uint8], step: int) -> list[NDArray[np.bool_]]:
     """Areas of speckle in one piece and without holes, bool, each on the screen reduced by ``step``."""
+    from scipy import ndimage  # noqa: PLC0415 - slow to load, and most pictures have regions
+
     busy = ndimage.maximum_filter(grey, 3).astype(np.int16) - ndimage.minimum_filter(grey, 3) > _FLAT
     solid = ndimage.uniform_filter(_reduced(busy, step), _SMOOTHED, mode="nearest") >= 0.5
     # A shadow or a cyst is black, and a hole; beyond the screen's edge the picture is thought to go on.

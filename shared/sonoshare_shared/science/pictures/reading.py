@@ -4,8 +4,9 @@ Promises
 - What is kept depends on the file, the mask and the box alone, and is the same whoever reads: a hospital's intake, an
   audit, an evaluation. Content decides the format, never the name; a name that says otherwise is refused.
 - Of a DICOM object one B-mode region is kept: the only one, or the one that holds the lesion box (or the mask's
-  bounds), or the one much larger than the others (``screen``). A PNG or JPEG is kept whole. Box and mask move with the
-  picture; of several masks the union is kept.
+  bounds), or the one much larger than the others (``screen``). Of a PNG or JPEG of a whole screen
+  the picture on it is kept, of any other everything. Box and mask move with the picture; of several masks the union is
+  kept.
 - What is kept can be a picture (``plausible``), and no colour lies over it.
 - Whatever a file does to a decoder ends as a `Reason`, as far as an exception tells.
 
@@ -30,7 +31,7 @@ from sonoshare_shared.science.pictures.plausible import check_plausible
 from sonoshare_shared.science.pictures.raster import read_mask, read_raster
 from sonoshare_shared.science.pictures.reasons import Reason, Refused
 from sonoshare_shared.science.pictures.region import cut, lesion_box, pick_region
-from sonoshare_shared.science.pictures.screen import b_mode_regions
+from sonoshare_shared.science.pictures.screen import b_mode_regions, exported_picture
 
 DICOM_SUFFIXES: Final = (".dcm", ".dicom")
 RASTER_SUFFIXES: Final = (".png", ".jpg", ".jpeg")
@@ -171,7 +172,8 @@ def _read(file: BinaryIO, mask_files: Sequence[BinaryIO], box: Box | None, suffi
         if screen.coloured(screen.whole) > bounds.coloured:
             raise Refused(Reason.COLOUR)
         mask = joined(masks, screen.grey.shape)
-        kept = KeptPicture(*cut(screen.grey, mask, box, screen.whole))
+        region = exported_picture(screen, lesion_box(box, mask), bounds)
+        kept = KeptPicture(*cut(screen.grey, mask, box, region))
         check_plausible(kept.pixels, bounds)
         return kept
     raise Refused(Reason.UNKNOWN_FORMAT)

@@ -35,10 +35,11 @@ class Region:
         """Rows."""
         return self.bottom - self.top
 
-    def holds(self, box: Box) -> bool:
+    def holds(self, box: Box, slack: float = 1) -> bool:
         """Whether a box in pixels of the whole picture lies inside, give or take a pixel."""
         x, y, w, h = box
-        return x >= self.left - 1 and y >= self.top - 1 and x + w <= self.right + 1 and y + h <= self.bottom + 1
+        across = x >= self.left - slack and x + w <= self.right + slack
+        return across and y >= self.top - slack and y + h <= self.bottom + slack
 
 
 def pick_region(regions: Sequence[Region], box: Box | None) -> Region:

@@ -8,6 +8,8 @@ Rules, in this order
 - Without any usable region the one fan or frame on the screen counts (``field_of_view``), or, where there are two side
   by side, each half's.
 - Of several that are left, `pick_region` takes the one with the lesion, or the one much larger than the others.
+- A PNG or JPEG of a whole screen is cut to the picture on it, if there is one that holds the lesion. Where that cannot
+  be told, all of it is kept, and looked through for text like the rest.
 """
 
 from collections.abc import Sequence
@@ -17,6 +19,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from sonoshare_shared.science.box import Box
 from sonoshare_shared.science.pictures.bounds import Bounds
 from sonoshare_shared.science.pictures.colour import coloured_share
 from sonoshare_shared.science.pictures.field_of_view import field_of_view
@@ -27,6 +30,8 @@ _TWO_DIMENSIONAL: Final = 1  # RegionSpatialFormat (0018,6012)
 _TISSUE: Final = 1  # RegionDataType (0018,6014)
 _COLOUR_FLOW: Final = 2
 _CORNERS: Final = ("RegionLocationMinX0", "RegionLocationMinY0", "RegionLocationMaxX1", "RegionLocationMaxY1")
+_CROPPED: Final = 0.8
+"""Part of a file from which a picture is the file, but for a margin."""
 _SAME: Final = 0.9
 """Overlap over union from which two regions are one."""
 
@@ -117,6 +122,24 @@ def found_pictures(grey: NDArray[np.uint8], within: Region) -> tuple[Region, ...
     """The fan or frame in a part of a screen, or the two that lie side by side; empty where there is neither."""
     found = _found(grey, within)
     return (found,) if found is not None else _halves(grey, within)
+
+
+def exported_picture(screen: Screen, lesion: Box | None, bounds: Bounds) -> Region:
+    """What is kept of a file without a header: the picture on a screen, else all of it.
+
+    Args:
+        screen: the decoded file.
+        lesion: its box in pixels, or None.
+        bounds: how large a screen is at least.
+    """
+    if min(screen.grey.shape) < bounds.screen_side:
+        return screen.whole
+    whole = screen.whole.width * screen.whole.height
+    found = found_pictures(screen.grey, screen.whole)
+    held = [region for region in found if lesion is None or region.holds(lesion, slack=0)]
+    if len(held) != 1 or held[0].width * held[0].height > _CROPPED * whole:
+        return screen.whole
+    return held[0]
 
 
 def _halves(grey: NDArray[np.uint8], within: Region) -> tuple[Region, ...]:
