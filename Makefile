@@ -35,6 +35,7 @@ bench: setup
 docs: setup
 	$(BIN)/python -m benchmarks.phantom_sheet
 	$(BIN)/python -m benchmarks.model_sheet
+	$(BIN)/python -m sonoshare_client.intake.reasons_page > docs/intake-reasons.md
 
 setup: $(STAMP)
 

@@ -380,6 +380,27 @@ def test_header_device_is_kept_only_when_well_known_or_approved(tmp_path: Path) 
     assert {image.device for _, image in plain_vault(strict)} == {"GE", ""}
 
 
+def test_a_hospital_may_take_in_pictures_with_colour_over_them(tmp_path: Path) -> None:
+    def flow(dataset: Any) -> None:
+        colour(dataset)
+        rgb = np.repeat(speckle(9)[:, :, None], 3, axis=2)
+        rgb[30:60, 40:70] = (200, 40, 20)
+        dataset.PixelData = rgb.tobytes()
+
+    def with_a_flow_region(dataset: Any) -> None:
+        flow(dataset)
+        dataset.SequenceOfUltrasoundRegions = Sequence([region(), region((40, 30, 69, 59), data_type=2)])
+
+    folder = tmp_path / "in"
+    for name, change, reason in (("a", flow, Reason.COLOUR), ("b", with_a_flow_region, Reason.COLOUR_FLOW)):
+        save(changed(change, seed=9), folder / f"{name}.dcm")
+        strict = make_node(tmp_path / f"strict-{name}")
+        assert take(folder, strict, image=f"{name}.dcm") == reason.value
+        permitting = make_node(tmp_path / name, policy=Policy(intake=IntakeRules(colour=True)))
+        assert take(folder, permitting, image=f"{name}.dcm") is None
+        assert plain_vault(permitting)[0][1].pixels.shape == (80, 96)
+
+
 def encoded(syntax: UID) -> Callable[..., Any]:
     def make(dataset: Any) -> None:
         dataset.compress(syntax, generate_instance_uid=False)

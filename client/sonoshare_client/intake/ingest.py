@@ -194,11 +194,12 @@ def ingest_table(
     if jobs < 1:
         raise InputError("at least one job is needed", remedy="give --jobs 1 or more")
     tally, total = _Tally(), len(table)
-    devices = home.policy().intake.devices
+    rules = home.policy().intake
+    limits = replace(limits, coloured=1.0) if rules.colour else limits
     with (
         Vault(home) as vault,
         vault.writing() as writer,
-        Pool(jobs, str(table.folder), limits, devices, command) as pool,
+        Pool(jobs, str(table.folder), limits, rules.devices, command) as pool,
     ):
         sound = [row for row in table if not _set_aside(row, table, classes, tally)]
         done = total - len(sound)

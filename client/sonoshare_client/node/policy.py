@@ -152,14 +152,17 @@ class FederationRules(_Rules):
 
 
 class IntakeRules(_Rules):
-    """What intake may keep of a DICOM header.
+    """What intake may keep of a DICOM header, and whether colour may lie over a picture.
 
     Attributes:
         devices: ``manufacturer model`` texts that may be kept as they are in a header; of any other device only
             the name of a well-known manufacturer is kept.
+        colour: pictures with flow or elastography over them are taken in too, as grey levels; where a picture without
+            colour stands beside one, that one is kept.
     """
 
     devices: tuple[Device, ...] = ()
+    colour: bool = False
 
 
 class Policy(_Rules):

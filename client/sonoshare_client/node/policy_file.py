@@ -75,9 +75,10 @@ _COMMENTS: Final[dict[str, tuple[str, dict[str, str]]]] = {
         },
     ),
     "intake": (
-        "What intake may keep of a DICOM header.",
+        "What intake may keep of a DICOM header, and of pictures with colour.",
         {
             "devices": '"manufacturer model" texts that may be kept; of others only a well-known manufacturer is.',
+            "colour": "Take in pictures with flow or elastography over them, as grey levels.",
         },
     ),
 }

@@ -169,10 +169,10 @@ def _read(file: BinaryIO, mask_files: Sequence[BinaryIO], box: Box | None, suffi
     if start.startswith(_RASTER_MAGIC):
         _check_name(suffix, DICOM_SUFFIXES)
         screen = read_raster(file, bounds)
-        if screen.coloured(screen.whole) > bounds.coloured:
-            raise Refused(Reason.COLOUR)
         mask = joined(masks, screen.grey.shape)
         region = exported_picture(screen, lesion_box(box, mask), bounds)
+        if screen.coloured(region) > bounds.coloured:
+            raise Refused(Reason.COLOUR)
         kept = KeptPicture(*cut(screen.grey, mask, box, region))
         check_plausible(kept.pixels, bounds)
         return kept

@@ -50,7 +50,7 @@ class Reason(Because):
     SHAPE = "the picture is a narrow strip", "export the whole screen, this may be a scale or a bar"
     COLOUR = (
         "colour lies over the picture (flow, elastography or the like)",
-        "export the B-mode picture, only that is taken in",
+        "export the B-mode picture, or let intake.colour of policy.toml take it in as grey",
     )
     # Of DICOM.
     NOT_ULTRASOUND = (
@@ -88,7 +88,10 @@ class Reason(Because):
     )
     REGION_SMALL = "the ultrasound region is too small", "export it in full size"
     SEVERAL_REGIONS = "several B-mode pictures on one screen", "give the lesion's box or mask in its row, it says which"
-    COLOUR_FLOW = "a colour flow region over the picture", "export the B-mode picture, only that is taken in"
+    COLOUR_FLOW = (
+        "a colour flow region over the picture",
+        "export the B-mode picture, or let intake.colour of policy.toml take it in as grey",
+    )
     # Of text in the picture.
     TEXT_UNREAD = "the picture must be looked through for text, and no reader is installed", "install the client extra"
     TEXT_PAGE = "more text than a picture has: a page or a report", "export the picture alone"

@@ -4,7 +4,7 @@ Rules, in this order
 - Of the header's regions, those that are two-dimensional tissue count. Damaged and tiny ones do not; the same region
   twice is one. A region outside the picture is refused: the header is of another picture.
 - Regions under a colour flow region do not count, nor do those with colour over their pixels. Where one of several
-  pictures has colour (B beside flow or elastography), the others are what counts.
+  pictures has colour (B beside flow or elastography), the others are what counts. Where all have, bounds decide.
 - Without any usable region the one fan or frame on the screen counts (``field_of_view``), or, where there are two side
   by side, each half's.
 - Of several that are left, `pick_region` takes the one with the lesion, or the one much larger than the others.
@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sonoshare_shared.science.box import Box
-from sonoshare_shared.science.pictures.bounds import Bounds
+from sonoshare_shared.science.pictures.bounds import DEFAULT_BOUNDS, Bounds
 from sonoshare_shared.science.pictures.colour import coloured_share
 from sonoshare_shared.science.pictures.field_of_view import field_of_view
 from sonoshare_shared.science.pictures.reasons import Reason, Refused
@@ -89,9 +89,9 @@ def header_regions(items: Sequence[Any], rows: int, columns: int, bounds: Bounds
     if tissue and not large:
         raise Refused(Reason.REGION_SMALL)
     clear = tuple(region for region in large if not any(_overlap(region, other) for other in flow))
-    if large and not clear:
+    if large and not clear and bounds.coloured < 1:
         raise Refused(Reason.COLOUR_FLOW)
-    return clear
+    return clear or tuple(large)
 
 
 def b_mode_regions(screen: Screen, declared: Sequence[Region], bounds: Bounds) -> tuple[Region, ...]:
@@ -108,14 +108,15 @@ def b_mode_regions(screen: Screen, declared: Sequence[Region], bounds: Bounds) -
     candidates = tuple(declared) or found_pictures(screen.grey, screen.whole)
     if not candidates:
         raise Refused(Reason.NO_REGION)
-    clear = tuple(region for region in candidates if screen.coloured(region) <= bounds.coloured)
+    most = min(bounds.coloured, DEFAULT_BOUNDS.coloured)
+    clear = tuple(region for region in candidates if screen.coloured(region) <= most)
     if not clear and len(candidates) == 1:
         # One region, or none, around two pictures of which one has colour.
         halves = _halves(screen.grey, candidates[0])
-        clear = tuple(region for region in halves if screen.coloured(region) <= bounds.coloured)
-    if not clear:
+        clear = tuple(region for region in halves if screen.coloured(region) <= most)
+    if not clear and bounds.coloured < 1:
         raise Refused(Reason.COLOUR)
-    return clear
+    return clear or candidates
 
 
 def found_pictures(grey: NDArray[np.uint8], within: Region) -> tuple[Region, ...]:
@@ -130,13 +131,14 @@ def exported_picture(screen: Screen, lesion: Box | None, bounds: Bounds) -> Regi
     Args:
         screen: the decoded file.
         lesion: its box in pixels, or None.
-        bounds: how large a screen is at least.
+        bounds: how large a screen is at least, and how much colour a picture may have.
     """
     if min(screen.grey.shape) < bounds.screen_side:
         return screen.whole
     whole = screen.whole.width * screen.whole.height
     found = found_pictures(screen.grey, screen.whole)
-    held = [region for region in found if lesion is None or region.holds(lesion, slack=0)]
+    clear = [region for region in found if screen.coloured(region) <= bounds.coloured]
+    held = [region for region in clear if lesion is None or region.holds(lesion, slack=0)]
     if len(held) != 1 or held[0].width * held[0].height > _CROPPED * whole:
         return screen.whole
     return held[0]
