@@ -77,6 +77,19 @@ def segmented(dataset: FileDataset) -> None:
         setattr(dataset, f"Segmented{name}PaletteColorLookupTableData", np.array(line, "<u2").tobytes())
 
 
+def endless(dataset: FileDataset) -> None:
+    """A few words that ask for 65535 segments of 65535 entries each."""
+    segmented(dataset)
+    words = [2, 65535, 8, 0] + [1, 65535, 1] * 20_000
+    for name in ("Red", "Green", "Blue"):
+        setattr(dataset, f"Segmented{name}PaletteColorLookupTableData", np.array(words, "<u2").tobytes())
+
+
+def many_fragments(dataset: FileDataset) -> None:
+    dataset.file_meta.TransferSyntaxUID = JPEGBaseline8Bit
+    dataset.PixelData = encapsulate([b"\xff\xd8\xff\xd9"] * 70_000, has_bot=False)
+
+
 def colours(photometric: str, samples: Any, planar: int = 0) -> Change:
     def change(dataset: FileDataset) -> None:
         dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 3, photometric
@@ -274,6 +287,8 @@ REFUSED = {
     "frames_that_are_no_number": (described(NumberOfFrames="7E99"), Reason.PIXEL_LENGTH),
     "two_frames_of_three": (described(NumberOfFrames=3, PixelData=LEVELS.tobytes() * 2), Reason.PIXEL_LENGTH),
     "another_size_in_the_stream": (bad_size_in_the_stream, Reason.CONTRADICTION),
+    "endless_palette": (endless, Reason.PALETTE),
+    "endless_fragments": (many_fragments, Reason.TOO_LARGE),
     "short_palette": (palette(lambda table: table[:100].tobytes()), Reason.PALETTE),
 }
 

@@ -10,10 +10,18 @@ import pytest
 from click.testing import CliRunner
 from numpy.typing import NDArray
 from PIL import ExifTags, Image
+from pydicom import dcmwrite
 from pydicom.dataset import FileDataset
 from pydicom.encaps import encapsulate
 from pydicom.sequence import Sequence
-from pydicom.uid import JPEG2000Lossless, JPEGLSLossless, RLELossless
+from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    JPEG2000Lossless,
+    JPEGLSLossless,
+    RLELossless,
+    SecondaryCaptureImageStorage,
+)
 from tests.client.crafted import (
     COLUMNS,
     ROWS,
@@ -42,6 +50,10 @@ from sonoshare_shared.science.phantom.dicom_study import write_studies
 from sonoshare_shared.science.pictures.reading import KeptPicture, read_file
 
 SIDE, GAP = 64, 8
+STORED = {
+    ExplicitVRBigEndian: {"little_endian": False, "implicit_vr": False},
+    DeflatedExplicitVRLittleEndian: {"little_endian": True, "implicit_vr": False},
+}
 TRAINED, HELD_OUT = 60, 40
 
 
@@ -136,6 +148,17 @@ def rasters(folder: Path) -> None:
     (folder / "cut.png").write_bytes((folder / "grey.png").read_bytes()[:500])
 
 
+def flow_in_pixels() -> dict[str, Any]:
+    rgb = np.repeat(speckle(71)[:, :, None], 3, axis=2)
+    rgb[30:60, 40:70, 1:] = 0
+    return {
+        "SamplesPerPixel": 3,
+        "PhotometricInterpretation": "RGB",
+        "PlanarConfiguration": 0,
+        "PixelData": rgb.tobytes(),
+    }
+
+
 def objects(folder: Path) -> None:
     both = Sequence([region((0, 0, 60, 90)), region((64, 0, 127, 90))])
     forms: dict[str, dict[str, Any]] = {
@@ -150,12 +173,20 @@ def objects(folder: Path) -> None:
         "masked.dcm": {},
         "mask_outside.dcm": {},
         "no_suffix": {},
+        "capture": {"SOPClassUID": SecondaryCaptureImageStorage},
+        "flow_in_pixels.dcm": flow_in_pixels(),
+        "window.dcm": {"WindowCenter": "100", "WindowWidth": "120"},
+        "three_frames.dcm": {"PixelData": speckle(70).tobytes() * 3},
     }
     for number, (name, values) in enumerate(forms.items()):
         dataset = ultrasound(40 + number)
         for attribute, value in values.items():
             setattr(dataset, attribute, value)
         save(dataset, folder / name)
+    for number, syntax in enumerate((ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian)):
+        dcmwrite(
+            folder / f"native_{number}.dcm", ultrasound(80 + number, syntax), force_encoding=True, **STORED[syntax]
+        )
     for number, syntax in enumerate((RLELossless, JPEG2000Lossless, JPEGLSLossless)):
         dataset = ultrasound(60 + number)
         if syntax is JPEGLSLossless:
@@ -176,8 +207,10 @@ def test_what_intake_keeps_is_what_evaluations_read(tmp_path: Path) -> None:
     outside[2:50, 2:60] = 1
     save_png(folder / "inside.mask.png", inside)
     save_png(folder / "outside.mask.png", outside)
+    save_png(folder / "further.mask.png", np.roll(inside, (20, 30), (0, 1)))
     extra = {
-        "masked.dcm": {"mask": "inside.mask.png"},
+        "masked.dcm": {"mask": "inside.mask.png; outside.mask.png"},
+        "capture": {"mask": "inside.mask.png;further.mask.png", "box": "30,20,9,9;50,40,9,9"},
         "mask_outside.dcm": {"mask": "outside.mask.png"},
         "two_regions.dcm": {"box": "70,10,20,20"},
         "grey.png": {"box": "5,6,30,20", "mask": "inside.mask.png"},
@@ -199,7 +232,7 @@ def test_what_intake_keeps_is_what_evaluations_read(tmp_path: Path) -> None:
         assert (stored.mask is None) == (read.mask is None)
         assert stored.mask is None or np.array_equal(stored.mask, read.mask), row.patient
         kept += 1
-    assert kept == 16
+    assert kept == 19
 
 
 def test_a_picture_is_turned_as_its_viewers_turn_it(tmp_path: Path) -> None:

@@ -107,6 +107,8 @@ _ULTRASOUND: Final = frozenset(
 )
 _SECONDARY_CAPTURE: Final = "1.2.840.10008.5.1.4.1.1.7"
 """And its multi-frame forms, which go on with .1 to .4; taken with Modality US."""
+_MOST_FRAGMENTS: Final = 1 << 16
+"""Of an object; more are an attack, of which each costs memory though it is empty."""
 _PRIMARIES: Final = ("Red", "Green", "Blue")
 _PALETTE_DESCRIPTORS: Final = tuple(f"{name}PaletteColorLookupTableDescriptor" for name in _PRIMARIES)
 _PALETTE_DATA: Final = tuple(f"{name}PaletteColorLookupTableData" for name in _PRIMARIES)
@@ -364,7 +366,9 @@ def _frames(data: bytes, syntax: UID) -> list[list[bytes]]:
     buffer = io.BytesIO(data)
     parse_basic_offsets(buffer)
     frames: list[list[bytes]] = []
-    for fragment in generate_fragments(buffer):
+    for number, fragment in enumerate(generate_fragments(buffer)):
+        if number >= _MOST_FRAGMENTS:
+            raise Refused(Reason.TOO_LARGE)
         if syntax == RLELossless or not frames or fragment.startswith(code_stream.STARTS):
             frames.append([fragment])
         else:

@@ -98,7 +98,7 @@ def _expanded(values: NDArray[np.int64], entries: int, width: int) -> NDArray[np
 
 def _segments(values: NDArray[np.int64], place: int, number: int, last: int) -> tuple[NDArray[np.int64], int]:
     """So many lists and lines from a place on, and the place behind them; repeats hold no repeats."""
-    parts = [np.empty(0, np.int64)]
+    parts, count = [np.empty(0, np.int64)], 0
     for _ in range(number):
         code, length = int(values[place]), int(values[place + 1])
         if code == _LIST:
@@ -109,5 +109,8 @@ def _segments(values: NDArray[np.int64], place: int, number: int, last: int) -> 
             place += 3
         else:
             raise Refused(Reason.PALETTE)
-        last = int(parts[-1][-1]) if len(parts[-1]) else last
+        count += len(parts[-1])
+        if not len(parts[-1]) or count > _MOST_ENTRIES:
+            raise Refused(Reason.PALETTE)  # a small table can ask for endless work
+        last = int(parts[-1][-1])
     return np.concatenate(parts), place
