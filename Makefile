@@ -6,13 +6,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test lint bench docs setup browser constraints clean
+.PHONY: demo test lint bench docs setup browser servers constraints clean
 
 demo: setup
 	$(BIN)/sonoshare demo
 
 # One worker more than the two cores that this is measured on: tests of real processes wait most of their time.
-test: lint browser
+test: lint browser servers
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 3 --dist loadscope --no-loadscope-reorder
 
 lint: setup
@@ -36,6 +36,17 @@ docs: setup
 	$(BIN)/python -m benchmarks.phantom_sheet
 	$(BIN)/python -m benchmarks.model_sheet
 	$(BIN)/python -m sonoshare_client.intake.reasons_page > docs/intake-reasons.md
+
+# Pictures are sent and fetched between real DICOM programs where they can be had. Debian would start Orthanc as a
+# service of its own at once: while it is installed, that is forbidden.
+servers:
+	@command -v Orthanc >/dev/null && command -v storescu >/dev/null && exit 0; \
+	echo "installing Orthanc and dcmtk for the tests of DICOM's network"; \
+	{ apt-get -q update && { test -e /usr/sbin/policy-rc.d || { forbidden=1 && printf '#!/bin/sh\nexit 101\n' \
+	>/usr/sbin/policy-rc.d && chmod +x /usr/sbin/policy-rc.d; }; } && \
+	apt-get -q -y install --no-install-recommends orthanc orthanc-dicomweb dcmtk; } >/dev/null 2>&1 || \
+	echo "neither can be installed here: those tests will be skipped"; \
+	test -z "$$forbidden" || rm -f /usr/sbin/policy-rc.d
 
 setup: $(STAMP)
 

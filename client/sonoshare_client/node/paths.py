@@ -11,6 +11,7 @@
     ledger.db        the privacy ledger
     statements/      signed audit statements
     approvals/       what persons decided about studies; written by their commands alone
+    inbox/           pictures that came by network and wait for intake; patient data
     bases/           imported base weights, by digest
     state/           what the agent needs to go on after a restart:
         root.pub  roster.dsse.json                     the consortium it has joined
@@ -24,7 +25,8 @@
         agent.sock  flower/  bin/  logs/               of the running processes
         link.json  spent.json                          what a look at the node shows at once
         change.lock                                    held while a command changes keys or the pinned roster
-        agent.lock  agent.run.json                     held and written by the agent that runs; so courier.*
+        agent.lock  agent.run.json                     held and written by the agent that runs; so courier.*,
+                                                       receiver.*
 
 No other module spells one of these names: whoever needs a path asks here, or the home (``node.home``) that opens the
 folder and inherits them.
@@ -150,6 +152,16 @@ class StatePaths:
         return self.path / "courier.run.json"
 
     @property
+    def receiver_lock_path(self) -> Path:
+        """Held by the one receiver that may run."""
+        return self.path / "receiver.lock"
+
+    @property
+    def receiver_run_path(self) -> Path:
+        """What the running receiver says of itself."""
+        return self.path / "receiver.run.json"
+
+    @property
     def spent_path(self) -> Path:
         """What the ledger had spent at its newest head, as it was computed last."""
         return self.path / "spent.json"
@@ -237,6 +249,11 @@ class NodePaths:
     def approvals_path(self) -> Path:
         """What persons decided about studies."""
         return self.path / "approvals"
+
+    @property
+    def inbox_path(self) -> Path:
+        """Pictures that came by network and wait for intake."""
+        return self.path / "inbox"
 
     @property
     def state_path(self) -> Path:

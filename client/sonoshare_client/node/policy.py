@@ -9,6 +9,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from sonoshare_client.node.source_rules import SourceRules
 from sonoshare_shared.errors import InputError
 from sonoshare_shared.protocol.canonical import canonical_bytes, sha256_hex
 from sonoshare_shared.protocol.documents.base import HexDigest
@@ -159,10 +160,12 @@ class IntakeRules(_Rules):
             the name of a well-known manufacturer is kept.
         colour: pictures with flow or elastography over them are taken in too, as grey levels; where a picture without
             colour stands beside one, that one is kept.
+        sources: where pictures may come from by network.
     """
 
     devices: tuple[Device, ...] = ()
     colour: bool = False
+    sources: SourceRules = SourceRules()
 
 
 class Policy(_Rules):

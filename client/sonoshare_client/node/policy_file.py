@@ -81,12 +81,26 @@ _COMMENTS: Final[dict[str, tuple[str, dict[str, str]]]] = {
             "colour": "Take in pictures with flow or elastography over them, as grey levels.",
         },
     ),
+    "intake.sources": (
+        "Where pictures may come from by network (docs/sources.md). As shipped nothing listens, nothing is asked.",
+        {
+            "title": "This node's application entity title.",
+            "address": "The receiver listens here; another than loopback lets other machines in.",
+            "port": "And here; 0: nothing listens.",
+            "callers": 'Who may send: "TITLE@ADDRESS"; "*@ADDRESS" for any title from there.',
+            "peers": 'Who may be asked by C-FIND and C-MOVE: "TITLE@ADDRESS:PORT".',
+            "dicomweb": 'Which DICOMweb servers may be asked: "https://HOST:PORT"; http for an address only.',
+            "maximum_object_mib": "Largest object that is received or fetched.",
+            "maximum_inbox_mib": "Most that waits in the inbox.",
+        },
+    ),
 }
 
 
 def policy_text(policy: Policy) -> str:
     """A commented ``policy.toml`` that reads back as this policy."""
-    values: Mapping[str, Mapping[str, Any]] = policy.model_dump(mode="json")
+    values: dict[str, Mapping[str, Any]] = policy.model_dump(mode="json")
+    values["intake.sources"] = values["intake"]["sources"]
     parts = [_OPENING]
     for section, (about, comments) in _COMMENTS.items():
         lines = [f"[{section}]", f"# {about}"]
