@@ -207,7 +207,7 @@ def measure_twins(folder: Path) -> dict[str, Any]:
     images = np.stack([to_grid(read_file(row.image).pixels, SIZE) for row in rows])
     _, owners = np.unique([row.patient for row in rows], return_inverse=True)
     start = time.process_time()
-    found = find_twins(images, owners, np.ones(len(images), np.bool_))
+    found = find_twins(images, owners, np.ones(len(images), np.bool_)).twins
     seconds = time.process_time() - start
     pairs = [{"images": [rows[i].image.name for i in (p.first, p.second)], "score": round(p.score, 3)} for p in found]
     return {"twins": {"images": len(images), "cpu_seconds": round(seconds, 2), "pairs": pairs}}

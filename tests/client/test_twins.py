@@ -13,6 +13,7 @@ from sonoshare_client.intake.twins import compare_new, draw_pair
 from sonoshare_client.node.home import NodeHome
 from sonoshare_client.vault.store import Vault
 from sonoshare_client.vault.stored_image import StoredImage
+from sonoshare_privacy.audits import twins as search
 from sonoshare_shared.errors import InputError
 from sonoshare_shared.science.imaging import save_png
 from sonoshare_shared.science.phantom import simulate
@@ -105,6 +106,23 @@ def test_who_was_never_compared_joins_no_study_until_an_interrupted_comparison_i
         assert [one.pseudonym for one in vault.enrolled("later")] == [vault.pseudonym("Cora")]
         assert len(vault.twins()) == 1
     assert people(home) == {"Cora"}
+
+
+def test_patients_of_a_comparison_that_had_to_stop_join_no_study_until_it_has_gone_on(
+    home: NodeHome, folder: Path, pictures: NDArray[np.float32], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_png(folder / "dora.png", pictures[2] ** 0.7)
+    with (folder / "labels.csv").open("a") as table:
+        table.write("dora.png,Dora,benign,,,\n")
+    monkeypatch.setattr(search, "_LEAST_MOST", 1)
+    monkeypatch.setattr(search, "_MOST_PER_IMAGE", 0)
+    report = ingest(home, folder)
+    assert (len(report.twins), report.uncompared) == (1, 5)
+    with Vault(home) as vault:
+        assert vault.enrolled("early", settle=False) == ()
+        with vault.writing() as writer:
+            compare_new(vault, writer)
+        assert (len(vault.twins()), vault.compared()) == (2, 5)
 
 
 def test_pairs_are_drawn_for_the_hospitals_eyes(home: NodeHome, folder: Path, tmp_path: Path) -> None:

@@ -90,6 +90,7 @@ class IngestReport:
         unlisted: picture files in the folder that no row names.
         flagged: pictures that were taken in and look odd, with what is odd and what to do.
         twins: undecided pairs of patients who look like one person; who of them is held back: vault/hold_back.py.
+        uncompared: pictures that were not fully compared with those of other patients: theirs join no study yet.
     """
 
     accepted: int
@@ -100,6 +101,7 @@ class IngestReport:
     unlisted: int
     flagged: tuple[Quarantined, ...] = ()
     twins: tuple[LikelyTwin, ...] = ()
+    uncompared: int = 0
 
 
 @dataclass
@@ -209,8 +211,8 @@ def ingest_table(
             if progress is not None:
                 progress(done, total)
         compare_new(vault, writer, [(blob, vault.pseudonym(patient)) for blob, patient in tally.same], device)
-        twins = vault.twins()
-    return tally.report(unlisted=0, twins=twins)
+        twins, uncompared = vault.twins(), len(vault.images()) - vault.compared()
+    return replace(tally.report(unlisted=0, twins=twins), uncompared=uncompared)
 
 
 def _set_aside(row: LabelRow, table: LabelTable, classes: Sequence[str] | None, tally: _Tally) -> bool:

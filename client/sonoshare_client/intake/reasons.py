@@ -23,7 +23,7 @@ class SetAside(Because):
     )
     OTHER_PATIENT = (
         "the same picture is in the vault under another patient",
-        "if it is one person, give both rows one patient",
+        "look at it: a test picture, a wrong link in the table, or one person; only if it is one person, one patient",
     )
     OTHER_PICTURE = "the same SOP instance is in the vault with another picture", "the first is kept"
 

@@ -5,6 +5,9 @@ the vault, and patients of undecided pairs are held back (``sonoshare_client.vau
 recorded with what was found in one transaction: an intake that was killed in between compares again. A patient with a
 picture that was not compared joins no study.
 
+A search that had to stop while it still found pairs records them and nothing as compared: the new pictures' patients
+wait. The next comparison passes over what was found and goes on.
+
 Everything here stays at the hospital. A pair says that two of its patients look alike; no charge covers that.
 """
 
@@ -18,7 +21,7 @@ from PIL import Image
 
 from sonoshare_client.vault.store import ImageRef, TwinRecord, Vault
 from sonoshare_client.vault.writer import VaultWriter
-from sonoshare_privacy.audits.twins import find_twins
+from sonoshare_privacy.audits.twins import Search, find_twins
 from sonoshare_shared.errors import InputError
 from sonoshare_shared.science.device import CPU
 from sonoshare_shared.science.imaging import to_grid
@@ -48,14 +51,16 @@ def compare_new(
         return
     came = {name: place for place, name in enumerate(dict.fromkeys(ref.pseudonym for ref in images))}
     decided = {frozenset((twin.first.pseudonym, twin.second.pseudonym)) for twin in vault.twins()}
+    search = _alike(vault, images, done, came, device)
     found = []
-    for one, other, score in [*_same(images, same), *_alike(vault, images, done, came, device)]:
+    looked_at = ((images[twin.first], images[twin.second], twin.score) for twin in search.twins)
+    for one, other, score in [*_same(images, same), *looked_at]:
         people = frozenset((one.pseudonym, other.pseudonym))
         if people not in decided:
             decided.add(people)
             first, second = sorted((one, other), key=lambda ref: came[ref.pseudonym])
             found.append((first.blob, second.blob, score))
-    writer.record_twins(found, last=images[-1].blob)
+    writer.record_twins(found, last=images[-1].blob if search.complete else None)
 
 
 def _same(images: Sequence[ImageRef], same: Sequence[tuple[str, str]]) -> Iterator[tuple[ImageRef, ImageRef, float]]:
@@ -67,13 +72,14 @@ def _same(images: Sequence[ImageRef], same: Sequence[tuple[str, str]]) -> Iterat
 
 def _alike(
     vault: Vault, images: Sequence[ImageRef], done: int, came: Mapping[str, int], device: torch.device
-) -> Iterator[tuple[ImageRef, ImageRef, float]]:
+) -> Search:
     if done == len(images):
-        return
+        return Search((), complete=True)
     grids = np.stack([to_grid(vault.load(ref).pixels, GRID_PX) for ref in images])
     owners = np.array([came[ref.pseudonym] for ref in images], dtype=np.int64)
-    for twin in find_twins(grids, owners, np.arange(len(images)) >= done, device):
-        yield images[twin.first], images[twin.second], twin.score
+    known = [sorted((came[twin.first.pseudonym], came[twin.second.pseudonym])) for twin in vault.twins()]
+    pairs = [(one, other) for one, other in known]
+    return find_twins(grids, owners, np.arange(len(images)) >= done, device, known=pairs)
 
 
 def draw_pair(vault: Vault, twin: TwinRecord, path: Path) -> None:

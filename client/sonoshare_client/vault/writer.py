@@ -177,12 +177,12 @@ class VaultWriter:
             self._blobs.remove(blobs)
         return len(blobs)
 
-    def record_twins(self, twins: Iterable[tuple[str, str, float]], *, last: str) -> None:
+    def record_twins(self, twins: Iterable[tuple[str, str, float]], *, last: str | None) -> None:
         """Record what a comparison of all images up to blob ``last`` has found, in one transaction.
 
         Args:
             twins: blob of the patient who came first, blob of the other, score.
-            last: newest image that was compared.
+            last: newest image that was compared; None where the comparison had to stop early.
         """
         with self._lock:
             self.flush()

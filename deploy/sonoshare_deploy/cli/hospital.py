@@ -123,7 +123,14 @@ def _print_report(console: "Console", report: "IngestReport", device: str) -> No
         f"{len(report.quarantined)} set aside, {report.unlisted} files not in the labels",
         highlight=False,
     )
-    console.print(f"new pictures were compared with all others on device: {device}", markup=False, highlight=False)
+    if report.uncompared:
+        console.print(
+            f"NOT FULLY COMPARED: {report.uncompared} pictures; the search had to stop while it still found pairs, and "
+            "their patients join no study: go on with 'sonoshare hospital twins'",
+            highlight=False,
+        )
+    else:
+        console.print(f"new pictures were compared with all others on device: {device}", markup=False, highlight=False)
     for entry in report.quarantined[:_QUARANTINE_LINES]:
         console.print(f"  {entry.where}: {entry.reason}", markup=False, highlight=False)
     if len(report.quarantined) > _QUARANTINE_LINES:

@@ -26,7 +26,8 @@ def twins(home_path: Path, out: Path | None, apart: tuple[int, ...], *, device: 
 
     Patients of undecided pairs are held back: neither trained on nor audited with. (Of a patient who is in several
     pairs only the most alike is held back too.) Look at the pictures (--out). Two people: say so with --two-people.
-    One person: 'hospital forget' one identifier, give both rows one patient in labels.csv, and ingest again.
+    One person, and your records say so too: 'hospital forget' one identifier, give both rows one patient in
+    labels.csv, and ingest again.
     """
     from sonoshare_client.intake.twins import compare_new, draw_pair  # noqa: PLC0415
     from sonoshare_client.node.home import NodeHome  # noqa: PLC0415 - keeps --help fast, here and below
@@ -40,6 +41,7 @@ def twins(home_path: Path, out: Path | None, apart: tuple[int, ...], *, device: 
             for number in apart:
                 writer.two_people(number)
         found, held_back = vault.twins(), len(vault.held_back())
+        uncompared = len(vault.images()) - vault.compared()
         if out is not None:
             out.mkdir(parents=True, exist_ok=True, mode=0o700)
             for twin in found:
@@ -51,7 +53,12 @@ def twins(home_path: Path, out: Path | None, apart: tuple[int, ...], *, device: 
             state = "two people" if pair["two_people"] else "undecided"
             console.print(f"pair {pair['pair']}: score {pair['score']:.2f}, {state}", highlight=False)
         console.print(f"{held_back} patients are held back", highlight=False)
+        if uncompared:
+            console.print(
+                f"NOT FULLY COMPARED: {uncompared} pictures, whose patients join no study: run this again to go on",
+                highlight=False,
+            )
         if out is not None:
             console.print(f"pictures in {out}: patient data in the clear. Look, then delete.", markup=False)
 
-    emit({"twins": pairs, "held_back": held_back, "device": said}, as_json, human)
+    emit({"twins": pairs, "held_back": held_back, "uncompared": uncompared, "device": said}, as_json, human)

@@ -5,6 +5,10 @@ stands on both sides of the split makes the held-out patients look copied. So in
 every picture of every *other* patient, in two steps: a coarse blocked matrix product over all pairs (exact for what it
 computes, no index), then the detector itself on the few pairs that rank highest, in both directions.
 
+The second step goes down the ranking as long as it finds something: it ends when everything worth a look was looked at,
+or when a whole batch of looks has found nothing. Where it must stop before that, because a bound on the work is
+reached, it says so (``Search.complete``), and who is new must not take part.
+
 Promises: a pair's score is the detector's (correlation.py). Everything here is the hospital's own: scores, pairs and
 their number are functions of patients without noise and must never leave it. Does not promise: two *different* views
 of a person do not look alike to this detector; what is found is the same view, or almost, under two identifiers.
@@ -16,6 +20,7 @@ about .06 for every factor of ten in pairs.
 
 import math
 from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -47,12 +52,18 @@ HIGHEST: Final = 0.9
 _WORTH_A_LOOK: Final = 0.6
 """Coarse score below which a pair is left alone: one in 2000 of BUS-BRA's pairs reaches it, its twins score .82."""
 
-_LEAST_LOOKS: Final = 100
-_LOOKS_PER_IMAGE: Final = 0.05
+_LEAST_BATCH: Final = 100
+_BATCH_PER_IMAGE: Final = 0.05
+"""Looks in a batch; the search ends after a batch that finds nothing."""
+
+_LEAST_MOST: Final = 2000
+_MOST_PER_IMAGE: Final = 4
+"""Looks in all: more than one patient who looks like everybody can use up."""
+
 _LOOKS_PER_PEOPLE: Final = 3
 """Two patients with many like images must not crowd others out."""
 
-_RANKED_PER_LOOK: Final = 20
+_RANKED_PER_LOOK: Final = 10
 _POSED_AT_ONCE: Final = 32
 _WINDOWS_AT_ONCE: Final = 8192
 
@@ -72,41 +83,67 @@ class Twin:
     score: float
 
 
+@dataclass(frozen=True)
+class Search:
+    """What a search has found.
+
+    Args:
+        twins: pairs of patients, the most alike first; one pair of images each.
+        complete: False where it had to stop while it was still finding pairs.
+    """
+
+    twins: tuple[Twin, ...]
+    complete: bool
+
+
 @computing_in(FLOAT32)
 def find_twins(
     images: NDArray[np.float32],
     owners: NDArray[np.int64],
     new: NDArray[np.bool_],
     device: torch.device = CPU,
-) -> tuple[Twin, ...]:
-    """Find the pairs of patients that look like one person, the most alike first; one pair of images each.
+    *,
+    known: Collection[tuple[int, int]] = (),
+) -> Search:
+    """Find the pairs of patients that look like one person.
 
     Args:
         images: float32 [n, S, S] in 0..1, in the order of intake.
         owners: int64 [n], whose each is.
         new: bool [n], which have not been compared yet; pairs of two old images are left alone.
         device: torch device.
+        known: pairs of owners, the smaller first, that were found earlier: passed over, so that a search that had to
+            stop goes on where it stopped.
 
     Raises:
         InputError: the three do not belong together.
     """
     if not len(images) == len(owners) == len(new):
         raise InputError("twins are sought among images with one owner and one mark each")
-    ranked = _likely(images, owners, new, device)
-    if not ranked:
-        return ()
-    pairs = np.array(ranked)
+    ranked, whole = _likely(images, owners, new, device, frozenset(known))
+    batch = max(_LEAST_BATCH, round(_BATCH_PER_IMAGE * len(images)))
+    least, best = threshold(owners, new), dict[tuple[int, int], Twin]()
+    complete = whole
+    for start in range(0, len(ranked), batch):
+        hits = [twin for twin in _looked_at(images, ranked[start : start + batch], device) if twin.score >= least]
+        for twin in hits:
+            people = _people(owners, (twin.first, twin.second))
+            best[people] = max(twin, best.get(people, twin), key=lambda one: one.score)
+        if not hits and len(ranked[start:]) >= batch:
+            complete = True
+            break
+    return Search(tuple(sorted(best.values(), key=lambda one: -one.score)), complete)
+
+
+def _looked_at(images: NDArray[np.float32], pairs: Sequence[tuple[int, int]], device: torch.device) -> Iterator[Twin]:
+    """The detector's word on each pair, in the better of both directions."""
+    places = np.array(pairs)
     there, back = (
-        paired_correlations(images[pairs[:, one]][None], images[pairs[:, other]], device)[0]
+        paired_correlations(images[places[:, one]][None], images[places[:, other]], device)[0]
         for one, other in ((0, 1), (1, 0))
     )
-    best: dict[tuple[int, int], Twin] = {}
-    for (first, second), score in zip(ranked, np.maximum(there, back), strict=True):
-        if score >= threshold(owners, new):
-            people = _people(owners, (first, second))
-            twin = Twin(first, second, float(min(score, 1.0)))
-            best[people] = max(twin, best.get(people, twin), key=lambda one: one.score)
-    return tuple(sorted(best.values(), key=lambda one: -one.score))
+    for (first, second), score in zip(pairs, np.maximum(there, back), strict=True):
+        yield Twin(first, second, float(min(score, 1.0)))
 
 
 def threshold(owners: NDArray[np.int64], new: NDArray[np.bool_]) -> float:
@@ -117,15 +154,19 @@ def threshold(owners: NDArray[np.int64], new: NDArray[np.bool_]) -> float:
 
 
 def _likely(
-    images: NDArray[np.float32], owners: NDArray[np.int64], new: NDArray[np.bool_], device: torch.device
-) -> list[tuple[int, int]]:
-    """Pairs that the coarse view ranks highest, each once with the smaller index first."""
-    looks = max(_LEAST_LOOKS, round(_LOOKS_PER_IMAGE * len(images)))
-    everybody, fresh, known = np.arange(len(images)), np.flatnonzero(new), np.flatnonzero(~new)
-    ranking = _Ranking(_RANKED_PER_LOOK * looks)
+    images: NDArray[np.float32],
+    owners: NDArray[np.int64],
+    new: NDArray[np.bool_],
+    device: torch.device,
+    known: frozenset[tuple[int, int]],
+) -> tuple[list[tuple[int, int]], bool]:
+    """Pairs that the coarse view ranks highest, each once with the smaller index first, and whether these are all."""
+    most = max(_LEAST_MOST, _MOST_PER_IMAGE * len(images))
+    everybody, fresh, earlier = np.arange(len(images)), np.flatnonzero(new), np.flatnonzero(~new)
+    ranking = _Ranking(_RANKED_PER_LOOK * most, owners, known)
     windows = _windows(images, device)
     owner = torch.as_tensor(owners, device=device)
-    for posed, others in ((fresh, everybody), (known, fresh)):
+    for posed, others in ((fresh, everybody), (earlier, fresh)):
         for start in range(0, len(posed), _POSED_AT_ONCE):
             part = posed[start : start + _POSED_AT_ONCE]
             turned = posed_windows(images[part], device, COARSE)
@@ -134,14 +175,8 @@ def _likely(
                 scores = pair_scores(windows[rows], turned)
                 scores[owner[rows][:, None] == owner[part][None]] = -torch.inf
                 ranking.add(scores, rows, part)
-    looked: Counter[tuple[int, int]] = Counter()
-    chosen = []
-    for pair in ranking.pairs():
-        people = _people(owners, pair)
-        looked[people] += 1
-        if looked[people] <= _LOOKS_PER_PEOPLE:
-            chosen.append(pair)
-    return chosen[:looks]
+    chosen = ranking.pairs()
+    return chosen[:most], ranking.whole and len(chosen) <= most
 
 
 def _people(owners: NDArray[np.int64], pair: tuple[int, int]) -> tuple[int, int]:
@@ -156,23 +191,49 @@ def _windows(images: NDArray[np.float32], device: torch.device) -> Tensor:
 
 
 class _Ranking:
-    """The highest scores seen so far, and which pairs have them; memory does not grow with the number of pairs."""
+    """Pairs worth a look, the highest scores first; memory does not grow with the number of pairs.
 
-    def __init__(self, most: int) -> None:
-        self._most = most
+    Args:
+        most: pairs that are kept; each may come up in both directions.
+        owners: whose each image is.
+        known: pairs of owners that are passed over.
+    """
+
+    def __init__(self, most: int, owners: NDArray[np.int64], known: frozenset[tuple[int, int]]) -> None:
+        self._most, self._owners, self._known = most, owners, known
         self._scores = np.empty(0, np.float32)
         self._places = np.empty((0, 2), np.int64)
+        self.whole = True
+        """No pair worth a look had to be dropped for want of room."""
 
     def add(self, scores: Tensor, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> None:
         """Take in a block of scores [rows, columns]."""
-        values, flat = scores.flatten().topk(min(self._most, scores.numel()))
-        top, index = values.cpu().numpy(), flat.cpu().numpy()
-        places = np.stack([rows[index // len(columns)], columns[index % len(columns)]], axis=1)
-        merged, at = np.concatenate([self._scores, top]), np.concatenate([self._places, places])
-        kept = np.argsort(-merged, kind="stable")[: self._most]
-        self._scores, self._places = merged[kept], at[kept]
+        at = torch.nonzero(scores >= _WORTH_A_LOOK)
+        values, index = scores[at[:, 0], at[:, 1]].cpu().numpy(), at.cpu().numpy()
+        places = np.sort(np.stack([rows[index[:, 0]], columns[index[:, 1]]], axis=1), axis=1)
+        self._scores = np.concatenate([self._scores, values])
+        self._places = np.concatenate([self._places, places])
+        if len(self._scores) > 2 * self._most:
+            self._make_room()
 
     def pairs(self) -> list[tuple[int, int]]:
-        """Pairs worth a look in falling order of score, each once although it came up in both directions."""
-        worthy = self._places[self._scores >= _WORTH_A_LOOK]
-        return list(dict.fromkeys((int(min(pair)), int(max(pair))) for pair in worthy))
+        """In falling order of score, each once, and no more than a few of the same two people."""
+        self._make_room()
+        return [(int(first), int(second)) for first, second in self._places]
+
+    def _make_room(self) -> None:
+        order = np.argsort(-self._scores, kind="stable")
+        looked: Counter[tuple[int, int]] = Counter()
+        seen: set[tuple[int, int]] = set()
+        kept = []
+        for place in order:
+            pair = (int(self._places[place, 0]), int(self._places[place, 1]))
+            people = _people(self._owners, pair)
+            if pair in seen or people in self._known or looked[people] == _LOOKS_PER_PEOPLE:
+                continue
+            seen.add(pair)
+            looked[people] += 1
+            kept.append(place)
+        self.whole = self.whole and len(kept) <= self._most
+        chosen = np.array(kept[: self._most], np.int64)
+        self._scores, self._places = self._scores[chosen], self._places[chosen]
