@@ -10,7 +10,8 @@ Prints one JSON object as the last line of stdout:
 - ``cpu_over_bare_decode``: the same in processor time of parent and children, start of the children included;
 - ``rss_growth_mb``: resident memory of parent and children at its highest after the first fifth of an intake, minus
   what it was then, largest of the repeats;
-- ``ocr_seconds_per_image``: null, text inside the region is not yet looked for.
+- ``suspected``: share of the pictures in which the quick look suspects text, so that they are read as well; the figures
+  above hold the cost (``benchmarks.text`` has it apart).
 """
 
 import argparse
@@ -33,6 +34,8 @@ from sonoshare_client.intake.ingest import ingest_table
 from sonoshare_client.node.home import NodeHome
 from sonoshare_shared.science.labels import LabelTable, read_labels
 from sonoshare_shared.science.phantom.dicom_study import write_studies
+from sonoshare_shared.science.pictures.reading import read_file
+from sonoshare_shared.science.pictures.text.likely import text_is_likely
 
 MIB = 1 << 20
 SEED = 1
@@ -98,7 +101,7 @@ def measure(folder: Path, table: LabelTable, repeats: int, jobs: int) -> dict[st
         "time_over_bare_decode": round(median(wall), 2),
         "cpu_over_bare_decode": round(median(cpu), 2),
         "rss_growth_mb": round(max(growth), 1),
-        "ocr_seconds_per_image": None,
+        "suspected": round(sum(text_is_likely(read_file(row.image).pixels) for row in table) / len(table), 2),
         "images_per_second": round(median(rates), 1),
         "images": len(table),
         "repeats": repeats,
