@@ -322,6 +322,21 @@ def test_b_mode_beside_flow_is_kept_and_the_flow_is_not(tmp_path: Path) -> None:
         assert not kept.must_look
 
 
+@pytest.mark.parametrize("regions", [[], [region((0, 0, 619, 299))]])
+def test_b_mode_beside_flow_is_kept_where_one_region_or_none_lies_around_both(regions: Any, tmp_path: Path) -> None:
+    def change(dataset: FileDataset) -> None:
+        screen = np.zeros((300, 620), np.uint8)
+        screen[20:280, 10:300], screen[20:280, 320:610] = speckle(5, 260, 290), speckle(6, 260, 290)
+        rgb = np.repeat(screen[:, :, None], 3, axis=2)
+        rgb[60:200, 380:560, 1:] //= 8
+        dataset.Rows, dataset.Columns = screen.shape
+        colours("RGB", rgb)(dataset)
+        dataset.SequenceOfUltrasoundRegions = Sequence(regions)
+
+    pixels = read_file(save(changed(change), tmp_path / "x.dcm")).pixels
+    assert np.abs(np.subtract(pixels.shape, (260, 290))).max() <= 4
+
+
 def test_without_a_usable_region_the_picture_is_found_on_the_screen(tmp_path: Path) -> None:
     def change(dataset: FileDataset) -> None:
         screen = np.zeros((300, 400), np.uint8)
