@@ -193,10 +193,10 @@ def test_a_second_intake_adds_only_what_is_new_and_counts_what_no_row_names(home
     for number in range(4):
         png(folder / f"{number}.png", speckle(number))
     write_labels(folder, [{"image": f"{number}.png", "patient": "P"} for number in range(3)])
-    assert ingest(home, folder).unlisted == 1
+    assert ingest(home, folder).unlisted == ("3.png",)
     write_labels(folder, [{"image": f"{number}.png", "patient": "P"} for number in range(4)])
     report = ingest(home, folder)
-    assert (report.accepted, report.duplicates, report.unlisted, report.patients) == (1, 3, 0, 1)
+    assert (report.accepted, report.duplicates, report.unlisted, report.patients) == (1, 3, (), 1)
 
 
 def test_memory_limit_of_a_child_leaves_room_for_the_largest_picture(home: NodeHome, tmp_path: Path) -> None:

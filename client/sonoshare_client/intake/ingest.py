@@ -9,11 +9,12 @@ header, no patient.
 """
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from sonoshare_client.intake import doubts
 from sonoshare_client.intake.channel import DEVICE_TEXT, Question, Taken
 from sonoshare_client.intake.limits import DEFAULT_LIMITS, Limits
 from sonoshare_client.intake.pool import CHILD, FileTask, Pool
@@ -25,6 +26,7 @@ from sonoshare_client.vault.writer import Added, VaultWriter
 from sonoshare_shared.errors import InputError
 from sonoshare_shared.science.device import CPU
 from sonoshare_shared.science.labels import LabelRow, LabelTable, read_labels
+from sonoshare_shared.science.pictures.reasons import Reason
 
 if TYPE_CHECKING:
     import torch
@@ -87,7 +89,7 @@ class IngestReport:
         patients: patients among the accepted and the duplicates.
         duplicates: pictures that the vault had already.
         conflicts: how many of the quarantined contradict what the vault holds (other patient, class or picture).
-        unlisted: picture files in the folder that no row names.
+        unlisted: picture files in the folder that no row names, by their paths relative to it.
         flagged: pictures that were taken in and look odd, with what is odd and what to do.
         twins: undecided pairs of patients who look like one person; who of them is held back: vault/hold_back.py.
         uncompared: pictures that were not fully compared with those of other patients: theirs join no study yet.
@@ -98,7 +100,7 @@ class IngestReport:
     patients: int
     duplicates: int
     conflicts: int
-    unlisted: int
+    unlisted: tuple[str, ...] = ()
     flagged: tuple[Quarantined, ...] = ()
     twins: tuple[LikelyTwin, ...] = ()
     uncompared: int = 0
@@ -115,9 +117,9 @@ class _Tally:
     sources: dict[str, str] = field(default_factory=dict)
     """Source of each picture by the blob that keeps it."""
     same: list[tuple[str, str]] = field(default_factory=list)
-    """Blobs whose very picture came again under another patient, and that patient."""
+    """Blobs whose very picture came again under another patient, and that one's pseudonym."""
 
-    def report(self, unlisted: int, twins: Iterable[TwinRecord]) -> IngestReport:
+    def report(self, twins: Iterable[TwinRecord], uncompared: int) -> IngestReport:
         return IngestReport(
             accepted=self.accepted,
             quarantined=tuple(self.quarantined),
@@ -125,9 +127,16 @@ class _Tally:
             patients=len(self.patients),
             duplicates=self.duplicates,
             conflicts=self.conflicts,
-            unlisted=unlisted,
             twins=tuple(self._twin(twin) for twin in twins if not twin.two_people),
+            uncompared=uncompared,
         )
+
+    def doubt(self, table: LabelTable, sound: Iterable[LabelRow]) -> None:
+        """Flag what is doubtful about the patients of the rows that are not set aside."""
+        rest = replace(table, rows=tuple(sound))
+        for place, reason in sorted(doubts.doubts(rest).items()):
+            row = rest.rows[place]
+            self.flagged.append(Quarantined(_relative(row.image, table), reason, row.line))
 
     def _twin(self, twin: TwinRecord) -> LikelyTwin:
         first, second = (self.sources.get(ref.blob, EARLIER) for ref in (twin.first, twin.second))
@@ -162,7 +171,7 @@ def ingest(
     """
     if not source.is_dir():
         raise InputError(f"{source.name} is not a folder", remedy="give the folder that holds the pictures")
-    table = read_labels(labels_csv or source)
+    table = read_labels(labels_csv or source, leave_out_absent=True)
     report = ingest_table(home, table, classes=classes, jobs=jobs, progress=progress, limits=limits, device=device)
     return replace(report, unlisted=_unlisted(source, table))
 
@@ -196,6 +205,8 @@ def ingest_table(
     if jobs < 1:
         raise InputError("at least one job is needed", remedy="give --jobs 1 or more")
     tally, total = _Tally(), len(table)
+    tally.quarantined += [Quarantined(one.name, Reason.MISSING.value, one.line) for one in table.absent]
+    refused = doubts.nobody(table)
     rules = home.policy().intake
     limits = replace(limits, coloured=1.0) if rules.colour else limits
     with (
@@ -203,21 +214,28 @@ def ingest_table(
         vault.writing() as writer,
         Pool(jobs, str(table.folder), limits, rules.devices, command) as pool,
     ):
-        sound = [row for row in table if not _set_aside(row, table, classes, tally)]
+        sound = [row for row in table if not _set_aside(row, table, classes, refused, tally)]
         done = total - len(sound)
+        tally.doubt(table, sound)
         for row, answer in zip(sound, pool.answers(_tasks(sound, table)), strict=True):
             _keep(row, answer, writer, table, tally)
             done += 1
             if progress is not None:
                 progress(done, total)
-        compare_new(vault, writer, [(blob, vault.pseudonym(patient)) for blob, patient in tally.same], device)
+        compare_new(vault, writer, tally.same, device)
         twins, uncompared = vault.twins(), len(vault.images()) - vault.compared()
-    return replace(tally.report(unlisted=0, twins=twins), uncompared=uncompared)
+    return tally.report(twins, uncompared)
 
 
-def _set_aside(row: LabelRow, table: LabelTable, classes: Sequence[str] | None, tally: _Tally) -> bool:
+def _set_aside(
+    row: LabelRow,
+    table: LabelTable,
+    classes: Sequence[str] | None,
+    refused: Mapping[str, SetAside],
+    tally: _Tally,
+) -> bool:
     """Set a row aside for what its labels say."""
-    reason: SetAside | None = None
+    reason = refused.get(row.patient)
     if not row.patient.strip():
         reason = SetAside.PATIENT
     elif not _CLASS_TEXT.match(row.label):
@@ -244,17 +262,17 @@ def _keep(row: LabelRow, answer: Taken | Cause, writer: VaultWriter, table: Labe
         tally.quarantined.append(Quarantined(source, answer.value, row.line))
         return
     image = replace(answer.image, label=row.label, device=_device(row.device) or answer.image.device)
-    added = writer.add(row.patient, image, answer.instance)
+    added = writer.add(row.written or row.patient, image, answer.instance)
     blob = writer.blob_of(image)
     if blob is not None and added is Added.OTHER_PATIENT:
-        tally.same.append((blob, row.patient))
+        tally.same.append((blob, writer.pseudonym(row.written or row.patient)))
     elif blob is not None:
         tally.sources.setdefault(blob, source)
     if added in _REASON_OF:
         tally.conflicts += 1
         tally.quarantined.append(Quarantined(source, _REASON_OF[added].value, row.line))
         return
-    tally.patients.add(row.patient.strip())
+    tally.patients.add(row.patient)
     if image.mask is not None and not image.mask.any():
         tally.flagged.append(Quarantined(source, Flag.EMPTY_MASK.value, row.line))
     if added is Added.STORED:
@@ -276,11 +294,11 @@ def _relative(path: Path, table: LabelTable) -> str:
         return path.as_posix()
 
 
-def _unlisted(source: Path, table: LabelTable) -> int:
-    """Picture files below the source that no row names."""
+def _unlisted(source: Path, table: LabelTable) -> tuple[str, ...]:
+    """Picture files below the source that no row names, sorted."""
     named = {row.image.resolve() for row in table} | {mask.resolve() for row in table for mask in row.masks}
-    return sum(
-        1
-        for path in source.rglob("*")
+    return tuple(
+        path.relative_to(source).as_posix()
+        for path in sorted(source.rglob("*"))
         if path.suffix.lower() in _PICTURE_SUFFIXES and path.is_file() and path.resolve() not in named
     )

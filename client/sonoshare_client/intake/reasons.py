@@ -14,6 +14,10 @@ class SetAside(Because):
     LABEL = "the class is empty, too long or not plain text", "correct the label in its row"
     UNKNOWN_CLASS = "the class is not one of this task's", "correct the label, or take it in without --task"
     PATIENT = "the patient is empty", "give the patient in its row"
+    NOBODY = (
+        "its patient is what a system fills in where nobody is named",
+        "give it its real patient; where this is one, write it in another way in all its rows",
+    )
     CRASHED = "the decoder crashed on this file", "export it again, uncompressed"
     TIMED_OUT = "the decoder took too long on this file", "export it again, uncompressed, or a shorter loop"
     BAD_ANSWER = "the decoder answered nonsense on this file", "do not open it elsewhere: it may be an attack"
@@ -31,6 +35,14 @@ class SetAside(Because):
 class Flag(Because):
     """What is taken in and looks odd."""
 
+    NEAR_PATIENT = (
+        "its patient is written like another's but for case, leading zeros or separators",
+        "if it is one person, forget one of the two, write both alike and take it in again",
+    )
+    MUCH_OF_ONE = (
+        "its patient has more than 256 pictures, or pictures of three devices and more",
+        "see that this is one person and not an identifier that many share; if many do, forget it",
+    )
     EMPTY_MASK = (
         "the mask is empty: taken in as a picture without a lesion",
         "where the lesion was not drawn, forget the patient, name no mask and take it in again",

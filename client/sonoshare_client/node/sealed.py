@@ -24,6 +24,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from sonoshare_shared.durable import create
 from sonoshare_shared.errors import InputError, IntegrityError
+from sonoshare_shared.science.identifiers import normal
 
 KEY_BYTES: Final = 32
 _NONCE_BYTES: Final = 12
@@ -106,8 +107,15 @@ class VaultKeys:
             ) from error
 
     def pseudonym(self, patient: str) -> str:
-        """Keyed pseudonym of a patient: 64 hexadecimal characters (HMAC-SHA256), the same for the same string."""
-        return hmac.new(self._names, patient.strip().encode(), hashlib.sha256).hexdigest()
+        """Keyed pseudonym of a patient: 64 hexadecimal characters (HMAC-SHA256), the same for one `normal` form."""
+        return self._pseudonym(normal(patient))
+
+    def former_pseudonym(self, patient: str) -> str:
+        """The pseudonym that vaults gave before identifiers had one Unicode form; mostly the same."""
+        return self._pseudonym(patient.strip())
+
+    def _pseudonym(self, identifier: str) -> str:
+        return hmac.new(self._names, identifier.encode(), hashlib.sha256).hexdigest()
 
     def fingerprint(self, kind: str, data: bytes) -> str:
         """Keyed fingerprint (HMAC-SHA256): tells equal from unequal, and nothing to who has no key."""

@@ -136,7 +136,7 @@ class VaultWriter:
         Raises:
             InputError: the disk is full or not writable; nothing of this batch is kept.
         """
-        pseudonym = self._keys.pseudonym(patient)
+        pseudonym = self.pseudonym(patient)
         picture = self._keys.fingerprint("picture", pixel_content(image.pixels))
         source = None if instance is None else self._keys.fingerprint("instance", instance)
         with self._lock:
@@ -148,6 +148,13 @@ class VaultWriter:
             if len(self._pending) >= BATCH:
                 self.flush()
         return Added.STORED
+
+    def pseudonym(self, patient: str) -> str:
+        """Of a patient as the table writes it; who stands in the vault under a former one keeps it, and its side."""
+        former = self._keys.former_pseudonym(patient)
+        with self._lock:
+            stands = self._db.execute("SELECT 1 FROM image WHERE pseudonym = ?", (former,)).fetchone()
+        return former if stands else self._keys.pseudonym(patient)
 
     def blob_of(self, image: StoredImage) -> str | None:
         """Blob that keeps this picture, whoever's it is; None if no blob does."""

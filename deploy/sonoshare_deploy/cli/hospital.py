@@ -120,7 +120,7 @@ def ingest(
 def _print_report(console: "Console", report: "IngestReport", device: str) -> None:
     console.print(
         f"{report.accepted} pictures taken in, {report.duplicates} already there, {report.patients} patients, "
-        f"{len(report.quarantined)} set aside, {report.unlisted} files not in the labels",
+        f"{len(report.quarantined)} set aside, {len(report.unlisted)} files not in the labels",
         highlight=False,
     )
     if report.uncompared:
@@ -135,6 +135,10 @@ def _print_report(console: "Console", report: "IngestReport", device: str) -> No
         console.print(f"  {entry.where}: {entry.reason}", markup=False, highlight=False)
     if len(report.quarantined) > _QUARANTINE_LINES:
         console.print(f"  and {len(report.quarantined) - _QUARANTINE_LINES} more (--json lists all)", highlight=False)
+    for name in report.unlisted[:_QUARANTINE_LINES]:
+        console.print(f"  no row names {name}", markup=False, highlight=False)
+    if len(report.unlisted) > _QUARANTINE_LINES:
+        console.print(f"  and {len(report.unlisted) - _QUARANTINE_LINES} more (--json lists all)", highlight=False)
     for entry in report.flagged[:_QUARANTINE_LINES]:
         console.print(f"  taken in, look at it: {entry.where}: {entry.reason}", markup=False, highlight=False)
     for twin in report.twins:
@@ -184,7 +188,7 @@ def forget(home_path: Path, patients: Any, *, as_json: bool) -> None:
         if line.strip():
             asked.setdefault(line.strip(), number)
     with Vault(NodeHome.open(home_path)) as vault, vault.writing() as writer:
-        removed = {number: writer.forget(vault.pseudonym(name)) for name, number in asked.items()}
+        removed = {number: writer.forget(writer.pseudonym(name)) for name, number in asked.items()}
     unknown = [number for number, images in removed.items() if not images]
     emit({"patients": len(removed) - len(unknown), "images": sum(removed.values()), "unknown": unknown}, as_json)
     if unknown:  # a withdrawal that was mistyped must not look done

@@ -5,6 +5,7 @@ Promises
   sizes and pixels are not. No torch, no numpy: a hospital's intake and a researcher's script read labels the same way.
 - ``image`` and ``mask`` are resolved against the folder of the CSV and may not leave it (``..``, absolute paths).
 - A picture is listed once; a patient has one hospital; every row has a patient and a label.
+- Patients are in one Unicode form (identifiers.py); one with a character that nobody sees is refused.
 - Errors name the line of the CSV and the column, never a patient's identifier.
 
 ``labels.csv`` (UTF-8, comma separated): header ``image,patient,label`` and optionally ``device,mask,box,hospital``;
@@ -31,6 +32,7 @@ from pathlib import Path
 
 from sonoshare_shared.errors import InputError
 from sonoshare_shared.science.box import Box, enclosing
+from sonoshare_shared.science.identifiers import normal, unseen
 
 LABELS_FILE = "labels.csv"
 RELEASE_FILE = "metadata.csv"
@@ -56,6 +58,7 @@ class LabelRow:
         hospital: hospital the row is assigned to, or None.
         fold: official fold of the source (BUS-BRA: 1 to 5), or None.
         line: of the CSV that it stands in, or None.
+        written: the patient as the CSV has it, where that is not its one form; else empty.
     """
 
     image: Path
@@ -67,11 +70,29 @@ class LabelRow:
     hospital: str | None = None
     fold: int | None = None
     line: int | None = None
+    written: str = ""
 
     @property
     def box(self) -> Box | None:
         """Around all of its boxes; None where there is none."""
         return enclosing(self.boxes)
+
+
+@dataclass(frozen=True)
+class Absent:
+    """A row that was left out because a file that it names is missing.
+
+    Attributes:
+        name: of the file, as the row has it.
+        line: of the CSV.
+    """
+
+    name: str
+    line: int
+
+
+class _AbsentError(InputError):
+    """A file of a row is missing."""
 
 
 @dataclass(frozen=True)
@@ -82,11 +103,13 @@ class LabelTable:
         folder: folder that the rows' paths lie in.
         rows: one row a picture, at least one.
         synthetic: the pictures are a release's.
+        absent: rows that were left out because a file of theirs is missing.
     """
 
     folder: Path
     rows: tuple[LabelRow, ...]
     synthetic: bool = False
+    absent: tuple[Absent, ...] = ()
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -133,15 +156,17 @@ class LabelTable:
         return self
 
 
-def read_labels(path: Path, classes: Sequence[str] | None = None) -> LabelTable:
+def read_labels(path: Path, classes: Sequence[str] | None = None, *, leave_out_absent: bool = False) -> LabelTable:
     """Read who is in which picture.
 
     Args:
         path: a CSV file, or a folder holding ``labels.csv``, a release or BUS-BRA.
         classes: the task's classes; a row with another label is refused. None accepts any.
+        leave_out_absent: a row whose picture or mask is missing is left out and named (``LabelTable.absent``) instead
+            of refused, in a ``labels.csv`` and in BUS-BRA.
 
     Returns:
-        The table, with at least one row.
+        The table, with at least one row, present or absent.
 
     Raises:
         InputError: for a missing folder, file or column, an unknown class, a missing picture, a picture listed twice, a
@@ -160,6 +185,12 @@ def read_labels(path: Path, classes: Sequence[str] | None = None) -> LabelTable:
     if not path.is_file():
         raise InputError(f"{path.name} does not exist", remedy="check the path")
     table = readers.get(path.name, _read_table)(path)
+    if table.absent and not leave_out_absent:
+        first = table.absent[0]
+        raise InputError(
+            f"{path.name} line {first.line}: file {Path(first.name).name} does not exist",
+            remedy="correct the path or remove the row",
+        )
     _check(table)
     return table if classes is None else table.require_classes(classes)
 
@@ -209,8 +240,15 @@ def _inside(folder: Path, relative: str, where: str) -> Path:
         )
     path = folder / normal
     if not path.is_file():
-        raise InputError(f"{where}: file {path.name} does not exist", remedy="correct the path or remove the row")
+        raise _AbsentError(f"{where}: file {path.name} does not exist", remedy="correct the path or remove the row")
     return path
+
+
+def _patient(text: str, where: str) -> str:
+    """The identifier in its one form; one with a character that nobody sees is refused."""
+    if sign := unseen(text):
+        raise InputError(f"{where}: column patient holds {sign}, which nobody sees", remedy="remove it from the cell")
+    return normal(text)
 
 
 def _boxes(text: str, where: str) -> tuple[Box, ...]:
@@ -231,30 +269,50 @@ def _boxes(text: str, where: str) -> tuple[Box, ...]:
 
 
 def _read_table(path: Path) -> LabelTable:
-    folder = path.parent
     rows: list[LabelRow] = []
+    absent: list[Absent] = []
     for line, cells in _records(path, REQUIRED):
-        where = f"{path.name} line {line}"
-        blank = [column for column in REQUIRED if not cells[column]]
-        if blank:
-            raise InputError(f"{where}: {', '.join(blank)} is blank", remedy="fill it in or remove the row")
-        mask = cells.get("mask", "")
-        if mask.count(";") >= MOST_MASKS:
-            raise InputError(f"{where}: more than {MOST_MASKS} masks", remedy="join them into one mask")
-        rows.append(
-            LabelRow(
-                image=_inside(folder, cells["image"], where),
-                patient=cells["patient"],
-                label=cells["label"],
-                device=cells.get("device", ""),
-                masks=tuple(_inside(folder, name.strip(), where) for name in mask.split(";") if name.strip()),
-                boxes=_boxes(cells.get("box", ""), where),
-                hospital=cells.get("hospital", "") or None,
-                line=line,
-            )
-        )
+        try:
+            rows.append(_row(path, line, cells))
+        except _AbsentError:
+            absent.append(Absent(_first_absent(path.parent, cells), line))
     named = {path for row in rows for path in (row.image, *row.masks)}
-    return LabelTable(folder, tuple(replace(row, masks=_with_further(row.masks, named)) for row in rows))
+    return LabelTable(
+        path.parent,
+        tuple(replace(row, masks=_with_further(row.masks, named)) for row in rows),
+        absent=tuple(absent),
+    )
+
+
+def _row(path: Path, line: int, cells: Mapping[str, str]) -> LabelRow:
+    """One row of ``labels.csv``; `_AbsentError` last, so that what else is wrong with it is said."""
+    folder, where = path.parent, f"{path.name} line {line}"
+    blank = [column for column in REQUIRED if not cells[column]]
+    if blank:
+        raise InputError(f"{where}: {', '.join(blank)} is blank", remedy="fill it in or remove the row")
+    if cells.get("mask", "").count(";") >= MOST_MASKS:
+        raise InputError(f"{where}: more than {MOST_MASKS} masks", remedy="join them into one mask")
+    patient, boxes = _patient(cells["patient"], where), _boxes(cells.get("box", ""), where)
+    return LabelRow(
+        image=_inside(folder, cells["image"], where),
+        patient=patient,
+        label=cells["label"],
+        device=cells.get("device", ""),
+        masks=tuple(_inside(folder, name, where) for name in _mask_names(cells)),
+        boxes=boxes,
+        hospital=cells.get("hospital", "") or None,
+        line=line,
+        written=cells["patient"] if cells["patient"] != patient else "",
+    )
+
+
+def _mask_names(cells: Mapping[str, str]) -> list[str]:
+    return [name.strip() for name in cells.get("mask", "").split(";") if name.strip()]
+
+
+def _first_absent(folder: Path, cells: Mapping[str, str]) -> str:
+    names = [cells["image"], *_mask_names(cells)]
+    return next(name for name in names if not (folder / name.replace("\\", "/")).is_file())
 
 
 def _with_further(masks: tuple[Path, ...], named: AbstractSet[Path]) -> tuple[Path, ...]:
@@ -309,28 +367,32 @@ def _read_busbra(path: Path) -> LabelTable:
     folder = path.parent
     folds = _busbra_folds(folder)
     rows: list[LabelRow] = []
+    absent: list[Absent] = []
     for line, cells in _records(path, ("ID", "Case", "Pathology", "Device", "BBOX")):
         where = f"{BUSBRA_FILE} line {line}"
         name = cells["ID"]
         mask = folder / "Masks" / f"{name.replace('bus_', 'mask_', 1)}.png"
-        rows.append(
-            LabelRow(
-                image=_inside(folder, f"Images/{name}.png", where),
-                patient=cells["Case"],
-                label=cells["Pathology"],
-                device=cells["Device"].split("@")[0].strip(),
-                masks=(mask,) if mask.is_file() else (),
-                boxes=_boxes(cells["BBOX"], where),
-                fold=folds.get(name),
-                line=line,
+        try:
+            rows.append(
+                LabelRow(
+                    image=_inside(folder, f"Images/{name}.png", where),
+                    patient=_patient(cells["Case"], where),
+                    label=cells["Pathology"],
+                    device=cells["Device"].split("@")[0].strip(),
+                    masks=(mask,) if mask.is_file() else (),
+                    boxes=_boxes(cells["BBOX"], where),
+                    fold=folds.get(name),
+                    line=line,
+                )
             )
-        )
-    return LabelTable(folder, tuple(rows))
+        except _AbsentError:
+            absent.append(Absent(f"Images/{name}.png", line))
+    return LabelTable(folder, tuple(rows), absent=tuple(absent))
 
 
 def _check(table: LabelTable) -> None:
     """What no single row can show: an empty table, a picture listed twice, a patient in two hospitals."""
-    if not table.rows:
+    if not table.rows and not table.absent:
         raise InputError("the table of labels has no row", remedy="add one line for each picture")
     seen: set[Path] = set()
     hospital_of: dict[str, str | None] = {}
