@@ -71,7 +71,7 @@ def test_ingest_for_people_names_what_was_set_aside(home: Path, studies: Path, t
     run = sonoshare("ingest", tmp_path, "--home", home)
     assert run.returncode == 1
     assert run.errors == ["error: every picture was set aside (see the reasons, then ingest again)"]
-    assert "junk.dcm: neither DICOM, PNG nor JPEG" in run.stdout
+    assert "junk.dcm (line 2): neither DICOM, PNG nor JPEG" in run.stdout
     assert "Secret" not in run.stdout + run.stderr
 
 
