@@ -20,6 +20,7 @@
         proposals/                                     the newest plan of each study that was proposed
         canaries/  candidates/  pictures/              what an audit will need again
         inbox/                                         the candidate that is about to be audited
+        unpacked/                                      an archive while it is taken in; patient data
         pooled/                                        where each study with pooled noise stands, by its sums
         masking/                                       updates and keys of masked rounds that are not closed (secret)
         agent.sock  flower/  bin/  logs/               of the running processes
@@ -160,6 +161,11 @@ class StatePaths:
     def receiver_run_path(self) -> Path:
         """What the running receiver says of itself."""
         return self.path / "receiver.run.json"
+
+    @property
+    def unpacked_path(self) -> Path:
+        """An archive that is being taken in."""
+        return self.path / "unpacked"
 
     @property
     def spent_path(self) -> Path:

@@ -18,7 +18,7 @@ from sonoshare_deploy.cli.hospital_keys import keys
 from sonoshare_deploy.cli.hospital_look import look
 from sonoshare_deploy.cli.hospital_policy import policy
 from sonoshare_deploy.cli.hospital_run import enrol, start
-from sonoshare_deploy.cli.hospital_sources import receive
+from sonoshare_deploy.cli.hospital_sources import receive, source_folder, watch_folder
 from sonoshare_deploy.cli.hospital_status import status
 from sonoshare_deploy.cli.hospital_studies import approve, refuse, studies
 from sonoshare_deploy.cli.hospital_twins import twins
@@ -72,12 +72,13 @@ def init(
     emit(result, as_json, human)
 
 
-@command.command()
-@click.argument("source", type=click.Path(path_type=Path, file_okay=False))
+@command.command(short_help="Take pictures into the vault.")
+@click.argument("source", type=click.Path(path_type=Path))
 @node_home_option
 @click.option("--labels", type=click.Path(path_type=Path, dir_okay=False), help="labels.csv; in SOURCE if absent.")
 @click.option("--task", help="Shipped task or task file; pictures of other classes are set aside.")
 @click.option("--jobs", default=1, show_default=True, type=click.IntRange(min=1, max=64), help="Child processes.")
+@click.option("--watch", is_flag=True, help="Stay, and take in what is new in the folder.")
 @node_device_option
 @json_option
 def ingest(
@@ -88,24 +89,38 @@ def ingest(
     task: str | None,
     jobs: int,
     device: str | None,
+    watch: bool,
     as_json: bool,
 ) -> None:
-    """Take the pictures of SOURCE into the vault."""
+    """Take the pictures of SOURCE, a folder or a ZIP archive, into the vault."""
     from rich.progress import Progress  # noqa: PLC0415
 
     from sonoshare_client.intake.ingest import ingest as take_in  # noqa: PLC0415
+    from sonoshare_client.intake.ingest import ingest_table  # noqa: PLC0415
     from sonoshare_client.node.home import NodeHome  # noqa: PLC0415
     from sonoshare_shared.science.tasks.files import read_task  # noqa: PLC0415
 
     classes = None if task is None else read_task(task).classes
     home = NodeHome.open(home_path)
     where, said = found_device(device or home.device)
+    if watch:
+        watch_folder(
+            source,
+            labels,
+            lambda table: ingest_table(home, table, classes=classes, jobs=jobs, device=where),
+            lambda report: emit(
+                asdict(report) | {"device": said}, as_json, lambda out: _print_report(out, report, said)
+            ),
+        )
     console = progress_console()
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+    with (
+        source_folder(home, source) as folder,
+        Progress(console=console, transient=True, disable=not console.is_terminal) as bar,
+    ):
         job = bar.add_task("intake", total=None)
         report = take_in(
             home,
-            source,
+            folder,
             labels,
             classes=classes,
             jobs=jobs,

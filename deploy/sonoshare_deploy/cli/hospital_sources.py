@@ -1,10 +1,73 @@
-"""``sonoshare hospital receive``: pictures that come by network."""
+"""``sonoshare hospital receive``, and what else than a plain folder ``hospital ingest`` takes.
 
+Network, archives, and folders under watch.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING, Final, NoReturn
 
 import click
 
 from sonoshare_deploy.cli.parameters import node_home_option
+from sonoshare_shared.errors import InputError
+
+if TYPE_CHECKING:
+    from sonoshare_client.intake.ingest import IngestReport
+    from sonoshare_client.node.home import NodeHome
+    from sonoshare_shared.science.labels import LabelTable
+
+LOOK_SECONDS: Final = 5.0
+"""Between two looks at a folder under watch."""
+
+
+@contextmanager
+def source_folder(home: "NodeHome", source: Path) -> Iterator[Path]:
+    """The folder that a source is, or that an archive becomes for as long as the block runs.
+
+    Raises:
+        InputError: it is neither, or the archive is refused.
+    """
+    if source.is_dir():
+        yield source
+        return
+    if not source.is_file():
+        raise InputError(f"{source.name} is neither a folder nor an archive", remedy="check the path")
+    from sonoshare_client.intake.archive import unpacked  # noqa: PLC0415 - keeps --help fast, here and below
+
+    with unpacked(source, home.state.unpacked_path) as folder:
+        yield folder
+
+
+def watch_folder(
+    source: Path,
+    labels: Path | None,
+    take_in: "Callable[[LabelTable], IngestReport]",
+    say: "Callable[[IngestReport], None]",
+) -> NoReturn:
+    """Take in what is new in a folder, until interrupted.
+
+    Raises:
+        InputError: it is no folder.
+        KeyboardInterrupt: when interrupted.
+    """
+    from sonoshare_client.intake.watching import Watched  # noqa: PLC0415
+    from sonoshare_deploy.processes import end_on_signals  # noqa: PLC0415
+
+    if not source.is_dir():
+        raise InputError(f"{source.name} is not a folder", remedy="only a folder can be watched")
+    end_on_signals()
+    watched, said = Watched(source, labels), ""
+    while True:
+        if (table := watched.due()) is not None:
+            say(take_in(table))
+            watched.taken(table)
+        if watched.trouble != said:
+            said = watched.trouble
+            click.echo(f"waiting: {said}" if said else "the labels can be read again", err=True)
+        time.sleep(LOOK_SECONDS)
 
 
 @click.command(short_help="Receive pictures by C-STORE.")
