@@ -40,6 +40,8 @@ def test_what_cannot_be_read_goes_unless_it_is_one_sign() -> None:
 
 def test_a_caliper_with_its_number_stays_and_two_letters_side_by_side_go() -> None:
     assert may_stay("3t+", 0.61, 1.05)
+    assert may_stay("XK", 0.83, 1.1)
+    assert not may_stay("GE", 0.83, 1.2)
     assert not may_stay("AM", 0.61, 1.6)
     assert not may_stay("AM", 0.97, 1.05)
 

@@ -26,11 +26,11 @@ CERTAIN: Final = 0.85
 """Confidence from which a measurement is a measurement. Letters that the reader does not know come out as digits, too
 (Hebrew as ``103 707``, at 0.64)."""
 SURE: Final = 0.9
-"""Confidence from which two letters in a square are two letters; below it they are a caliper, misread."""
+"""Confidence from which two signs in a square are those signs; below it they are a caliper with its number, misread."""
 _ONE_SIGN: Final = 2.2
 """Ratio of length to height up to which a line may hold one sign alone; with certainty, one and a half times that."""
 _SQUARE: Final = 1.35
-"""The same of a caliper with its number; two letters side by side are longer."""
+"""The same of a caliper with its number, which may be read as a letter; two letters are a logo or initials."""
 _BARE_NUMBERS: Final = 2
 
 _UNITS: Final = frozenset({"mm", "cm", "m", "cc", "ml", "hz", "khz", "mhz", "db", "s", "ms", "fps", "%"})
@@ -81,7 +81,8 @@ def may_stay(text: str, confidence: float, shape: float) -> bool:
     plain = unicodedata.normalize("NFKC", text).strip()
     signs = sum(character.isalnum() for character in plain)
     one_sign = signs <= 1 and shape <= (_ONE_SIGN if confidence < CERTAIN else 1.5 * _ONE_SIGN)
-    caliper = signs <= 2 and shape <= _SQUARE and confidence < SURE
+    letters = sum(character.isalpha() for character in plain.casefold().replace("x", ""))
+    caliper = signs <= 2 and letters <= 1 and shape <= _SQUARE and confidence < SURE
     return one_sign or caliper or (confidence >= CERTAIN and names_nobody(plain))
 
 
