@@ -73,7 +73,7 @@ def write_labels(folder: Path, rows: Iterable[dict[str, str]]) -> Path:
     """Write labels.csv; a row needs only its image."""
     path = folder / "labels.csv"
     with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, ["image", "patient", "label", "device", "mask", "box"], restval="")
+        writer = csv.DictWriter(file, ["image", "patient", "label", "device", "mask", "box", "frame"], restval="")
         writer.writeheader()
         for number, row in enumerate(rows):
             writer.writerow({"patient": f"patient-{number}", "label": "benign"} | row)

@@ -10,6 +10,7 @@ import re
 import socket
 import struct
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -27,6 +28,8 @@ _LENGTH: Final = struct.Struct(">I")
 MAXIMUM_HEADER: Final = 1 << 16
 MAXIMUM_FILES: Final = 1 + MOST_MASKS
 """Descriptors of one question: a picture, and its masks."""
+MAXIMUM_FRAME: Final = 1 << 31
+"""Numbers of frames are 32-bit in DICOM; more is a lie."""
 DEVICE_TEXT: Final = re.compile(r"^[A-Za-z0-9 @._/+()-]{0,64}$")
 
 
@@ -45,22 +48,25 @@ class Question:
     Attributes:
         suffix: extension of the file's name, lowercase with its dot, or empty.
         box: lesion box x, y, w, h in pixels of the whole picture, or None.
+        frame: the only one of a clip that is wanted, from 1, or None.
     """
 
     suffix: str
     box: Box | None
+    frame: int | None = None
 
 
 @dataclass(frozen=True, eq=False)
 class Taken:
-    """A picture that the child has taken in.
+    """What the child has taken in of a file.
 
     Attributes:
-        image: de-identified; its label is empty, and its device is what the header may tell.
+        images: by the number of the frame, from 1 and rising; one of a still, at most ``Limits.clip_frames`` of a clip.
+            De-identified; their label is empty, and their device is what the header may tell.
         instance: sha256 of the SOP instance UID, 32 bytes; None where the format has none.
     """
 
-    image: StoredImage
+    images: Mapping[int, StoredImage]
     instance: bytes | None
 
 
@@ -85,20 +91,22 @@ def receive_message(channel: socket.socket) -> tuple[dict[str, Any], list[int]] 
 
 
 def send_taken(channel: socket.socket, taken: Taken) -> None:
-    """Child: answer with a picture."""
-    image = taken.image
-    header = {
-        "shape": list(image.pixels.shape),
-        "mask": image.mask is not None,
-        "box": list(image.box) if image.box is not None else None,
-        "device": image.device,
-        "blanked": [list(place) for place in image.blanked],
-        "instance": taken.instance.hex() if taken.instance is not None else None,
-    }
-    send_message(channel, header, [])
-    channel.sendall(np.ascontiguousarray(image.pixels).tobytes())
-    if image.mask is not None:
-        channel.sendall(np.packbits(image.mask != 0).tobytes())
+    """Child: answer with how many pictures there are, then with each."""
+    instance = taken.instance.hex() if taken.instance is not None else None
+    send_message(channel, {"pictures": len(taken.images), "instance": instance}, [])
+    for frame, image in taken.images.items():
+        header = {
+            "frame": frame,
+            "shape": list(image.pixels.shape),
+            "mask": image.mask is not None,
+            "box": list(image.box) if image.box is not None else None,
+            "device": image.device,
+            "blanked": [list(place) for place in image.blanked],
+        }
+        send_message(channel, header, [])
+        channel.sendall(np.ascontiguousarray(image.pixels).tobytes())
+        if image.mask is not None:
+            channel.sendall(np.packbits(image.mask != 0).tobytes())
 
 
 def send_refusal(channel: socket.socket, reason: Reason) -> None:
@@ -119,15 +127,52 @@ def receive_answer(channel: socket.socket, limits: Limits) -> Taken | Reason:
         TimeoutError: it took longer than ``limits.wall_seconds``.
     """
     deadline = time.monotonic() + limits.wall_seconds
+    header = _header(channel, deadline)
+    try:
+        if set(header) == {"refused"}:
+            return Reason[header["refused"]]
+        pictures, instance = _start_fields(header, limits)
+    except (ValueError, KeyError, TypeError) as error:
+        raise ChannelError("not an answer") from error
+    images: dict[int, StoredImage] = {}
+    for _ in range(pictures):
+        frame, image = _picture(channel, limits, deadline)
+        if images and frame <= max(images):
+            raise ChannelError("not an answer")
+        images[frame] = image
+    return Taken(images, instance)
+
+
+def _header(channel: socket.socket, deadline: float) -> dict[str, Any]:
     (length,) = _LENGTH.unpack(_receive(channel, _LENGTH.size, deadline))
     if length > MAXIMUM_HEADER:
         raise ChannelError("header too long")
-    body = _receive(channel, length, deadline)
     try:
-        header = json.loads(body)
-        if set(header) == {"refused"}:
-            return Reason[header["refused"]]
-        shape, box, device, instance, has_mask = _fields(header, limits)
+        header = json.loads(_receive(channel, length, deadline))
+    except (ValueError, RecursionError) as error:
+        raise ChannelError("not an answer") from error
+    if not isinstance(header, dict):
+        raise ChannelError("not an answer")
+    return header
+
+
+def _start_fields(header: dict[str, Any], limits: Limits) -> tuple[int, bytes | None]:
+    """How many pictures follow, and of which instance; ValueError or TypeError where a field is not as agreed."""
+    if set(header) != {"pictures", "instance"} or type(header["pictures"]) is not int:
+        raise ValueError("fields")
+    if not 1 <= header["pictures"] <= limits.clip_frames:
+        raise ValueError("pictures")
+    instance = header["instance"]
+    if instance is not None and not is_digest(instance):
+        raise ValueError("instance")
+    return header["pictures"], None if instance is None else bytes.fromhex(instance)
+
+
+def _picture(channel: socket.socket, limits: Limits, deadline: float) -> tuple[int, StoredImage]:
+    """One picture of an answer, and its frame."""
+    header = _header(channel, deadline)
+    try:
+        frame, shape, box, device, has_mask = _fields(header, limits)
         blanked = _rectangles(header["blanked"], shape)
     except (InputError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise ChannelError("not an answer") from error
@@ -137,8 +182,7 @@ def receive_answer(channel: socket.socket, limits: Limits) -> Taken | Reason:
     if has_mask:
         bits = np.frombuffer(_receive(channel, -(-height * width // 8), deadline), np.uint8)
         mask = np.unpackbits(bits, count=height * width).reshape(shape)
-    image = StoredImage(pixels=pixels, mask=mask, box=box, label="", device=device, blanked=blanked)
-    return Taken(image, instance)
+    return frame, StoredImage(pixels=pixels, mask=mask, box=box, label="", device=device, blanked=blanked)
 
 
 def _rectangles(values: list[list[int]], shape: tuple[int, int]) -> tuple[tuple[int, int, int, int], ...]:
@@ -153,26 +197,27 @@ def _rectangles(values: list[list[int]], shape: tuple[int, int]) -> tuple[tuple[
     return places
 
 
-def _fields(header: dict[str, Any], limits: Limits) -> tuple[tuple[int, int], Box | None, str, bytes | None, bool]:
-    """Check every field of an answer; ValueError, KeyError or TypeError where one is not as agreed."""
-    if set(header) != {"shape", "mask", "box", "device", "blanked", "instance"}:
+def _fields(header: dict[str, Any], limits: Limits) -> tuple[int, tuple[int, int], Box | None, str, bool]:
+    """Check every field of a picture; ValueError, KeyError or TypeError where one is not as agreed."""
+    if set(header) != {"frame", "shape", "mask", "box", "device", "blanked"}:
         raise ValueError("fields")
     height, width = header["shape"]
-    if type(height) is not int or type(width) is not int or type(header["mask"]) is not bool:
-        raise TypeError("shape or mask")
+    frame = header["frame"]
+    if not type(height) is type(width) is type(frame) is int or type(header["mask"]) is not bool:
+        raise TypeError("frame, shape or mask")
     if not (1 <= height <= limits.side and 1 <= width <= limits.side and height * width <= limits.pixels):
         raise ValueError("shape")
+    if not 1 <= frame <= MAXIMUM_FRAME:
+        raise ValueError("frame")
     box: Box | None = None
     if header["box"] is not None:
         box = Box.of(header["box"])
         if not all(0 <= value <= 1 for value in box):
             raise ValueError("box")
-    device, instance = header["device"], header["instance"]
+    device = header["device"]
     if not isinstance(device, str) or not DEVICE_TEXT.match(device):
         raise ValueError("device")
-    if instance is not None and not is_digest(instance):
-        raise ValueError("instance")
-    return (height, width), box, device, None if instance is None else bytes.fromhex(instance), header["mask"]
+    return frame, (height, width), box, device, header["mask"]
 
 
 def _receive(channel: socket.socket, length: int, deadline: float | None = None) -> bytes:

@@ -1,8 +1,9 @@
 """Parent: from a folder of pictures to the vault.
 
-Each row of the labels is one picture. It is stored, counted as a duplicate, or set aside with a reason; nothing is
-lost silently, and one bad file stops nothing. What is stored is complete whenever intake dies; running it again
-goes on where it stopped, because what is in the vault already counts as a duplicate.
+Each row of the labels is one picture, or a clip that gives a few. It is stored, counted as a duplicate, or set aside
+with a reason; nothing is lost silently, and one bad file stops nothing. A clip is stored whole or not at all. What is
+stored is complete whenever intake dies; running it again goes on where it stopped, because what is in the vault already
+counts as a duplicate.
 
 Reports, progress and errors name paths relative to the source folder and reasons from a closed list: no value of a
 header, no patient.
@@ -208,7 +209,7 @@ def ingest_table(
     tally.quarantined += [Quarantined(one.name, Reason.MISSING.value, one.line) for one in table.absent]
     refused = doubts.nobody(table)
     rules = home.policy().intake
-    limits = replace(limits, coloured=1.0) if rules.colour else limits
+    limits = replace(limits, clip_frames=rules.clip_frames, coloured=1.0 if rules.colour else limits.coloured)
     with (
         Vault(home) as vault,
         vault.writing() as writer,
@@ -252,7 +253,7 @@ def _tasks(rows: Sequence[LabelRow], table: LabelTable) -> Iterator[FileTask]:
         yield FileTask(
             image=_relative(row.image, table),
             masks=tuple(_relative(mask, table) for mask in row.masks),
-            question=Question(row.image.suffix.lower(), row.box),
+            question=Question(row.image.suffix.lower(), row.box, row.frame),
         )
 
 
@@ -261,24 +262,25 @@ def _keep(row: LabelRow, answer: Taken | Cause, writer: VaultWriter, table: Labe
     if not isinstance(answer, Taken):
         tally.quarantined.append(Quarantined(source, answer.value, row.line))
         return
-    image = replace(answer.image, label=row.label, device=_device(row.device) or answer.image.device)
-    added = writer.add(row.written or row.patient, image, answer.instance)
-    blob = writer.blob_of(image)
-    if blob is not None and added is Added.OTHER_PATIENT:
-        tally.same.append((blob, writer.pseudonym(row.written or row.patient)))
-    elif blob is not None:
-        tally.sources.setdefault(blob, source)
+    images = {
+        frame: replace(image, label=row.label, device=_device(row.device) or image.device)
+        for frame, image in answer.images.items()
+    }
+    added, stored = writer.add_file(row.written or row.patient, images, answer.instance, named=row.frame is not None)
+    for blob in writer.blobs_of(images.values(), answer.instance):
+        if added is Added.OTHER_PATIENT:
+            tally.same.append((blob, writer.pseudonym(row.written or row.patient)))
+        else:
+            tally.sources.setdefault(blob, source)
     if added in _REASON_OF:
         tally.conflicts += 1
         tally.quarantined.append(Quarantined(source, _REASON_OF[added].value, row.line))
         return
     tally.patients.add(row.patient)
-    if image.mask is not None and not image.mask.any():
+    if any(image.mask is not None and not image.mask.any() for image in images.values()):
         tally.flagged.append(Quarantined(source, Flag.EMPTY_MASK.value, row.line))
-    if added is Added.STORED:
-        tally.accepted += 1
-    else:
-        tally.duplicates += 1
+    tally.accepted += stored
+    tally.duplicates += len(images) - stored
 
 
 def _device(text: str) -> str:

@@ -12,8 +12,8 @@ class Limits(Bounds):
     Attributes:
         memory_bytes: address space of a child (RLIMIT_AS); an interpreter with its codecs takes about 500 MiB of it,
             the networks that read text as much again.
-        cpu_seconds: processor time of one file (RLIMIT_CPU). The largest pictures are read for text three times, at
-            some 3 s each.
+        cpu_seconds: processor time of one picture (RLIMIT_CPU), and of opening a file. The largest pictures are read
+            for text three times, at some 3 s each.
         wall_seconds: time of one file on the wall, after which the child is killed.
         open_files: descriptors of a child (RLIMIT_NOFILE).
     """

@@ -5,7 +5,6 @@ import os
 import stat
 from typing import Final
 
-from sonoshare_client.intake.limits import Limits
 from sonoshare_shared.science.pictures.reasons import Reason, Refused
 
 _REASON_OF_ERROR: Final = {
@@ -15,13 +14,13 @@ _REASON_OF_ERROR: Final = {
 }
 
 
-def open_checked(folder: str, relative: str, limits: Limits) -> int:
+def open_checked(folder: str, relative: str, most_bytes: int) -> int:
     """Open an ordinary file below a folder for reading.
 
     Args:
         folder: real path of the source folder.
         relative: path below it.
-        limits: the largest file.
+        most_bytes: the largest file.
 
     Returns:
         A descriptor; the caller closes it.
@@ -43,7 +42,7 @@ def open_checked(folder: str, relative: str, limits: Limits) -> int:
         reason = Reason.NOT_A_FILE
     elif status.st_size == 0:
         reason = Reason.EMPTY
-    elif status.st_size > limits.file_bytes:
+    elif status.st_size > most_bytes:
         reason = Reason.TOO_LARGE
     if reason is not None:
         os.close(descriptor)

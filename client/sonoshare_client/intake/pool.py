@@ -81,7 +81,8 @@ class Child:
         channel = self._channel or self._start()
         for descriptor in descriptors:
             os.lseek(descriptor, 0, os.SEEK_SET)  # the child shares the offset
-        message = {"suffix": question.suffix, "box": list(question.box) if question.box else None}
+        box = list(question.box) if question.box else None
+        message = {"suffix": question.suffix, "box": box, "frame": question.frame}
         try:
             channel.settimeout(self.limits.wall_seconds)
             send_message(channel, message, descriptors)
@@ -211,9 +212,9 @@ class Pool:
         try:
             if self._closing.is_set():
                 return SetAside.CRASHED  # nobody reads it
-            descriptors.append(open_checked(self._folder, task.image, self._limits))
+            descriptors.append(open_checked(self._folder, task.image, self._limits.clip_bytes))
             for mask in task.masks:
-                descriptors.append(open_checked(self._folder, mask, self._limits))  # noqa: PERF401 - closed if one fails
+                descriptors.append(open_checked(self._folder, mask, self._limits.file_bytes))  # noqa: PERF401 - closed if one fails
             return child.ask(task.question, descriptors)
         except Refused as refusal:
             return refusal.reason

@@ -1,6 +1,6 @@
 """Child process of intake: ``python -P -m sonoshare_client.intake.worker FD LIMITS DEVICES``.
 
-Reads questions from the Unix socket on descriptor FD, with open files attached, and answers each with a picture or
+Reads questions from the Unix socket on descriptor FD, with open files attached, and answers each with pictures or
 a reason (channel.py). It limits itself before it reads the first byte: address space, processor time for each file,
 descriptors, no file can grow, no core is dumped (it would hold a patient). It writes nothing but answers; its
 standard streams are closed by the parent, because libraries quote what they read. It may die at any moment.
@@ -21,9 +21,14 @@ from sonoshare_client.intake.limits import Limits
 from sonoshare_client.vault.stored_image import StoredImage
 from sonoshare_shared.science.box import Box
 from sonoshare_shared.science.pictures import dicom as _dicom  # noqa: F401 - its decoders load before the limits hold
-from sonoshare_shared.science.pictures.reading import read_kept
+from sonoshare_shared.science.pictures.reading import KeptPicture, read_frames
 from sonoshare_shared.science.pictures.reasons import Reason, Refused
-from sonoshare_shared.science.pictures.text.clearing import lesion_pixels, without_text
+from sonoshare_shared.science.pictures.text.clearing import (
+    Cleared,
+    cleared_everywhere,
+    lesion_pixels,
+    without_text,
+)
 
 if TYPE_CHECKING:
     from sonoshare_shared.science.pictures.text.reading import TextReader
@@ -49,7 +54,9 @@ def main() -> None:
     while (received := receive_message(channel)) is not None:
         message, descriptors = received
         renew_processor_time(limits.cpu_seconds)
-        question = Question(str(message["suffix"]), Box.of(message["box"]) if message["box"] else None)
+        question = Question(
+            str(message["suffix"]), Box.of(message["box"]) if message["box"] else None, message["frame"]
+        )
         files: list[BinaryIO] = [os.fdopen(descriptor, "rb") for descriptor in descriptors]
         try:
             answer = answer_for(question, files, limits, devices)
@@ -72,17 +79,28 @@ def answer_for(question: Question, files: Sequence[BinaryIO], limits: Limits, de
         devices: approved device texts.
     """
     try:
-        kept = read_kept(files[0], files[1:], question.box, suffix=question.suffix, bounds=limits)
-        lesion = lesion_pixels(kept.pixels.shape, kept.mask, kept.box)
-        cleared = without_text(kept.pixels, lesion, reader_of_this_process, must=kept.must_look)
+        frames = read_frames(
+            files[0], files[1:], question.box, suffix=question.suffix, frame=question.frame, bounds=limits
+        )
+        cleared = cleared_everywhere([cleared_frame(kept.picture, limits) for kept in frames])
     except Refused as refusal:
         return refusal.reason
-    header = kept.header
+    header = frames[0].picture.header
     device = "" if header is None else kept_device(header.manufacturer, header.model, devices)
-    return Taken(
-        StoredImage(cleared.pixels, kept.mask, kept.box, label="", device=device, blanked=cleared.blanked),
-        None if header is None else header.instance,
-    )
+    images = {
+        kept.number: StoredImage(
+            clear.pixels, kept.picture.mask, kept.picture.box, label="", device=device, blanked=clear.blanked
+        )
+        for kept, clear in zip(frames, cleared, strict=True)
+    }
+    return Taken(images, None if header is None else header.instance)
+
+
+def cleared_frame(kept: KeptPicture, limits: Limits) -> Cleared:
+    """A picture without text that may name somebody; each has its own processor time."""
+    renew_processor_time(limits.cpu_seconds)
+    lesion = lesion_pixels(kept.pixels.shape, kept.mask, kept.box)
+    return without_text(kept.pixels, lesion, reader_of_this_process, must=kept.must_look)
 
 
 def limit_process(limits: Limits) -> None:

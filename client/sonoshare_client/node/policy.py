@@ -153,7 +153,7 @@ class FederationRules(_Rules):
 
 
 class IntakeRules(_Rules):
-    """What intake may keep of a DICOM header, and whether colour may lie over a picture.
+    """What intake may keep of a DICOM header, of pictures with colour, and of a clip.
 
     Attributes:
         devices: ``manufacturer model`` texts that may be kept as they are in a header; of any other device only
@@ -161,11 +161,13 @@ class IntakeRules(_Rules):
         colour: pictures with flow or elastography over them are taken in too, as grey levels; where a picture without
             colour stands beside one, that one is kept.
         sources: where pictures may come from by network.
+        clip_frames: most pictures that are taken of one clip.
     """
 
     devices: tuple[Device, ...] = ()
     colour: bool = False
     sources: SourceRules = SourceRules()
+    clip_frames: Annotated[int, Field(ge=1, le=16)] = 4
 
 
 class Policy(_Rules):

@@ -75,10 +75,11 @@ _COMMENTS: Final[dict[str, tuple[str, dict[str, str]]]] = {
         },
     ),
     "intake": (
-        "What intake may keep of a DICOM header, and of pictures with colour.",
+        "What intake may keep of a DICOM header, of pictures with colour, and of a clip.",
         {
             "devices": '"manufacturer model" texts that may be kept; of others only a well-known manufacturer is.',
             "colour": "Take in pictures with flow or elastography over them, as grey levels.",
+            "clip_frames": "Most pictures that are taken of one clip, spread over it.",
         },
     ),
     "intake.sources": (

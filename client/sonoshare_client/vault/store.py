@@ -67,6 +67,25 @@ _VERSIONS: Final[Versions] = (
             for change in ("insert", "update", "delete")
         ),
     ),
+    (
+        # A clip gives several pictures of one instance. SQLite drops no constraint of a table: it is written again,
+        # with its counter, because numbers of images say what was compared and must never be given twice.
+        """CREATE TABLE framed (
+            number INTEGER PRIMARY KEY AUTOINCREMENT,
+            blob TEXT NOT NULL UNIQUE,
+            pseudonym TEXT NOT NULL,
+            picture TEXT NOT NULL UNIQUE,
+            instance TEXT,
+            frame INTEGER NOT NULL,
+            UNIQUE (instance, frame)
+        ) STRICT""",
+        "INSERT INTO sqlite_sequence SELECT 'framed', seq FROM sqlite_sequence WHERE name = 'image'",
+        "INSERT INTO framed SELECT number, blob, pseudonym, picture, instance, 1 FROM image",
+        "DROP TABLE image",  # and with it its index and its triggers
+        "ALTER TABLE framed RENAME TO image",
+        "CREATE INDEX image_of_patient ON image (pseudonym)",
+        *(_RAISE_GENERATION.format(table="image", change=change) for change in ("insert", "update", "delete")),
+    ),
 )
 _INDEX: Final = "index.db"
 _WAIT_SECONDS: Final = 30.0

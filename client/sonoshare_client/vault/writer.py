@@ -3,15 +3,18 @@
 A disk takes its time for each file that it must not forget, so images are made durable together: blobs first, then
 their folders, then one transaction with the rows. Until that transaction, nobody names the blobs.
 
-The same picture is kept once. The same picture of two patients, or one SOP instance with two pictures, is reported
-and the first is kept: a person who stands on both sides of the split would spoil every audit.
+The pictures of one file, such as frames of a clip, go into one batch: after whatever happens all of them are there or
+none.
+
+The same picture is kept once. The same picture of two patients, or one frame of a SOP instance with two pictures, is
+reported and the first is kept: a person who stands on both sides of the split would spoil every audit.
 """
 
 import os
 import secrets
 import sqlite3
 import threading
-from collections.abc import Callable, Container, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from enum import Enum
 from pathlib import Path
@@ -136,18 +139,58 @@ class VaultWriter:
         Raises:
             InputError: the disk is full or not writable; nothing of this batch is kept.
         """
+        return self.add_file(patient, {1: image}, instance)[0]
+
+    def add_file(
+        self,
+        patient: str,
+        images: Mapping[int, StoredImage],
+        instance: bytes | None = None,
+        *,
+        named: bool = False,
+    ) -> tuple[Added, int]:
+        """Store the pictures of one file, all in one batch or none; durable like ``add``.
+
+        Of a source object that is in the vault already no further frames are taken, unless a frame was named: another
+        rule of choosing frames does not add to what an earlier one chose.
+
+        Args:
+            patient: as in ``add``.
+            images: by the number of the frame, from 1; all of one class.
+            instance: as in ``add``.
+            named: the frame was asked for by its number.
+
+        Returns:
+            What became of the file, and how many pictures are new. Pictures that the vault has are not stored twice.
+
+        Raises:
+            InputError: the disk is full or not writable; nothing of this batch is kept.
+        """
         pseudonym = self.pseudonym(patient)
-        picture = self._keys.fingerprint("picture", pixel_content(image.pixels))
         source = None if instance is None else self._keys.fingerprint("instance", instance)
+        pictures = {
+            self._keys.fingerprint("picture", pixel_content(image.pixels)): (frame, image)
+            for frame, image in images.items()
+        }
         with self._lock:
-            known = self._known(pseudonym, picture, source, image.label)
-            if known is not None:
-                return known
+            known = {
+                picture: self._known_picture(pseudonym, picture, image.label)
+                for picture, (_, image) in pictures.items()
+            }
+            for conflict in (Added.OTHER_PATIENT, Added.OTHER_CLASS):
+                if conflict in known.values():
+                    return conflict, 0
+            new = {picture: pictures[picture] for picture, state in known.items() if state is None}
+            label = next(iter(images.values())).label
+            found = self._known_instance(pseudonym, source, [frame for frame, _ in new.values()], label)
+            if found is not None and not (named and found is Added.DUPLICATE):
+                return found, 0
             with self._writable():
-                self._insert(pseudonym, image, picture, source)
+                for picture, (frame, image) in new.items():
+                    self._insert(pseudonym, image, picture, source, frame)
             if len(self._pending) >= BATCH:
                 self.flush()
-        return Added.STORED
+        return (Added.STORED if new else Added.DUPLICATE), len(new)
 
     def pseudonym(self, patient: str) -> str:
         """Of a patient as the table writes it; who stands in the vault under a former one keeps it, and its side."""
@@ -156,12 +199,17 @@ class VaultWriter:
             stands = self._db.execute("SELECT 1 FROM image WHERE pseudonym = ?", (former,)).fetchone()
         return former if stands else self._keys.pseudonym(patient)
 
-    def blob_of(self, image: StoredImage) -> str | None:
-        """Blob that keeps this picture, whoever's it is; None if no blob does."""
-        picture = self._keys.fingerprint("picture", pixel_content(image.pixels))
+    def blobs_of(self, images: Iterable[StoredImage], instance: bytes | None = None) -> list[str]:
+        """Blobs that keep these pictures, or else one of their source object, whoever's they are; empty if none do."""
+        pictures = [self._keys.fingerprint("picture", pixel_content(image.pixels)) for image in images]
+        by_picture = "SELECT blob FROM image WHERE picture = ?"
+        by_instance = "SELECT blob FROM image WHERE instance = ? ORDER BY number"
         with self._lock:
-            row = self._db.execute("SELECT blob FROM image WHERE picture = ?", (picture,)).fetchone()
-        return None if row is None else str(row[0])
+            rows = [self._db.execute(by_picture, (picture,)).fetchone() for picture in pictures]
+            if instance is not None and not any(rows):
+                source = self._keys.fingerprint("instance", instance)
+                rows = [self._db.execute(by_instance, (source,)).fetchone()]
+        return [str(row[0]) for row in rows if row is not None]
 
     def forget(self, pseudonym: str) -> int:
         """Remove all images of one patient, and the patient from every study, at once.
@@ -250,18 +298,26 @@ class VaultWriter:
             self.abandon()
             raise InputError("the vault cannot be written", remedy="free some disk space and run again") from error
 
-    def _known(self, pseudonym: str, picture: str, source: str | None, label: str) -> Added | None:
+    def _known_picture(self, pseudonym: str, picture: str, label: str) -> Added | None:
         row = self._db.execute("SELECT pseudonym, blob FROM image WHERE picture = ?", (picture,)).fetchone()
         if row is not None:
             if row[0] != pseudonym:
                 return Added.OTHER_PATIENT
             return Added.DUPLICATE if self._label_of(row[1], pseudonym) == label else Added.OTHER_CLASS
-        if source is None:
-            return None
-        taken = self._db.execute("SELECT 1 FROM image WHERE instance = ?", (source,)).fetchone()
-        return Added.OTHER_PICTURE if taken else None
+        return None
 
-    def _insert(self, pseudonym: str, image: StoredImage, picture: str, source: str | None) -> None:
+    def _known_instance(self, pseudonym: str, source: str | None, new: Sequence[int], label: str) -> Added | None:
+        """What is known of a source object of which these frames are not in the vault; None where nothing is."""
+        rows = self._db.execute("SELECT frame, pseudonym, blob FROM image WHERE instance = ?", (source,)).fetchall()
+        if not rows:
+            return None
+        if any(frame in new for frame, _, _ in rows):
+            return Added.OTHER_PICTURE
+        if any(owner != pseudonym for _, owner, _ in rows):
+            return Added.OTHER_PATIENT
+        return Added.DUPLICATE if self._label_of(rows[0][2], pseudonym) == label else Added.OTHER_CLASS
+
+    def _insert(self, pseudonym: str, image: StoredImage, picture: str, source: str | None, frame: int) -> None:
         if not self._db.in_transaction:
             self._db.execute("BEGIN IMMEDIATE")
             self._db.execute(
@@ -272,6 +328,6 @@ class VaultWriter:
         self._pending.append(blob)
         self._blobs.write(blob, self._keys.seal(to_bytes(image), place_of(blob, pseudonym)))
         self._db.execute(
-            "INSERT INTO image (blob, pseudonym, picture, instance) VALUES (?, ?, ?, ?)",
-            (blob, pseudonym, picture, source),
+            "INSERT INTO image (blob, pseudonym, picture, instance, frame) VALUES (?, ?, ?, ?, ?)",
+            (blob, pseudonym, picture, source, frame),
         )

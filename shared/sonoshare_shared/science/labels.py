@@ -8,10 +8,12 @@ Promises
 - Patients are in one Unicode form (identifiers.py); one with a character that nobody sees is refused.
 - Errors name the line of the CSV and the column, never a patient's identifier.
 
-``labels.csv`` (UTF-8, comma separated): header ``image,patient,label`` and optionally ``device,mask,box,hospital``;
-other columns are ignored. ``box`` is ``x,y,w,h`` in pixels of that picture, quoted because of its commas; blank means
-unknown. A picture with several lesions has several masks, separated by ``;``, and several boxes, likewise. Masks that
-lie beside a named ``x_mask.png`` as ``x_mask_1.png``, ``x_mask_2.png`` belong to it (BUSI), unless a row names them.
+``labels.csv`` (UTF-8, comma separated): header ``image,patient,label`` and optionally ``device``, ``mask``, ``box``,
+``frame``, ``hospital``; other columns are ignored. ``box`` is ``x,y,w,h`` in pixels of that picture, quoted because of
+its commas; blank means unknown. A picture with several lesions has several masks, separated by ``;``, and several
+boxes, likewise. Masks that lie beside a named ``x_mask.png`` as ``x_mask_1.png``, ``x_mask_2.png`` belong to it (BUSI),
+unless a row names them. ``frame`` is the one frame of a clip that is meant, from 1; a clip may have a row for each of
+several frames.
 
 A release (imagefolder layout): ``metadata.csv`` with ``file_name,label`` and optionally ``scanner,x,y,w,h`` and
 ``mask_file_name``; every picture is a patient of its own, named by its path.
@@ -41,7 +43,8 @@ BUSBRA_FOLDS = "5-fold-cv.csv"
 REQUIRED = ("image", "patient", "label")
 MOST_MASKS = 32
 """Of one picture."""
-OPTIONAL = ("device", "mask", "box", "hospital")
+_FRAME_DIGITS = 9
+OPTIONAL = ("device", "mask", "box", "frame", "hospital")
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,7 @@ class LabelRow:
         fold: official fold of the source (BUS-BRA: 1 to 5), or None.
         line: of the CSV that it stands in, or None.
         written: the patient as the CSV has it, where that is not its one form; else empty.
+        frame: of a clip, from 1; None where it is not told.
     """
 
     image: Path
@@ -71,6 +75,7 @@ class LabelRow:
     fold: int | None = None
     line: int | None = None
     written: str = ""
+    frame: int | None = None
 
     @property
     def box(self) -> Box | None:
@@ -268,6 +273,14 @@ def _boxes(text: str, where: str) -> tuple[Box, ...]:
     return boxes
 
 
+def _frame(text: str, where: str) -> int | None:
+    if not text:
+        return None
+    if not text.isascii() or not text.isdecimal() or len(text) > _FRAME_DIGITS or int(text) < 1:
+        raise InputError(f"{where}: column frame is no number of a frame", remedy="the first frame of a clip is 1")
+    return int(text)
+
+
 def _read_table(path: Path) -> LabelTable:
     rows: list[LabelRow] = []
     absent: list[Absent] = []
@@ -293,6 +306,7 @@ def _row(path: Path, line: int, cells: Mapping[str, str]) -> LabelRow:
     if cells.get("mask", "").count(";") >= MOST_MASKS:
         raise InputError(f"{where}: more than {MOST_MASKS} masks", remedy="join them into one mask")
     patient, boxes = _patient(cells["patient"], where), _boxes(cells.get("box", ""), where)
+    frame = _frame(cells.get("frame", ""), where)
     return LabelRow(
         image=_inside(folder, cells["image"], where),
         patient=patient,
@@ -303,6 +317,7 @@ def _row(path: Path, line: int, cells: Mapping[str, str]) -> LabelRow:
         hospital=cells.get("hospital", "") or None,
         line=line,
         written=cells["patient"] if cells["patient"] != patient else "",
+        frame=frame,
     )
 
 
@@ -394,12 +409,13 @@ def _check(table: LabelTable) -> None:
     """What no single row can show: an empty table, a picture listed twice, a patient in two hospitals."""
     if not table.rows and not table.absent:
         raise InputError("the table of labels has no row", remedy="add one line for each picture")
-    seen: set[Path] = set()
+    seen: dict[Path, set[int | None]] = {}
     hospital_of: dict[str, str | None] = {}
     for number, row in enumerate(table.rows, start=1):
-        if row.image in seen:
+        frames = seen.setdefault(row.image, set())
+        if row.frame in frames or (frames and None in {*frames, row.frame}):
             raise InputError(f"row {number}: {row.image.name} is listed twice", remedy="keep one row for each picture")
-        seen.add(row.image)
+        frames.add(row.frame)
         if hospital_of.setdefault(row.patient, row.hospital) != row.hospital:
             raise InputError(
                 f"row {number}: its patient is in two hospitals",

@@ -11,7 +11,8 @@ class Bounds:
     """What a file and its picture may be. The first are checked before the thing that they bound is done.
 
     Attributes:
-        file_bytes: largest file that is opened.
+        clip_bytes: largest file that is opened; of a DICOM object one frame at a time is read.
+        file_bytes: largest file of another kind, and most bytes of one compressed frame.
         inflated_bytes: most bytes that a deflated data set may grow to.
         side: longest side of a picture, pixels; more than any ultrasound system draws.
         pixels: most pixels of a picture.
@@ -22,8 +23,10 @@ class Bounds:
         varied: least share of pixels that differ from the commonest level of a picture.
         levels: least number of grey levels of a picture.
         screen_side: shortest side of a PNG or JPEG that may be a whole screen, pixels.
+        clip_frames: most pictures that are taken of one clip.
     """
 
+    clip_bytes: int = 65536 * MIB
     file_bytes: int = 256 * MIB
     inflated_bytes: int = 128 * MIB
     side: int = 4096
@@ -35,6 +38,7 @@ class Bounds:
     varied: float = 0.01
     levels: int = 8
     screen_side: int = 400
+    clip_frames: int = 4
 
 
 DEFAULT_BOUNDS: Final = Bounds()

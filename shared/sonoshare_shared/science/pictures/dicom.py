@@ -3,7 +3,8 @@
 Checked in this order, each before the next costs anything: SOP class and transfer syntax (from the file meta
 information, before the data set is read), the size that a deflated data set grows to, dimensions, the sense of the
 pixel description, the length of the pixel data against the number of frames, the palette, the regions, and of each
-frame what its code stream says against the header. Only then is a pixel decoded, one frame at a time.
+frame what its code stream says against the header. Only then is a pixel decoded, one frame at a time, and of the pixel
+data only that frame is read (``pixel_file``); the file stays open for as long as frames are asked for.
 
 Of the data set only the attributes in ``_TAGS`` are read at all. What leaves this module is grey levels and colours,
 the regions, the manufacturer's texts (of which intake keeps an approved name alone), and the digest of the SOP instance
@@ -24,7 +25,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from pydicom import config, dcmread
 from pydicom.dataset import FileDataset, FileMetaDataset
-from pydicom.encaps import encapsulate, generate_fragments, parse_basic_offsets
+from pydicom.encaps import encapsulate
 from pydicom.errors import InvalidDicomError
 from pydicom.filebase import DicomBytesIO
 from pydicom.filereader import _read_file_meta_info, read_preamble
@@ -58,10 +59,12 @@ from pydicom.uid import (
 from sonoshare_shared.science.levels import leading_eight_bits, luma, used_bits
 from sonoshare_shared.science.pictures import code_stream
 from sonoshare_shared.science.pictures.bounds import Bounds
+from sonoshare_shared.science.pictures.clip import Marks, marks_of
 from sonoshare_shared.science.pictures.code_stream import CodeStream, read_code_stream
 from sonoshare_shared.science.pictures.colour import to_rgb
 from sonoshare_shared.science.pictures.palette import apply_palette
 from sonoshare_shared.science.pictures.pixel_description import PALETTE, NativePixels, PixelDescription, describe, text
+from sonoshare_shared.science.pictures.pixel_file import FileBytes, PixelElement, fragments, pixel_element
 from sonoshare_shared.science.pictures.presentation import presentation_of
 from sonoshare_shared.science.pictures.reasons import Reason, Refused
 from sonoshare_shared.science.pictures.region import Region
@@ -107,8 +110,6 @@ _ULTRASOUND: Final = frozenset(
 )
 _SECONDARY_CAPTURE: Final = "1.2.840.10008.5.1.4.1.1.7"
 """And its multi-frame forms, which go on with .1 to .4; taken with Modality US."""
-_MOST_FRAGMENTS: Final = 1 << 16
-"""Of an object; more are an attack, of which each costs memory though it is empty."""
 _PRIMARIES: Final = ("Red", "Green", "Blue")
 _PALETTE_DESCRIPTORS: Final = tuple(f"{name}PaletteColorLookupTableDescriptor" for name in _PRIMARIES)
 _PALETTE_DATA: Final = tuple(f"{name}PaletteColorLookupTableData" for name in _PRIMARIES)
@@ -121,10 +122,15 @@ _TAGS: Final = (
     "ManufacturerModelName",
     "BurnedInAnnotation",
     "SequenceOfUltrasoundRegions",
+    "SharedFunctionalGroupsSequence",
     "SamplesPerPixel",
     "PhotometricInterpretation",
     "PlanarConfiguration",
     "NumberOfFrames",
+    "FrameNumbersOfInterest",
+    "RepresentativeFrameNumber",
+    "StartTrim",
+    "StopTrim",
     "Rows",
     "Columns",
     "BitsAllocated",
@@ -142,7 +148,6 @@ _TAGS: Final = (
     *_PALETTE_DESCRIPTORS,
     *_PALETTE_DATA,
     *_SEGMENTED_PALETTE_DATA,
-    "PixelData",
 )
 
 
@@ -158,6 +163,8 @@ class UltrasoundObject:
         instance: sha256 of the SOP instance UID.
         burned_in: the header says that text is burned in. That it does not say so means nothing: it mostly is not told,
             or told wrongly.
+        marks: which frames of a clip its header marks.
+        volume: a 3D sweep: frames are its slices, and a slice is a picture all over, not a screen.
     """
 
     frames: int
@@ -166,6 +173,8 @@ class UltrasoundObject:
     model: str
     instance: bytes
     burned_in: bool
+    marks: Marks
+    volume: bool
     _dataset: FileDataset
     _description: PixelDescription
     _pixels: "NativePixels | _Compressed"
@@ -199,7 +208,7 @@ def open_dicom(file: BinaryIO, bounds: Bounds) -> UltrasoundObject:
     """Open one ultrasound object and check all that can be checked before decoding.
 
     Args:
-        file: the file, at its start.
+        file: the file, at its start; it stays open while frames are decoded.
         bounds: bounds on its size and dimensions.
 
     Raises:
@@ -209,20 +218,16 @@ def open_dicom(file: BinaryIO, bounds: Bounds) -> UltrasoundObject:
     syntax = _check_meta(file)
     file.seek(0)
     source = _inflated(file, bounds) if syntax == DeflatedExplicitVRLittleEndian else file
-    dataset = dcmread(source, specific_tags=[Tag(name) for name in _TAGS])
+    dataset = dcmread(source, stop_before_pixels=True, specific_tags=[Tag(name) for name in _TAGS])
     _check_class(dataset)
     description = describe(dataset, bounds)
     if description.photometric == PALETTE and not _has_palette(dataset):
         raise Refused(Reason.PALETTE)
-    if not dataset.get("PixelData"):
-        raise Refused(Reason.NO_PIXELS)
     big = syntax == ExplicitVRBigEndian
-    pixels: NativePixels | _Compressed
-    if syntax in _NATIVE:
-        swapped = big and description.allocated == 8 and dataset["PixelData"].VR == "OW"
-        pixels = NativePixels(description, dataset.PixelData, big, swapped)
-    else:
-        pixels = _Compressed(description, _frames(dataset.PixelData, syntax), syntax)
+    element = pixel_element(source, implicit=bool(dataset.original_encoding[0]), big=big)
+    if element is None or not element.value.length:
+        raise Refused(Reason.NO_PIXELS)
+    pixels = _pixels(description, element, syntax, bounds)
     items = dataset.get("SequenceOfUltrasoundRegions") or ()
     return UltrasoundObject(
         frames=pixels.frames,
@@ -231,11 +236,24 @@ def open_dicom(file: BinaryIO, bounds: Bounds) -> UltrasoundObject:
         model=text(dataset, "ManufacturerModelName"),
         instance=hashlib.sha256(text(dataset, "SOPInstanceUID").encode()).digest(),
         burned_in=text(dataset, "BurnedInAnnotation").upper() == "YES",
+        marks=marks_of(dataset),
+        volume=text(dataset, "SOPClassUID") == EnhancedUSVolumeStorage,
         _dataset=dataset,
         _description=description,
         _pixels=pixels,
         _big=big,
     )
+
+
+def _pixels(
+    description: PixelDescription, element: PixelElement, syntax: UID, bounds: Bounds
+) -> "NativePixels | _Compressed":
+    if syntax not in _NATIVE:
+        return _Compressed(description, _frames(element.value, syntax), syntax, bounds)
+    if element.encapsulated:
+        raise Refused(Reason.CONTRADICTION)
+    big = syntax == ExplicitVRBigEndian
+    return NativePixels(description, element.value, big, big and description.allocated == 8 and element.words)
 
 
 def _check_meta(file: BinaryIO) -> UID:
@@ -259,7 +277,7 @@ def _inflated(file: BinaryIO, bounds: Bounds) -> BinaryIO:
     _read_file_meta_info(file)
     inflater = zlib.decompressobj(-zlib.MAX_WBITS)
     try:
-        body = inflater.decompress(file.read(), bounds.inflated_bytes)
+        body = inflater.decompress(file.read(bounds.file_bytes), bounds.inflated_bytes)
     except zlib.error as error:
         raise Refused(Reason.DEFLATED) from error
     if not inflater.eof:
@@ -275,19 +293,29 @@ def _inflated(file: BinaryIO, bounds: Bounds) -> BinaryIO:
 def _check_class(dataset: FileDataset) -> None:
     kind = text(dataset, "SOPClassUID")
     if kind == EnhancedUSVolumeStorage:
-        raise Refused(Reason.VOLUME)
+        _check_tissue(dataset)
+        return
     captured = kind == _SECONDARY_CAPTURE or kind.startswith(f"{_SECONDARY_CAPTURE}.")
     if kind not in _ULTRASOUND and not (captured and text(dataset, "Modality") == "US"):
         raise Refused(Reason.NOT_ULTRASOUND)
 
 
+def _check_tissue(dataset: FileDataset) -> None:
+    """Of a volume: all of its frames are tissue intensity, not flow or elasticity (PS3.3 C.8.24.5)."""
+    groups = dataset.get("SharedFunctionalGroupsSequence") or ()
+    kinds = [text(item, "DataType") for group in groups for item in group.get("ImageDataTypeSequence") or ()]
+    if kinds != ["TISSUE_INTENSITY"]:
+        raise Refused(Reason.VOLUME)
+
+
 @dataclass(frozen=True, eq=False)
 class _Compressed:
-    """Compressed pixel data, a list of fragments for each frame."""
+    """Compressed pixel data, a list of fragments for each frame; read when a frame is asked for."""
 
     description: PixelDescription
-    fragments: Sequence[Sequence[bytes]]
+    fragments: Sequence[Sequence[FileBytes]]
     syntax: UID
+    bounds: Bounds
 
     @property
     def frames(self) -> int:
@@ -300,7 +328,7 @@ class _Compressed:
         """What a frame's code stream says; None where its compression has no header."""
         if self.syntax == RLELossless:
             return None
-        stream, seen = read_code_stream(b"".join(self.fragments[index])), self.description
+        stream, seen = read_code_stream(self._data(index)), self.description
         if stream is None:
             raise Refused(Reason.BROKEN)
         if (stream.rows, stream.columns, stream.samples) != (seen.rows, seen.columns, seen.samples):
@@ -311,7 +339,7 @@ class _Compressed:
 
     def samples(self, index: int) -> NDArray[Any]:
         """Samples of a frame as stored, without any conversion of colours, [H, W] or [H, W, 3]."""
-        data, stream = b"".join(self.fragments[index]), self.stream(index)
+        data, stream = self._data(index), self.stream(index)
         if stream is None:
             # pylibjpeg-rle aborts on a lying header: RLE goes through pydicom's own decoder.
             return self._by_pydicom(data, RLELossless, "pydicom", self.description.allocated, self.description.stored)
@@ -323,6 +351,12 @@ class _Compressed:
             raise Refused(Reason.SYNTAX)  # 12 bits in DCT: neither Pillow nor gdcm decode them rightly
         allocated = 8 if stream.precision <= 8 else 16
         return self._by_pydicom(data, _GDCM_SYNTAX[stream.kind], "gdcm", allocated, stream.precision)
+
+    def _data(self, index: int) -> bytes:
+        pieces = self.fragments[index]
+        if sum(piece.length for piece in pieces) > self.bounds.file_bytes:
+            raise Refused(Reason.TOO_LARGE)
+        return b"".join(piece.part(0, piece.length) for piece in pieces)
 
     def _by_pydicom(self, data: bytes, syntax: UID, plugin: str, allocated: int, stored: int) -> NDArray[Any]:
         decoder, seen = get_decoder(syntax), self.description
@@ -361,15 +395,12 @@ def _by_pillow(data: bytes, stream: CodeStream) -> NDArray[Any]:
         return np.asarray(picture)
 
 
-def _frames(data: bytes, syntax: UID) -> list[list[bytes]]:
+def _frames(value: FileBytes, syntax: UID) -> list[list[FileBytes]]:
     """Fragments by frame: a frame begins where a code stream begins; of RLE each fragment is one."""
-    buffer = io.BytesIO(data)
-    parse_basic_offsets(buffer)
-    frames: list[list[bytes]] = []
-    for number, fragment in enumerate(generate_fragments(buffer)):
-        if number >= _MOST_FRAGMENTS:
-            raise Refused(Reason.TOO_LARGE)
-        if syntax == RLELossless or not frames or fragment.startswith(code_stream.STARTS):
+    frames: list[list[FileBytes]] = []
+    longest = max(map(len, code_stream.STARTS))
+    for fragment in fragments(value):
+        if syntax == RLELossless or not frames or fragment.part(0, longest).startswith(code_stream.STARTS):
             frames.append([fragment])
         else:
             frames[-1].append(fragment)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from sonoshare_shared.science.pictures.bounds import Bounds
 from sonoshare_shared.science.pictures.code_stream import CodeStream
+from sonoshare_shared.science.pictures.pixel_file import FileBytes
 from sonoshare_shared.science.pictures.reasons import Reason, Refused
 
 PALETTE: Final = "PALETTE COLOR"
@@ -93,13 +94,13 @@ class NativePixels:
 
     Attributes:
         description: what the header says.
-        data: its bytes.
+        data: its bytes, in the file.
         big: samples of 16 bits are big endian.
         swapped: bytes of 8-bit samples are swapped in pairs (big endian words).
     """
 
     description: PixelDescription
-    data: bytes
+    data: FileBytes
     big: bool = False
     swapped: bool = False
 
@@ -110,7 +111,7 @@ class NativePixels:
         if seen.photometric != SUBSAMPLED or seen.allocated != 8:
             return seen.samples * seen.allocated // 8
         whole = seen.rows * seen.columns * (seen.frames or 1)
-        return 3 if len(self.data) >= 3 * whole else 2
+        return 3 if self.data.length >= 3 * whole else 2
 
     @property
     def frames(self) -> int:
@@ -120,7 +121,7 @@ class NativePixels:
             Refused: fewer than the header says, or no whole number of several.
         """
         size = self.description.rows * self.description.columns * self._width
-        whole, rest = divmod(len(self.data), size)
+        whole, rest = divmod(self.data.length, size)
         if whole < (self.description.frames or 1):
             raise Refused(Reason.PIXEL_LENGTH)
         # Data is padded to an even length. A longer rest is no frame, and says nothing about others.
@@ -147,9 +148,9 @@ class NativePixels:
 
     def _bytes(self, start: int, size: int) -> bytes:
         if not self.swapped:
-            return self.data[start : start + size]
+            return self.data.part(start, size)
         even = start - start % 2
-        words = np.frombuffer(self.data[even : even + size + 2 - size % 2 + 2].ljust(size + 4, b"\0"), np.uint8)
+        words = np.frombuffer(self.data.part(even, size + 4 - size % 2).ljust(size + 4, b"\0"), np.uint8)
         pairs = words[: len(words) // 2 * 2].reshape(-1, 2)[:, ::-1].tobytes()
         return pairs[start - even : start - even + size]
 

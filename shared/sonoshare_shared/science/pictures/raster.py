@@ -3,6 +3,7 @@
 An orientation that EXIF asks for is applied, as every viewer in which somebody draws a mask or a box applies it.
 """
 
+import os
 import warnings
 from collections.abc import Callable
 from typing import BinaryIO, TypeVar
@@ -56,6 +57,9 @@ def _screen(picture: Image.Image) -> Screen:
 
 
 def _read(file: BinaryIO, bounds: Bounds, taken: Callable[[Image.Image], T]) -> T:
+    if file.seek(0, os.SEEK_END) > bounds.file_bytes:
+        raise Refused(Reason.TOO_LARGE)
+    file.seek(0)
     with warnings.catch_warnings():
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         try:

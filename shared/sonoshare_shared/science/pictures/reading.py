@@ -8,17 +8,20 @@ Promises
   the picture on it is kept, of any other everything. Box and mask move with the picture; of several masks the union is
   kept.
 - What is kept can be a picture (``plausible``), and no colour lies over it.
+- Of a clip a few frames are kept, each as a picture by itself (``clip`` says which); or the one that is asked for. A
+  mask or box goes with the frame that it was drawn on, and is refused where that is not told.
 - Whatever a file does to a decoder ends as a `Reason`, as far as an exception tells.
 
 Not promised: that the process survives. Decoders are C code. Intake therefore reads in a child that may be killed;
 whoever reads in a process of their own reads before anything depends on it.
 """
 
-from collections.abc import Sequence
-from contextlib import ExitStack
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import TYPE_CHECKING, BinaryIO, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,12 +29,16 @@ from numpy.typing import NDArray
 from sonoshare_shared.errors import InputError
 from sonoshare_shared.science.box import Box
 from sonoshare_shared.science.pictures.bounds import DEFAULT_BOUNDS, Bounds
+from sonoshare_shared.science.pictures.clip import frames_to_try, nearly_identical
 from sonoshare_shared.science.pictures.masks import joined
 from sonoshare_shared.science.pictures.plausible import check_plausible
 from sonoshare_shared.science.pictures.raster import read_mask, read_raster
 from sonoshare_shared.science.pictures.reasons import Reason, Refused
 from sonoshare_shared.science.pictures.region import cut, lesion_box, pick_region
 from sonoshare_shared.science.pictures.screen import b_mode_regions, exported_picture
+
+if TYPE_CHECKING:
+    from sonoshare_shared.science.pictures.dicom import UltrasoundObject
 
 DICOM_SUFFIXES: Final = (".dcm", ".dicom")
 RASTER_SUFFIXES: Final = (".png", ".jpg", ".jpeg")
@@ -42,6 +49,10 @@ START_BYTES: Final = 132
 """How much of a file tells what it claims to be."""
 _RASTER_MAGIC: Final = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")
 _DICOM_MAGIC: Final = b"DICM"
+_OF_ONE_FRAME: Final = frozenset(
+    {Reason.BLANK, Reason.FEW_LEVELS, Reason.COLOUR, Reason.NO_REGION, Reason.SEVERAL_REGIONS}
+)
+"""Why a frame is left out and others of its clip may stay; anything else is said of the file."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +90,19 @@ class KeptPicture:
     must_look: bool = True
 
 
+@dataclass(frozen=True, eq=False)
+class KeptFrame:
+    """A picture and which frame of its file it is.
+
+    Attributes:
+        number: of the frame, from 1.
+        picture: what is kept of it.
+    """
+
+    number: int
+    picture: KeptPicture
+
+
 def is_picture(start: bytes) -> bool:
     """Whether a file that starts so claims to be one of the formats that are read (`START_BYTES` tell)."""
     return start.startswith(_RASTER_MAGIC) or start[128:START_BYTES] == _DICOM_MAGIC
@@ -90,22 +114,75 @@ def read_kept(
     box: Box | None,
     *,
     suffix: str = "",
+    frame: int | None = None,
     bounds: Bounds = DEFAULT_BOUNDS,
 ) -> KeptPicture:
-    """Read one picture.
+    """Read one picture: of a clip the frame that is asked for; see `read_frames`.
+
+    Raises:
+        Refused: it cannot be read, is not what may be kept, or is a clip and no frame is asked for.
+    """
+    found = _guarded(file, _Asked(mask_files, box, suffix, frame, bounds))
+    if not isinstance(found, KeptPicture):
+        raise Refused(Reason.ANIMATED)
+    return found
+
+
+def read_frames(
+    file: BinaryIO,
+    mask_files: Sequence[BinaryIO],
+    box: Box | None,
+    *,
+    suffix: str = "",
+    frame: int | None = None,
+    bounds: Bounds = DEFAULT_BOUNDS,
+) -> tuple[KeptFrame, ...]:
+    """Read one picture, or some of a clip, in the order of their frames; never none.
 
     Args:
         file: DICOM, PNG or JPEG, at its start.
         mask_files: PNG of the whole picture's size, not zero in a lesion; any number.
         box: lesion box in pixels of the whole picture, or None.
         suffix: extension of the file's name, lowercase with its dot, or empty.
+        frame: the only one that is wanted, from 1, or None.
         bounds: what the file may be.
 
     Raises:
-        Refused: it cannot be read, or is not what may be kept.
+        Refused: it cannot be read, or none of its frames looked at is what may be kept.
     """
+    asked = _Asked(mask_files, box, suffix, frame, bounds)
+    found = _guarded(file, asked)
+    if isinstance(found, KeptPicture):
+        return (KeptFrame(frame or 1, found),)
+    return _guarded_frames(found, asked)
+
+
+@dataclass(frozen=True)
+class _Asked:
+    masks: Sequence[BinaryIO]
+    box: Box | None
+    suffix: str
+    frame: int | None
+    bounds: Bounds
+
+
+def _guarded(file: BinaryIO, asked: _Asked) -> "KeptPicture | UltrasoundObject":
+    with _as_reasons():
+        return _read(file, asked)
+
+
+def _guarded_frames(clip: "UltrasoundObject", asked: _Asked) -> tuple[KeptFrame, ...]:
+    if asked.masks or asked.box is not None:
+        raise Refused(Reason.CLIP_LESION)
+    with _as_reasons():
+        return _frames_of(clip, asked.bounds)
+
+
+@contextmanager
+def _as_reasons() -> Iterator[None]:
+    """Whatever a file does to a decoder becomes a reason."""
     try:
-        return _read(file, mask_files, box, suffix, bounds)
+        yield
     except (Refused, InputError):
         raise
     except MemoryError as error:
@@ -117,7 +194,12 @@ def read_kept(
 
 
 def read_file(
-    path: Path, masks: Sequence[Path] = (), box: Box | None = None, *, bounds: Bounds = DEFAULT_BOUNDS
+    path: Path,
+    masks: Sequence[Path] = (),
+    box: Box | None = None,
+    *,
+    frame: int | None = None,
+    bounds: Bounds = DEFAULT_BOUNDS,
 ) -> KeptPicture:
     """Read one picture in this process.
 
@@ -125,6 +207,7 @@ def read_file(
         path: DICOM, PNG or JPEG.
         masks: its masks, any number.
         box: lesion box in pixels of the whole picture, or None.
+        frame: of a clip, from 1, or None.
         bounds: what the file may be.
 
     Raises:
@@ -134,7 +217,7 @@ def read_file(
         with ExitStack() as opened:
             file = opened.enter_context(_opened(path, bounds))
             mask_files = [opened.enter_context(_opened_mask(mask, bounds)) for mask in masks]
-            return read_kept(file, mask_files, box, suffix=path.suffix.lower(), bounds=bounds)
+            return read_kept(file, mask_files, box, suffix=path.suffix.lower(), frame=frame, bounds=bounds)
     except Refused as refusal:
         of_masks = f" (mask {', '.join(mask.name for mask in masks)})" if masks else ""
         raise InputError(f"{path.name}{of_masks}: {refusal.reason.fact}", remedy=refusal.reason.remedy) from refusal
@@ -145,7 +228,7 @@ def _opened(path: Path, bounds: Bounds) -> BinaryIO:
         if not path.is_file():
             raise Refused(Reason.NOT_A_FILE if path.exists() else Reason.MISSING)
         size = path.stat().st_size
-        if not 0 < size <= bounds.file_bytes:
+        if not 0 < size <= bounds.clip_bytes:
             raise Refused(Reason.TOO_LARGE if size else Reason.EMPTY)
         return path.open("rb")
     except OSError as error:
@@ -159,43 +242,81 @@ def _opened_mask(path: Path, bounds: Bounds) -> BinaryIO:
         raise Refused(Reason.MASK_UNREADABLE) from refusal
 
 
-def _read(file: BinaryIO, mask_files: Sequence[BinaryIO], box: Box | None, suffix: str, bounds: Bounds) -> KeptPicture:
+def _read(file: BinaryIO, asked: _Asked) -> "KeptPicture | UltrasoundObject":
     start = file.read(START_BYTES)
+    is_dicom = start[128:START_BYTES] == _DICOM_MAGIC
+    if not is_dicom and file.seek(0, os.SEEK_END) > asked.bounds.file_bytes:
+        raise Refused(Reason.TOO_LARGE)
     file.seek(0)
-    masks = [read_mask(mask_file, bounds) for mask_file in mask_files]
-    if start[128:START_BYTES] == _DICOM_MAGIC:
-        _check_name(suffix, RASTER_SUFFIXES)
-        return _read_dicom(file, masks, box, bounds)
+    masks = [read_mask(mask_file, asked.bounds) for mask_file in asked.masks]
+    if is_dicom:
+        _check_name(asked.suffix, RASTER_SUFFIXES)
+        return _read_dicom(file, masks, asked)
     if start.startswith(_RASTER_MAGIC):
-        _check_name(suffix, DICOM_SUFFIXES)
-        screen = read_raster(file, bounds)
+        _check_name(asked.suffix, DICOM_SUFFIXES)
+        if asked.frame not in (None, 1):
+            raise Refused(Reason.FRAME)
+        screen = read_raster(file, asked.bounds)
         mask = joined(masks, screen.grey.shape)
-        region = exported_picture(screen, lesion_box(box, mask), bounds)
-        if screen.coloured(region) > bounds.coloured:
+        region = exported_picture(screen, lesion_box(asked.box, mask), asked.bounds)
+        if screen.coloured(region) > asked.bounds.coloured:
             raise Refused(Reason.COLOUR)
-        kept = KeptPicture(*cut(screen.grey, mask, box, region))
-        check_plausible(kept.pixels, bounds)
+        kept = KeptPicture(*cut(screen.grey, mask, asked.box, region))
+        check_plausible(kept.pixels, asked.bounds)
         return kept
     raise Refused(Reason.UNKNOWN_FORMAT)
 
 
-def _read_dicom(file: BinaryIO, masks: Sequence[NDArray[np.uint8]], box: Box | None, bounds: Bounds) -> KeptPicture:
+def _read_dicom(file: BinaryIO, masks: Sequence[NDArray[np.uint8]], asked: _Asked) -> "KeptPicture | UltrasoundObject":
+    """The one picture, or the clip of which no frame was named."""
     try:
         # An optional extra; and slow to import, for who reads other pictures alone.
         from sonoshare_shared.science.pictures.dicom import open_dicom  # noqa: PLC0415
     except ModuleNotFoundError as error:
         raise InputError("DICOM needs the package pydicom", remedy="pip install 'sonoshare[client]'") from error
-    found = open_dicom(file, bounds)
-    if found.frames != 1:
-        raise Refused(Reason.ANIMATED)
-    screen = found.frame(0)
+    found = open_dicom(file, asked.bounds)
+    if asked.frame is None and found.frames != 1:
+        return found
+    index = (asked.frame or 1) - 1
+    if not 0 <= index < found.frames:
+        raise Refused(Reason.FRAME)
+    return _kept(found, index, masks, asked.box, asked.bounds)
+
+
+def _kept(
+    found: "UltrasoundObject", index: int, masks: Sequence[NDArray[np.uint8]], box: Box | None, bounds: Bounds
+) -> KeptPicture:
+    """What is kept of one frame, counted from 0."""
+    screen = found.frame(index)
     mask = joined(masks, screen.grey.shape)
-    region = pick_region(b_mode_regions(screen, found.regions, bounds), lesion_box(box, mask))
+    regions = (screen.whole,) if found.volume else found.regions
+    region = pick_region(b_mode_regions(screen, regions, bounds), lesion_box(box, mask))
     header = Header(found.manufacturer, found.model, found.instance)
     must_look = found.burned_in or not found.regions
     kept = KeptPicture(*cut(screen.grey, mask, box, region), header=header, must_look=must_look)
     check_plausible(kept.pixels, bounds)
     return kept
+
+
+def _frames_of(clip: "UltrasoundObject", bounds: Bounds) -> tuple[KeptFrame, ...]:
+    """Frames of a clip; what is wrong with one frame's picture sets that one aside, what is wrong with the file all."""
+    taken: list[KeptFrame] = []
+    first: Reason | None = None
+    for tries in frames_to_try(clip.frames, bounds.clip_frames, clip.marks):
+        for index in tries:
+            try:
+                picture = _kept(clip, index, (), None, bounds)
+            except Refused as refusal:
+                if refusal.reason not in _OF_ONE_FRAME:
+                    raise
+                first = first or refusal.reason
+                continue
+            if not any(nearly_identical(picture.pixels, other.picture.pixels) for other in taken):
+                taken.append(KeptFrame(index + 1, picture))
+            break
+    if not taken:
+        raise Refused(first or Reason.BLANK)
+    return tuple(taken)
 
 
 def _check_name(suffix: str, others: tuple[str, ...]) -> None:

@@ -42,7 +42,12 @@ class Reason(Because):
     BROKEN = "the content is broken or cut short", "export or copy it again"
     DIMENSIONS = "the dimensions are zero or larger than intake accepts", "export it in screen size"
     MEMORY = "decoding needs more memory than intake allows", "export a still in screen size"
-    ANIMATED = "more than one frame", "cine loops are not taken in yet: export the frames that matter"
+    ANIMATED = "more than one frame", "of a DICOM clip name one in the column frame of its row, else save one picture"
+    FRAME = "the file has no frame of this number", "correct the column frame of its row: the first frame is 1"
+    CLIP_LESION = (
+        "a mask or box of a clip, and no frame that it was drawn on",
+        "give the frame in the column frame of its row: the first frame is 1",
+    )
     MODE = "a pixel format that is not a grey or colour picture", "save it as an 8-bit grey picture"
     BLANK = "the picture is blank, or nearly", "see whether the right file or region was exported"
     FEW_LEVELS = "the picture has hardly more than two grey levels", "name the picture itself, this may be its mask"
@@ -57,7 +62,10 @@ class Reason(Because):
         "not an ultrasound picture: neither an Ultrasound (Multi-frame) Image nor a Secondary Capture of modality US",
         "leave it out, or export the ultrasound picture itself",
     )
-    VOLUME = "an ultrasound volume, not a picture", "export the slices that matter as ultrasound images"
+    VOLUME = (
+        "an ultrasound volume that does not say that it is tissue intensity",
+        "export the slices that matter as ultrasound images",
+    )
     DIRECTORY = "a DICOMDIR, a list of files and not an image", "name the images that it lists"
     DEFLATED = "the deflated data set is broken, or grows larger than intake accepts", "store it without deflating"
     SYNTAX = (

@@ -6,7 +6,7 @@ back of it holds no line that the reader finds and the rule sends away.
 Importing this costs next to nothing; what reads and takes out text is loaded with the first picture that needs it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -63,6 +63,28 @@ def without_text(
     from sonoshare_shared.science.pictures.text.removal import removed  # noqa: PLC0415 - scipy, which few pictures need
 
     return Cleared(*removed(pixels, lesion, read))
+
+
+def cleared_everywhere(frames: Sequence[Cleared]) -> list[Cleared]:
+    """Frames of one clip: what was blanked in one is blanked in all of the same size.
+
+    A name stands in the same place throughout a clip, and may be read in one frame only.
+
+    Raises:
+        Refused: all together covers too much.
+    """
+    return [_with_places(frame, frames) for frame in frames]
+
+
+def _with_places(frame: Cleared, frames: Sequence[Cleared]) -> Cleared:
+    others = {place for other in frames if other.pixels.shape == frame.pixels.shape for place in other.blanked}
+    missing = others - set(frame.blanked)
+    if not missing:
+        return frame
+    from sonoshare_shared.science.pictures.text.removal import blanked_too  # noqa: PLC0415 - scipy
+
+    pixels, places = blanked_too(frame.pixels, missing)
+    return Cleared(pixels, (*frame.blanked, *places))
 
 
 def lesion_pixels(shape: tuple[int, ...], mask: NDArray[np.uint8] | None, box: Box | None) -> NDArray[np.bool_] | None:

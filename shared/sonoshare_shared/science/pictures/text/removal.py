@@ -5,7 +5,7 @@ that stood in the shadow of a larger one is blanked in a second round. If anythi
 picture is set aside, as it is where text covers much of it or lies over the lesion.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 import numpy as np
@@ -55,6 +55,26 @@ def removed(
     if _going(read(cleared), pixels.shape):
         raise Refused(Reason.TEXT_REMAINS)
     return cleared, tuple(rectangles)
+
+
+def blanked_too(
+    pixels: NDArray[np.uint8], places: Iterable[Rectangle]
+) -> tuple[NDArray[np.uint8], tuple[Rectangle, ...]]:
+    """Put tissue over rectangles, whatever is under them.
+
+    Args:
+        pixels: uint8 [H, W].
+        places: in its pixels.
+
+    Raises:
+        Refused: they cover too much.
+    """
+    blank = np.zeros(pixels.shape, np.bool_)
+    for x, y, w, h in places:
+        blank[y : y + h, x : x + w] = True
+    _check_extent(blank, None)
+    filled_in, rectangles = filled(pixels, blank, np.zeros_like(blank))
+    return filled_in, tuple(rectangles)
 
 
 def _going(lines: Sequence[ReadLine], shape: tuple[int, ...]) -> list[Line]:
