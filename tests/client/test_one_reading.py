@@ -101,10 +101,10 @@ def test_case_64_a_set_that_copies_what_intake_keeps_fails_the_audit(archive: Pa
     assert (result["verdict"], result["copies"]["patients_flagged"] > TRAINED / 2) == ("FAIL", True)
 
 
-def as_read(path: Path, masks: tuple[Path, ...], box: Box | None) -> KeptPicture | str:
+def as_read(path: Path, masks: tuple[Path, ...], box: Box | None, frame: int | None = None) -> KeptPicture | str:
     """What evaluations and audits read; or why they do not."""
     try:
-        return read_file(path, masks, box)
+        return read_file(path, masks, box, frame=frame)
     except InputError as error:
         return f"{error.message.partition(': ')[2]}; {error.remedy}"
 
@@ -213,6 +213,7 @@ def test_what_intake_keeps_is_what_evaluations_read(tmp_path: Path) -> None:
         "capture": {"mask": "inside.mask.png;further.mask.png", "box": "30,20,9,9;50,40,9,9"},
         "mask_outside.dcm": {"mask": "outside.mask.png"},
         "two_regions.dcm": {"box": "70,10,20,20"},
+        "three_frames.dcm": {"frame": "2", "box": "30,20,9,9"},
         "grey.png": {"box": "5,6,30,20", "mask": "inside.mask.png"},
         "colour.png": {"box": "120,90,30,20"},
     }
@@ -223,7 +224,7 @@ def test_what_intake_keeps_is_what_evaluations_read(tmp_path: Path) -> None:
     assert len(taken) == len(names) == len(table)
     kept = 0
     for row in table:
-        stored, read = taken[row.patient], as_read(row.image, row.masks, row.box)
+        stored, read = taken[row.patient], as_read(row.image, row.masks, row.box, row.frame)
         if isinstance(stored, str) or isinstance(read, str):
             assert stored == read, row.patient
             continue
@@ -232,7 +233,7 @@ def test_what_intake_keeps_is_what_evaluations_read(tmp_path: Path) -> None:
         assert (stored.mask is None) == (read.mask is None)
         assert stored.mask is None or np.array_equal(stored.mask, read.mask), row.patient
         kept += 1
-    assert kept == 19
+    assert kept == 20
 
 
 def test_a_picture_is_turned_as_its_viewers_turn_it(tmp_path: Path) -> None:

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from sonoshare_shared.science.imaging import to_grid
 
 _GRID_PX: Final = 64
-_ALIKE_LEVELS: Final = 1.0
-"""Mean difference in grey levels, of the small pictures."""
+_ALIKE: Final = 1 / 256
+"""Mean difference of the small pictures, of full scale: one of 256 grey levels."""
 _MOST_MARKS: Final = 4096
 
 
@@ -73,7 +73,7 @@ def nearly_identical(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> bool:
     if one.shape != other.shape:
         return False
     apart = np.abs(to_grid(one, _GRID_PX) - to_grid(other, _GRID_PX)).mean()
-    return bool(255 * apart < _ALIKE_LEVELS)
+    return bool(apart < _ALIKE)
 
 
 def _middles(count: int, most: int) -> Sequence[int]:
