@@ -18,7 +18,7 @@ from sonoshare_deploy.cli.hospital_keys import keys
 from sonoshare_deploy.cli.hospital_look import look
 from sonoshare_deploy.cli.hospital_policy import policy
 from sonoshare_deploy.cli.hospital_run import enrol, start
-from sonoshare_deploy.cli.hospital_sources import receive, source_folder, watch_folder
+from sonoshare_deploy.cli.hospital_sources import pull, receive, source_folder, watch_folder
 from sonoshare_deploy.cli.hospital_status import status
 from sonoshare_deploy.cli.hospital_studies import approve, refuse, studies
 from sonoshare_deploy.cli.hospital_twins import twins
@@ -287,6 +287,7 @@ command.add_command(start)
 command.add_command(status)
 command.add_command(look)
 command.add_command(policy)
+command.add_command(pull)
 command.add_command(receive)
 command.add_command(twins)
 command.add_command(studies)

@@ -1,4 +1,4 @@
-"""``sonoshare hospital receive``, and what else than a plain folder ``hospital ingest`` takes.
+"""``sonoshare hospital receive`` and ``pull``, and what else than a plain folder ``hospital ingest`` takes.
 
 Network, archives, and folders under watch.
 """
@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Final, NoReturn
 
 import click
 
+from sonoshare_deploy.cli.output import emit, json_option
 from sonoshare_deploy.cli.parameters import node_home_option
-from sonoshare_shared.errors import InputError
+from sonoshare_shared.errors import FederationError, InputError
 
 if TYPE_CHECKING:
     from sonoshare_client.intake.ingest import IngestReport
@@ -81,3 +82,25 @@ def receive(home_path: Path) -> None:
     from sonoshare_deploy.receiver import run_receiver  # noqa: PLC0415
 
     run_receiver(NodeHome.open(home_path))
+
+
+@click.command(short_help="Fetch pictures from an archive.")
+@click.argument("query_file", metavar="QUERY.toml", type=click.Path(path_type=Path, dir_okay=False))
+@node_home_option
+@json_option
+def pull(query_file: Path, home_path: Path, *, as_json: bool) -> None:
+    """Fetch what QUERY.toml asks for into the node's inbox: by DICOMweb, or by C-FIND and C-MOVE.
+
+    Whom it may ask says policy.toml under [intake.sources]. C-MOVE needs 'hospital receive' running.
+    """
+    from sonoshare_client.node.home import NodeHome  # noqa: PLC0415
+    from sonoshare_client.sources.query import read_query  # noqa: PLC0415
+    from sonoshare_deploy.pulling import pull_by_dicomweb, pull_by_move  # noqa: PLC0415
+
+    home, query = NodeHome.open(home_path), read_query(query_file)
+    pulled = (pull_by_dicomweb if query.is_dicomweb else pull_by_move)(home, query)
+    emit({"studies": pulled.studies, "objects": pulled.objects, "failed": pulled.failed}, as_json)
+    if pulled.failed:
+        raise FederationError(
+            f"{pulled.failed} objects could not be had", remedy="see the archive's log, then pull again"
+        )
