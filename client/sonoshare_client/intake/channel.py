@@ -21,7 +21,9 @@ from sonoshare_client.vault.stored_image import StoredImage
 from sonoshare_shared.errors import InputError
 from sonoshare_shared.protocol.canonical import is_digest
 from sonoshare_shared.science.box import Box
+from sonoshare_shared.science.identifiers import normal, unseen
 from sonoshare_shared.science.labels import MOST_MASKS
+from sonoshare_shared.science.pictures.identity import KEYS, LONGEST, Identity
 from sonoshare_shared.science.pictures.reasons import Reason
 
 _LENGTH: Final = struct.Struct(">I")
@@ -183,6 +185,32 @@ def _picture(channel: socket.socket, limits: Limits, deadline: float) -> tuple[i
         bits = np.frombuffer(_receive(channel, -(-height * width // 8), deadline), np.uint8)
         mask = np.unpackbits(bits, count=height * width).reshape(shape)
     return frame, StoredImage(pixels=pixels, mask=mask, box=box, label="", device=device, blanked=blanked)
+
+
+def send_identity(channel: socket.socket, identity: Identity) -> None:
+    """Child: answer with what a file is called."""
+    send_message(channel, {"digests": identity.digests, "patient": identity.patient}, [])
+
+
+def receive_identity(channel: socket.socket, limits: Limits) -> Identity | Reason:
+    """Parent: read what an untrusted child says a file is called; raises as ``receive_answer`` does."""
+    deadline = time.monotonic() + limits.wall_seconds
+    (length,) = _LENGTH.unpack(_receive(channel, _LENGTH.size, deadline))
+    if length > MAXIMUM_HEADER:
+        raise ChannelError("header too long")
+    try:
+        answer = json.loads(_receive(channel, length, deadline))
+        if set(answer) == {"refused"}:
+            return Reason[answer["refused"]]
+        digests, patient = answer["digests"], answer["patient"]
+        sound = isinstance(digests, dict) and set(digests) <= set(KEYS) and all(map(is_digest, digests.values()))
+        if not sound or not isinstance(patient, str) or len(patient) > LONGEST:
+            raise ChannelError("not an answer")
+        if set(answer) != {"digests", "patient"} or patient != normal(patient) or unseen(patient):
+            raise ChannelError("not an answer")
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise ChannelError("not an answer") from error
+    return Identity(digests, patient)
 
 
 def _rectangles(values: list[list[int]], shape: tuple[int, int]) -> tuple[tuple[int, int, int, int], ...]:

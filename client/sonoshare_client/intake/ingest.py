@@ -17,16 +17,19 @@ from typing import TYPE_CHECKING, Final
 
 from sonoshare_client.intake import doubts
 from sonoshare_client.intake.channel import DEVICE_TEXT, Question, Taken
+from sonoshare_client.intake.joining import joined
 from sonoshare_client.intake.limits import DEFAULT_LIMITS, Limits
 from sonoshare_client.intake.pool import CHILD, FileTask, Pool
 from sonoshare_client.intake.reasons import Cause, Flag, SetAside
 from sonoshare_client.intake.twins import compare_new
 from sonoshare_client.node.home import NodeHome
 from sonoshare_client.vault.store import TwinRecord, Vault
+from sonoshare_client.vault.stored_image import StoredImage
 from sonoshare_client.vault.writer import Added, VaultWriter
 from sonoshare_shared.errors import InputError
 from sonoshare_shared.science.device import CPU
-from sonoshare_shared.science.labels import LabelRow, LabelTable, read_labels
+from sonoshare_shared.science.keyed_labels import is_keyed, read_keyed
+from sonoshare_shared.science.labels import LABELS_FILE, LabelRow, LabelTable, has_labels, read_labels
 from sonoshare_shared.science.pictures.reasons import Reason
 
 if TYPE_CHECKING:
@@ -94,6 +97,8 @@ class IngestReport:
         flagged: pictures that were taken in and look odd, with what is odd and what to do.
         twins: undecided pairs of patients who look like one person; who of them is held back: vault/hold_back.py.
         uncompared: pictures that were not fully compared with those of other patients: theirs join no study yet.
+        classified: pictures among the duplicates that had no class before, and have one now.
+        waiting: pictures among the accepted and the duplicates that have no class: they take no part in any task.
     """
 
     accepted: int
@@ -105,6 +110,8 @@ class IngestReport:
     flagged: tuple[Quarantined, ...] = ()
     twins: tuple[LikelyTwin, ...] = ()
     uncompared: int = 0
+    classified: int = 0
+    waiting: int = 0
 
 
 @dataclass
@@ -112,6 +119,8 @@ class _Tally:
     accepted: int = 0
     duplicates: int = 0
     conflicts: int = 0
+    classified: int = 0
+    waiting: int = 0
     quarantined: list[Quarantined] = field(default_factory=list)
     flagged: list[Quarantined] = field(default_factory=list)
     patients: set[str] = field(default_factory=set)
@@ -128,6 +137,8 @@ class _Tally:
             patients=len(self.patients),
             duplicates=self.duplicates,
             conflicts=self.conflicts,
+            classified=self.classified,
+            waiting=self.waiting,
             twins=tuple(self._twin(twin) for twin in twins if not twin.two_people),
             uncompared=uncompared,
         )
@@ -160,7 +171,8 @@ def ingest(
     Args:
         home: the node.
         source: folder with the pictures; with ``labels.csv`` or a BUS-BRA table, unless ``labels_csv`` is given.
-        labels_csv: the table, whose paths are relative to its own folder.
+            Without any of them its DICOM objects are taken in without a class, and wait for one.
+        labels_csv: the table, whose paths are relative to its own folder, or which names no file (keyed_labels.py).
         classes: a row of another class is set aside; any class if None.
         jobs: child processes.
         progress: told after each picture.
@@ -172,9 +184,35 @@ def ingest(
     """
     if not source.is_dir():
         raise InputError(f"{source.name} is not a folder", remedy="give the folder that holds the pictures")
-    table = read_labels(labels_csv or source, leave_out_absent=True)
+    table, aside = _rows(home, source, labels_csv, jobs, limits)
     report = ingest_table(home, table, classes=classes, jobs=jobs, progress=progress, limits=limits, device=device)
-    return replace(report, unlisted=_unlisted(source, table))
+    seen = {one.source for one in aside}
+    return replace(
+        report,
+        quarantined=(*aside, *report.quarantined),
+        unlisted=tuple(name for name in _unlisted(source, table) if name not in seen),
+    )
+
+
+def _rows(
+    home: NodeHome, source: Path, labels_csv: Path | None, jobs: int, limits: Limits
+) -> tuple[LabelTable, list[Quarantined]]:
+    """The rows of a folder, whatever names its pictures: paths, headers, or nothing."""
+    given = labels_csv or source / LABELS_FILE
+    keyed = read_keyed(given) if given.is_file() and is_keyed(given) else None
+    if keyed is None and (labels_csv is not None or has_labels(source)):
+        return read_labels(labels_csv or source, leave_out_absent=True), []
+    files = [path for path in sorted(source.rglob("*")) if _may_be_picture(path)]
+    with Pool(jobs, str(source), limits, home.policy().intake.devices) as pool:
+        found = joined(source, files, keyed, pool)
+    if keyed is None and not found.table.rows:
+        return read_labels(source), []  # says what is missing
+    return found.table, [Quarantined(*one) for one in _in_words(found.aside)]
+
+
+def _in_words(aside: Iterable[tuple[str, Cause, int | None]]) -> Iterator[tuple[str, str, int | None]]:
+    for name, cause, line in aside:
+        yield name, cause.value, line
 
 
 def ingest_table(
@@ -236,12 +274,13 @@ def _set_aside(
     tally: _Tally,
 ) -> bool:
     """Set a row aside for what its labels say."""
+    waits = row.label == ""  # no table has a blank class; without a table a picture waits for one
     reason = refused.get(row.patient)
     if not row.patient.strip():
         reason = SetAside.PATIENT
-    elif not _CLASS_TEXT.match(row.label):
+    elif not waits and not _CLASS_TEXT.match(row.label):
         reason = SetAside.LABEL
-    elif classes is not None and row.label not in classes:
+    elif not waits and classes is not None and row.label not in classes:
         reason = SetAside.UNKNOWN_CLASS
     if reason is not None:
         tally.quarantined.append(Quarantined(_relative(row.image, table), reason.value, row.line))
@@ -266,7 +305,7 @@ def _keep(row: LabelRow, answer: Taken | Cause, writer: VaultWriter, table: Labe
         frame: replace(image, label=row.label, device=_device(row.device) or image.device)
         for frame, image in answer.images.items()
     }
-    added, stored = writer.add_file(row.written or row.patient, images, answer.instance, named=row.frame is not None)
+    added, stored = _added(row, images, answer.instance, writer, tally)
     for blob in writer.blobs_of(images.values(), answer.instance):
         if added is Added.OTHER_PATIENT:
             tally.same.append((blob, writer.pseudonym(row.written or row.patient)))
@@ -279,8 +318,28 @@ def _keep(row: LabelRow, answer: Taken | Cause, writer: VaultWriter, table: Labe
     tally.patients.add(row.patient)
     if any(image.mask is not None and not image.mask.any() for image in images.values()):
         tally.flagged.append(Quarantined(source, Flag.EMPTY_MASK.value, row.line))
+    tally.waiting += 0 if row.label else sum(map(writer.waits, images.values()))
     tally.accepted += stored
     tally.duplicates += len(images) - stored
+
+
+def _added(
+    row: LabelRow,
+    images: Mapping[int, StoredImage],
+    instance: bytes | None,
+    writer: VaultWriter,
+    tally: _Tally,
+) -> tuple[Added, int]:
+    """Add a row's pictures; those that wait without a class get this row's, and none loses its class."""
+    patient, named = row.written or row.patient, row.frame is not None
+    added, stored = writer.add_file(patient, images, instance, named=named)
+    if added is not Added.OTHER_CLASS:
+        return added, stored
+    if not row.label:
+        return Added.DUPLICATE, 0
+    classified = sum(map(writer.classify, images.values()))
+    tally.classified += classified
+    return writer.add_file(patient, images, instance, named=named) if classified else (added, stored)
 
 
 def _device(text: str) -> str:
@@ -302,5 +361,9 @@ def _unlisted(source: Path, table: LabelTable) -> tuple[str, ...]:
     return tuple(
         path.relative_to(source).as_posix()
         for path in sorted(source.rglob("*"))
-        if path.suffix.lower() in _PICTURE_SUFFIXES and path.is_file() and path.resolve() not in named
+        if _may_be_picture(path) and path.resolve() not in named
     )
+
+
+def _may_be_picture(path: Path) -> bool:
+    return path.suffix.lower() in _PICTURE_SUFFIXES and path.is_file()

@@ -14,12 +14,12 @@ import subprocess
 import sys
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from queue import SimpleQueue
 from types import TracebackType
-from typing import Final, Self
+from typing import Any, Final, Self, TypeVar
 
 from sonoshare_client.intake.channel import (
     ChannelClosedError,
@@ -27,6 +27,7 @@ from sonoshare_client.intake.channel import (
     Question,
     Taken,
     receive_answer,
+    receive_identity,
     receive_message,
     send_message,
 )
@@ -34,6 +35,7 @@ from sonoshare_client.intake.limits import Limits
 from sonoshare_client.intake.opening import open_checked
 from sonoshare_client.intake.reasons import Cause, SetAside
 from sonoshare_shared.errors import InputError
+from sonoshare_shared.science.pictures.identity import Identity
 from sonoshare_shared.science.pictures.reasons import Refused
 
 CHILD: Final = (sys.executable, "-P", "-m", "sonoshare_client.intake.worker")
@@ -41,6 +43,9 @@ _START_SECONDS: Final = 60.0
 _STARTS: Final = 3  # a child that somebody kills while it starts says nothing about any file
 _IN_FLIGHT: Final = 4  # files asked about for each child, beyond the one it is at
 _ENVIRONMENT: Final = ("PATH", "PYTHONPATH", "LANG", "LD_LIBRARY_PATH", "SYSTEMROOT", "VIRTUAL_ENV")
+
+
+_Answer = TypeVar("_Answer")
 
 
 @dataclass(frozen=True)
@@ -51,11 +56,13 @@ class FileTask:
         image: path below ``folder``.
         masks: paths of its masks below ``folder``.
         question: what the child is asked.
+        identity: what a file is called is asked instead: ``keys``, or ``patient`` for the patient, too.
     """
 
     image: str
     masks: tuple[str, ...]
     question: Question
+    identity: str = ""
 
 
 @dataclass
@@ -74,19 +81,28 @@ class Child:
         After a crash the file gets a second try by a fresh child, so that it is not blamed for what an earlier file,
         or the operating system, did to the first one.
         """
-        answer = self._ask_once(question, descriptors)
-        return self._ask_once(question, descriptors) if answer is SetAside.CRASHED else answer
+        return self._twice(_message(question), descriptors, receive_answer)
 
-    def _ask_once(self, question: Question, descriptors: list[int]) -> Taken | Cause:
+    def identify(self, task: FileTask, descriptors: list[int]) -> Identity | Cause:
+        """Ask what a file is called; as ``ask`` otherwise."""
+        return self._twice(_message(task.question) | {"identity": task.identity}, descriptors, receive_identity)
+
+    def _twice(
+        self, message: dict[str, Any], descriptors: list[int], receive: Callable[[socket.socket, Limits], _Answer]
+    ) -> _Answer | SetAside:
+        answer = self._ask_once(message, descriptors, receive)
+        return self._ask_once(message, descriptors, receive) if answer is SetAside.CRASHED else answer
+
+    def _ask_once(
+        self, message: dict[str, Any], descriptors: list[int], receive: Callable[[socket.socket, Limits], _Answer]
+    ) -> _Answer | SetAside:
         channel = self._channel or self._start()
         for descriptor in descriptors:
             os.lseek(descriptor, 0, os.SEEK_SET)  # the child shares the offset
-        box = list(question.box) if question.box else None
-        message = {"suffix": question.suffix, "box": box, "frame": question.frame}
         try:
             channel.settimeout(self.limits.wall_seconds)
             send_message(channel, message, descriptors)
-            return receive_answer(channel, self.limits)
+            return receive(channel, self.limits)
         except TimeoutError:
             reason = SetAside.TIMED_OUT
         except (ChannelClosedError, OSError):
@@ -198,15 +214,24 @@ class Pool:
 
     def answers(self, tasks: Iterable[FileTask]) -> Iterator[Taken | Cause]:
         """Answers in the order of the tasks."""
-        waiting: deque[Future[Taken | Cause]] = deque()
+        return self._in_order(tasks, lambda child, task, files: child.ask(task.question, files))
+
+    def identities(self, tasks: Iterable[FileTask]) -> Iterator[Identity | Cause]:
+        """What the files are called, in the order of the tasks."""
+        return self._in_order(tasks, lambda child, task, files: child.identify(task, files))
+
+    def _in_order(
+        self, tasks: Iterable[FileTask], ask: Callable[[Child, FileTask, list[int]], _Answer]
+    ) -> Iterator[_Answer | Cause]:
+        waiting: deque[Future[_Answer | Cause]] = deque()
         for task in tasks:
-            waiting.append(self._threads.submit(self._answer, task))
+            waiting.append(self._threads.submit(self._answer, task, ask))
             if len(waiting) >= self._jobs * (1 + _IN_FLIGHT):
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
 
-    def _answer(self, task: FileTask) -> Taken | Cause:
+    def _answer(self, task: FileTask, ask: Callable[[Child, FileTask, list[int]], _Answer]) -> _Answer | Cause:
         descriptors: list[int] = []
         child = self._idle.get()
         try:
@@ -215,10 +240,15 @@ class Pool:
             descriptors.append(open_checked(self._folder, task.image, self._limits.clip_bytes))
             for mask in task.masks:
                 descriptors.append(open_checked(self._folder, mask, self._limits.file_bytes))  # noqa: PERF401 - closed if one fails
-            return child.ask(task.question, descriptors)
+            return ask(child, task, descriptors)
         except Refused as refusal:
             return refusal.reason
         finally:
             self._idle.put(child)
             for descriptor in descriptors:
                 os.close(descriptor)
+
+
+def _message(question: Question) -> dict[str, Any]:
+    box = list(question.box) if question.box else None
+    return {"suffix": question.suffix, "box": box, "frame": question.frame}

@@ -13,7 +13,8 @@ class SetAside(Because):
 
     LABEL = "the class is empty, too long or not plain text", "correct the label in its row"
     UNKNOWN_CLASS = "the class is not one of this task's", "correct the label, or take it in without --task"
-    PATIENT = "the patient is empty", "give the patient in its row"
+    PATIENT = "no patient is named, or with a sign that nobody sees", "give the patient in its row"
+    NO_FILE = "no file of the folder carries this identifier", "see that it is written as in the headers"
     NOBODY = (
         "its patient is what a system fills in where nobody is named",
         "give it its real patient; where this is one, write it in another way in all its rows",

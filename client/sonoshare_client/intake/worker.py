@@ -15,12 +15,21 @@ from collections.abc import Sequence
 from functools import cache
 from typing import TYPE_CHECKING, BinaryIO, Final
 
-from sonoshare_client.intake.channel import Question, Taken, receive_message, send_message, send_refusal, send_taken
+from sonoshare_client.intake.channel import (
+    Question,
+    Taken,
+    receive_message,
+    send_identity,
+    send_message,
+    send_refusal,
+    send_taken,
+)
 from sonoshare_client.intake.devices import kept_device
 from sonoshare_client.intake.limits import Limits
 from sonoshare_client.vault.stored_image import StoredImage
 from sonoshare_shared.science.box import Box
 from sonoshare_shared.science.pictures import dicom as _dicom  # noqa: F401 - its decoders load before the limits hold
+from sonoshare_shared.science.pictures.identity import Identity, read_identity
 from sonoshare_shared.science.pictures.reading import KeptPicture, read_frames
 from sonoshare_shared.science.pictures.reasons import Reason, Refused
 from sonoshare_shared.science.pictures.text.clearing import (
@@ -58,15 +67,27 @@ def main() -> None:
             str(message["suffix"]), Box.of(message["box"]) if message["box"] else None, message["frame"]
         )
         files: list[BinaryIO] = [os.fdopen(descriptor, "rb") for descriptor in descriptors]
+        answer: Taken | Identity | Reason
         try:
-            answer = answer_for(question, files, limits, devices)
+            asked = message.get("identity")
+            answer = called(files[0], limits, asked) if asked else answer_for(question, files, limits, devices)
         finally:
             for file in files:
                 file.close()
         if isinstance(answer, Reason):
             send_refusal(channel, answer)
+        elif isinstance(answer, Identity):
+            send_identity(channel, answer)
         else:
             send_taken(channel, answer)
+
+
+def called(file: BinaryIO, limits: Limits, asked: str) -> Identity | Reason:
+    """What a file is called; with its patient only where that is asked for."""
+    try:
+        return read_identity(file, limits, patient=asked == "patient")
+    except Refused as refusal:
+        return refusal.reason
 
 
 def answer_for(question: Question, files: Sequence[BinaryIO], limits: Limits, devices: Sequence[str]) -> Taken | Reason:

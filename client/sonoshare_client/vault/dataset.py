@@ -6,7 +6,8 @@ patient's own images, the task and the grid size alone: no mean, scale or vocabu
 Whatever is wrong with a patient leaves *that patient* out, whole, and is never an error: a class that the task does
 not know, an image that is missing, damaged or too large, no image at all. So one patient, whatever their data, adds or
 takes away one entry and nothing else. Of a patient with very many images the first ``MOST_IMAGES`` count, so that one
-patient's share of time and memory is bounded.
+patient's share of time and memory is bounded. An image without a class waits for one: it takes no part, and a patient
+who has no other is left out.
 """
 
 import logging
@@ -30,6 +31,7 @@ _NO_BOX: Final = (float("nan"),) * 4
 MOST_IMAGES: Final = 256
 """Images of one patient that are used, in the order of intake."""
 
+WAITING: Final = "no image has a class yet"
 UNREADABLE: Final = "an image cannot be used"
 _log = logging.getLogger(__name__)
 
@@ -89,9 +91,10 @@ def _room(everybody: Iterable[PatientRecord], size: int, *, held_out: bool) -> F
 
 
 def _opened(vault: Vault, record: PatientRecord, task: Task, size: int) -> PatientArrays:
-    rows = [_row(vault.load(ref), task, size) for ref in record.images[:MOST_IMAGES]]
+    opened = (_row(vault.load(ref), task, size) for ref in record.images[:MOST_IMAGES])
+    rows = [row for row in opened if row is not None]
     if not rows:
-        raise _LeftOutError("no image")
+        raise _LeftOutError(WAITING if record.images else "no image")
     return PatientArrays(
         pseudonym=record.pseudonym,
         held_out=record.held_out,
@@ -114,8 +117,13 @@ class _Row:
     scanner: int
 
 
-def _row(image: StoredImage, task: Task, size: int) -> _Row:
-    """One image on the grid; the full picture is let go, so that one patient holds no more than a grid an image."""
+def _row(image: StoredImage, task: Task, size: int) -> _Row | None:
+    """One image on the grid; the full picture is let go, so that one patient holds no more than a grid an image.
+
+    None where the image waits for its class.
+    """
+    if not image.label:
+        return None
     if image.label not in task.classes:
         raise _LeftOutError(f"class '{image.label}' is not of the task")
     return _Row(

@@ -211,6 +211,42 @@ class VaultWriter:
                 rows = [self._db.execute(by_instance, (source,)).fetchone()]
         return [str(row[0]) for row in rows if row is not None]
 
+    def waits(self, image: StoredImage) -> bool:
+        """Whether the vault keeps this picture without a class."""
+        with self._lock:
+            kept = self._kept(image)
+            return kept is not None and not self._label_of(*kept)
+
+    def classify(self, image: StoredImage) -> bool:
+        """Give a picture that waits without a class the class, device, mask and box of ``image``; durable at once.
+
+        Returns:
+            False where it has a class already, or is not in the vault: nothing is changed.
+        """
+        with self._lock:
+            self.flush()
+            kept = self._kept(image)
+            if kept is None or self._label_of(*kept):
+                return False
+            old, pseudonym = kept
+            with self._writable():
+                blob = self._blobs.new_name()
+                self._pending.append(blob)
+                self._blobs.write(blob, self._keys.seal(to_bytes(image), place_of(blob, pseudonym)))
+                self._db.execute("BEGIN IMMEDIATE")
+                self._db.execute("UPDATE image SET blob = ? WHERE blob = ?", (blob, old))
+                self._db.execute("UPDATE twin SET first = ? WHERE first = ?", (blob, old))
+                self._db.execute("UPDATE twin SET second = ? WHERE second = ?", (blob, old))
+            self.flush()
+            self._blobs.remove([old])
+        return True
+
+    def _kept(self, image: StoredImage) -> tuple[str, str] | None:
+        """Blob and pseudonym of a picture."""
+        picture = self._keys.fingerprint("picture", pixel_content(image.pixels))
+        row = self._db.execute("SELECT blob, pseudonym FROM image WHERE picture = ?", (picture,)).fetchone()
+        return None if row is None else (str(row[0]), str(row[1]))
+
     def forget(self, pseudonym: str) -> int:
         """Remove all images of one patient, and the patient from every study, at once.
 

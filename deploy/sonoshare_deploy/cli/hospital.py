@@ -138,6 +138,15 @@ def _print_report(console: "Console", report: "IngestReport", device: str) -> No
         f"{len(report.quarantined)} set aside, {len(report.unlisted)} files not in the labels",
         highlight=False,
     )
+    if report.classified:
+        console.print(f"{report.classified} pictures that waited have a class now", highlight=False)
+    if report.waiting:
+        console.print(
+            f"{report.waiting} pictures have no class and take no part in any task: once labels are there, ingest the "
+            "folder again with --labels FILE",
+            markup=False,
+            highlight=False,
+        )
     if report.uncompared:
         console.print(
             f"NOT FULLY COMPARED: {report.uncompared} pictures; the search had to stop while it still found pairs, and "

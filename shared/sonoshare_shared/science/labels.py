@@ -161,6 +161,11 @@ class LabelTable:
         return self
 
 
+def has_labels(folder: Path) -> bool:
+    """Whether a folder says who is in its pictures."""
+    return any((folder / name).is_file() for name in (LABELS_FILE, BUSBRA_FILE, RELEASE_FILE))
+
+
 def read_labels(path: Path, classes: Sequence[str] | None = None, *, leave_out_absent: bool = False) -> LabelTable:
     """Read who is in which picture.
 
@@ -200,7 +205,7 @@ def read_labels(path: Path, classes: Sequence[str] | None = None, *, leave_out_a
     return table if classes is None else table.require_classes(classes)
 
 
-def _records(path: Path, required: Sequence[str]) -> Iterator[tuple[int, dict[str, str]]]:
+def records(path: Path, required: Sequence[str]) -> Iterator[tuple[int, dict[str, str]]]:
     """Yield (line number, cells by column) of a CSV file; names and cells are stripped, blank lines left out."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
@@ -222,6 +227,21 @@ def _records(path: Path, required: Sequence[str]) -> Iterator[tuple[int, dict[st
         raise InputError(f"{path.name} is not valid CSV: {error}", remedy="save it as UTF-8 CSV") from error
     except OSError as error:
         raise InputError(f"{path.name} cannot be read", remedy="check its permissions") from error
+
+
+def columns_of(path: Path) -> tuple[str, ...]:
+    """Names of the columns of a CSV file.
+
+    Raises:
+        InputError: it cannot be read, or is not UTF-8 CSV.
+    """
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            return tuple(name.strip() for name in next(csv.reader(file, strict=True), []))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{path.name} is not UTF-8 CSV", remedy="save it as UTF-8 CSV") from error
+    except OSError as error:
+        raise InputError(f"{path.name} cannot be read", remedy="check the path and its permissions") from error
 
 
 def _check_header(name: str, header: Sequence[str], required: Sequence[str]) -> None:
@@ -249,14 +269,14 @@ def _inside(folder: Path, relative: str, where: str) -> Path:
     return path
 
 
-def _patient(text: str, where: str) -> str:
+def patient_of(text: str, where: str) -> str:
     """The identifier in its one form; one with a character that nobody sees is refused."""
     if sign := unseen(text):
         raise InputError(f"{where}: column patient holds {sign}, which nobody sees", remedy="remove it from the cell")
     return normal(text)
 
 
-def _boxes(text: str, where: str) -> tuple[Box, ...]:
+def boxes_of(text: str, where: str) -> tuple[Box, ...]:
     """Parse ``x,y,w,h``, one or several (brackets, semicolons and blanks are forgiven); none where blank."""
     parts = [part for part in re.split(r"[,;\s\[\]()]+", text) if part]
     try:
@@ -284,7 +304,7 @@ def _frame(text: str, where: str) -> int | None:
 def _read_table(path: Path) -> LabelTable:
     rows: list[LabelRow] = []
     absent: list[Absent] = []
-    for line, cells in _records(path, REQUIRED):
+    for line, cells in records(path, REQUIRED):
         try:
             rows.append(_row(path, line, cells))
         except _AbsentError:
@@ -305,7 +325,7 @@ def _row(path: Path, line: int, cells: Mapping[str, str]) -> LabelRow:
         raise InputError(f"{where}: {', '.join(blank)} is blank", remedy="fill it in or remove the row")
     if cells.get("mask", "").count(";") >= MOST_MASKS:
         raise InputError(f"{where}: more than {MOST_MASKS} masks", remedy="join them into one mask")
-    patient, boxes = _patient(cells["patient"], where), _boxes(cells.get("box", ""), where)
+    patient, boxes = patient_of(cells["patient"], where), boxes_of(cells.get("box", ""), where)
     frame = _frame(cells.get("frame", ""), where)
     return LabelRow(
         image=_inside(folder, cells["image"], where),
@@ -348,7 +368,7 @@ def _busbra_folds(folder: Path) -> Mapping[str, int]:
     if not path.is_file():
         return {}
     folds: dict[str, int] = {}
-    for line, cells in _records(path, ("ID", "kFold")):
+    for line, cells in records(path, ("ID", "kFold")):
         if not cells["kFold"].isdecimal():
             raise InputError(f"{path.name} line {line}: kFold is not a number", remedy="restore the original file")
         folds[cells["ID"]] = int(cells["kFold"])
@@ -358,7 +378,7 @@ def _busbra_folds(folder: Path) -> Mapping[str, int]:
 def _read_release(path: Path) -> LabelTable:
     folder = path.parent
     rows: list[LabelRow] = []
-    for line, cells in _records(path, ("file_name", "label")):
+    for line, cells in records(path, ("file_name", "label")):
         where = f"{path.name} line {line}"
         if not cells["file_name"] or not cells["label"]:
             raise InputError(f"{where}: file_name or label is blank", remedy="fetch the release again")
@@ -371,7 +391,7 @@ def _read_release(path: Path) -> LabelTable:
                 label=cells["label"],
                 device=cells.get("scanner", ""),
                 masks=(_inside(folder, mask, where),) if mask else (),
-                boxes=_boxes(box, where) if box.strip(",") else (),
+                boxes=boxes_of(box, where) if box.strip(",") else (),
                 line=line,
             )
         )
@@ -383,7 +403,7 @@ def _read_busbra(path: Path) -> LabelTable:
     folds = _busbra_folds(folder)
     rows: list[LabelRow] = []
     absent: list[Absent] = []
-    for line, cells in _records(path, ("ID", "Case", "Pathology", "Device", "BBOX")):
+    for line, cells in records(path, ("ID", "Case", "Pathology", "Device", "BBOX")):
         where = f"{BUSBRA_FILE} line {line}"
         name = cells["ID"]
         mask = folder / "Masks" / f"{name.replace('bus_', 'mask_', 1)}.png"
@@ -391,11 +411,11 @@ def _read_busbra(path: Path) -> LabelTable:
             rows.append(
                 LabelRow(
                     image=_inside(folder, f"Images/{name}.png", where),
-                    patient=_patient(cells["Case"], where),
+                    patient=patient_of(cells["Case"], where),
                     label=cells["Pathology"],
                     device=cells["Device"].split("@")[0].strip(),
                     masks=(mask,) if mask.is_file() else (),
-                    boxes=_boxes(cells["BBOX"], where),
+                    boxes=boxes_of(cells["BBOX"], where),
                     fold=folds.get(name),
                     line=line,
                 )

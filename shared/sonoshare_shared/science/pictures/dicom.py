@@ -256,6 +256,14 @@ def _pixels(
     return NativePixels(description, element.value, big, big and description.allocated == 8 and element.words)
 
 
+def open_header(file: BinaryIO, bounds: Bounds, names: Sequence[str]) -> FileDataset:
+    """The named attributes of an object of a kind that is read, without its pixels; raises as `open_dicom` does."""
+    syntax = _check_meta(file)
+    file.seek(0)
+    source = _inflated(file, bounds) if syntax == DeflatedExplicitVRLittleEndian else file
+    return dcmread(source, specific_tags=[Tag(name) for name in names], stop_before_pixels=True)
+
+
 def _check_meta(file: BinaryIO) -> UID:
     try:
         # The public form wants a path, which this process does not have.
