@@ -191,7 +191,7 @@ def test_case_20_a_row_may_not_leave_the_folder(tmp_path: Path) -> None:
 def test_a_file_too_large_is_not_opened_further(tmp_path: Path) -> None:
     home, folder = make_node(tmp_path / "home"), tmp_path / "in"
     archive(folder, 1)
-    report = ingest(home, folder, limits=Limits(file_bytes=1000))
+    report = ingest(home, folder, limits=Limits(clip_bytes=1000))
     assert [entry.reason for entry in report.quarantined] == [Reason.TOO_LARGE.value]
 
 

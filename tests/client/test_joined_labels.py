@@ -3,9 +3,10 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from pydicom.dataset import FileDataset
-from tests.client.crafted import make_node, plain_vault, save, speckle, ultrasound
+from tests.client.crafted import REGION, make_node, plain_vault, save, speckle, ultrasound
 
 from sonoshare_client.intake.ingest import ingest
 from sonoshare_client.intake.reasons import SetAside
@@ -13,7 +14,10 @@ from sonoshare_client.node.home import NodeHome
 from sonoshare_client.vault.dataset import WAITING, grid
 from sonoshare_client.vault.store import Vault
 from sonoshare_shared.errors import InputError
+from sonoshare_shared.science.box import Box
 from sonoshare_shared.science.imaging import save_png
+from sonoshare_shared.science.pictures.reading import read_file
+from sonoshare_shared.science.pictures.reasons import Reason
 from sonoshare_shared.science.tasks.files import read_task
 
 CONSTANT = "1.2.826.0.1.3680043.9."
@@ -143,3 +147,36 @@ def test_a_folder_without_labels_and_without_headers_is_refused(home: NodeHome, 
     save_png(tmp_path / "in" / "a.png", speckle(1) / 255)
     with pytest.raises(InputError, match="holds none of"):
         ingest(home, tmp_path / "in")
+
+
+def test_a_region_is_told_where_the_file_has_none(home: NodeHome, tmp_path: Path) -> None:
+    bare, marked = named(1, "Ann", "100"), named(2, "Ann", "200")
+    del bare.SequenceOfUltrasoundRegions
+    for seed, dataset in ((1, bare), (2, marked)):
+        save(dataset, tmp_path / "in" / f"{seed}.dcm")
+    (tmp_path / "in" / "labels.csv").write_text(
+        'accession,label,region\n100,benign,"20,10,64,48"\n200,benign,"20,10,64,48"\n'
+    )
+    assert ingest(home, tmp_path / "in").accepted == 2
+    own = (REGION[3] - REGION[1] + 1, REGION[2] - REGION[0] + 1)
+    told = {image.pixels.shape: image.pixels for _, image in plain_vault(home)}
+    assert set(told) == {(48, 64), own}
+    assert np.array_equal(told[48, 64], speckle(1)[10:58, 20:84])
+    read = read_file(tmp_path / "in" / "1.dcm", region=Box(20, 10, 64, 48))
+    assert np.array_equal(read.pixels, told[48, 64])
+
+
+@pytest.mark.parametrize(
+    ("region", "reason"), [("100,10,64,48", Reason.REGION_OUTSIDE), ("20,10,64,4", Reason.REGION_SMALL)]
+)
+def test_a_region_that_cannot_be_is_set_aside(home: NodeHome, tmp_path: Path, region: str, reason: Reason) -> None:
+    (tmp_path / "in").mkdir()
+    save_png(tmp_path / "in" / "a.png", speckle(1) / 255)
+    (tmp_path / "in" / "labels.csv").write_text(f'image,patient,label,region\na.png,x,benign,"{region}"\n')
+    assert [entry.reason for entry in ingest(home, tmp_path / "in").quarantined] == [reason.value]
+
+
+def test_a_region_that_is_none_is_refused(home: NodeHome, folder: Path) -> None:
+    (folder / "labels.csv").write_text('accession,label,region\n100,benign,"1,2,3"\n')
+    with pytest.raises(InputError, match="line 2: column region"):
+        ingest(home, folder)

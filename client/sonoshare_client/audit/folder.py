@@ -51,6 +51,7 @@ class PictureFile:
         box: lesion box in pixels, or None.
         bounds: what the file may be.
         frame: of a clip, from 1, or None.
+        region: where the picture is, in pixels, for a file that does not say it.
     """
 
     image: Path
@@ -58,11 +59,12 @@ class PictureFile:
     box: Box | None = None
     bounds: Bounds = DEFAULT_BOUNDS
     frame: int | None = None
+    region: Box | None = None
 
     @classmethod
     def of(cls, row: LabelRow, bounds: Bounds = DEFAULT_BOUNDS) -> "PictureFile":
         """The picture of a row of labels."""
-        return cls(row.image, row.masks, row.box, bounds, row.frame)
+        return cls(row.image, row.masks, row.box, bounds, row.frame, row.region)
 
     def pixels(self) -> NDArray[np.uint8]:
         """What is kept, uint8 [H, W].
@@ -70,7 +72,9 @@ class PictureFile:
         Raises:
             InputError: it cannot be read.
         """
-        return read_file(self.image, self.masks, self.box, frame=self.frame, bounds=self.bounds).pixels
+        return read_file(
+            self.image, self.masks, self.box, frame=self.frame, region=self.region, bounds=self.bounds
+        ).pixels
 
     def on_grid(self) -> NDArray[np.float32]:
         """The same on the grid of audits, float32 [S, S] in 0..1."""

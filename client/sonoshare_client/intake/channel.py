@@ -51,11 +51,13 @@ class Question:
         suffix: extension of the file's name, lowercase with its dot, or empty.
         box: lesion box x, y, w, h in pixels of the whole picture, or None.
         frame: the only one of a clip that is wanted, from 1, or None.
+        region: where the ultrasound picture is, in pixels, for a file that does not say it.
     """
 
     suffix: str
     box: Box | None
     frame: int | None = None
+    region: Box | None = None
 
 
 @dataclass(frozen=True, eq=False)

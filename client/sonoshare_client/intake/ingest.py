@@ -292,7 +292,7 @@ def _tasks(rows: Sequence[LabelRow], table: LabelTable) -> Iterator[FileTask]:
         yield FileTask(
             image=_relative(row.image, table),
             masks=tuple(_relative(mask, table) for mask in row.masks),
-            question=Question(row.image.suffix.lower(), row.box, row.frame),
+            question=Question(row.image.suffix.lower(), row.box, row.frame, row.region),
         )
 
 

@@ -80,6 +80,7 @@ def _labelled(file: Path, row: KeyedRow, identity: Identity) -> LabelRow:
         label=row.label,
         device=row.device,
         boxes=row.boxes,
+        region=row.region,
         line=row.line,
         written=row.written,
     )

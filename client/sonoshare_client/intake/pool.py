@@ -251,4 +251,5 @@ class Pool:
 
 def _message(question: Question) -> dict[str, Any]:
     box = list(question.box) if question.box else None
-    return {"suffix": question.suffix, "box": box, "frame": question.frame}
+    region = list(question.region) if question.region else None
+    return {"suffix": question.suffix, "box": box, "frame": question.frame, "region": region}

@@ -63,9 +63,8 @@ def main() -> None:
     while (received := receive_message(channel)) is not None:
         message, descriptors = received
         renew_processor_time(limits.cpu_seconds)
-        question = Question(
-            str(message["suffix"]), Box.of(message["box"]) if message["box"] else None, message["frame"]
-        )
+        box, region = (Box.of(message[name]) if message[name] else None for name in ("box", "region"))
+        question = Question(str(message["suffix"]), box, message["frame"], region)
         files: list[BinaryIO] = [os.fdopen(descriptor, "rb") for descriptor in descriptors]
         answer: Taken | Identity | Reason
         try:
@@ -101,7 +100,13 @@ def answer_for(question: Question, files: Sequence[BinaryIO], limits: Limits, de
     """
     try:
         frames = read_frames(
-            files[0], files[1:], question.box, suffix=question.suffix, frame=question.frame, bounds=limits
+            files[0],
+            files[1:],
+            question.box,
+            suffix=question.suffix,
+            frame=question.frame,
+            region=question.region,
+            bounds=limits,
         )
         cleared = cleared_everywhere([cleared_frame(kept.picture, limits) for kept in frames])
     except Refused as refusal:

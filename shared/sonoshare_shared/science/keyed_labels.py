@@ -10,6 +10,7 @@ Promises
 - A row names one of ``sop``, ``series``, ``study`` and ``accession``; every file that carries it gets the row's label.
   Where two rows name a file, the one that names fewer files counts: object before series before study before accession.
 - ``patient`` may be left out as a column; then it is the header's. ``device`` is optional, as in ``labels.csv``.
+- ``region`` (x, y, w, h in pixels) says where the picture is on the screen, for files that do not say it.
 - ``box`` (one or several) goes with ``sop`` alone, because it is of one picture. A mask is of one file: that row names
   it by ``image``, in a table of its own.
 - Errors name the line and the column, never an identifier. Identifiers are turned into digests here and not kept.
@@ -21,7 +22,7 @@ from pathlib import Path
 
 from sonoshare_shared.errors import InputError
 from sonoshare_shared.science.box import Box
-from sonoshare_shared.science.labels import boxes_of, columns_of, patient_of, records
+from sonoshare_shared.science.labels import boxes_of, columns_of, patient_of, records, region_of
 from sonoshare_shared.science.pictures.identity import KEYS, key_digest
 
 
@@ -37,6 +38,7 @@ class KeyedRow:
         device: scanner, "" where unknown.
         boxes: lesion boxes in pixels of the picture.
         line: of the CSV.
+        region: where the ultrasound picture is, in pixels.
         written: the patient as written, where that is not its one form.
     """
 
@@ -47,6 +49,7 @@ class KeyedRow:
     device: str
     boxes: tuple[Box, ...]
     line: int
+    region: Box | None = None
     written: str = ""
 
 
@@ -112,5 +115,6 @@ def _row(where: str, line: int, cells: Mapping[str, str], *, named: bool) -> Key
         device=cells.get("device", ""),
         boxes=boxes,
         line=line,
+        region=region_of(cells.get("region", ""), where),
         written=cells["patient"] if named and cells["patient"] != patient else "",
     )

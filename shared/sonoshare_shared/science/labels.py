@@ -44,7 +44,7 @@ REQUIRED = ("image", "patient", "label")
 MOST_MASKS = 32
 """Of one picture."""
 _FRAME_DIGITS = 9
-OPTIONAL = ("device", "mask", "box", "frame", "hospital")
+OPTIONAL = ("device", "mask", "box", "frame", "region", "hospital")
 
 
 @dataclass(frozen=True)
@@ -63,6 +63,7 @@ class LabelRow:
         line: of the CSV that it stands in, or None.
         written: the patient as the CSV has it, where that is not its one form; else empty.
         frame: of a clip, from 1; None where it is not told.
+        region: where the ultrasound picture is, x, y, w, h in pixels; counts where the file does not say it.
     """
 
     image: Path
@@ -76,6 +77,7 @@ class LabelRow:
     line: int | None = None
     written: str = ""
     frame: int | None = None
+    region: Box | None = None
 
     @property
     def box(self) -> Box | None:
@@ -293,6 +295,17 @@ def boxes_of(text: str, where: str) -> tuple[Box, ...]:
     return boxes
 
 
+def region_of(text: str, where: str) -> Box | None:
+    """Parse one ``x,y,w,h``; None where blank."""
+    try:
+        regions = boxes_of(text, where)
+    except InputError:
+        regions = ()
+    if len(regions) > 1 or (text.strip() and not regions):
+        raise InputError(f"{where}: column region is not x,y,w,h", remedy="give four numbers in pixels, or leave blank")
+    return regions[0] if regions else None
+
+
 def _frame(text: str, where: str) -> int | None:
     if not text:
         return None
@@ -338,6 +351,7 @@ def _row(path: Path, line: int, cells: Mapping[str, str]) -> LabelRow:
         line=line,
         written=cells["patient"] if cells["patient"] != patient else "",
         frame=frame,
+        region=region_of(cells.get("region", ""), where),
     )
 
 

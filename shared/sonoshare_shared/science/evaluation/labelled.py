@@ -85,7 +85,7 @@ def load_labelled(
     boxes = np.empty((n, 4), dtype=np.float32)
     bounds = SYNTHETIC_BOUNDS if synthetic or table.synthetic else DEFAULT_BOUNDS
     for i, row in enumerate(table):
-        kept = read_file(row.image, row.masks, row.box, frame=row.frame, bounds=bounds)
+        kept = read_file(row.image, row.masks, row.box, frame=row.frame, region=row.region, bounds=bounds)
         images[i] = to_grid(kept.pixels, size)
         boxes[i] = np.nan if kept.box is None else kept.box
         if kept.mask is not None:

@@ -35,7 +35,7 @@ from sonoshare_shared.science.pictures.plausible import check_plausible
 from sonoshare_shared.science.pictures.raster import read_mask, read_raster
 from sonoshare_shared.science.pictures.reasons import Reason, Refused
 from sonoshare_shared.science.pictures.region import cut, lesion_box, pick_region
-from sonoshare_shared.science.pictures.screen import b_mode_regions, exported_picture
+from sonoshare_shared.science.pictures.screen import b_mode_regions, exported_picture, told_region
 
 if TYPE_CHECKING:
     from sonoshare_shared.science.pictures.dicom import UltrasoundObject
@@ -115,6 +115,7 @@ def read_kept(
     *,
     suffix: str = "",
     frame: int | None = None,
+    region: Box | None = None,
     bounds: Bounds = DEFAULT_BOUNDS,
 ) -> KeptPicture:
     """Read one picture: of a clip the frame that is asked for; see `read_frames`.
@@ -122,7 +123,7 @@ def read_kept(
     Raises:
         Refused: it cannot be read, is not what may be kept, or is a clip and no frame is asked for.
     """
-    found = _guarded(file, _Asked(mask_files, box, suffix, frame, bounds))
+    found = _guarded(file, _Asked(mask_files, box, suffix, frame, bounds, region))
     if not isinstance(found, KeptPicture):
         raise Refused(Reason.ANIMATED)
     return found
@@ -135,6 +136,7 @@ def read_frames(
     *,
     suffix: str = "",
     frame: int | None = None,
+    region: Box | None = None,
     bounds: Bounds = DEFAULT_BOUNDS,
 ) -> tuple[KeptFrame, ...]:
     """Read one picture, or some of a clip, in the order of their frames; never none.
@@ -145,12 +147,13 @@ def read_frames(
         box: lesion box in pixels of the whole picture, or None.
         suffix: extension of the file's name, lowercase with its dot, or empty.
         frame: the only one that is wanted, from 1, or None.
+        region: where the ultrasound picture is, x, y, w, h in pixels; counts where the file does not say it.
         bounds: what the file may be.
 
     Raises:
         Refused: it cannot be read, or none of its frames looked at is what may be kept.
     """
-    asked = _Asked(mask_files, box, suffix, frame, bounds)
+    asked = _Asked(mask_files, box, suffix, frame, bounds, region)
     found = _guarded(file, asked)
     if isinstance(found, KeptPicture):
         return (KeptFrame(frame or 1, found),)
@@ -164,6 +167,7 @@ class _Asked:
     suffix: str
     frame: int | None
     bounds: Bounds
+    region: Box | None
 
 
 def _guarded(file: BinaryIO, asked: _Asked) -> "KeptPicture | UltrasoundObject":
@@ -175,7 +179,7 @@ def _guarded_frames(clip: "UltrasoundObject", asked: _Asked) -> tuple[KeptFrame,
     if asked.masks or asked.box is not None:
         raise Refused(Reason.CLIP_LESION)
     with _as_reasons():
-        return _frames_of(clip, asked.bounds)
+        return _frames_of(clip, asked)
 
 
 @contextmanager
@@ -199,6 +203,7 @@ def read_file(
     box: Box | None = None,
     *,
     frame: int | None = None,
+    region: Box | None = None,
     bounds: Bounds = DEFAULT_BOUNDS,
 ) -> KeptPicture:
     """Read one picture in this process.
@@ -208,6 +213,7 @@ def read_file(
         masks: its masks, any number.
         box: lesion box in pixels of the whole picture, or None.
         frame: of a clip, from 1, or None.
+        region: as in `read_frames`.
         bounds: what the file may be.
 
     Raises:
@@ -217,7 +223,8 @@ def read_file(
         with ExitStack() as opened:
             file = opened.enter_context(_opened(path, bounds))
             mask_files = [opened.enter_context(_opened_mask(mask, bounds)) for mask in masks]
-            return read_kept(file, mask_files, box, suffix=path.suffix.lower(), frame=frame, bounds=bounds)
+            suffix = path.suffix.lower()
+            return read_kept(file, mask_files, box, suffix=suffix, frame=frame, region=region, bounds=bounds)
     except Refused as refusal:
         of_masks = f" (mask {', '.join(mask.name for mask in masks)})" if masks else ""
         raise InputError(f"{path.name}{of_masks}: {refusal.reason.fact}", remedy=refusal.reason.remedy) from refusal
@@ -258,7 +265,10 @@ def _read(file: BinaryIO, asked: _Asked) -> "KeptPicture | UltrasoundObject":
             raise Refused(Reason.FRAME)
         screen = read_raster(file, asked.bounds)
         mask = joined(masks, screen.grey.shape)
-        region = exported_picture(screen, lesion_box(asked.box, mask), asked.bounds)
+        if asked.region is None:
+            region = exported_picture(screen, lesion_box(asked.box, mask), asked.bounds)
+        else:
+            region = told_region(asked.region, screen.whole, asked.bounds)
         if screen.coloured(region) > asked.bounds.coloured:
             raise Refused(Reason.COLOUR)
         kept = KeptPicture(*cut(screen.grey, mask, asked.box, region))
@@ -280,16 +290,16 @@ def _read_dicom(file: BinaryIO, masks: Sequence[NDArray[np.uint8]], asked: _Aske
     index = (asked.frame or 1) - 1
     if not 0 <= index < found.frames:
         raise Refused(Reason.FRAME)
-    return _kept(found, index, masks, asked.box, asked.bounds)
+    return _kept(found, index, masks, asked)
 
 
-def _kept(
-    found: "UltrasoundObject", index: int, masks: Sequence[NDArray[np.uint8]], box: Box | None, bounds: Bounds
-) -> KeptPicture:
+def _kept(found: "UltrasoundObject", index: int, masks: Sequence[NDArray[np.uint8]], asked: _Asked) -> KeptPicture:
     """What is kept of one frame, counted from 0."""
-    screen = found.frame(index)
+    screen, box, bounds = found.frame(index), asked.box, asked.bounds
     mask = joined(masks, screen.grey.shape)
     regions = (screen.whole,) if found.volume else found.regions
+    if asked.region is not None and not regions:
+        regions = (told_region(asked.region, screen.whole, bounds),)
     region = pick_region(b_mode_regions(screen, regions, bounds), lesion_box(box, mask))
     header = Header(found.manufacturer, found.model, found.instance)
     must_look = found.burned_in or not found.regions
@@ -298,14 +308,14 @@ def _kept(
     return kept
 
 
-def _frames_of(clip: "UltrasoundObject", bounds: Bounds) -> tuple[KeptFrame, ...]:
+def _frames_of(clip: "UltrasoundObject", asked: _Asked) -> tuple[KeptFrame, ...]:
     """Frames of a clip; what is wrong with one frame's picture sets that one aside, what is wrong with the file all."""
     taken: list[KeptFrame] = []
     first: Reason | None = None
-    for tries in frames_to_try(clip.frames, bounds.clip_frames, clip.marks):
+    for tries in frames_to_try(clip.frames, asked.bounds.clip_frames, clip.marks):
         for index in tries:
             try:
-                picture = _kept(clip, index, (), None, bounds)
+                picture = _kept(clip, index, (), asked)
             except Refused as refusal:
                 if refusal.reason not in _OF_ONE_FRAME:
                     raise

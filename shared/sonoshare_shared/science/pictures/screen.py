@@ -94,6 +94,20 @@ def header_regions(items: Sequence[Any], rows: int, columns: int, bounds: Bounds
     return clear or tuple(large)
 
 
+def told_region(told: Box, whole: Region, bounds: Bounds) -> Region:
+    """The region that a table tells of a file that does not tell it itself.
+
+    Raises:
+        Refused: it reaches outside the picture, or is too small.
+    """
+    region = Region(round(told.x), round(told.y), round(told.x + told.w), round(told.y + told.h))
+    if min(region.left, region.top) < 0 or region.right > whole.right or region.bottom > whole.bottom:
+        raise Refused(Reason.REGION_OUTSIDE)
+    if min(region.width, region.height) < bounds.region_side:
+        raise Refused(Reason.REGION_SMALL)
+    return region
+
+
 def b_mode_regions(screen: Screen, declared: Sequence[Region], bounds: Bounds) -> tuple[Region, ...]:
     """The B-mode pictures on a screen, at least one.
 
