@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 from sonoshare_client.intake import doubts
 from sonoshare_client.intake.channel import DEVICE_TEXT, Question, Taken
+from sonoshare_client.intake.emptying import remove_taken
 from sonoshare_client.intake.joining import joined
 from sonoshare_client.intake.limits import DEFAULT_LIMITS, Limits
 from sonoshare_client.intake.pool import CHILD, FileTask, Pool
@@ -166,7 +167,7 @@ def ingest(
     limits: Limits = DEFAULT_LIMITS,
     device: "torch.device" = CPU,
 ) -> IngestReport:
-    """Take in a folder.
+    """Take in a folder; of the node's own inbox what is taken in with a class is removed.
 
     Args:
         home: the node.
@@ -187,6 +188,8 @@ def ingest(
     table, aside = _rows(home, source, labels_csv, jobs, limits)
     report = ingest_table(home, table, classes=classes, jobs=jobs, progress=progress, limits=limits, device=device)
     seen = {one.source for one in aside}
+    if source.resolve() == home.inbox_path.resolve():
+        remove_taken(home.inbox_path, table, (one.source for one in report.quarantined))
     return replace(
         report,
         quarantined=(*aside, *report.quarantined),
