@@ -5,7 +5,7 @@ from pathlib import Path
 from tests.client.crafted import make_node, save, ultrasound, write_labels
 
 from sonoshare_client.intake.ingest import ingest_table
-from sonoshare_client.intake.watching import Watched
+from sonoshare_client.intake.watching import Watched, WatchedWhole, names_files
 
 
 def names(watched: Watched) -> list[str]:
@@ -19,7 +19,7 @@ def names(watched: Watched) -> list[str]:
 def test_a_file_is_due_when_it_lies_still_and_only_once(tmp_path: Path) -> None:
     watched = Watched(tmp_path)
     assert names(watched) == []
-    assert "labels.csv" in watched.trouble
+    assert "labels" in watched.trouble
     save(ultrasound(1), tmp_path / "a.dcm")
     save(ultrasound(2), tmp_path / "b.dcm")
     write_labels(tmp_path, [{"image": "a.dcm"}, {"image": "b.dcm"}])
@@ -54,3 +54,26 @@ def test_what_is_due_goes_into_the_vault(tmp_path: Path) -> None:
     watched = Watched(folder)
     assert watched.due() is None
     assert ingest_table(home, watched.due()).accepted == 1
+
+
+def test_a_folder_whose_files_no_row_names_is_due_when_all_of_it_lies_still(tmp_path: Path) -> None:
+    folder, labels = tmp_path / "in", tmp_path / "pathology.csv"
+    save(ultrasound(1), folder / "a.dcm")
+    assert not names_files(folder, None)
+    watched = WatchedWhole(folder, labels)
+    assert [watched.due(), watched.due(), watched.due()] == [False, True, True]
+    watched.taken()
+    assert not watched.due()
+    save(ultrasound(2), folder / "b.dcm")
+    assert not watched.due()
+    with (folder / "b.dcm").open("ab") as still_written:
+        still_written.write(b"\0")
+    assert [watched.due(), watched.due()] == [False, True]
+    watched.taken()
+    (folder / "a.dcm").unlink()
+    assert [watched.due(), watched.due()] == [False, False], "nothing is new where something went"
+    labels.write_text("accession,label\n1,benign\n")
+    assert not names_files(folder, labels)
+    assert [watched.due(), watched.due()] == [False, True]
+    write_labels(folder, [{"image": "b.dcm"}])
+    assert names_files(folder, None)

@@ -107,7 +107,11 @@ def ingest(
         watch_folder(
             source,
             labels,
-            lambda table: ingest_table(home, table, classes=classes, jobs=jobs, device=where),
+            lambda table: (
+                take_in(home, source, labels, classes=classes, jobs=jobs, device=where)
+                if table is None
+                else ingest_table(home, table, classes=classes, jobs=jobs, device=where)
+            ),
             lambda report: emit(
                 asdict(report) | {"device": said}, as_json, lambda out: _print_report(out, report, said)
             ),

@@ -17,6 +17,7 @@ from sonoshare_shared.errors import FederationError, InputError
 
 if TYPE_CHECKING:
     from sonoshare_client.intake.ingest import IngestReport
+    from sonoshare_client.intake.watching import Watched, WatchedWhole
     from sonoshare_client.node.home import NodeHome
     from sonoshare_shared.science.labels import LabelTable
 
@@ -45,30 +46,58 @@ def source_folder(home: "NodeHome", source: Path) -> Iterator[Path]:
 def watch_folder(
     source: Path,
     labels: Path | None,
-    take_in: "Callable[[LabelTable], IngestReport]",
+    take_in: "Callable[[LabelTable | None], IngestReport]",
     say: "Callable[[IngestReport], None]",
 ) -> NoReturn:
     """Take in what is new in a folder, until interrupted.
+
+    Args:
+        source: the folder.
+        labels: its table; the one in the folder if absent.
+        take_in: takes in these rows, or the whole folder where no row names a file.
+        say: tells what became of them.
 
     Raises:
         InputError: it is no folder.
         KeyboardInterrupt: when interrupted.
     """
-    from sonoshare_client.intake.watching import Watched  # noqa: PLC0415
+    from sonoshare_client.intake.watching import Watched, WatchedWhole  # noqa: PLC0415
     from sonoshare_deploy.processes import end_on_signals  # noqa: PLC0415
 
     if not source.is_dir():
         raise InputError(f"{source.name} is not a folder", remedy="only a folder can be watched")
     end_on_signals()
-    watched, said = Watched(source, labels), ""
+    rows, whole, said = Watched(source, labels), WatchedWhole(source, labels), ""
     while True:
-        if (table := watched.due()) is not None:
-            say(take_in(table))
-            watched.taken(table)
-        if watched.trouble != said:
-            said = watched.trouble
-            click.echo(f"waiting: {said}" if said else "the labels can be read again", err=True)
+        try:
+            trouble = _look(source, labels, rows, whole, lambda table: say(take_in(table)))
+        except InputError as error:  # a table that is being written, another intake at work, a disk that is full
+            trouble = str(error)
+        if trouble != said:
+            said = trouble
+            click.echo(f"waiting: {said}" if said else "what was waited for is there", err=True)
         time.sleep(LOOK_SECONDS)
+
+
+def _look(
+    source: Path,
+    labels: Path | None,
+    rows: "Watched",
+    whole: "WatchedWhole",
+    take_in: "Callable[[LabelTable | None], None]",
+) -> str:
+    """Look once and take in what is due; what is waited for, or nothing."""
+    from sonoshare_client.intake.watching import names_files  # noqa: PLC0415
+
+    if not names_files(source, labels):
+        if whole.due():
+            whole.taken()  # what fails now is tried again when something changes: it costs all that waits
+            take_in(None)
+        return ""
+    if (table := rows.due()) is not None:
+        take_in(table)
+        rows.taken(table)
+    return rows.trouble
 
 
 @click.command(short_help="Receive pictures by C-STORE.")
