@@ -70,7 +70,7 @@ def test_there_is_one_place_where(what: str) -> None:
 
 
 def test_no_module_of_a_hospital_opens_a_network_socket() -> None:
-    """Agent and courier meet on a Unix socket; only Flower, in the courier's process, talks to the network."""
+    """Agent and courier meet on a Unix socket; who talks to the network does so through a library, in its own room."""
     pattern = re.compile(
         r"AF_INET|TCPServer|UDPServer|HTTPServer|create_connection|create_server|urlopen|open_connection"
     )
