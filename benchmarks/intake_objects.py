@@ -102,7 +102,7 @@ def reason_why_not(path: Path, policy: Policy) -> str:
     """Take one file in, and say why it is set aside; empty where it is not."""
     with tempfile.TemporaryDirectory() as folder:
         home = NodeHome.create(Path(folder) / "home", "north", policy=policy)
-        report = ingest_table(home, LabelTable(path.parent, (LabelRow(path, "patient", "benign"),)))
+        report = ingest_table(home, LabelTable(path.parent, (LabelRow(path, "one-4711", "benign"),)))
     return report.quarantined[0].reason if report.quarantined else ""
 
 

@@ -20,6 +20,8 @@ ONE_WAY = {
             "benchmarks/intake.py",
             # Headers alone, to find ultrasound among test sets.
             "benchmarks/intake_objects.py",
+            # Phantom stills, from which clips are made.
+            "benchmarks/intake_clips.py",
         },
     ),
     "levels become eight bits": (
