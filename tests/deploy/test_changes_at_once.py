@@ -4,7 +4,7 @@ import base64
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from tests.shared.consortium import make_plan
 from sonoshare_client.node import changing as at_node
 from sonoshare_client.node import witness
 from sonoshare_client.node.home import NodeHome
+from sonoshare_client.node.identity_rotation import prepare_identity
 from sonoshare_client.node.rotation import prepare_node_key, take_next_key
 from sonoshare_deploy import certificates
 from sonoshare_deploy.provision import create_coordinator
@@ -113,6 +114,7 @@ COORDINATORS: dict[str, Callable[[CoordinatorHome], object]] = {
     "expel": lambda home: admission.expel(home, "north"),
     "renew the roster": admission.renew_roster,
     "rotate a node key": lambda home: rotation.rotate_node_key(home, Envelope.sign("a/b", b"{}", home.key)),
+    "rotate an identity": lambda home: rotation.rotate_identity(home, Envelope.sign("a/b", b"{}", home.key), "00"),
     "rotate the root": rotation.rotate_root,
     "line": lambda home: set_by_files(home, "north", files=True),
     "renew the certificate": certificates.renew,
@@ -166,6 +168,28 @@ def test_a_nodes_keys_and_roster_are_changed_by_one_at_a_time(
         with held(node.state.change_lock_path), pytest.raises(FederationError, match="another command changes this"):
             change()
     assert take_next_key(node)
+
+
+def test_an_identity_that_is_changed_by_several_at_once_gets_one_next_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node = NodeHome.create(tmp_path / "north", "north")
+    made: list[str] = []
+    save, together = SigningKey.save, threading.Barrier(len(MANY))
+
+    def late(key: SigningKey, path: Path) -> None:
+        with suppress(threading.BrokenBarrierError):
+            together.wait(0.3)  # without turns, everybody has seen by now that there is no next key
+        save(key, path)
+
+    monkeypatch.setattr(SigningKey, "save", late)
+    at_once(lambda _: made.append(prepare_identity(node)[1].hex))
+    following = node.next_identity()
+    assert following is not None
+    assert made == [following.public.hex] * len(MANY)
+    monkeypatch.setattr(at_node, "WAIT_SECONDS", 0.0)
+    with held(node.state.change_lock_path), pytest.raises(FederationError, match="another command changes this"):
+        prepare_identity(node)
 
 
 @contextmanager

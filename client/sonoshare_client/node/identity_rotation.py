@@ -12,6 +12,7 @@ Each step can be repeated, and a kill between two leaves a node that goes on wit
 from contextlib import closing
 from datetime import UTC, datetime
 
+from sonoshare_client.node.changing import changing
 from sonoshare_client.node.home import NodeHome
 from sonoshare_client.node.ledger import open_ledger
 from sonoshare_shared.protocol.documents.identity_succession import IdentitySuccession
@@ -29,7 +30,13 @@ def prepare_identity(home: NodeHome) -> tuple[Envelope, PublicKey]:
     Raises:
         InputError: a key cannot be read.
         LedgerError: the ledger is missing or not intact.
+        FederationError: another command changes the keys.
     """
+    with changing(home.state):
+        return _prepared(home)
+
+
+def _prepared(home: NodeHome) -> tuple[Envelope, PublicKey]:
     with closing(open_ledger(home, lambda: datetime.now(UTC))) as ledger:
         entries = ledger.entries()
     if not home.next_identity_key_path.exists():
