@@ -65,8 +65,8 @@ class Taken:
     """What the child has taken in of a file.
 
     Attributes:
-        images: by the number of the frame, from 1 and rising; one of a still, at most ``Limits.clip_frames`` of a clip.
-            De-identified; their label is empty, and their device is what the header may tell.
+        images: by the number of the frame, from 1 and rising (of a dual view's: ``KeptFrame``); at most
+            ``Limits.clip_frames``. De-identified; their label is empty, and their device is what the header may tell.
         instance: sha256 of the SOP instance UID, 32 bytes; None where the format has none.
     """
 

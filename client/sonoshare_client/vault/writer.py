@@ -156,7 +156,7 @@ class VaultWriter:
 
         Args:
             patient: as in ``add``.
-            images: by the number of the frame, from 1; all of one class.
+            images: by the number of the frame, from 1 (of a dual view's pictures 2 and 3); all of one class.
             instance: as in ``add``.
             named: the frame was asked for by its number.
 

@@ -23,7 +23,7 @@ class Bounds:
         varied: least share of pixels that differ from the commonest level of a picture.
         levels: least number of grey levels of a picture.
         screen_side: shortest side of a PNG or JPEG that may be a whole screen, pixels.
-        clip_frames: most pictures that are taken of one clip.
+        clip_frames: most pictures that are taken of one file, a clip or a dual view.
     """
 
     clip_bytes: int = 65536 * MIB

@@ -10,6 +10,8 @@ Promises
 - What is kept can be a picture (``plausible``), and no colour lies over it.
 - Of a clip a few frames are kept, each as a picture by itself (``clip`` says which); or the one that is asked for. A
   mask or box goes with the frame that it was drawn on, and is refused where that is not told.
+- Of a DICOM still that shows two pictures of one size side by side `read_frames` keeps both where no mask, box or frame
+  is given, numbered after the last frame: 2 and 3. So 1 stays the number of the one that a lesion's box picks.
 - Whatever a file does to a decoder ends as a `Reason`, as far as an exception tells.
 
 Not promised: that the process survives. Decoders are C code. Intake therefore reads in a child that may be killed;
@@ -17,9 +19,10 @@ whoever reads in a process of their own reads before anything depends on it.
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final
 
@@ -34,8 +37,8 @@ from sonoshare_shared.science.pictures.masks import joined
 from sonoshare_shared.science.pictures.plausible import check_plausible
 from sonoshare_shared.science.pictures.raster import read_mask, read_raster
 from sonoshare_shared.science.pictures.reasons import Reason, Refused
-from sonoshare_shared.science.pictures.region import cut, lesion_box, pick_region
-from sonoshare_shared.science.pictures.screen import b_mode_regions, exported_picture, told_region
+from sonoshare_shared.science.pictures.region import Region, cut, dual_view, lesion_box, pick_region
+from sonoshare_shared.science.pictures.screen import Screen, b_mode_regions, exported_picture, told_region
 
 if TYPE_CHECKING:
     from sonoshare_shared.science.pictures.dicom import UltrasoundObject
@@ -53,6 +56,8 @@ _OF_ONE_FRAME: Final = frozenset(
     {Reason.BLANK, Reason.FEW_LEVELS, Reason.COLOUR, Reason.NO_REGION, Reason.SEVERAL_REGIONS}
 )
 """Why a frame is left out and others of its clip may stay; anything else is said of the file."""
+_Try = tuple[int, Callable[[], "KeptPicture"]]
+"""The number of a picture, and what reads it."""
 
 
 @dataclass(frozen=True)
@@ -92,10 +97,10 @@ class KeptPicture:
 
 @dataclass(frozen=True, eq=False)
 class KeptFrame:
-    """A picture and which frame of its file it is.
+    """A picture and which one of its file it is.
 
     Attributes:
-        number: of the frame, from 1.
+        number: of the frame, from 1; of a dual view's pictures 2 and 3, because its file has no such frames.
         picture: what is kept of it.
     """
 
@@ -139,7 +144,7 @@ def read_frames(
     region: Box | None = None,
     bounds: Bounds = DEFAULT_BOUNDS,
 ) -> tuple[KeptFrame, ...]:
-    """Read one picture, or some of a clip, in the order of their frames; never none.
+    """Read one picture, both of a dual view, or some of a clip, in the order of their numbers; never none.
 
     Args:
         file: DICOM, PNG or JPEG, at its start.
@@ -153,7 +158,7 @@ def read_frames(
     Raises:
         Refused: it cannot be read, or none of its frames looked at is what may be kept.
     """
-    asked = _Asked(mask_files, box, suffix, frame, bounds, region)
+    asked = _Asked(mask_files, box, suffix, frame, bounds, region, several=True)
     found = _guarded(file, asked)
     if isinstance(found, KeptPicture):
         return (KeptFrame(frame or 1, found),)
@@ -168,6 +173,12 @@ class _Asked:
     frame: int | None
     bounds: Bounds
     region: Box | None
+    several: bool = False
+
+    @property
+    def lesion(self) -> bool:
+        """Whether a mask or box says which picture is meant."""
+        return bool(self.masks) or self.box is not None
 
 
 def _guarded(file: BinaryIO, asked: _Asked) -> "KeptPicture | UltrasoundObject":
@@ -175,11 +186,11 @@ def _guarded(file: BinaryIO, asked: _Asked) -> "KeptPicture | UltrasoundObject":
         return _read(file, asked)
 
 
-def _guarded_frames(clip: "UltrasoundObject", asked: _Asked) -> tuple[KeptFrame, ...]:
-    if asked.masks or asked.box is not None:
+def _guarded_frames(found: "UltrasoundObject", asked: _Asked) -> tuple[KeptFrame, ...]:
+    if asked.lesion:
         raise Refused(Reason.CLIP_LESION)
     with _as_reasons():
-        return _frames_of(clip, asked)
+        return _of_still(found, asked) if found.frames == 1 else _frames_of(found, asked)
 
 
 @contextmanager
@@ -278,14 +289,14 @@ def _read(file: BinaryIO, asked: _Asked) -> "KeptPicture | UltrasoundObject":
 
 
 def _read_dicom(file: BinaryIO, masks: Sequence[NDArray[np.uint8]], asked: _Asked) -> "KeptPicture | UltrasoundObject":
-    """The one picture, or the clip of which no frame was named."""
+    """The one picture; or the object where no frame was named: a clip, or a still that may give two pictures."""
     try:
         # An optional extra; and slow to import, for who reads other pictures alone.
         from sonoshare_shared.science.pictures.dicom import open_dicom  # noqa: PLC0415
     except ModuleNotFoundError as error:
         raise InputError("DICOM needs the package pydicom", remedy="pip install 'sonoshare[client]'") from error
     found = open_dicom(file, asked.bounds)
-    if asked.frame is None and found.frames != 1:
+    if asked.frame is None and (found.frames != 1 or (asked.several and not asked.lesion)):
         return found
     index = (asked.frame or 1) - 1
     if not 0 <= index < found.frames:
@@ -295,34 +306,62 @@ def _read_dicom(file: BinaryIO, masks: Sequence[NDArray[np.uint8]], asked: _Aske
 
 def _kept(found: "UltrasoundObject", index: int, masks: Sequence[NDArray[np.uint8]], asked: _Asked) -> KeptPicture:
     """What is kept of one frame, counted from 0."""
-    screen, box, bounds = found.frame(index), asked.box, asked.bounds
+    screen = found.frame(index)
     mask = joined(masks, screen.grey.shape)
+    region = pick_region(_b_mode(found, screen, asked), lesion_box(asked.box, mask))
+    return _cut_to(region, found, screen, mask, asked)
+
+
+def _b_mode(found: "UltrasoundObject", screen: Screen, asked: _Asked) -> tuple[Region, ...]:
+    """The B-mode pictures of a frame, at least one."""
     regions = (screen.whole,) if found.volume else found.regions
     if asked.region is not None and not regions:
-        regions = (told_region(asked.region, screen.whole, bounds),)
-    region = pick_region(b_mode_regions(screen, regions, bounds), lesion_box(box, mask))
+        regions = (told_region(asked.region, screen.whole, asked.bounds),)
+    return b_mode_regions(screen, regions, asked.bounds)
+
+
+def _cut_to(
+    region: Region, found: "UltrasoundObject", screen: Screen, mask: NDArray[np.uint8] | None, asked: _Asked
+) -> KeptPicture:
     header = Header(found.manufacturer, found.model, found.instance)
     must_look = found.burned_in or not found.regions
-    kept = KeptPicture(*cut(screen.grey, mask, box, region), header=header, must_look=must_look)
-    check_plausible(kept.pixels, bounds)
+    kept = KeptPicture(*cut(screen.grey, mask, asked.box, region), header=header, must_look=must_look)
+    check_plausible(kept.pixels, asked.bounds)
     return kept
 
 
+def _of_still(still: "UltrasoundObject", asked: _Asked) -> tuple[KeptFrame, ...]:
+    """The picture of a still, or both of a dual view where the bounds allow two pictures of a file."""
+    screen = still.frame(0)
+    regions = _b_mode(still, screen, asked)
+    both = dual_view(regions)
+    if not 0 < len(both) <= asked.bounds.clip_frames:
+        return (KeptFrame(1, _cut_to(pick_region(regions, None), still, screen, None, asked)),)
+    numbered = enumerate(both, start=still.frames + 1)
+    return _taken([(number, partial(_cut_to, region, still, screen, None, asked))] for number, region in numbered)
+
+
 def _frames_of(clip: "UltrasoundObject", asked: _Asked) -> tuple[KeptFrame, ...]:
-    """Frames of a clip; what is wrong with one frame's picture sets that one aside, what is wrong with the file all."""
+    """Frames of a clip."""
+    wanted = frames_to_try(clip.frames, asked.bounds.clip_frames, clip.marks)
+    return _taken([(index + 1, partial(_kept, clip, index, (), asked)) for index in tries] for tries in wanted)
+
+
+def _taken(wanted: Iterable[Sequence[_Try]]) -> tuple[KeptFrame, ...]:
+    """Pictures of one file; what is wrong with one picture sets that one aside, what is wrong with the file all."""
     taken: list[KeptFrame] = []
     first: Reason | None = None
-    for tries in frames_to_try(clip.frames, asked.bounds.clip_frames, clip.marks):
-        for index in tries:
+    for tries in wanted:
+        for number, read in tries:
             try:
-                picture = _kept(clip, index, (), asked)
+                picture = read()
             except Refused as refusal:
                 if refusal.reason not in _OF_ONE_FRAME:
                     raise
                 first = first or refusal.reason
                 continue
             if not any(nearly_identical(picture.pixels, other.picture.pixels) for other in taken):
-                taken.append(KeptFrame(index + 1, picture))
+                taken.append(KeptFrame(number, picture))
             break
     if not taken:
         raise Refused(first or Reason.BLANK)

@@ -14,6 +14,8 @@ from sonoshare_shared.science.pictures.reasons import Reason, Refused
 
 _MUCH_LARGER: Final = 2.0
 """Area over the next one's from which a picture is the main one, and the others insets."""
+_ALIKE: Final = 0.1
+"""Part of a side by which the two pictures of a dual view may differ in size, or in height on the screen."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,18 @@ def pick_region(regions: Sequence[Region], box: Box | None) -> Region:
     if largest.width * largest.height < _MUCH_LARGER * second.width * second.height:
         raise Refused(Reason.SEVERAL_REGIONS)
     return largest
+
+
+def dual_view(regions: Sequence[Region]) -> tuple[Region, ...]:
+    """Two pictures of one size side by side, the left one first; empty where a screen shows anything else."""
+    if len(regions) != 2:
+        return ()
+    left, right = sorted(regions, key=lambda region: region.left)
+    near_width = _ALIKE * max(left.width, right.width)
+    near_height = _ALIKE * max(left.height, right.height)
+    one_size = abs(left.width - right.width) <= near_width and abs(left.height - right.height) <= near_height
+    beside = left.right <= right.left and abs(left.top - right.top) <= near_height
+    return (left, right) if one_size and beside else ()
 
 
 def lesion_box(box: Box | None, mask: NDArray[np.uint8] | None) -> Box | None:

@@ -66,9 +66,10 @@ def without_text(
 
 
 def cleared_everywhere(frames: Sequence[Cleared]) -> list[Cleared]:
-    """Frames of one clip: what was blanked in one is blanked in all of the same size.
+    """Pictures of one file: what was blanked in one is blanked in all of the same size.
 
-    A name stands in the same place throughout a clip, and may be read in one frame only.
+    A name stands in the same place throughout a clip, and may be read in one frame only. A dual view may write the same
+    beside both of its pictures.
 
     Raises:
         Refused: all together covers too much.
