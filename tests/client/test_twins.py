@@ -113,7 +113,7 @@ def test_patients_of_a_comparison_that_had_to_stop_join_no_study_until_it_has_go
 ) -> None:
     save_png(folder / "dora.png", pictures[2] ** 0.7)
     with (folder / "labels.csv").open("a") as table:
-        table.write("dora.png,Dora,benign,,,\n")
+        table.write("dora.png,Dora,benign,,,,\n")
     monkeypatch.setattr(search, "_LEAST_MOST", 1)
     monkeypatch.setattr(search, "_MOST_PER_IMAGE", 0)
     report = ingest(home, folder)

@@ -33,7 +33,8 @@ from sonoshare_shared.science.precision import BFLOAT16, FLOAT32, TF32
 META: Final = torch.device("meta")
 GPU: Final = chosen_device(AUTO)
 on_gpu = pytest.mark.skipif(GPU == CPU, reason="no CUDA device here: what runs on one was not seen")
-LEFT_BEHIND_NOTHING: Final = "Cannot copy out of meta tensor|cannot be called on meta tensors"
+LEFT_BEHIND_NOTHING: Final = "Cannot copy out of meta tensor|cannot be called on meta tensors|torch.nonzero"
+"""What torch says once all work was given to a device that computes nothing, and a result is asked for."""
 
 PICTURES: Final = np.random.default_rng(0).random((40, 64, 64)).astype(np.float32)
 BOXES: Final = np.full((40, 4), 0.25, np.float32)
