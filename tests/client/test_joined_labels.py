@@ -131,6 +131,8 @@ def test_a_broken_file_is_named_once(home: NodeHome, folder: Path) -> None:
         ("accession,patient,label\n1,,benign\n", "line 2: patient is blank"),
         ("accession,label\n1,\n", "line 2: label is blank"),
         ('accession,label,box\n1,benign,"1,2,3,4"\n', "a box is of one picture"),
+        ("accession,label,frame\n1,benign,2\n", "a frame is of one clip"),
+        ("sop,label,frame\n1.2,benign,0\n", "line 2: column frame"),
         ("accession,label,mask\n1,benign,m.png\n", "a mask is of one file"),
         ("accession,label\n", "no row"),
         ("accession,class\n1,benign\n", "no column label"),
@@ -180,3 +182,18 @@ def test_a_region_that_is_none_is_refused(home: NodeHome, folder: Path) -> None:
     (folder / "labels.csv").write_text('accession,label,region\n100,benign,"1,2,3"\n')
     with pytest.raises(InputError, match="line 2: column region"):
         ingest(home, folder)
+
+
+def test_the_box_of_a_clip_is_of_the_frame_that_its_row_names(home: NodeHome, tmp_path: Path) -> None:
+    loop = named(1, "Ann", "100")
+    frames = [speckle(seed) for seed in (5, 6, 7)]
+    loop.NumberOfFrames, loop.PixelData = len(frames), b"".join(frame.tobytes() for frame in frames)
+    save(loop, tmp_path / "in" / "loop")
+    table = tmp_path / "in" / "labels.csv"
+    table.write_text(f'sop,label,box\n{loop.SOPInstanceUID},benign,"30,20,20,20"\n')
+    assert [entry.reason for entry in ingest(home, tmp_path / "in").quarantined] == [Reason.CLIP_LESION.value]
+    table.write_text(f'sop,label,box,frame\n{loop.SOPInstanceUID},benign,"30,20,20,20",3\n')
+    assert ingest(home, tmp_path / "in").accepted == 1
+    ((_, image),) = plain_vault(home)
+    assert np.array_equal(image.pixels, frames[2][REGION[1] : REGION[3] + 1, REGION[0] : REGION[2] + 1])
+    assert image.box is not None

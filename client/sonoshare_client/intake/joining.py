@@ -83,4 +83,5 @@ def _labelled(file: Path, row: KeyedRow, identity: Identity) -> LabelRow:
         region=row.region,
         line=row.line,
         written=row.written,
+        frame=row.frame,
     )

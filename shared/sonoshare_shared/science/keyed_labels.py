@@ -11,8 +11,9 @@ Promises
   Where two rows name a file, the one that names fewer files counts: object before series before study before accession.
 - ``patient`` may be left out as a column; then it is the header's. ``device`` is optional, as in ``labels.csv``.
 - ``region`` (x, y, w, h in pixels) says where the picture is on the screen, for files that do not say it.
-- ``box`` (one or several) goes with ``sop`` alone, because it is of one picture. A mask is of one file: that row names
-  it by ``image``, in a table of its own.
+- ``box`` (one or several) and ``frame`` (the one frame of a clip that is meant, from 1) go with ``sop`` alone, because
+  they are of one picture. A mask is of one file, and boxes of several frames need a row each: such rows name the file
+  by ``image``, in a table of its own.
 - Errors name the line and the column, never an identifier. Identifiers are turned into digests here and not kept.
 """
 
@@ -22,7 +23,7 @@ from pathlib import Path
 
 from sonoshare_shared.errors import InputError
 from sonoshare_shared.science.box import Box
-from sonoshare_shared.science.labels import boxes_of, columns_of, patient_of, records, region_of
+from sonoshare_shared.science.labels import boxes_of, columns_of, frame_of, patient_of, records, region_of
 from sonoshare_shared.science.pictures.identity import KEYS, key_digest
 
 
@@ -40,6 +41,7 @@ class KeyedRow:
         line: of the CSV.
         region: where the ultrasound picture is, in pixels.
         written: the patient as written, where that is not its one form.
+        frame: of a clip, from 1; None where it is not told.
     """
 
     key: str
@@ -51,6 +53,7 @@ class KeyedRow:
     line: int
     region: Box | None = None
     written: str = ""
+    frame: int | None = None
 
 
 @dataclass(frozen=True)
@@ -104,6 +107,9 @@ def _row(where: str, line: int, cells: Mapping[str, str], *, named: bool) -> Key
     boxes = boxes_of(cells.get("box", ""), where)
     if boxes and keys != ["sop"]:
         raise InputError(f"{where}: a box is of one picture", remedy="name the picture by its sop, or leave box blank")
+    frame = frame_of(cells.get("frame", ""), where)
+    if frame is not None and keys != ["sop"]:
+        raise InputError(f"{where}: a frame is of one clip", remedy="name the clip by its sop, or leave frame blank")
     if cells.get("mask"):
         raise InputError(f"{where}: a mask is of one file", remedy="name the file by image, in a table of its own")
     patient = patient_of(cells["patient"], where) if named else ""
@@ -117,4 +123,5 @@ def _row(where: str, line: int, cells: Mapping[str, str], *, named: bool) -> Key
         line=line,
         region=region_of(cells.get("region", ""), where),
         written=cells["patient"] if named and cells["patient"] != patient else "",
+        frame=frame,
     )

@@ -306,7 +306,12 @@ def region_of(text: str, where: str) -> Box | None:
     return regions[0] if regions else None
 
 
-def _frame(text: str, where: str) -> int | None:
+def frame_of(text: str, where: str) -> int | None:
+    """The frame of a clip in a cell, from 1; None where it is blank.
+
+    Raises:
+        InputError: it is no number of a frame.
+    """
     if not text:
         return None
     if not text.isascii() or not text.isdecimal() or len(text) > _FRAME_DIGITS or int(text) < 1:
@@ -339,7 +344,7 @@ def _row(path: Path, line: int, cells: Mapping[str, str]) -> LabelRow:
     if cells.get("mask", "").count(";") >= MOST_MASKS:
         raise InputError(f"{where}: more than {MOST_MASKS} masks", remedy="join them into one mask")
     patient, boxes = patient_of(cells["patient"], where), boxes_of(cells.get("box", ""), where)
-    frame = _frame(cells.get("frame", ""), where)
+    frame = frame_of(cells.get("frame", ""), where)
     return LabelRow(
         image=_inside(folder, cells["image"], where),
         patient=patient,

@@ -8,6 +8,7 @@ Rules, in this order
 - Without any usable region the one fan or frame on the screen counts (``field_of_view``), or, where there are two side
   by side, each half's.
 - Of several that are left, `pick_region` takes the one with the lesion, or the one much larger than the others.
+  `dual_view` says which two are taken together where nothing picks one.
 - A PNG or JPEG of a whole screen is cut to the picture on it, if there is one that holds the lesion. Where that cannot
   be told, all of it is kept, and looked through for text like the rest.
 """
