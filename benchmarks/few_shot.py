@@ -52,7 +52,8 @@ from sonoshare_shared.science.device import chosen_device, device_words
 from sonoshare_shared.science.evaluation.classifier import RECIPE
 from sonoshare_shared.science.evaluation.labelled import load_labelled
 from sonoshare_shared.science.evaluation.units import Units
-from sonoshare_shared.science.labels import LabelTable, read_labels
+from sonoshare_shared.science.label_table import LabelTable
+from sonoshare_shared.science.labels import read_labels
 from sonoshare_shared.science.model.base import load_base
 from sonoshare_shared.science.model.profiles import profile_named
 from sonoshare_shared.science.phantom import simulate

@@ -32,7 +32,8 @@ from pydicom import dcmread
 
 from sonoshare_client.intake.ingest import ingest_table
 from sonoshare_client.node.home import NodeHome
-from sonoshare_shared.science.labels import LabelTable, read_labels
+from sonoshare_shared.science.label_table import LabelTable
+from sonoshare_shared.science.labels import read_labels
 from sonoshare_shared.science.phantom.dicom_study import write_studies
 from sonoshare_shared.science.pictures.reading import read_file
 from sonoshare_shared.science.pictures.text.likely import text_is_likely

@@ -39,7 +39,7 @@ from pydicom.uid import JPEGBaseline8Bit, UltrasoundMultiFrameImageStorage, gene
 
 from sonoshare_client.intake.ingest import ingest_table
 from sonoshare_client.node.home import NodeHome
-from sonoshare_shared.science.labels import LabelRow, LabelTable
+from sonoshare_shared.science.label_table import LabelRow, LabelTable
 from sonoshare_shared.science.phantom.dicom_study import write_studies
 
 MIB: Final = 1 << 20

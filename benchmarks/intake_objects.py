@@ -23,7 +23,7 @@ from pydicom.errors import InvalidDicomError
 from sonoshare_client.intake.ingest import ingest_table
 from sonoshare_client.node.home import NodeHome
 from sonoshare_client.node.policy import IntakeRules, Policy
-from sonoshare_shared.science.labels import LabelRow, LabelTable
+from sonoshare_shared.science.label_table import LabelRow, LabelTable
 
 MEDIA = "1.2.840.10008.1.3.10"
 

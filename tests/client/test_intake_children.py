@@ -20,7 +20,8 @@ from sonoshare_client.intake.limits import Limits
 from sonoshare_client.intake.pool import FileTask, Pool
 from sonoshare_client.intake.reasons import SetAside
 from sonoshare_shared.errors import InputError
-from sonoshare_shared.science.labels import LabelRow, LabelTable, read_labels
+from sonoshare_shared.science.label_table import LabelRow, LabelTable
+from sonoshare_shared.science.labels import read_labels
 from sonoshare_shared.science.pictures.reasons import Reason
 
 FAKE = (sys.executable, "-P", str(Path(__file__).with_name("fake_worker.py")))

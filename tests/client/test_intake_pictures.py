@@ -27,7 +27,8 @@ from sonoshare_client.node.home import NodeHome
 from sonoshare_client.own_eyes.review import write_review
 from sonoshare_client.vault.store import Vault
 from sonoshare_shared.errors import InputError
-from sonoshare_shared.science.labels import LabelTable, read_labels
+from sonoshare_shared.science.label_table import LabelTable
+from sonoshare_shared.science.labels import read_labels
 from sonoshare_shared.science.phantom.dicom_study import write_studies
 from sonoshare_shared.science.pictures.reasons import Reason
 

@@ -44,7 +44,8 @@ from sonoshare_shared.errors import InputError
 from sonoshare_shared.science.box import Box
 from sonoshare_shared.science.evaluation.labelled import load_labelled
 from sonoshare_shared.science.imaging import mask_to_grid, save_png, to_grid
-from sonoshare_shared.science.labels import LabelTable, read_labels
+from sonoshare_shared.science.label_table import LabelTable
+from sonoshare_shared.science.labels import read_labels
 from sonoshare_shared.science.phantom import simulate
 from sonoshare_shared.science.phantom.dicom_study import write_studies
 from sonoshare_shared.science.pictures.reading import KeptPicture, read_file

@@ -27,7 +27,8 @@ from sonoshare_deploy.demo.journey import DemoSettings, Journey, require_room, s
 from sonoshare_deploy.demo.memory import PeakMemory
 from sonoshare_deploy.processes import Supervisor
 from sonoshare_shared.errors import InputError, SonoShareError
-from sonoshare_shared.science.labels import LabelTable, read_labels
+from sonoshare_shared.science.label_table import LabelTable
+from sonoshare_shared.science.labels import read_labels
 from sonoshare_shared.science.phantom.dicom_study import write_studies
 
 COMMAND = [sys.executable, "-m", "sonoshare_deploy.cli.main"]

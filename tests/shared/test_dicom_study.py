@@ -7,7 +7,8 @@ import pydicom
 import pytest
 
 from sonoshare_shared.errors import InputError
-from sonoshare_shared.science.labels import LabelTable, read_labels
+from sonoshare_shared.science.label_table import LabelTable
+from sonoshare_shared.science.labels import read_labels
 from sonoshare_shared.science.phantom.dicom_study import write_studies
 from sonoshare_shared.science.pictures.bounds import SYNTHETIC_BOUNDS
 from sonoshare_shared.science.pictures.reading import read_file

@@ -6,7 +6,8 @@ import pytest
 
 from sonoshare_shared.errors import InputError
 from sonoshare_shared.science.box import Box
-from sonoshare_shared.science.labels import LabelRow, read_labels
+from sonoshare_shared.science.label_table import LabelRow
+from sonoshare_shared.science.labels import read_labels
 
 
 def folder_with(tmp_path: Path, text: str, *pictures: str) -> Path:

@@ -14,6 +14,8 @@ ONE_WAY = {
         {
             "shared/sonoshare_shared/science/pictures/raster.py",
             "shared/sonoshare_shared/science/pictures/dicom.py",
+            # One compressed frame of what it opened.
+            "shared/sonoshare_shared/science/pictures/compressed.py",
             # A JPEG made and read in memory: one of the planted edits.
             "privacy/sonoshare_privacy/audits/edits.py",
             # The bare decoding that intake is compared with.

@@ -28,7 +28,9 @@ from sonoshare_shared.protocol.documents import AuditPlan
 from sonoshare_shared.science.box import Box
 from sonoshare_shared.science.device import CPU
 from sonoshare_shared.science.imaging import to_grid
-from sonoshare_shared.science.labels import RELEASE_FILE, LabelRow, LabelTable, read_labels
+from sonoshare_shared.science.label_layouts import RELEASE_FILE
+from sonoshare_shared.science.label_table import LabelRow, LabelTable
+from sonoshare_shared.science.labels import read_labels
 from sonoshare_shared.science.levels import eight_bits
 from sonoshare_shared.science.pictures.bounds import DEFAULT_BOUNDS, SYNTHETIC_BOUNDS, Bounds
 from sonoshare_shared.science.pictures.reading import START_BYTES, SUFFIXES, is_picture, read_file

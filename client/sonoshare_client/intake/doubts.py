@@ -9,7 +9,7 @@ from typing import Final
 
 from sonoshare_client.intake.reasons import Flag, SetAside
 from sonoshare_shared.science.identifiers import filled_in, near_form
-from sonoshare_shared.science.labels import LabelTable
+from sonoshare_shared.science.label_table import LabelTable
 
 MANY_DEVICES: Final = 3
 MANY_PICTURES: Final = 256

@@ -8,7 +8,7 @@ not the node's inbox is never touched.
 from collections.abc import Iterable
 from pathlib import Path
 
-from sonoshare_shared.science.labels import LabelTable
+from sonoshare_shared.science.label_table import LabelTable
 
 
 def remove_taken(inbox: Path, table: LabelTable, set_aside: Iterable[str]) -> int:

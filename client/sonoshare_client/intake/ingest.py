@@ -30,7 +30,8 @@ from sonoshare_client.vault.writer import Added, VaultWriter
 from sonoshare_shared.errors import InputError
 from sonoshare_shared.science.device import CPU
 from sonoshare_shared.science.keyed_labels import is_keyed, read_keyed
-from sonoshare_shared.science.labels import LABELS_FILE, LabelRow, LabelTable, has_labels, read_labels
+from sonoshare_shared.science.label_table import LabelRow, LabelTable
+from sonoshare_shared.science.labels import LABELS_FILE, has_labels, read_labels
 from sonoshare_shared.science.pictures.reasons import Reason
 
 if TYPE_CHECKING:

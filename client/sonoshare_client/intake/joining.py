@@ -17,7 +17,7 @@ from sonoshare_client.intake.channel import Question
 from sonoshare_client.intake.pool import FileTask, Pool
 from sonoshare_client.intake.reasons import Cause, SetAside
 from sonoshare_shared.science.keyed_labels import KeyedLabels, KeyedRow
-from sonoshare_shared.science.labels import LabelRow, LabelTable
+from sonoshare_shared.science.label_table import LabelRow, LabelTable
 from sonoshare_shared.science.pictures.identity import KEYS, Identity
 
 

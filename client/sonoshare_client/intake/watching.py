@@ -21,7 +21,8 @@ from pathlib import Path
 
 from sonoshare_shared.errors import InputError
 from sonoshare_shared.science.keyed_labels import is_keyed
-from sonoshare_shared.science.labels import LABELS_FILE, LabelRow, LabelTable, has_labels, read_labels
+from sonoshare_shared.science.label_table import LabelRow, LabelTable
+from sonoshare_shared.science.labels import LABELS_FILE, has_labels, read_labels
 
 
 @dataclass(frozen=True)

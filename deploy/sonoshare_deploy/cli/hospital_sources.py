@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from sonoshare_client.intake.ingest import IngestReport
     from sonoshare_client.intake.watching import Watched, WatchedWhole
     from sonoshare_client.node.home import NodeHome
-    from sonoshare_shared.science.labels import LabelTable
+    from sonoshare_shared.science.label_table import LabelTable
 
 LOOK_SECONDS: Final = 5.0
 """Between two looks at a folder under watch."""

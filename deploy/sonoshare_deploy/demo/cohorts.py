@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from sonoshare_shared.errors import InputError
-from sonoshare_shared.science.labels import LabelRow, LabelTable
+from sonoshare_shared.science.label_table import LabelRow, LabelTable
 
 HELD_OUT_FRACTION: Final = 0.25
 FEWEST_PATIENTS: Final = 20

@@ -23,7 +23,7 @@ from sonoshare_shared.science.device import CPU
 from sonoshare_shared.science.evaluation.auc import patient_bootstrap
 from sonoshare_shared.science.evaluation.classifier import fit
 from sonoshare_shared.science.evaluation.labelled import load_labelled
-from sonoshare_shared.science.labels import LabelTable
+from sonoshare_shared.science.label_table import LabelTable
 from sonoshare_shared.science.model.profiles import profile_named
 
 SEED: Final = 0

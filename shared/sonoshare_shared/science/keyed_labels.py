@@ -23,7 +23,7 @@ from pathlib import Path
 
 from sonoshare_shared.errors import InputError
 from sonoshare_shared.science.box import Box
-from sonoshare_shared.science.labels import boxes_of, columns_of, frame_of, patient_of, records, region_of
+from sonoshare_shared.science.label_cells import boxes_of, columns_of, frame_of, patient_of, records, region_of
 from sonoshare_shared.science.pictures.identity import KEYS, key_digest
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sonoshare_shared.science.imaging import mask_to_grid, to_grid
-from sonoshare_shared.science.labels import LabelTable
+from sonoshare_shared.science.label_table import LabelTable
 from sonoshare_shared.science.pictures.bounds import DEFAULT_BOUNDS, SYNTHETIC_BOUNDS
 from sonoshare_shared.science.pictures.reading import read_file
 

@@ -19,7 +19,8 @@ import torch
 from sonoshare_shared.errors import InputError
 from sonoshare_shared.protocol.canonical import canonical_bytes, sha256_file, sha256_hex
 from sonoshare_shared.science.evaluation.labelled import load_labelled
-from sonoshare_shared.science.labels import LabelTable, read_labels
+from sonoshare_shared.science.label_table import LabelTable
+from sonoshare_shared.science.labels import read_labels
 from sonoshare_shared.science.levels import eight_bits
 from sonoshare_shared.science.model.base_batches import PUBLIC_SCALE, PublicPart
 from sonoshare_shared.science.model.base_pictures import CLASSES, BasePictures, joined

@@ -1,4 +1,4 @@
-"""DICOM ultrasound objects, by pydicom, Pillow, gdcm and openjpeg.
+"""DICOM ultrasound objects, by pydicom; compressed frames are decoded in compressed.py.
 
 Checked in this order, each before the next costs anything: SOP class and transfer syntax (from the file meta
 information, before the data set is read), the size that a deflated data set grows to, dimensions, the sense of the
@@ -22,36 +22,21 @@ from typing import Any, BinaryIO, Final
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 from pydicom import config, dcmread
 from pydicom.dataset import FileDataset, FileMetaDataset
-from pydicom.encaps import encapsulate
 from pydicom.errors import InvalidDicomError
 from pydicom.filebase import DicomBytesIO
 from pydicom.filereader import _read_file_meta_info, read_preamble
 from pydicom.filewriter import write_file_meta_info
-from pydicom.pixels.decoders.base import get_decoder
 from pydicom.tag import Tag
 from pydicom.uid import (
-    HTJ2K,
-    JPEG2000,
     UID,
     DeflatedExplicitVRLittleEndian,
     EnhancedUSVolumeStorage,
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
-    HTJ2KLossless,
-    HTJ2KLosslessRPCL,
     ImplicitVRLittleEndian,
-    JPEG2000Lossless,
-    JPEGBaseline8Bit,
-    JPEGExtended12Bit,
-    JPEGLossless,
-    JPEGLosslessSV1,
-    JPEGLSLossless,
-    JPEGLSNearLossless,
     MediaStorageDirectoryStorage,
-    RLELossless,
     UltrasoundImageStorage,
     UltrasoundMultiFrameImageStorage,
 )
@@ -60,11 +45,11 @@ from sonoshare_shared.science.levels import leading_eight_bits, luma, used_bits
 from sonoshare_shared.science.pictures import code_stream
 from sonoshare_shared.science.pictures.bounds import Bounds
 from sonoshare_shared.science.pictures.clip import Marks, marks_of
-from sonoshare_shared.science.pictures.code_stream import CodeStream, read_code_stream
 from sonoshare_shared.science.pictures.colour import to_rgb
+from sonoshare_shared.science.pictures.compressed import COMPRESSED, CompressedPixels, fragments_by_frame
 from sonoshare_shared.science.pictures.palette import apply_palette
 from sonoshare_shared.science.pictures.pixel_description import PALETTE, NativePixels, PixelDescription, describe, text
-from sonoshare_shared.science.pictures.pixel_file import FileBytes, PixelElement, fragments, pixel_element
+from sonoshare_shared.science.pictures.pixel_file import PixelElement, pixel_element
 from sonoshare_shared.science.pictures.presentation import presentation_of
 from sonoshare_shared.science.pictures.reasons import Reason, Refused
 from sonoshare_shared.science.pictures.region import Region
@@ -79,27 +64,6 @@ for _name in ("pydicom", "openjpeg"):
 _NATIVE: Final = frozenset(
     {ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian}
 )
-_COMPRESSED: Final = frozenset(
-    {
-        RLELossless,
-        JPEGBaseline8Bit,
-        JPEGExtended12Bit,
-        JPEGLossless,
-        JPEGLosslessSV1,
-        JPEGLSLossless,
-        JPEGLSNearLossless,
-        JPEG2000Lossless,
-        JPEG2000,
-        HTJ2KLossless,
-        HTJ2KLosslessRPCL,
-        HTJ2K,
-    }
-)
-# What neither Pillow nor openjpeg decode, by the kind of the code stream. A stream says more than its syntax.
-_GDCM_SYNTAX: Final = {
-    code_stream.LOSSLESS: JPEGLossless,
-    code_stream.JPEG_LS: JPEGLSNearLossless,
-}
 _ULTRASOUND: Final = frozenset(
     {
         UltrasoundImageStorage,
@@ -177,7 +141,7 @@ class UltrasoundObject:
     volume: bool
     _dataset: FileDataset
     _description: PixelDescription
-    _pixels: "NativePixels | _Compressed"
+    _pixels: NativePixels | CompressedPixels
     _big: bool
 
     def frame(self, index: int) -> Screen:
@@ -247,9 +211,9 @@ def open_dicom(file: BinaryIO, bounds: Bounds) -> UltrasoundObject:
 
 def _pixels(
     description: PixelDescription, element: PixelElement, syntax: UID, bounds: Bounds
-) -> "NativePixels | _Compressed":
+) -> NativePixels | CompressedPixels:
     if syntax not in _NATIVE:
-        return _Compressed(description, _frames(element.value, syntax), syntax, bounds)
+        return CompressedPixels(description, fragments_by_frame(element.value, syntax), syntax, bounds)
     if element.encapsulated:
         raise Refused(Reason.CONTRADICTION)
     big = syntax == ExplicitVRBigEndian
@@ -274,7 +238,7 @@ def _check_meta(file: BinaryIO) -> UID:
     if meta.get("MediaStorageSOPClassUID") == MediaStorageDirectoryStorage:
         raise Refused(Reason.DIRECTORY)
     syntax = meta.get("TransferSyntaxUID")
-    if syntax not in _NATIVE and syntax not in _COMPRESSED:
+    if syntax not in _NATIVE and syntax not in COMPRESSED:
         raise Refused(Reason.SYNTAX)
     return UID(syntax)
 
@@ -314,105 +278,6 @@ def _check_tissue(dataset: FileDataset) -> None:
     kinds = [text(item, "DataType") for group in groups for item in group.get("ImageDataTypeSequence") or ()]
     if kinds != ["TISSUE_INTENSITY"]:
         raise Refused(Reason.VOLUME)
-
-
-@dataclass(frozen=True, eq=False)
-class _Compressed:
-    """Compressed pixel data, a list of fragments for each frame; read when a frame is asked for."""
-
-    description: PixelDescription
-    fragments: Sequence[Sequence[FileBytes]]
-    syntax: UID
-    bounds: Bounds
-
-    @property
-    def frames(self) -> int:
-        """How many frames there are; where that are fewer than the header says, the file was cut."""
-        if len(self.fragments) < (self.description.frames or 1):
-            raise Refused(Reason.PIXEL_LENGTH)
-        return len(self.fragments)
-
-    def stream(self, index: int) -> CodeStream | None:
-        """What a frame's code stream says; None where its compression has no header."""
-        if self.syntax == RLELossless:
-            return None
-        stream, seen = read_code_stream(self._data(index)), self.description
-        if stream is None:
-            raise Refused(Reason.BROKEN)
-        if (stream.rows, stream.columns, stream.samples) != (seen.rows, seen.columns, seen.samples):
-            raise Refused(Reason.CONTRADICTION)
-        if stream.signed or not 1 <= stream.precision <= 16:
-            raise Refused(Reason.BITS)
-        return stream
-
-    def samples(self, index: int) -> NDArray[Any]:
-        """Samples of a frame as stored, without any conversion of colours, [H, W] or [H, W, 3]."""
-        data, stream = self._data(index), self.stream(index)
-        if stream is None:
-            # pylibjpeg-rle aborts on a lying header: RLE goes through pydicom's own decoder.
-            return self._by_pydicom(data, RLELossless, "pydicom", self.description.allocated, self.description.stored)
-        if stream.kind == code_stream.JPEG_2000:
-            return _by_openjpeg(data)
-        if stream.kind == code_stream.DCT and stream.precision == 8:
-            return _by_pillow(data, stream)
-        if stream.kind not in _GDCM_SYNTAX:
-            raise Refused(Reason.SYNTAX)  # 12 bits in DCT: neither Pillow nor gdcm decode them rightly
-        allocated = 8 if stream.precision <= 8 else 16
-        return self._by_pydicom(data, _GDCM_SYNTAX[stream.kind], "gdcm", allocated, stream.precision)
-
-    def _data(self, index: int) -> bytes:
-        pieces = self.fragments[index]
-        if sum(piece.length for piece in pieces) > self.bounds.file_bytes:
-            raise Refused(Reason.TOO_LARGE)
-        return b"".join(piece.part(0, piece.length) for piece in pieces)
-
-    def _by_pydicom(self, data: bytes, syntax: UID, plugin: str, allocated: int, stored: int) -> NDArray[Any]:
-        decoder, seen = get_decoder(syntax), self.description
-        if plugin not in decoder.available_plugins:
-            raise Refused(Reason.NO_DECODER)
-        options: dict[str, Any] = {
-            "rows": seen.rows,
-            "columns": seen.columns,
-            "number_of_frames": 1,
-            "samples_per_pixel": seen.samples,
-            # Whatever the header says: no decoder is to convert colours.
-            "photometric_interpretation": "RGB" if seen.samples == 3 else "MONOCHROME2",
-            "pixel_representation": 0,
-            "pixel_keyword": "PixelData",
-            "bits_allocated": allocated,
-            "bits_stored": stored,
-        }
-        if seen.samples == 3:
-            options["planar_configuration"] = 0
-        levels, _ = decoder.as_array(encapsulate([data]), index=0, raw=True, decoding_plugin=plugin, **options)
-        return levels
-
-
-def _by_openjpeg(data: bytes) -> NDArray[Any]:
-    try:
-        from openjpeg.utils import decode  # noqa: PLC0415 - the server's extra has none
-    except ModuleNotFoundError as error:
-        raise Refused(Reason.NO_DECODER) from error
-    return np.asarray(decode(data))
-
-
-def _by_pillow(data: bytes, stream: CodeStream) -> NDArray[Any]:
-    with Image.open(io.BytesIO(data), formats=("JPEG",)) as picture:
-        if stream.library_ybr:
-            picture.draft("YCbCr", picture.size)  # as stored
-        return np.asarray(picture)
-
-
-def _frames(value: FileBytes, syntax: UID) -> list[list[FileBytes]]:
-    """Fragments by frame: a frame begins where a code stream begins; of RLE each fragment is one."""
-    frames: list[list[FileBytes]] = []
-    longest = max(map(len, code_stream.STARTS))
-    for fragment in fragments(value):
-        if syntax == RLELossless or not frames or fragment.part(0, longest).startswith(code_stream.STARTS):
-            frames.append([fragment])
-        else:
-            frames[-1].append(fragment)
-    return frames
 
 
 def _has_palette(dataset: FileDataset) -> bool:
