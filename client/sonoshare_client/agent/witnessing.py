@@ -10,14 +10,13 @@ An introduction passes all but the last three, and is answered even while eviden
 from collections.abc import Sequence
 
 from sonoshare_client.agent.node import Node
+from sonoshare_client.node.ledger_head import signed_ledger_head
 from sonoshare_client.node.peers import Asker, require_peers
 from sonoshare_shared.errors import WitnessError
 from sonoshare_shared.protocol.documents.exchange import KeysRequest
 from sonoshare_shared.protocol.documents.view import (
-    LEDGER_HEAD_PAYLOAD_TYPE,
     VIEW_PAYLOAD_TYPE,
     HospitalView,
-    LedgerHead,
     LogPart,
     Shown,
 )
@@ -96,18 +95,10 @@ def signed_view(node: Node, result: Envelope | None = None) -> Envelope:
         result: what the view goes with; None with an introduction.
     """
     key = node.key
-    # One reading: a charge of another process between two would make this a head that no ledger ever had.
-    entries = node.ledger.entries()
-    ledger = LedgerHead(
-        hospital=node.hospital,
-        identity_key=key.public.hex,
-        entries=len(entries),
-        head=entries[-1].charge.digest(),
-    )
     view = HospitalView(
         hospital=node.hospital,
         identity_key=key.public.hex,
-        ledger=Envelope.sign(LEDGER_HEAD_PAYLOAD_TYPE, ledger.canonical(), key),
+        ledger=signed_ledger_head(node.hospital, node.ledger, key),
         log=node.log.head,
         challenge=node.challenge,
         answers=dict(node.answered),

@@ -15,8 +15,8 @@ from datetime import UTC, datetime
 from sonoshare_client.node.changing import changing
 from sonoshare_client.node.home import NodeHome
 from sonoshare_client.node.ledger import open_ledger
+from sonoshare_client.node.ledger_head import signed_ledger_head
 from sonoshare_shared.protocol.documents.identity_succession import IdentitySuccession
-from sonoshare_shared.protocol.documents.view import LEDGER_HEAD_PAYLOAD_TYPE, LedgerHead
 from sonoshare_shared.protocol.envelope import Envelope
 from sonoshare_shared.protocol.keys import PublicKey, SigningKey
 
@@ -38,20 +38,14 @@ def prepare_identity(home: NodeHome) -> tuple[Envelope, PublicKey]:
 
 def _prepared(home: NodeHome) -> tuple[Envelope, PublicKey]:
     with closing(open_ledger(home, lambda: datetime.now(UTC))) as ledger:
-        entries = ledger.entries()
-    if not home.next_identity_key_path.exists():
-        SigningKey.generate().save(home.next_identity_key_path)
-    old, new = home.identity(), SigningKey.load(home.next_identity_key_path)
-    head = LedgerHead(
-        hospital=home.hospital,
-        identity_key=old.public.hex,
-        entries=len(entries),
-        head=entries[-1].charge.digest(),
-    )
+        if not home.next_identity_key_path.exists():
+            SigningKey.generate().save(home.next_identity_key_path)
+        old, new = home.identity(), SigningKey.load(home.next_identity_key_path)
+        head = signed_ledger_head(home.hospital, ledger, old)
     said = IdentitySuccession(
         hospital=home.hospital,
         old=old.public.hex,
         new=new.public.hex,
-        ledger=Envelope.sign(LEDGER_HEAD_PAYLOAD_TYPE, head.canonical(), old),
+        ledger=head,
     )
     return said.signed(old, new), new.public

@@ -24,7 +24,6 @@ PAYLOAD: Final = "payload"
 FIELD: Final = "bytes"
 MESSAGE_TYPE: Final = "query.sonoshare"
 
-NodeIds = Callable[[], Mapping[str, Sequence[int]]]
 Arrived = Mapping[str, bytes | None]
 """What came back since the last look, by hospital: a frame, or None where the message came back with an error."""
 Parts = tuple[bytes, bytes]

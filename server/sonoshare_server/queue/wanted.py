@@ -23,8 +23,6 @@ from sonoshare_shared.state import read_state, write_state
 
 Wish = Literal["run", "paused", "cancelled", "retired"]
 FINAL: Final = ("cancelled", "retired")
-LOWEST_PRIORITY: Final = -100
-HIGHEST_PRIORITY: Final = 100
 WAIT_SECONDS: Final = 10.0
 
 

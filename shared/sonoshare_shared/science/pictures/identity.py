@@ -14,7 +14,7 @@ from typing import BinaryIO, Final
 
 from sonoshare_shared.science.identifiers import normal, unseen
 from sonoshare_shared.science.pictures.bounds import Bounds
-from sonoshare_shared.science.pictures.reasons import Reason, Refused
+from sonoshare_shared.science.pictures.reasons import as_reasons
 
 KEYS: Final = {
     "sop": "SOPInstanceUID",
@@ -59,17 +59,9 @@ def read_identity(file: BinaryIO, bounds: Bounds, *, patient: bool) -> Identity:
     file.seek(0)
     if start[128:] != b"DICM":
         return Identity({})
-    try:
+    with as_reasons():
         header = open_header(file, bounds, [*KEYS.values(), "PatientID"])
         texts = {name: str(header.get(name) or "").strip("\0 ") for name in (*KEYS.values(), "PatientID")}
-    except Refused:
-        raise
-    except MemoryError as error:
-        raise Refused(Reason.MEMORY) from error
-    except RecursionError as error:
-        raise Refused(Reason.NESTING) from error
-    except Exception as error:
-        raise Refused(Reason.BROKEN) from error
     digests = {key: key_digest(key, texts[name]) for key, name in KEYS.items() if normal(texts[name])}
     return Identity(digests, _named(texts["PatientID"]) if patient else "")
 

@@ -19,8 +19,8 @@ whoever reads in a process of their own reads before anything depends on it.
 """
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -36,7 +36,7 @@ from sonoshare_shared.science.pictures.clip import frames_to_try, nearly_identic
 from sonoshare_shared.science.pictures.masks import joined
 from sonoshare_shared.science.pictures.plausible import check_plausible
 from sonoshare_shared.science.pictures.raster import read_mask, read_raster
-from sonoshare_shared.science.pictures.reasons import Reason, Refused
+from sonoshare_shared.science.pictures.reasons import Reason, Refused, as_reasons
 from sonoshare_shared.science.pictures.region import Region, cut, dual_view, lesion_box, pick_region
 from sonoshare_shared.science.pictures.screen import Screen, b_mode_regions, exported_picture, told_region
 
@@ -182,30 +182,15 @@ class _Asked:
 
 
 def _guarded(file: BinaryIO, asked: _Asked) -> "KeptPicture | UltrasoundObject":
-    with _as_reasons():
+    with as_reasons():
         return _read(file, asked)
 
 
 def _guarded_frames(found: "UltrasoundObject", asked: _Asked) -> tuple[KeptFrame, ...]:
     if asked.lesion:
         raise Refused(Reason.CLIP_LESION)
-    with _as_reasons():
+    with as_reasons():
         return _of_still(found, asked) if found.frames == 1 else _frames_of(found, asked)
-
-
-@contextmanager
-def _as_reasons() -> Iterator[None]:
-    """Whatever a file does to a decoder becomes a reason."""
-    try:
-        yield
-    except (Refused, InputError):
-        raise
-    except MemoryError as error:
-        raise Refused(Reason.MEMORY) from error
-    except RecursionError as error:
-        raise Refused(Reason.NESTING) from error
-    except Exception as error:
-        raise Refused(Reason.BROKEN) from error
 
 
 def read_file(

@@ -3,8 +3,12 @@
 Each reason says what is true of the file, and what a person can do about it. docs/intake-reasons.md is this list.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import Enum
 from typing import Self
+
+from sonoshare_shared.errors import InputError
 
 
 class Because(Enum):
@@ -130,3 +134,18 @@ class Refused(Exception):  # noqa: N818 - it is an answer, not a fault
     def __init__(self, reason: Reason) -> None:
         super().__init__(reason.name)
         self.reason = reason
+
+
+@contextmanager
+def as_reasons() -> Iterator[None]:
+    """Whatever a file does to a decoder becomes a reason."""
+    try:
+        yield
+    except (Refused, InputError):
+        raise
+    except MemoryError as error:
+        raise Refused(Reason.MEMORY) from error
+    except RecursionError as error:
+        raise Refused(Reason.NESTING) from error
+    except Exception as error:
+        raise Refused(Reason.BROKEN) from error
