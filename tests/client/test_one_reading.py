@@ -162,11 +162,13 @@ def flow_in_pixels() -> dict[str, Any]:
 
 def objects(folder: Path) -> None:
     both = Sequence([region((0, 0, 60, 90)), region((64, 0, 127, 90))])
+    # One above the other is no dual view, whose two pictures intake keeps (test_dual_view.py).
+    stacked = Sequence([region((0, 0, 127, 42)), region((0, 48, 127, 90))])
     forms: dict[str, dict[str, Any]] = {
         "plain.dcm": {},
         "inverted.dcm": {"PhotometricInterpretation": "MONOCHROME1"},
         "two_regions.dcm": {"SequenceOfUltrasoundRegions": both},
-        "two_regions_no_box.dcm": {"SequenceOfUltrasoundRegions": both},
+        "two_regions_no_box.dcm": {"SequenceOfUltrasoundRegions": stacked},
         "no_region.dcm": {"SequenceOfUltrasoundRegions": Sequence()},
         "flow.dcm": {"SequenceOfUltrasoundRegions": Sequence([region(), region(data_type=2)])},
         "signed.dcm": {"PixelRepresentation": 1},
