@@ -1,6 +1,7 @@
 """Fixtures for every room."""
 
 import os
+import resource
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,6 +30,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Modules that start a federation of real processes come first: they wait, and others compute meanwhile."""
     waiting = {item.path for item in items if item.get_closest_marker("processes")}
     items.sort(key=lambda item: item.path not in waiting)
+
+
+@pytest.fixture(autouse=True)
+def own_limits() -> Iterator[None]:
+    """No test bounds the process that runs the others: what a child takes on itself must not be called here."""
+    kinds = (resource.RLIMIT_CPU, resource.RLIMIT_AS, resource.RLIMIT_FSIZE, resource.RLIMIT_NOFILE)
+    before = [resource.getrlimit(kind) for kind in kinds]
+    yield
+    assert [resource.getrlimit(kind) for kind in kinds] == before
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,7 @@ from sonoshare_shared.science.pictures.reasons import Reason
 HONEST = worker.answer_for
 
 
-def answer_for(question: Any, files: Any, limits: Any, devices: Any) -> Taken | Reason:
+def answer_for(question: Any, files: Any, limits: Any, devices: Any, renew: Any = lambda: None) -> Taken | Reason:
     start = files[0].read(4)
     files[0].seek(0)
     channel = int(sys.argv[1])
@@ -38,7 +38,7 @@ def answer_for(question: Any, files: Any, limits: Any, devices: Any) -> Taken | 
             time.sleep(0.05)
     if start == b"BOMB":
         _ = bytearray(limits.memory_bytes * 2)
-    return HONEST(question, files, limits, devices)
+    return HONEST(question, files, limits, devices, renew)
 
 
 worker.answer_for = answer_for

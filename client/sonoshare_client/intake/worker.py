@@ -11,8 +11,8 @@ import os
 import resource
 import socket
 import sys
-from collections.abc import Sequence
-from functools import cache
+from collections.abc import Callable, Sequence
+from functools import cache, partial
 from typing import TYPE_CHECKING, BinaryIO, Final
 
 from sonoshare_client.intake.channel import (
@@ -59,17 +59,18 @@ def main() -> None:
     limits = Limits(**json.loads(sys.argv[2]))
     devices: list[str] = json.loads(sys.argv[3])
     limit_process(limits)
+    renew = partial(renew_processor_time, limits.cpu_seconds)
     send_message(channel, READY, [])
     while (received := receive_message(channel)) is not None:
         message, descriptors = received
-        renew_processor_time(limits.cpu_seconds)
+        renew()
         box, region = (Box.of(message[name]) if message[name] else None for name in ("box", "region"))
         question = Question(str(message["suffix"]), box, message["frame"], region)
         files: list[BinaryIO] = [os.fdopen(descriptor, "rb") for descriptor in descriptors]
         answer: Taken | Identity | Reason
         try:
             asked = message.get("identity")
-            answer = called(files[0], limits, asked) if asked else answer_for(question, files, limits, devices)
+            answer = called(files[0], limits, asked) if asked else answer_for(question, files, limits, devices, renew)
         finally:
             for file in files:
                 file.close()
@@ -89,7 +90,13 @@ def called(file: BinaryIO, limits: Limits, asked: str) -> Identity | Reason:
         return refusal.reason
 
 
-def answer_for(question: Question, files: Sequence[BinaryIO], limits: Limits, devices: Sequence[str]) -> Taken | Reason:
+def answer_for(
+    question: Question,
+    files: Sequence[BinaryIO],
+    limits: Limits,
+    devices: Sequence[str],
+    renew: Callable[[], None] = lambda: None,
+) -> Taken | Reason:
     """Take one file in, or say why not; nothing that a file does gets further than here.
 
     Args:
@@ -97,6 +104,7 @@ def answer_for(question: Question, files: Sequence[BinaryIO], limits: Limits, de
         files: the picture, and its masks.
         limits: bounds.
         devices: approved device texts.
+        renew: called before a picture is looked through for text: each has its own processor time.
     """
     try:
         frames = read_frames(
@@ -108,7 +116,7 @@ def answer_for(question: Question, files: Sequence[BinaryIO], limits: Limits, de
             region=question.region,
             bounds=limits,
         )
-        cleared = cleared_everywhere([cleared_frame(kept.picture, limits) for kept in frames])
+        cleared = cleared_everywhere([cleared_frame(kept.picture, renew) for kept in frames])
     except Refused as refusal:
         return refusal.reason
     header = frames[0].picture.header
@@ -122,9 +130,9 @@ def answer_for(question: Question, files: Sequence[BinaryIO], limits: Limits, de
     return Taken(images, None if header is None else header.instance)
 
 
-def cleared_frame(kept: KeptPicture, limits: Limits) -> Cleared:
+def cleared_frame(kept: KeptPicture, renew: Callable[[], None]) -> Cleared:
     """A picture without text that may name somebody; each has its own processor time."""
-    renew_processor_time(limits.cpu_seconds)
+    renew()
     lesion = lesion_pixels(kept.pixels.shape, kept.mask, kept.box)
     return without_text(kept.pixels, lesion, reader_of_this_process, must=kept.must_look)
 
