@@ -5,7 +5,7 @@ import logging
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from tests.deploy.members import admit
 from tests.deploy.test_membership import Registry
 from tests.shared.consortium import make_plan
 
-from sonoshare_client.agent.server import AgentServer
+from sonoshare_client.agent.server import MOST_CONNECTIONS, AgentServer
 from sonoshare_client.node.home import NodeHome
 from sonoshare_client.node.ledger import open_ledger
 from sonoshare_client.node.link import LinkState, write_link
@@ -77,13 +77,28 @@ def test_a_sign_of_life_is_given_at_once_while_the_agent_works_and_leaves_no_lin
         asking.start()
         end = time.monotonic() + 5
         while pulse_of(path).busy is None and time.monotonic() < end:
-            time.sleep(0.01)
+            time.sleep(0.05)
         assert pulse_of(path).state == "answering"
         assert pulse_of(path).busy is not None
         agent.go.set()
         asking.join()
         assert pulse_of(path).busy is None
     assert caplog.messages == []
+
+
+def test_an_agent_whose_connections_are_all_taken_for_a_moment_is_not_called_stopped(tmp_path: Path) -> None:
+    import socket  # noqa: PLC0415 - peers that hold a connection and say nothing
+
+    path = tmp_path / "agent.sock"
+    with served(path), ExitStack() as taken:
+        for _ in range(MOST_CONNECTIONS):
+            taken.enter_context(socket.socket(socket.AF_UNIX)).connect(str(path))
+        time.sleep(0.1)
+        assert pulse_of(path, 0.2).state == "hung"
+        freed = threading.Timer(0.2, taken.close)
+        freed.start()
+        assert pulse_of(path, 5.0).state == "answering"
+        freed.join()
 
 
 def test_an_agent_that_takes_connections_and_never_answers_is_called_hung(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ PULSE_FRAME: Final = b""
 """Asks for nothing but a sign of life: no request is empty."""
 IDLE: Final = b"idle"
 PULSE_SECONDS: Final = 1.0
+_TURNED_AWAY_SECONDS: Final = 0.05
 
 
 def send_frame(connection: socket.socket, frame: bytes, seconds: float | None = None) -> None:
@@ -90,18 +91,31 @@ class Pulse:
 
 
 def pulse_of(socket_path: Path, seconds: float = PULSE_SECONDS) -> Pulse:
-    """Ask an agent whether it lives; it answers while it works, and its log says nothing of it."""
-    try:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-            connection.settimeout(seconds)
-            connection.connect(str(socket_path))
-            send_frame(connection, PULSE_FRAME, seconds)
-            busy = receive_frame(connection, seconds)
-            return Pulse("answering", None if busy == IDLE else float(busy))
-    except TimeoutError:
-        return Pulse("hung")
-    except (OSError, FederationError, ValueError):
-        return Pulse("stopped")
+    """Ask an agent whether it lives; it answers while it works, and its log says nothing of it.
+
+    One that turns peers away, because every connection is taken, lives: it is asked again until the time is over.
+    """
+    end = time.monotonic() + seconds
+    while True:
+        try:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+                connection.settimeout(seconds)
+                connection.connect(str(socket_path))
+                return _pulse_over(connection, seconds)
+        except TimeoutError:
+            return Pulse("hung")
+        except (ConnectionResetError, BrokenPipeError, FederationError):
+            if time.monotonic() > end:
+                return Pulse("hung")
+            time.sleep(_TURNED_AWAY_SECONDS)
+        except (OSError, ValueError):
+            return Pulse("stopped")
+
+
+def _pulse_over(connection: socket.socket, seconds: float) -> Pulse:
+    send_frame(connection, PULSE_FRAME, seconds)
+    busy = receive_frame(connection, seconds)
+    return Pulse("answering", None if busy == IDLE else float(busy))
 
 
 def _receive_exactly(connection: socket.socket, length: int, deadline: float | None) -> bytes:
