@@ -12,6 +12,7 @@ from typing import Any, Final
 from benchmarks._live_people import released
 from benchmarks._live_stops import HOSPITALS, WEST
 from benchmarks._live_world import JourneyError, Live, require, rules, running
+from sonoshare_deploy.demo.researcher import accept_agreement
 
 LOOK_SECONDS: Final = 0.5
 
@@ -93,9 +94,10 @@ def air_gap(world: Live) -> dict[str, Any]:
 
 
 def _fetched(world: Live, release: str) -> bool:
-    """What a researcher does: from the catalogue, with the consortium's roster and root key from elsewhere."""
+    """What a researcher does: the agreement, the download, and the roster and root key from elsewhere."""
     out, roster = world.folder / "fetched", ("--roster", str(world.home.roster_path), "--root", world.home.root.hex)
-    server = ("--server", f"http://{world.ports['catalogue']}")
+    catalogue = f"http://{world.ports['catalogue']}"
+    server = ("--server", catalogue, "--token", accept_agreement(catalogue, release))
     got = world.typed_words("fetch", release, *server, "--out", str(out), *roster)
     require(got["verified"] is True, f"fetch: {got}")
     verified = world.typed_words("verify", str(out), *roster)
