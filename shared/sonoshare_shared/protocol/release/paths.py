@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from sonoshare_shared.errors import VerificationError
+from sonoshare_shared.protocol.release.litter import is_litter_file, is_litter_folder, litter_error
 
 MAX_PATH_CHARACTERS = 200
 MAX_DEPTH = 8
@@ -28,9 +29,7 @@ def require_safe_path(path: str) -> str:
     Raises:
         VerificationError: cause ``path``.
     """
-    parts = path.split("/")
-    safe = len(path) <= MAX_PATH_CHARACTERS and len(parts) <= MAX_DEPTH and all(_safe_part(part) for part in parts)
-    if not safe:
+    if not _is_safe(path):
         raise VerificationError("path", f"unsafe path in the release: {path[:80]!r}", remedy="do not use this release")
     return path
 
@@ -58,11 +57,33 @@ def files_in(folder: Path) -> dict[str, int]:
     """Every regular file below a folder, by safe relative path, with its size in bytes.
 
     Raises:
-        VerificationError: cause ``path`` (a link, a device, an unsafe name) or ``file-missing`` (no such folder).
+        VerificationError: cause ``path`` (a link, a device, an unsafe name), ``file-missing`` (no such folder) or
+            ``file-extra`` (litter of the operating system).
+    """
+    files, litter = files_and_litter(folder)
+    if litter:
+        raise litter_error(litter)
+    return files
+
+
+def files_and_litter(folder: Path) -> tuple[dict[str, int], list[str]]:
+    """As `files_in`, and apart from that the paths of what operating systems left (``litter``), whose names may be any.
+
+    A file whose name is a safe one as well (``Thumbs.db``) is among both: whether somebody signed it is not known here.
+
+    Raises:
+        VerificationError: cause ``path`` or ``file-missing``.
     """
     if not folder.is_dir():
         raise VerificationError("file-missing", f"no release folder at {folder}", remedy="check the path")
-    return dict(_walk(str(folder), ""))
+    files: dict[str, int] = {}
+    litter: list[str] = []
+    for path, size, left in _walk(str(folder), ""):
+        if left:
+            litter.append(path)
+        if not left or _is_safe(path):
+            files[path] = size
+    return files, litter
 
 
 def read_regular(folder: Path, path: str, limit: int) -> bytes:
@@ -88,7 +109,7 @@ def open_regular(folder: Path, path: str) -> int:
     try:
         descriptor = os.open(
             os.path.join(folder, require_safe_path(path)),  # noqa: PTH118 - once a file, and Path is slow
-            os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0),
+            os.O_RDONLY | sum(getattr(os, flag, 0) for flag in ("O_NOFOLLOW", "O_NONBLOCK", "O_BINARY")),
         )
     except FileNotFoundError as error:
         raise VerificationError("file-missing", f"{path} is missing", remedy="fetch the release again") from error
@@ -100,20 +121,29 @@ def open_regular(folder: Path, path: str) -> int:
     return descriptor
 
 
+def _is_safe(path: str) -> bool:
+    parts = path.split("/")
+    return len(path) <= MAX_PATH_CHARACTERS and len(parts) <= MAX_DEPTH and all(_safe_part(part) for part in parts)
+
+
 def _safe_part(part: str) -> bool:
     return _PART.match(part) is not None and part.partition(".")[0].lower() not in _DEVICE_NAMES
 
 
-def _walk(folder: str, prefix: str, depth: int = 1) -> Iterator[tuple[str, int]]:
+def _walk(folder: str, prefix: str, depth: int = 1, *, litter: bool = False) -> Iterator[tuple[str, int, bool]]:
+    """Path, size and whether it is litter, of every file."""
     if depth > MAX_DEPTH:
         raise VerificationError("path", f"folders are nested too deeply: {prefix[:80]!r}")
     with os.scandir(folder) as entries:
         for entry in entries:
             path = prefix + entry.name
             if entry.is_file(follow_symlinks=False):
-                yield require_safe_path(path), entry.stat(follow_symlinks=False).st_size
+                left = litter or is_litter_file(entry.name)
+                yield path if left else require_safe_path(path), entry.stat(follow_symlinks=False).st_size, left
             elif entry.is_dir(follow_symlinks=False):
-                yield from _walk(entry.path, require_safe_path(path) + "/", depth + 1)
+                left = litter or is_litter_folder(entry.name)
+                within = (path if left else require_safe_path(path)) + "/"
+                yield from _walk(entry.path, within, depth + 1, litter=left)
             else:
                 raise VerificationError(
                     "path", f"{path[:80]!r} is a link or a device", remedy="do not use this release"

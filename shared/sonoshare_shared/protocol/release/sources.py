@@ -17,7 +17,7 @@ from sonoshare_shared.protocol.canonical import sha256_file
 from sonoshare_shared.protocol.documents.base import HexDigest, Identifier
 from sonoshare_shared.protocol.documents.release import ReleaseManifest
 from sonoshare_shared.protocol.release import layout
-from sonoshare_shared.protocol.release.paths import files_in, open_regular
+from sonoshare_shared.protocol.release.paths import files_and_litter, open_regular
 
 _BLOCK_BYTES: Final = 256 << 10
 _IDENTIFIER: Final = TypeAdapter(Identifier)
@@ -91,15 +91,20 @@ class FolderSource:
         self._root = root
 
     def listing(self, release: str) -> FileListing:
-        """Every file that lies in the release's folder; digests are the manifest's where it lists the file."""
+        """Every file that lies in the release's folder; digests are the manifest's where it lists the file.
+
+        What operating systems left there is passed over (``litter``).
+        """
         folder = self._root / require_release_id(release)
         if not (folder / layout.MANIFEST).is_file():
             raise InputError(f"no release {release} in {self._root.name}", remedy="check the folder")
         manifest = ReleaseManifest.from_bytes((folder / layout.MANIFEST).read_bytes())
         known = {entry.path: entry.sha256 for entry in manifest.files}
+        found, litter = files_and_litter(folder)
         files = [
             ListedFile(path=path, size=size, sha256=known.get(path) or sha256_file(folder / path))
-            for path, size in sorted(files_in(folder).items())
+            for path, size in sorted(found.items())
+            if path in known or path not in litter
         ]
         return FileListing(release=release, files=tuple(files))
 

@@ -5,8 +5,8 @@ The folder
   R2  ``manifest.json`` is a manifest in its canonical form, with every file that a release must have. ``manifest``
   R3  Every file that the manifest lists is there, with its size and sha256; ``SHA256SUMS`` says the same.
       ``file-missing`` ``file-size`` ``file-digest``
-  R4  There is no other file but the manifest, ``SHA256SUMS``, the log proof, and one signature a hospital.
-      ``file-extra``
+  R4  There is no other file but the manifest, ``SHA256SUMS``, the log proof, and one signature a hospital; what an
+      operating system left in the folder is named as such, whatever its name. ``file-extra``
 
 Who may speak
   R5  The caller's roster is signed by its root key (and by the root key that the caller pinned, if any). The
@@ -57,9 +57,7 @@ good, or (without a fresh log) that the release has not been revoked since.
 
 import base64
 import binascii
-import hashlib
-import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -78,10 +76,12 @@ from sonoshare_shared.protocol.release.candidate import (
     require_from_candidate,
     require_planned,
 )
+from sonoshare_shared.protocol.release.digests import digests_of
 from sonoshare_shared.protocol.release.evidence import LogProof, LogView, require_logged, require_not_revoked
 from sonoshare_shared.protocol.release.keys_of_then import require_keys_of_then
+from sonoshare_shared.protocol.release.litter import litter_error
 from sonoshare_shared.protocol.release.logged_steps import require_as_logged
-from sonoshare_shared.protocol.release.paths import files_in, open_regular, read_regular, require_distinct_paths
+from sonoshare_shared.protocol.release.paths import files_and_litter, read_regular, require_distinct_paths
 from sonoshare_shared.protocol.release.report import require_report
 from sonoshare_shared.protocol.release.statements import (
     require_assumption,
@@ -96,7 +96,6 @@ from sonoshare_shared.protocol.release.votes import VotesEvidence, require_votes
 from sonoshare_shared.protocol.signed import Signed
 
 MAX_DOCUMENT_BYTES = 256 << 20
-_BLOCK_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -168,7 +167,7 @@ def verify_release(
     Raises:
         VerificationError: the first rule that is broken; ``cause`` is the word given with the rule.
     """
-    found = files_in(folder)
+    found, litter = files_and_litter(folder)
     manifest_bytes, manifest = _read_manifest(folder)
     digest = manifest.digest()
     _require_files(folder, found, manifest, digest)
@@ -178,7 +177,7 @@ def verify_release(
             "roster-expired", f"the roster expired on {trusted.expires:%Y-%m-%d}", remedy="get the current roster"
         )
     governing = _governing_roster(folder, manifest, trusted)
-    _require_no_extra(found, manifest, governing)
+    _require_no_extra(found, litter, manifest, governing)
     plan = _require_said(folder, manifest, governing)
     signed: dict[str, PublicKey] = {}
     for hospital in signers(manifest, governing):
@@ -224,26 +223,13 @@ def _require_files(folder: Path, found: Mapping[str, int], manifest: ReleaseMani
             raise VerificationError("file-missing", f"{entry.path} is missing", remedy="fetch the release again")
         if size != entry.size:
             raise VerificationError("file-size", f"{entry.path} has {size} bytes, not {entry.size}")
-    for entry in manifest.files:
-        if _digest(folder, entry.path) != entry.sha256:
-            raise VerificationError("file-digest", f"{entry.path} is not the file that was signed")
+    listed = {entry.path: entry for entry in manifest.files}
+    for path, digest in digests_of(folder, {path: entry.size for path, entry in listed.items()}):
+        if digest != listed[path].sha256:
+            raise VerificationError("file-digest", f"{path} is not the file that was signed")
     sums = {entry.path: entry.sha256 for entry in manifest.files} | {layout.MANIFEST: manifest_digest}
     if read_regular(folder, layout.SHA256SUMS, MAX_DOCUMENT_BYTES) != layout.sha256sums(sums):
         raise VerificationError("file-digest", f"{layout.SHA256SUMS} does not say what the manifest says")
-
-
-def _digest(folder: Path, path: str) -> str:
-    descriptor = open_regular(folder, path)
-    try:
-        block = os.read(descriptor, _BLOCK_BYTES)
-        digest = hashlib.sha256(block)
-        # Most files are small: a short read of a plain file is its end, and saves a call a file.
-        while len(block) == _BLOCK_BYTES:
-            block = os.read(descriptor, _BLOCK_BYTES)
-            digest.update(block)
-    finally:
-        os.close(descriptor)
-    return digest.hexdigest()
 
 
 def _governing_roster(folder: Path, manifest: ReleaseManifest, trusted: Roster) -> Roster:
@@ -273,15 +259,19 @@ def _known_roster(envelope: Envelope, trusted: Roster) -> Roster:
     raise VerificationError("roster", "the release's roster is signed by another root key than yours")
 
 
-def _require_no_extra(found: Mapping[str, int], manifest: ReleaseManifest, roster: Roster) -> None:
+def _require_no_extra(
+    found: Mapping[str, int], litter: Collection[str], manifest: ReleaseManifest, roster: Roster
+) -> None:
     listed = {entry.path for entry in manifest.files}
     attached = layout.attached_paths(tuple(hospital.id for hospital in signers(manifest, roster)))
     if both := sorted(listed.intersection(attached)):
         raise VerificationError("manifest", f"a manifest cannot list {both[0]}")
-    if extra := sorted(found.keys() - listed - set(attached)):
+    if extra := sorted(found.keys() - listed - set(attached) - set(litter)):
         raise VerificationError(
             "file-extra", f"{extra[0]} is not part of the release", remedy="remove it, or fetch again"
         )
+    if left := set(litter) - listed:
+        raise litter_error(left)
 
 
 def _require_said(folder: Path, manifest: ReleaseManifest, governing: Roster) -> StudyPlan:
