@@ -48,6 +48,7 @@ HOSTILE: dict[str, tuple[Fill, str]] = {
     "slip in the middle": (entry("a/../../evil.dcm"), "leads out of the folder"),
     "root": (entry("/etc/evil"), "leads out of the folder"),
     "backslash": (entry("..\\evil.dcm"), "no plain path"),
+    "name too long": (entry("a/" + "x" * 300), "no disk takes"),
     "drive": (entry("C:evil.dcm"), "names a drive"),
     "control": (entry("a\x1b[2J.dcm"), "no plain path"),
     "link": (entry("a.dcm", stat.S_IFLNK | 0o777, b"/etc/passwd"), "a link or a device"),
@@ -99,6 +100,18 @@ def test_case_20_names_twice_shared_bytes_and_lies_about_lengths_are_refused(tmp
     (tmp_path / "junk.zip").write_bytes(b"PK\x03\x04 no archive")
     with pytest.raises(InputError, match="no ZIP file"), unpacked(tmp_path / "junk.zip", tmp_path / "u"):
         pass
+
+
+@pytest.mark.parametrize("place", [0, 7, 40])
+def test_a_deflated_entry_that_is_broken_is_no_archive(place: int, tmp_path: Path) -> None:
+    archive = zipped(tmp_path / "a.zip", lambda opened: opened.writestr("a.dcm", bytes(range(256)) * 40))
+    data = bytearray(archive.read_bytes())
+    with zipfile.ZipFile(archive) as opened:
+        start = opened.infolist()[1].header_offset + 30 + len("a.dcm")
+    data[start + place] ^= 0xFF
+    (tmp_path / "b.zip").write_bytes(bytes(data))
+    with pytest.raises(InputError, match="no ZIP file"), unpacked(tmp_path / "b.zip", tmp_path / "u"):
+        pytest.fail("it was unpacked")
 
 
 def test_an_archive_of_a_folder_is_taken_in_as_the_folder_is_and_leaves_nothing(tmp_path: Path) -> None:

@@ -1,6 +1,5 @@
 """Decoding by what is there: the forms in which archives hold one and the same picture, and what is no picture."""
 
-import base64
 import io
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +20,7 @@ from pydicom.uid import (
     JPEGBaseline8Bit,
     SecondaryCaptureImageStorage,
 )
+from tests.client.code_streams import HTJ2K_32
 from tests.client.crafted import COLUMNS, REGION, ROWS, changed, region, save, speckle
 
 from sonoshare_shared.errors import InputError
@@ -216,23 +216,12 @@ def test_the_code_stream_decides_colour_and_not_the_header(
     assert np.abs(pixels.astype(int) - KEPT).mean() < 3
 
 
-# 32 by 32 pixels, (7x + 5y) mod 256, encoded by OpenJPH 0.26.
-_HTJ2K = """
-/0//UQApQAAAAAAgAAAAIAAAAAAAAAAAAAAAIAAAACAAAAAAAAAAAAABBwEB/1AACAACAAAAAv9SAAwAAgABAAUEBEAB/1wAEyBIUFBQUFBQUFBQUFBQ
-SEhI/2QAFwABT3BlbkpQSCBWZXIgMC4yNi4zLv+QAAoAAAAAAY8AAf+TwCXtAAd0AMASwBLAEoDkAQd0AJIBB3QAwwCHdADAE8ATwBUAAFrhAQh0AAAS
-CgAhlAACEGR/AGOUAMAV8AV8AV4haEy4xfya/oBScjgCtwBHECzBaqyOWYAECgwAVwBBePQYFPGUV8aSXRwjlgDAF0EAXRQBbwBemSKxNwsQM+CWD0Pj
-sZDWcgVReN7lyYro4V5fFAJbAOalUFTAMPl8cApK1CPhZKxZIRT15aBNK0hLJERYBXFT3gCBw17jUbcEncipzIogaB82IPnmQJXx4z05ODwDXADALuoB
-d9ALqiTD/IdffIyHx08fw3w8vq+HwXiv3w8P8sPDz5cnPTw/Pcj55304MtOyTF05pcXybkdkcNkuLkdCeAH+P37P1+Pz63v/e/8+3+v7f/zj8/s+BAAg
-Xv2rexAIAcD+q5yAk9+0VEpD7JPZYITV4WyfFDUeDDZLigBdAf7/T79/fv5+/3+/3+/Pzx9/f/3+/f6rnwBBdHQrgYHyjBOjlsMKSiBVAf/Z
-"""
-
-
 def test_high_throughput_jpeg_2000_is_read(tmp_path: Path) -> None:
     def change(dataset: FileDataset) -> None:
         dataset.Rows = dataset.Columns = 32
         dataset.SequenceOfUltrasoundRegions = Sequence([region((0, 0, 31, 31))])
         dataset.file_meta.TransferSyntaxUID = HTJ2KLossless
-        dataset.PixelData = encapsulate([base64.b64decode(_HTJ2K)])
+        dataset.PixelData = encapsulate([HTJ2K_32])
 
     row, column = np.mgrid[:32, :32]
     pixels = read_file(save(changed(change), tmp_path / "x.dcm")).pixels

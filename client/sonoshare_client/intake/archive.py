@@ -12,11 +12,13 @@ Nothing is written before the whole list is checked. What an entry says of its l
 there. The folder is private and is gone when the block ends; what a kill left of one is removed by the next.
 """
 
+import os
 import shutil
 import stat
 import struct
 import unicodedata
 import zipfile
+import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -35,12 +37,19 @@ SMALL_BYTES: Final = 4 << 20
 _MOST_DIRECTORY_BYTES: Final = 64 << 20
 _RESERVE_BYTES: Final = 1 << 30
 _LONGEST_NAME: Final = 512
+_LONGEST_PART_BYTES: Final = 255
+"""What a file system takes as the name of one file or folder."""
 _METHODS: Final = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _ENCRYPTED: Final = 0x1
 _LOCAL_HEADER_BYTES: Final = 30
 _END, _END_64 = b"PK\x05\x06", b"PK\x06\x06"
 _IN_THE_OTHER: Final = 0xFFFFFFFF
 _LAST_BYTES: Final = (1 << 16) + 200
+_BROKEN: Final = (
+    *(zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error, struct.error),
+    *(EOFError, NotImplementedError, ValueError),
+)
+"""What reading an archive raises where it is not as it should be."""
 _REMEDY: Final = "make the archive again from the plain folder, or ingest the folder"
 
 
@@ -80,7 +89,7 @@ def _unpack(archive: Path, folder: Path) -> None:
                 for entry in entries:
                     if not entry.is_dir():
                         put(folder, entry.filename, _content(opened, entry, archive))
-    except (zipfile.BadZipFile, zipfile.LargeZipFile, EOFError, NotImplementedError, struct.error, ValueError) as error:
+    except _BROKEN as error:
         raise _refused(archive, "it is broken, or no ZIP file") from error
 
 
@@ -111,6 +120,7 @@ def _fault(entry: zipfile.ZipInfo) -> str:
     parts = name.removesuffix("/").split("/")
     faults = {
         "has a name that is no plain path": len(name) > _LONGEST_NAME or not name.isprintable() or "\\" in name,
+        "has a name that no disk takes": any(len(os.fsencode(part)) > _LONGEST_PART_BYTES for part in parts),
         "names a drive": ":" in name,
         "leads out of the folder": any(part in {"", ".", ".."} for part in parts),
         "is a link or a device": kind not in {0, stat.S_IFDIR if entry.is_dir() else stat.S_IFREG},
