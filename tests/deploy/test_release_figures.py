@@ -63,6 +63,9 @@ def test_figures_of_every_kind_reach_the_utility_report(said: Any, tmp_path: Pat
         for part in ("whole image", "lesion crop"):
             for where in ("", "class benign: ", "class malignant: ", "scanner unknown: "):
                 assert f"{where}{name}, {part}" in found
+    benign = said["subgroups"]["class"]["benign"]
+    rightly = found["class benign: called rightly, trained on this release"]
+    assert (rightly.value, rightly.reference) == (benign["synthetic"]["right"], benign["real"]["right"])
     assert found["Fréchet distance, lesion crop"].value == said["lesion_crop"]["frechet"]
     assert found["scanner unknown: AUC, trained on this release"].value == said["synthetic"]["auc"]
     assert len(figure_bars([vars(measurement) for measurement in found.values()])) == len(found)

@@ -17,7 +17,6 @@ from sonoshare_server.release import png
 from sonoshare_server.release.build import Samples, build_candidate
 from sonoshare_server.release.contact_sheet import contact_sheet
 from sonoshare_server.release.facts import Facts, Measurement
-from sonoshare_server.release.reports import flatten, interval_bars
 from sonoshare_shared.durable import appearing, put
 from sonoshare_shared.errors import InputError, IntegrityError, VerificationError
 from sonoshare_shared.protocol.release import evidence, layout
@@ -122,7 +121,7 @@ def test_croissant_is_valid_and_its_records_load_offline(release: Path) -> None:
 def test_reports_are_self_contained(release: Path) -> None:
     for name in (layout.PRIVACY_HTML, layout.UTILITY_HTML):
         page = (release / name).read_text()
-        assert re.findall(r"<(?:script|link|iframe|img|object)|\bsrc=|@import|url\(|https?://", page) == []
+        assert re.findall(r"<(?:script|link|iframe|img|object)|\bsrc=|@import|url\((?!#)|https?://", page) == []
 
 
 def test_privacy_report_says_what_was_signed(release: Path) -> None:
@@ -131,33 +130,8 @@ def test_privacy_report_says_what_was_signed(release: Path) -> None:
     assert report["images"] == {"audited": 12, "vetoed": 1, "released": 11}
     assert [h["smallest_detectable_leak"] for h in report["hospitals"]] == [7, 7, 7]
     page = (release / layout.PRIVACY_HTML).read_text()
-    assert "0.520 [0.430, 0.610]" in page
+    assert "0.520, between 0.430 and 0.610" in page
     assert page.count('class="verdict PASS"') == 3
-
-
-def test_a_bar_shows_the_estimate_that_its_interval_is_about_and_no_constant_beside_it() -> None:
-    figures = {
-        "copies": {"declared_false_rate": 0.003, "epsilon": 1.0, "rate": 0.0, "interval": [0.0, 0.02]},
-        "membership": {"tpr_at_1_fpr": {"value": 0.1, "interval": [0.0, 0.3]}, "auc": 0.53, "interval": [0.4, 0.6]},
-        "noisy": {"rate": -0.1, "interval": [0.0, 0.1]},
-    }
-    shown = {bar.name: bar.text for bar in interval_bars(figures)}
-    assert shown == {
-        "copies": "0.000 [0.000, 0.020]",
-        "membership · tpr at 1 fpr": "0.100 [0.000, 0.300]",
-        "membership": "0.530 [0.400, 0.600]",
-    }
-
-
-def test_every_figure_is_a_row_of_words_and_numbers() -> None:
-    rows = flatten({"points": [{"copied": 0, "pass": 0.99}, {"copied": 16, "pass": 0.01}], "edges": [0.1, 0.2]})
-    assert rows == [
-        ("points 1 · copied", "0"),
-        ("points 1 · pass", "0.99"),
-        ("points 2 · copied", "16"),
-        ("points 2 · pass", "0.01"),
-        ("edges", "0.1, 0.2"),
-    ]
 
 
 def test_utility_report_holds_the_figures_handed_in(release: Path) -> None:
@@ -250,20 +224,6 @@ def test_contact_sheet_of_a_class_with_few_images() -> None:
     assert sheet.shape == (4 * 10 - 2, 3 * 10 - 2, 3)
     assert tuple(sheet[10 + 2, 2]) != (100, 100, 100)  # outlined
     assert tuple(sheet[10 + 3, 3]) == (100, 100, 100)  # inside
-
-
-def test_figures_of_any_shape_are_shown() -> None:
-    figures = {
-        "copies": {"rate": 0.1, "interval": [0.0, 0.2]},
-        "histogram": [1, 2],
-        "seen": True,
-        "deep": {"a": {"b": None}},
-    }
-    rows = dict(flatten(figures))
-    assert rows["copies · rate"] == "0.1"
-    assert rows["histogram"] == "1, 2"
-    assert (rows["seen"], rows["deep · a · b"]) == ("yes", "none")
-    assert [(bar.name, bar.mark) for bar in interval_bars(figures)] == [("copies", 10.0)]
 
 
 def test_default_facts_name_licence_and_use() -> None:

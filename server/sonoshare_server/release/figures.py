@@ -77,6 +77,8 @@ def _measurements(said: Mapping[str, Any]) -> Iterator[Measurement]:
             size = f"{part['images']} images of {part['patients']} patients"
             if kind == "scanner":
                 yield from _classifiers(f"{where}AUC", "auc", part, size, words)
+            if kind == "class":
+                yield from _called(part, where, size, words)
             yield from _distances(part["distances"], f"{note}, {size}", where)
 
 
@@ -104,6 +106,21 @@ def _classifiers(figure: str, field: str, by_arm: Mapping[str, Any], note: str, 
                 reference=None if real is None else float(real[field]),
                 reference_name="" if real is None else words.of(_REAL[against]),
                 note=note,
+            )
+
+
+def _called(part: Mapping[str, Any], where: str, size: str, words: _Words) -> Iterator[Measurement]:
+    """Shares of a class that are called rightly, of the arms that were measured; none of them has an interval."""
+    for arm, name in _ARMS.items():
+        against = words.against.get(arm, "real")
+        if (found := part.get(arm)) is not None:
+            real = part.get(against)
+            yield Measurement(
+                name=f"{where}called rightly, {words.of(name)}",
+                value=float(found["right"]),
+                reference=None if real is None else float(real["right"]),
+                reference_name="" if real is None else words.of(_REAL[against]),
+                note=size,
             )
 
 

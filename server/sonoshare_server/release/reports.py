@@ -1,8 +1,9 @@
 """The reports of a release, for machines (JSON) and for people (self-contained HTML), and the datasheet.
 
 The HTML has no script and no external resource; every text that comes from outside is escaped. The privacy report
-says nothing that is not in the signed statements and the plan. The utility report holds the figures handed in and
-otherwise says that nothing was measured.
+says nothing that is not in the signed statements and the plan, or follows from them; every number on the page is one of
+the JSON's. The utility report holds the figures handed in and otherwise says that nothing was measured. The same
+statements give the same bytes.
 """
 
 import json
@@ -14,6 +15,8 @@ import jinja2
 
 from sonoshare_server.release.describe import Description
 from sonoshare_server.release.facts import Measurement
+from sonoshare_server.release.pages import not_shown, numbers, privacy_plots
+from sonoshare_server.release.pages.utility_plots import utility_parts
 from sonoshare_shared.protocol.documents import AuditStatement, Document
 from sonoshare_shared.protocol.documents.reports import (
     PrivacyReport,
@@ -24,9 +27,6 @@ from sonoshare_shared.protocol.release import layout
 from sonoshare_shared.protocol.release.report import privacy_report_of
 
 _EPSILON_SCALE: Final = 10.0
-POINTS: Final = ("auc", "rate", "value")
-"""Names of the estimates that an ``interval`` beside them is about."""
-
 NOT_PROMISED: Final = (
     "That the images are right in every detail: they are drawn, not recorded, and no one diagnosis rests on them.",
     "Anything about a patient known to two hospitals: such a patient's losses add up over these hospitals.",
@@ -46,6 +46,7 @@ _ENVIRONMENT: Final = jinja2.Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
+_ENVIRONMENT.filters |= {"num": numbers.num, "between": numbers.between}
 
 
 @dataclass(frozen=True)
@@ -64,23 +65,37 @@ class Bar:
 def privacy_report(description: Description, said: tuple[AuditStatement, ...]) -> dict[str, bytes]:
     """Both forms of the privacy report, by path."""
     report = privacy_figures(description, said)
-    hospitals = report.model_dump(mode="json", by_alias=True)["hospitals"]
-    page = _ENVIRONMENT.get_template("privacy.html.j2").render(
+    return {layout.PRIVACY_JSON: _json(report), layout.PRIVACY_HTML: privacy_page(report).encode()}
+
+
+def privacy_page(report: PrivacyReport) -> str:
+    """The page of a privacy report."""
+    draw = privacy_plots
+    named = ("budget", "membership", "copies", "canaries", "noise")
+    plots = (draw.budget_plot, draw.membership_plot, draw.copies_plot, draw.canaries_plot, draw.noise_plot)
+    figures = {one.id: one.figures.model_dump(mode="json", by_alias=True) for one in report.hospitals}
+    each = [{"hospital": h, "curves": draw.curves_of(h), "likeness": draw.likeness_of(h)} for h in report.hospitals]
+    return _ENVIRONMENT.get_template("privacy.html.j2").render(
         r=report,
-        bars=epsilon_bars(hospitals),
-        epsilon_scale=epsilon_scale(hospitals),
-        figures={hospital["id"]: flatten(hospital["figures"]) for hospital in hospitals},
-        intervals={hospital["id"]: interval_bars(hospital["figures"]) for hospital in hospitals},
+        w=draw.in_words(report),
+        plots={name: plot(report) for name, plot in zip(named, plots, strict=True)},
+        each=each,
+        missing=not_shown.not_measured(report),
+        checked=[one.id for one in report.hospitals if not_shown.checked(one)],
+        layout=layout,
+        figures={hospital: numbers.figure_rows(of) for hospital, of in figures.items()},
     )
-    return {layout.PRIVACY_JSON: _json(report), layout.PRIVACY_HTML: page.encode()}
 
 
 def utility_report(description: Description) -> dict[str, bytes]:
     """Both forms of the utility report, by path."""
     report = utility_figures(description)
-    bars = [_bar(measurement) for measurement in description.facts.utility]
-    page = _ENVIRONMENT.get_template("utility.html.j2").render(r=report, bars=bars)
-    return {layout.UTILITY_JSON: _json(report), layout.UTILITY_HTML: page.encode()}
+    return {layout.UTILITY_JSON: _json(report), layout.UTILITY_HTML: utility_page(report).encode()}
+
+
+def utility_page(report: UtilityReport) -> str:
+    """The page of a utility report."""
+    return _ENVIRONMENT.get_template("utility.html.j2").render(r=report, parts=utility_parts(report.figures))
 
 
 def datasheet(description: Description, said: tuple[AuditStatement, ...]) -> bytes:
@@ -110,39 +125,6 @@ def utility_figures(description: Description) -> UtilityReport:
         counts=description.counts,
         scanners=description.scanners,
     )
-
-
-def flatten(figures: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
-    """Nested figures as rows of name and text, in the order in which they stand."""
-    rows: list[tuple[str, str]] = []
-    for name, value in figures.items():
-        path = f"{prefix}{name}".replace("_", " ")
-        parts = value if isinstance(value, list | tuple) else ()
-        if isinstance(value, dict):
-            rows.extend(flatten(value, f"{path} · "))
-        elif parts and all(isinstance(part, dict) for part in parts):
-            for number, part in enumerate(parts, 1):
-                rows.extend(flatten(part, f"{path} {number} · "))
-        else:
-            rows.append((path, _text(value)))
-    return rows
-
-
-def interval_bars(figures: dict[str, Any], prefix: str = "") -> list[Bar]:
-    """Bars for figures of `POINTS` that state an interval within 0..1, as ``{"auc": 0.5, "interval": [low, high]}``."""
-    bars: list[Bar] = []
-    for name, value in figures.items():
-        if not isinstance(value, dict):
-            continue
-        path = f"{prefix}{name}".replace("_", " ")
-        bars.extend(interval_bars(value, f"{path} · "))
-        interval = value.get("interval")
-        point = next((value[key] for key in POINTS if _is_fraction(value.get(key))), None)
-        pair = isinstance(interval, list | tuple) and len(interval) == 2 and all(map(_is_fraction, interval))
-        if pair and interval is not None and point is not None:
-            text = f"{point:.3f} [{interval[0]:.3f}, {interval[1]:.3f}]"
-            bars.append(Bar(path, text, 100 * point, 100 * interval[0], 100 * interval[1]))
-    return bars
 
 
 def epsilon_scale(hospitals: list[dict[str, Any]]) -> float:
@@ -179,20 +161,6 @@ def _bar(m: Measurement) -> Bar:
         reference=m.reference * scale if m.reference is not None else None,
         note=m.note,
     )
-
-
-def _is_fraction(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1
-
-
-def _text(value: object) -> str:
-    if isinstance(value, bool) or value is None:
-        return {True: "yes", False: "no", None: "none"}[value]
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    if isinstance(value, list | tuple):
-        return ", ".join(_text(item) for item in value)
-    return str(value)
 
 
 def _json(report: Document) -> bytes:

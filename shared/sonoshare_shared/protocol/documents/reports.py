@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 from pydantic import AwareDatetime, Field
 
 from sonoshare_shared.protocol.documents.base import Document, HexDigest, Identifier, added
+from sonoshare_shared.protocol.documents.derived import DerivedFigures
 from sonoshare_shared.protocol.documents.figures import AuditFigures, Verdict
 from sonoshare_shared.protocol.documents.plan import AuditPlan, CalibrationPlan, Mechanism
 
@@ -40,6 +41,7 @@ class ReportedHospital(Document):
         policy_digest: the audit policy it was judged by.
         ledger_head: head of the hospital's ledger after the charge.
         time: the day on which the audit was asked for; in old reports the second.
+        derived: what follows from the figures and the promise; None in old reports.
     """
 
     id: Identifier
@@ -55,6 +57,7 @@ class ReportedHospital(Document):
     policy_digest: HexDigest
     ledger_head: HexDigest
     time: AwareDatetime
+    derived: DerivedFigures | None = added()
 
 
 class PrivacyReport(Document):

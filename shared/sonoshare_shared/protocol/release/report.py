@@ -1,7 +1,9 @@
 """The privacy report repeats plan, promise and signed statements, and a release whose report says else is refused.
 
 Hospitals sign the report's digest with the manifest and do not see it; the catalogue and readers believe it. Rule R16
-of ``release.verify``. Not promised: what the pages and the datasheet say, which are the coordinator's words.
+of ``release.verify``. What follows from the statements (``derived``) is worked out again; a report of before it had
+that says less, and nothing false. Not promised: what the pages and the datasheet say, which are the coordinator's
+words.
 """
 
 from collections.abc import Sequence
@@ -12,6 +14,7 @@ from sonoshare_shared.protocol.documents.release import PrivacyStatement
 from sonoshare_shared.protocol.documents.reports import PrivacyReport, ReportedHospital, ReportedImages
 from sonoshare_shared.protocol.documents.statement import AuditStatement
 from sonoshare_shared.protocol.release.candidate import Candidate
+from sonoshare_shared.protocol.release.derived import agree, derived_figures
 
 
 def privacy_report_of(
@@ -70,8 +73,18 @@ def require_report(
     except IntegrityError as error:
         raise VerificationError.because("privacy", error) from error
     due = privacy_report_of(candidate, plan, promise, said, released=released, not_promised=report.not_promised)
-    if report.model_dump(mode="json") != due.model_dump(mode="json"):
+    if not _same(report, due):
         raise VerificationError("privacy", "the privacy report is not what the plan and the signed statements say")
+
+
+def _same(report: PrivacyReport, due: PrivacyReport) -> bool:
+    """Equal to the letter, but for what is worked out, which may be missing and is compared as numbers are."""
+    said, right = report.model_dump(mode="json"), due.model_dump(mode="json")
+    for hospital, as_due in zip(said["hospitals"], right["hospitals"], strict=False):
+        found, derived = hospital.pop("derived", None), as_due.pop("derived")
+        if found is not None and not agree(found, derived):
+            return False
+    return bool(said == right)
 
 
 def _hospital(statement: AuditStatement) -> ReportedHospital:
@@ -90,4 +103,5 @@ def _hospital(statement: AuditStatement) -> ReportedHospital:
         policy_digest=said.policy_digest,
         ledger_head=said.ledger_head,
         time=said.time,
+        derived=derived_figures(said),
     )
