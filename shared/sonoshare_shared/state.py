@@ -46,4 +46,9 @@ def write_state(path: Path, value: Any) -> None:
     Raises:
         OSError: it could not be written; the old file is as it was.
     """
-    write_atomically(path, to_json(value))
+    write_atomically(path, state_bytes(value))
+
+
+def state_bytes(value: Any) -> bytes:
+    """A value as ``write_state`` writes it; for a file that has permissions of its own."""
+    return to_json(value)

@@ -301,9 +301,8 @@ def test_public_documents_say_the_day(consortium: Consortium) -> None:
 
 def test_a_log_of_tomorrow_is_said_to_be_one(consortium: Consortium, tmp_path: Path) -> None:
     folder = consortium.release()
-    (tmp_path / "roster.dsse.json").write_bytes(consortium.signed_roster().to_bytes())
     newer = json.loads(evidence.view(consortium.log()).canonical()) | {"schema": "sonoshare/log/v2"}
     (tmp_path / "log.json").write_bytes(canonical_bytes(newer))
     with pytest.raises(VerificationError, match="newer version") as found:
-        check(folder, tmp_path / "roster.dsse.json", log_head=tmp_path / "log.json", root=None)
+        check(folder, consortium.signed_roster(), log_head=tmp_path / "log.json", root=None)
     assert found.value.cause == "version"

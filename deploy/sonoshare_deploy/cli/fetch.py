@@ -1,93 +1,151 @@
 """``sonoshare fetch``: download a release and verify it."""
 
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import click
 
 from sonoshare_deploy.cli.output import emit, json_option, progress_console
-from sonoshare_deploy.cli.releases import DEFAULT_SERVER
-from sonoshare_deploy.cli.verify import Human, check
+from sonoshare_deploy.cli.releases import server_option, the_server
+from sonoshare_deploy.cli.verify import STALE_LOG, described, read_log
 from sonoshare_shared.errors import VerificationError
+from sonoshare_shared.printable import printable
 
 if TYPE_CHECKING:
-    from sonoshare_shared.protocol.release.sources import ReleaseSource
+    from rich.console import Console
 
-BUNDLED_ROSTER = "roster.dsse.json"
+    from sonoshare_deploy.researcher.obtaining import Obtained
+    from sonoshare_deploy.researcher.trust import How
 
-
-@contextmanager
-def _source(server: str, token: str | None) -> Iterator["ReleaseSource"]:
-    from sonoshare_shared.protocol.release.remote import HttpSource, connected  # noqa: PLC0415
-    from sonoshare_shared.protocol.release.sources import FolderSource  # noqa: PLC0415
-
-    if Path(server).is_dir():
-        yield FolderSource(Path(server))
-        return
-    with connected(server, token) as client:
-        yield HttpSource(client)
+TRUST_WORDS: Final[dict[str, str]] = {
+    "release-only": "checked against the roster in the release only; log in (sonoshare login URL), or give --roster",
+    "first-use": "the root key is the one that the catalogue showed at your first login: compare it with a hospital's, "
+    "then: sonoshare login URL --root KEY",
+}
+"""What is to be known of a trust that was got from the catalogue itself."""
 
 
 @click.command()
 @click.argument("release")
+@server_option("The catalogue, or a folder of releases.")
 @click.option(
-    "--server",
-    envvar="SONOSHARE_SERVER",
-    default=DEFAULT_SERVER,
-    show_default=True,
-    help="The catalogue, or a folder of releases.",
+    "--token", envvar="SONOSHARE_TOKEN", help="Token of the data-use agreement, if not the one of your login."
 )
-@click.option("--token", envvar="SONOSHARE_TOKEN", help="Token of the data-use agreement.")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder to make.")
 @click.option("--roster", "roster_file", type=click.Path(path_type=Path), help="Signed roster you trust.")
 @click.option("--root", help="The consortium's root key (hexadecimal), if you have it from elsewhere.")
+@click.option("--log-head", type=click.Path(path_type=Path), help="Fresh log, where the releases come from a folder.")
+@click.option("--jobs", type=click.IntRange(1, 32), default=4, show_default=True, help="Files at the same time.")
+@click.option("--revoked-too", is_flag=True, help="Also what its consortium has revoked; do not use it for new work.")
+@click.option("--quiet", is_flag=True, help="No progress.")
 @json_option
 def command(
     *,
     release: str,
-    server: str,
+    server: str | None,
     token: str | None,
     out: Path,
     roster_file: Path | None,
     root: str | None,
+    log_head: Path | None,
+    jobs: int,
+    revoked_too: bool,
+    quiet: bool,
     as_json: bool,
 ) -> int:
     """Download RELEASE into the folder --out, and verify it; run it again to go on after an interruption.
 
-    Without --roster (and --root) the release is checked only against the roster that came with it: good against
+    A catalogue's log is looked at first: a release that was revoked is refused, with the reason.
+
+    Without a login, --roster or --root the release is checked only against the roster that came with it: good against
     accidents, not against a dishonest catalogue.
     """
-    # Imported here: `fetch --help` needs none of it.
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn  # noqa: PLC0415
+    from sonoshare_deploy.researcher.obtaining import Wanted, obtain  # noqa: PLC0415 - `fetch --help` needs none of it
 
-    from sonoshare_shared.protocol.release.fetch import fetch_release  # noqa: PLC0415
+    try:
+        wanted = Wanted(
+            release=release,
+            server=the_server(server),
+            out=out,
+            token=token,
+            roster_file=roster_file,
+            root=root,
+            log=read_log(log_head) if log_head else None,
+            jobs=jobs,
+            revoked_too=revoked_too,
+        )
+        with _shown(hidden=quiet) as progress:
+            obtained = obtain(wanted, progress=progress, told=_tell)
+    except VerificationError as error:
+        if as_json:
+            emit({"verified": False, "cause": error.cause, "message": error.message}, as_json)
+        raise
+    _report(obtained, out, as_json)
+    return 0
 
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    with Progress(*columns, console=progress_console(), disable=as_json, transient=True) as bar:
+
+def _report(obtained: "Obtained", out: Path, as_json: bool) -> None:
+    result, human = described(obtained.verified)
+    pinned = obtained.how not in TRUST_WORDS
+    more = {"out": str(out), "roster_pinned": pinned, "trust": obtained.how, "revoked": obtained.revoked}
+
+    def shown(console: "Console") -> None:
+        human(console)
+        console.print(f"  trust: {_trust_words(obtained.how)}", highlight=False)
+
+    emit(result | more, as_json, shown)
+    known = obtained.verified.revocations_known_until
+    if known is not None and datetime.now(UTC) - known > STALE_LOG + timedelta(days=1):
+        _tell(f"the catalogue's log is of {known:%Y-%m-%d}: a fresh one says today; ask the consortium")
+    if not pinned:
+        click.echo(f"note: {TRUST_WORDS[obtained.how]}", err=True)
+
+
+def _trust_words(how: "How") -> str:
+    return {
+        "roster-file": "the roster that you gave",
+        "root": "the root key that you gave",
+        "by-hand": "the root key that you pinned",
+        "first-use": "the root key of your first login",
+        "release-only": "the release's own roster",
+    }[how]
+
+
+def _tell(words: str) -> None:
+    click.echo(f"warning: {printable(words)}", err=True)
+
+
+@contextmanager
+def _shown(*, hidden: bool) -> Iterator[Callable[[int, int], None] | None]:
+    """A bar with rate and time left on stderr, where somebody looks at one."""
+    if hidden or not sys.stderr.isatty():
+        yield None
+        return
+    from rich.progress import (  # noqa: PLC0415
+        BarColumn,
+        DownloadColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+        TransferSpeedColumn,
+    )
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=progress_console(), transient=True) as bar:
         task = bar.add_task("fetching", total=None)
 
-        def verified(folder: Path) -> tuple[dict[str, object], Human]:
-            return check(folder, roster_file or folder / BUNDLED_ROSTER, log_head=None, root=root)
+        def progress(done: int, total: int) -> None:
+            words = "verifying" if done == total else "fetching"
+            bar.update(task, description=words, completed=done, total=total)
 
-        try:
-            with _source(server, token) as source:
-                result, human = fetch_release(
-                    source,
-                    release,
-                    out,
-                    verified,
-                    progress=lambda done, total: bar.update(task, completed=done, total=total),
-                )
-        except VerificationError as error:
-            if as_json:
-                emit({"verified": False, "cause": error.cause, "message": error.message}, as_json)
-            raise
-    pinned = roster_file is not None or root is not None
-    emit(result | {"out": str(out), "roster_pinned": pinned}, as_json, human)
-    if not pinned:
-        click.echo(
-            "note: checked against the roster inside the release only; get the consortium's and verify", err=True
-        )
-    return 0
+        yield progress

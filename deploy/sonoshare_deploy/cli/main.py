@@ -34,6 +34,8 @@ NOUNS: Final[dict[str, str]] = {
     "plan": "Plan a study's privacy before a unit of budget is spent.",
     "audit": "Audit a folder of synthetic images against real ones.",
     "evaluate": "Measure what synthetic images are worth.",
+    "login": "Keep a catalogue's token, and pin its consortium.",
+    "logout": "Forget a catalogue's token.",
     "releases": "List the releases of a catalogue.",
     "fetch": "Download a release and verify it.",
     "verify": "Verify a release offline.",

@@ -15,7 +15,9 @@ from sonoshare_shared.errors import IntegrityError, NewerVersionError, Verificat
 if TYPE_CHECKING:
     from sonoshare_shared.protocol.documents.charge import LedgerExport
     from sonoshare_shared.protocol.envelope import Envelope
+    from sonoshare_shared.protocol.keys import PublicKey
     from sonoshare_shared.protocol.release.evidence import LogView
+    from sonoshare_shared.protocol.release.verify import Verified
 
 Human = Callable[[Console], None]
 
@@ -25,25 +27,31 @@ STALE_LOG = timedelta(days=7)
 
 @click.command()
 @click.argument("path", metavar="DIR", type=click.Path(path_type=Path))
-@click.option(
-    "--roster", "roster_file", required=True, type=click.Path(path_type=Path), help="Signed roster you trust."
-)
+@click.option("--roster", "roster_file", type=click.Path(path_type=Path), help="Signed roster you trust.")
 @click.option("--log-head", type=click.Path(path_type=Path), help="Fresh log (GET /api/v1/log), to see revocations.")
 @click.option("--root", help="The consortium's root key (hexadecimal), if you have it from elsewhere.")
+@click.option(
+    "--server", envvar="SONOSHARE_SERVER", help="Catalogue you have logged in to, whose pinned root and roster to use."
+)
 @json_option
-def command(path: Path, roster_file: Path, log_head: Path | None, root: str | None, as_json: bool) -> int:
+def command(
+    *, path: Path, roster_file: Path | None, log_head: Path | None, root: str | None, server: str | None, as_json: bool
+) -> int:
     """Verify the release in DIR: files, statements, signatures and log proof. No network is used.
+
+    Without --roster the roster is used that was seen last at the catalogue you logged in to (sonoshare login).
 
     DIR may also be a file, the export of a hospital's ledger (sonoshare hospital ledger --export): its order, chain and
     signatures are verified with the key that the roster names. Or it is evidence that a hospital or the coordinator
     keeps of somebody who signed what cannot be true: then it says who, and what. Exit status 1 names the cause.
     """
     try:
+        roster, key = _trusted(roster_file, root, server)
         if path.is_file():
             check_file = check_evidence if _is_evidence(path) else check_ledger
-            result, verified = check_file(path, roster_file, root=root)
+            result, verified = check_file(path, roster, root=key)
         else:
-            result, verified = check(path, roster_file, log_head=log_head, root=root)
+            result, verified = check(path, roster, log_head=log_head, root=key)
     except VerificationError as error:
         if as_json:
             emit({"verified": False, "cause": error.cause, "message": error.message}, as_json)
@@ -54,26 +62,43 @@ def command(path: Path, roster_file: Path, log_head: Path | None, root: str | No
     return 0
 
 
+def _trusted(roster_file: Path | None, root: str | None, server: str | None) -> "tuple[Envelope, PublicKey | None]":
+    """Roster and root key to verify with: those given, or those of the login.
+
+    Raises:
+        UsageError: neither is there.
+    """
+    from sonoshare_deploy.researcher.places import read_known  # noqa: PLC0415 - keeps --help fast, here and below
+    from sonoshare_deploy.researcher.trust import read_roster  # noqa: PLC0415
+    from sonoshare_shared.protocol.keys import PublicKey  # noqa: PLC0415
+
+    key = PublicKey.from_hex(root) if root else None
+    if roster_file is not None:
+        return read_roster(roster_file), key
+    known = read_known()
+    asked = server or known.server
+    place = None if asked is None else known.at(asked)
+    if place is None or place.pin is None or place.roster is None:
+        raise click.UsageError("give the consortium's signed roster, --roster FILE; or log in: sonoshare login URL")
+    return place.roster, key or PublicKey.from_hex(place.pin.root)
+
+
 def check(
-    folder: Path, roster_file: Path, *, log_head: Path | None, root: str | None
+    folder: Path, roster: "Envelope", *, log_head: Path | None, root: "PublicKey | None"
 ) -> tuple[dict[str, object], Human]:
     """Verify a folder and say what was found, for machines and for people.
 
     Raises:
         VerificationError: the release is not verified.
-        InputError: the root key is not a key.
     """
-    # Imported here: `verify --help` needs none of it.
-    from sonoshare_shared.protocol.keys import PublicKey  # noqa: PLC0415
     from sonoshare_shared.protocol.release.verify import verify_release  # noqa: PLC0415
 
-    verified = verify_release(
-        folder,
-        _read_roster(roster_file),
-        now=datetime.now(UTC),
-        root=PublicKey.from_hex(root) if root else None,
-        log=_read_log(log_head) if log_head else None,
-    )
+    log = read_log(log_head) if log_head else None
+    return described(verify_release(folder, roster, now=datetime.now(UTC), root=root, log=log))
+
+
+def described(verified: "Verified") -> tuple[dict[str, object], Human]:
+    """What is said of a release that was verified, for machines and for people."""
     manifest, known = verified.manifest, verified.revocations_known_until
     result: dict[str, object] = {
         "verified": True,
@@ -100,13 +125,13 @@ def check(
                 f"  as long as {manifest.privacy.honest} hospitals of every sum are honest: they share the noise"
             )
         console.print(f"  in the transparency log since {verified.logged_at:%Y-%m-%d} (UTC)")
-        looked = f"none known until {known:%Y-%m-%d %H:%M} UTC" if known else "not looked for (give --log-head)"
+        looked = f"looked for until {known:%Y-%m-%d %H:%M} UTC" if known else "not looked for (give --log-head)"
         console.print(f"  revocations: {looked}")
 
     return result, human
 
 
-def check_ledger(path: Path, roster_file: Path, *, root: str | None) -> tuple[dict[str, object], Human]:
+def check_ledger(path: Path, roster: "Envelope", *, root: "PublicKey | None") -> tuple[dict[str, object], Human]:
     """Verify an exported ledger: every entry follows the one before and is signed by the hospital's own key.
 
     What it says of epsilon is the hospital's signed word, computed when each charge was made; the events are there, so
@@ -116,12 +141,11 @@ def check_ledger(path: Path, roster_file: Path, *, root: str | None) -> tuple[di
         VerificationError: cause ``ledger`` or ``roster``.
     """
     from sonoshare_shared.protocol.documents.charge import most_honest  # noqa: PLC0415
-    from sonoshare_shared.protocol.keys import PublicKey  # noqa: PLC0415
     from sonoshare_shared.protocol.release.verify import open_roster  # noqa: PLC0415
 
-    roster = open_roster(_read_roster(roster_file), PublicKey.from_hex(root) if root else None)
+    named = open_roster(roster, root)
     export = _read_export(path)
-    hospital = roster.hospital(export.hospital)
+    hospital = named.hospital(export.hospital)
     if hospital is None:
         raise VerificationError("ledger", f"the roster names no hospital {export.hospital}")
     try:
@@ -151,18 +175,17 @@ def check_ledger(path: Path, roster_file: Path, *, root: str | None) -> tuple[di
     return result, human
 
 
-def check_evidence(path: Path, roster_file: Path, *, root: str | None) -> tuple[dict[str, object], Human]:
+def check_evidence(path: Path, roster: "Envelope", *, root: "PublicKey | None") -> tuple[dict[str, object], Human]:
     """Check whether a file proves that the coordinator or a hospital of the roster signed what cannot be true.
 
     Raises:
         VerificationError: cause ``evidence`` (it proves nothing) or ``roster``.
     """
-    from sonoshare_shared.protocol.keys import PublicKey  # noqa: PLC0415
     from sonoshare_shared.protocol.misconduct import verify_evidence  # noqa: PLC0415
     from sonoshare_shared.protocol.release.verify import open_roster  # noqa: PLC0415
 
-    roster = open_roster(_read_roster(roster_file), PublicKey.from_hex(root) if root else None)
-    against, words = verify_evidence(path.read_bytes(), roster)
+    named = open_roster(roster, root)
+    against, words = verify_evidence(path.read_bytes(), named)
     result: dict[str, object] = {"verified": True, "cause": None, "against": against, "what": words}
 
     def human(console: Console) -> None:
@@ -193,21 +216,16 @@ def _read_export(path: Path) -> "LedgerExport":
         raise VerificationError.because("ledger", error) from error
 
 
-def _read_roster(path: Path) -> "Envelope":
-    from sonoshare_shared.protocol.envelope import Envelope  # noqa: PLC0415
-
-    try:
-        return Envelope.load(path)
-    except VerificationError as error:
-        raise VerificationError("roster", error.message, remedy="give the consortium's signed roster") from error
-
-
 def _is_stale(known_until: object) -> bool:
     return isinstance(known_until, str) and datetime.now(UTC) - datetime.fromisoformat(known_until) > STALE_LOG
 
 
-def _read_log(path: Path) -> "LogView | Envelope":
-    """A whole log, or the signed head alone."""
+def read_log(path: Path) -> "LogView | Envelope":
+    """A whole log, or the signed head alone.
+
+    Raises:
+        VerificationError: cause ``log-proof``: it is neither.
+    """
     from sonoshare_shared.protocol.envelope import Envelope  # noqa: PLC0415
     from sonoshare_shared.protocol.release.evidence import LogView  # noqa: PLC0415
 

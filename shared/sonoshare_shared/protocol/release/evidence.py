@@ -7,9 +7,12 @@ log, fetched apart from the release: only a whole log can show that no revocatio
 that the log holds always counts, whoever signed it: it can only make a release invalid.
 """
 
+import base64
+import binascii
 import json
+from collections.abc import Iterable
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AwareDatetime, Field
 
@@ -124,7 +127,12 @@ def require_logged(proof: LogProof, release: str, manifest_digest: str, coordina
 
 
 def require_not_revoked(
-    fresh: LogView | Envelope, then: LogHead, manifest_digest: str, coordinator: PublicKey
+    fresh: LogView | Envelope,
+    then: LogHead,
+    manifest_digest: str,
+    coordinator: PublicKey,
+    *,
+    revoked_too: bool = False,
 ) -> datetime:
     """Check a fresh log against the release's own proof, and that it holds no revocation.
 
@@ -135,6 +143,7 @@ def require_not_revoked(
         then: the verified head of the release's own proof.
         manifest_digest: digest of the release's manifest.
         coordinator: key that signs heads.
+        revoked_too: a revocation is no reason to refuse; everything else is.
 
     Returns:
         The time up to which revocations are known.
@@ -159,20 +168,41 @@ def require_not_revoked(
     if merkle.root(leaves[: then.size]).hex() != then.root:
         raise VerificationError("log-proof", "the log was forked: it is not an extension of the one the release is in")
     # All of it: a release that is logged again after its revocation would else be proved behind it.
-    _require_no_revocation(leaves, manifest_digest)
+    by = revoked_by(leaves, manifest_digest)
+    if by is not None and not revoked_too:
+        raise revoked_error(by)
     return head.time
 
 
-def _require_no_revocation(entries: list[bytes], manifest_digest: str) -> None:
+def revoked_by(entries: Iterable[bytes], manifest_digest: str) -> str | None:
+    """Who took a release back, and why, by the entries of a log; None where nobody did.
+
+    What the revocation says is repeated as it stands: that it counts does not depend on who signed it.
+
+    Raises:
+        VerificationError: cause ``log-proof``: an entry is not JSON.
+    """
     for line in entries:
         try:
             entry = json.loads(line)
         except ValueError as error:
             raise VerificationError("log-proof", "an entry of the log is not JSON") from error
         if isinstance(entry, dict) and entry.get("kind") == "revocation" and entry.get("digest") == manifest_digest:
-            raise VerificationError(
-                "revoked", f"the release was revoked by {str(entry.get('by'))[:80]!r}", remedy="do not use this release"
-            )
+            return f"{str(entry.get('by'))[:80]!r}{_reason(entry)}"
+    return None
+
+
+def revoked_error(by: str) -> VerificationError:
+    """Why a release is not verified that was taken back; ``by`` as `revoked_by` gives it."""
+    return VerificationError("revoked", f"the release was revoked by {by}", remedy="do not use this release")
+
+
+def _reason(entry: dict[str, Any]) -> str:
+    try:
+        said = Revocation.from_bytes(base64.b64decode(entry["revocation"]["payload"], validate=True))
+    except (IntegrityError, binascii.Error, KeyError, TypeError, ValueError):
+        return ""
+    return f": {said.reason}"
 
 
 def _head(envelope: Envelope, coordinator: PublicKey) -> LogHead:

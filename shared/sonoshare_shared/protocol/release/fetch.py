@@ -3,13 +3,13 @@
 Files are collected in ``OUT.part``; each is written to ``NAME.part`` and renamed when its sha256 is right. A fetch
 that was cut goes on where it stopped, within a file too. When all files are there the
 caller's check runs over the folder, and only then does it become ``OUT``: what stands at ``OUT`` was verified.
+Where this very release stands at ``OUT`` already, nothing is downloaded, and the check runs over it.
 """
 
 import hashlib
 import os
 import shutil
 import threading
-import time
 from collections.abc import Callable
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
@@ -19,14 +19,15 @@ from typing import Final, Self, TypeVar
 from sonoshare_shared.durable import appear
 from sonoshare_shared.errors import InputError, IntegrityError
 from sonoshare_shared.protocol.canonical import sha256_file
+from sonoshare_shared.protocol.release import layout
 from sonoshare_shared.protocol.release.paths import require_distinct_paths
-from sonoshare_shared.protocol.release.sources import ListedFile, ReleaseSource, TransferCutError
+from sonoshare_shared.protocol.release.patience import Patience
+from sonoshare_shared.protocol.release.sources import FileListing, ListedFile, ReleaseSource, TransferCutError
 
 Checked = TypeVar("Checked")
 Progress = Callable[[int, int], None]
 
 CONNECTIONS: Final = 4
-ATTEMPTS_WITHOUT_PROGRESS: Final = 4
 _BLOCK_BYTES: Final = 256 << 10
 _RESERVE_BYTES: Final = 64 << 20
 """Disk space that must remain free besides the release itself."""
@@ -43,12 +44,17 @@ class _Job:
     source: ReleaseSource
     release: str
     folder: Path
-    pause: Callable[[float], None]
+    pause: Callable[[float], object] | None
+    told: Callable[[str], None]
     progress: Progress | None
     total: int
     done: int = 0
     stopped: threading.Event = field(default_factory=threading.Event)
     lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def patience(self) -> Patience:
+        """Waits between attempts; a stop ends them."""
+        return Patience(self.pause or self.stopped.wait, self.told)
 
     def advance(self, count: int) -> None:
         """Count bytes that are on the disk (negative: bytes that were given up)."""
@@ -64,18 +70,24 @@ def fetch_release(
     out: Path,
     check: Callable[[Path], Checked],
     *,
+    before: Callable[[FileListing], None] = lambda _listing: None,
+    jobs: int = CONNECTIONS,
     progress: Progress | None = None,
-    pause: Callable[[float], None] = time.sleep,
+    told: Callable[[str], None] = lambda _words: None,
+    pause: Callable[[float], object] | None = None,
 ) -> Checked:
     """Download a release and give it its name when ``check`` has passed.
 
     Args:
         source: where it is got from.
         release: identifier.
-        out: folder to make; absent or empty.
+        out: folder to make; absent, empty, or this release as it was fetched before.
         check: verifies the downloaded folder and raises if it must not be used.
-        progress: called with bytes on the disk and bytes in all.
-        pause: waits between attempts; for tests.
+        before: is shown what there is before any of it is downloaded, and raises if it must not be.
+        jobs: files that are downloaded at the same time.
+        progress: called with bytes on the disk and bytes in all, and with their sum before the first byte.
+        told: is told in words of what takes long, from any thread.
+        pause: waits between attempts, for tests; without it a stop ends every wait.
 
     Returns:
         What ``check`` returned.
@@ -86,24 +98,38 @@ def fetch_release(
         FederationError: the source cannot be reached or answers nonsense.
         IntegrityError: a file is not what the source lists, or ``check`` raised it.
     """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError(f"{out.name} already exists", remedy="choose another --out, or verify what is there")
+    taken = out.exists() and (not out.is_dir() or any(out.iterdir()))
+    if taken and not (out / layout.MANIFEST).is_file():
+        raise InputError(f"{out.name} already exists", remedy="choose another --out")
     folder = out.with_name(out.name + ".part")
     listing = source.listing(release)
+    before(listing)
+    if taken:
+        return _checked_again(listing, out, check)
     require_distinct_paths(file.path for file in listing.files)
     folder.mkdir(parents=True, exist_ok=True)
     if folder.is_symlink():
         raise InputError(f"{folder.name} is a link", remedy="remove it")
     total = sum(file.size for file in listing.files)
     _require_space(folder, total)
-    job = _Job(source, listing.release, folder, pause, progress, total)
+    job = _Job(source, listing.release, folder, pause, told, progress, total)
+    job.advance(0)
     _remove_strangers(folder, {file.path for file in listing.files})
-    _download(job, listing.files)
+    _download(job, listing.files, jobs)
+    _remove_strangers(folder, {file.path for file in listing.files})  # a viewer may have left something meanwhile
     checked = check(folder)
     if out.exists():
         out.rmdir()
     appear(folder, out, durable=True)
     return checked
+
+
+def _checked_again(listing: FileListing, out: Path, check: Callable[[Path], Checked]) -> Checked:
+    """Check what stands at the destination, if it is this release; nothing is downloaded."""
+    listed = next((file.sha256 for file in listing.files if file.path == layout.MANIFEST), None)
+    if sha256_file(out / layout.MANIFEST) != listed:
+        raise InputError(f"{out.name} already holds another release", remedy="choose another --out")
+    return check(out)
 
 
 def _require_space(folder: Path, total: int) -> None:
@@ -123,8 +149,8 @@ def _remove_strangers(folder: Path, listed: set[str]) -> None:
                 path.unlink()
 
 
-def _download(job: _Job, files: tuple[ListedFile, ...]) -> None:
-    with ThreadPoolExecutor(CONNECTIONS, "fetch") as pool:
+def _download(job: _Job, files: tuple[ListedFile, ...], jobs: int) -> None:
+    with ThreadPoolExecutor(jobs, "fetch") as pool:
         futures = [pool.submit(_one, job, file) for file in files]
         try:
             wait(futures, return_when=FIRST_EXCEPTION)
@@ -199,17 +225,18 @@ def _fill(job: _Job, file: ListedFile, part: _Part) -> None:
     """Append until the part has the file's size, over several connections if need be."""
     if part.size > file.size:
         part.restart()
-    failures = 0
+    patience = job.patience()
     # An empty file needs no request: its digest is known.
     while part.size < file.size:
         before = part.size
         try:
             _receive(job, file, part)
-        except TransferCutError:
-            failures = failures + 1 if part.size <= before else 1
-            if failures >= ATTEMPTS_WITHOUT_PROGRESS:
-                raise
-            job.pause(min(8.0, 0.25 * 2**failures))
+        except TransferCutError as error:
+            if part.size > before:
+                patience.progressed()
+            patience.wait(error)
+        if job.stopped.is_set():
+            raise _StoppedError
 
 
 def _receive(job: _Job, file: ListedFile, part: _Part) -> None:

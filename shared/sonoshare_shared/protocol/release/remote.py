@@ -1,19 +1,25 @@
-"""Talking to a catalogue: where it may be, and its small JSON answers, all of bounded size.
+"""Talking to a catalogue: where it may be, its lists, roster and log, and the bytes of its files, all of bounded size.
 
 Only https is spoken, or http to this very machine; redirects are not followed, so a token never reaches another
-host. Nothing that a catalogue says is believed because it says so: ``release.verify`` decides.
+host. What is busy or cut is asked again with patience. Nothing that a catalogue says is believed because it says so:
+``release.verify`` decides.
 """
 
 import ipaddress
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, urljoin, urlsplit
 
 import httpx
 from pydantic import TypeAdapter, ValidationError
 
-from sonoshare_shared.errors import FederationError, InputError, RefusedError
+from sonoshare_shared.errors import FederationError, InputError, IntegrityError, VerificationError
+from sonoshare_shared.protocol.envelope import Envelope
+from sonoshare_shared.protocol.release.evidence import LogView
+from sonoshare_shared.protocol.release.patience import Patience
+from sonoshare_shared.protocol.release.refusals import require_success
 from sonoshare_shared.protocol.release.sources import (
     FileListing,
     ListedFile,
@@ -23,7 +29,10 @@ from sonoshare_shared.protocol.release.sources import (
 )
 
 MAX_ANSWER_BYTES: Final = 256 << 20
+MAX_PAGES: Final = 10_000
+MOST_CONNECTIONS: Final = 64
 _CONNECT_SECONDS, _READ_SECONDS = 10.0, 60.0
+_API: Final = "/api/v1"
 
 
 def require_server(server: str) -> str:
@@ -36,6 +45,8 @@ def require_server(server: str) -> str:
     usable = parts.hostname and not (parts.username or parts.password or parts.query or parts.fragment)
     if usable and (parts.scheme == "https" or (parts.scheme == "http" and is_loopback(parts.hostname or ""))):
         return server.rstrip("/")
+    if parts.username or parts.password:  # which is not repeated
+        raise InputError("a server address holds no name and no password", remedy="give https://HOST")
     raise InputError(
         f"cannot use the server address {server[:120]!r}", remedy="give https://HOST, or http://127.0.0.1:PORT"
     )
@@ -55,31 +66,72 @@ def is_loopback(host: str) -> bool:
 def connected(
     server: str, token: str | None = None, transport: httpx.BaseTransport | None = None
 ) -> Iterator[httpx.Client]:
-    """A client of one catalogue. Proxies of the environment are used for https only."""
+    """A client of one catalogue. Proxies of the environment (HTTPS_PROXY, NO_PROXY) are used for https only.
+
+    Raises:
+        InputError: address, token or proxy cannot be used.
+    """
     address = require_server(server)
-    headers = {"Accept-Encoding": "identity"} | ({"Authorization": f"Bearer {token.strip()}"} if token else {})
+    word = (token or "").strip()
+    if not (word.isascii() and word.isprintable()) or " " in word:
+        raise InputError("the token cannot be sent", remedy="copy the token again")
     try:
         client = httpx.Client(
             base_url=address,
-            headers=headers,
+            headers={"Accept-Encoding": "identity"} | ({"Authorization": f"Bearer {word}"} if word else {}),
             timeout=httpx.Timeout(_READ_SECONDS, connect=_CONNECT_SECONDS),
+            limits=httpx.Limits(max_connections=MOST_CONNECTIONS, max_keepalive_connections=MOST_CONNECTIONS),
             follow_redirects=False,
             transport=transport,
             trust_env=address.startswith("https:"),
         )
-    except ValueError as error:  # a token with a line break or beyond ASCII
-        raise InputError("the token cannot be sent", remedy="copy the token again") from error
+    except (ValueError, ImportError, httpx.InvalidURL) as error:
+        # The proxy's address is not repeated: it may hold a password.
+        raise InputError(
+            "the proxy that the environment names cannot be used",
+            remedy="set HTTPS_PROXY to http://HOST:PORT, or unset it and ALL_PROXY",
+        ) from error
     with client:
         yield client
 
 
 def list_releases(client: httpx.Client) -> list[dict[str, Any]]:
-    """The releases that the catalogue lists, as it describes them."""
-    answer = _json(client, "/api/v1/releases")
-    releases = answer.get("releases") if isinstance(answer, dict) else None
-    if not isinstance(releases, list) or not all(isinstance(release, dict) for release in releases):
-        raise FederationError("the catalogue's answer is not a list of releases", remedy="check the server address")
-    return releases
+    """The releases that the catalogue lists, as it describes them; all pages of them."""
+    found: list[dict[str, Any]] = []
+    for answer in _pages(client, f"{_API}/releases"):
+        releases = answer.get("releases")
+        if not isinstance(releases, list) or not all(isinstance(release, dict) for release in releases):
+            raise FederationError("the catalogue's answer is not a list of releases", remedy="check the server address")
+        found += releases
+    return found
+
+
+def get_roster(client: httpx.Client) -> Envelope:
+    """The roster that the catalogue shows; its signature is not checked here.
+
+    Raises:
+        FederationError: it shows none, or cannot be reached.
+    """
+    try:
+        return Envelope.from_bytes(_bytes(client, f"{_API}/roster"))
+    except (VerificationError, InputError) as error:
+        raise FederationError("the catalogue shows no signed roster", remedy="check the server address") from error
+
+
+def get_log(client: httpx.Client) -> LogView | None:
+    """The whole transparency log that the catalogue shows now, or None where it shows none; nothing is checked here.
+
+    Raises:
+        FederationError: it cannot be reached, or what it shows is no log.
+    """
+    try:
+        data = _bytes(client, f"{_API}/log")
+    except InputError:
+        return None
+    try:
+        return LogView.from_bytes(data)
+    except IntegrityError as error:
+        raise FederationError(f"the catalogue's log cannot be read: {error.message}", remedy=error.remedy) from error
 
 
 class HttpSource:
@@ -93,28 +145,52 @@ class HttpSource:
         self._client = client
 
     def listing(self, release: str) -> FileListing:
-        """Every file of a release."""
+        """Every file of a release; all pages of them."""
         identifier = require_release_id(release)
+        files: list[ListedFile] = []
         try:
-            listing = FileListing.model_validate(_json(self._client, f"/api/v1/releases/{identifier}/files"))
+            for answer in _pages(self._client, f"{_API}/releases/{identifier}/files"):
+                page = FileListing.model_validate(answer)
+                if page.release != identifier:
+                    raise FederationError(
+                        "the catalogue lists the files of another release", remedy="tell its operator"
+                    )
+                files += page.files
         except ValidationError as error:
             raise FederationError(
                 "the catalogue's list of files is not valid", remedy="check the server address"
             ) from error
-        if listing.release != identifier:
-            raise FederationError("the catalogue lists the files of another release", remedy="tell its operator")
-        return listing
+        return FileListing(release=identifier, files=tuple(files))
 
     @contextmanager
     def reading(self, release: str, file: ListedFile, start: int) -> Iterator[Reading]:
         """Bytes of a file from ``start`` on, or all of it where it is not the one that was listed."""
+        with self._asked(release, file, start) as response:
+            if not start or response.status_code == httpx.codes.OK:
+                yield Reading(0, _blocks(response, file))
+                return
+            if _goes_on(response, file, start):
+                yield Reading(start, _blocks(response, file))
+                return
+        # A part of something else, or none: all of it is asked for.
+        with self._asked(release, file, 0) as response:
+            yield Reading(0, _blocks(response, file))
+
+    @contextmanager
+    def _asked(self, release: str, file: ListedFile, start: int) -> Iterator[httpx.Response]:
         headers = {"Range": f"bytes={start}-", "If-Range": f'"{file.sha256}"'} if start else {}
-        url = f"/api/v1/releases/{release}/files/{quote(file.path)}"
+        url = f"{_API}/releases/{release}/files/{quote(file.path)}"
         with _cut(file), self._client.stream("GET", url, headers=headers) as response:
-            require_success(response, f"{release}/{file.path}")
-            wanted = f"bytes {start}-{file.size - 1}/{file.size}"
-            goes_on = bool(start) and response.headers.get("Content-Range") == wanted
-            yield Reading(start if goes_on else 0, _blocks(response, file))
+            if not (start and response.status_code == httpx.codes.REQUESTED_RANGE_NOT_SATISFIABLE):
+                require_success(response, f"{release}/{file.path}")
+            yield response
+
+
+def _goes_on(response: httpx.Response, file: ListedFile, start: int) -> bool:
+    """Whether an answer is what was asked for: from this byte to the end, of the very content that is listed."""
+    wanted = f"bytes {start}-{file.size - 1}/{file.size}"
+    etag = response.headers.get("ETag")
+    return response.headers.get("Content-Range") == wanted and etag in {None, f'"{file.sha256}"'}
 
 
 @contextmanager
@@ -128,39 +204,77 @@ def _cut(file: ListedFile) -> Iterator[None]:
 
 
 def _blocks(response: httpx.Response, file: ListedFile) -> Iterator[bytes]:
+    if response.headers.get("Content-Encoding", "identity") != "identity":
+        raise FederationError(
+            f"{file.path} came compressed, which was not asked for", remedy="a proxy changes files: go around it"
+        )
     # Without a block size, which would hold bytes back and lose them when the connection is cut.
     with _cut(file):
         yield from response.iter_raw()
 
 
-def require_success(response: httpx.Response, what: str) -> None:
-    """Turn a refusal into an error that says what to do."""
-    status = response.status_code
-    if status in {httpx.codes.OK, httpx.codes.PARTIAL_CONTENT}:
-        return
-    if status in {httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN}:
-        raise RefusedError(
-            f"the catalogue wants a valid token for {what}",
-            remedy="accept the data-use agreement on the release's page",
-        )
-    if status == httpx.codes.GONE:
-        raise RefusedError(f"the catalogue gives out {what} no more: it was revoked", remedy="do not use this release")
-    if status == httpx.codes.NOT_FOUND:
-        raise InputError(f"the catalogue has no {what}", remedy="list its releases with: sonoshare releases")
-    raise FederationError(f"the catalogue answered {status} for {what}", remedy="try again later")
+def _pages(client: httpx.Client, url: str) -> Iterator[dict[str, Any]]:
+    """Answers of a list, from page to page; where the next one is, the answer's ``next`` says: an address or a cursor.
+
+    Raises:
+        FederationError: an answer is no JSON object, or the pages do not end.
+    """
+    here, seen = url, {url}
+    for _ in range(MAX_PAGES):
+        answer = _json(client, here)
+        if not isinstance(answer, dict):
+            raise FederationError("the catalogue's answer is not a list", remedy="check the server address")
+        yield answer
+        following = answer.get("next")
+        if following is None:
+            return
+        here = _next_page(url, str(following))
+        if here in seen:
+            break
+        seen.add(here)
+    raise FederationError("the catalogue's list does not end", remedy="tell its operator")
+
+
+def _next_page(url: str, following: str) -> str:
+    """Address of the next page on the same server: of another one nothing is asked, least of all with a token."""
+    if not following.startswith(("/", "?", "http:", "https:")):
+        return f"{url}?cursor={quote(following, safe='')}"
+    parts = urlsplit(urljoin(url, following))
+    return f"{parts.path}?{parts.query}" if parts.query else parts.path
 
 
 def _json(client: httpx.Client, url: str) -> Any:
     try:
+        return TypeAdapter(Any).validate_json(_bytes(client, url))
+    except ValidationError as error:
+        raise FederationError("the catalogue's answer is not JSON", remedy="check the server address") from error
+
+
+def _bytes(client: httpx.Client, url: str) -> bytes:
+    """Body of an answer; asked again while the catalogue is busy, or the answer is cut.
+
+    Raises:
+        RefusedError, InputError, FederationError: as `require_success`; it cannot be reached; it is too large.
+    """
+    patience = Patience(time.sleep)
+    while True:
+        try:
+            return _body(client, url)
+        except TransferCutError as error:
+            patience.wait(error)
+
+
+def _body(client: httpx.Client, url: str) -> bytes:
+    try:
         with client.stream("GET", url) as response:
-            require_success(response, url.removeprefix("/api/v1/"))
+            require_success(response, urlsplit(url).path.removeprefix(f"{_API}/"))
             data = bytearray()
             for block in response.iter_bytes():
                 data += block
                 if len(data) > MAX_ANSWER_BYTES:
                     raise FederationError("the catalogue's answer is too large", remedy="check the server address")
-        return TypeAdapter(Any).validate_json(bytes(data))
+        return bytes(data)
+    except (httpx.ReadError, httpx.RemoteProtocolError, httpx.ReadTimeout) as error:
+        raise TransferCutError(f"the catalogue's answer was cut: {error}", remedy="check the network") from error
     except httpx.HTTPError as error:
         raise FederationError(f"cannot reach the catalogue: {error}", remedy="check address and network") from error
-    except ValidationError as error:
-        raise FederationError("the catalogue's answer is not JSON", remedy="check the server address") from error

@@ -24,7 +24,17 @@ _IDENTIFIER: Final = TypeAdapter(Identifier)
 
 
 class TransferCutError(FederationError):
-    """The bytes of a file ended early; those that came are good, and asking again goes on behind them."""
+    """An answer ended early or did not come; bytes that came are good, and asking again goes on behind them.
+
+    Args:
+        message: what happened, one line.
+        remedy: what the user can do when asking again does not help.
+        after: seconds after which the source wants to be asked again, if it says so.
+    """
+
+    def __init__(self, message: str, *, remedy: str = "", after: float | None = None) -> None:
+        super().__init__(message, remedy=remedy)
+        self.after = after
 
 
 class ListedFile(BaseModel):

@@ -154,6 +154,7 @@ def verify_release(
     now: datetime,
     root: PublicKey | None = None,
     log: LogView | Envelope | None = None,
+    revoked_too: bool = False,
 ) -> Verified:
     """Check a release folder against every rule of this module.
 
@@ -163,6 +164,8 @@ def verify_release(
         now: the present, aware; only the caller's roster is compared with it.
         root: the consortium's root key, if pinned apart from the roster.
         log: a fresh log, to see revocations; or the signed head alone that the release was logged under.
+        revoked_too: a revocation in the log is no reason to refuse, for whoever asks for what was taken back; the
+            caller says so to the reader. Every other rule holds.
 
     Raises:
         VerificationError: the first rule that is broken; ``cause`` is the word given with the rule.
@@ -186,7 +189,9 @@ def verify_release(
             raise VerificationError("quorum", f"{hospital.id} has not signed the manifest")
         data = read_regular(folder, path, MAX_DOCUMENT_BYTES)
         signed[hospital.id] = require_manifest_signature(data, manifest_bytes, hospital, trusted)
-    head, known_until = _require_log(folder, (manifest.release, digest), governing, trusted, log)
+    head, known_until = _require_log(
+        folder, (manifest.release, digest), governing, trusted, log, revoked_too=revoked_too
+    )
     if isinstance(log, LogView):
         require_as_logged(log, manifest, plan)
         require_keys_of_then(log, manifest, signed)
@@ -343,6 +348,8 @@ def _require_log(
     governing: Roster,
     trusted: Roster,
     log: LogView | Envelope | None,
+    *,
+    revoked_too: bool,
 ) -> tuple[LogHead, datetime | None]:
     data = read_regular(folder, layout.LOG_PROOF, MAX_DOCUMENT_BYTES)
     try:
@@ -355,4 +362,5 @@ def _require_log(
         raise VerificationError("roster-expired", "the release was logged after its roster had expired")
     if log is None:
         return head, None
-    return head, require_not_revoked(log, head, entry[1], PublicKey.from_hex(trusted.coordinator_key))
+    coordinator = PublicKey.from_hex(trusted.coordinator_key)
+    return head, require_not_revoked(log, head, entry[1], coordinator, revoked_too=revoked_too)
