@@ -12,13 +12,20 @@ import torch
 from rich.console import Console
 from rich.progress import Progress
 
+from sonoshare_deploy.cli.action_words import ActionWords
 from sonoshare_deploy.processes import Supervisor
 from sonoshare_server.release.pipeline import Pipeline
 from sonoshare_shared.science.device import CPU
 
 
 def draw_release(
-    steps: Pipeline, workers: int, lease_seconds: float, console: Console, device: torch.device = CPU
+    steps: Pipeline,
+    workers: int,
+    lease_seconds: float,
+    console: Console,
+    device: torch.device = CPU,
+    *,
+    waits: ActionWords | None = None,
 ) -> None:
     """Draw a candidate, with a bar on the console.
 
@@ -28,6 +35,7 @@ def draw_release(
         lease_seconds: after which a silent worker is taken for dead.
         console: for progress.
         device: where all of them draw.
+        waits: what is said while hospitals vote, before the drawing.
 
     Raises:
         InputError: as ``Pipeline.draw``.
@@ -41,5 +49,11 @@ def draw_release(
             torch.set_num_threads(threads)
         for number in range(1, workers):
             supervisor.start(f"draw-{number}", command, {**os.environ, "OMP_NUM_THREADS": str(threads)})
-        job = bar.add_task("draw", total=None)
-        steps.draw(lambda done, total: bar.update(job, completed=done, total=total), lease_seconds, device)
+        job = bar.add_task(f"release {steps.release}", total=None)
+        if waits is not None:
+            waits.show = lambda line: bar.update(job, description=line)
+
+        def progress(done: int, total: int) -> None:
+            bar.update(job, description=f"drawing {done} of {total} images", completed=done, total=total)
+
+        steps.draw(progress, lease_seconds, device)

@@ -1,9 +1,26 @@
-"""What a command says while hospitals work: whom it waits for, and what somebody has to carry."""
+"""What a command says while hospitals work: which step it is at, who has answered, whom it waits for, what to carry.
 
-from collections.abc import Callable
+A line stays up to date while an action runs. Where an action asks each hospital for something of its own (votes, an
+audit, a signature), every answer is besides said once and for all, so that a log of the command has it too.
+
+Times are seconds from the start of the action to the answer: they are public where they are seen, since charged answers
+leave at a hospital's reply slot. What is left of a hospital's work is not known here, and nothing is guessed.
+"""
+
+import time
+from collections.abc import Callable, Mapping
+from datetime import datetime
 from pathlib import Path
+from typing import Any, Final
 
 from sonoshare_shared.events import Follower
+
+_STEPS: Final = {"calibrate": "votes on phantoms", "audit": "audits", "sign": "signatures"}
+_ANSWERS: Final = {"voted": "has voted", "audited": "has audited", "signed": "has signed"}
+
+
+def _silent(_line: str) -> None:
+    """Nowhere."""
 
 
 class ActionWords:
@@ -13,26 +30,62 @@ class ActionWords:
         events: the study's event log.
         first: what the command does, for example ``study s1: training``.
         show: shows a line; set anew where another display takes over.
+        say: prints a line that stays.
+        clock: seconds of a clock that never goes back.
     """
 
-    def __init__(self, events: Path, first: str, show: Callable[[str], None] = lambda _line: None) -> None:
+    def __init__(
+        self,
+        events: Path,
+        first: str,
+        show: Callable[[str], None] = _silent,
+        say: Callable[[str], None] = _silent,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._events, self._awaited, self._carried = Follower(events), list[str](), dict[str, str]()
-        self.first, self.show = first, show
+        self._step, self._began, self._started = "", 0.0, ""
+        self._answered: dict[str, str] = {}
+        self._clock, self._shown = clock, ""
+        self.first, self.show, self.say = first, show, say
 
     def __call__(self) -> None:
-        """Read what is new, and show it."""
-        new = self._events.new()
-        for event in new:
-            if event["kind"] == "carry":
-                self._carried[str(event["hospital"])] = str(event["words"])
-            elif event["kind"] == "waiting":
-                self._awaited = [str(hospital) for hospital in event["awaited"]]
-                self._carried = {who: words for who, words in self._carried.items() if who in self._awaited}
-        if new:
-            self.show(self.line())
+        """Read what is new, and show the line where it has changed."""
+        for event in self._events.new():
+            self._take(event)
+        line = self.line()
+        if line not in {self._shown, self.first}:
+            self._shown = line
+            self.show(line)
 
     def line(self) -> str:
         """The line as it stands."""
         online = [hospital for hospital in self._awaited if hospital not in self._carried]
         waits = [f"waiting for {', '.join(online)}"] if online else []
-        return "; ".join([self.first, *waits, *self._carried.values()])
+        step = [f"{self._step}, {self._clock() - self._began:.0f} s"] if self._step else []
+        return "; ".join([self.first, *step, *self._answered.values(), *waits, *self._carried.values()])
+
+    def _take(self, event: Mapping[str, Any]) -> None:
+        kind = event["kind"]
+        if kind == "started":
+            self._step, self._began = _STEPS.get(str(event["action"]), ""), self._clock()
+            self._started, self._answered = str(event["time"]), {}
+        elif kind == "done":
+            self._step, self._answered, self._awaited = "", {}, []
+        elif kind == "carry":
+            self._carried[str(event["hospital"])] = str(event["words"])
+        elif kind == "waiting":
+            self._awaited = [str(hospital) for hospital in event["awaited"]]
+            self._carried = {who: words for who, words in self._carried.items() if who in self._awaited}
+        elif kind in _ANSWERS:
+            self._answer(str(event["hospital"]), kind, event)
+
+    def _answer(self, hospital: str, kind: str, event: Mapping[str, Any]) -> None:
+        verdict = f": {event['verdict']}" if "verdict" in event else ""
+        after = f" after {_seconds(self._started, str(event['time'])):.0f} s" if self._started else ""
+        self._answered[hospital] = f"{hospital} {_ANSWERS[kind]}{verdict}{after}"
+        self._awaited = [other for other in self._awaited if other != hospital]
+        self.say(self._answered[hospital])
+
+
+def _seconds(start: str, end: str) -> float:
+    return (datetime.fromisoformat(end) - datetime.fromisoformat(start)).total_seconds()

@@ -87,10 +87,11 @@ def create_release(
     where, words = told_device(device)
     register_nodes(folder, control_of(folder))
     this = folder.study(study_name)
-    waits = ActionWords(this.events_path, f"release {name}: audits and signatures")
+    console = progress_console()
+    waits = ActionWords(this.events_path, f"release {name}", say=console.print)
     steps = pipeline(folder, this, name, watch=waits)
-    draw_release(steps, workers, lease_seconds, progress_console(), where)
-    with progress_console().status(waits.first) as shown:
+    draw_release(steps, workers, lease_seconds, console, where, waits=waits)
+    with console.status(waits.first) as shown:
         waits.show = shown.update
         said = steps.audit()
         facts = facts_for(folder, steps.study, now(), utility=figures, utility_note=utility_note)
