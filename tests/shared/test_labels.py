@@ -143,3 +143,36 @@ def test_reading_labels_needs_no_torch_and_no_numpy() -> None:
     heavy = "{'torch', 'numpy', 'PIL'}"
     code = f"import sys; import sonoshare_shared.science.labels; sys.exit(1 if {heavy} & set(sys.modules) else 0)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_name_that_no_disk_takes_is_a_missing_file(tmp_path: Path) -> None:
+    long, longest = "9" * 400 + ".png", "x" * 245 + "_mask.png"  # the second is taken, its further masks are not
+    folder = folder_with(
+        tmp_path,
+        f"image,patient,label,mask\n{long},P1,benign,\na.png,P2,benign,{long}\nb.png,P3,benign,{longest}\n",
+        *("a.png", "b.png", longest),
+    )
+    table = read_labels(folder, leave_out_absent=True)
+    assert [row.masks for row in table] == [(folder / longest,)]
+    assert [(one.name, one.line) for one in table.absent] == [(long, 2), (long, 3)]
+    with pytest.raises(InputError, match=r"line 2: file .* does not exist"):
+        read_labels(folder)
+
+
+def small_busbra(folder: Path, name: str, fold: str) -> Path:
+    (folder / "Images").mkdir()
+    (folder / "Images" / "bus_1.png").write_bytes(b"")
+    rows = "".join(f"{one},1,benign,GE,\n" for one in ("bus_1", name))
+    (folder / "bus_data.csv").write_text(f"ID,Case,Pathology,Device,BBOX\n{rows}", encoding="utf-8")
+    (folder / "5-fold-cv.csv").write_text(f"ID,kFold\nbus_1,{fold}\n", encoding="utf-8")
+    return folder
+
+
+def test_busbra_with_a_name_that_no_disk_takes(tmp_path: Path) -> None:
+    table = read_labels(small_busbra(tmp_path, "9" * 400, "1"), leave_out_absent=True)
+    assert len(table) == len(table.absent) == 1
+
+
+def test_busbra_with_a_fold_that_is_no_number(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="line 2: kFold is not a number"):
+        read_labels(small_busbra(tmp_path, "bus_2", "9" * 5000), leave_out_absent=True)

@@ -7,6 +7,7 @@ Promises
 """
 
 import csv
+import errno
 import math
 import os
 import re
@@ -83,9 +84,25 @@ def inside(folder: Path, relative: str, where: str) -> Path:
             f"{where}: a path leaves the folder of the CSV", remedy="give paths relative to the CSV, below its folder"
         )
     path = folder / normal
-    if not path.is_file():
+    if not is_there(path):
         raise AbsentError(f"{where}: file {path.name} does not exist", remedy="correct the path or remove the row")
     return path
+
+
+def is_there(path: Path) -> bool:
+    """Whether a file of this name is there; under a name that no disk takes nothing is.
+
+    Raises:
+        InputError: the folder may not be looked into.
+    """
+    try:
+        return path.is_file()
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            return False
+        raise InputError(
+            "a folder of the table cannot be looked into", remedy="check the permissions of the folders below it"
+        ) from error
 
 
 def patient_of(text: str, where: str) -> str:

@@ -12,12 +12,13 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from sonoshare_shared.errors import InputError
-from sonoshare_shared.science.label_cells import AbsentError, boxes_of, inside, patient_of, records
+from sonoshare_shared.science.label_cells import AbsentError, boxes_of, inside, is_there, patient_of, records
 from sonoshare_shared.science.label_table import Absent, LabelRow, LabelTable
 
 RELEASE_FILE = "metadata.csv"
 BUSBRA_FILE = "bus_data.csv"
 BUSBRA_FOLDS = "5-fold-cv.csv"
+_FOLD_DIGITS = 9
 
 
 def read_release(path: Path) -> LabelTable:
@@ -61,7 +62,7 @@ def read_busbra(path: Path) -> LabelTable:
                     patient=patient_of(cells["Case"], where),
                     label=cells["Pathology"],
                     device=cells["Device"].split("@")[0].strip(),
-                    masks=(mask,) if mask.is_file() else (),
+                    masks=(mask,) if is_there(mask) else (),
                     boxes=boxes_of(cells["BBOX"], where),
                     fold=folds.get(name),
                     line=line,
@@ -78,7 +79,7 @@ def _busbra_folds(folder: Path) -> Mapping[str, int]:
         return {}
     folds: dict[str, int] = {}
     for line, cells in records(path, ("ID", "kFold")):
-        if not cells["kFold"].isdecimal():
+        if not cells["kFold"].isdecimal() or len(cells["kFold"]) > _FOLD_DIGITS:
             raise InputError(f"{path.name} line {line}: kFold is not a number", remedy="restore the original file")
         folds[cells["ID"]] = int(cells["kFold"])
     return folds

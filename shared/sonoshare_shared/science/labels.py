@@ -24,7 +24,16 @@ from dataclasses import replace
 from pathlib import Path
 
 from sonoshare_shared.errors import InputError
-from sonoshare_shared.science.label_cells import AbsentError, boxes_of, frame_of, inside, patient_of, records, region_of
+from sonoshare_shared.science.label_cells import (
+    AbsentError,
+    boxes_of,
+    frame_of,
+    inside,
+    is_there,
+    patient_of,
+    records,
+    region_of,
+)
 from sonoshare_shared.science.label_layouts import BUSBRA_FILE, RELEASE_FILE, read_busbra, read_release
 from sonoshare_shared.science.label_table import Absent, LabelRow, LabelTable
 
@@ -126,7 +135,7 @@ def _mask_names(cells: Mapping[str, str]) -> list[str]:
 
 def _first_absent(folder: Path, cells: Mapping[str, str]) -> str:
     names = [cells["image"], *_mask_names(cells)]
-    return next(name for name in names if not (folder / name.replace("\\", "/")).is_file())
+    return next(name for name in names if not is_there(folder / name.replace("\\", "/")))
 
 
 def _with_further(masks: tuple[Path, ...], named: AbstractSet[Path]) -> tuple[Path, ...]:
@@ -136,7 +145,7 @@ def _with_further(masks: tuple[Path, ...], named: AbstractSet[Path]) -> tuple[Pa
         found.append(mask)
         for number in range(1, MOST_MASKS) if mask.stem.endswith("_mask") else ():
             further = mask.with_name(f"{mask.stem}_{number}{mask.suffix}")
-            if not further.is_file():
+            if not is_there(further):
                 break
             found.extend([further] if further not in named else [])
     return tuple(found)
