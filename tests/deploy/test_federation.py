@@ -19,7 +19,9 @@ from sonoshare_client.agent.node import Node
 from sonoshare_client.agent.training import train_round
 from sonoshare_client.audit.payment import AUDIT_PURPOSE
 from sonoshare_client.node.policy_file import policy_text
+from sonoshare_deploy.cli.coordinator_release import revoke as coordinator_revoke
 from sonoshare_deploy.cli.hospital_look import look
+from sonoshare_deploy.cli.hospital_revoke import revoke as hospital_revoke
 from sonoshare_privacy.accounting import PureDP
 from sonoshare_privacy.budget import ChargeRequest
 from sonoshare_server.consortium.publication import publish_release, revoke_release, unpublish_release
@@ -391,23 +393,37 @@ def test_a_release_is_audited_signed_sealed_and_verified(
     gone = looked_at(trained, "north", tmp_path / "again").exception
     assert isinstance(gone, InputError)
     assert "keeps no candidate" in gone.message
-    revoked_off_the_list(trained, bundle)
+    revoked_off_the_list(trained, bundle, tmp_path)
 
 
-def revoked_off_the_list(world: World, bundle: Path) -> None:
+def revoked_off_the_list(world: World, bundle: Path, folder: Path) -> None:
     """A release that is listed no more can be revoked all the same, while others work, and a fresh log says so."""
     busy = world.coordinator()
     with busy.turn():
         publish_release(world.home, "r1")
         unpublish_release(world.home, "r1")
+        revoked_by_a_hospital(world, bundle, folder)
         revoke_release(world.home, "r1", "consent withdrawn")
         held = len(busy.log)
-        busy.logged(plan_entry("another", "0" * 64))  # behind the revocation that it had not seen
-        assert len(busy.log) == held + 2
-    with pytest.raises(VerificationError, match="was revoked by 'coordinator'"):
+        busy.logged(plan_entry("another", "0" * 64))  # behind two revocations that it had not seen
+        assert len(busy.log) == held + 3
+    with pytest.raises(VerificationError, match="was revoked by"):
         verify_release(bundle, world.home.roster_envelope, now=datetime.now(UTC), log=view(world.home.log()))
     with pytest.raises(InputError, match="never published"):
         revoke_release(world.home, "r2", "no such release")
+
+
+def revoked_by_a_hospital(world: World, bundle: Path, folder: Path) -> None:
+    """Its file is made beside its running agent, and entered while the coordinator is at work."""
+    signed = str(folder / "revocation")
+    node = ["--home", str(world.nodes["north"].home.path), "--name", "r1", "--out", signed]
+    assert (
+        CliRunner().invoke(hospital_revoke, [*node, "--reason", "withdrawn"], standalone_mode=False).exception is None
+    )
+    entered = ["--home", str(world.home.path), "--signed", signed, "--json"]
+    assert '"by": "north"' in CliRunner().invoke(coordinator_revoke, entered, standalone_mode=False).stdout
+    with pytest.raises(VerificationError, match="was revoked by 'north': withdrawn"):
+        verify_release(bundle, world.home.roster_envelope, now=datetime.now(UTC), log=view(world.home.log()))
 
 
 def audits_charged(world: World, hospital: str) -> int:

@@ -154,13 +154,29 @@ def unpublish(home: Path, name: str, as_json: bool) -> None:
 
 @command.command(short_help="Take a release back for good.")
 @home_option
-@click.option("--name", type=IDENTIFIER_NAME, required=True, help="Identifier of the release.")
-@click.option("--reason", required=True, help="In words, for the public.")
+@click.option("--name", type=IDENTIFIER_NAME, help="Identifier of the release.")
+@click.option("--reason", help="In words, for the public.")
+@click.option(
+    "--signed",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="A hospital's revocation (hospital revoke), in the place of --name and --reason.",
+)
 @json_option
-def revoke(home: Path, name: str, reason: str, as_json: bool) -> None:
-    """Take a release back: the catalogue shows it at once, and fresh verification fails."""
+def revoke(home: Path, *, name: str | None, reason: str | None, signed: Path | None, as_json: bool) -> None:
+    """Take a release back: the catalogue shows it at once, and fresh verification fails.
+
+    This waits for nobody: a study may run meanwhile.
+    """
+    from sonoshare_deploy.revoking import accept_revocation  # noqa: PLC0415 - keeps --help fast, here and below
     from sonoshare_server.consortium.publication import revoke_release  # noqa: PLC0415
     from sonoshare_server.home import CoordinatorHome  # noqa: PLC0415
 
-    revoke_release(CoordinatorHome(home), name, reason)
-    emit({"release": name, "revoked": True}, as_json)
+    folder = CoordinatorHome(home)
+    if signed is not None and name is None and reason is None:
+        taken = accept_revocation(folder, signed)
+        emit({"release": taken.release, "revoked": True, "by": taken.by}, as_json)
+    elif signed is None and name is not None and reason is not None:
+        revoke_release(folder, name, reason)
+        emit({"release": name, "revoked": True, "by": "coordinator"}, as_json)
+    else:
+        raise click.UsageError("give --name and --reason, or a hospital's file: --signed FILE")

@@ -17,6 +17,7 @@ from sonoshare_deploy.cli.hospital_check import check
 from sonoshare_deploy.cli.hospital_keys import keys
 from sonoshare_deploy.cli.hospital_look import look
 from sonoshare_deploy.cli.hospital_policy import policy
+from sonoshare_deploy.cli.hospital_revoke import revoke
 from sonoshare_deploy.cli.hospital_run import enrol, start
 from sonoshare_deploy.cli.hospital_sources import pull, receive, source_folder, watch_folder
 from sonoshare_deploy.cli.hospital_status import status
@@ -306,3 +307,4 @@ command.add_command(twins)
 command.add_command(studies)
 command.add_command(approve)
 command.add_command(refuse)
+command.add_command(revoke)

@@ -27,6 +27,8 @@ from sonoshare_shared.protocol.signed import Signed
 from sonoshare_shared.protocol.translog import TransparencyLog
 
 REVOCATION_PAYLOAD_TYPE = "application/vnd.sonoshare.revocation+json"
+MOST_REASON = 2000
+"""Characters of why a release was taken back."""
 
 
 class LogProof(Document):
@@ -67,7 +69,7 @@ class Revocation(Document):
     release: Identifier
     manifest_digest: HexDigest
     by: Identifier
-    reason: Annotated[str, Field(min_length=1, max_length=2000)]
+    reason: Annotated[str, Field(min_length=1, max_length=MOST_REASON)]
     time: AwareDatetime
 
 

@@ -1,0 +1,32 @@
+"""The coordinator enters a hospital's revocation: into the log first, then the catalogue shows it.
+
+Nothing is asked of the hospital's reasons: whoever belongs to the consortium may take a release back.
+"""
+
+from pathlib import Path
+
+from sonoshare_server.catalogue.publishing import revoke
+from sonoshare_server.catalogue.storage import open_storage
+from sonoshare_server.consortium.publication import catalogue_settings
+from sonoshare_server.home import CoordinatorHome
+from sonoshare_shared.errors import InputError, VerificationError
+from sonoshare_shared.protocol.envelope import Envelope
+from sonoshare_shared.protocol.release.evidence import Revocation
+
+
+def accept_revocation(home: CoordinatorHome, path: Path) -> Revocation:
+    """Enter a revocation that a hospital signed.
+
+    Args:
+        home: the coordinator's folder.
+        path: the envelope, as ``sonoshare hospital revoke`` wrote it.
+
+    Raises:
+        InputError: the file is no envelope, or there is no such release.
+        VerificationError: it is not signed by the member that it names.
+    """
+    try:
+        signed = Envelope.load(path)
+    except VerificationError as error:
+        raise InputError(f"{path.name} is no signed revocation", remedy="ask the hospital for its file") from error
+    return revoke(open_storage(catalogue_settings(home)).releases, signed, home.roster, home.log())
