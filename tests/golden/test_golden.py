@@ -15,6 +15,7 @@ from tests.deploy.command import sonoshare
 from sonoshare_client.node.home import NodeHome
 from sonoshare_client.vault.store import Vault
 from sonoshare_server.catalogue.database import Database
+from sonoshare_server.catalogue.migrating import NEWEST
 from sonoshare_server.catalogue.publishing import publish
 from sonoshare_server.catalogue.settings import CatalogueSettings
 from sonoshare_server.catalogue.storage import Storage, open_storage
@@ -210,7 +211,7 @@ def test_an_old_catalogue_opens_and_shows_its_release(tmp_path: Path) -> None:
     assert stored.state == "published"
     assert stored.manifest_digest == sha256_file(V1 / "release" / layout.MANIFEST)
     assert stored.summary["images"] == 16
-    assert _version(tmp_path / "catalogue.db") == 2
+    assert _version(tmp_path / "catalogue.db") == NEWEST
     # It lay in a folder that is gone; now it is found where the catalogue lies, wherever that is.
     manifest = (V1 / "release" / layout.MANIFEST).read_bytes()
     assert storage.blobs.read(stored.place, layout.MANIFEST, 0, len(manifest)) == manifest
@@ -237,7 +238,7 @@ def _catalogue(folder: Path) -> Storage:
     return open_storage(settings)
 
 
-@pytest.mark.parametrize(("name", "known"), [("index", 3), ("catalogue", 2)])
+@pytest.mark.parametrize(("name", "known"), [("index", 3), ("catalogue", NEWEST)])
 def test_a_database_of_a_newer_version_is_refused_in_one_line(tmp_path: Path, name: str, known: int) -> None:
     home = old_node(tmp_path)
     shutil.copy(V1 / "catalogue.db", tmp_path / "catalogue.db")

@@ -110,13 +110,18 @@ class MemoryTokens:
 
     def __init__(self) -> None:
         self._granted: dict[str, Grant] = {}
+        self._times: list[datetime] = []
 
     def grant(
         self, release: str, *, name: str, email: str, purpose: str, agreement: str, now: datetime, lifetime: timedelta
     ) -> Grant:
         grant = Grant(fresh_token(), release, now + lifetime)
         self._granted[grant.token] = grant
+        self._times.append(now)
         return grant
+
+    def granted_since(self, moment: datetime) -> int:
+        return sum(time > moment for time in self._times)
 
     def allows(self, token: str, release: str, *, now: datetime) -> bool:
         grant = self._granted.get(token)

@@ -1,18 +1,21 @@
-"""What a catalogue keeps: one suite for database and folder, and for what stands for them in memory."""
+"""What a catalogue keeps: one suite for both databases with a folder, and for what stands for them in memory."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
+from threading import Barrier
 
 import pytest
 from tests.server.memory import memory_storage
+from tests.server.postgres import fresh_schema, postgres
 from tests.shared.consortium import NOW, RELEASE, Consortium
 
 from sonoshare_server.catalogue.publishing import publish
 from sonoshare_server.catalogue.settings import CatalogueSettings
 from sonoshare_server.catalogue.storage import Storage, open_storage
-from sonoshare_server.catalogue.store import StoredRelease
+from sonoshare_server.catalogue.store import ReleaseStore, StoredRelease
 from sonoshare_shared.errors import InputError, RefusedError, VerificationError
 from sonoshare_shared.protocol.release import layout
 from sonoshare_shared.protocol.release.verify import Verified, verify_release
@@ -47,23 +50,44 @@ class Kept:
         return found
 
 
-def in_files(consortium: Consortium, folder: Path) -> Storage:
-    return open_storage(
-        CatalogueSettings(
-            database=folder / "catalogue.db", roster=consortium.signed_roster, clock=lambda: consortium.now
-        )
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    with postgres() as url:
+        yield url
+
+
+Open = Callable[[], Storage]
+DATABASES = ("SQLite", "PostgreSQL")
+OPENED: list[Storage] = []
+
+
+@pytest.fixture(autouse=True)
+def closed() -> Iterator[None]:
+    yield
+    while OPENED:
+        OPENED.pop().close()
+
+
+def opener(kind: str, consortium: Consortium, folder: Path, request: pytest.FixtureRequest) -> Open:
+    """Opens the same storage as often as it is called."""
+    url = fresh_schema(request.getfixturevalue("server")) if kind == "PostgreSQL" else None
+    settings = CatalogueSettings(
+        database=folder / "catalogue.db",
+        database_url=url,
+        roster=consortium.signed_roster,
+        clock=lambda: consortium.now,
     )
 
+    def opened() -> Storage:
+        OPENED.append(memory_storage() if kind == "memory" else open_storage(settings))
+        return OPENED[-1]
 
-BACK_ENDS: dict[str, Callable[[Consortium, Path], Storage]] = {
-    "database and folder": in_files,
-    "memory": lambda _consortium, _folder: memory_storage(),
-}
+    return opened
 
 
-@pytest.fixture(params=BACK_ENDS)
+@pytest.fixture(params=[*DATABASES, "memory"])
 def kept(request: pytest.FixtureRequest, consortium: Consortium, tmp_path: Path) -> Kept:
-    made = Kept(consortium, BACK_ENDS[request.param](consortium, tmp_path))
+    made = Kept(consortium, opener(request.param, consortium, tmp_path, request)())
     made.publish(RELEASE)
     return made
 
@@ -168,10 +192,59 @@ def test_a_token_opens_its_release_until_it_ends(kept: Kept) -> None:
     assert tokens.allows(another.token, RELEASE, now=NOW)
 
 
-def test_a_second_opening_of_the_same_files_sees_what_the_first_wrote(consortium: Consortium, tmp_path: Path) -> None:
-    one, two = (Kept(consortium, in_files(consortium, tmp_path)) for _ in range(2))
+@pytest.mark.parametrize("kind", DATABASES)
+def test_a_second_opening_of_the_same_database_sees_what_the_first_wrote(
+    kind: str, consortium: Consortium, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    opened = opener(kind, consortium, tmp_path, request)
+    one, two = (Kept(consortium, opened()) for _ in range(2))
     assert two.storage.releases.releases() == {}
     one.publish(RELEASE)
     assert set(two.storage.releases.releases()) == {RELEASE}
     two.storage.releases.hide(RELEASE, now=NOW)
     assert one.storage.releases.releases() == {}
+    grant = one.storage.tokens.grant(
+        RELEASE, name="Ada", email="a@example.org", purpose="teaching", agreement="1.0", now=NOW, lifetime=DAY
+    )
+    assert two.storage.tokens.allows(grant.token, RELEASE, now=NOW)
+    assert two.storage.tokens.granted_since(NOW - DAY) == 1
+    two.storage.tokens.revoke(grant.token, now=NOW)
+    assert not one.storage.tokens.allows(grant.token, RELEASE, now=NOW)
+
+
+@pytest.mark.parametrize("kind", DATABASES)
+def test_of_many_that_publish_and_hide_at_once_none_is_lost(
+    kind: str, consortium: Consortium, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    opened = opener(kind, consortium, tmp_path, request)
+    first = Kept(consortium, opened())
+    verified = first.publish(RELEASE)
+    stores = [opened().releases for _ in range(4)]
+    barrier = Barrier(len(stores))
+
+    def act(store: ReleaseStore) -> int:
+        barrier.wait()
+        hidden = 0
+        for _ in range(5):
+            try:
+                store.hide(RELEASE, now=NOW)
+            except InputError:
+                store.show(verified, stored, now=NOW)
+            else:
+                hidden += 1
+        return hidden
+
+    stored = first.stored
+    with ThreadPoolExecutor(len(stores)) as pool:
+        hidden = sum(pool.map(act, stores))
+    assert 1 <= hidden <= 20
+    shown = [bool(store.releases()) for store in (*stores, first.storage.releases)]
+    assert len(set(shown)) == 1, "they do not agree"
+    assert {store.find(RELEASE).state == "published" for store in stores} == set(shown)
+
+
+def test_granted_tokens_are_counted_from_a_moment_on(kept: Kept) -> None:
+    for hours in (0, 1, 2):
+        asked = {"name": "Ada", "email": "a@example.org", "purpose": "teaching", "agreement": "1.0"}
+        kept.storage.tokens.grant(RELEASE, **asked, now=NOW + timedelta(hours=hours), lifetime=DAY)
+    assert [kept.storage.tokens.granted_since(NOW + timedelta(hours=h)) for h in (-1, 0, 1, 2)] == [3, 2, 1, 0]

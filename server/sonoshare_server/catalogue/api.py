@@ -3,16 +3,16 @@
 Everything about a release is public but the data themselves (images, masks, metadata.csv), which want the token of
 somebody who accepted the data-use agreement. Nothing here publishes: that is the coordinator's, on the machine.
 An unpublished release is a 404 everywhere; the data of a revoked one are a 410.
+
+Routes are plain functions, which run in threads: database and files may keep one waiting, and nobody else with it.
 """
 
 import re
-from collections import deque
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from dataclasses import dataclass
+from datetime import timedelta
 from typing import Annotated, Final
 
 from fastapi import APIRouter, HTTPException, Path, Request, Response
-from starlette.concurrency import run_in_threadpool
 
 from sonoshare_server.catalogue import documents
 from sonoshare_server.catalogue.files import file_response
@@ -46,7 +46,6 @@ class Catalogue:
 
     settings: CatalogueSettings
     storage: Storage
-    granted: deque[datetime] = field(default_factory=deque)
 
     def release(self, release: str) -> StoredRelease:
         """A listed release, or a 404."""
@@ -55,22 +54,18 @@ class Catalogue:
             raise Refusal(404, "not-found", "no such release")
         return found
 
-    async def accept(self, acceptance: documents.Acceptance) -> Grant:
+    def accept(self, acceptance: documents.Acceptance) -> Grant:
         """Record an acceptance and grant a token, unless too many were granted in the last minute."""
         stored, now = self.release(acceptance.release), self.settings.clock()
         if stored.state == "revoked":
             raise Refusal(410, "revoked", "the release was revoked")
         if acceptance.agreement_version != self.settings.agreement.version:
             raise Refusal(409, "agreement-version", "the agreement has changed: read it again")
-        while self.granted and now - self.granted[0] > _MINUTE:
-            self.granted.popleft()
-        if len(self.granted) >= self.settings.grants_per_minute:
+        if self.storage.tokens.granted_since(now - _MINUTE) >= self.settings.grants_per_minute:
             raise Refusal(
                 429, "too-many", "too many tokens were asked for; try again in a minute", {"Retry-After": "60"}
             )
-        self.granted.append(now)
-        return await run_in_threadpool(
-            self.storage.tokens.grant,
+        return self.storage.tokens.grant(
             acceptance.release,
             name=acceptance.name,
             email=acceptance.email,
@@ -120,28 +115,28 @@ def api_router(catalogue: Catalogue) -> APIRouter:
 
 def _add_reading(router: APIRouter, catalogue: Catalogue) -> None:
     @router.get("/health", response_model=documents.Health)
-    async def health() -> dict[str, str]:
+    def health() -> dict[str, str]:
         """Whether the catalogue answers and its database can be read."""
         catalogue.storage.releases.releases()
         return {"status": "ok"}
 
     @router.get("/releases", response_model=documents.ReleaseList)
-    async def releases() -> dict[str, object]:
+    def releases() -> dict[str, object]:
         """Releases, newest first; a revoked one stays listed as revoked."""
         return {"releases": [stored.as_seen() for stored in catalogue.storage.releases.releases().values()]}
 
     @router.get("/releases/{release}")
-    async def one_release(release: ReleaseId) -> dict[str, object]:
+    def one_release(release: ReleaseId) -> dict[str, object]:
         """One release: counts, privacy, utility, verdicts."""
         return catalogue.release(release).as_seen()
 
     @router.get("/releases/{release}/manifest")
-    async def manifest(release: ReleaseId, request: Request) -> Response:
+    def manifest(release: ReleaseId, request: Request) -> Response:
         """The signed manifest, byte for byte."""
         return catalogue.file(request, release, layout.MANIFEST)
 
     @router.get("/releases/{release}/files", response_model=documents.Files)
-    async def files(release: ReleaseId) -> dict[str, object]:
+    def files(release: ReleaseId) -> dict[str, object]:
         """Every file with size and sha256."""
         stored = catalogue.release(release)
         listed = [
@@ -158,42 +153,40 @@ def _add_reading(router: APIRouter, catalogue: Catalogue) -> None:
 
     @router.get("/releases/{release}/files/{path:path}")
     @router.head("/releases/{release}/files/{path:path}", include_in_schema=False)
-    async def one_file(release: ReleaseId, path: str, request: Request) -> Response:
+    def one_file(release: ReleaseId, path: str, request: Request) -> Response:
         """A file: one range (206), If-Range, If-None-Match (304); the ETag is its sha256."""
         return catalogue.file(request, release, path)
 
     @router.get("/roster")
-    async def roster() -> Response:
+    def roster() -> Response:
         """The consortium's signed roster. Get it from a hospital rather than from here, and pin it."""
         return Response(catalogue.settings.roster().to_bytes(), media_type="application/json")
 
     @router.get("/log")
-    async def log() -> Response:
+    def log() -> Response:
         """The whole transparency log under a fresh signed head, for ``sonoshare verify --log-head``."""
         if catalogue.settings.log is None:
             raise Refusal(404, "not-found", "this catalogue serves no log")
-        view = await run_in_threadpool(catalogue.settings.log)
+        view = catalogue.settings.log()
         return Response(view.canonical(), media_type="application/json")
 
 
 def _add_tokens(router: APIRouter, catalogue: Catalogue) -> None:
     @router.get("/agreement", response_model=documents.AgreementText)
-    async def agreement() -> dict[str, str]:
+    def agreement() -> dict[str, str]:
         """The data-use agreement in force."""
         return {"version": catalogue.settings.agreement.version, "text": catalogue.settings.agreement.text}
 
     @router.post("/agreements", status_code=201, response_model=documents.GrantedToken)
-    async def accept(acceptance: documents.Acceptance) -> Grant:
+    def accept(acceptance: documents.Acceptance) -> Grant:
         """Accept the agreement for one release and get a token for it."""
-        return await catalogue.accept(acceptance)
+        return catalogue.accept(acceptance)
 
     @router.delete("/tokens/current", status_code=204)
-    async def revoke(request: Request) -> Response:
+    def revoke(request: Request) -> Response:
         """Revoke the token that the request carries."""
         token = bearer(request)
-        known = token is not None and await run_in_threadpool(
-            catalogue.storage.tokens.revoke, token, now=catalogue.settings.clock()
-        )
+        known = token is not None and catalogue.storage.tokens.revoke(token, now=catalogue.settings.clock())
         if not known:
             raise Refusal(401, "token", "no such token", {"WWW-Authenticate": 'Bearer realm="sonoshare"'})
         return Response(status_code=204)

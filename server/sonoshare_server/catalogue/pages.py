@@ -11,6 +11,7 @@ from urllib.parse import parse_qsl
 import jinja2
 from fastapi import APIRouter, Path, Request
 from pydantic import ValidationError
+from starlette.concurrency import run_in_threadpool
 from starlette.responses import HTMLResponse, Response
 
 from sonoshare_server.catalogue.api import Catalogue, Refusal
@@ -42,12 +43,12 @@ def pages_router(catalogue: Catalogue) -> APIRouter:
     router = APIRouter(include_in_schema=False)
 
     @router.get("/")
-    async def index(request: Request) -> Response:
+    def index(request: Request) -> Response:
         releases = [stored.as_seen() for stored in catalogue.storage.releases.releases().values()]
         return _page("index", catalogue, request, releases=releases)
 
     @router.get("/releases/{release}")
-    async def one_release(release: ReleaseId, request: Request) -> Response:
+    def one_release(release: ReleaseId, request: Request) -> Response:
         stored = catalogue.release(release)
         return _page(
             "release",
@@ -61,12 +62,12 @@ def pages_router(catalogue: Catalogue) -> APIRouter:
         )
 
     @router.get("/releases/{release}/agreement")
-    async def agreement(release: ReleaseId, request: Request) -> Response:
+    def agreement(release: ReleaseId, request: Request) -> Response:
         return _page("agreement", catalogue, request, r=_open(catalogue, release), values={}, problems=[])
 
     @router.post("/releases/{release}/agreement")
     async def accept(release: ReleaseId, request: Request) -> Response:
-        summary = _open(catalogue, release)
+        summary = await run_in_threadpool(_open, catalogue, release)
         values = _form(await request.body())
         try:
             acceptance = Acceptance.model_validate(
@@ -78,7 +79,7 @@ def pages_router(catalogue: Catalogue) -> APIRouter:
             return _page("agreement", catalogue, request, 422, r=summary, values=values, problems=problems)
         if values.get("accept") != "yes":
             return _page("agreement", catalogue, request, 422, r=summary, values=values, problems=["accept"])
-        grant = await catalogue.accept(acceptance)
+        grant = await run_in_threadpool(catalogue.accept, acceptance)
         return _page("token", catalogue, request, 201, r=summary, grant=grant)
 
     return router

@@ -40,6 +40,7 @@ class CatalogueSettings:
 
     Attributes:
         database: its database; made when absent. Releases below its folder are remembered from there.
+        database_url: another database in its place (`database` says which); the folder is still that of ``database``.
         roster: gives the consortium's signed roster as it is now; shown for download, and what releases are verified
             against.
         clock: the present, aware.
@@ -54,6 +55,7 @@ class CatalogueSettings:
     roster: Callable[[], Envelope]
     clock: Callable[[], datetime]
     log: Callable[[], LogView] | None = None
+    database_url: str | None = None
     title: str = "SonoShare"
     agreement: Agreement = Agreement()
     token_lifetime: timedelta = timedelta(days=30)

@@ -1,5 +1,6 @@
 """Where a catalogue keeps what it knows: releases, their files, and tokens."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from sonoshare_server.catalogue.blobs import Blobs, FolderBlobs
@@ -11,14 +12,15 @@ from sonoshare_server.catalogue.tokens import SqlTokens, Tokens
 
 @dataclass(frozen=True)
 class Storage:
-    """The three seams of a catalogue."""
+    """The three seams of a catalogue, and what ends its connections."""
 
     releases: ReleaseStore
     blobs: Blobs
     tokens: Tokens
+    close: Callable[[], None] = lambda: None
 
 
 def open_storage(settings: CatalogueSettings) -> Storage:
     """Database and folder of a catalogue; a running catalogue sees at once what is changed here."""
-    database = Database(settings.database)
-    return Storage(SqlReleases(database), FolderBlobs(settings.database.parent), SqlTokens(database))
+    database = Database(settings.database_url or settings.database)
+    return Storage(SqlReleases(database), FolderBlobs(settings.database.parent), SqlTokens(database), database.close)

@@ -15,13 +15,18 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from typing import Any, Literal, Protocol
+from typing import Any, Final, Literal, Protocol
 
-from sonoshare_server.catalogue.database import Database
+import sqlalchemy as sa
+
+from sonoshare_server.catalogue.database import Database, change
+from sonoshare_server.catalogue.schema import RELEASES
 from sonoshare_shared.errors import InputError, RefusedError
 from sonoshare_shared.protocol.release.verify import Verified
 
 State = Literal["published", "unpublished", "revoked"]
+
+_CHANGES: Final = "releases"
 
 
 @dataclass(frozen=True)
@@ -98,58 +103,70 @@ class SqlReleases:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._version: tuple[int, int] | None = None
-        self._releases: dict[str, StoredRelease] = {}
+        self._seen: tuple[int, dict[str, StoredRelease]] = (-1, {})
 
     def releases(self) -> Mapping[str, StoredRelease]:
         """Every release that the public may see."""
-        version = self._database.version
-        if version != self._version:
-            rows = self._database.rows(
-                "SELECT * FROM releases WHERE state != 'unpublished' ORDER BY sequence DESC, release"
-            )
-            self._releases = {row["release"]: _stored(dict(row)) for row in rows}
-            self._version = version
-        return self._releases
+        # The number is read first: what is changed after that is read once too often, and never too seldom.
+        number = self._database.number(_CHANGES)
+        known, releases = self._seen
+        if number != known:
+            order = (RELEASES.c.sequence.desc(), RELEASES.c.release)
+            with self._database.reading() as connection:
+                rows = connection.execute(sa.select(RELEASES).where(RELEASES.c.state != "unpublished").order_by(*order))
+                releases = {row["release"]: _stored(row) for row in rows.mappings()}
+            self._seen = number, releases
+        return releases
 
     def find(self, release: str) -> StoredRelease | None:
         """A release in any state, or None."""
-        rows = self._database.rows("SELECT * FROM releases WHERE release = ?", release)
-        return _stored(dict(rows[0])) if rows else None
+        with self._database.reading() as connection:
+            row = connection.execute(sa.select(RELEASES).where(RELEASES.c.release == release)).mappings().first()
+        return None if row is None else _stored(row)
 
     def show(self, verified: Verified, stored: StoredRelease, *, now: datetime) -> None:
         """List a release that was verified."""
         require_verified(verified, stored)
+        here = RELEASES.c.release == stored.release
         with self._database.writing() as connection:
-            row = connection.execute(
-                "SELECT state, manifest_digest FROM releases WHERE release = ?", (stored.release,)
-            ).fetchone()
-            if row is not None:
-                require_showable(stored, row["state"], row["manifest_digest"])
+            change(connection, _CHANGES)
+            known = connection.execute(sa.select(RELEASES.c.state, RELEASES.c.manifest_digest).where(here)).first()
+            if known is not None:
+                require_showable(stored, known.state, known.manifest_digest)
+                connection.execute(sa.delete(RELEASES).where(here))
             listed = [asdict(file) for file in stored.files.values()]
-            values = (stored.release, stored.sequence, stored.manifest_digest, stored.place)
             connection.execute(
-                "INSERT OR REPLACE INTO releases VALUES (?, ?, ?, ?, 'published', '', ?, ?, ?)",
-                (*values, now.isoformat(), now.isoformat(), json.dumps({**stored.summary, "files": listed})),
+                sa.insert(RELEASES).values(
+                    release=stored.release,
+                    sequence=stored.sequence,
+                    manifest_digest=stored.manifest_digest,
+                    bundle=stored.place,
+                    state="published",
+                    reason="",
+                    published=now.isoformat(),
+                    changed=now.isoformat(),
+                    summary=json.dumps({**stored.summary, "files": listed}),
+                )
             )
 
     def hide(self, release: str, *, now: datetime) -> None:
         """Take a published release off the list."""
+        here = (RELEASES.c.release == release, RELEASES.c.state == "published")
         with self._database.writing() as connection:
+            change(connection, _CHANGES)
             done = connection.execute(
-                "UPDATE releases SET state = 'unpublished', changed = ? WHERE release = ? AND state = 'published'",
-                (now.isoformat(), release),
+                sa.update(RELEASES).where(*here).values(state="unpublished", changed=now.isoformat())
             )
             if done.rowcount != 1:
                 raise not_published(release)
 
     def withdraw(self, release: str, manifest_digest: str, *, reason: str, now: datetime) -> None:
         """Show a release as revoked, for ever."""
+        here = (RELEASES.c.release == release, RELEASES.c.manifest_digest == manifest_digest)
         with self._database.writing() as connection:
+            change(connection, _CHANGES)
             done = connection.execute(
-                "UPDATE releases SET state = 'revoked', reason = ?, changed = ?"
-                " WHERE release = ? AND manifest_digest = ?",
-                (reason, now.isoformat(), release, manifest_digest),
+                sa.update(RELEASES).where(*here).values(state="revoked", reason=reason, changed=now.isoformat())
             )
             if done.rowcount != 1:
                 raise no_such_manifest(release)
@@ -187,7 +204,7 @@ def no_such_manifest(release: str) -> InputError:
     return InputError(f"no release {release} with this manifest", remedy="check the manifest digest")
 
 
-def _stored(row: dict[str, Any]) -> StoredRelease:
+def _stored(row: Mapping[Any, Any]) -> StoredRelease:
     summary = json.loads(row["summary"])
     return StoredRelease(
         release=row["release"],

@@ -10,7 +10,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final, Protocol
 
+import sqlalchemy as sa
+
 from sonoshare_server.catalogue.database import Database
+from sonoshare_server.catalogue.schema import TOKENS, instant
 from sonoshare_shared.protocol.canonical import sha256_hex
 
 PREFIX: Final = "sonoshare_"
@@ -34,6 +37,9 @@ class Tokens(Protocol):
         self, release: str, *, name: str, email: str, purpose: str, agreement: str, now: datetime, lifetime: timedelta
     ) -> Grant:
         """Record that somebody accepted the agreement, and make their token."""
+
+    def granted_since(self, moment: datetime) -> int:
+        """How many tokens were granted after a moment, by any server of this catalogue."""
 
     def allows(self, token: str, release: str, *, now: datetime) -> bool:
         """Whether a token is known, for this release, not revoked and not expired."""
@@ -66,27 +72,39 @@ class SqlTokens:
         expires = now + lifetime
         with self._database.writing() as connection:
             connection.execute(
-                "INSERT INTO tokens VALUES (?, ?, ?, ?, ?, ?, ?, ?, NULL)",
-                (token_digest(token), release, name, email, purpose, agreement, now.isoformat(), expires.isoformat()),
+                sa.insert(TOKENS).values(
+                    digest=token_digest(token),
+                    release=release,
+                    name=name,
+                    email=email,
+                    purpose=purpose,
+                    agreement=agreement,
+                    granted=instant(now),
+                    expires=instant(expires),
+                )
             )
         return Grant(token=token, release=release, expires=expires)
+
+    def granted_since(self, moment: datetime) -> int:
+        """How many tokens were granted after a moment, by any server on this database."""
+        with self._database.reading() as connection:
+            after = sa.select(sa.func.count()).where(TOKENS.c.granted > instant(moment))
+            return int(connection.execute(after).scalar_one())
 
     def allows(self, token: str, release: str, *, now: datetime) -> bool:
         """Whether a token is known, for this release, not revoked and not expired."""
         if len(token) > _MAX_CHARACTERS:
             return False
-        rows = self._database.rows("SELECT release, expires, revoked FROM tokens WHERE digest = ?", token_digest(token))
-        return bool(rows) and (
-            rows[0]["release"] == release
-            and rows[0]["revoked"] is None
-            and now < datetime.fromisoformat(rows[0]["expires"])
+        columns = (TOKENS.c.release, TOKENS.c.expires, TOKENS.c.revoked)
+        with self._database.reading() as connection:
+            found = connection.execute(sa.select(*columns).where(TOKENS.c.digest == token_digest(token))).first()
+        return found is not None and (
+            found.release == release and found.revoked is None and now < datetime.fromisoformat(found.expires)
         )
 
     def revoke(self, token: str, *, now: datetime) -> bool:
         """End a token; False when it is not known or was revoked before."""
+        here = (TOKENS.c.digest == token_digest(token), TOKENS.c.revoked.is_(None))
         with self._database.writing() as connection:
-            done = connection.execute(
-                "UPDATE tokens SET revoked = ? WHERE digest = ? AND revoked IS NULL",
-                (now.isoformat(), token_digest(token)),
-            )
+            done = connection.execute(sa.update(TOKENS).where(*here).values(revoked=instant(now)))
         return done.rowcount == 1

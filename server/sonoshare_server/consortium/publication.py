@@ -1,9 +1,12 @@
 """What a coordinator does with finished releases: publish, take off the list, revoke.
 
 A release is published only when it verifies (``catalogue.publishing``), and revoked in the transparency log before the
-catalogue shows it. The catalogue serves what lies in ``releases/`` of the coordinator's folder.
+catalogue shows it. The catalogue serves what lies in ``releases/`` of the coordinator's folder, and keeps what it says
+of it in ``catalogue.db`` there, or in the database that ``DATABASE_URL`` names.
 """
 
+import os
+from contextlib import closing
 from datetime import UTC, datetime
 
 from sonoshare_server.catalogue.publishing import COORDINATOR, publish, revoke
@@ -20,6 +23,7 @@ def catalogue_settings(home: CoordinatorHome) -> CatalogueSettings:
     """Settings of the catalogue in a coordinator's folder."""
     return CatalogueSettings(
         database=home.catalogue_path,
+        database_url=os.environ.get("DATABASE_URL") or None,
         roster=lambda: home.roster_envelope,
         clock=lambda: datetime.now(UTC),
         log=lambda: view(home.log()),
@@ -39,8 +43,8 @@ def publish_release(home: CoordinatorHome, release: str) -> None:
         raise InputError(f"no sealed release {release}", remedy="run: sonoshare coordinator release create")
     settings = catalogue_settings(home)
     log = None if settings.log is None else settings.log()
-    storage = open_storage(settings)
-    publish(storage.releases, storage.blobs, bundle, settings.roster(), now=settings.clock(), log=log)
+    with closing(open_storage(settings)) as storage:
+        publish(storage.releases, storage.blobs, bundle, settings.roster(), now=settings.clock(), log=log)
 
 
 def unpublish_release(home: CoordinatorHome, release: str) -> None:
@@ -50,7 +54,8 @@ def unpublish_release(home: CoordinatorHome, release: str) -> None:
         InputError: it is not published.
     """
     settings = catalogue_settings(home)
-    open_storage(settings).releases.hide(release, now=settings.clock())
+    with closing(open_storage(settings)) as storage:
+        storage.releases.hide(release, now=settings.clock())
 
 
 def revoke_release(home: CoordinatorHome, release: str, reason: str) -> None:
@@ -60,15 +65,15 @@ def revoke_release(home: CoordinatorHome, release: str, reason: str) -> None:
         InputError: there is no such release.
     """
     settings = catalogue_settings(home)
-    releases = open_storage(settings).releases
-    stored = releases.find(release)
-    if stored is None:
-        raise InputError(f"{release} was never published", remedy="list what was: sonoshare releases")
-    revocation = Revocation(
-        release=release,
-        manifest_digest=stored.manifest_digest,
-        by=COORDINATOR,
-        reason=reason,
-        time=settings.clock(),
-    )
-    revoke(releases, sign_revocation(revocation, home.key), home.roster, home.log())
+    with closing(open_storage(settings)) as storage:
+        stored = storage.releases.find(release)
+        if stored is None:
+            raise InputError(f"{release} was never published", remedy="list what was: sonoshare releases")
+        revocation = Revocation(
+            release=release,
+            manifest_digest=stored.manifest_digest,
+            by=COORDINATOR,
+            reason=reason,
+            time=settings.clock(),
+        )
+        revoke(storage.releases, sign_revocation(revocation, home.key), home.roster, home.log())

@@ -1,0 +1,1 @@
+"""The steps between the versions of the catalogue's database, for Alembic."""

@@ -1,0 +1,58 @@
+"""The tables of the catalogue's database, as the newest version has them (`migrations` makes them).
+
+Times are texts of ISO 8601 in UTC: the same in SQLite and in PostgreSQL, and ordered as texts are. Those that are
+compared are written by `instant`, which always gives the same number of characters.
+"""
+
+from datetime import UTC, datetime
+from typing import Final
+
+import sqlalchemy as sa
+
+METADATA: Final = sa.MetaData()
+
+RELEASES: Final = sa.Table(
+    "releases",
+    METADATA,
+    sa.Column("release", sa.Text, primary_key=True),
+    sa.Column("sequence", sa.Integer, nullable=False),
+    sa.Column("manifest_digest", sa.Text, nullable=False),
+    sa.Column("bundle", sa.Text, nullable=False),
+    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("published", sa.Text, nullable=False),
+    sa.Column("changed", sa.Text, nullable=False),
+    sa.Column("summary", sa.Text, nullable=False),
+)
+
+TOKENS: Final = sa.Table(
+    "tokens",
+    METADATA,
+    sa.Column("digest", sa.Text, primary_key=True),
+    sa.Column("release", sa.Text, nullable=False),
+    sa.Column("name", sa.Text, nullable=False),
+    sa.Column("email", sa.Text, nullable=False),
+    sa.Column("purpose", sa.Text, nullable=False),
+    sa.Column("agreement", sa.Text, nullable=False),
+    sa.Column("granted", sa.Text, nullable=False),
+    sa.Column("expires", sa.Text, nullable=False),
+    sa.Column("revoked", sa.Text),
+    sa.Index("tokens_granted", "granted"),
+)
+
+CHANGES: Final = sa.Table(
+    "changes",
+    METADATA,
+    sa.Column("what", sa.Text, primary_key=True),
+    sa.Column("number", sa.Integer, nullable=False),
+)
+"""How often something was changed, by anybody: readers keep what they parsed for as long as the number stands."""
+
+
+def instant(time: datetime) -> str:
+    """A moment as the database keeps it.
+
+    Args:
+        time: aware.
+    """
+    return time.astimezone(UTC).isoformat(timespec="microseconds")
