@@ -96,7 +96,15 @@ class Hostile:
         """Stream of a candidate of a plan, and its digest; phantoms unless other images are given."""
         phantoms = simulate(16, seed=91, size=32)
         images = phantoms.images if images is None else images
-        samples = Samples(images, phantoms.masks, np.arange(16) % 2, np.full(16, -1), phantoms.boxes)
+        samples = Samples(
+            images,
+            phantoms.masks,
+            np.arange(16) % 2,
+            np.full(16, -1),
+            phantoms.boxes,
+            np.arange(16),
+            np.full((16, 2), np.nan),
+        )
         digest = sha256_hex(adapter)
         build_candidate(folder, [samples], release="r1", plan=plan, model_digest=digest)
         listing = (folder / "candidate.json").read_bytes()

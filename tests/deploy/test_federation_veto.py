@@ -9,6 +9,7 @@ from tests.deploy.in_process import HOSPITALS, World, build, copied, patients_of
 
 from sonoshare_server.consortium import terms
 from sonoshare_server.federation import rounds
+from sonoshare_server.release import build as release_build
 from sonoshare_server.release.build import Samples, build_candidate
 from sonoshare_server.release.facts import Facts
 from sonoshare_server.release.pipeline import Pipeline, facts_for
@@ -35,7 +36,15 @@ def audited(tmp_path_factory: pytest.TempPathFactory, archives: dict[str, Path])
     images = phantoms.images.copy()
     images[COPIED] = patients_of(world, "north", 32).trained[0].images[0]
     images[9] = images[COPIED][:, ::-1]
-    samples = Samples(images, phantoms.masks, np.arange(16) % 2, np.full(16, -1), phantoms.boxes)
+    samples = Samples(
+        images,
+        phantoms.masks,
+        np.arange(16) % 2,
+        np.full(16, -1),
+        phantoms.boxes,
+        np.arange(16),
+        np.full((16, 2), np.nan),
+    )
     build_candidate(
         pipeline(world).folder,
         [samples],
@@ -89,6 +98,12 @@ def test_nobody_signs_or_accepts_a_release_that_keeps_a_vetoed_image(
     draft = pipeline(world).folder / "draft"
     with pytest.raises(VerificationError, match="minus the vetoed"):
         verify_release(draft, world.home.roster_envelope, now=datetime.now(UTC))
+
+
+def test_nobody_signs_a_table_that_says_more_than_the_candidate(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(release_build, "metadata_csv", lambda *_: b"file_name,label\nimages/000000.png,whatever\n")
+    with pytest.raises(FederationError, match=r"north, south did not sign.*metadata\.csv says something else"):
+        pipeline(world).finish(facts(world))
 
 
 def test_votes_that_do_not_fit_the_candidate_are_refused(world: World) -> None:

@@ -54,6 +54,8 @@ def test_batches_make_no_difference(tmp_path: Path) -> None:
             labels=whole.labels[a:b],
             scanners=whole.scanners[a:b],
             boxes=whole.boxes[a:b],
+            cases=whole.cases[a:b],
+            mm_per_pixel=whole.mm_per_pixel[a:b],
             start_index=a,
         )
         for a, b in ((0, 4), (4, 10))
@@ -94,7 +96,7 @@ def test_what_is_no_picture_of_ours_is_refused(data: bytes) -> None:
 
 def test_metadata_is_an_imagefolder_table(release: Path) -> None:
     rows = list(csv.DictReader(io.StringIO((release / layout.METADATA).read_text())))
-    assert tuple(rows[0]) == layout.METADATA_COLUMNS
+    assert tuple(rows[0]) == layout.METADATA_COLUMNS + layout.CASE_COLUMNS
     assert len(rows) == 11
     assert "5" not in {row["index"] for row in rows}
     for row in rows:
@@ -104,6 +106,8 @@ def test_metadata_is_an_imagefolder_table(release: Path) -> None:
     assert [rows[-1][name] for name in ("x", "y", "w", "h")] == [""] * 4
     assert {row["label"] for row in rows} == {"benign", "malignant"}
     assert {row["scanner"] for row in rows} == {"alpha", "beta", "unknown"}
+    assert [rows[0][name] for name in layout.CASE_COLUMNS[2:]] == ["", "0.62500", "0.75000"]
+    assert sorted(row["split"] for row in rows) == ["test"] * 2 + ["train"] * 7 + ["validation"] * 2
 
 
 def test_croissant_is_valid_and_its_records_load_offline(release: Path) -> None:
@@ -116,6 +120,13 @@ def test_croissant_is_valid_and_its_records_load_offline(release: Path) -> None:
     images = {record["images/file_name"]: record["images/image"] for record in dataset.records("images")}
     assert images[samples[0]["samples/file_name"]].size == (16, 16)
     assert len(list(dataset.records("masks"))) == 11
+    assert [record["labels/name"] for record in dataset.records("labels")] == ["benign", "malignant"]
+    splits = {record["splits/name"]: record["splits/url"] for record in dataset.records("splits")}
+    assert splits.keys() == {"train", "validation", "test"}
+    assert {sample["samples/split"].decode() for sample in samples} == splits.keys()
+    assert {sample["samples/mm_per_pixel_y"] for sample in samples} == {0.75}
+    assert "differential privacy" in dataset.metadata.personal_sensitive_information[0]
+    assert dataset.metadata.data_collection.startswith("Nothing was collected")
 
 
 def test_reports_are_self_contained(release: Path) -> None:

@@ -92,6 +92,8 @@ def make_samples(images: int = 12, start: int = 0, size: int = SIZE) -> Samples:
         labels=np.arange(images) % 2,
         scanners=np.arange(images) % 3 - 1,
         boxes=boxes,
+        cases=start + np.arange(images),
+        mm_per_pixel=np.tile(np.array([0.625, 0.75]), (images, 1)),
         start_index=start,
     )
 

@@ -328,6 +328,13 @@ def test_image_that_was_not_in_the_candidate(consortium: Consortium) -> None:
     assert cause_of(lambda: check(consortium, folder)) == "candidate"
 
 
+def test_table_that_says_more_than_the_candidate(consortium: Consortium) -> None:
+    folder = consortium.release()
+    table = (folder / layout.METADATA).read_bytes()
+    replace_file(consortium, folder, layout.METADATA, table.replace(b",train,", b",test,", 1))
+    assert cause_of(lambda: check(consortium, folder)) == "candidate"
+
+
 def test_hospital_signs_only_the_candidate_minus_vetoes(consortium: Consortium) -> None:
     manifest = consortium.draft(vetoed=(3, 4))
     data = (consortium.folder / f"{RELEASE}.draft" / layout.CANDIDATE).read_bytes()

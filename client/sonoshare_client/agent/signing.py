@@ -28,6 +28,7 @@ from sonoshare_shared.protocol.keys import PublicKey
 from sonoshare_shared.protocol.log_index import candidate_entry
 from sonoshare_shared.protocol.release import layout
 from sonoshare_shared.protocol.release.candidate import Candidate, require_candidate_minus
+from sonoshare_shared.protocol.release.table import require_table
 from sonoshare_shared.protocol.release.veto import vetoed_images
 from sonoshare_shared.protocol.signed import Signed
 
@@ -59,6 +60,7 @@ def sign_manifest(node: Node, data: bytes, statements: Sequence[Envelope] = ()) 
     hospitals = _require_named(node, plan, manifest)
     vetoed = _vetoed(plan, candidate, _said_by_all(node, plan, manifest, hospitals, statements))
     require_candidate_minus(manifest, candidate, sha256_hex(data_of_candidate), vetoed)
+    require_table(manifest, candidate, {image.index for image in candidate.images} - vetoed)
     if sorted(budget.hospital for budget in manifest.privacy.hospitals) != sorted(hospitals):
         raise RefusedError("the manifest is not about the hospitals of its study", remedy="state what each has spent")
     _require_promise(node, manifest, statement)

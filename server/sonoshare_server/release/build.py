@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from sonoshare_privacy.audits.veto import Clusters
 from sonoshare_server.release import describe, png, reports
 from sonoshare_server.release.contact_sheet import COLUMNS, contact_sheet
+from sonoshare_server.release.croissant import croissant
 from sonoshare_server.release.describe import Description
 from sonoshare_server.release.facts import Facts
 from sonoshare_shared.durable import appearing, put, put_again
@@ -46,6 +47,7 @@ from sonoshare_shared.protocol.release.statements import (
     signers,
     statement_of,
 )
+from sonoshare_shared.protocol.release.table import metadata_csv
 from sonoshare_shared.protocol.release.verify import open_roster
 from sonoshare_shared.protocol.release.votes import VotesEvidence
 from sonoshare_shared.protocol.signed import Signed
@@ -63,6 +65,8 @@ class Samples:
         labels: int [n], position in the task's classes.
         scanners: int [n], position in the task's scanners; -1 is unknown.
         boxes: float [n, 4], x, y, width, height as fractions of the image; NaN or no width: no lesion.
+        cases: int [n], number of the simulated breast that each was drawn from; those of one breast share it.
+        mm_per_pixel: float [n, 2], millimetres of a pixel across and in depth; NaN is unknown.
         start_index: index of the first image; the others follow.
     """
 
@@ -71,6 +75,8 @@ class Samples:
     labels: NDArray[np.integer]
     scanners: NDArray[np.integer]
     boxes: NDArray[np.floating]
+    cases: NDArray[np.integer]
+    mm_per_pixel: NDArray[np.floating]
     start_index: int = 0
 
 
@@ -121,7 +127,7 @@ def build_candidate(
             number=number if number > 1 else None,
         )
         # Opens as a release does, so that it can be measured before it becomes one.
-        put(building, layout.METADATA, describe.metadata_csv(candidate.images, candidate.seed))
+        put(building, layout.METADATA, metadata_csv(candidate, candidate.images))
         put(building, layout.CANDIDATE, candidate.canonical())
     return candidate
 
@@ -241,6 +247,7 @@ def _write_sample(
     put(building, layout.image_path(index), image)
     put(building, layout.mask_path(index), mask)
     scanner, box = int(batch.scanners[row]), batch.boxes[row].astype(np.float64) * pixels.shape[-1]
+    spacing = batch.mm_per_pixel[row]
     return CandidateImage(
         index=index,
         image=sha256_hex(image),
@@ -248,12 +255,18 @@ def _write_sample(
         label=plan.task.classes[int(batch.labels[row])],
         scanner=plan.task.scanners[scanner] if scanner >= 0 else UNKNOWN_SCANNER,
         box=_pixels(box) if np.isfinite(box).all() and box[2] > 0 else None,
+        case=int(batch.cases[row]),
+        mm_per_pixel=(_millimetres(spacing[0]), _millimetres(spacing[1])) if np.isfinite(spacing).all() else None,
     )
 
 
 def _pixels(box: NDArray[np.float64]) -> tuple[float, float, float, float]:
     x, y, w, h = (max(0.0, round(float(value), 2)) for value in box)
     return x, y, w, h
+
+
+def _millimetres(value: float) -> float:
+    return round(float(value), 5)
 
 
 def _copy_sample(source: Path, building: Path, image: CandidateImage) -> None:
@@ -265,10 +278,10 @@ def _copy_sample(source: Path, building: Path, image: CandidateImage) -> None:
 
 
 def _described(description: Description, said: tuple[AuditStatement, ...]) -> dict[str, bytes]:
-    metadata = describe.metadata_csv(description.kept, description.candidate.seed)
+    metadata = metadata_csv(description.candidate, description.kept)
     return {
         layout.METADATA: metadata,
-        layout.CROISSANT: describe.croissant(description, sha256_hex(metadata)),
+        layout.CROISSANT: croissant(description, sha256_hex(metadata)),
         layout.DATASHEET: reports.datasheet(description, said),
         layout.LICENCE: describe.licence_text(description.facts),
         **reports.privacy_report(description, said),

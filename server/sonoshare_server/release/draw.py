@@ -22,7 +22,7 @@ from sonoshare_shared.protocol.canonical import sha256_hex
 from sonoshare_shared.protocol.documents import Roster, StudyPlan
 from sonoshare_shared.protocol.release.votes import VotesEvidence, require_votes
 from sonoshare_shared.science.calibration.ballot import Ballot, ballot_from, require_ballot_for
-from sonoshare_shared.science.calibration.choice import calibrated_phantoms, chances_of, shares_of
+from sonoshare_shared.science.calibration.choice import calibrated_phantoms, chances_of, pool_place, shares_of
 from sonoshare_shared.science.device import CPU
 from sonoshare_shared.science.model.adapter import adapter_from_bytes, load_adapter
 from sonoshare_shared.science.model.base import load_pinned_base
@@ -132,7 +132,30 @@ def draw_shard(
         images=phantoms.images if refining else None,
         masks=phantoms.masks if refining else None,
     )
-    return Samples(drawn.images, drawn.masks, phantoms.labels, scanners, phantoms.boxes, start_index=first)
+    unknown = np.full((count, 2), np.nan)
+    return Samples(
+        drawn.images,
+        drawn.masks,
+        phantoms.labels,
+        scanners,
+        phantoms.boxes,
+        cases=np.array(cases_of(plan, first, count, outcome, number)),
+        # A picture drawn from noise shows no breast of known width.
+        mm_per_pixel=phantoms.sizes_mm / phantoms.images.shape[-1] if refining else unknown,
+        start_index=first,
+    )
+
+
+def cases_of(plan: StudyPlan, first: int, count: int, outcome: Outcome | None = None, number: int = 1) -> list[int]:
+    """Which simulated breasts are behind images ``first`` to ``first + count``; arguments as `phantoms_of`.
+
+    Where patients have voted, a breast may be behind several images, each scanned anew: the place in the pool names it.
+    """
+    indices = range(first, first + count)
+    if outcome is None:
+        return list(indices)
+    seed = plan.seed_of(number)
+    return [pool_place(outcome.ballot, outcome.chances, seed, index) for index in indices]
 
 
 def phantoms_of(

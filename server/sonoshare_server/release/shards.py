@@ -22,7 +22,7 @@ from sonoshare_shared.science.model.tensors import State, read_metadata, read_te
 PINNED: Final = "drawing.json"
 DIGEST: Final = "sha256"
 DEVICE: Final = "device"
-_FIELDS: Final = ("images", "masks", "labels", "scanners", "boxes")
+_FIELDS: Final = ("images", "masks", "labels", "scanners", "boxes", "cases", "mm_per_pixel")
 
 
 class Shards:
@@ -120,6 +120,8 @@ def _state(samples: Samples) -> State:
         "labels": torch.from_numpy(np.asarray(samples.labels, np.int64)),
         "scanners": torch.from_numpy(np.asarray(samples.scanners, np.int64)),
         "boxes": torch.from_numpy(np.asarray(samples.boxes, np.float32)),
+        "cases": torch.from_numpy(np.asarray(samples.cases, np.int64)),
+        "mm_per_pixel": torch.from_numpy(np.asarray(samples.mm_per_pixel, np.float64)),
     }
 
 

@@ -19,6 +19,7 @@ from sonoshare_shared.protocol.documents.release import ReleaseManifest
 from sonoshare_shared.protocol.release import layout
 
 Pixels = Annotated[float, Field(ge=0)]
+Millimetres = Annotated[float, Field(gt=0, le=100)]
 
 UNKNOWN_SCANNER: Final = "unknown"
 """Name of the scanner of an image that was drawn without one."""
@@ -35,6 +36,10 @@ class CandidateImage(Document):
         scanner: scanner style, or ``unknown``.
         box: lesion box x, y, width, height in pixels; None where there is no lesion.
         cluster: public cluster of like images that vetoes name, numbered from 0; None where the plan has no veto.
+        case: number of the simulated breast that the image was drawn from; images of one case belong together when a
+            release is split. None in candidates of earlier days.
+        mm_per_pixel: millimetres of a pixel across and in depth, as the breast was simulated; None where the image was
+            not drawn over a simulated one.
     """
 
     index: Annotated[int, Field(ge=0, lt=1_000_000)]
@@ -44,6 +49,8 @@ class CandidateImage(Document):
     scanner: str
     box: tuple[Pixels, Pixels, Pixels, Pixels] | None
     cluster: Annotated[int, Field(ge=0, lt=1_000_000)] | None = None
+    case: Annotated[int | None, Field(ge=0, lt=1_000_000)] = added()
+    mm_per_pixel: tuple[Millimetres, Millimetres] | None = added()
 
 
 class Candidate(Document):
@@ -77,10 +84,21 @@ class Candidate(Document):
             raise ValueError("images must be listed in the order of their indices, each once")
         return self
 
+    @model_validator(mode="after")
+    def _all_have_cases_or_none(self) -> Self:
+        if len({image.case is None for image in self.images}) > 1:
+            raise ValueError("all images have a case, or none has")
+        return self
+
     @property
     def place(self) -> int:
         """Place among the candidates of the study, from 1."""
         return self.number or 1
+
+    @property
+    def has_cases(self) -> bool:
+        """Whether it says which images belong to one case; candidates of earlier days do not."""
+        return self.images[0].case is not None
 
     @property
     def clusters(self) -> tuple[int, ...]:

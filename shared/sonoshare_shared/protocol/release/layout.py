@@ -44,6 +44,8 @@ SHA256SUMS = "SHA256SUMS"
 ENVELOPE_SUFFIX = ".dsse.json"
 
 METADATA_COLUMNS = ("file_name", "label", "scanner", "x", "y", "w", "h", "mask_file_name", "index", "seed")
+CASE_COLUMNS = ("case", "split", "birads", "mm_per_pixel_x", "mm_per_pixel_y")
+"""Further columns, where the candidate says which simulated breast an image was drawn from."""
 
 REQUIRED = (
     METADATA,

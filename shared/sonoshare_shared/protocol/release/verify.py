@@ -18,6 +18,8 @@ What was said
   R7  Every image and mask is one of the candidate that the manifest names; plan and candidate are the files whose
       digests the manifest names, and the plan's audit policy is the roster's. ``candidate`` ``plan``
       The candidate is one that the plan has, drawn with the seed of its place. ``candidate``
+      Where the candidate says the case of each image, ``metadata.csv`` is the table that follows from it.
+      ``candidate``
       Where the plan has a veto, the released images are the candidate minus what the signed votes drop. ``candidate``
   R8  Each attestation is an audit statement, under its payload and predicate type, signed by the hospital that its
       file name and its predicate name (with its key in the release's roster, or one that it had before by the same
@@ -91,6 +93,7 @@ from sonoshare_shared.protocol.release.statements import (
     signers,
     statement_of,
 )
+from sonoshare_shared.protocol.release.table import require_table
 from sonoshare_shared.protocol.release.veto import vetoed_images
 from sonoshare_shared.protocol.release.votes import VotesEvidence, require_votes
 from sonoshare_shared.protocol.signed import Signed
@@ -323,6 +326,7 @@ def _require_candidate_and_plan(
         raise VerificationError.because("candidate", error) from error
     kept = require_from_candidate(manifest, candidate, candidate.digest())
     require_planned(candidate, plan)
+    require_table(manifest, candidate, kept)
     return plan, candidate, len(kept)
 
 

@@ -53,6 +53,7 @@ class PhantomBatch:
         labels: int64 [n], index in the ``classes`` of the call.
         scanners: int64 [n], index in ``SCANNER_STYLES``.
         parameters: the lesion of each picture, None for a normal one.
+        sizes_mm: float64 [n, 2], width and depth of each picture in millimetres.
     """
 
     images: NDArray[np.float32]
@@ -61,6 +62,7 @@ class PhantomBatch:
     labels: NDArray[np.int64]
     scanners: NDArray[np.int64]
     parameters: tuple[LesionParameters | None, ...]
+    sizes_mm: NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -238,6 +240,7 @@ def simulate_recipes(
     images = np.empty((n, size, size), dtype=np.float32)
     masks = np.empty((n, size, size), dtype=np.bool_)
     boxes = np.empty((n, 4), dtype=np.float32)
+    sizes_mm = np.empty((n, 2), dtype=np.float64)
     lesions: list[LesionParameters | None] = []
     factor = side // size
     keep_freed_memory()
@@ -246,9 +249,11 @@ def simulate_recipes(
         images[i] = one.image.reshape(size, factor, size, factor).mean(axis=(1, 3))
         masks[i] = one.mask.reshape(size, factor, size, factor).mean(axis=(1, 3)) >= 0.5
         boxes[i] = one.box
+        sizes_mm[i] = one.size_mm
         lesions.append(one.lesion)
     scanners = np.array([recipe.scanner for recipe in recipes], dtype=np.int64)
-    return PhantomBatch(images, masks, boxes, np.asarray(labels, dtype=np.int64), scanners, tuple(lesions))
+    kinds = np.asarray(labels, dtype=np.int64)
+    return PhantomBatch(images, masks, boxes, kinds, scanners, tuple(lesions), sizes_mm)
 
 
 def _indices(
