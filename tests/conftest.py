@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
+from tests.slowest import slowest
 
 # Before torch is imported: threads of several workers on few cores wait for each other more than they compute.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -30,6 +31,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Modules that start a federation of real processes come first: they wait, and others compute meanwhile."""
     waiting = {item.path for item in items if item.get_closest_marker("processes")}
     items.sort(key=lambda item: item.path not in waiting)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """After a run of many modules: where its time went."""
+    everything = (report for some in terminalreporter.stats.values() for report in some)
+    modules = slowest(report for report in everything if isinstance(report, pytest.TestReport))
+    if len(modules) > 1:
+        terminalreporter.write_sep("=", f"slowest {len(modules)} modules")
+        for module, seconds in modules:
+            terminalreporter.write_line(f"{seconds:8.1f} s  {module}")
 
 
 @pytest.fixture(autouse=True)
