@@ -96,7 +96,7 @@ class CoordinatorHome(CoordinatorPaths):
 
     def sealed_releases(self) -> list[str]:
         """Names of the releases that were sealed."""
-        return sorted(path.parent.name for path in self.releases.glob(f"*/{layout.MANIFEST}"))
+        return [path.parent.name for path in self.sealed_manifests()]
 
     @one_at_a_time
     def create_study(self, plan: StudyPlan, adapter: bytes, digest: str, ballot: bytes | None = None) -> "Study":

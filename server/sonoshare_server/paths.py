@@ -6,7 +6,7 @@
     consortium.json  audit-policy.json  members.json  nodes.json  retired.json  roster.dsse.json
     log.jsonl                   the transparency log
     views/  evidence/           what each hospital last signed that it has seen, and proof that one signed falsely
-    releases/  catalogue.db     sealed releases, and what the catalogue says of them
+    releases/  sequences.json  catalogue.db     sealed releases, their numbers, and what the catalogue says of them
     .start.lock  run.json  events.jsonl     of the running coordinator: held, what it says of itself, what happened
     addresses.json  fleet.json  logs/  flower/  flower.db     of the running processes
     .change.lock                held while a command changes any of these
@@ -27,6 +27,7 @@ from typing import Final
 
 from sonoshare_shared.protocol.release import layout
 
+DRAFT: Final = "draft"
 HOME_VARIABLE: Final = "SONOSHARE_COORDINATOR_HOME"
 """Tells the processes of a running coordinator its folder."""
 
@@ -156,6 +157,15 @@ class CoordinatorPaths:
     def releases(self) -> Path:
         """A folder for each sealed release."""
         return self.path / "releases"
+
+    def sealed_manifests(self) -> list[Path]:
+        """The manifest of each sealed release."""
+        return sorted(self.releases.glob(f"*/{layout.MANIFEST}"))
+
+    @property
+    def sequences_path(self) -> Path:
+        """Which number each release of the consortium has."""
+        return self.path / "sequences.json"
 
     @property
     def catalogue_path(self) -> Path:
@@ -296,6 +306,10 @@ class StudyPaths:
         """A folder for each candidate."""
         return self.path / "candidates"
 
+    def drafted_manifests(self) -> list[Path]:
+        """The manifest of each release that was built, sealed or not."""
+        return sorted(self.candidates_path.glob(f"*/{DRAFT}/{layout.MANIFEST}"))
+
     def candidate(self, release: str) -> "CandidatePaths":
         """A candidate's folder."""
         return CandidatePaths(self.candidates_path / release)
@@ -324,7 +338,7 @@ class CandidatePaths:
     @property
     def draft_path(self) -> Path:
         """The release as it will be, before it is signed."""
-        return self.path / "draft"
+        return self.path / DRAFT
 
     @property
     def manifest_path(self) -> Path:

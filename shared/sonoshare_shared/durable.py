@@ -13,11 +13,15 @@ Every write of the project goes through here; ``tests/shared/test_durable.py`` l
 | ``roll`` | both files whole, the newer one perhaps not yet there | the same |
 | ``appearing`` | no folder or all of it | the same where ``durable``, else files may be empty |
 
-Promise: once a call returns, bytes and name are on the disk (``append_line`` alone leaves that to the system).
-Not promised: order between writers of the same file.
+Promise: once a call returns, bytes and name are on the disk (``append_line`` alone leaves that to the system). Several
+may write the same file at once: each writes a part of its own (``NAME.part``, ``NAME.1.part``), and one of them is the
+last or, with ``create``, the first. What a kill leaves of a part the next write of the file removes; nobody reads it.
+Not promised: order between writers of the same file; that processes on several machines, or on a file system without
+locks, tell each other's parts from what a kill has left: those give themselves names (``writer``).
 """
 
 import errno
+import fcntl
 import os
 import shutil
 from collections.abc import Iterable, Iterator
@@ -26,7 +30,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from sonoshare_shared.errors import InputError, SonoShareError
+from sonoshare_shared.errors import InputError
 
 _FLUSHES_AT_ONCE: Final = 16
 _NO_LINKS: Final = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS)
@@ -39,12 +43,14 @@ def write_atomically(path: Path, data: bytes, *, mode: int = 0o666, writer: str 
         path: the file; its folder exists.
         data: its new content.
         mode: permissions, less those that the process masks.
-        writer: end of the name under which it is written first; one's own where several may write the same file.
+        writer: end of the name under which it is written first; one's own where several machines may write the file,
+            or where what this writer leaves is to be found by it.
 
     Raises:
         OSError: it could not be written; the old file is as it was.
     """
-    _written(path, (data,), mode, writer).replace(path)
+    with _written(path, (data,), mode, writer) as part:
+        part.replace(path)
     _flush(path.parent)
 
 
@@ -58,7 +64,8 @@ def write_parts_atomically(path: Path, parts: Iterable[bytes]) -> None:
     Raises:
         OSError: it could not be written; the old file is as it was.
     """
-    _written(path, parts, 0o666, "part").replace(path)
+    with _written(path, parts, 0o666, "part") as part:
+        part.replace(path)
     _flush(path.parent)
 
 
@@ -77,16 +84,16 @@ def create(path: Path, data: bytes, *, mode: int = 0o666, writer: str = "part") 
     """
     if path.exists():
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
-    part = _written(path, (data,), mode, writer)
-    try:
-        os.link(part, path)
-    except OSError as error:
-        if error.errno not in _NO_LINKS:
-            raise
-        # A file system without hard links, such as a memory stick's: nobody else makes files there.
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    with _written(path, (data,), mode, writer) as part:
+        try:
+            os.link(part, path)
+        except OSError as error:
+            if error.errno not in _NO_LINKS:
+                raise
+            # A file system without hard links, such as a memory stick's: nobody else makes files there.
+            part.replace(path)
+        else:
+            part.unlink()
     _flush(path.parent)
 
 
@@ -198,20 +205,73 @@ def put_again(folder: Path, path: str, source: Path) -> None:
     os.link(source, target)
 
 
-def _written(path: Path, parts: Iterable[bytes], mode: int, writer: str) -> Path:
-    """A file beside ``path`` with its new content, on the disk."""
-    part = path.with_name(f"{path.name}.{writer}")
-    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
+@contextmanager
+def _written(path: Path, parts: Iterable[bytes], mode: int, writer: str) -> Iterator[Path]:
+    """A file beside ``path`` with its new content, on the disk, for a block that gives it its name."""
+    part, descriptor = _own_part(path, mode, writer)
+    with os.fdopen(descriptor, "wb") as file:  # and with it the lock, until there is no part of this name any more
+        try:
             file.writelines(parts)
             file.flush()
             os.fsync(file.fileno())
-    except (OSError, SonoShareError):
-        # On a full disk the part would keep the very room that the user is asked to make.
-        part.unlink(missing_ok=True)
-        raise
-    return part
+            yield part
+        except BaseException:
+            # On a full disk the part would keep the very room that the user is asked to make.
+            part.unlink(missing_ok=True)
+            raise
+
+
+def _own_part(path: Path, mode: int, writer: str) -> tuple[Path, int]:
+    """A new empty part of a file, open and locked, under the first name that no living writer has."""
+    number = 0
+    while True:
+        part = path.with_name(f"{path.name}.{number}.{writer}" if number else f"{path.name}.{writer}")
+        try:
+            # Never opened where it is there: a killed ``create`` may have left it as a second name of the file itself.
+            descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+        except FileExistsError:
+            number += not _is_free(part)
+            continue
+        _lock(descriptor)
+        if _has_name(descriptor, part):
+            return part, descriptor
+        os.close(descriptor)  # before it was locked another took it for what a kill has left
+
+
+def _is_free(part: Path) -> bool:
+    """Whether nobody writes a part; what a kill has left of it is removed."""
+    try:
+        descriptor = os.open(part, os.O_RDONLY)
+    except FileNotFoundError:
+        return True
+    except PermissionError:  # another user's
+        return False
+    try:
+        if not _lock(descriptor):
+            return False
+        if _has_name(descriptor, part):
+            part.unlink()
+        return True
+    finally:
+        os.close(descriptor)
+
+
+def _lock(descriptor: int) -> bool:
+    """Take the operating system's lock of an open file; False where another has it, or where there are no locks."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+def _has_name(descriptor: int, part: Path) -> bool:
+    """Whether an open file still lies under a name."""
+    try:
+        there = part.stat()
+    except FileNotFoundError:
+        return False
+    return os.path.samestat(os.fstat(descriptor), there)
 
 
 def _make_durable(folder: Path) -> None:

@@ -24,7 +24,7 @@ from sonoshare_server.federation import file_fleet, holding, rounds
 from sonoshare_server.federation.carried import by_files, mixed_fleet, set_by_files, take_reply
 from sonoshare_server.federation.coordinator import Coordinator
 from sonoshare_server.federation.file_fleet import Boxes, FileFleet
-from sonoshare_server.federation.introduction import settle
+from sonoshare_server.federation.introduction import settle, verified_answer
 from sonoshare_server.federation.proposing import propose
 from sonoshare_server.federation.statements import collect_signatures, collect_statements
 from sonoshare_server.queue.standing import Standing, standing
@@ -157,7 +157,7 @@ def test_a_study_is_trained_audited_and_signed_with_one_hospital_by_files(
     assert not list(world.nodes[WEST].home.state.inbox_path.glob("*"))
     with carrier.walking():
         bundle = steps.finish(facts_for(world.home, world.study, NOW))
-    verify_release(bundle, world.home.roster_envelope, now=NOW)
+    assert verify_release(bundle, world.home.roster_envelope, now=NOW).manifest.sequence == 1
     assert carrier.walks == ["keys", "round-1", "audit-r1", "sign"]
     told = [event["words"] for event in world.study.events() if event["kind"] == "carry"]
     assert len(told) == len(carrier.walks)
@@ -343,6 +343,24 @@ def made(folder: Path, request: Path, frame: bytes) -> Path:
     stick = folder / f"{header.request[:8]}-made.bundle"
     stick.write_bytes(changed(header.model_copy(update={"frame": sha256_hex(frame)}), frame, kind="reply"))
     return stick
+
+
+def test_a_reply_to_what_an_action_clears_away_meanwhile_is_told_to_be_late(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    boxes = Boxes(world.home)
+    path, digest = boxes.put(world.home.roster, WEST, "fifth-study", encode_frame(KeysRequest()))
+    reply = Carrier(world, tmp_path).walk(path)
+    checked = verified_answer
+
+    def slowly(*arguments: Any) -> Any:
+        boxes.clear(WEST, digest)
+        return checked(*arguments)
+
+    monkeypatch.setattr("sonoshare_server.federation.carried.verified_answer", slowly)
+    with pytest.raises(InputError, match="answers nothing that is waited for"):
+        take_reply(world.home, reply)
+    assert not (world.home.inbox_path / WEST / f"{digest}.frame").exists()
 
 
 def test_without_a_running_agent_nothing_is_answered_unless_nobody_elses_view_is_needed(

@@ -4,7 +4,8 @@ import base64
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from sonoshare_client.node import changing as at_node
 from sonoshare_client.node import witness
 from sonoshare_client.node.home import NodeHome
 from sonoshare_client.node.identity_rotation import prepare_identity
+from sonoshare_client.node.ledger import open_ledger, take_next_identity
 from sonoshare_client.node.rotation import prepare_node_key, take_next_key
 from sonoshare_deploy import certificates
 from sonoshare_deploy.provision import create_coordinator
@@ -24,16 +26,20 @@ from sonoshare_server.consortium import admission, rotation
 from sonoshare_server.consortium.members import Consortium, read_members
 from sonoshare_server.consortium.terms import audit_policy
 from sonoshare_server.federation.carried import by_files, set_by_files
+from sonoshare_server.federation.file_fleet import Boxes
 from sonoshare_server.home import CoordinatorHome, Study
 from sonoshare_server.queue import wanted as wishes
 from sonoshare_server.queue.wanted import want, wanted
+from sonoshare_server.release.sequence import take_sequence
 from sonoshare_shared.errors import FederationError, InputError, RefusedError
 from sonoshare_shared.locks import locked
 from sonoshare_shared.protocol.canonical import sha256_hex
+from sonoshare_shared.protocol.documents.exchange import KeysRequest, encode_frame
 from sonoshare_shared.protocol.documents.node_key_change import NodeKeyChange
 from sonoshare_shared.protocol.envelope import Envelope
 from sonoshare_shared.protocol.keys import SigningKey
 
+NOW = datetime(2026, 1, 2, tzinfo=UTC)
 MANY = ("east", "north", "south", "west")
 
 
@@ -119,6 +125,9 @@ COORDINATORS: dict[str, Callable[[CoordinatorHome], object]] = {
     "line": lambda home: set_by_files(home, "north", files=True),
     "renew the certificate": certificates.renew,
     "create a study": a_study,
+    "take a release's number": lambda home: take_sequence(home, "study", "r1"),
+    "lay out a bundle": lambda home: Boxes(home).put(home.roster, "north", "study", encode_frame(KeysRequest())),
+    "take in a reply": lambda home: Boxes(home).take("north", "0" * 64, b""),
 }
 
 
@@ -190,6 +199,54 @@ def test_an_identity_that_is_changed_by_several_at_once_gets_one_next_key(
     monkeypatch.setattr(at_node, "WAIT_SECONDS", 0.0)
     with held(node.state.change_lock_path), pytest.raises(FederationError, match="another command changes this"):
         prepare_identity(node)
+
+
+def passed_on(folder: Path) -> tuple[NodeHome, SigningKey]:
+    """A node that was killed between its ledger's last entry with the old key and the key's file; and its next key."""
+    node = NodeHome.create(folder / "north", "north")
+    prepare_identity(node)
+    following = node.next_identity()
+    assert following is not None
+    with closing(open_ledger(node, lambda: NOW)) as ledger:
+        ledger.succeed(following)
+    return node, following
+
+
+def test_whoever_is_late_to_take_a_next_identity_takes_no_further_one(tmp_path: Path) -> None:
+    """It would put a key in the place of the one that has the ledger, and that one would be gone for ever."""
+    node, following = passed_on(tmp_path)
+    take_next_identity(node, following)
+    further = prepare_identity(node)[1]
+    take_next_identity(node, following)
+    assert node.identity().public == following.public
+    assert (kept := node.next_identity()) is not None
+    assert kept.public == further
+    open_ledger(node, lambda: NOW).close()
+
+
+def test_a_change_of_identity_that_was_cut_off_is_ended_once_by_all_who_open_the_ledger(tmp_path: Path) -> None:
+    node, following = passed_on(tmp_path)
+    further: list[str] = []
+
+    def opened(hospital: str) -> None:
+        if hospital in MANY[:2]:
+            further.append(prepare_identity(node)[1].hex)  # which opens the ledger under its own lock
+        else:
+            open_ledger(node, lambda: NOW).close()
+
+    at_once(opened)
+    assert node.identity().public == following.public
+    assert (kept := node.next_identity()) is not None
+    assert further == [kept.public.hex] * 2
+
+
+def test_the_next_identity_is_taken_by_one_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    node, following = passed_on(tmp_path)
+    monkeypatch.setattr(at_node, "WAIT_SECONDS", 0.0)
+    for change in (lambda: take_next_identity(node, following), lambda: open_ledger(node, lambda: NOW)):
+        with held(node.state.identity_lock_path), pytest.raises(FederationError, match="another process changes this"):
+            change()
+    assert node.next_identity() is not None
 
 
 @contextmanager

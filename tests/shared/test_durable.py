@@ -2,10 +2,13 @@
 
 import ast
 import errno
+import fcntl
 import json
 import math
 import os
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -120,6 +123,71 @@ def test_a_maker_that_comes_between_the_look_and_the_link_wins(tmp_path: Path, m
     with pytest.raises(FileExistsError):
         create(tmp_path / "x", NEW)
     assert tree(tmp_path) == {"x": OLD}
+
+
+Save = Callable[[Path, bytes], None]
+
+
+@pytest.mark.parametrize(("save", "winners"), [(create, 1), (write_atomically, 4)])
+def test_writers_of_one_file_at_once_do_not_meet_in_one_part(
+    save: Save, winners: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All of them are as far as the flush of their part at the same time."""
+    flush, meet = os.fsync, threading.Barrier(4, timeout=20)
+    mine = threading.local()
+
+    def together(descriptor: int) -> None:
+        if not hasattr(mine, "met"):
+            mine.met = True
+            meet.wait()
+        flush(descriptor)
+
+    def written(data: bytes) -> bool:
+        try:
+            save(tmp_path / "x", data)
+        except FileExistsError:
+            return False
+        return True
+
+    monkeypatch.setattr(durable.os, "fsync", together)  # type: ignore[attr-defined]
+    contents = [bytes([number]) * 70_000 for number in range(4)]
+    with ThreadPoolExecutor(4) as pool:
+        won = [data for data, ended in zip(contents, pool.map(written, contents), strict=True) if ended]
+    assert len(won) == winners
+    assert list(tree(tmp_path)) == ["x"]
+    assert tree(tmp_path)["x"] in won
+
+
+def test_a_part_whose_writer_lives_stays_and_what_a_kill_has_left_goes(tmp_path: Path) -> None:
+    (tmp_path / "x.part").write_bytes(OLD)
+    with (tmp_path / "x.1.part").open("wb") as alive:
+        fcntl.flock(alive, fcntl.LOCK_EX)
+        (tmp_path / "x.part").chmod(0o444)
+        write_atomically(tmp_path / "x", NEW, mode=0o600)
+        with (tmp_path / "x.part").open("wb") as too:
+            fcntl.flock(too, fcntl.LOCK_EX)
+            write_atomically(tmp_path / "x", OLD, mode=0o600)
+        assert tree(tmp_path) == {"x": OLD, "x.part": b"", "x.1.part": b""}
+    assert (tmp_path / "x").stat().st_mode & 0o777 == 0o600, "not what was left has given it its permissions"
+
+
+def test_a_part_that_is_a_second_name_of_the_file_is_not_written_into(tmp_path: Path) -> None:
+    """So a maker leaves it that is killed between the two names: whoever writes it would tear the file itself."""
+    (tmp_path / "x").write_bytes(OLD)
+    (tmp_path / "x.part").hardlink_to(tmp_path / "x")
+    with full_disk_after(0), pytest.raises(OSError, match="No space"):
+        write_atomically(tmp_path / "x", NEW)
+    assert tree(tmp_path) == {"x": OLD}
+
+
+def test_where_there_are_no_locks_a_part_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def without(_descriptor: int, _operation: int) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(durable.fcntl, "flock", without)  # type: ignore[attr-defined]
+    (tmp_path / "x.part").write_bytes(b"")
+    write_atomically(tmp_path / "x", NEW)
+    assert tree(tmp_path) == {"x": NEW, "x.part": b""}
 
 
 def test_a_file_system_without_hard_links_takes_new_files_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

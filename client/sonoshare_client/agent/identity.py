@@ -46,5 +46,5 @@ def followed_identity(home: NodeHome, key: SigningKey, ledger: Ledger, index: Lo
             "key, somebody has it: tell coordinator and hospitals by telephone (docs/keys.md)",
         )
     ledger.succeed(following)
-    take_next_identity(home)
+    take_next_identity(home, following)
     return following

@@ -107,7 +107,12 @@ class NodeHome(NodePaths):
     def next_identity(self) -> SigningKey | None:
         """Load the next identity key; None while it is not being changed."""
         path = self.next_identity_key_path
-        return SigningKey.load(path) if path.exists() else None
+        try:
+            return SigningKey.load(path) if path.exists() else None
+        except InputError:
+            if path.exists():
+                raise
+            return None  # it has taken the other one's place between the two looks
 
     def policy(self) -> Policy:
         """Read the hospital's rules as they stand now."""

@@ -6,11 +6,11 @@ be read refuses it.
 """
 
 from collections.abc import Callable
-from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sonoshare_client.node.changing import taking
 from sonoshare_client.node.plan_check import study_events
 from sonoshare_client.node.policy import Policy
 from sonoshare_privacy.accounting import epsilon, merged
@@ -40,6 +40,7 @@ def open_ledger(home: "NodeHome", clock: Callable[[], datetime]) -> Ledger:
     Raises:
         LedgerError: the ledger is missing, not intact, or not this hospital's; as PassedOnError, it has passed to an
             identity key that is not here.
+        FederationError: another process does not end changing the key.
     """
     path = home.ledger_path
     if not path.exists() or path.stat().st_size == 0:
@@ -55,20 +56,32 @@ def open_ledger(home: "NodeHome", clock: Callable[[], datetime]) -> Ledger:
         return opened(home.identity())
     except PassedOnError:
         # Killed between the ledger's entry and the key's file, or another process is between the two.
-        if (following := home.next_identity()) is None:
-            return opened(home.identity())
-        ledger = opened(following)
-        take_next_identity(home)
-        return ledger
+        with taking(home.state):
+            try:
+                return opened(home.identity())  # that process has ended it meanwhile
+            except PassedOnError:
+                if (following := home.next_identity()) is None:
+                    raise
+                ledger = opened(following)
+                move(home.next_identity_key_path, home.identity_key_path)
+                return ledger
 
 
-def take_next_identity(home: "NodeHome") -> None:
+def take_next_identity(home: "NodeHome", following: SigningKey) -> None:
     """Make the next identity key the node's own, in one step; the old private key is gone from the folder with it.
 
-    Only once the ledger has passed to it. Done by two processes at once it is done once.
+    Args:
+        home: the node's folder.
+        following: the key that the ledger has passed to. Where another process has put it in its place already, and a
+            further next key lies there, that one stays: the ledger has not passed to it.
+
+    Raises:
+        FederationError: another process does not end doing so.
     """
-    with suppress(FileNotFoundError):
-        move(home.next_identity_key_path, home.identity_key_path)
+    with taking(home.state):
+        there = home.next_identity()
+        if there is not None and there.public == following.public:
+            move(home.next_identity_key_path, home.identity_key_path)
 
 
 def epsilon_after(ledger: Ledger, plan: StudyPlan, delta: float, candidates: int | None = None) -> float:

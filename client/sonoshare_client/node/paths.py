@@ -26,6 +26,7 @@
         agent.sock  flower/  bin/  logs/               of the running processes
         link.json  spent.json                          what a look at the node shows at once
         change.lock                                    held while a command changes keys or the pinned roster
+        identity.lock                                  held while the next identity key takes the present one's place
         agent.lock  agent.run.json                     held and written by the agent that runs; so courier.*,
                                                        receiver.*
 
@@ -126,6 +127,11 @@ class StatePaths:
     def change_lock_path(self) -> Path:
         """Held while a command changes the node's keys or its pinned roster."""
         return self.path / "change.lock"
+
+    @property
+    def identity_lock_path(self) -> Path:
+        """Held while the next identity key takes the place of the present one."""
+        return self.path / "identity.lock"
 
     @property
     def agent_lock_path(self) -> Path:

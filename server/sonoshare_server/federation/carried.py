@@ -79,6 +79,7 @@ def take_reply(home: CoordinatorHome, path: Path) -> Taken:
     Raises:
         InputError: it cannot be read, is of another consortium, a request, or answers nothing that waits.
         IntegrityError: it was cut on its way, or is not signed by its hospital.
+        FederationError: another command changes the folder for long.
     """
     try:
         data = path.read_bytes()
@@ -93,11 +94,13 @@ def take_reply(home: CoordinatorHome, path: Path) -> Taken:
     if roster.hospital(hospital) is None:
         raise InputError(f"{path.name} is of {hospital}, which is not in the roster", remedy="ask who sent it")
     boxes = Boxes(home)
-    if header.request not in boxes.waiting(hospital):
-        raise InputError(
-            f"{path.name} answers nothing that is waited for: it came too late, or is an older copy",
-            remedy=f"carry what lies in outbox/{hospital}",
-        )
+    late = InputError(
+        f"{path.name} answers nothing that is waited for: it came too late, or is an older copy",
+        remedy=f"carry what lies in outbox/{hospital}",
+    )
+    request = boxes.request(hospital, header.request)
+    if request is None:
+        raise late
     answer = answer_in(frame, hospital)
     refused = f"{answer.message} ({answer.remedy})" if isinstance(answer, Refusal) else None
     if not isinstance(answer, Refusal):
@@ -105,12 +108,13 @@ def take_reply(home: CoordinatorHome, path: Path) -> Taken:
             verified_answer(answer, hospital, roster, home.log().index)
         except IntegrityError as error:
             raise IntegrityError(f"{path.name} is not an answer of {hospital}: {error.message}") from error
-        if not _answers(boxes.waiting(hospital)[header.request][2], answer):
+        if not _answers(request, answer):
             raise IntegrityError(
                 f"{path.name} is what {hospital} once answered to another request",
                 remedy=f"carry what lies in outbox/{hospital}",
             )
-    boxes.take(hospital, header.request, frame)
+    if not boxes.take(hospital, header.request, frame):
+        raise late
     return Taken(hospital, header.study, header.what, refused)
 
 

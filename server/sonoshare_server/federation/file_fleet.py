@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from sonoshare_server.changing import changing
 from sonoshare_server.federation.fleet import Arrived, Fleet, Frames
 from sonoshare_server.paths import CoordinatorPaths
 from sonoshare_shared.durable import move, write_atomically, write_parts_atomically
@@ -45,7 +46,11 @@ def nothing_ahead(_frame: bytes) -> Ahead:
 
 @dataclass(frozen=True)
 class Boxes:
-    """The coordinator's outbox and inbox."""
+    """The coordinator's outbox and inbox.
+
+    An action asks here, and a command takes replies in at the same moment: whatever belongs to one request is looked at
+    and changed under the folder's lock.
+    """
 
     home: CoordinatorPaths
 
@@ -64,11 +69,12 @@ class Boxes:
         Older questions of the study to this hospital are cleared away: nobody waits for them any more.
         """
         question = same_question(frame)
-        for digest, (path, header, waiting) in self.waiting(hospital).items():
-            if header.study == study and same_question(waiting) == question:
-                return path, digest
-            if header.study == study:
-                self.clear(hospital, digest)
+        with changing(self.home):
+            for digest, (path, header, waiting) in self.waiting(hospital).items():
+                if header.study == study and same_question(waiting) == question:
+                    return path, digest
+                if header.study == study:
+                    self._clear(hospital, digest)
         digest = sha256_hex(frame)
         header = BundleHeader(
             kind="request",
@@ -85,13 +91,22 @@ class Boxes:
         write_parts_atomically(path, request_bundle(header, ahead, frame)[1])
         return path, digest
 
-    def take(self, hospital: str, request: str, frame: bytes) -> None:
-        """Store a reply to a request that waits, after its check."""
+    def request(self, hospital: str, request: str) -> bytes | None:
+        """The frame of a request that waits, or whose reply was taken; None if nobody waits for it."""
+        with changing(self.home):
+            found = self.waiting(hospital).get(request)
+        return None if found is None else found[2]
+
+    def take(self, hospital: str, request: str, frame: bytes) -> bool:
+        """Store a reply to a request that waits, after its check; returns whether it still waits."""
         path = self._reply(hospital, request)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, frame)
-        request_path = self.waiting(hospital)[request][0]
-        move(request_path, request_path.with_suffix(TAKEN_SUFFIX))  # nobody need carry it again
+        with changing(self.home):
+            if (found := self.waiting(hospital).get(request)) is None:
+                return False
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(path, frame)
+            move(found[0], found[0].with_suffix(TAKEN_SUFFIX))  # nobody need carry it again
+        return True
 
     def answered(self, hospital: str, request: str) -> bool:
         """Whether the reply to a request lies here; it is not taken away by this."""
@@ -102,17 +117,22 @@ class Boxes:
         path = self._reply(hospital, request)
         if not path.exists():
             return None
-        frame = path.read_bytes()
-        try:
-            again = isinstance(answer_in(frame, hospital), Refusal)
-        except IntegrityError:
-            again = True
-        if again:
-            self.clear(hospital, request)
+        with changing(self.home):
+            frame = path.read_bytes()
+            try:
+                again = isinstance(answer_in(frame, hospital), Refusal)
+            except IntegrityError:
+                again = True
+            if again:
+                self._clear(hospital, request)
         return frame
 
     def clear(self, hospital: str, request: str) -> None:
         """Take a request and its reply away."""
+        with changing(self.home):
+            self._clear(hospital, request)
+
+    def _clear(self, hospital: str, request: str) -> None:
         if (found := self.waiting(hospital).get(request)) is not None:
             found[0].unlink(missing_ok=True)
         self._reply(hospital, request).unlink(missing_ok=True)

@@ -33,20 +33,20 @@ class Facts:
     """What a builder knows and the images do not show.
 
     Attributes:
-        sequence: number of the release among all of the consortium, from 1.
         created: when, aware.
         consortium: name shown to people.
         title: one line for people.
+        sequence: number of the release among all of the consortium, from 1; 0 until it is taken (``sequence``).
         utility: figures; empty means *not measured*, and the report says so.
         utility_note: how they were measured, by whom, on whose patients.
         licence: SPDX identifier or LicenseRef of the data licence.
         duo: Data Use Ontology codes.
     """
 
-    sequence: int
     created: datetime
     consortium: str
     title: str
+    sequence: int = 0
     utility: tuple[Measurement, ...] = ()
     utility_note: str = ""
     licence: str = DATA_LICENCE

@@ -9,7 +9,7 @@ reasons.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Literal
@@ -26,6 +26,7 @@ from sonoshare_server.release.candidates import objections_to, place_of, why_sil
 from sonoshare_server.release.draw import Outcome, outcome_of
 from sonoshare_server.release.facts import Facts
 from sonoshare_server.release.leases import LEASE_SECONDS
+from sonoshare_server.release.sequence import take_sequence
 from sonoshare_server.release.workers import Progress, draw_candidate
 from sonoshare_shared.errors import FederationError, InputError, RefusedError
 from sonoshare_shared.protocol.documents import AuditStatement
@@ -188,9 +189,11 @@ class Pipeline:
         Raises:
             RefusedError: see ``require_passes``.
             FederationError: a hospital did not sign.
+            InputError: a release of another study has the name.
         """
         destination = self.home.releases / self.release
         if destination.exists():
+            take_sequence(self.home, self.study.plan.study, self.release)  # or it is another study's
             return destination
         self.require_passes()
         draft = self.candidate.draft_path
@@ -201,7 +204,7 @@ class Pipeline:
                 plan=self.study.plan,
                 roster=self.home.roster_envelope,
                 statements=self.statements(),
-                facts=facts,
+                facts=replace(facts, sequence=take_sequence(self.home, self.study.plan.study, self.release)),
                 vetoed=self._vetoed(),
                 votes=votes_evidence(self.study),
                 participants=participants(self.home, self.study),
@@ -234,9 +237,8 @@ class Pipeline:
 
 
 def facts_for(home: CoordinatorHome, study: Study, created: datetime, **known: object) -> Facts:
-    """Facts of a release that the coordinator's folder holds, and what the caller knows besides."""
-    sequence = 1 + len(home.sealed_releases())
+    """Facts of a release that the coordinator's folder holds, and what the caller knows besides; not its number."""
     title = f"Synthetic breast ultrasound: {study.plan.task.name}"
     # The day: when exactly the last hospital's audit had ended is nobody's business.
     day = public_day(created)
-    return Facts(sequence=sequence, created=day, consortium=home.roster.consortium, title=title, **known)  # type: ignore[arg-type]
+    return Facts(created=day, consortium=home.roster.consortium, title=title, **known)  # type: ignore[arg-type]

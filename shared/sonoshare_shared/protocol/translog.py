@@ -10,7 +10,6 @@ decides. What the others append later is not seen until ``catch_up`` or the next
 """
 
 import os
-import secrets
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime
@@ -172,7 +171,7 @@ def read_entries(path: Path) -> tuple[list[bytes], int]:
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         with suppress(FileExistsError):  # another process made it meanwhile
-            create(path, b"", writer=f"part-{secrets.token_hex(4)}")
+            create(path, b"")
     data = path.read_bytes()
     whole = data.rfind(b"\n") + 1
     return data[:whole].splitlines(), whole
