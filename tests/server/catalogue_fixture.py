@@ -46,6 +46,7 @@ class Site:
     settings: CatalogueSettings
     storage: Storage
     clock: Clock
+    app: Any = None
     url: str = ""
     client: httpx.Client = field(default_factory=httpx.Client)
 
@@ -73,7 +74,11 @@ class Site:
 
 @contextmanager
 def site(
-    folder: Path, consortium: Consortium | None = None, title: str = "Simulated", storage: Storage | None = None
+    folder: Path,
+    consortium: Consortium | None = None,
+    title: str = "Simulated",
+    storage: Storage | None = None,
+    requests_per_minute: int = 100_000,
 ) -> Iterator[Site]:
     """Build, publish and serve; over database and folder, unless another storage is given."""
     consortium = consortium or Consortium(folder)
@@ -85,12 +90,16 @@ def site(
         log=lambda: evidence.view(consortium.log()),
         title=title,
         grants_per_minute=1000,
+        requests_per_minute=requests_per_minute,
     )
     running = Site(consortium, settings, storage or open_storage(settings), clock)
     for release in (RELEASE, OTHER, UNPUBLISHED):
         consortium.release(release)
         running.publish(release)
     running.storage.releases.hide(UNPUBLISHED, now=NOW)
-    app = create_app(settings, running.storage)
-    with serving(app) as running.url, httpx.Client(base_url=running.url, trust_env=False, timeout=10) as running.client:
+    running.app = create_app(settings, running.storage)
+    with (
+        serving(running.app) as running.url,
+        httpx.Client(base_url=running.url, trust_env=False, timeout=10) as running.client,
+    ):
         yield running

@@ -89,12 +89,13 @@ def test_public_files_need_no_token_and_data_do(served: Site) -> None:
 
 def test_case_24_unpublished_or_unknown_release_is_404_on_every_route(served: Site) -> None:
     routes = served.client.get("/api/v1/openapi.json").json()["paths"]
-    concrete = [route for route in routes if "{release}" in route]
-    assert len(concrete) >= 4
+    concrete = [route for route in routes if "{release}" in route or "{object_id}" in route]
+    assert len(concrete) >= 9
     token = served.token()
     for release in (UNPUBLISHED, "never-was"):
         for route in [*concrete, "/releases/{release}", "/releases/{release}/agreement"]:
-            path = route.replace("{release}", release).replace("{path}", "metadata.csv")
+            path = route.replace("{release}", release).replace("{object_id}", release)
+            path = path.replace("{path}", "metadata.csv").replace("{access_id}", "https")
             assert served.client.get(path, headers=bearer(token)).status_code == 404, path
         answer = served.client.post("/api/v1/agreements", json=ACCEPTANCE | {"release": release})
         assert answer.status_code == 404

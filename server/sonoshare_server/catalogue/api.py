@@ -10,12 +10,14 @@ Routes are plain functions, which run in threads: database and files may keep on
 import re
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
-from fastapi import APIRouter, HTTPException, Path, Request, Response
+from fastapi import APIRouter, Path, Query, Request, Response
 
 from sonoshare_server.catalogue import documents
+from sonoshare_server.catalogue.cursors import Cursor, page
 from sonoshare_server.catalogue.files import file_response
+from sonoshare_server.catalogue.problems import Refusal, not_found
 from sonoshare_server.catalogue.settings import CatalogueSettings
 from sonoshare_server.catalogue.storage import Storage
 from sonoshare_server.catalogue.store import StoredRelease
@@ -27,17 +29,9 @@ ReleaseId = Annotated[Identifier, Path(description="identifier of a release")]
 
 _BEARER: Final = re.compile(r"(?i:bearer) +([A-Za-z0-9._~+/=-]+) *\Z")
 _MINUTE: Final = timedelta(minutes=1)
-PROBLEMS: Final[dict[int | str, dict[str, object]]] = {
-    code: {"model": documents.Problem} for code in (401, 404, 410, 413, 429)
-}
-
-
-class Refusal(HTTPException):
-    """An HTTP answer with a stable word for its reason."""
-
-    def __init__(self, status: int, error: str, message: str, headers: dict[str, str] | None = None) -> None:
-        super().__init__(status, message, headers)
-        self.error = error
+_MOST_RELEASES: Final = 100
+_MOST_FILES: Final = 10_000
+"""Of one page."""
 
 
 @dataclass
@@ -51,7 +45,7 @@ class Catalogue:
         """A listed release, or a 404."""
         found = self.storage.releases.releases().get(release)
         if found is None:
-            raise Refusal(404, "not-found", "no such release")
+            raise not_found("release")
         return found
 
     def accept(self, acceptance: documents.Acceptance) -> Grant:
@@ -91,7 +85,7 @@ class Catalogue:
         stored = self.release(release)
         file = stored.files.get(path)
         if file is None:
-            raise Refusal(404, "not-found", "no such file in this release")
+            raise not_found("file in this release")
         if not layout.is_public(path):
             if stored.state == "revoked":
                 raise Refusal(410, "revoked", "the release was revoked: its data are not given out any more")
@@ -107,7 +101,7 @@ def bearer(request: Request) -> str | None:
 
 def api_router(catalogue: Catalogue) -> APIRouter:
     """The routes of the API."""
-    router = APIRouter(prefix="/api/v1", responses=PROBLEMS)
+    router = APIRouter(prefix="/api/v1")
     _add_reading(router, catalogue)
     _add_tokens(router, catalogue)
     return router
@@ -121,11 +115,15 @@ def _add_reading(router: APIRouter, catalogue: Catalogue) -> None:
         return {"status": "ok"}
 
     @router.get("/releases", response_model=documents.ReleaseList)
-    def releases() -> dict[str, object]:
+    def releases(
+        cursor: Cursor = None, limit: Annotated[int, Query(ge=1, le=_MOST_RELEASES)] = _MOST_RELEASES
+    ) -> dict[str, object]:
         """Releases, newest first; a revoked one stays listed as revoked."""
-        return {"releases": [stored.as_seen() for stored in catalogue.storage.releases.releases().values()]}
+        known = list(catalogue.storage.releases.releases().values())
+        part, following = page(known, lambda stored: [-stored.sequence, stored.release], cursor=cursor, limit=limit)
+        return {"releases": [stored.as_seen() for stored in part], "next": following}
 
-    @router.get("/releases/{release}")
+    @router.get("/releases/{release}", response_model=dict[str, Any])
     def one_release(release: ReleaseId) -> dict[str, object]:
         """One release: counts, privacy, utility, verdicts."""
         return catalogue.release(release).as_seen()
@@ -136,9 +134,12 @@ def _add_reading(router: APIRouter, catalogue: Catalogue) -> None:
         return catalogue.file(request, release, layout.MANIFEST)
 
     @router.get("/releases/{release}/files", response_model=documents.Files)
-    def files(release: ReleaseId) -> dict[str, object]:
+    def files(
+        release: ReleaseId, cursor: Cursor = None, limit: Annotated[int, Query(ge=1, le=_MOST_FILES)] = _MOST_FILES
+    ) -> dict[str, object]:
         """Every file with size and sha256."""
         stored = catalogue.release(release)
+        part, following = page(list(stored.files.values()), lambda file: [file.path], cursor=cursor, limit=limit)
         listed = [
             {
                 "path": file.path,
@@ -147,9 +148,14 @@ def _add_reading(router: APIRouter, catalogue: Catalogue) -> None:
                 "public": layout.is_public(file.path),
                 "url": f"/api/v1/releases/{release}/files/{file.path}",
             }
-            for file in stored.files.values()
+            for file in part
         ]
-        return {"release": release, "manifest_digest": stored.manifest_digest, "files": listed}
+        return {
+            "release": release,
+            "manifest_digest": stored.manifest_digest,
+            "files": listed,
+            "next": following,
+        }
 
     @router.get("/releases/{release}/files/{path:path}")
     @router.head("/releases/{release}/files/{path:path}", include_in_schema=False)

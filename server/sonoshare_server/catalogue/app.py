@@ -15,12 +15,19 @@ from typing import Final
 import uvicorn
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
+from sqlalchemy.exc import OperationalError
 from starlette.exceptions import HTTPException
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.staticfiles import StaticFiles
 
-from sonoshare_server.catalogue.api import Catalogue, Refusal, api_router
+from sonoshare_server.catalogue.api import Catalogue, api_router
+from sonoshare_server.catalogue.drs import drs_router
+from sonoshare_server.catalogue.duo import duo_router
+from sonoshare_server.catalogue.evidence_api import evidence_router
+from sonoshare_server.catalogue.limits import Limits
+from sonoshare_server.catalogue.openapi import describe
 from sonoshare_server.catalogue.pages import error_page, pages_router
+from sonoshare_server.catalogue.problems import Refusal, problem
 from sonoshare_server.catalogue.protection import Protection
 from sonoshare_server.catalogue.settings import CatalogueSettings
 from sonoshare_server.catalogue.storage import Storage, open_storage
@@ -43,10 +50,13 @@ def create_app(settings: CatalogueSettings, storage: Storage | None = None) -> F
         redirect_slashes=False,  # a redirect would repeat the Host header of the request
     )
     app.state.catalogue = catalogue
+    app.add_middleware(Limits, per_minute=settings.requests_per_minute)
     app.add_middleware(Protection)
-    app.include_router(api_router(catalogue))
+    for router in (api_router, evidence_router, duo_router, drs_router):
+        app.include_router(router(catalogue))
     app.include_router(pages_router(catalogue))
     app.mount("/static", StaticFiles(directory=Path(__file__).parent / "static"))
+    describe(app)
     _add_error_answers(app, catalogue)
     return app
 
@@ -142,7 +152,9 @@ def _add_error_answers(app: FastAPI, catalogue: Catalogue) -> None:
         word = error.error if isinstance(error, Refusal) else "http"
         if _wants_page(request):
             return error_page(catalogue, error.status_code, str(error.detail), dict(error.headers or {}))
-        return JSONResponse({"error": word, "message": str(error.detail)}, error.status_code, error.headers)
+        return problem(
+            error.status_code, word, str(error.detail), path=request.url.path, headers=dict(error.headers or {})
+        )
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> Response:
@@ -150,13 +162,19 @@ def _add_error_answers(app: FastAPI, catalogue: Catalogue) -> None:
             return error_page(catalogue, 404, "There is nothing here.", {})
         # What was sent is not repeated: it may be personal.
         fields = [{"field": ".".join(map(str, e["loc"])), "message": e["msg"]} for e in error.errors()]
-        message = "the request is not valid"
-        return JSONResponse({"error": "invalid", "message": message, "fields": fields}, 422)
+        return problem(422, "invalid", "the request is not valid", path=request.url.path, fields=fields)
 
     @app.exception_handler(VerificationError)
-    async def damaged(request: Request, error: VerificationError) -> Response:  # noqa: ARG001
-        return JSONResponse({"error": error.cause, "message": "a file of this release is damaged here"}, 503)
+    async def damaged(request: Request, error: VerificationError) -> Response:
+        return problem(503, error.cause, "a file of this release is damaged here", path=request.url.path)
+
+    @app.exception_handler(OperationalError)
+    async def unreachable(request: Request, error: OperationalError) -> Response:  # noqa: ARG001
+        words, patience = "the catalogue's database does not answer", {"Retry-After": "10"}
+        if _wants_page(request):
+            return error_page(catalogue, 503, words, patience)
+        return problem(503, "database", words, path=request.url.path, headers=patience)
 
 
 def _wants_page(request: Request) -> bool:
-    return not request.url.path.startswith(("/api/", "/static/"))
+    return not request.url.path.startswith(("/api/", "/ga4gh/", "/static/"))

@@ -72,22 +72,17 @@ class Files(_Model):
     release: Identifier
     manifest_digest: HexDigest
     files: list[File]
+    next: str | None
 
 
 class ReleaseList(_Model):
     """Releases, newest first."""
 
     releases: list[dict[str, Any]]
+    next: str | None
 
 
 class Health(_Model):
     """The catalogue answers."""
 
     status: str
-
-
-class Problem(_Model):
-    """Why a request was refused: a stable word, and words for people."""
-
-    error: str
-    message: str

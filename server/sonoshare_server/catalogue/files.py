@@ -56,7 +56,7 @@ def file_response(request: Request, blobs: Blobs, place: str, file: StoredFile) 
         headers["Content-Security-Policy"] = _REPORT_POLICY
     if _matches(request.headers.get("if-none-match", ""), etag):
         return Response(status_code=304, headers=headers)
-    headers["Content-Type"] = _TYPES.get(suffix, "application/octet-stream")
+    headers["Content-Type"] = media_type(file.path)
     wanted = requested_range(request.headers.get("range"), file.size)
     if request.headers.get("if-range", etag) != etag:
         wanted = None
@@ -69,6 +69,11 @@ def file_response(request: Request, blobs: Blobs, place: str, file: StoredFile) 
     headers["Content-Range"] = f"bytes {start}-{end - 1}/{file.size}"
     headers["Content-Length"] = str(end - start)
     return _answer(request, Part(blobs, place, file.path, start, end), headers, status=206)
+
+
+def media_type(path: str) -> str:
+    """What kind of file it is, by its name."""
+    return _TYPES.get(PurePosixPath(path).suffix, "application/octet-stream")
 
 
 def requested_range(header: str | None, size: int) -> tuple[int, int] | None:

@@ -3,7 +3,6 @@
 Rendered on the server from the same summaries as the API; every text is escaped; there is no script and no cookie.
 """
 
-import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Final
 from urllib.parse import parse_qsl
@@ -14,15 +13,16 @@ from pydantic import ValidationError
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import HTMLResponse, Response
 
-from sonoshare_server.catalogue.api import Catalogue, Refusal
+from sonoshare_server.catalogue.addresses import address_of
+from sonoshare_server.catalogue.api import Catalogue
 from sonoshare_server.catalogue.documents import Acceptance
+from sonoshare_server.catalogue.problems import Refusal
 from sonoshare_server.release.reports import epsilon_bars, epsilon_scale, figure_bars
 from sonoshare_shared.protocol.documents.base import Identifier
 from sonoshare_shared.protocol.release import layout
 
 ReleaseId = Annotated[Identifier, Path()]
 
-_HOST: Final = re.compile(r"[A-Za-z0-9.:\[\]-]{1,255}\Z")
 _FIELDS: Final = ("name", "email", "purpose")
 _ENVIRONMENT: Final = jinja2.Environment(
     loader=jinja2.ChoiceLoader(
@@ -104,18 +104,12 @@ def _page(name: str, catalogue: Catalogue, request: Request, status: int = 200, 
     text = _ENVIRONMENT.get_template(f"{name}.html.j2").render(
         title=catalogue.settings.title,
         agreement=catalogue.settings.agreement,
-        server=_server(request),
+        server=address_of(request),
         has_log=catalogue.settings.log is not None,
         layout=layout,
         **values,
     )
     return HTMLResponse(text, status)
-
-
-def _server(request: Request) -> str:
-    """The catalogue's own address as the reader typed it, for the commands on the pages."""
-    host = request.headers.get("host", "")
-    return f"{request.url.scheme}://{host}" if _HOST.match(host) else "https://CATALOGUE"
 
 
 def _form(body: bytes) -> dict[str, str]:

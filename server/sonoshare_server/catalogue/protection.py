@@ -10,6 +10,8 @@ from typing import Final
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from sonoshare_server.catalogue import problems
+
 MAX_BODY_BYTES: Final = 16 << 10
 BODY_SECONDS: Final = 10.0
 """For the whole body, however many parts it comes in."""
@@ -59,7 +61,7 @@ class _Guard:
         self._receive, self._send = receive, send
         self._received, self._whole = 0, False
         self._end = asyncio.get_running_loop().time() + body_seconds
-        self._refusal: tuple[int, bytes] | None = None
+        self._refusal: tuple[int, str, str] | None = None
         self.started = False
 
     @property
@@ -74,12 +76,12 @@ class _Guard:
             async with asyncio.timeout_at(None if self._whole else self._end):
                 message = await self._receive()
         except TimeoutError:
-            self._refusal = 408, b'{"error": "too-slow", "message": "the request did not arrive in time"}'
+            self._refusal = 408, "too-slow", "the request did not arrive in time"
             raise _CutOffError from None
         self._received += len(message.get("body", b""))
         self._whole = not message.get("more_body", False)
         if self._received > MAX_BODY_BYTES:
-            self._refusal = 413, b'{"error": "too-large", "message": "the request is too large"}'
+            self._refusal = 413, "too-large", "the request is too large"
             raise _CutOffError
         return message
 
@@ -98,9 +100,10 @@ class _Guard:
         """Say why; what is left of the body is not read, so the connection ends."""
         if self._refusal is None:
             return
-        (status, body), self._refusal = self._refusal, None
+        (status, error, words), self._refusal = self._refusal, None
+        body = problems.body(status, error, words)
         headers = [
-            (b"content-type", b"application/json"),
+            (b"content-type", problems.MEDIA_TYPE.encode()),
             (b"content-length", str(len(body)).encode()),
             (b"connection", b"close"),
         ]

@@ -49,6 +49,7 @@ class CatalogueSettings:
         agreement: the data-use agreement.
         token_lifetime: how long a token is good for.
         grants_per_minute: tokens handed out in any minute, to everybody together.
+        requests_per_minute: answered for one token, or one address without any, by each server.
     """
 
     database: Path
@@ -60,3 +61,4 @@ class CatalogueSettings:
     agreement: Agreement = Agreement()
     token_lifetime: timedelta = timedelta(days=30)
     grants_per_minute: int = 60
+    requests_per_minute: int = 6000
