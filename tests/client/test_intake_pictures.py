@@ -244,9 +244,10 @@ def test_review_shows_exactly_what_is_kept(home: NodeHome, tmp_path: Path) -> No
         with pytest.raises(InputError, match="in use"):
             write_review(vault, out)
         pseudonym = vault.pseudonym("Ann")
-    assert sorted(path.name for path in out.iterdir()) == ["000001-mask.png", "000001.png", "attributes.json"]
+    names = ["000001-mask.png", "000001.png", "attributes.json", "sheet-01-001.png"]
+    assert sorted(path.name for path in out.iterdir()) == names
     (entry,) = json.loads((out / "attributes.json").read_text())
-    kept = {"image", "mask", "patient", "held_out", "label", "device", "box", "blanked", "width", "height"}
+    kept = {"image", "mask", "sheet", "patient", "held_out", "label", "device", "box", "blanked", "width", "height"}
     assert set(entry) == kept
     assert (entry["patient"], entry["label"], entry["width"], entry["height"]) == (pseudonym, "benign", 96, 80)
     with Image.open(out / "000001.png") as picture:

@@ -1,4 +1,4 @@
-"""For the hospital's own eyes: what the vault keeps of every image, as pictures and a table.
+"""For the hospital's own eyes: what the vault keeps of every image, as pictures, contact sheets and a table.
 
 A person looks through it before the hospital joins anything: nothing but the ultrasound picture may be seen, and
 nothing but these attributes is kept. The folder is patient data, in the clear: look, then delete it.
@@ -8,6 +8,7 @@ import json
 from pathlib import Path
 
 from sonoshare_client.node.private_folder import private_folder
+from sonoshare_client.own_eyes.sheets import ContactSheets
 from sonoshare_client.vault.store import Vault
 from sonoshare_shared.durable import put
 from sonoshare_shared.science.imaging import save_png
@@ -16,7 +17,7 @@ ATTRIBUTES_FILE = "attributes.json"
 
 
 def write_review(vault: Vault, out: Path) -> int:
-    """Write each image of the vault as PNG, its mask beside it, and ``attributes.json``.
+    """Write each image of the vault as PNG, its mask beside it, contact sheets, and ``attributes.json``.
 
     Args:
         vault: the hospital's images.
@@ -36,6 +37,7 @@ def write_review(vault: Vault, out: Path) -> int:
 
 def _write_images(vault: Vault, folder: Path) -> list[dict[str, object]]:
     attributes: list[dict[str, object]] = []
+    sheets = ContactSheets(folder)
     for patient in vault.patients():
         for ref in patient.images:
             image = vault.load(ref)
@@ -47,6 +49,7 @@ def _write_images(vault: Vault, folder: Path) -> list[dict[str, object]]:
                 {
                     "image": f"{name}.png",
                     "mask": f"{name}-mask.png" if image.mask is not None else None,
+                    "sheet": sheets.add(name, image),
                     "patient": patient.pseudonym,
                     "held_out": patient.held_out,
                     "label": image.label,
@@ -57,4 +60,5 @@ def _write_images(vault: Vault, folder: Path) -> list[dict[str, object]]:
                     "height": image.pixels.shape[0],
                 }
             )
+    sheets.finish()
     return attributes

@@ -3,9 +3,10 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from sonoshare_shared.science.outline import outlined
+
 COLUMNS = 12
 _GAP = 2
-_OUTLINE = np.array([255, 176, 46], np.uint8)  # amber: visible on grey
 _BACKGROUND = 255
 
 
@@ -27,14 +28,5 @@ def contact_sheet(rows: list[tuple[NDArray[np.uint8], NDArray[np.uint8]]]) -> ND
             left, top = column * step, 2 * row * step
             colour = np.repeat(images[column][:, :, None], 3, axis=2)
             sheet[top : top + size, left : left + size] = colour
-            outlined = np.where(_outline(masks[column])[:, :, None], _OUTLINE, colour)
-            sheet[top + step : top + step + size, left : left + size] = outlined
+            sheet[top + step : top + step + size, left : left + size] = outlined(images[column], masks[column])
     return sheet
-
-
-def _outline(mask: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """Pixels of the mask that have a neighbour outside it."""
-    inside = np.pad(mask > 0, 1)
-    core = inside[:-2, 1:-1] & inside[2:, 1:-1] & inside[1:-1, :-2] & inside[1:-1, 2:]
-    outline: NDArray[np.bool_] = inside[1:-1, 1:-1] & ~core
-    return outline
