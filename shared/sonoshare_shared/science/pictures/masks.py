@@ -35,11 +35,11 @@ def lesion_pixels(picture: Image.Image) -> NDArray[np.uint8]:
     if picture.format == "JPEG":
         raise Refused(Reason.MASK_LOSSY)
     levels, opaque = _channels(picture)
-    drawn = levels.max(axis=-1)
+    drawn = levels[..., 0] if levels.shape[-1] == 1 else levels.max(axis=-1)
     # A drawing on a clear ground: the colour under it is the same everywhere, or only there.
-    by_clearness = bool(opaque.any()) and not opaque.all() and len(np.unique(drawn[opaque])) == 1
+    by_clearness = bool(opaque.any()) and not opaque.all() and drawn[opaque].min() == drawn[opaque].max()
     lesion = opaque if by_clearness else (drawn > 0) & opaque
-    _check_drawn(np.where(opaque, drawn, 0))
+    _check_drawn(drawn if opaque.all() else np.where(opaque, drawn, 0))
     return lesion.astype(np.uint8)
 
 
@@ -79,7 +79,7 @@ def _channels(picture: Image.Image) -> tuple[NDArray[np.int32], NDArray[np.bool_
 
 def _check_drawn(levels: NDArray[np.int32]) -> None:
     """Refuse what was a JPEG before: faint pixels far from any lesion."""
-    if len(np.unique(levels)) <= _DRAWN_LEVELS:
+    if np.count_nonzero(np.bincount(levels.ravel())) <= _DRAWN_LEVELS:
         return
     from scipy import ndimage  # noqa: PLC0415 - few masks need it
 
