@@ -5,6 +5,7 @@ its lesion (of its box where there is no mask). A page is at most `WIDEST` by `H
 are; a picture is made smaller to fit and never larger. One page for each class and device is in memory at a time.
 """
 
+import io
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from sonoshare_client.vault.stored_image import StoredImage
+from sonoshare_shared.durable import put
 from sonoshare_shared.science.outline import OUTLINE, outlined
 
 COLUMNS: Final = 8
@@ -87,7 +89,9 @@ class ContactSheets:
 
     def _write(self, pages: list[_Page]) -> None:
         for page in pages:
-            _drawn(page).save(self._folder / page.name, format="PNG")
+            buffer = io.BytesIO()
+            _drawn(page).save(buffer, format="PNG")
+            put(self._folder, page.name, buffer.getvalue())
             page.cells = []
 
 
