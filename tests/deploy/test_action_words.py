@@ -58,6 +58,22 @@ def test_a_command_that_joins_late_says_no_time_that_it_does_not_know(tmp_path: 
     assert said == ["north has audited: PASS"]
 
 
+def test_a_candidate_on_its_way_is_told_in_per_cent_until_it_is_there(tmp_path: Path) -> None:
+    clock, shown = Passing(), list[str]()
+    log = EventLog(tmp_path / "events.jsonl", clock.event)
+    words = ActionWords(tmp_path / "events.jsonl", "release r1", shown.append, clock=clock.monotonic)
+    log.record("started", action="audit", release="r1")
+    log.record("waiting", awaited=["north"])
+    for percent in (5, 45, 100):
+        log.record("sending", release="r1", percent=percent)
+        words()
+    assert shown == [
+        "release r1; audits, 0 s; 5 % of the candidate sent; waiting for north",
+        "release r1; audits, 0 s; 45 % of the candidate sent; waiting for north",
+        "release r1; audits, 0 s; waiting for north",
+    ]
+
+
 def test_nothing_new_is_not_shown_again(tmp_path: Path) -> None:
     clock, shown = Passing(), list[str]()
     log = EventLog(tmp_path / "events.jsonl", clock.event)

@@ -1,6 +1,7 @@
 """A hospital without a line out: a round, an audit and a signature by files, beside two that are asked directly."""
 
 import json
+import shutil
 import struct
 import threading
 import time
@@ -16,6 +17,7 @@ from click.testing import CliRunner
 from tests.deploy.in_process import World, archives_in, build
 
 from sonoshare_client.agent.server import AgentServer
+from sonoshare_client.node.joining import enrol
 from sonoshare_client.node.policy_file import policy_text
 from sonoshare_deploy.cli.action_words import ActionWords
 from sonoshare_deploy.cli.coordinator import command as coordinator_command
@@ -26,7 +28,7 @@ from sonoshare_server.federation.coordinator import Coordinator
 from sonoshare_server.federation.file_fleet import Boxes, FileFleet
 from sonoshare_server.federation.introduction import settle, verified_answer
 from sonoshare_server.federation.proposing import propose
-from sonoshare_server.federation.statements import collect_signatures, collect_statements
+from sonoshare_server.federation.statements import collect_signatures, collect_statements, stored_envelopes
 from sonoshare_server.queue.standing import Standing, standing
 from sonoshare_server.release.pipeline import Pipeline, facts_for
 from sonoshare_shared.errors import InputError, IntegrityError, SonoShareError
@@ -403,6 +405,37 @@ def test_a_command_says_what_somebody_has_to_carry_until_it_is_back(tmp_path: Pa
     log.record("waiting", awaited=["north"])
     words()
     assert shown[-1] == "study s1: training; waiting for north"
+
+
+@pytest.mark.usefixtures("_quick_looks")
+def test_an_identity_is_changed_by_files_and_what_the_old_key_answered_is_asked_anew(
+    world: World, tmp_path: Path
+) -> None:
+    """A reply that was on its way while the key was changed would be found again by every run, and help none."""
+    west, place, change = world.nodes[WEST].home, world.study.candidate("r1"), tmp_path / "change.json"
+    shutil.copytree(world.home.releases / "r1", place.draft_path)
+    shutil.rmtree(place.signatures_path)
+    old, carrier = west.identity().public, Carrier(world, tmp_path)
+    made = run(hospital_command, "keys", "rotate", "--identity", "--home", west.path, "--out", change)
+    assert west.identity().public == old
+    rotate_it = ("admit", "--home", world.home.path, "--rotate", change, "--fingerprint", made["fingerprint"])
+    assert run(coordinator_command, *rotate_it)["hospital"] == WEST
+    for boxed in world.home.outbox_path.glob(f"{WEST}/*-sign-*"):  # the stick of before: its log shows no change
+        run(coordinator_command, "take", carrier.walk(boxed), "--home", world.home.path)
+    assert west.identity().public == old
+    enrol(west, world.home.roster_envelope, world.home.root)  # the new roster comes with the next stick (docs/keys.md)
+    carrier.walks.clear()
+    with carrier.walking():
+        collect_signatures(action(world, carrier.require_well), "r1")
+    assert carrier.walks == ["keys", "sign"]
+    assert west.identity().public.hex == made["identity_public_key"]
+    assert not west.next_identity_key_path.exists()
+    kinds = [signed.charge.kind for signed in world.nodes[WEST].ledger.entries()]
+    assert (kinds.count("succession"), carrier.charged) == (1, [])
+    signed = stored_envelopes(place.signatures_path, (WEST,))[WEST]
+    assert signed.signer_among([west.identity().public]) is not None
+    collect_signatures(action(world, carrier.require_well), "r1")
+    assert carrier.walks == ["keys", "sign"], "what the present key has answered is not carried twice"
 
 
 def test_an_agent_alone_needs_no_address_and_a_courier_does(world: World) -> None:

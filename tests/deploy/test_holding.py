@@ -112,6 +112,10 @@ def test_it_is_sent_in_batches_audited_and_let_go_of_with_nothing_charged_before
         kinds = [kind for kind in travel.line.kinds(hospital) if kind != "keys"]
         assert kinds == ["hold"] * -(-travel.size // BATCH) + ["audit"]
         assert travel.inbox(hospital) == []
+    told = [event["percent"] for event in travel.world.study.events() if event["kind"] == "sending"]
+    assert told == sorted(set(told))
+    assert len(told) <= 100 // 5 + 1
+    assert told[-1] == 100
     _is_given_again(travel)
 
 

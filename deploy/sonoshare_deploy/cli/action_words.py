@@ -1,7 +1,8 @@
 """What a command says while hospitals work: which step it is at, who has answered, whom it waits for, what to carry.
 
-A line stays up to date while an action runs. Where an action asks each hospital for something of its own (votes, an
-audit, a signature), every answer is besides said once and for all, so that a log of the command has it too.
+A line stays up to date while an action runs. Of a candidate that is sent it says how much the slowest hospital holds.
+Where an action asks each hospital for something of its own (votes, an audit, a signature), every answer is besides said
+once and for all, so that a log of the command has it too.
 
 Times are seconds from the start of the action to the answer: they are public where they are seen, since charged answers
 leave at a hospital's reply slot. What is left of a hospital's work is not known here, and nothing is guessed.
@@ -16,6 +17,7 @@ from typing import Any, Final
 from sonoshare_shared.events import Follower
 
 _STEPS: Final = {"calibrate": "votes on phantoms", "audit": "audits", "sign": "signatures"}
+_WHOLE: Final = 100
 _ANSWERS: Final = {"voted": "has voted", "audited": "has audited", "signed": "has signed"}
 
 
@@ -45,6 +47,7 @@ class ActionWords:
         self._events, self._awaited, self._carried = Follower(events), list[str](), dict[str, str]()
         self._step, self._began, self._started = "", 0.0, ""
         self._answered: dict[str, str] = {}
+        self._sent: list[str] = []
         self._clock, self._shown = clock, ""
         self.first, self.show, self.say = first, show, say
 
@@ -62,15 +65,17 @@ class ActionWords:
         online = [hospital for hospital in self._awaited if hospital not in self._carried]
         waits = [f"waiting for {', '.join(online)}"] if online else []
         step = [f"{self._step}, {self._clock() - self._began:.0f} s"] if self._step else []
-        return "; ".join([self.first, *step, *self._answered.values(), *waits, *self._carried.values()])
+        return "; ".join([self.first, *step, *self._sent, *self._answered.values(), *waits, *self._carried.values()])
 
     def _take(self, event: Mapping[str, Any]) -> None:
         kind = event["kind"]
         if kind == "started":
             self._step, self._began = _STEPS.get(str(event["action"]), ""), self._clock()
-            self._started, self._answered = str(event["time"]), {}
+            self._started, self._answered, self._sent = str(event["time"]), {}, []
         elif kind == "done":
-            self._step, self._answered, self._awaited = "", {}, []
+            self._step, self._answered, self._awaited, self._sent = "", {}, [], []
+        elif kind == "sending":
+            self._sent = [f"{event['percent']} % of the candidate sent"] if event["percent"] < _WHOLE else []
         elif kind == "carry":
             self._carried[str(event["hospital"])] = str(event["words"])
         elif kind == "waiting":

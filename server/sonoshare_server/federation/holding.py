@@ -30,6 +30,8 @@ from sonoshare_shared.protocol.signed import Signed
 BATCH_BYTES: Final = 8 << 20
 """Flower makes two pieces of it."""
 _SPARE_BATCHES: Final = 4
+_TOLD_PERCENT: Final = 5
+"""So seldom is it said how much has been sent."""
 
 
 def outgoing(study: Study, release: str) -> Outgoing:
@@ -58,8 +60,12 @@ class Holding:
         """Send the candidate; returns the hospitals that hold all of it."""
         held, holders = dict.fromkeys(hospitals, 0), set[str]()
         left = dict.fromkeys(held, 2 * (self.source.size // BATCH_BYTES) + _SPARE_BATCHES)
+        told = 0
         while held:
             offset = min(held.values())
+            if (percent := 100 * offset // self.source.size) >= told + _TOLD_PERCENT:
+                told = percent
+                self.coordinator.study.event("sending", release=self.release, percent=percent)
             asked = tuple(sorted(hospital for hospital, at in held.items() if at == offset))
             said = heard(self.coordinator, self._question(offset, asked)).said
             for hospital in asked:
@@ -71,6 +77,8 @@ class Holding:
                     held[hospital] = answer.held
                 if answer is not None and answer.whole:
                     holders.add(hospital)
+        if told:
+            self.coordinator.study.event("sending", release=self.release, percent=100)
         return holders
 
     def _question(self, offset: int, hospitals: tuple[str, ...]) -> Question[Held]:
