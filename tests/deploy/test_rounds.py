@@ -23,8 +23,10 @@ from sonoshare_shared.protocol.canonical import canonical_bytes
 from sonoshare_shared.protocol.closed_rounds import closed_rounds
 from sonoshare_shared.protocol.documents.release import ReleaseManifest
 from sonoshare_shared.protocol.documents.statement import STATEMENT_PAYLOAD_TYPE
+from sonoshare_shared.protocol.documents.view import LEDGER_HEAD_PAYLOAD_TYPE, LedgerHead
 from sonoshare_shared.protocol.envelope import Envelope
 from sonoshare_shared.protocol.keys import SigningKey
+from sonoshare_shared.protocol.log_index import LogIndex, ledger_head_entry
 from sonoshare_shared.protocol.release import layout
 from sonoshare_shared.protocol.release.evidence import view
 from sonoshare_shared.protocol.release.verify import verify_release
@@ -224,6 +226,16 @@ def test_nobody_passes_a_release_under_the_id_of_another_who_took_part(audited: 
     forged = Envelope.sign(STATEMENT_PAYLOAD_TYPE, said, stranger)
     with pytest.raises(RefusedError, match="south took part in round 1 of study with another key"):
         sign_manifest(north, manifest, [passed[0], forged])
+    # The same of a key that the log has known before the round, as that of a hospital of another id.
+    head = LedgerHead(hospital="west", identity_key=stranger.public.hex, entries=1, head="5" * 64)
+    known = ledger_head_entry(head, Envelope.sign(LEDGER_HEAD_PAYLOAD_TYPE, head.canonical(), stranger))
+    index = LogIndex()
+    for line in (canonical_bytes(known), *world.home.log().entries):
+        assert index.add(line) is None
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(north.log, "index", index)
+        with pytest.raises(RefusedError, match="south took part in round 1 of study with another key"):
+            sign_manifest(north, manifest, [passed[0], forged])
 
 
 def test_a_hospital_that_took_no_part_spends_nothing_on_a_release(audited: World, tmp_path: Path) -> None:

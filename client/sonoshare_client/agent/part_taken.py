@@ -54,8 +54,10 @@ def require_part(node: Node, plan: StudyPlan) -> None:
 def require_keys_of_then(node: Node, study: str) -> None:
     """Check that those who took part speak with the keys that they had then.
 
-    Who trains has a ledger head in the log before the round is closed. A hospital that was expelled, and an id that was
-    given to another key afterwards, would let somebody else pass what the first one's patients are in.
+    Who trains has a ledger head of its id in the log before the round is closed. A hospital that was expelled, and an
+    id that was given to another key afterwards, be it another hospital's, would let somebody else pass what the first
+    one's patients are in. Not promised: that this shows a key of which a hostile log held a false head of that id
+    before the round.
 
     Raises:
         RefusedError: a hospital has another key now.
@@ -66,7 +68,9 @@ def require_keys_of_then(node: Node, study: str) -> None:
         place = index.place(closed.entry)
         for hospital in closed.hospitals:
             entry = roster.hospital(hospital)
-            heads = () if entry is None else index.heads(entry.key)
+            # Of this id: a key that was another hospital's then has heads too.
+            known = () if entry is None else index.heads(entry.key)
+            heads = [logged for logged in known if logged.head.hospital == hospital]
             if place is None or not heads or heads[0].position > place:
                 raise RefusedError(
                     f"{hospital} took part in round {closed.round} of {study} with another key than the roster names",
