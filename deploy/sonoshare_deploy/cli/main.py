@@ -12,6 +12,7 @@ from typing import Final
 
 import click
 
+from sonoshare_deploy.openmp import wait_asleep
 from sonoshare_shared.errors import SonoShareError, VerificationError
 from sonoshare_shared.printable import printable
 
@@ -86,6 +87,7 @@ def cli() -> None:
 
 def main() -> None:
     """Run the command line and exit with its status."""
+    wait_asleep()  # before any command imports torch
     try:
         status = cli(standalone_mode=False)
     except click.exceptions.Abort:
