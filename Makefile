@@ -40,12 +40,12 @@ docs: setup
 # Pictures are sent and fetched between real DICOM programs, and the catalogue runs on PostgreSQL, where they can be had.
 # Debian would start them as services of its own at once: while they are installed, that is forbidden.
 servers:
-	@command -v Orthanc >/dev/null && command -v storescu >/dev/null && ls /usr/lib/postgresql/*/bin/initdb >/dev/null \
-	2>&1 && exit 0; \
-	echo "installing Orthanc and dcmtk for the tests of DICOM's network, and PostgreSQL for those of the catalogue"; \
+	@command -v Orthanc >/dev/null && command -v storescu >/dev/null && command -v dciodvfy >/dev/null && \
+	ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 && exit 0; \
+	echo "installing Orthanc, dcmtk and dicom3tools for the tests of DICOM, and PostgreSQL for those of the catalogue"; \
 	{ apt-get -q update && { test -e /usr/sbin/policy-rc.d || { forbidden=1 && printf '#!/bin/sh\nexit 101\n' \
 	>/usr/sbin/policy-rc.d && chmod +x /usr/sbin/policy-rc.d; }; } && \
-	apt-get -q -y install --no-install-recommends orthanc orthanc-dicomweb dcmtk postgresql; } >/dev/null 2>&1 || \
+	apt-get -q -y install --no-install-recommends orthanc orthanc-dicomweb dcmtk dicom3tools postgresql; } >/dev/null 2>&1 || \
 	echo "they cannot be installed here: those tests will be skipped"; \
 	test -z "$$forbidden" || rm -f /usr/sbin/policy-rc.d
 

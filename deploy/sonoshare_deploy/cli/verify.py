@@ -46,7 +46,7 @@ def command(
     keeps of somebody who signed what cannot be true: then it says who, and what. Exit status 1 names the cause.
     """
     try:
-        roster, key = _trusted(roster_file, root, server)
+        roster, key = trusted(roster_file, root, server)
         if path.is_file():
             check_file = check_evidence if _is_evidence(path) else check_ledger
             result, verified = check_file(path, roster, root=key)
@@ -62,7 +62,7 @@ def command(
     return 0
 
 
-def _trusted(roster_file: Path | None, root: str | None, server: str | None) -> "tuple[Envelope, PublicKey | None]":
+def trusted(roster_file: Path | None, root: str | None, server: str | None) -> "tuple[Envelope, PublicKey | None]":
     """Roster and root key to verify with: those given, or those of the login.
 
     Raises:
@@ -91,10 +91,19 @@ def check(
     Raises:
         VerificationError: the release is not verified.
     """
+    return described(check_release(folder, roster, log_head=log_head, root=root))
+
+
+def check_release(folder: Path, roster: "Envelope", *, log_head: Path | None, root: "PublicKey | None") -> "Verified":
+    """Verify a folder as of now.
+
+    Raises:
+        VerificationError: the release is not verified.
+    """
     from sonoshare_shared.protocol.release.verify import verify_release  # noqa: PLC0415
 
     log = read_log(log_head) if log_head else None
-    return described(verify_release(folder, roster, now=datetime.now(UTC), root=root, log=log))
+    return verify_release(folder, roster, now=datetime.now(UTC), root=root, log=log)
 
 
 def described(verified: "Verified") -> tuple[dict[str, object], Human]:
