@@ -48,8 +48,8 @@ def segmentation(
         across, deep = mm_per_pixel
         measures = PixelMeasuresSequence(pixel_spacing=(deep, across), slice_thickness=_SLICE_MM)
     made = Segmentation(
-        source_images=[image],
-        pixel_array=mask[np.newaxis].astype(np.uint8),
+        [image],
+        mask[np.newaxis].astype(np.uint8),
         segmentation_type=SegmentationTypeValues.BINARY,
         segment_descriptions=[lesion],
         series_instance_uid=uids["series"],
