@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from tests.deploy.members import admit, node_key
 from sonoshare_deploy.cli.coordinator import command
 from sonoshare_deploy.cli.study_chance import chance_lines
 from sonoshare_deploy.provision import create_coordinator
+from sonoshare_server.catalogue.accounts import Accounts
+from sonoshare_server.catalogue.database import Database
 from sonoshare_server.consortium import admission, studies, terms
 from sonoshare_server.consortium.members import Consortium, read_members
 from sonoshare_server.home import CoordinatorHome
@@ -316,6 +319,16 @@ def test_no_hospital_is_called_coordinator(home: Path) -> None:
 def test_a_release_that_is_not_published_cannot_be_taken_off_the_list(home: Path) -> None:
     run = sonoshare("coordinator", "release", "unpublish", "--home", home, "--name", "r1")
     assert run.errors == ["error: r1 is not published (list what is: sonoshare releases)"]
+
+
+def test_roles_are_given_to_accounts_alone_and_the_access_log_is_written(home: Path, tmp_path: Path) -> None:
+    asked = ("coordinator", "people", "role", "--home", home, "--email", "a@example.org", "--role", "auditor")
+    assert sonoshare(*asked).errors == ["error: no account has this address (let them sign up first)"]
+    Accounts(Database(home / "catalogue.db")).sign_up("a@example.org", "A", "a long password", now=datetime.now(UTC))
+    assert sonoshare(*asked).returncode == 0
+    written = sonoshare("coordinator", "people", "accesses", "--home", home, "--out", tmp_path / "log.csv")
+    assert written.returncode == 0
+    assert (tmp_path / "log.csv").read_text().split() == ["day,release,token,agreement,name,email,purpose"]
 
 
 def test_the_chance_of_an_honest_release_is_printed_before_anything_is_spent(home: Path) -> None:

@@ -78,7 +78,7 @@ def site(
     consortium: Consortium | None = None,
     title: str = "Simulated",
     storage: Storage | None = None,
-    requests_per_minute: int = 100_000,
+    **options: Any,
 ) -> Iterator[Site]:
     """Build, publish and serve; over database and folder, unless another storage is given."""
     consortium = consortium or Consortium(folder)
@@ -90,7 +90,7 @@ def site(
         log=lambda: evidence.view(consortium.log()),
         title=title,
         grants_per_minute=1000,
-        requests_per_minute=requests_per_minute,
+        **({"requests_per_minute": 100_000} | options),
     )
     running = Site(consortium, settings, storage or open_storage(settings), clock)
     for release in (RELEASE, OTHER, UNPUBLISHED):

@@ -48,13 +48,17 @@ class Catalogue:
             raise not_found("release")
         return found
 
+    def require_open(self, release: str, agreement: str) -> None:
+        """Refuse unless tokens are granted for a release, under this version of the agreement."""
+        if self.release(release).state == "revoked":
+            raise Refusal(410, "revoked", "the release was revoked")
+        if agreement != self.settings.agreement.version:
+            raise Refusal(409, "agreement-version", "the agreement has changed: read it again")
+
     def accept(self, acceptance: documents.Acceptance) -> Grant:
         """Record an acceptance and grant a token, unless too many were granted in the last minute."""
-        stored, now = self.release(acceptance.release), self.settings.clock()
-        if stored.state == "revoked":
-            raise Refusal(410, "revoked", "the release was revoked")
-        if acceptance.agreement_version != self.settings.agreement.version:
-            raise Refusal(409, "agreement-version", "the agreement has changed: read it again")
+        now = self.settings.clock()
+        self.require_open(acceptance.release, acceptance.agreement_version)
         if self.storage.tokens.granted_since(now - _MINUTE) >= self.settings.grants_per_minute:
             raise Refusal(
                 429, "too-many", "too many tokens were asked for; try again in a minute", {"Retry-After": "60"}
@@ -69,8 +73,8 @@ class Catalogue:
             lifetime=self.settings.token_lifetime,
         )
 
-    def require_token(self, request: Request, release: str) -> None:
-        """Refuse unless the request carries a valid token for this release."""
+    def require_token(self, request: Request, release: str) -> str:
+        """The request's token; refuse unless it is a valid one for this release."""
         token = bearer(request)
         if token is None or not self.storage.tokens.allows(token, release, now=self.settings.clock()):
             raise Refusal(
@@ -79,6 +83,7 @@ class Catalogue:
                 "a valid token for this release is needed: accept its data-use agreement",
                 {"WWW-Authenticate": 'Bearer realm="sonoshare"'},
             )
+        return token
 
     def file(self, request: Request, release: str, path: str) -> Response:
         """Answer a request for a file."""
@@ -89,7 +94,9 @@ class Catalogue:
         if not layout.is_public(path):
             if stored.state == "revoked":
                 raise Refusal(410, "revoked", "the release was revoked: its data are not given out any more")
-            self.require_token(request, release)
+            token = self.require_token(request, release)
+            if self.storage.accesses is not None:
+                self.storage.accesses.note(token, release, now=self.settings.clock())
         return file_response(request, self.storage.blobs, stored.place, file)
 
 

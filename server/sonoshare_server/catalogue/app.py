@@ -20,6 +20,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.staticfiles import StaticFiles
 
+from sonoshare_server.catalogue.account_pages import account_router
 from sonoshare_server.catalogue.api import Catalogue, api_router
 from sonoshare_server.catalogue.drs import drs_router
 from sonoshare_server.catalogue.duo import duo_router
@@ -55,6 +56,8 @@ def create_app(settings: CatalogueSettings, storage: Storage | None = None) -> F
     for router in (api_router, evidence_router, duo_router, drs_router):
         app.include_router(router(catalogue))
     app.include_router(pages_router(catalogue))
+    if catalogue.storage.people is not None:
+        app.include_router(account_router(catalogue, catalogue.storage.people))
     app.mount("/static", StaticFiles(directory=Path(__file__).parent / "static"))
     describe(app)
     _add_error_answers(app, catalogue)

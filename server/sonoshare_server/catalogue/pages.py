@@ -1,6 +1,7 @@
 """The web pages: a list of releases, a page for each, and the data-use agreement as a form.
 
-Rendered on the server from the same summaries as the API; every text is escaped; there is no script and no cookie.
+Rendered on the server from the same summaries as the API; every text is escaped; there is no script, and no cookie but
+for those who sign in (`account_pages`).
 """
 
 from collections.abc import Mapping
@@ -45,12 +46,12 @@ def pages_router(catalogue: Catalogue) -> APIRouter:
     @router.get("/")
     def index(request: Request) -> Response:
         releases = [stored.as_seen() for stored in catalogue.storage.releases.releases().values()]
-        return _page("index", catalogue, request, releases=releases)
+        return page("index", catalogue, request, releases=releases)
 
     @router.get("/releases/{release}")
     def one_release(release: ReleaseId, request: Request) -> Response:
         stored = catalogue.release(release)
-        return _page(
+        return page(
             "release",
             catalogue,
             request,
@@ -63,12 +64,12 @@ def pages_router(catalogue: Catalogue) -> APIRouter:
 
     @router.get("/releases/{release}/agreement")
     def agreement(release: ReleaseId, request: Request) -> Response:
-        return _page("agreement", catalogue, request, r=_open(catalogue, release), values={}, problems=[])
+        return page("agreement", catalogue, request, r=_open(catalogue, release), values={}, problems=[])
 
     @router.post("/releases/{release}/agreement")
     async def accept(release: ReleaseId, request: Request) -> Response:
         summary = await run_in_threadpool(_open, catalogue, release)
-        values = _form(await request.body())
+        values = form_of(await request.body())
         try:
             acceptance = Acceptance.model_validate(
                 {name: values.get(name, "") for name in _FIELDS}
@@ -76,11 +77,11 @@ def pages_router(catalogue: Catalogue) -> APIRouter:
             )
         except ValidationError as error:
             problems = sorted({str(e["loc"][0]) for e in error.errors()})
-            return _page("agreement", catalogue, request, 422, r=summary, values=values, problems=problems)
+            return page("agreement", catalogue, request, 422, r=summary, values=values, problems=problems)
         if values.get("accept") != "yes":
-            return _page("agreement", catalogue, request, 422, r=summary, values=values, problems=["accept"])
+            return page("agreement", catalogue, request, 422, r=summary, values=values, problems=["accept"])
         grant = await run_in_threadpool(catalogue.accept, acceptance)
-        return _page("token", catalogue, request, 201, r=summary, grant=grant)
+        return page("token", catalogue, request, 201, r=summary, grant=grant)
 
     return router
 
@@ -100,19 +101,22 @@ def _open(catalogue: Catalogue, release: str) -> dict[str, Any]:
     return stored.as_seen()
 
 
-def _page(name: str, catalogue: Catalogue, request: Request, status: int = 200, **values: Any) -> Response:
+def page(name: str, catalogue: Catalogue, request: Request, status: int = 200, **values: Any) -> Response:
+    """One of the templates, filled in."""
     text = _ENVIRONMENT.get_template(f"{name}.html.j2").render(
         title=catalogue.settings.title,
         agreement=catalogue.settings.agreement,
         server=address_of(request),
         has_log=catalogue.settings.log is not None,
         layout=layout,
+        accounts=catalogue.storage.people is not None,
         **values,
     )
     return HTMLResponse(text, status)
 
 
-def _form(body: bytes) -> dict[str, str]:
+def form_of(body: bytes) -> dict[str, str]:
+    """The fields of a form that was sent; none where it cannot be read."""
     try:
         return dict(parse_qsl(body.decode(), keep_blank_values=True, max_num_fields=20))
     except ValueError:

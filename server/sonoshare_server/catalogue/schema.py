@@ -37,7 +37,47 @@ TOKENS: Final = sa.Table(
     sa.Column("granted", sa.Text, nullable=False),
     sa.Column("expires", sa.Text, nullable=False),
     sa.Column("revoked", sa.Text),
+    sa.Column("account", sa.Text),
+    sa.Column("label", sa.Text, nullable=False, default=""),
     sa.Index("tokens_granted", "granted"),
+    sa.Index("tokens_account", "account"),
+)
+
+ACCOUNTS: Final = sa.Table(
+    "accounts",
+    METADATA,
+    sa.Column("account", sa.Text, primary_key=True),
+    sa.Column("email", sa.Text, nullable=False, unique=True),
+    sa.Column("name", sa.Text, nullable=False),
+    sa.Column("password", sa.Text, nullable=False),
+    sa.Column("role", sa.Text, nullable=False),
+    sa.Column("created", sa.Text, nullable=False),
+    sa.Column("verified", sa.Text),
+)
+
+LINKS: Final = sa.Table(
+    "links",
+    METADATA,
+    sa.Column("digest", sa.Text, primary_key=True),
+    sa.Column("account", sa.Text, sa.ForeignKey("accounts.account"), nullable=False),
+    sa.Column("purpose", sa.Text, nullable=False),
+    sa.Column("expires", sa.Text, nullable=False),
+)
+
+SESSIONS: Final = sa.Table(
+    "sessions",
+    METADATA,
+    sa.Column("digest", sa.Text, primary_key=True),
+    sa.Column("account", sa.Text, sa.ForeignKey("accounts.account"), nullable=False),
+    sa.Column("expires", sa.Text, nullable=False),
+)
+
+ACCESSES: Final = sa.Table(
+    "accesses",
+    METADATA,
+    sa.Column("day", sa.Text, primary_key=True),
+    sa.Column("token", sa.Text, primary_key=True),
+    sa.Column("release", sa.Text, primary_key=True),
 )
 
 CHANGES: Final = sa.Table(

@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final
 
+from sonoshare_server.catalogue.mail import Mailer
 from sonoshare_shared.protocol.envelope import Envelope
 from sonoshare_shared.protocol.release.evidence import LogView
 
@@ -41,6 +42,8 @@ class CatalogueSettings:
     Attributes:
         database: its database; made when absent. Releases below its folder are remembered from there.
         database_url: another database in its place (`database` says which); the folder is still that of ``database``.
+        mailer: sends letters; without one there are no accounts.
+        address: the catalogue's own, for links in letters; without one there are no accounts.
         roster: gives the consortium's signed roster as it is now; shown for download, and what releases are verified
             against.
         clock: the present, aware.
@@ -57,6 +60,8 @@ class CatalogueSettings:
     clock: Callable[[], datetime]
     log: Callable[[], LogView] | None = None
     database_url: str | None = None
+    mailer: Mailer | None = None
+    address: str | None = None
     title: str = "SonoShare"
     agreement: Agreement = Agreement()
     token_lifetime: timedelta = timedelta(days=30)

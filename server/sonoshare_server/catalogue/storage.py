@@ -3,8 +3,10 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from sonoshare_server.catalogue.accesses import Accesses
 from sonoshare_server.catalogue.blobs import Blobs, FolderBlobs
 from sonoshare_server.catalogue.database import Database
+from sonoshare_server.catalogue.people import People
 from sonoshare_server.catalogue.settings import CatalogueSettings
 from sonoshare_server.catalogue.store import ReleaseStore, SqlReleases
 from sonoshare_server.catalogue.tokens import SqlTokens, Tokens
@@ -12,15 +14,27 @@ from sonoshare_server.catalogue.tokens import SqlTokens, Tokens
 
 @dataclass(frozen=True)
 class Storage:
-    """The three seams of a catalogue, and what ends its connections."""
+    """The three seams of a catalogue, what ends its connections, and accounts where there are any."""
 
     releases: ReleaseStore
     blobs: Blobs
     tokens: Tokens
     close: Callable[[], None] = lambda: None
+    accesses: Accesses | None = None
+    people: People | None = None
 
 
 def open_storage(settings: CatalogueSettings) -> Storage:
     """Database and folder of a catalogue; a running catalogue sees at once what is changed here."""
     database = Database(settings.database_url or settings.database)
-    return Storage(SqlReleases(database), FolderBlobs(settings.database.parent), SqlTokens(database), database.close)
+    people = None
+    if settings.mailer is not None and settings.address is not None:
+        people = People.over(database, settings.mailer, settings.address)
+    return Storage(
+        SqlReleases(database),
+        FolderBlobs(settings.database.parent),
+        SqlTokens(database),
+        database.close,
+        Accesses(database),
+        people,
+    )

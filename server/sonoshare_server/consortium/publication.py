@@ -6,9 +6,13 @@ of it in ``catalogue.db`` there, or in the database that ``DATABASE_URL`` names.
 """
 
 import os
-from contextlib import closing
+from contextlib import AbstractContextManager, closing
 from datetime import UTC, datetime
 
+from sonoshare_server.catalogue.accesses import Accesses
+from sonoshare_server.catalogue.accounts import Accounts, Role
+from sonoshare_server.catalogue.database import Database
+from sonoshare_server.catalogue.mail import Smtp
 from sonoshare_server.catalogue.publishing import COORDINATOR, publish, revoke
 from sonoshare_server.catalogue.settings import CatalogueSettings
 from sonoshare_server.catalogue.storage import open_storage
@@ -24,6 +28,8 @@ def catalogue_settings(home: CoordinatorHome) -> CatalogueSettings:
     return CatalogueSettings(
         database=home.catalogue_path,
         database_url=os.environ.get("DATABASE_URL") or None,
+        mailer=Smtp.of(mail) if (mail := os.environ.get("SONOSHARE_SMTP")) else None,
+        address=os.environ.get("SONOSHARE_CATALOGUE_URL") or None,
         roster=lambda: home.roster_envelope,
         clock=lambda: datetime.now(UTC),
         log=lambda: view(home.log()),
@@ -77,3 +83,24 @@ def revoke_release(home: CoordinatorHome, release: str, reason: str) -> None:
             time=settings.clock(),
         )
         revoke(storage.releases, sign_revocation(revocation, home.key), home.roster, home.log())
+
+
+def give_role(home: CoordinatorHome, email: str, role: Role) -> None:
+    """Let somebody with an account at the catalogue see more, or less.
+
+    Raises:
+        InputError: the address has no account.
+    """
+    with _database(home) as database:
+        Accounts(database).give_role(email, role)
+
+
+def access_log(home: CoordinatorHome) -> str:
+    """The catalogue's access log with names, as CSV."""
+    with _database(home) as database:
+        return Accesses(database).exported(names=True)
+
+
+def _database(home: CoordinatorHome) -> AbstractContextManager[Database]:
+    settings = catalogue_settings(home)
+    return closing(Database(settings.database_url or settings.database))
