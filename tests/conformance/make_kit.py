@@ -64,7 +64,9 @@ def consortium(folder: Path, **choices: Any) -> Consortium:
 
 
 class Calibrated(Consortium):
-    """A consortium whose patients voted."""
+    """A consortium whose patients voted on ``ballot``."""
+
+    ballot: bytes = BALLOT
 
     def draft(self, release: str = RELEASE, vetoed: tuple[int, ...] = ()) -> ReleaseManifest:
         candidate = self.candidate(release)
@@ -75,7 +77,7 @@ class Calibrated(Consortium):
                     hospital=hospital,
                     study=self.plan.study,
                     plan_digest=self.plan.digest(),
-                    ballot=sha256_hex(BALLOT),
+                    ballot=sha256_hex(self.ballot),
                     votes=(3, 1, 4),
                     epsilon=0.5,
                     ledger_head=sha256_hex(b"head"),
@@ -93,7 +95,7 @@ class Calibrated(Consortium):
             statements={hospital: self.attest(hospital, candidate) for hospital in self.keys},
             facts=Facts(sequence=1, created=self.now, consortium="Simulated consortium", title=self.title),
             vetoed=vetoed,
-            votes=VotesEvidence(BALLOT, votes),
+            votes=VotesEvidence(self.ballot, votes),
         )
 
 

@@ -12,7 +12,7 @@ from io import FileIO
 from pathlib import Path
 from typing import Final
 
-from sonoshare_shared.protocol.release.paths import open_regular
+from sonoshare_shared.protocol.release.paths import open_plain
 
 LARGE_BYTES: Final = 256 << 10
 _BUFFER_BYTES: Final = 256 << 10
@@ -24,33 +24,34 @@ def digests_of(folder: Path, sizes: Mapping[str, int]) -> Iterator[tuple[str, st
 
     Args:
         folder: the release.
-        sizes: bytes of each file by its path; they decide only where it is hashed.
+        sizes: bytes of each file by its path, which is a safe one; they decide only where it is hashed.
 
     Raises:
         VerificationError: cause ``path`` or ``file-missing``.
         OSError: a file cannot be read.
     """
+    place = f"{folder}{os.sep}"
     large = [path for path, size in sizes.items() if size >= LARGE_BYTES]
     pool = ThreadPoolExecutor(min(_MOST_THREADS, os.cpu_count() or 1), "digest")
     try:
         # Buffers are made when a thread begins with a file: there are as many as threads, however many files there are.
-        hashing = [(path, pool.submit(_large_digest, folder, path)) for path in large]
+        hashing = [(path, pool.submit(_large_digest, place, path)) for path in large]
         buffer = bytearray(_BUFFER_BYTES)
         for path, size in sizes.items():
             if size < LARGE_BYTES:
-                yield path, _digest(folder, path, buffer)
+                yield path, _digest(place, path, buffer)
         for path, digest in hashing:
             yield path, digest.result()
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-def _large_digest(folder: Path, path: str) -> str:
-    return _digest(folder, path, bytearray(_BUFFER_BYTES))
+def _large_digest(place: str, path: str) -> str:
+    return _digest(place, path, bytearray(_BUFFER_BYTES))
 
 
-def _digest(folder: Path, path: str, buffer: bytearray) -> str:
-    with FileIO(open_regular(folder, path)) as file, memoryview(buffer) as view:
+def _digest(place: str, path: str, buffer: bytearray) -> str:
+    with FileIO(open_plain(place + path, path)) as file, memoryview(buffer) as view:
         count = file.readinto(view) or 0
         digest = hashlib.sha256(view[:count])
         # A short read of a plain file is its end, and saves a call a file.
