@@ -179,10 +179,11 @@ def main() -> None:
     simulated.SIZE = asked.size
     figures: dict[str, dict[str, float]] = {}
     with tempfile.TemporaryDirectory() as place:
-        for name, make in (
-            ("pictures", lambda folder: pictures(folder, asked.images, asked.size)),
-            ("large", lambda folder: large(folder, asked.large)),
-        ):
+        makers: dict[str, Callable[[Path], Consortium]] = {
+            "pictures": lambda folder: pictures(folder, asked.images, asked.size),
+            "large": lambda folder: large(folder, asked.large),
+        }
+        for name, make in makers.items():
             folder = Path(place, name)
             folder.mkdir()
             figures[name] = measured(make(folder), folder, asked.repeats)

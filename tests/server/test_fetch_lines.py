@@ -19,6 +19,7 @@ from tests.shared.memory_source import MemorySource
 from sonoshare_shared.errors import FederationError, InputError, RefusedError, SonoShareError
 from sonoshare_shared.protocol.canonical import sha256_hex
 from sonoshare_shared.protocol.release import fetch as fetching
+from sonoshare_shared.protocol.release import layout
 from sonoshare_shared.protocol.release.fetch import fetch_release
 from sonoshare_shared.protocol.release.patience import LONGEST_SECONDS, Patience, retry_after
 from sonoshare_shared.protocol.release.refusals import require_success
@@ -256,6 +257,49 @@ def test_case_69_a_full_disk_is_one_line_and_the_same_command_goes_on(
     memory = MemorySource.of(served.bundle())
     fetch_from(memory, served, tmp_path / "out")
     assert len({path for path, _ in memory.asked}) < len(memory.releases[RELEASE])  # the rest was there
+
+
+@pytest.mark.parametrize("large", [1, 1 << 40])
+def test_case_29_a_file_that_a_thread_writes_is_cut_and_goes_on_like_any_other(
+    served: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, large: int
+) -> None:
+    monkeypatch.setattr(fetching, "_LARGE_BYTES", large)
+    monkeypatch.setattr(fetching, "_BLOCK_BYTES", 300)
+    source = MemorySource.of(served.bundle())
+    source.cuts[layout.PRIVACY_HTML] = [1234, 10, 2001]
+    fetch_from(source, served, tmp_path / "out")
+    starts = [start for path, start in source.asked if path == layout.PRIVACY_HTML]
+    assert starts == [0, 1234, 1244, 3245]
+    assert (tmp_path / "out" / layout.PRIVACY_HTML).read_bytes() == source.releases[RELEASE][layout.PRIVACY_HTML]
+
+
+def test_case_69_a_thread_that_cannot_write_leaves_no_gap_and_its_error_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once a write has failed, what was handed on behind it is not written either."""
+    monkeypatch.setattr(fetching, "_BLOCK_BYTES", 4)
+    job: Any = type("Job", (), {"advance": lambda *_: None})()
+
+    class Failing:
+        def __init__(self, stream: Any) -> None:
+            self.stream, self.writes = stream, 0
+
+        def write(self, data: bytes) -> None:
+            self.writes += 1
+            if self.writes == 2:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            self.stream.write(data)
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self.stream, name)
+
+    with fetching._Part(tmp_path / "part", job, large=True) as part:
+        part._stream = Failing(part._stream)  # type: ignore[assignment]
+        for block in (b"aaaa", b"bbbb", b"cccc"):
+            part.append(block)
+        with pytest.raises(OSError, match="No space"):
+            part.flush()
+    assert (tmp_path / "part").read_bytes() == b"aaaa"
 
 
 @pytest.fixture(scope="module")

@@ -10,8 +10,9 @@ import hashlib
 import os
 import shutil
 import threading
+from collections import deque
 from collections.abc import Callable
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Self, TypeVar
@@ -29,6 +30,8 @@ Progress = Callable[[int, int], None]
 
 CONNECTIONS: Final = 4
 _BLOCK_BYTES: Final = 256 << 10
+_BLOCKS_ON_THE_WAY: Final = 16
+_LARGE_BYTES: Final = 4 << 20
 _RESERVE_BYTES: Final = 64 << 20
 """Disk space that must remain free besides the release itself."""
 
@@ -173,7 +176,7 @@ def _one(job: _Job, file: ListedFile) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     path = target.with_name(target.name + ".part")
     for _ in range(2):  # a part that another content left behind is given up once
-        with _Part(path, job) as part:
+        with _Part(path, job, large=file.size >= _LARGE_BYTES) as part:
             _fill(job, file, part)
             if part.digest.hexdigest() == file.sha256:
                 path.replace(target)
@@ -184,11 +187,19 @@ def _one(job: _Job, file: ListedFile) -> None:
 
 
 class _Part:
-    """The bytes of one file so far, on the disk, and their digest."""
+    """The bytes of one file so far, on the disk, and their digest.
 
-    def __init__(self, path: Path, job: _Job) -> None:
+    Of a large file they are written and hashed by a thread of its own, while the next ones come; after ``flush`` all of
+    them are on the disk and in the digest.
+    """
+
+    def __init__(self, path: Path, job: _Job, *, large: bool) -> None:
         self._job = job
         self._stream = path.open("a+b")
+        self._pool = ThreadPoolExecutor(1, "write") if large else None
+        self._held = bytearray()
+        self._writing: deque[Future[None]] = deque()
+        self._failed = False
         self.digest = hashlib.sha256()
         self.size = 0
         self._stream.seek(0)
@@ -201,24 +212,50 @@ class _Part:
         return self
 
     def __exit__(self, *_: object) -> None:
+        if self._pool is not None:
+            self._pool.shutdown()
         self._stream.close()
 
     def append(self, block: bytes) -> None:
-        """Write a block at the end."""
-        self._stream.write(block)
-        self.digest.update(block)
+        """Add a block at the end; an error of one before is raised here or by ``flush``."""
+        self._held += block
         self.size += len(block)
-        self._job.advance(len(block))
+        if len(self._held) >= _BLOCK_BYTES:
+            self._hand_on()
 
     def flush(self) -> None:
-        """Hand what was written to the operating system."""
+        """Hand everything to the operating system."""
+        if self._held:
+            self._hand_on()
+        while self._writing:
+            self._writing.popleft().result()
         self._stream.flush()
 
     def restart(self) -> None:
-        """Forget everything."""
+        """Forget everything; nothing is on its way to the disk."""
         self._stream.truncate(0)
         self._job.advance(-self.size)
         self.digest, self.size = hashlib.sha256(), 0
+
+    def _hand_on(self) -> None:
+        data, self._held = self._held, bytearray()
+        if self._pool is None:
+            self._write(data)
+            return
+        while len(self._writing) >= _BLOCKS_ON_THE_WAY:
+            self._writing.popleft().result()
+        self._writing.append(self._pool.submit(self._write, data))
+
+    def _write(self, data: bytearray) -> None:
+        if self._failed:  # what stands on the disk has no gaps
+            return
+        try:
+            self._stream.write(data)
+        except OSError:
+            self._failed = True
+            raise
+        self.digest.update(data)
+        self._job.advance(len(data))
 
 
 def _fill(job: _Job, file: ListedFile, part: _Part) -> None:
@@ -235,8 +272,8 @@ def _fill(job: _Job, file: ListedFile, part: _Part) -> None:
             if part.size > before:
                 patience.progressed()
             patience.wait(error)
-        if job.stopped.is_set():
-            raise _StoppedError
+            if job.stopped.is_set():
+                raise _StoppedError from error
 
 
 def _receive(job: _Job, file: ListedFile, part: _Part) -> None:
