@@ -232,10 +232,11 @@ def _own_part(path: Path, mode: int, writer: str) -> tuple[Path, int]:
         except FileExistsError:
             number += not _is_free(part)
             continue
-        _lock(descriptor)
+        # Waits for whoever takes it, not locked yet, for what a kill has left; only then it shows whether it is there.
+        _lock(descriptor, wait=True)
         if _has_name(descriptor, part):
             return part, descriptor
-        os.close(descriptor)  # before it was locked another took it for what a kill has left
+        os.close(descriptor)
 
 
 def _is_free(part: Path) -> bool:
@@ -256,10 +257,10 @@ def _is_free(part: Path) -> bool:
         os.close(descriptor)
 
 
-def _lock(descriptor: int) -> bool:
+def _lock(descriptor: int, *, wait: bool = False) -> bool:
     """Take the operating system's lock of an open file; False where another has it, or where there are no locks."""
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
     except OSError:
         return False
     return True

@@ -158,6 +158,31 @@ def test_writers_of_one_file_at_once_do_not_meet_in_one_part(
     assert tree(tmp_path)["x"] in won
 
 
+def test_a_part_that_is_taken_for_left_before_it_is_locked_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another writer has opened and locked it, and removes it a moment later: its maker waits for that, and looks."""
+    lock, others = fcntl.flock, list[threading.Timer]()
+
+    def late(descriptor: int, operation: int) -> None:
+        if not others:
+            other = os.open(tmp_path / "x.part", os.O_RDONLY)
+            lock(other, fcntl.LOCK_EX)
+
+            def removed() -> None:
+                (tmp_path / "x.part").unlink()
+                os.close(other)
+
+            others.append(threading.Timer(0.2, removed))
+            others[0].start()
+        lock(descriptor, operation)
+
+    monkeypatch.setattr(durable.fcntl, "flock", late)  # type: ignore[attr-defined]
+    write_atomically(tmp_path / "x", NEW)
+    others[0].join()
+    assert tree(tmp_path) == {"x": NEW}
+
+
 def test_a_part_whose_writer_lives_stays_and_what_a_kill_has_left_goes(tmp_path: Path) -> None:
     (tmp_path / "x.part").write_bytes(OLD)
     with (tmp_path / "x.1.part").open("wb") as alive:
