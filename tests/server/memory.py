@@ -8,6 +8,7 @@ from pathlib import Path
 
 from sonoshare_server.catalogue.storage import Storage
 from sonoshare_server.catalogue.store import (
+    StoredFile,
     StoredRelease,
     no_such_manifest,
     not_published,
@@ -95,7 +96,7 @@ class MemoryBlobs:
     def __init__(self) -> None:
         self.files: dict[str, dict[str, bytes]] = {}
 
-    def keep(self, bundle: Path) -> str:
+    def keep(self, bundle: Path, files: Mapping[str, StoredFile]) -> str:
         self.files[bundle.name] = {path: read_regular(bundle, path, size) for path, size in files_in(bundle).items()}
         return bundle.name
 

@@ -1,5 +1,6 @@
 """What a catalogue keeps: one suite for both databases with a folder, and for what stands for them in memory."""
 
+import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -12,7 +13,9 @@ from tests.server.memory import memory_storage
 from tests.server.postgres import fresh_schema, postgres
 from tests.shared.consortium import NOW, RELEASE, Consortium
 
+from sonoshare_server.catalogue.blobs import FolderBlobs
 from sonoshare_server.catalogue.publishing import publish
+from sonoshare_server.catalogue.s3 import S3Blobs
 from sonoshare_server.catalogue.settings import CatalogueSettings
 from sonoshare_server.catalogue.storage import Storage, open_storage
 from sonoshare_server.catalogue.store import ReleaseStore, StoredRelease
@@ -71,9 +74,11 @@ def closed() -> Iterator[None]:
 def opener(kind: str, consortium: Consortium, folder: Path, request: pytest.FixtureRequest) -> Open:
     """Opens the same storage as often as it is called."""
     url = fresh_schema(request.getfixturevalue("server")) if kind == "PostgreSQL" else None
+    blobs = request.getfixturevalue("bucket") if kind == "S3" else None
     settings = CatalogueSettings(
         database=folder / "catalogue.db",
         database_url=url,
+        blobs_url=blobs,
         roster=consortium.signed_roster,
         clock=lambda: consortium.now,
     )
@@ -85,7 +90,30 @@ def opener(kind: str, consortium: Consortium, folder: Path, request: pytest.Fixt
     return opened
 
 
-@pytest.fixture(params=[*DATABASES, "memory"])
+@pytest.fixture(scope="module")
+def bucket() -> Iterator[str]:
+    """A bucket of a real S3 server: moto's, in a thread, over HTTP."""
+    server = pytest.importorskip("moto.server", reason="SKIPPED LOUDLY: no moto (make setup)").ThreadedMotoServer(
+        port=0
+    )
+    server.start()
+    host, port = server.get_host_and_port()
+    endpoint = f"http://{host}:{port}"
+    pytest.importorskip("boto3").client("s3", endpoint_url=endpoint).create_bucket(Bucket="releases")
+    yield f"s3://releases/fed?endpoint={endpoint}"
+    server.stop()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def keys() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+            patch.setenv(name, "testing")
+        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        yield
+
+
+@pytest.fixture(params=[*DATABASES, "S3", "memory"])
 def kept(request: pytest.FixtureRequest, consortium: Consortium, tmp_path: Path) -> Kept:
     made = Kept(consortium, opener(request.param, consortium, tmp_path, request)())
     made.publish(RELEASE)
@@ -170,7 +198,7 @@ def test_parts_of_files_are_read_and_what_is_not_there_is_refused(kept: Kept) ->
         with pytest.raises(VerificationError) as caught:
             blobs.read(*wrong, 0, 1)
         assert caught.value.cause == "file-missing"
-    assert blobs.keep(kept.consortium.folder / RELEASE) == place
+    assert blobs.keep(kept.consortium.folder / RELEASE, kept.stored.files) == place
 
 
 def test_a_token_opens_its_release_until_it_ends(kept: Kept) -> None:
@@ -248,3 +276,28 @@ def test_granted_tokens_are_counted_from_a_moment_on(kept: Kept) -> None:
         asked = {"name": "Ada", "email": "a@example.org", "purpose": "teaching", "agreement": "1.0"}
         kept.storage.tokens.grant(RELEASE, **asked, now=NOW + timedelta(hours=hours), lifetime=DAY)
     assert [kept.storage.tokens.granted_since(NOW + timedelta(hours=h)) for h in (-1, 0, 1, 2)] == [3, 2, 1, 0]
+
+
+def test_an_object_store_takes_the_very_bytes_that_were_verified_or_the_release_is_not_shown(
+    consortium: Consortium, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    storage = opener("S3", consortium, tmp_path, request)()
+    kept = Kept(consortium, storage)
+    kept.publish(RELEASE)
+    files = dict(kept.stored.files)
+    copy = tmp_path / OTHER
+    shutil.copytree(consortium.folder / RELEASE, copy)
+    data = (copy / layout.DATASHEET).read_bytes()
+    (copy / layout.DATASHEET).write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    with pytest.raises(VerificationError, match=layout.DATASHEET):
+        storage.blobs.keep(copy, files)
+    assert set(storage.releases.releases()) == {RELEASE}
+    assert storage.blobs.read(kept.stored.place, layout.DATASHEET, 0, len(data)) == data
+    # What lies in the folder since before is served from there.
+    assert storage.blobs.read(str(copy), layout.MANIFEST, 0, 1) == b"{"
+
+
+@pytest.mark.parametrize("url", ["", "http://bucket", "s3://", "s3:///folder"])
+def test_a_url_that_names_no_bucket_is_one_line(url: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="SONOSHARE_BLOBS"):
+        S3Blobs(url, FolderBlobs(tmp_path))

@@ -9,17 +9,28 @@ elsewhere is remembered in full.
 """
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
+from sonoshare_server.catalogue.store import StoredFile
 from sonoshare_shared.protocol.release.paths import open_regular
 
 
 class Blobs(Protocol):
     """Files of releases."""
 
-    def keep(self, bundle: Path) -> str:
-        """Take in a verified release folder and return its place."""
+    def keep(self, bundle: Path, files: Mapping[str, StoredFile]) -> str:
+        """Take in a verified release folder and return its place.
+
+        Args:
+            bundle: the folder.
+            files: all of it, as it was verified.
+
+        Raises:
+            FederationError: where it would be kept does not take it.
+            VerificationError: what was kept is not what was verified.
+        """
 
     def read(self, place: str, path: str, start: int, end: int) -> bytes:
         """Bytes ``start`` to ``end`` (exclusive) of a file; fewer where the file is shorter.
@@ -39,7 +50,7 @@ class FolderBlobs:
     def __init__(self, root: Path) -> None:
         self._root = root.absolute()
 
-    def keep(self, bundle: Path) -> str:
+    def keep(self, bundle: Path, files: Mapping[str, StoredFile]) -> str:  # noqa: ARG002
         """The place of a release folder, which stays where it lies."""
         folder, root = bundle.resolve(), self._root.resolve()
         return folder.relative_to(root).as_posix() if folder.is_relative_to(root) else str(folder)

@@ -65,7 +65,7 @@ def publish(
         sequence=manifest.sequence,
         state="published",
         reason="",
-        place=blobs.keep(bundle),
+        place=blobs.keep(bundle, files),
         manifest_digest=verified.manifest_digest,
         summary=_summary(bundle, verified, files, now),
         files=files,

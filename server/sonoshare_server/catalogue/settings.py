@@ -42,6 +42,7 @@ class CatalogueSettings:
     Attributes:
         database: its database; made when absent. Releases below its folder are remembered from there.
         database_url: another database in its place (`database` says which); the folder is still that of ``database``.
+        blobs_url: an object store for the files of releases (`s3` says which), in the folder's place.
         mailer: sends letters; without one there are no accounts.
         address: the catalogue's own, for links in letters; without one there are no accounts.
         roster: gives the consortium's signed roster as it is now; shown for download, and what releases are verified
@@ -60,6 +61,7 @@ class CatalogueSettings:
     clock: Callable[[], datetime]
     log: Callable[[], LogView] | None = None
     database_url: str | None = None
+    blobs_url: str | None = None
     mailer: Mailer | None = None
     address: str | None = None
     title: str = "SonoShare"

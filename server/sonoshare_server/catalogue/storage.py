@@ -7,6 +7,7 @@ from sonoshare_server.catalogue.accesses import Accesses
 from sonoshare_server.catalogue.blobs import Blobs, FolderBlobs
 from sonoshare_server.catalogue.database import Database
 from sonoshare_server.catalogue.people import People
+from sonoshare_server.catalogue.s3 import S3Blobs
 from sonoshare_server.catalogue.settings import CatalogueSettings
 from sonoshare_server.catalogue.store import ReleaseStore, SqlReleases
 from sonoshare_server.catalogue.tokens import SqlTokens, Tokens
@@ -27,12 +28,12 @@ class Storage:
 def open_storage(settings: CatalogueSettings) -> Storage:
     """Database and folder of a catalogue; a running catalogue sees at once what is changed here."""
     database = Database(settings.database_url or settings.database)
-    people = None
+    folder, people = FolderBlobs(settings.database.parent), None
     if settings.mailer is not None and settings.address is not None:
         people = People.over(database, settings.mailer, settings.address)
     return Storage(
         SqlReleases(database),
-        FolderBlobs(settings.database.parent),
+        folder if settings.blobs_url is None else S3Blobs(settings.blobs_url, folder),
         SqlTokens(database),
         database.close,
         Accesses(database),

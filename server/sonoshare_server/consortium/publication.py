@@ -28,6 +28,7 @@ def catalogue_settings(home: CoordinatorHome) -> CatalogueSettings:
     return CatalogueSettings(
         database=home.catalogue_path,
         database_url=os.environ.get("DATABASE_URL") or None,
+        blobs_url=os.environ.get("SONOSHARE_BLOBS") or None,
         mailer=Smtp.of(mail) if (mail := os.environ.get("SONOSHARE_SMTP")) else None,
         address=os.environ.get("SONOSHARE_CATALOGUE_URL") or None,
         roster=lambda: home.roster_envelope,
