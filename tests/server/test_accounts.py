@@ -108,7 +108,7 @@ class Browser:
 
     def joined(self, person: dict[str, str]) -> "Browser":
         self.mailed("/sign-up", person)
-        assert self.post("/verify", {"link": self.sink.link()}).status_code == 303
+        assert self.post("/verify", person | {"link": self.sink.link()}).status_code == 303
         assert self.post("/sign-in", person).status_code == 303
         return self
 
@@ -138,8 +138,10 @@ def test_sign_up_verify_sign_in_accept_download_and_revoke(browser: Browser, ser
     assert browser.post("/sign-in", ADA).status_code == 401, "not verified yet"
     link = browser.sink.link()
     assert browser.client.get(f"/account/verify?link={link}").status_code == 200, "a program that opens links"
-    assert browser.post("/verify", {"link": link}).status_code == 303
-    assert browser.post("/verify", {"link": link}).status_code == 410
+    assert browser.post("/verify", {"link": link}).status_code == 410, "somebody who did not sign up"
+    assert browser.post("/verify", {"link": link, "password": "not that of Ada"}).status_code == 410
+    assert browser.post("/verify", {"link": link, "password": ADA["password"]}).status_code == 303
+    assert browser.post("/verify", {"link": link, "password": ADA["password"]}).status_code == 410
     entered = browser.post("/sign-in", ADA)
     cookie = entered.headers["set-cookie"]
     assert "HttpOnly" in cookie
@@ -183,7 +185,7 @@ def test_a_password_that_is_set_anew_ends_the_sessions_and_the_link(browser: Bro
     browser.joined(person("forgetful"))
     browser.mailed("/forgot", {"email": "forgetful@example.org"})
     link, fresh = browser.sink.link(), {"password": "a wholly new password"}
-    assert browser.post("/verify", {"link": link}).status_code == 410, "a link is for one purpose"
+    assert browser.post("/verify", person("forgetful") | {"link": link}).status_code == 410, "for one purpose"
     assert browser.post("/password", {"link": link, "password": "short"}).status_code == 422
     assert browser.post("/password", fresh | {"link": link}).status_code == 303
     assert browser.client.get("/account").status_code == 303, "still signed in"
@@ -279,10 +281,10 @@ def test_passwords_are_salted_and_checked_with_what_they_were_made_with() -> Non
 def test_links_and_sessions_end(tmp_path: Path) -> None:
     accounts = Accounts(Database(tmp_path / "catalogue.db"))
     late = accounts.sign_up("a@example.org", "A", ADA["password"], now=NOW)
-    assert not accounts.verify(late, now=NOW + timedelta(days=1))
+    assert not accounts.verify(late, ADA["password"], now=NOW + timedelta(days=1))
     link = accounts.sign_up("a@example.org", "A", ADA["password"], now=NOW)
-    assert not accounts.verify(late, now=NOW), "the older link has ended"
-    assert accounts.verify(link, now=NOW)
+    assert not accounts.verify(late, ADA["password"], now=NOW), "the older link has ended"
+    assert accounts.verify(link, ADA["password"], now=NOW)
     session = accounts.sign_in("A@example.org", ADA["password"], now=NOW)
     assert accounts.of_session(session, now=NOW + timedelta(hours=11)).email == "a@example.org"
     assert accounts.of_session(session, now=NOW + timedelta(hours=12)) is None

@@ -138,10 +138,12 @@ class _Desk:
             )
         return self._mailed(request, asked.email, f"Your account at {self._catalogue.settings.title}", text)
 
-    def verify(self, _request: Request, form: dict[str, str]) -> Response:
-        """Take a mailed link."""
-        if not self._people.accounts.verify(form.get("link", ""), now=self._now()):
-            raise Refusal(410, "link", "this link was used, or has expired: sign up again")
+    def verify(self, request: Request, form: dict[str, str]) -> Response:
+        """Take a mailed link, with the password of whoever signed up."""
+        link, password = form.get("link", ""), form.get("password", "")[:LONGEST]
+        self._require_patience(request, link)
+        if not self._people.accounts.verify(link, password, now=self._now()):
+            raise Refusal(410, "link", "the password is another, or this link was used or has expired: sign up again")
         return RedirectResponse("/account/sign-in", 303)
 
     def forgot(self, request: Request, form: dict[str, str]) -> Response:

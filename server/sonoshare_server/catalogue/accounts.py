@@ -77,8 +77,17 @@ class Accounts:
             known = connection.execute(sa.select(ACCOUNTS.c.account).where(*here)).first()
             return None if known is None else _link(connection, known.account, "password", now)
 
-    def verify(self, link: str, *, now: datetime) -> bool:
-        """Take a mailed link; False where it is not known, was used or has expired."""
+    def verify(self, link: str, password: str, *, now: datetime) -> bool:
+        """Take a mailed link; False where it is not known, was used or has expired, or the password is another.
+
+        The password is asked for again, so that nobody verifies an account that somebody else made for their address.
+        """
+        joined = sa.select(ACCOUNTS.c.password).join(LINKS, LINKS.c.account == ACCOUNTS.c.account)
+        with self._database.reading() as connection:
+            asked = joined.where(LINKS.c.digest == _digest(link), LINKS.c.purpose == "verify")
+            kept = connection.execute(asked).scalar_one_or_none()
+        if not matches(password, kept):
+            return False
         with self._database.writing() as connection:
             account = _used(connection, link, "verify", now)
             if account is not None:
