@@ -78,6 +78,7 @@ def serve(made: Consortium, folder: Path, ready: Connection) -> None:
         clock=Clock(),
         log=lambda: evidence.view(made.log()),
         grants_per_minute=1000,
+        requests_per_minute=1_000_000_000,  # what is measured is not the limit
     )
     storage = open_storage(settings)
     publish(storage.releases, storage.blobs, made.folder / RELEASE, settings.roster(), now=NOW)
