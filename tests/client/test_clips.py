@@ -41,7 +41,7 @@ from sonoshare_client.intake.limits import DEFAULT_LIMITS
 from sonoshare_client.intake.reasons import SetAside
 from sonoshare_client.intake.worker import answer_for
 from sonoshare_client.node.policy import IntakeRules, Policy
-from sonoshare_client.vault import writer as vault_writer
+from sonoshare_client.vault import blobs as vault_blobs
 from sonoshare_client.vault.store import Vault
 from sonoshare_client.vault.writer import Added
 from sonoshare_shared.errors import InputError
@@ -301,7 +301,7 @@ def test_one_clip_of_two_patients_is_a_conflict_and_nothing_of_it_is_stored(tmp_
 def test_case_18_a_clip_is_in_the_vault_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     home = make_node(tmp_path / "home")
     frames = {number: image(number) for number in range(1, 5)}
-    written = vault_writer.BlobFolder.write
+    written = vault_blobs.BlobFolder.write
 
     def full(self: Any, name: str, data: bytes) -> None:
         if len(list(self._folder.iterdir())) == 2:
@@ -310,7 +310,7 @@ def test_case_18_a_clip_is_in_the_vault_whole_or_not_at_all(tmp_path: Path, monk
 
     with Vault(home) as vault:
         with monkeypatch.context() as patch, vault.writing() as writer:
-            patch.setattr(vault_writer.BlobFolder, "write", full)
+            patch.setattr(vault_blobs.BlobFolder, "write", full)
             with pytest.raises(InputError):
                 writer.add_file("Ann", frames, b"i" * 32)
         assert vault.images() == ()

@@ -10,8 +10,9 @@ from pydicom.dataset import FileDataset
 from pydicom.sequence import Sequence
 from tests.client.crafted import assert_sound, changed, make_node, plain_vault, region, save, speckle, write_labels
 
-from sonoshare_client.intake.ingest import IngestReport, ingest
+from sonoshare_client.intake.ingest import ingest
 from sonoshare_client.intake.reasons import SetAside
+from sonoshare_client.intake.report import IngestReport
 from sonoshare_client.node.home import NodeHome
 from sonoshare_client.node.policy import IntakeRules, Policy
 from sonoshare_shared.errors import InputError

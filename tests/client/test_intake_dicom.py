@@ -37,8 +37,9 @@ from tests.client.crafted import (
     write_labels,
 )
 
-from sonoshare_client.intake.ingest import IngestReport, ingest
+from sonoshare_client.intake.ingest import ingest
 from sonoshare_client.intake.reasons import SetAside
+from sonoshare_client.intake.report import IngestReport
 from sonoshare_client.node.home import NodeHome
 from sonoshare_client.node.policy import IntakeRules, Policy
 from sonoshare_shared.science.pictures.reasons import Reason

@@ -20,9 +20,10 @@ from tests.client.crafted import (
     write_labels,
 )
 
-from sonoshare_client.intake.ingest import IngestReport, ingest, ingest_table
+from sonoshare_client.intake.ingest import ingest, ingest_table
 from sonoshare_client.intake.limits import Limits
 from sonoshare_client.intake.reasons import SetAside
+from sonoshare_client.intake.report import IngestReport
 from sonoshare_client.node.home import NodeHome
 from sonoshare_client.own_eyes.review import write_review
 from sonoshare_client.vault.store import Vault

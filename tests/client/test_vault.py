@@ -19,7 +19,7 @@ from sonoshare_client.node.home import NodeHome
 from sonoshare_client.node.policy import CohortRules, Policy
 from sonoshare_client.node.policy_file import policy_text
 from sonoshare_client.node.sealed import VaultKeys
-from sonoshare_client.vault import writer as vault_writer
+from sonoshare_client.vault import blobs as vault_blobs
 from sonoshare_client.vault.store import ImageRef, Vault
 from sonoshare_client.vault.stored_image import StoredImage, from_bytes, to_bytes
 from sonoshare_client.vault.writer import BATCH, Added
@@ -233,8 +233,8 @@ def test_case_69_a_disk_that_fails_at_the_nth_write_leaves_whole_images(
     fill(home, [("Old", image(999), None)])
     disk = FailingDisk(nth)
     with monkeypatch.context() as patch:
-        patch.setattr(vault_writer.os, "open", disk.wrap(os.open))  # type: ignore[attr-defined]
-        patch.setattr(vault_writer.os, "fsync", disk.wrap(os.fsync))  # type: ignore[attr-defined]
+        patch.setattr(vault_blobs.os, "open", disk.wrap(os.open))  # type: ignore[attr-defined]
+        patch.setattr(vault_blobs.os, "fsync", disk.wrap(os.fsync))  # type: ignore[attr-defined]
         with pytest.raises((InputError, OSError)):
             fill(home, [(f"patient {number}", image(number), None) for number in range(BATCH + 8)])
     survived = assert_sound(home)

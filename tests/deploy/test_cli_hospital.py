@@ -81,6 +81,7 @@ def test_review_status_and_ledger_have_their_fields(home: Path, tmp_path: Path) 
     assert set(status) == {
         *("patients", "held_out", "images", "twins", "held_back"),
         *("studies", "budget", "connection", "evidence"),
+        *("quarantined", "older_rules", "other_policy"),
         *("link", "agent", "last_request", "roster"),
     }
     assert status["evidence"] is None

@@ -200,7 +200,7 @@ def test_an_old_vault_opens_and_holds_the_patients_it_held(tmp_path: Path) -> No
         ] == expected
         assert all(vault.load(image).pixels.size for patient in held for image in patient.images)
         assert [patient.pseudonym for patient in vault.enrolled("study")] == [one["pseudonym"] for one in expected]
-    assert _version(tmp_path / "node" / "vault" / "index.db") == 3
+    assert _version(tmp_path / "node" / "vault" / "index.db") == 4
 
 
 def test_an_old_catalogue_opens_and_shows_its_release(tmp_path: Path) -> None:
@@ -238,7 +238,7 @@ def _catalogue(folder: Path) -> Storage:
     return open_storage(settings)
 
 
-@pytest.mark.parametrize(("name", "known"), [("index", 3), ("catalogue", NEWEST)])
+@pytest.mark.parametrize(("name", "known"), [("index", 4), ("catalogue", NEWEST)])
 def test_a_database_of_a_newer_version_is_refused_in_one_line(tmp_path: Path, name: str, known: int) -> None:
     home = old_node(tmp_path)
     shutil.copy(V1 / "catalogue.db", tmp_path / "catalogue.db")

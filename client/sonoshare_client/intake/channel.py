@@ -52,12 +52,16 @@ class Question:
         box: lesion box x, y, w, h in pixels of the whole picture, or None.
         frame: the only one of a clip that is wanted, from 1, or None.
         region: where the ultrasound picture is, in pixels, for a file that does not say it.
+        accepted: names of the reasons that a person has decided not to hold against this file.
+        shown: the whole screen is asked for, unjudged, for the eyes of the hospital.
     """
 
     suffix: str
     box: Box | None
     frame: int | None = None
     region: Box | None = None
+    accepted: tuple[str, ...] = ()
+    shown: bool = False
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,14 +16,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from sonoshare_client.intake import doubts
-from sonoshare_client.intake.channel import DEVICE_TEXT, Question, Taken
+from sonoshare_client.intake.channel import DEVICE_TEXT, Taken
 from sonoshare_client.intake.emptying import remove_taken
 from sonoshare_client.intake.joining import joined
 from sonoshare_client.intake.limits import DEFAULT_LIMITS, Limits
 from sonoshare_client.intake.pool import CHILD, FileTask, Pool
 from sonoshare_client.intake.reasons import Cause, Flag, SetAside
+from sonoshare_client.intake.report import IngestReport, LikelyTwin, Quarantined
+from sonoshare_client.intake.rules import rules_of
+from sonoshare_client.intake.setting_aside import Noting, Origin, asked_again, note_unreadable, question_of
 from sonoshare_client.intake.twins import compare_new
 from sonoshare_client.node.home import NodeHome
+from sonoshare_client.vault.quarantine import Item
 from sonoshare_client.vault.store import TwinRecord, Vault
 from sonoshare_client.vault.stored_image import StoredImage
 from sonoshare_client.vault.writer import Added, VaultWriter
@@ -50,74 +54,9 @@ _REASON_OF: Final = {
 }
 
 
-@dataclass(frozen=True)
-class Quarantined:
-    """A file that was set aside.
-
-    Attributes:
-        source: its path relative to the source folder.
-        reason: why, without any of its content, and what to do.
-        line: of the table of labels that names it, or None.
-    """
-
-    source: str
-    reason: str
-    line: int | None = None
-
-    @property
-    def where(self) -> str:
-        """File and row."""
-        return self.source if self.line is None else f"{self.source} (line {self.line})"
-
-
-@dataclass(frozen=True)
-class LikelyTwin:
-    """Two patients of the vault who look like one person; stays in the hospital.
-
-    Attributes:
-        pair: its number, for ``sonoshare hospital twins``.
-        sources: a picture of each, the later patient's second: the path in this folder, or ``earlier intake``.
-        score: how alike, at most 1.
-    """
-
-    pair: int
-    sources: tuple[str, str]
-    score: float
-
-
-@dataclass(frozen=True)
-class IngestReport:
-    """What became of a folder.
-
-    Attributes:
-        accepted: pictures that are new in the vault.
-        quarantined: files that were set aside.
-        patients: patients among the accepted and the duplicates.
-        duplicates: pictures that the vault had already.
-        conflicts: how many of the quarantined contradict what the vault holds (other patient, class or picture).
-        unlisted: picture files in the folder that no row names, by their paths relative to it.
-        flagged: pictures that were taken in and look odd, with what is odd and what to do.
-        twins: undecided pairs of patients who look like one person; who of them is held back: vault/hold_back.py.
-        uncompared: pictures that were not fully compared with those of other patients: theirs join no study yet.
-        classified: pictures among the duplicates that had no class before, and have one now.
-        waiting: pictures among the accepted and the duplicates that have no class: they take no part in any task.
-    """
-
-    accepted: int
-    quarantined: tuple[Quarantined, ...]
-    patients: int
-    duplicates: int
-    conflicts: int
-    unlisted: tuple[str, ...] = ()
-    flagged: tuple[Quarantined, ...] = ()
-    twins: tuple[LikelyTwin, ...] = ()
-    uncompared: int = 0
-    classified: int = 0
-    waiting: int = 0
-
-
 @dataclass
 class _Tally:
+    table: LabelTable
     accepted: int = 0
     duplicates: int = 0
     conflicts: int = 0
@@ -128,8 +67,17 @@ class _Tally:
     patients: set[str] = field(default_factory=set)
     sources: dict[str, str] = field(default_factory=dict)
     """Source of each picture by the blob that keeps it."""
+    passed: list[str] = field(default_factory=list)
+    """Blobs of pictures that the vault has, and that passed today's rules."""
+    noting: Noting | None = None
     same: list[tuple[str, str]] = field(default_factory=list)
     """Blobs whose very picture came again under another patient, and that one's pseudonym."""
+
+    def aside(self, row: LabelRow, source: str, cause: Cause) -> None:
+        """Set a row aside."""
+        self.quarantined.append(Quarantined(source, cause.value, row.line))
+        if self.noting is not None:
+            self.noting.set_aside(row, source, cause)
 
     def report(self, twins: Iterable[TwinRecord], uncompared: int) -> IngestReport:
         return IngestReport(
@@ -167,6 +115,7 @@ def ingest(
     progress: Progress | None = None,
     limits: Limits = DEFAULT_LIMITS,
     device: "torch.device" = CPU,
+    archive: Path | None = None,
 ) -> IngestReport:
     """Take in a folder; of the node's own inbox what is taken in with a class is removed.
 
@@ -180,6 +129,7 @@ def ingest(
         progress: told after each picture.
         limits: bounds of intake.
         device: where pictures are compared for twins.
+        archive: the ZIP archive that the folder was unpacked from, or None.
 
     Raises:
         InputError: no usable labels, no key, another intake at work, or the disk is full.
@@ -187,36 +137,38 @@ def ingest(
     if not source.is_dir():
         raise InputError(f"{source.name} is not a folder", remedy="give the folder that holds the pictures")
     table, aside = _rows(home, source, labels_csv, jobs, limits)
-    report = ingest_table(home, table, classes=classes, jobs=jobs, progress=progress, limits=limits, device=device)
-    seen = {one.source for one in aside}
+    origin = Origin(table.folder, archive, source if archive else None)
+    report = ingest_table(
+        home, table, classes=classes, jobs=jobs, progress=progress, limits=limits, device=device, origin=origin
+    )
+    if aside:
+        with Vault(home) as vault, vault.writing() as writer:
+            note_unreadable(Noting(vault.quarantine, writer, origin), aside)
+    words = [Quarantined(name, cause.value, line) for name, cause, line in aside]
+    seen = {one.source for one in words}
     if source.resolve() == home.inbox_path.resolve():
         remove_taken(home.inbox_path, table, (one.source for one in report.quarantined))
     return replace(
         report,
-        quarantined=(*aside, *report.quarantined),
+        quarantined=(*words, *report.quarantined),
         unlisted=tuple(name for name in _unlisted(source, table) if name not in seen),
     )
 
 
 def _rows(
     home: NodeHome, source: Path, labels_csv: Path | None, jobs: int, limits: Limits
-) -> tuple[LabelTable, list[Quarantined]]:
+) -> tuple[LabelTable, tuple[tuple[str, Cause, int | None], ...]]:
     """The rows of a folder, whatever names its pictures: paths, headers, or nothing."""
     given = labels_csv or source / LABELS_FILE
     keyed = read_keyed(given) if given.is_file() and is_keyed(given) else None
     if keyed is None and (labels_csv is not None or has_labels(source)):
-        return read_labels(labels_csv or source, leave_out_absent=True), []
+        return read_labels(labels_csv or source, leave_out_absent=True), ()
     files = [path for path in sorted(source.rglob("*")) if _may_be_picture(path)]
     with Pool(jobs, str(source), limits, home.policy().intake.devices) as pool:
         found = joined(source, files, keyed, pool)
     if keyed is None and not found.table.rows:
-        return read_labels(source), []  # says what is missing
-    return found.table, [Quarantined(*one) for one in _in_words(found.aside)]
-
-
-def _in_words(aside: Iterable[tuple[str, Cause, int | None]]) -> Iterator[tuple[str, str, int | None]]:
-    for name, cause, line in aside:
-        yield name, cause.value, line
+        return read_labels(source), ()  # says what is missing
+    return found.table, found.aside
 
 
 def ingest_table(
@@ -229,6 +181,7 @@ def ingest_table(
     limits: Limits = DEFAULT_LIMITS,
     command: Sequence[str] = CHILD,
     device: "torch.device" = CPU,
+    origin: Origin | None = None,
 ) -> IngestReport:
     """Take in the rows of a table.
 
@@ -241,30 +194,36 @@ def ingest_table(
         limits: bounds of intake.
         command: what starts a child.
         device: where pictures are compared for twins.
+        origin: where the files lie for good; in ``table.folder`` if absent.
 
     Raises:
         InputError: no key, another intake at work, or the disk is full; what was stored stays, and is complete.
     """
     if jobs < 1:
         raise InputError("at least one job is needed", remedy="give --jobs 1 or more")
-    tally, total = _Tally(), len(table)
+    tally, total = _Tally(table), len(table)
     tally.quarantined += [Quarantined(one.name, Reason.MISSING.value, one.line) for one in table.absent]
     refused = doubts.nobody(table)
     rules = home.policy().intake
     limits = replace(limits, clip_frames=rules.clip_frames, coloured=1.0 if rules.colour else limits.coloured)
     with (
         Vault(home) as vault,
-        vault.writing() as writer,
+        vault.writing(rules_of(rules)) as writer,
         Pool(jobs, str(table.folder), limits, rules.devices, command) as pool,
     ):
+        tally.noting = noting = Noting(vault.quarantine, writer, origin or Origin(table.folder))
         sound = [row for row in table if not _set_aside(row, table, classes, refused, tally)]
         done = total - len(sound)
         tally.doubt(table, sound)
         for row, answer in zip(sound, pool.answers(_tasks(sound, table)), strict=True):
-            _keep(row, answer, writer, table, tally)
+            decision = None if isinstance(answer, Taken) else noting.decided(row, _relative(row.image, table), answer)
+            said = answer if decision is None else asked_again(row, _task(row, table), decision, pool)
+            _keep(row, said, writer, tally, decision)
             done += 1
             if progress is not None:
                 progress(done, total)
+        noting.finish()
+        writer.passed(tally.passed)
         compare_new(vault, writer, tally.same, device)
         twins, uncompared = vault.twins(), len(vault.images()) - vault.compared()
     return tally.report(twins, uncompared)
@@ -287,23 +246,29 @@ def _set_aside(
     elif not waits and classes is not None and row.label not in classes:
         reason = SetAside.UNKNOWN_CLASS
     if reason is not None:
-        tally.quarantined.append(Quarantined(_relative(row.image, table), reason.value, row.line))
+        tally.aside(row, _relative(row.image, table), reason)
     return reason is not None
 
 
 def _tasks(rows: Sequence[LabelRow], table: LabelTable) -> Iterator[FileTask]:
-    for row in rows:
-        yield FileTask(
-            image=_relative(row.image, table),
-            masks=tuple(_relative(mask, table) for mask in row.masks),
-            question=Question(row.image.suffix.lower(), row.box, row.frame, row.region),
-        )
+    return (_task(row, table) for row in rows)
 
 
-def _keep(row: LabelRow, answer: Taken | Cause, writer: VaultWriter, table: LabelTable, tally: _Tally) -> None:
-    source = _relative(row.image, table)
+def _task(row: LabelRow, table: LabelTable) -> FileTask:
+    masks = tuple(_relative(mask, table) for mask in row.masks)
+    return FileTask(image=_relative(row.image, table), masks=masks, question=question_of(row))
+
+
+def _keep(
+    row: LabelRow,
+    answer: Taken | Cause,
+    writer: VaultWriter,
+    tally: _Tally,
+    decision: Item | None,
+) -> None:
+    source = _relative(row.image, tally.table)
     if not isinstance(answer, Taken):
-        tally.quarantined.append(Quarantined(source, answer.value, row.line))
+        tally.aside(row, source, answer)
         return
     images = {
         frame: replace(image, label=row.label, device=_device(row.device) or image.device)
@@ -317,8 +282,12 @@ def _keep(row: LabelRow, answer: Taken | Cause, writer: VaultWriter, table: Labe
             tally.sources.setdefault(blob, source)
     if added in _REASON_OF:
         tally.conflicts += 1
-        tally.quarantined.append(Quarantined(source, _REASON_OF[added].value, row.line))
+        tally.aside(row, source, _REASON_OF[added])
         return
+    blobs = writer.blobs_of(images.values())
+    tally.passed += blobs
+    if tally.noting is not None:
+        tally.noting.taken(row, source, blobs, decision)
     tally.patients.add(row.patient)
     if any(image.mask is not None and not image.mask.any() for image in images.values()):
         tally.flagged.append(Quarantined(source, Flag.EMPTY_MASK.value, row.line))

@@ -67,12 +67,15 @@ class FileTask:
         masks: paths of its masks below ``folder``.
         question: what the child is asked.
         identity: what a file is called is asked instead: ``keys``, or ``patient`` for the patient, too.
+        content: gives the bytes that are asked about, where they are no file of the folder. They pass through memory
+            without a name, never through a disk.
     """
 
     image: str
     masks: tuple[str, ...]
     question: Question
     identity: str = ""
+    content: Callable[[], bytes] | None = None
 
 
 @dataclass
@@ -247,7 +250,10 @@ class Pool:
         try:
             if self._closing.is_set():
                 return SetAside.CRASHED  # nobody reads it
-            descriptors.append(open_checked(self._folder, task.image, self._limits.clip_bytes))
+            if task.content is None:
+                descriptors.append(open_checked(self._folder, task.image, self._limits.clip_bytes))
+            else:
+                descriptors.append(_in_memory(task.content()))
             for mask in task.masks:
                 descriptors.append(open_checked(self._folder, mask, self._limits.file_bytes))  # noqa: PERF401 - closed if one fails
             return ask(child, task, descriptors)
@@ -259,7 +265,15 @@ class Pool:
                 os.close(descriptor)
 
 
+def _in_memory(content: bytes) -> int:
+    descriptor = os.memfd_create("picture", os.MFD_CLOEXEC)
+    with open(descriptor, "wb", closefd=False) as file:
+        file.write(content)
+    return descriptor
+
+
 def _message(question: Question) -> dict[str, Any]:
     box = list(question.box) if question.box else None
     region = list(question.region) if question.region else None
-    return {"suffix": question.suffix, "box": box, "frame": question.frame, "region": region}
+    said = {"suffix": question.suffix, "box": box, "frame": question.frame, "region": region}
+    return said | {"accepted": list(question.accepted), "shown": question.shown}

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterable
 from typing import Final
 
+from sonoshare_client.intake.accepting import may_be_accepted
 from sonoshare_client.intake.reasons import Flag, SetAside
 from sonoshare_shared.science.pictures.reasons import Because, Reason
 
@@ -21,7 +22,10 @@ true of it, and what you can do:
 ```
 
 This is the whole list. `audit`, `evaluate` and `base train` read pictures through the same code and refuse them in the
-same words. The page is made by `python -m sonoshare_client.intake.reasons_page > docs/intake-reasons.md`.
+same words. Where the last column says yes, a person at the hospital may look and decide:
+[what was set aside, and a way back](hospital.md#what-was-set-aside-and-a-way-back).
+
+The page is made by `python -m sonoshare_client.intake.reasons_page > docs/intake-reasons.md`.
 """
 
 
@@ -32,13 +36,16 @@ def page() -> str:
         ("What its row, the vault or the reading process says", SetAside),
         ("Taken in, and to be looked at", Flag),
     )
-    return _HEAD + "".join(f"\n## {title}\n\n{_table(reasons)}" for title, reasons in tables)
+    return _HEAD + "".join(
+        f"\n## {title}\n\n{_table(reasons, decided=reasons is not Flag)}" for title, reasons in tables
+    )
 
 
-def _table(reasons: Iterable[Because]) -> str:
-    rows = [(reason.fact, reason.remedy) for reason in reasons]
-    lines = ["| what is true | what to do |", "|---|---|", *(f"| {fact} | {remedy} |" for fact, remedy in rows)]
-    return "\n".join(lines) + "\n"
+def _table(reasons: Iterable[Because], *, decided: bool) -> str:
+    columns = ["what is true", "what to do", *(["may a person accept it"] if decided else [])]
+    rows = [[one.fact, one.remedy, *([may_be_accepted(one)] if decided else [])] for one in reasons]
+    lines = [columns, ["---"] * len(columns), *rows]
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in lines).replace("| --- ", "|---").replace("--- |", "---|")
 
 
 if __name__ == "__main__":

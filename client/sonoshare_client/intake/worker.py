@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from functools import cache, partial
 from typing import TYPE_CHECKING, BinaryIO, Final
 
+from sonoshare_client.intake.accepting import bounds_with
 from sonoshare_client.intake.channel import (
     Question,
     Taken,
@@ -38,6 +39,7 @@ from sonoshare_shared.science.pictures.text.clearing import (
     lesion_pixels,
     without_text,
 )
+from sonoshare_shared.science.pictures.whole_screen import read_screens
 
 if TYPE_CHECKING:
     from sonoshare_shared.science.pictures.text.reading import TextReader
@@ -65,7 +67,8 @@ def main() -> None:
         message, descriptors = received
         renew()
         box, region = (Box.of(message[name]) if message[name] else None for name in ("box", "region"))
-        question = Question(str(message["suffix"]), box, message["frame"], region)
+        accepted = tuple(map(str, message["accepted"]))
+        question = Question(str(message["suffix"]), box, message["frame"], region, accepted, message["shown"])
         files: list[BinaryIO] = [os.fdopen(descriptor, "rb") for descriptor in descriptors]
         answer: Taken | Identity | Reason
         try:
@@ -106,7 +109,10 @@ def answer_for(
         devices: approved device texts.
         renew: called before a picture is looked through for text: each has its own processor time.
     """
+    accepted = [Reason[name] for name in question.accepted if name in Reason.__members__]  # or of a version before
     try:
+        if question.shown:
+            return shown(files[0], question.frame, limits)
         frames = read_frames(
             files[0],
             files[1:],
@@ -114,9 +120,9 @@ def answer_for(
             suffix=question.suffix,
             frame=question.frame,
             region=question.region,
-            bounds=limits,
+            bounds=bounds_with(limits, question.accepted),
         )
-        cleared = cleared_everywhere([cleared_frame(kept.picture, renew) for kept in frames])
+        cleared = cleared_everywhere([cleared_frame(kept.picture, renew, accepted) for kept in frames], accepted)
     except Refused as refusal:
         return refusal.reason
     header = frames[0].picture.header
@@ -130,11 +136,18 @@ def answer_for(
     return Taken(images, None if header is None else header.instance)
 
 
-def cleared_frame(kept: KeptPicture, renew: Callable[[], None]) -> Cleared:
+def shown(file: BinaryIO, frame: int | None, limits: Limits) -> Taken:
+    """The whole screen of a still, or of a few frames of a clip, as it is decoded; nothing is taken out or judged."""
+    screens = read_screens(file, frame, limits)
+    pictures = {number: StoredImage(grey, None, None, label="", device="") for number, grey in screens.items()}
+    return Taken(pictures, None)
+
+
+def cleared_frame(kept: KeptPicture, renew: Callable[[], None], accepted: Sequence[Reason] = ()) -> Cleared:
     """A picture without text that may name somebody; each has its own processor time."""
     renew()
     lesion = lesion_pixels(kept.pixels.shape, kept.mask, kept.box)
-    return without_text(kept.pixels, lesion, reader_of_this_process, must=kept.must_look)
+    return without_text(kept.pixels, lesion, reader_of_this_process, must=kept.must_look, accepted=accepted)
 
 
 def limit_process(limits: Limits) -> None:

@@ -3,8 +3,9 @@
 - A patient is a keyed pseudonym (HMAC-SHA256); the hospital's own string is never stored, sealed or not.
 - Each image is one sealed blob under a random name, and one row of an SQLite index. Blobs are on the disk before the
   rows that name them are: whatever dies in between leaves blobs that nobody names, which the next writer removes.
-- The index holds no class, no device, no size, no date: pseudonym, blob name, two keyed fingerprints, and which
-  images look like one person under two pseudonyms.
+- The index holds no class, no device, no size, no date: pseudonym, blob name, two keyed fingerprints, the rules that an
+  image was taken under, which images look like one person under two pseudonyms, and sealed records of what was set
+  aside (quarantine.py).
 - Train or held out is a keyed coin of the pseudonym with a public probability, fixed with the first image.
 - Two patients who look like one person are *held back*: among neither the trained nor the held-out, until a person has
   decided (hold_back.py says who exactly, and how far one patient's coming reaches).
@@ -26,67 +27,18 @@ from typing import Final, Self
 
 from sonoshare_client.node.home import NodeHome
 from sonoshare_client.node.sealed import VaultKeys, read_key_file
+from sonoshare_client.vault.blobs import BlobFolder, place_of
 from sonoshare_client.vault.enrolment import opened_enrolment, sealed_enrolment
 from sonoshare_client.vault.hold_back import waiting
+from sonoshare_client.vault.index_versions import INDEX_VERSIONS
+from sonoshare_client.vault.quarantine import Quarantine
+from sonoshare_client.vault.rules import RuleCounts, Rules
 from sonoshare_client.vault.stored_image import StoredImage, attributes_of, from_bytes
-from sonoshare_client.vault.writer import BlobFolder, VaultWriter, place_of
-from sonoshare_shared.database import Versions, bring_up
+from sonoshare_client.vault.writer import VaultWriter
+from sonoshare_shared.database import bring_up
 from sonoshare_shared.errors import InputError, NewerVersionError
 from sonoshare_shared.locks import locked
 
-_RAISE_GENERATION: Final = """CREATE TRIGGER {table}_{change} AFTER {change} ON {table} BEGIN
-    INSERT INTO generation VALUES (0, 1) ON CONFLICT (only) DO UPDATE SET number = number + 1;
-END"""
-_VERSIONS: Final[Versions] = (
-    (
-        "CREATE TABLE IF NOT EXISTS constant (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT",
-        """CREATE TABLE IF NOT EXISTS image (
-            number INTEGER PRIMARY KEY AUTOINCREMENT,
-            blob TEXT NOT NULL UNIQUE,
-            pseudonym TEXT NOT NULL,
-            picture TEXT NOT NULL UNIQUE,
-            instance TEXT UNIQUE
-        ) STRICT""",
-        "CREATE INDEX IF NOT EXISTS image_of_patient ON image (pseudonym)",
-        """CREATE TABLE IF NOT EXISTS twin (
-            number INTEGER PRIMARY KEY AUTOINCREMENT,
-            first TEXT NOT NULL REFERENCES image (blob),
-            second TEXT NOT NULL REFERENCES image (blob),
-            score REAL NOT NULL,
-            two_people INTEGER NOT NULL DEFAULT 0,
-            UNIQUE (first, second)
-        ) STRICT""",
-    ),
-    (
-        "CREATE TABLE enrolment (study TEXT PRIMARY KEY, sealed BLOB NOT NULL) STRICT",
-        "CREATE TABLE generation (only INTEGER PRIMARY KEY CHECK (only = 0), number INTEGER NOT NULL) STRICT",
-        # Triggers, not statements of the writer: no way of changing a row can forget to raise the generation.
-        *(
-            _RAISE_GENERATION.format(table=table, change=change)
-            for table in ("image", "twin")
-            for change in ("insert", "update", "delete")
-        ),
-    ),
-    (
-        # A clip gives several pictures of one instance. SQLite drops no constraint of a table: it is written again,
-        # with its counter, because numbers of images say what was compared and must never be given twice.
-        """CREATE TABLE framed (
-            number INTEGER PRIMARY KEY AUTOINCREMENT,
-            blob TEXT NOT NULL UNIQUE,
-            pseudonym TEXT NOT NULL,
-            picture TEXT NOT NULL UNIQUE,
-            instance TEXT,
-            frame INTEGER NOT NULL,
-            UNIQUE (instance, frame)
-        ) STRICT""",
-        "INSERT INTO sqlite_sequence SELECT 'framed', seq FROM sqlite_sequence WHERE name = 'image'",
-        "INSERT INTO framed SELECT number, blob, pseudonym, picture, instance, 1 FROM image",
-        "DROP TABLE image",  # and with it its index and its triggers
-        "ALTER TABLE framed RENAME TO image",
-        "CREATE INDEX image_of_patient ON image (pseudonym)",
-        *(_RAISE_GENERATION.format(table="image", change=change) for change in ("insert", "update", "delete")),
-    ),
-)
 _INDEX: Final = "index.db"
 _WAIT_SECONDS: Final = 30.0
 _ENROLMENT_WAIT_SECONDS: Final = 600.0
@@ -149,6 +101,20 @@ def generation_of(home: NodeHome) -> int | None:
         return None
 
 
+def rule_counts(home: NodeHome, now: Rules) -> RuleCounts | None:
+    """What a node's vault holds under rules other than today's, read without its key; None where it cannot be read."""
+    try:
+        with closing(sqlite3.connect(f"{(home.vault_path / _INDEX).as_uri()}?mode=ro", uri=True, timeout=0)) as index:
+            (waiting,) = index.execute("SELECT count(*) FROM quarantine WHERE waiting").fetchone()
+            older, other = index.execute(
+                "SELECT count(*) FILTER (WHERE coalesce(rules, 0) < ?), count(*) FILTER (WHERE policy <> ?) FROM image",
+                (now.number, now.policy),
+            ).fetchone()
+            return RuleCounts(waiting, older, other)
+    except sqlite3.Error:
+        return None
+
+
 def _generation(index: sqlite3.Connection) -> int:
     (number,) = index.execute("SELECT coalesce(max(number), 0) FROM generation").fetchone()
     return int(number)
@@ -178,7 +144,7 @@ class Vault:
             # FULL: a committed row outlives a power cut. secure_delete: a forgotten row leaves no bytes.
             self._db.execute("PRAGMA synchronous = FULL")
             self._db.execute("PRAGMA secure_delete = ON")
-            bring_up(self._db, _VERSIONS, "the vault's index")
+            bring_up(self._db, INDEX_VERSIONS, "the vault's index")
         except NewerVersionError:
             self._db.close()
             raise
@@ -191,6 +157,8 @@ class Vault:
                 "the vault's index is damaged",
                 remedy="put back a copy, or delete the folder 'vault' and ingest again with the same vault key",
             ) from error
+        self.quarantine = Quarantine(self._db, self._lock, self._keys, self._blobs)
+        """What was set aside; changed within ``writing`` only."""
         try:
             self.held_out_fraction = self._fixed_fraction(home.policy().cohort.held_out_fraction)
         except InputError:
@@ -290,6 +258,14 @@ class Vault:
             rows = self._db.execute("SELECT blob, pseudonym FROM image ORDER BY number").fetchall()
         return tuple(ImageRef(blob, pseudonym) for blob, pseudonym in rows)
 
+    def taken_before(self, rules: int) -> tuple[ImageRef, ...]:
+        """Images that were taken under a version of the rules before this one, or before versions were written down."""
+        with self._lock:
+            rows = self._db.execute(
+                "SELECT blob, pseudonym FROM image WHERE coalesce(rules, 0) < ? ORDER BY number", (rules,)
+            ).fetchall()
+        return tuple(ImageRef(blob, pseudonym) for blob, pseudonym in rows)
+
     def compared(self) -> int:
         """How many of ``images()``, from the start, have been compared for twins."""
         with self._lock:
@@ -325,8 +301,11 @@ class Vault:
         return self._keys.pseudonym(patient)
 
     @contextmanager
-    def writing(self) -> Iterator[VaultWriter]:
+    def writing(self, rules: Rules | None = None) -> Iterator[VaultWriter]:
         """Be the only writer; clears what an interrupted writer left behind.
+
+        Args:
+            rules: which are written beside the images that are stored; none where they are not taken by intake.
 
         Yields:
             The writer; what it holds at the end is made durable, after an exception it is dropped.
@@ -336,7 +315,7 @@ class Vault:
         """
         busy = InputError("another intake is writing to this vault", remedy="wait until it has ended")
         with locked(self._folder / "lock", busy):
-            named = {row[0] for row in self._db.execute("SELECT blob FROM image")}
+            named = {row[0] for row in self._db.execute("SELECT blob FROM image UNION SELECT blob FROM quarantine")}
             self._blobs.remove_all_but(named)
             writer = VaultWriter(
                 db=self._db,
@@ -345,6 +324,7 @@ class Vault:
                 blobs=self._blobs,
                 held_out_fraction=self.held_out_fraction,
                 label_of=self._label,
+                rules=rules,
             )
             try:
                 yield writer

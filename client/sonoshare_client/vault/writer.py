@@ -10,20 +10,19 @@ The same picture is kept once. The same picture of two patients, or one frame of
 reported and the first is kept: a person who stands on both sides of the split would spoil every audit.
 """
 
-import os
-import secrets
 import sqlite3
 import threading
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from enum import Enum
-from pathlib import Path
 from typing import Final
 
 from sonoshare_client.node.sealed import VaultKeys
+from sonoshare_client.vault.blobs import BlobFolder, place_of
 from sonoshare_client.vault.enrolment import opened_enrolment, sealed_enrolment
+from sonoshare_client.vault.rules import Rules
 from sonoshare_client.vault.stored_image import StoredImage, pixel_content, to_bytes
-from sonoshare_shared.errors import InputError, IntegrityError
+from sonoshare_shared.errors import InputError
 
 BATCH: Final = 32
 """Images made durable together; an interruption loses no more."""
@@ -39,60 +38,10 @@ class Added(Enum):
     OTHER_PICTURE = "the same SOP instance is in the vault with another picture"
 
 
-def place_of(blob: str, pseudonym: str) -> str:
-    """Associated data of a blob: it opens under its own name and for its own patient only."""
-    return f"sonoshare/vault/v1:{blob}:{pseudonym}"
+class Pseudonym(str):
+    """Stands where a patient's identifier would, for a patient whose identifier is not known any more."""
 
-
-class BlobFolder:
-    """Files under random names, all in one folder: one folder to make durable, whatever the batch."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-
-    @staticmethod
-    def new_name() -> str:
-        """A random name."""
-        return secrets.token_hex(16)
-
-    def write(self, name: str, data: bytes) -> None:
-        """Write a new file; not durable yet."""
-        descriptor = os.open(self._path(name), os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-
-    def make_durable(self, names: list[str]) -> None:
-        """Return when the files, and their names, are on the disk."""
-        for path in [*(self._path(name) for name in names), self._folder]:
-            descriptor = os.open(path, os.O_RDONLY)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
-
-    def read(self, name: str) -> bytes:
-        """Bytes of a file.
-
-        Raises:
-            IntegrityError: it is missing.
-        """
-        try:
-            return self._path(name).read_bytes()
-        except FileNotFoundError as error:
-            raise IntegrityError("a blob of the vault is missing", remedy="restore the vault from backup") from error
-
-    def remove(self, names: list[str]) -> None:
-        """Remove files."""
-        for name in names:
-            self._path(name).unlink(missing_ok=True)
-
-    def remove_all_but(self, names: Container[str]) -> None:
-        """Remove what nobody names."""
-        self.remove([path.name for path in self._folder.iterdir() if path.name not in names])
-
-    def _path(self, name: str) -> Path:
-        return self._folder / name
+    __slots__ = ()
 
 
 class VaultWriter:
@@ -105,6 +54,7 @@ class VaultWriter:
         blobs: where sealed images lie.
         held_out_fraction: recorded with the first image.
         label_of: class of a stored image, by blob and pseudonym.
+        rules: written beside the images that are stored, or None.
     """
 
     def __init__(
@@ -116,6 +66,7 @@ class VaultWriter:
         blobs: BlobFolder,
         held_out_fraction: float,
         label_of: Callable[[str, str], str],
+        rules: Rules | None = None,
     ) -> None:
         self._db = db
         self._lock = lock
@@ -123,6 +74,7 @@ class VaultWriter:
         self._blobs = blobs
         self._held_out_fraction = held_out_fraction
         self._label_of = label_of
+        self._rules = rules
         self._pending: list[str] = []
 
     def add(self, patient: str, image: StoredImage, instance: bytes | None = None) -> Added:
@@ -194,6 +146,8 @@ class VaultWriter:
 
     def pseudonym(self, patient: str) -> str:
         """Of a patient as the table writes it; who stands in the vault under a former one keeps it, and its side."""
+        if isinstance(patient, Pseudonym):
+            return str(patient)
         former = self._keys.former_pseudonym(patient)
         with self._lock:
             stands = self._db.execute("SELECT 1 FROM image WHERE pseudonym = ?", (former,)).fetchone()
@@ -248,7 +202,7 @@ class VaultWriter:
         return None if row is None else (str(row[0]), str(row[1]))
 
     def forget(self, pseudonym: str) -> int:
-        """Remove all images of one patient, and the patient from every study, at once.
+        """Remove all images of one patient, what was set aside of them, and the patient from every study, at once.
 
         Returns:
             How many images there were. What training has learnt stays, and the ledger has paid for it.
@@ -256,17 +210,40 @@ class VaultWriter:
         with self._lock:
             self.flush()
             blobs = [row[0] for row in self._db.execute("SELECT blob FROM image WHERE pseudonym = ?", (pseudonym,))]
+            set_aside = self._db.execute(
+                "SELECT blob FROM quarantine WHERE blob IS NOT NULL AND pseudonym = ?", (pseudonym,)
+            ).fetchall()
             with self._writable():
                 self._db.execute("BEGIN IMMEDIATE")
                 self._db.execute("DELETE FROM image WHERE pseudonym = ?", (pseudonym,))
+                self._db.execute("DELETE FROM quarantine WHERE pseudonym = ?", (pseudonym,))
                 self._db.execute(
                     "DELETE FROM twin WHERE first NOT IN (SELECT blob FROM image) "
                     "OR second NOT IN (SELECT blob FROM image)"
                 )
                 self._leave_studies(pseudonym)
                 self._db.execute("COMMIT")
-            self._blobs.remove(blobs)
+            self._blobs.remove([*blobs, *(row[0] for row in set_aside)])
         return len(blobs)
+
+    def passed(self, blobs: Iterable[str]) -> None:
+        """Record that these images were held against the writer's rules, in one transaction; not where that is known.
+
+        Where the rules name no policy, what is known of the policy stays.
+        """
+        if self._rules is None:
+            return
+        number, policy = _columns(self._rules)
+        with self._lock:
+            self.flush()
+            with self._writable():
+                self._db.execute("BEGIN IMMEDIATE")
+                self._db.executemany(
+                    "UPDATE image SET rules = ?1, policy = coalesce(?2, policy) WHERE blob = ?3 "
+                    "AND (rules IS NOT ?1 OR policy IS NOT coalesce(?2, policy))",
+                    [(number, policy or None, blob) for blob in blobs],
+                )
+                self._db.execute("COMMIT")
 
     def record_twins(self, twins: Iterable[tuple[str, str, float]], *, last: str | None) -> None:
         """Record what a comparison of all images up to blob ``last`` has found, in one transaction.
@@ -364,6 +341,10 @@ class VaultWriter:
         self._pending.append(blob)
         self._blobs.write(blob, self._keys.seal(to_bytes(image), place_of(blob, pseudonym)))
         self._db.execute(
-            "INSERT INTO image (blob, pseudonym, picture, instance, frame) VALUES (?, ?, ?, ?, ?)",
-            (blob, pseudonym, picture, source, frame),
+            "INSERT INTO image (blob, pseudonym, picture, instance, frame, rules, policy) VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (blob, pseudonym, picture, source, frame, *_columns(self._rules)),
         )
+
+
+def _columns(rules: Rules | None) -> tuple[int | None, str | None]:
+    return (None, None) if rules is None else (rules.number, rules.policy)

@@ -17,6 +17,7 @@ from sonoshare_deploy.cli.hospital_check import check
 from sonoshare_deploy.cli.hospital_keys import keys
 from sonoshare_deploy.cli.hospital_look import look
 from sonoshare_deploy.cli.hospital_policy import policy
+from sonoshare_deploy.cli.hospital_quarantine import quarantine, take_again
 from sonoshare_deploy.cli.hospital_revoke import revoke
 from sonoshare_deploy.cli.hospital_run import enrol, start
 from sonoshare_deploy.cli.hospital_sources import pull, receive, source_folder, watch_folder
@@ -31,7 +32,7 @@ from sonoshare_shared.science.device_word import AUTO
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from sonoshare_client.intake.ingest import IngestReport
+    from sonoshare_client.intake.report import IngestReport
     from sonoshare_client.own_eyes.overview import LedgerOverview
 
 _QUARANTINE_LINES = 20
@@ -74,26 +75,32 @@ def init(
 
 
 @command.command(short_help="Take pictures into the vault.")
-@click.argument("source", type=click.Path(path_type=Path))
+@click.argument("source", required=False, type=click.Path(path_type=Path))
 @node_home_option
 @click.option("--labels", type=click.Path(path_type=Path, dir_okay=False), help="labels.csv; in SOURCE if absent.")
 @click.option("--task", help="Shipped task or task file; pictures of other classes are set aside.")
 @click.option("--jobs", default=1, show_default=True, type=click.IntRange(min=1, max=64), help="Child processes.")
 @click.option("--watch", is_flag=True, help="Stay, and take in what is new in the folder.")
+@click.option("--again", is_flag=True, help="Instead of SOURCE: what was set aside, and what older rules took in.")
 @node_device_option
 @json_option
 def ingest(
     *,
-    source: Path,
+    source: Path | None,
     home_path: Path,
     labels: Path | None,
     task: str | None,
     jobs: int,
     device: str | None,
     watch: bool,
+    again: bool,
     as_json: bool,
 ) -> None:
-    """Take the pictures of SOURCE, a folder or a ZIP archive, into the vault."""
+    """Take the pictures of SOURCE, a folder or a ZIP archive, into the vault.
+
+    After a change of the rules, --again instead of SOURCE tries once more what was set aside, and holds what was taken
+    under older rules against today's.
+    """
     from rich.progress import Progress  # noqa: PLC0415
 
     from sonoshare_client.intake.ingest import ingest as take_in  # noqa: PLC0415
@@ -101,9 +108,14 @@ def ingest(
     from sonoshare_client.node.home import NodeHome  # noqa: PLC0415
     from sonoshare_shared.science.tasks.files import read_task  # noqa: PLC0415
 
+    if (source is None) != again or (again and (watch or labels is not None or task is not None)):
+        raise click.UsageError("name a folder or an archive, or --again without SOURCE, --labels, --task and --watch")
     classes = None if task is None else read_task(task).classes
     home = NodeHome.open(home_path)
     where, said = found_device(device or home.device)
+    if source is None:
+        take_again(home, jobs, where, as_json=as_json)
+        return
     if watch:
         watch_folder(
             source,
@@ -131,6 +143,7 @@ def ingest(
             jobs=jobs,
             progress=lambda done, total: bar.update(job, completed=done, total=total),
             device=where,
+            archive=source if source.is_file() else None,
         )
     emit(asdict(report) | {"device": said}, as_json, lambda out: _print_report(out, report, said))
     if report.quarantined and report.accepted + report.duplicates == 0:
@@ -160,10 +173,7 @@ def _print_report(console: "Console", report: "IngestReport", device: str) -> No
         )
     else:
         console.print(f"new pictures were compared with all others on device: {device}", markup=False, highlight=False)
-    for entry in report.quarantined[:_QUARANTINE_LINES]:
-        console.print(f"  {entry.where}: {entry.reason}", markup=False, highlight=False)
-    if len(report.quarantined) > _QUARANTINE_LINES:
-        console.print(f"  and {len(report.quarantined) - _QUARANTINE_LINES} more (--json lists all)", highlight=False)
+    _print_set_aside(console, report)
     for name in report.unlisted[:_QUARANTINE_LINES]:
         console.print(f"  no row names {name}", markup=False, highlight=False)
     if len(report.unlisted) > _QUARANTINE_LINES:
@@ -177,6 +187,15 @@ def _print_report(console: "Console", report: "IngestReport", device: str) -> No
             markup=False,
             highlight=False,
         )
+
+
+def _print_set_aside(console: "Console", report: "IngestReport") -> None:
+    for entry in report.quarantined[:_QUARANTINE_LINES]:
+        console.print(f"  {entry.where}: {entry.reason}", markup=False, highlight=False)
+    if len(report.quarantined) > _QUARANTINE_LINES:
+        console.print(f"  and {len(report.quarantined) - _QUARANTINE_LINES} more (--json lists all)", highlight=False)
+    if report.quarantined:
+        console.print("  look at them, let them in: sonoshare hospital quarantine list", highlight=False)
 
 
 @command.command(short_help="Write what the vault keeps of each image.")
@@ -208,7 +227,11 @@ def review(home_path: Path, out: Path, *, as_json: bool) -> None:
 )
 @json_option
 def forget(home_path: Path, patients: Any, *, as_json: bool) -> None:
-    """Remove patients from the vault. What was learnt from them stays; the ledger has paid for it."""
+    """Remove patients from the vault, and what was set aside of them.
+
+    What was learnt from them stays; the ledger has paid for it.
+    """
+    from sonoshare_client.intake.deciding import forget_patient  # noqa: PLC0415
     from sonoshare_client.node.home import NodeHome  # noqa: PLC0415
     from sonoshare_client.vault.store import Vault  # noqa: PLC0415
 
@@ -216,10 +239,14 @@ def forget(home_path: Path, patients: Any, *, as_json: bool) -> None:
     for number, line in enumerate(patients, start=1):
         if line.strip():
             asked.setdefault(line.strip(), number)
-    with Vault(NodeHome.open(home_path)) as vault, vault.writing() as writer:
-        removed = {number: writer.forget(writer.pseudonym(name)) for name, number in asked.items()}
-    unknown = [number for number, images in removed.items() if not images]
-    emit({"patients": len(removed) - len(unknown), "images": sum(removed.values()), "unknown": unknown}, as_json)
+    home = NodeHome.open(home_path)
+    with Vault(home) as vault, vault.writing() as writer:
+        removed = {number: forget_patient(home, vault, writer, name) for name, number in asked.items()}
+    unknown = [number for number, gone in removed.items() if not any(gone)]
+    images, set_aside = (sum(gone[place] for gone in removed.values()) for place in (0, 1))
+    emit(
+        {"patients": len(removed) - len(unknown), "images": images, "set_aside": set_aside, "unknown": unknown}, as_json
+    )
     if unknown:  # a withdrawal that was mistyped must not look done
         raise InputError(
             f"the patients of line {', '.join(map(str, unknown))} are not in the vault",
@@ -302,6 +329,7 @@ command.add_command(status)
 command.add_command(look)
 command.add_command(policy)
 command.add_command(pull)
+command.add_command(quarantine)
 command.add_command(receive)
 command.add_command(twins)
 command.add_command(studies)

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from sonoshare_deploy.cli.hospital_quarantine import counts_of, said_of
 from sonoshare_deploy.cli.output import emit, json_option
 from sonoshare_deploy.cli.parameters import node_home_option
 
@@ -27,7 +28,8 @@ if TYPE_CHECKING:
 def check(home_path: Path, superlink: str | None, root_certificate: Path | None, *, as_json: bool) -> None:
     """Test the way to the coordinator, step by step until one fails; exit 1 if one did.
 
-    Through the proxy in HTTPS_PROXY, where there is one. Nothing is started and nothing of a patient is read.
+    Through the proxy in HTTPS_PROXY, where there is one. Nothing is started and nothing of a patient is read; how much
+    waits in the quarantine, and is of older rules, is counted beside.
     """
     from sonoshare_client.courier.way import Way, try_way  # noqa: PLC0415 - keeps --help fast, here and below
     from sonoshare_client.node.home import NodeHome  # noqa: PLC0415
@@ -42,6 +44,7 @@ def check(home_path: Path, superlink: str | None, root_certificate: Path | None,
     certificate = root_certificate or Path(last.root_certificate if last else "")
     tested = try_way(Way(address, certificate, home.node_key_path))
     steps = [_enrolled(home, tested.roster_version), *tested.steps]
+    counts = counts_of(home)
     failed = next((step for step in (*tested.steps, steps[0]) if not step.ok), None)
     result = {
         "ok": failed is None,
@@ -49,8 +52,14 @@ def check(home_path: Path, superlink: str | None, root_certificate: Path | None,
         "steps": [{"step": s.name, "ok": s.ok, "found": s.found, "remedy": s.remedy} for s in steps],
         "cause": None if failed is None else failed.found,
         "remedy": None if failed is None else failed.remedy,
+        **counts,
     }
-    emit(result, as_json, lambda console: _print(console, steps))
+
+    def human(console: "Console") -> None:
+        _print(console, steps)
+        console.print(f"set aside: {said_of(counts)}", markup=False, highlight=False)
+
+    emit(result, as_json, human)
     if failed is not None:
         raise FederationError(failed.found, remedy=failed.remedy)
 

@@ -16,7 +16,7 @@ from sonoshare_deploy.cli.parameters import node_home_option
 from sonoshare_shared.errors import FederationError, InputError
 
 if TYPE_CHECKING:
-    from sonoshare_client.intake.ingest import IngestReport
+    from sonoshare_client.intake.report import IngestReport
     from sonoshare_client.intake.watching import Watched, WatchedWhole
     from sonoshare_client.node.home import NodeHome
     from sonoshare_shared.science.label_table import LabelTable

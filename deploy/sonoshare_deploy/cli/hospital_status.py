@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from sonoshare_deploy.cli.durations import ago, lasting
+from sonoshare_deploy.cli.hospital_quarantine import counts_of, said_of
 from sonoshare_deploy.cli.output import emit, json_option
 from sonoshare_deploy.cli.parameters import node_home_option
 
@@ -28,6 +29,7 @@ class _Look:
     overview: "NodeOverview"
     view: "LinkView"
     now: datetime
+    quarantine: dict[str, int | None]
 
 
 @click.command(short_help="Show link, agent, vault and budget.")
@@ -44,7 +46,7 @@ def status(home_path: Path, *, as_json: bool) -> None:
     from sonoshare_client.own_eyes.overview import node_overview  # noqa: PLC0415
 
     home = NodeHome.open(home_path)
-    look = _Look(node_overview(home, lambda: datetime.now(UTC)), link_view(home), datetime.now(UTC))
+    look = _Look(node_overview(home, lambda: datetime.now(UTC)), link_view(home), datetime.now(UTC), counts_of(home))
     emit(_fields(look), as_json, lambda console: _print(console, look))
 
 
@@ -89,6 +91,7 @@ def _fields(look: _Look) -> dict[str, object]:
             "expires": roster.expires.isoformat(timespec="seconds"),
         },
         "evidence": overview.evidence,
+        **look.quarantine,
     }
 
 
@@ -121,6 +124,7 @@ def _rows(look: _Look) -> "Iterator[tuple[str, str]]":
     yield "budget", f"epsilon {record.budget.epsilon:g} at delta {record.budget.delta:g}; spent {_spent(record)}"
     yield "patients", f"{overview.patients}, {overview.held_out} of them held out; {overview.images} images"
     yield "twins", f"{overview.twins} undecided pairs, {overview.held_back} held back; see 'hospital twins'"
+    yield "set aside", said_of(look.quarantine)
 
 
 def _spent(record: "LedgerOverview") -> str:

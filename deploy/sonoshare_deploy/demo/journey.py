@@ -15,7 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from sonoshare_client.intake.ingest import Quarantined, ingest_table
+from sonoshare_client.intake.ingest import ingest_table
+from sonoshare_client.intake.report import Quarantined
 from sonoshare_client.node import witness
 from sonoshare_client.node.home import NodeHome
 from sonoshare_client.node.policy import AuditRules, BudgetRules, CohortRules, FederationRules, Policy

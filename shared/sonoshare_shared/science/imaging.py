@@ -5,6 +5,7 @@ a square by averaging over area. The aspect ratio is *not* kept; the lesion box 
 picture (`box.py`), so it stays right on the square. Files are read by `pictures`, and nowhere else.
 """
 
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -94,3 +95,10 @@ def save_png(path: Path, array: NDArray[np.generic]) -> None:
     """
     levels = np.asarray(array, dtype=np.uint8) if array.dtype == np.uint8 else eight_bits(_grey(array))
     Image.fromarray(levels).save(path, format="PNG")
+
+
+def png_bytes(pixels: NDArray[np.uint8]) -> bytes:
+    """A grey picture, uint8 [H, W], as the bytes of a PNG without metadata."""
+    written = BytesIO()
+    Image.fromarray(pixels).save(written, format="PNG")
+    return written.getvalue()

@@ -6,7 +6,7 @@ back of it holds no line that the reader finds and the rule sends away.
 Importing this costs next to nothing; what reads and takes out text is loaded with the first picture that needs it.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -43,6 +43,7 @@ def without_text(
     reader: Callable[[], "TextReader | None"],
     *,
     must: bool,
+    accepted: Collection[Reason] = (),
 ) -> Cleared:
     """A picture without text that may name somebody.
 
@@ -51,6 +52,7 @@ def without_text(
         lesion: bool [H, W], pixels that must not be touched, or None.
         reader: gives the reader; called only where a picture is read.
         must: read also where text is not likely.
+        accepted: reasons that a person has decided not to hold against this picture.
 
     Raises:
         Refused: text cannot be read here, or cannot be taken out.
@@ -62,10 +64,10 @@ def without_text(
         raise Refused(Reason.TEXT_UNREAD)
     from sonoshare_shared.science.pictures.text.removal import removed  # noqa: PLC0415 - scipy, which few pictures need
 
-    return Cleared(*removed(pixels, lesion, read))
+    return Cleared(*removed(pixels, lesion, read, accepted))
 
 
-def cleared_everywhere(frames: Sequence[Cleared]) -> list[Cleared]:
+def cleared_everywhere(frames: Sequence[Cleared], accepted: Collection[Reason] = ()) -> list[Cleared]:
     """Pictures of one file: what was blanked in one is blanked in all of the same size.
 
     A name stands in the same place throughout a clip, and may be read in one frame only. A dual view may write the same
@@ -74,17 +76,17 @@ def cleared_everywhere(frames: Sequence[Cleared]) -> list[Cleared]:
     Raises:
         Refused: all together covers too much.
     """
-    return [_with_places(frame, frames) for frame in frames]
+    return [_with_places(frame, frames, accepted) for frame in frames]
 
 
-def _with_places(frame: Cleared, frames: Sequence[Cleared]) -> Cleared:
+def _with_places(frame: Cleared, frames: Sequence[Cleared], accepted: Collection[Reason]) -> Cleared:
     others = {place for other in frames if other.pixels.shape == frame.pixels.shape for place in other.blanked}
     missing = others - set(frame.blanked)
     if not missing:
         return frame
     from sonoshare_shared.science.pictures.text.removal import blanked_too  # noqa: PLC0415 - scipy
 
-    pixels, places = blanked_too(frame.pixels, missing)
+    pixels, places = blanked_too(frame.pixels, missing, accepted)
     return Cleared(pixels, (*frame.blanked, *places))
 
 
