@@ -39,9 +39,10 @@ from typing import Final
 from benchmarks._fuzz_mutations import broken, broken_table
 from benchmarks._fuzz_seeds import PATIENT, archive, drawn, objects, raster, rasters
 from sonoshare_client.intake.archive import unpacked
-from sonoshare_client.intake.ingest import IngestReport, ingest, ingest_table
+from sonoshare_client.intake.ingest import ingest, ingest_table
 from sonoshare_client.intake.limits import DEFAULT_LIMITS
 from sonoshare_client.intake.reasons import SetAside
+from sonoshare_client.intake.report import IngestReport
 from sonoshare_client.node.home import NodeHome
 from sonoshare_client.vault.store import Vault
 from sonoshare_shared.errors import InputError
