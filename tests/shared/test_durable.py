@@ -282,7 +282,7 @@ ALLOWED = {
     "sonoshare_privacy/plots.py": "pictures for people",
     "sonoshare_client/own_eyes/view.py": "pictures for people, in a folder that appears whole",
     "sonoshare_client/intake/twins.py": "a picture for people",
-    "sonoshare_client/vault/writer.py": "blobs: new names, flushed together, named by the index only then",
+    "sonoshare_client/vault/blobs.py": "blobs: new names, flushed together, named by the index only then",
 }
 ROOMS = (sonoshare_shared, sonoshare_privacy, sonoshare_client, sonoshare_server, sonoshare_deploy)
 WRITING_METHODS = {"write_text", "write_bytes", "touch", "rename", "link_to", "hardlink_to", "savefig", "copyfile"}
