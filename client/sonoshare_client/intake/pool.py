@@ -267,8 +267,9 @@ class Pool:
 
 def _in_memory(content: bytes) -> int:
     descriptor = os.memfd_create("picture", os.MFD_CLOEXEC)
-    with open(descriptor, "wb", closefd=False) as file:
-        file.write(content)
+    rest = memoryview(content)
+    while rest:
+        rest = rest[os.write(descriptor, rest) :]
     return descriptor
 
 
