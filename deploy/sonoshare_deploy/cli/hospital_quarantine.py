@@ -43,7 +43,7 @@ class _Place(click.ParamType["Box"]):
         return place
 
 
-@click.group()
+@click.group(short_help="List, show, let in or forget what was set aside.")
 def quarantine() -> None:
     """List what was set aside, look at it, let it in or forget it."""
 
