@@ -227,7 +227,7 @@ def review(home_path: Path, out: Path, *, as_json: bool) -> None:
 )
 @json_option
 def forget(home_path: Path, patients: Any, *, as_json: bool) -> None:
-    """Remove patients from the vault, and what was set aside of them.
+    """Remove patients, and what was set aside of them.
 
     What was learnt from them stays; the ledger has paid for it.
     """
