@@ -22,6 +22,7 @@ from sonoshare_client.vault.store import Vault
 from sonoshare_privacy.budget import ChargeRequest
 from sonoshare_privacy.ledger import Ledger
 from sonoshare_shared.errors import LedgerError, RefusedError
+from sonoshare_shared.protocol.canonical import sha256_hex
 from sonoshare_shared.protocol.documents import FileEntry, HospitalBudget, PrivacyStatement, ReleaseManifest
 from sonoshare_shared.protocol.documents.charge import PureDP, SignedCharge
 from sonoshare_shared.protocol.documents.exchange import KeysRequest, decode_frame, encode_frame
@@ -30,7 +31,9 @@ from sonoshare_shared.protocol.documents.release import MANIFEST_PAYLOAD_TYPE
 from sonoshare_shared.protocol.documents.roster import ROSTER_PAYLOAD_TYPE
 from sonoshare_shared.protocol.envelope import Envelope
 from sonoshare_shared.protocol.keys import SigningKey
+from sonoshare_shared.protocol.release import layout
 from sonoshare_shared.protocol.release.candidate import Candidate
+from sonoshare_shared.protocol.release.table import metadata_csv
 from sonoshare_shared.protocol.views import verified_view
 from sonoshare_shared.science.model.loss import denoising_loss
 
@@ -243,13 +246,14 @@ def test_a_charge_of_another_process_is_in_a_signed_ledger_head_whole_or_not_at_
 def manifest_of(candidate: Candidate, **budgets: float) -> ReleaseManifest:
     """A manifest over all images of a candidate that promises each hospital its own epsilon."""
     hospitals = tuple(HospitalBudget(hospital=name, epsilon=spent, delta=3e-3) for name, spent in budgets.items())
+    files = candidate.files() | {layout.METADATA: sha256_hex(metadata_csv(candidate, candidate.images))}
     return ReleaseManifest(
         release=candidate.release,
         study=candidate.study,
         task="diagnosis",
         sequence=1,
         created=NOW,
-        files=tuple(FileEntry(path=path, sha256=digest, size=1) for path, digest in candidate.files().items()),
+        files=tuple(FileEntry(path=path, sha256=digest, size=1) for path, digest in files.items()),
         counts={"benign": 6, "malignant": 6},
         candidate_digest=candidate.digest(),
         model_digest=candidate.model_digest,

@@ -1,5 +1,6 @@
 """A verified release as Parquet and as DICOM: the same pictures, opened by other people's programs."""
 
+import gc
 import hashlib
 import json
 import shutil
@@ -93,6 +94,7 @@ def test_datasets_loads_the_folder_itself(folder: Path, offline: Path) -> None:
     assert {"image", "mask", "label", "split", "case", "birads", "mm_per_pixel_x"} <= loaded.features.keys()
     with Image.open(folder / "images/000003.png") as image:
         np.testing.assert_array_equal(np.asarray(loaded[3]["image"]), np.asarray(image))
+    gc.collect()  # here, where it is expected, and not in the test that comes next
 
 
 def test_datasets_loads_the_shards_with_splits_class_names_and_pictures(shards: Path, offline: Path) -> None:
