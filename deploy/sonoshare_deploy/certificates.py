@@ -171,6 +171,15 @@ def _private(path: Path) -> ec.EllipticCurvePrivateKey:
     return key
 
 
+def certificate_names(home: CoordinatorPaths) -> list[str]:
+    """Names and addresses that the server's certificate is for, in its order.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    return [str(name.value) for name in _names(home)]
+
+
 def _names(home: CoordinatorPaths) -> list[x509.GeneralName]:
     """What the present certificate is for."""
     extension = _read_certificate(home.certificate_path).extensions.get_extension_for_class(x509.SubjectAlternativeName)

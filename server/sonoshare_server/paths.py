@@ -4,6 +4,7 @@
     coordinator.key             signs plans, log heads and rosters' coordinator entry (PEM, 0600)
     pki/                        the authority and the server's TLS certificate
     consortium.json  audit-policy.json  members.json  nodes.json  retired.json  roster.dsse.json
+    invited.json                who may ask to be admitted, and the public half of the code that each was given
     log.jsonl                   the transparency log
     views/  evidence/           what each hospital last signed that it has seen, and proof that one signed falsely
     releases/  sequences.json  catalogue.db     sealed releases, their numbers, and what the catalogue says of them
@@ -92,6 +93,11 @@ class CoordinatorPaths:
     def members_path(self) -> Path:
         """Admitted hospitals and their keys."""
         return self.path / "members.json"
+
+    @property
+    def invited_path(self) -> Path:
+        """Invitations that wait for a request."""
+        return self.path / "invited.json"
 
     @property
     def roster_path(self) -> Path:

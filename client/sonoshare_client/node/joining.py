@@ -6,6 +6,7 @@ node signs would be believed, so it is refused before it is pinned, with what pu
 
 from sonoshare_client.node import witness
 from sonoshare_client.node.home import NodeHome
+from sonoshare_client.node.invitation import Joined
 from sonoshare_client.node.log_copy import LogCopy
 from sonoshare_shared.errors import RefusedError
 from sonoshare_shared.protocol.documents import HospitalEntry, Roster
@@ -13,14 +14,28 @@ from sonoshare_shared.protocol.envelope import Envelope
 from sonoshare_shared.protocol.keys import PublicKey
 
 
-def enrol(home: NodeHome, roster: Envelope, root_key: PublicKey) -> Roster:
+def enrol(home: NodeHome, roster: Envelope, root_key: PublicKey, joined: Joined | None = None) -> Roster:
     """Pin a consortium whose roster names this node.
+
+    Args:
+        home: the node's folder.
+        roster: as it came.
+        root_key: the consortium's.
+        joined: what the node's invitation said, if there was one.
 
     Raises:
         VerificationError: the roster is not signed by this root key.
-        RefusedError: it does not name this node with its keys, or is older than the one pinned before.
+        RefusedError: it does not name this node with its keys, is older than the one pinned before, or names another
+            coordinator than the one that signed the invitation.
     """
-    require_named(witness.checked_roster(roster, root_key), home)
+    checked = witness.checked_roster(roster, root_key)
+    if joined is not None and joined.coordinator_key != checked.coordinator_key:
+        # Before the first roster nothing vouches for who signed an invitation, and with it the address in it.
+        raise RefusedError(
+            "the invitation was not signed by the coordinator that the roster names",
+            remedy="tell the consortium by telephone: somebody else may have made it; join anew with a right one",
+        )
+    require_named(checked, home)
     return witness.enrol(home.state_path, roster, root_key)
 
 

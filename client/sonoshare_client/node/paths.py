@@ -15,6 +15,7 @@
     bases/           imported base weights, by digest
     state/           what the agent needs to go on after a restart:
         root.pub  roster.dsse.json                     the consortium it has joined
+        joined.json  ca.crt                            what its invitation said: address, keys, authority
         log.jsonl  log-head.dsse.json  log-head.json   its copy of the transparency log
         replies/  evidence/  events.jsonl              what was answered, proof of misconduct, events
         proposals/                                     the newest plan of each study that was proposed
@@ -57,6 +58,16 @@ class StatePaths:
     def roster_path(self) -> Path:
         """The pinned roster."""
         return self.path / "roster.dsse.json"
+
+    @property
+    def joined_path(self) -> Path:
+        """What the invitation said of the consortium; nothing secret of it."""
+        return self.path / "joined.json"
+
+    @property
+    def authority_path(self) -> Path:
+        """Certificate of the authority of the coordinator's TLS certificates, as in the invitation (PEM)."""
+        return self.path / "ca.crt"
 
     @property
     def log_path(self) -> Path:

@@ -44,11 +44,11 @@ def _prepared(home: NodeHome) -> Envelope:
     _end_what_was_cut_off(home)
     if not home.next_node_key_path.exists():
         write_node_key(home.next_node_key_path, home.next_node_public_key_path)
-    following = _private(home.next_node_key_path)
+    following = private_node_key(home.next_node_key_path)
     new, old, old_signature = key_line(following.public_key()), home.node_public_key, ""
     said = possession_bytes(home.hospital, old, new)
     with suppress(InputError):  # lost: the identity key vouches alone
-        present = _private(home.node_key_path)
+        present = private_node_key(home.node_key_path)
         if key_line(present.public_key()) == old:
             old_signature = possession_signature(present, said)
     identity = home.identity()
@@ -84,13 +84,18 @@ def _end_what_was_cut_off(home: NodeHome) -> None:
     if home.next_node_key_path.exists() or not public.exists():
         return
     with suppress(InputError):
-        if key_line(_private(home.node_key_path).public_key()) == public.read_text(encoding="ascii").strip():
+        if key_line(private_node_key(home.node_key_path).public_key()) == public.read_text(encoding="ascii").strip():
             move(public, home.node_public_key_path)
             return
     public.unlink()
 
 
-def _private(path: Path) -> ec.EllipticCurvePrivateKey:
+def private_node_key(path: Path) -> ec.EllipticCurvePrivateKey:
+    """Read a courier's private key.
+
+    Raises:
+        InputError: it cannot be read, or is no key of an elliptic curve.
+    """
     try:
         key = serialization.load_ssh_private_key(path.read_bytes(), password=None)
     except (OSError, ValueError) as error:

@@ -10,6 +10,7 @@ import click
 
 from sonoshare_deploy.cli.action_words import ActionWords
 from sonoshare_deploy.cli.coordinator_files import line, take
+from sonoshare_deploy.cli.coordinator_invite import invite
 from sonoshare_deploy.cli.coordinator_members import admit, expel, rotate_root
 from sonoshare_deploy.cli.coordinator_people import people
 from sonoshare_deploy.cli.coordinator_queue import cancel, list_studies, propose, retire, stop
@@ -333,6 +334,7 @@ command.add_command(take)
 command.add_command(admit)
 command.add_command(coordinator_events)
 command.add_command(expel)
+command.add_command(invite)
 command.add_command(people)
 command.add_command(release)
 command.add_command(renew)

@@ -1,13 +1,20 @@
 """``sonoshare coordinator admit`` and ``expel``: who belongs to the consortium."""
 
+import sys
 from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from sonoshare_deploy.cli.coordinator_release import home_option
 from sonoshare_deploy.cli.output import emit, json_option
 from sonoshare_deploy.cli.parameters import IDENTIFIER_NAME
+from sonoshare_deploy.cli.pasted import pasted
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 root_key_option = click.option(
     "--root-key",
@@ -17,6 +24,7 @@ root_key_option = click.option(
 
 
 @click.command(short_help="Admit a hospital and sign a new roster.")
+@click.argument("request", required=False, type=click.Path(path_type=Path, dir_okay=False))
 @home_option
 @click.option("--id", "hospital", type=IDENTIFIER_NAME, help="The hospital's id.")
 @click.option("--identity-key", help="Its identity key, from: sonoshare hospital init")
@@ -27,11 +35,12 @@ root_key_option = click.option(
     type=click.Path(path_type=Path, dir_okay=False),
     help="Instead of the three: the file of 'hospital keys rotate' of an admitted hospital.",
 )
-@click.option("--fingerprint", help="With --rotate of an identity key: the new one's, as told by telephone.")
+@click.option("--fingerprint", help="Of the identity key, as told by telephone; asked for if absent.")
 @root_key_option
 @json_option
 def admit(
     *,
+    request: Path | None,
     home: Path,
     hospital: str | None,
     identity_key: str | None,
@@ -41,7 +50,10 @@ def admit(
     root_key: Path | None,
     as_json: bool,
 ) -> None:
-    """Admit a hospital and sign a new roster; send roster.dsse.json and the root key to all hospitals.
+    """Admit a hospital and sign a new roster; send roster.dsse.json to all hospitals.
+
+    REQUEST is the file of 'hospital join', by a hospital that was invited. It is admitted with the fingerprint that the
+    hospital tells by telephone. Without an invitation give its id and its two public keys.
 
     One that was admitted with a wrong key is admitted again with the right one, as long as the wrong one has signed
     nothing. A new identity key is admitted with the fingerprint that the hospital tells by telephone: who has stolen
@@ -52,12 +64,17 @@ def admit(
     from sonoshare_shared.protocol.envelope import Envelope  # noqa: PLC0415
 
     given = (hospital, identity_key, node_key)
+    if request is not None:
+        if any(given) or change is not None:
+            raise click.UsageError("REQUEST says all of it: leave out --id, --identity-key, --node-key and --rotate")
+        _admit_request(home, request, fingerprint, root_key, as_json=as_json)
+        return
     if fingerprint is not None and change is None:
-        raise click.UsageError("--fingerprint goes with --rotate")
+        raise click.UsageError("--fingerprint goes with --rotate or a REQUEST")
     if change is not None and any(given):
         raise click.UsageError("--rotate says all of it: leave out --id, --identity-key and --node-key")
     if change is None and not all(given):
-        raise click.UsageError("give --id, --identity-key and --node-key, or --rotate FILE")
+        raise click.UsageError("give a REQUEST, or --id, --identity-key and --node-key, or --rotate FILE")
     folder = CoordinatorHome(home)
     if change is not None:
         hospital, version = rotation.rotate(folder, Envelope.load(change), fingerprint=fingerprint, root_key=root_key)
@@ -66,6 +83,40 @@ def admit(
         version = admission.admit(folder, *named, root_key=root_key)
     _register(home)
     emit({"hospital": hospital, "roster_version": version, "roster": str(folder.roster_path)}, as_json)
+
+
+def _admit_request(home: Path, request: Path, fingerprint: str | None, root_key: Path | None, *, as_json: bool) -> None:
+    """Admit who answered an invitation, once a person has typed the fingerprint that was told by telephone."""
+    from sonoshare_server.consortium import inviting  # noqa: PLC0415
+    from sonoshare_server.home import CoordinatorHome  # noqa: PLC0415
+    from sonoshare_shared.errors import InputError  # noqa: PLC0415
+    from sonoshare_shared.protocol.envelope import Envelope  # noqa: PLC0415
+
+    folder, envelope, now = CoordinatorHome(home), Envelope.load(request), datetime.now(UTC)
+    if fingerprint is None:
+        said = inviting.read_request(folder, envelope, now)
+        click.echo(f"{said.hospital} asks to be admitted to {said.consortium}", err=True)
+        click.echo(f"identity key  fingerprint {said.fingerprint}", err=True)
+        if as_json or not sys.stdin.isatty():
+            raise InputError(
+                "nobody has compared the fingerprint",
+                remedy="have the hospital tell it by telephone, then: "
+                + pasted("coordinator", "admit", request, "--home", home, "--fingerprint", "FINGERPRINT"),
+            )
+        fingerprint = click.prompt("Type the fingerprint that the hospital tells by telephone", err=True)
+    hospital, version = inviting.admit_request(folder, envelope, fingerprint, now=now, root_key=root_key)
+    _register(home)
+    result = {"hospital": hospital, "roster_version": version, "roster": str(folder.roster_path)}
+
+    def human(console: "Console") -> None:
+        for text in (
+            f"{hospital} is admitted: roster version {version}",
+            f"send {folder.roster_path} to all hospitals; there:",
+            f"  sonoshare hospital enrol --home {hospital} --roster {folder.roster_path.name}",
+        ):
+            console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    emit(result, as_json, human)
 
 
 @click.command()

@@ -14,6 +14,7 @@ from sonoshare_deploy.cli.device import DEVICE_WORD, found_device, node_device_o
 from sonoshare_deploy.cli.events import hospital_events
 from sonoshare_deploy.cli.hospital_answer import answer
 from sonoshare_deploy.cli.hospital_check import check
+from sonoshare_deploy.cli.hospital_join import join
 from sonoshare_deploy.cli.hospital_keys import keys
 from sonoshare_deploy.cli.hospital_look import look
 from sonoshare_deploy.cli.hospital_policy import policy
@@ -323,6 +324,7 @@ command.add_command(answer)
 command.add_command(check)
 command.add_command(enrol)
 command.add_command(hospital_events)
+command.add_command(join)
 command.add_command(keys)
 command.add_command(start)
 command.add_command(status)

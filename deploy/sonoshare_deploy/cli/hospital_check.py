@@ -33,15 +33,17 @@ def check(home_path: Path, superlink: str | None, root_certificate: Path | None,
     """
     from sonoshare_client.courier.way import Way, try_way  # noqa: PLC0415 - keeps --help fast, here and below
     from sonoshare_client.node.home import NodeHome  # noqa: PLC0415
+    from sonoshare_client.node.invitation import read_joined  # noqa: PLC0415
     from sonoshare_client.node.link import read_link  # noqa: PLC0415
     from sonoshare_shared.errors import FederationError  # noqa: PLC0415
 
     home = NodeHome.open(home_path)
-    last = read_link(home.state.link_path)
-    if last is None and (superlink is None or root_certificate is None):
+    last, joined = read_link(home.state.link_path), read_joined(home)
+    if last is None and joined is None and (superlink is None or root_certificate is None):
         raise click.UsageError("this node was never started: give --superlink and --root-certificate")
-    address = superlink or (last.superlink if last else "")
-    certificate = root_certificate or Path(last.root_certificate if last else "")
+    known = last.superlink if last else joined.superlink if joined else ""
+    authority = Path(last.root_certificate) if last else home.state.authority_path
+    address, certificate = superlink or known, root_certificate or authority
     tested = try_way(Way(address, certificate, home.node_key_path))
     steps = [_enrolled(home, tested.roster_version), *tested.steps]
     counts = counts_of(home)

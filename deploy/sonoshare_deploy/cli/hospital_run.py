@@ -21,28 +21,36 @@ NO_LINE = "127.0.0.1:1"
 @click.command(short_help="Pin the consortium.")
 @node_home_option
 @click.option("--roster", required=True, type=click.Path(path_type=Path, dir_okay=False), help="roster.dsse.json")
-@click.option("--root-key", required=True, help="The consortium's root key (hex), got by another way than the roster.")
+@click.option(
+    "--root-key",
+    help="The consortium's root key (hex), got by another way than the roster; the invitation's if absent.",
+)
 @json_option
-def enrol(home_path: Path, roster: Path, root_key: str, *, as_json: bool) -> None:
+def enrol(home_path: Path, roster: Path, root_key: str | None, *, as_json: bool) -> None:
     """Pin the consortium: from now on only its roster, coordinator and log are believed."""
     from sonoshare_client.node import joining  # noqa: PLC0415 - keeps --help fast, here and below
     from sonoshare_client.node.home import NodeHome  # noqa: PLC0415
+    from sonoshare_client.node.invitation import read_joined  # noqa: PLC0415
     from sonoshare_shared.protocol.envelope import Envelope  # noqa: PLC0415
     from sonoshare_shared.protocol.keys import PublicKey  # noqa: PLC0415
 
     home = NodeHome.open(home_path)
-    pinned = joining.enrol(home, Envelope.load(roster), PublicKey.from_hex(root_key))
+    joined = read_joined(home)
+    if root_key is None and joined is None:
+        raise click.UsageError("this node was made without an invitation: give --root-key")
+    key = PublicKey.from_hex(root_key or (joined.root_key if joined else ""))
+    pinned = joining.enrol(home, Envelope.load(roster), key, joined)
     hospitals = [entry.id for entry in pinned.hospitals]
     emit({"consortium": pinned.consortium, "version": pinned.version, "hospitals": hospitals}, as_json)
 
 
 @click.command()
 @node_home_option
-@click.option("--superlink", help="host:port of the coordinator's fleet listener; not for --only agent.")
+@click.option("--superlink", help="host:port of the coordinator's fleet listener; the invitation's if absent.")
 @click.option(
     "--root-certificate",
     type=click.Path(path_type=Path, dir_okay=False, exists=True),
-    help="Certificate of the authority that signed the coordinator's TLS certificate (ca.crt).",
+    help="Certificate of the authority of the coordinator's TLS certificate (ca.crt); the invitation's if absent.",
 )
 @click.option(
     "--runtime-port", type=click.IntRange(1, 65535), help="Loopback port of the courier's own runtime; else a free one."
@@ -90,6 +98,7 @@ def start(
     """
     from sonoshare_client.courier.supernode import Connection  # noqa: PLC0415
     from sonoshare_client.node.home import NodeHome  # noqa: PLC0415
+    from sonoshare_client.node.invitation import read_joined  # noqa: PLC0415
     from sonoshare_deploy import courier_place  # noqa: PLC0415
     from sonoshare_deploy.addresses import endpoint  # noqa: PLC0415
     from sonoshare_deploy.hospital_node import ANY_PORT, run_node  # noqa: PLC0415
@@ -100,11 +109,13 @@ def start(
         raise click.UsageError("--gpus takes a number or 'all'")
     if courier_user and (only != "both" or socket is not None):
         raise click.UsageError("--courier-user starts both parts on a socket of its own; leave out --only and --socket")
+    home = NodeHome.open(home_path)
+    if only != "agent" and (joined := read_joined(home)) is not None:
+        superlink, root_certificate = superlink or joined.superlink, root_certificate or home.state.authority_path
     if only != "agent" and (superlink is None or root_certificate is None):
         raise click.UsageError("a courier needs --superlink and --root-certificate")
     superlink, root_certificate = superlink or NO_LINE, root_certificate or Path("none")
     endpoint(superlink)
-    home = NodeHome.open(home_path)
     connection = Connection(superlink, root_certificate.absolute(), home.node_key_path, runtime_port or ANY_PORT)
     courier = None
     if courier_user:

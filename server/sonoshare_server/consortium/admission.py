@@ -49,6 +49,17 @@ def admit(
         InputError: a key is unusable or another hospital's; the id is taken by a key that was heard, or names the
             coordinator; or the root key is not there.
     """
+    return admit_under_lock(home, hospital, identity_key, node_key, root_key)
+
+
+def admit_under_lock(
+    home: CoordinatorHome, hospital: Identifier, identity_key: str, node_key: str, root_key: Path | None
+) -> int:
+    """As `admit`, for a change of the folder that holds its lock already.
+
+    Raises:
+        InputError: as there.
+    """
     members, root = read_members(home), root_signing_key(home, root_key)
     if hospital == COORDINATOR:
         raise InputError(f"{hospital} names the coordinator in evidence and revocations", remedy="choose another id")

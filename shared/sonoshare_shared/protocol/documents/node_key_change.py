@@ -48,9 +48,9 @@ class NodeKeyChange(Document):
             IntegrityError: the new key did not sign, or an old signature is none.
         """
         said = possession_bytes(self.hospital, self.old, self.new)
-        _require_signed(self.new, self.new_signature, said)
+        require_possessed(self.new, self.new_signature, said)
         if self.old_signature:
-            _require_signed(self.old, self.old_signature, said)
+            require_possessed(self.old, self.old_signature, said)
 
 
 def possession_bytes(hospital: str, old: str, new: str) -> bytes:
@@ -63,11 +63,21 @@ def possession_signature(key: ec.EllipticCurvePrivateKey, said: bytes) -> str:
     return base64.b64encode(key.sign(said, ec.ECDSA(hashes.SHA256()))).decode()
 
 
-def _require_signed(line: str, signature: str, said: bytes) -> None:
+def require_possessed(line: str, signature: str, said: bytes) -> None:
+    """Check that whoever holds a node key has signed with it.
+
+    Args:
+        line: its public half, one line of OpenSSH text.
+        signature: as `possession_signature` made it.
+        said: what was signed.
+
+    Raises:
+        IntegrityError: it is no node key, or did not sign.
+    """
     try:
         key = serialization.load_ssh_public_key(line.encode())
         if not isinstance(key, ec.EllipticCurvePublicKey):
             raise IntegrityError("a node key is on no elliptic curve")
         key.verify(base64.b64decode(signature, validate=True), said, ec.ECDSA(hashes.SHA256()))
     except (ValueError, binascii.Error, UnsupportedAlgorithm, InvalidSignature) as error:
-        raise IntegrityError("a node key did not sign its change", remedy="make the file again") from error
+        raise IntegrityError("a node key did not sign the file that names it", remedy="make the file again") from error
