@@ -54,17 +54,18 @@ def write_atomically(path: Path, data: bytes, *, mode: int = 0o666, writer: str 
     _flush(path.parent)
 
 
-def write_parts_atomically(path: Path, parts: Iterable[bytes]) -> None:
+def write_parts_atomically(path: Path, parts: Iterable[bytes], *, mode: int = 0o666) -> None:
     """Write a file that is too large for the memory, as ``write_atomically`` writes another.
 
     Args:
         path: the file; its folder exists.
         parts: its new content, part by part.
+        mode: permissions, less those that the process masks.
 
     Raises:
         OSError: it could not be written; the old file is as it was.
     """
-    with _written(path, parts, 0o666, "part") as part:
+    with _written(path, parts, mode, "part") as part:
         part.replace(path)
     _flush(path.parent)
 
@@ -196,6 +197,14 @@ def put(folder: Path, path: str, data: bytes) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     with target.open("xb") as file:
         file.write(data)
+
+
+def put_parts(folder: Path, path: str, parts: Iterable[bytes], *, mode: int) -> None:
+    """Write one new file of a folder that is being built, which is too large for the memory, with its permissions."""
+    target = folder / path
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with os.fdopen(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
+        file.writelines(parts)
 
 
 def put_again(folder: Path, path: str, source: Path) -> None:

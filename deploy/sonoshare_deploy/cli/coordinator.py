@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from sonoshare_deploy.cli.action_words import ActionWords
+from sonoshare_deploy.cli.backup import coordinator_backup, coordinator_restore
 from sonoshare_deploy.cli.coordinator_files import line, take
 from sonoshare_deploy.cli.coordinator_invite import invite
 from sonoshare_deploy.cli.coordinator_members import admit, expel, rotate_root
@@ -329,6 +330,8 @@ def study_adapter(home: Path, name: str, out: Path, as_json: bool) -> None:
     emit({"adapter": str(path), "digest": this.state.adapter_digest, "rounds_done": this.state.rounds_done}, as_json)
 
 
+command.add_command(coordinator_backup)
+command.add_command(coordinator_restore)
 command.add_command(line)
 command.add_command(take)
 command.add_command(admit)

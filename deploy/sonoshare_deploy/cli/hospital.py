@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from sonoshare_deploy.cli.backup import hospital_backup, hospital_restore
 from sonoshare_deploy.cli.device import DEVICE_WORD, found_device, node_device_option
 from sonoshare_deploy.cli.events import hospital_events
 from sonoshare_deploy.cli.hospital_answer import answer
@@ -321,6 +322,8 @@ def _print_ledger(console: "Console", overview: "LedgerOverview") -> None:
 
 
 command.add_command(answer)
+command.add_command(hospital_backup)
+command.add_command(hospital_restore)
 command.add_command(check)
 command.add_command(enrol)
 command.add_command(hospital_events)
