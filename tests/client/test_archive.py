@@ -102,6 +102,16 @@ def test_case_20_names_twice_shared_bytes_and_lies_about_lengths_are_refused(tmp
         pass
 
 
+@pytest.mark.parametrize("name", [b"\x00a.dcm", b"/\x00.dcm", b"a\x00.dcm"])
+def test_a_name_that_is_empty_as_it_is_read_is_refused(name: bytes, tmp_path: Path) -> None:
+    """What follows a zero byte is no part of a name for those who read archives."""
+    data = zipped(tmp_path / "a.zip", both("Qx.dcm")).read_bytes()
+    assert data.count(b"Qx.dcm") == 2
+    (tmp_path / "b.zip").write_bytes(data.replace(b"Qx.dcm", name))
+    with pytest.raises(InputError, match="no plain path"), unpacked(tmp_path / "b.zip", tmp_path / "u"):
+        pytest.fail("it was unpacked")
+
+
 @pytest.mark.parametrize("place", [0, 7, 40])
 def test_a_deflated_entry_that_is_broken_is_no_archive(place: int, tmp_path: Path) -> None:
     archive = zipped(tmp_path / "a.zip", lambda opened: opened.writestr("a.dcm", bytes(range(256)) * 40))

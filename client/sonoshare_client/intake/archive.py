@@ -87,7 +87,7 @@ def _unpack(archive: Path, folder: Path) -> None:
                 entries = opened.infolist()
                 check_entries(entries, archive, shutil.disk_usage(folder).free - _RESERVE_BYTES)
                 for entry in entries:
-                    if not entry.is_dir():
+                    if not _is_folder(entry):
                         put(folder, entry.filename, _content(opened, entry, archive))
     except _BROKEN as error:
         raise _refused(archive, "it is broken, or no ZIP file") from error
@@ -123,7 +123,7 @@ def _fault(entry: zipfile.ZipInfo) -> str:
         "has a name that no disk takes": any(len(os.fsencode(part)) > _LONGEST_PART_BYTES for part in parts),
         "names a drive": ":" in name,
         "leads out of the folder": any(part in {"", ".", ".."} for part in parts),
-        "is a link or a device": kind not in {0, stat.S_IFDIR if entry.is_dir() else stat.S_IFREG},
+        "is a link or a device": kind not in {0, stat.S_IFDIR if _is_folder(entry) else stat.S_IFREG},
         "is encrypted": entry.flag_bits & _ENCRYPTED,
         "is compressed in a way that is not read here": entry.compress_type not in _METHODS,
         "is too large": entry.file_size > DEFAULT_LIMITS.file_bytes,
@@ -132,13 +132,18 @@ def _fault(entry: zipfile.ZipInfo) -> str:
     return next((fault for fault, found in faults.items() if found), "")
 
 
+def _is_folder(entry: zipfile.ZipInfo) -> bool:
+    """Whether an entry is a folder; ``ZipInfo.is_dir`` cannot say it of a name that begins with a zero byte."""
+    return entry.filename.endswith("/")
+
+
 def _check_collisions(entries: Sequence[zipfile.ZipInfo], archive: Path) -> None:
     """Names are compared as the least careful file system would; folders count as names, too."""
     seen: dict[str, tuple[str, bool]] = {}
     for number, entry in enumerate(entries, start=1):
         parts = entry.filename.rstrip("/").split("/")
         for depth in range(1, len(parts) + 1):
-            path, is_file = "/".join(parts[:depth]), depth == len(parts) and not entry.is_dir()
+            path, is_file = "/".join(parts[:depth]), depth == len(parts) and not _is_folder(entry)
             folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", path).casefold())
             known = folded in seen
             if seen.setdefault(folded, (path, is_file)) != (path, is_file) or (known and is_file):
