@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 from tests.client.crafted import assert_sound, make_node, save, speckle, ultrasound, write_labels
+from tests.shared.screens import tissue
+from tests.shared.written import Written, write
 
 from sonoshare_client.intake.accepting import ACCEPTABLE
 from sonoshare_client.intake.again import Rechecked, Tried, recheck, try_again
@@ -23,6 +25,7 @@ from sonoshare_shared.errors import InputError
 from sonoshare_shared.protocol.canonical import canonical_bytes, sha256_hex
 from sonoshare_shared.science.box import Box
 from sonoshare_shared.science.pictures.bounds import DEFAULT_BOUNDS
+from sonoshare_shared.science.pictures.reasons import Reason
 
 
 def nearly_blank(path: Path, level: int = 9) -> Path:
@@ -142,6 +145,28 @@ def test_a_screen_without_a_region_is_let_in_by_who_says_where_the_picture_is(ho
     assert report is not None
     assert (report.accepted, report.quarantined) == (1, ())
     assert ingest(home, tmp_path / "in").duplicates == 1
+
+
+def test_text_over_a_lesion_is_let_in_by_who_has_looked_and_other_text_is_still_taken_out(
+    home: NodeHome, tmp_path: Path
+) -> None:
+    over, beside = Written("12.03.1962", size=18), Written("MUSTERFRAU, ANNA", size=18)
+    picture = write(write(tissue(420, 360, 1), over, 150, 150), beside, 20, 320)
+    (tmp_path / "in").mkdir()
+    Image.fromarray(picture).save(tmp_path / "in" / "a.png")
+    write_labels(tmp_path / "in", [{"image": "a.png", "box": "140,140,140,60"}])
+    assert [one.reason for one in ingest(home, tmp_path / "in").quarantined] == [Reason.TEXT_OVER_LESION.value]
+    (item,) = items(home)
+    report = accept(home, item.number, note="a measurement")
+    assert report is not None
+    assert (report.accepted, items(home)[0].accepted) == (1, ("TEXT_OVER_LESION",))
+    with Vault(home) as vault:
+        ((image,),) = (patient.images for patient in vault.patients())
+        kept = vault.load(image).pixels
+    height, width = kept.shape
+    was = np.asarray(Image.fromarray(picture).resize((width, height)), np.int16)
+    changed = np.abs(np.asarray(kept, np.int16) - was) > 60
+    assert changed[int(height * 0.85) :].sum() > 20, "the name below is gone"
 
 
 def test_nothing_of_a_record_can_be_read_without_the_key_and_forget_takes_it_along(
