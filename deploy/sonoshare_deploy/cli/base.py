@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sonoshare_deploy.cli.device import device_option, told_device
+from sonoshare_deploy.cli.order import InOrder
 from sonoshare_deploy.cli.output import emit, json_option, progress_console
 from sonoshare_deploy.cli.parameters import PROFILE, FiniteRange
 from sonoshare_shared.errors import InputError
@@ -49,7 +50,7 @@ class _PublicData(click.ParamType[PublicData]):
         return PublicData(Path(path), FiniteRange(0, min_open=True).convert(weight, param, ctx))
 
 
-@click.group("base")
+@click.group("base", cls=InOrder, verbs=("train", "check", "info", "export", "import"))
 def command() -> None:
     """Train, check and carry base models (simulated phantoms and public pictures, no hospital's patient)."""
 

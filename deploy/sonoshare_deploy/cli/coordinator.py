@@ -21,12 +21,16 @@ from sonoshare_deploy.cli.coordinator_renew import renew
 from sonoshare_deploy.cli.coordinator_status import status, study_status
 from sonoshare_deploy.cli.device import device_option, told_device
 from sonoshare_deploy.cli.events import coordinator_events
+from sonoshare_deploy.cli.order import InOrder
 from sonoshare_deploy.cli.output import emit, json_option, progress_console
 from sonoshare_deploy.cli.parameters import IDENTIFIER_NAME, PROFILE, FiniteRange
 from sonoshare_deploy.cli.study_chance import chance_fields, created_words
 
+_VERBS = "init invite admit check start status ballot study release take line people events renew expel rotate-root"
+_STUDY_VERBS = "create propose run status list pause resume stop adapter retire cancel"
 
-@click.group()
+
+@click.group(cls=InOrder, verbs=tuple(_VERBS.split()))
 def command() -> None:
     """Run the consortium's server."""
 
@@ -35,10 +39,34 @@ def command() -> None:
 @home_option
 @click.option("--consortium", type=IDENTIFIER_NAME, required=True, help="Lowercase letters, digits, hyphens.")
 @click.option("--host", "hosts", multiple=True, help="Host name of this server in its TLS certificate; repeatable.")
-@click.option("--tolerated-share", default=0.1, show_default=True, help="Copied patients at which no audit passes.")
-@click.option("--tolerated-auc", default=0.7, show_default=True, help="Membership AUC at which no audit passes.")
-@click.option("--epsilon-audit", default=1.0, show_default=True, help="Epsilon of one audit, half for each part.")
-@click.option("--alpha", default=0.05, show_default=True, help="Error probability of each bound of an audit.")
+@click.option(
+    "--tolerated-share",
+    type=FiniteRange(0, 1, min_open=True, max_open=True),
+    default=0.1,
+    show_default=True,
+    help="Copied patients at which no audit passes.",
+)
+@click.option(
+    "--tolerated-auc",
+    type=FiniteRange(0.5, 1, min_open=True),
+    default=0.7,
+    show_default=True,
+    help="Membership AUC at which no audit passes.",
+)
+@click.option(
+    "--epsilon-audit",
+    type=FiniteRange(0, min_open=True),
+    default=1.0,
+    show_default=True,
+    help="Epsilon of one audit, half for each part.",
+)
+@click.option(
+    "--alpha",
+    type=FiniteRange(0, 0.2, min_open=True),
+    default=0.05,
+    show_default=True,
+    help="Error probability of each bound of an audit.",
+)
 @click.option("--epsilon-veto", type=FiniteRange(0, min_open=True), help="Epsilon of votes to drop images; off.")
 @click.option("--veto-threshold", default=1, show_default=True, type=click.IntRange(1, 1000), help="Votes that drop.")
 @json_option
@@ -115,7 +143,7 @@ def ballot(
     emit(result | {"device": said}, as_json)
 
 
-@command.group()
+@command.group(cls=InOrder, verbs=tuple(_STUDY_VERBS.split()))
 def study() -> None:
     """Create, run and resume studies."""
 
@@ -126,10 +154,24 @@ def study() -> None:
 @click.option("--task", default="diagnosis", show_default=True, help="Name of a shipped task, or a task file (JSON).")
 @click.option("--scanner", "scanners", multiple=True, help="Device name as the hospitals store it; repeatable.")
 @click.option("--cohort", "cohorts", multiple=True, required=True, help="hospital=nominal patients; repeatable.")
-@click.option("--epsilon", default=8.0, show_default=True, help="Of training, votes and audits together.")
-@click.option("--delta", default=1e-4, show_default=True)
-@click.option("--rounds", default=3, show_default=True)
-@click.option("--local-steps", default=8, show_default=True, help="Steps of each hospital in a round.")
+@click.option(
+    "--epsilon",
+    type=FiniteRange(0, min_open=True),
+    default=8.0,
+    show_default=True,
+    help="Of training, votes and audits together.",
+)
+@click.option(
+    "--delta",
+    type=FiniteRange(0, 1, min_open=True, max_open=True),
+    default=1e-4,
+    show_default=True,
+    help="Below 1/patients.",
+)
+@click.option("--rounds", type=click.IntRange(1), default=3, show_default=True, help="Rounds of the study.")
+@click.option(
+    "--local-steps", type=click.IntRange(1), default=8, show_default=True, help="Steps of each hospital in a round."
+)
 @click.option(
     "--images", type=click.IntRange(2, 1_000_000), default=600, show_default=True, help="Images of the release."
 )

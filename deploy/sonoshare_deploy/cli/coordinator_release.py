@@ -10,6 +10,7 @@ import click
 
 from sonoshare_deploy.cli.action_words import ActionWords
 from sonoshare_deploy.cli.device import device_option, told_device
+from sonoshare_deploy.cli.order import InOrder
 from sonoshare_deploy.cli.output import emit, json_option, progress_console
 from sonoshare_deploy.cli.parameters import IDENTIFIER_NAME, FiniteRange
 
@@ -21,7 +22,7 @@ home_option = click.option(
 )
 
 
-@click.group("release")
+@click.group("release", cls=InOrder, verbs=("create", "draw", "publish", "unpublish", "revoke"))
 def command() -> None:
     """Create, publish and revoke releases."""
 

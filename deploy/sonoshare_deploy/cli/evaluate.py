@@ -8,7 +8,9 @@ import click
 from rich.console import Console
 
 from sonoshare_deploy.cli.device import device_option, told_device
+from sonoshare_deploy.cli.order import InOrder
 from sonoshare_deploy.cli.output import emit, json_option, progress_console
+from sonoshare_deploy.cli.parameters import FiniteRange
 
 if TYPE_CHECKING:
     from sonoshare_shared.science.evaluation.labelled import LabelledImages
@@ -26,7 +28,7 @@ _CLASSES = click.option(
 )
 
 
-@click.group()
+@click.group(cls=InOrder, verbs=("tstr", "shortcut", "scaling", "readers"))
 def command() -> None:
     """Measure what synthetic images are worth."""
 
@@ -81,7 +83,13 @@ def _read_sets(
 
 @command.command(short_help="Train on synthetic images, test on real ones.")
 @_sets_options
-@click.option("--specificity", default=0.9, show_default=True, help="At which sensitivities are compared.")
+@click.option(
+    "--specificity",
+    type=FiniteRange(0, 1, min_open=True, max_open=True),
+    default=0.9,
+    show_default=True,
+    help="At which sensitivities are compared.",
+)
 @click.option(
     "--external",
     type=click.Path(path_type=Path),

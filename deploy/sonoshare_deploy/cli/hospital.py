@@ -26,6 +26,7 @@ from sonoshare_deploy.cli.hospital_sources import pull, receive, source_folder, 
 from sonoshare_deploy.cli.hospital_status import status
 from sonoshare_deploy.cli.hospital_studies import approve, refuse, studies
 from sonoshare_deploy.cli.hospital_twins import twins
+from sonoshare_deploy.cli.order import InOrder
 from sonoshare_deploy.cli.output import emit, json_option, progress_console
 from sonoshare_deploy.cli.parameters import node_home_option
 from sonoshare_shared.errors import InputError
@@ -40,7 +41,13 @@ if TYPE_CHECKING:
 _QUARANTINE_LINES = 20
 
 
-@click.group()
+_VERBS = (
+    "init join enrol check ingest receive pull quarantine twins review policy studies approve refuse start status look "
+    "events ledger answer revoke forget keys"
+)
+
+
+@click.group(cls=InOrder, verbs=tuple(_VERBS.split()))
 def command() -> None:
     """Run a hospital node."""
 

@@ -18,7 +18,14 @@ if TYPE_CHECKING:
 @click.option(
     "--out", type=click.Path(path_type=Path, file_okay=False), help="Write each pair side by side here (PNG)."
 )
-@click.option("--two-people", "apart", multiple=True, type=int, metavar="PAIR", help="Decide: this pair is two people.")
+@click.option(
+    "--two-people",
+    "apart",
+    multiple=True,
+    type=click.IntRange(1),
+    metavar="PAIR",
+    help="Decide: this pair is two people.",
+)
 @node_device_option
 @json_option
 def twins(home_path: Path, out: Path | None, apart: tuple[int, ...], *, device: str | None, as_json: bool) -> None:

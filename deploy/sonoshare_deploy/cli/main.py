@@ -44,6 +44,7 @@ NOUNS: Final[dict[str, str]] = {
     "hospital": "Run a hospital node.",
     "coordinator": "Run the consortium's server.",
     "base": "Train, check and carry base models.",
+    "completion": "Print a shell's completion script.",
 }
 
 # Extra of the distribution that a noun needs; the others run on the base install.

@@ -1,0 +1,21 @@
+"""Groups that list their verbs in the order of work, not of the alphabet.
+
+A verb that the order does not name stands at the end: it is listed all the same.
+"""
+
+from typing import Any
+
+import click
+
+
+class InOrder(click.Group):
+    """A group with the order of its verbs; ``verbs`` are names of commands, first things first."""
+
+    def __init__(self, *arguments: Any, verbs: tuple[str, ...], **settings: Any) -> None:
+        super().__init__(*arguments, **settings)
+        self.verbs = verbs
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Names of the verbs in the order of work."""
+        names = super().list_commands(ctx)
+        return sorted(names, key=lambda name: self.verbs.index(name) if name in self.verbs else len(self.verbs))
