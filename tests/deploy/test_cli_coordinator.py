@@ -176,8 +176,6 @@ def test_what_is_not_there_is_refused_before_anything_is_written(
         (("--cohort", "south=²"), "is not hospital=patients"),
         (("--cohort", "north=300"), "names north twice"),
         (("--cohort", "Not A Name=10"), "Not A Name is not admitted"),
-        (("--rounds", "0"), "the study: rounds"),
-        (("--delta", "2"), "the study: delta"),
     ],
 )
 def test_terms_out_of_range_are_refused_in_one_line_before_the_accounting(
@@ -208,10 +206,29 @@ def test_a_name_that_is_none_is_a_usage_error(tmp_path: Path, called: tuple[str,
     assert not (tmp_path / "home").exists()
 
 
+@pytest.mark.parametrize(
+    ("words", "option", "value"),
+    [
+        (("study", "create", "--name", "s", "--cohort", "north=100"), "--rounds", "0"),
+        (("study", "create", "--name", "s", "--cohort", "north=100"), "--delta", "2"),
+        (("study", "create", "--name", "s", "--cohort", "north=100"), "--epsilon", "nan"),
+        (("init", "--consortium", "c"), "--tolerated-share", "2"),
+        (("init", "--consortium", "c"), "--tolerated-auc", "1"),
+    ],
+)
+def test_a_number_out_of_its_range_is_a_usage_error(
+    tmp_path: Path, words: tuple[str, ...], option: str, value: str
+) -> None:
+    result = CliRunner().invoke(command, [*words, option, value, "--home", str(tmp_path / "home")])
+    assert result.exit_code == 2
+    assert f"Invalid value for '{option}'" in result.output
+    assert not (tmp_path / "home").exists()
+
+
 def test_an_audit_policy_out_of_range_leaves_no_half_made_folder(tmp_path: Path) -> None:
     called = ["init", "--home", str(tmp_path / "home"), "--consortium", "c"]
-    with pytest.raises(InputError, match="the audit policy: tolerated_share"):
-        CliRunner().invoke(command, [*called, "--tolerated-share", "2"], catch_exceptions=False)
+    with pytest.raises(InputError, match="the audit policy: epsilon_copies"):
+        CliRunner().invoke(command, [*called, "--epsilon-audit", "5e-324"], catch_exceptions=False)
     CliRunner().invoke(command, called, catch_exceptions=False)
     assert (tmp_path / "home" / "coordinator.key").exists()
 

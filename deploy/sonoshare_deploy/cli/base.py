@@ -56,12 +56,12 @@ def command() -> None:
 
 
 @command.command("train", short_help="Train a base model, or go on training it.")
-@click.option("--profile", type=PROFILE, default="small", show_default=True)
+@click.option("--profile", type=PROFILE, default="small", show_default=True, help="Size of the model.")
 @click.option("--seconds", type=FiniteRange(min=1), help="Stop after this wall time, earlier calls included.")
 @click.option("--steps", type=click.IntRange(min=1), help="Stop after these steps, earlier calls included.")
 @click.option("--this-time", type=FiniteRange(min=1), help="Stop after this wall time of training in this call.")
 @click.option("--length", type=click.IntRange(min=1), help="Steps of the whole run, over which the rate falls.")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of what is drawn.")
 @click.option("--phantoms", type=click.IntRange(min=1), help="Simulated pictures; on a CPU rounded up to 500s.")
 @click.option(
     "--data",
@@ -195,12 +195,12 @@ def _peak_mib(*, on_gpu: bool) -> int | None:
 
 @command.command("check", short_help="Look for copies of a base's public pictures.")
 @click.argument("source", type=BASE_SOURCE)
-@click.option("--profile", type=PROFILE, default="small", show_default=True)
+@click.option("--profile", type=PROFILE, default="small", show_default=True, help="Size of the model.")
 @click.option("--data", type=BASE_SOURCE, multiple=True, required=True, help="Public pictures it was trained on.")
 @click.option("--held-out", type=BASE_SOURCE, help="Public pictures that it was not trained on, for comparison.")
 @click.option("--images", type=click.IntRange(min=32), default=1000, show_default=True, help="To draw from noise.")
 @click.option("--steps", type=click.IntRange(min=1), default=24, show_default=True, help="Of the sampler.")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of what is drawn.")
 @device_option
 @json_option
 def check(
@@ -233,7 +233,7 @@ def check(
 
 @command.command("export", short_help="Write a base file as parts with an index.")
 @click.argument("source", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--profile", type=PROFILE, default="small", show_default=True)
+@click.option("--profile", type=PROFILE, default="small", show_default=True, help="Size of the model.")
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), required=True, help="Folder to make.")
 @json_option
 def export(*, source: Path, profile: str, out: Path, as_json: bool) -> None:
@@ -246,7 +246,7 @@ def export(*, source: Path, profile: str, out: Path, as_json: bool) -> None:
 
 @command.command("import", short_help="Check a base file or its parts, and keep it.")
 @click.argument("source", type=BASE_SOURCE)
-@click.option("--profile", type=PROFILE, default="small", show_default=True)
+@click.option("--profile", type=PROFILE, default="small", show_default=True, help="Size of the model.")
 @click.option(
     "--home",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
@@ -265,7 +265,7 @@ def import_(*, source: Path, profile: str, home: Path, as_json: bool) -> None:
 
 
 @command.command("info")
-@click.option("--profile", type=PROFILE, default="small", show_default=True)
+@click.option("--profile", type=PROFILE, default="small", show_default=True, help="Size of the model.")
 @click.option("--file", "source", type=BASE_SOURCE, help="A base of your own (file or parts); default: what ships.")
 @json_option
 def info(*, profile: str, source: Path | None, as_json: bool) -> None:

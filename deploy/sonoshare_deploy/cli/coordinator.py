@@ -48,7 +48,7 @@ def command() -> None:
 )
 @click.option(
     "--tolerated-auc",
-    type=FiniteRange(0.5, 1, min_open=True),
+    type=FiniteRange(0.5, 1, min_open=True, max_open=True),
     default=0.7,
     show_default=True,
     help="Membership AUC at which no audit passes.",
@@ -103,7 +103,7 @@ def start(home: Path, fleet: str, control: str, catalogue: str, monitor: str | N
 
 @command.command(short_help="Make what patients vote on.")
 @click.option("--task", default="diagnosis", show_default=True, help="Name of a shipped task, or a task file (JSON).")
-@click.option("--profile", type=PROFILE, default="small", show_default=True)
+@click.option("--profile", type=PROFILE, default="small", show_default=True, help="Size of the model.")
 @click.option("--clusters", default=40, show_default=True, type=click.IntRange(1), help="Options of each class.")
 @click.option("--phantoms", default=6_000, show_default=True, type=click.IntRange(1), help="Of the pool.")
 @click.option("--seed", default=900, show_default=True, type=click.IntRange(0), help="Of the pool.")
@@ -175,9 +175,15 @@ def study() -> None:
 @click.option(
     "--images", type=click.IntRange(2, 1_000_000), default=600, show_default=True, help="Images of the release."
 )
-@click.option("--profile", type=PROFILE, default="small", show_default=True)
+@click.option("--profile", type=PROFILE, default="small", show_default=True, help="Size of the model.")
 @click.option("--base", "base_digest", help="Digest of an imported base (sonoshare base import); default: the shipped.")
-@click.option("--trained", type=click.Choice(["affine", "outer", "lora", "full"]), default="affine", show_default=True)
+@click.option(
+    "--trained",
+    type=click.Choice(["affine", "outer", "lora", "full"]),
+    default="affine",
+    show_default=True,
+    help="Which weights are trained.",
+)
 @click.option(
     "--epsilon-calibration",
     default=1.0,

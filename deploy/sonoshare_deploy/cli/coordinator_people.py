@@ -20,7 +20,13 @@ def people() -> None:
 @people.command(short_help="Give somebody a role.")
 @home_option
 @click.option("--email", required=True, help="Address of the account.")
-@click.option("--role", "name", required=True, type=click.Choice(("researcher", "auditor", "coordinator")))
+@click.option(
+    "--role",
+    "name",
+    required=True,
+    type=click.Choice(("researcher", "auditor", "coordinator")),
+    help="What the person may do from now on.",
+)
 @json_option
 def role(home: Path, email: str, name: Literal["researcher", "auditor", "coordinator"], as_json: bool) -> None:
     """Give somebody a role: an auditor sees the access log without names, a coordinator with them."""

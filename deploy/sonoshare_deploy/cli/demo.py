@@ -18,11 +18,15 @@ ANY_PORT = 0
 
 @click.command()
 @click.option("--data", type=click.Path(path_type=Path), help="Folder with labels.csv, or BUS-BRA; else phantoms.")
-@click.option("--hospitals", default=3, show_default=True, type=click.IntRange(1, 8))
-@click.option("--rounds", default=3, show_default=True, type=click.IntRange(1, 100))
-@click.option("--epsilon", default=8.0, show_default=True, type=FiniteRange(1.1, 100))
-@click.option("--images", default=600, show_default=True, type=click.IntRange(32, 100_000))
-@click.option("--profile", default="small", show_default=True, type=click.Choice(["tiny", "small"]))
+@click.option("--hospitals", default=3, show_default=True, type=click.IntRange(1, 8), help="Hospitals that take part.")
+@click.option("--rounds", default=3, show_default=True, type=click.IntRange(1, 100), help="Rounds of training.")
+@click.option("--epsilon", default=8.0, show_default=True, type=FiniteRange(1.1, 100), help="Budget of every hospital.")
+@click.option(
+    "--images", default=600, show_default=True, type=click.IntRange(32, 100_000), help="Images of the release."
+)
+@click.option(
+    "--profile", default="small", show_default=True, type=click.Choice(["tiny", "small"]), help="Size of the model."
+)
 @click.option("--work", type=click.Path(path_type=Path), help="Folder for everything; work/demo-<time> if absent.")
 @click.option(
     "--serve",
