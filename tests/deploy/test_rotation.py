@@ -116,7 +116,7 @@ def test_a_change_that_the_hospital_did_not_sign_is_refused(home: CoordinatorHom
     assert rotate_node_key(home, forged) is not None  # the very bytes that the identity signed
     with pytest.raises(VerificationError):
         rotate_node_key(home, tampered)
-    with pytest.raises(IntegrityError, match="a node key did not sign its change"):
+    with pytest.raises(IntegrityError, match="a node key did not sign the file that names it"):
         rotate_node_key(home, signed(identity, new=node_key()))
     with pytest.raises(InputError, match="of no admitted hospital"):
         rotate_node_key(home, signed(identity, hospital="south"))
