@@ -20,6 +20,7 @@ no pixel, no identifier from a record, no file name given by a hospital's archiv
     ├── ModelError            an architecture, checkpoint or adapter cannot be used
     │   └── ContributionError a patient's contribution is larger than the noise was made for
     └── FederationError       a process or peer of the federation failed
+        ├── StorageError      where files are kept does not answer; what is there may be whole
         └── StoppedError      an action ended because nobody wants it any more
 """
 
@@ -133,6 +134,10 @@ class ContributionError(ModelError):
 
 class FederationError(SonoShareError):
     """A process or peer of the federation failed."""
+
+
+class StorageError(FederationError):
+    """Where files are kept does not answer, or does not give them out now; nothing is known of the files."""
 
 
 class StoppedError(FederationError):

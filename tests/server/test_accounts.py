@@ -80,7 +80,7 @@ def served(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 @pytest.fixture(autouse=True)
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits.Buckets, "wait", lambda *_: 0.0)
+    monkeypatch.setattr(limits.Buckets, "wait", lambda *_, **__: 0.0)
 
 
 @dataclass

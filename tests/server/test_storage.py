@@ -11,6 +11,7 @@ from threading import Barrier
 import pytest
 from tests.server.memory import memory_storage
 from tests.server.postgres import fresh_schema, postgres
+from tests.server.s3 import bucket_server
 from tests.shared.consortium import NOW, RELEASE, Consortium
 
 from sonoshare_server.catalogue.blobs import FolderBlobs
@@ -92,25 +93,8 @@ def opener(kind: str, consortium: Consortium, folder: Path, request: pytest.Fixt
 
 @pytest.fixture(scope="module")
 def bucket() -> Iterator[str]:
-    """A bucket of a real S3 server: moto's, in a thread, over HTTP."""
-    server = pytest.importorskip("moto.server", reason="SKIPPED LOUDLY: no moto (make setup)").ThreadedMotoServer(
-        port=0
-    )
-    server.start()
-    host, port = server.get_host_and_port()
-    endpoint = f"http://{host}:{port}"
-    pytest.importorskip("boto3").client("s3", endpoint_url=endpoint).create_bucket(Bucket="releases")
-    yield f"s3://releases/fed?endpoint={endpoint}"
-    server.stop()
-
-
-@pytest.fixture(scope="module", autouse=True)
-def keys() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-            patch.setenv(name, "testing")
-        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-        yield
+    with bucket_server() as url:
+        yield url
 
 
 @pytest.fixture(params=[*DATABASES, "S3", "memory"])

@@ -23,7 +23,7 @@ from starlette.responses import RedirectResponse, Response
 from sonoshare_server.catalogue.accounts import SESSION_LASTS, Account
 from sonoshare_server.catalogue.api import Catalogue
 from sonoshare_server.catalogue.documents import Email, Line, Words
-from sonoshare_server.catalogue.limits import Buckets
+from sonoshare_server.catalogue.limits import Buckets, peer_of
 from sonoshare_server.catalogue.pages import form_of, page
 from sonoshare_server.catalogue.passwords import LONGEST, SHORTEST
 from sonoshare_server.catalogue.people import People
@@ -282,7 +282,7 @@ class _Desk:
         return hmac.new(secret.encode("utf-8", "surrogateescape"), b"sonoshare csrf", hashlib.sha256).hexdigest()
 
     def _require_patience(self, request: Request, whom: str) -> None:
-        peer = request.client.host if request.client else "unknown"
+        peer = peer_of(request.scope)
         digest = hashlib.sha256(whom.lower().encode("utf-8", "surrogateescape")).hexdigest()
         wait = max(self._tries.wait(f"from {peer}"), self._tries.wait(f"for {digest}"))
         if wait:

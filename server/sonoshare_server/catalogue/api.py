@@ -109,18 +109,28 @@ def bearer(request: Request) -> str | None:
 def api_router(catalogue: Catalogue) -> APIRouter:
     """The routes of the API."""
     router = APIRouter(prefix="/api/v1")
+    _add_health(router, catalogue)
     _add_reading(router, catalogue)
     _add_tokens(router, catalogue)
     return router
 
 
-def _add_reading(router: APIRouter, catalogue: Catalogue) -> None:
+def _add_health(router: APIRouter, catalogue: Catalogue) -> None:
     @router.get("/health", response_model=documents.Health)
     def health() -> dict[str, str]:
         """Whether the catalogue answers and its database can be read."""
         catalogue.storage.releases.releases()
         return {"status": "ok"}
 
+    @router.get("/ready", response_model=documents.Health)
+    def ready() -> dict[str, str]:
+        """Whether it can do its work: database and files of releases can be read; 503 says which cannot."""
+        catalogue.storage.releases.releases()
+        catalogue.storage.blobs.require_reachable()
+        return {"status": "ok"}
+
+
+def _add_reading(router: APIRouter, catalogue: Catalogue) -> None:
     @router.get("/releases", response_model=documents.ReleaseList)
     def releases(
         cursor: Cursor = None, limit: Annotated[int, Query(ge=1, le=_MOST_RELEASES)] = _MOST_RELEASES

@@ -15,7 +15,7 @@ from typing import Final
 import uvicorn
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import OperationalError, TimeoutError  # noqa: A004 - no connection of the pool was free in time
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.staticfiles import StaticFiles
@@ -30,9 +30,10 @@ from sonoshare_server.catalogue.openapi import describe
 from sonoshare_server.catalogue.pages import error_page, pages_router
 from sonoshare_server.catalogue.problems import Refusal, problem
 from sonoshare_server.catalogue.protection import Protection
+from sonoshare_server.catalogue.proxies import Proxies, networks_of
 from sonoshare_server.catalogue.settings import CatalogueSettings
 from sonoshare_server.catalogue.storage import Storage, open_storage
-from sonoshare_shared.errors import FederationError, VerificationError
+from sonoshare_shared.errors import FederationError, StorageError, VerificationError
 
 LOOPBACK: Final = "127.0.0.1"
 _START_SECONDS: Final = 15.0
@@ -40,6 +41,7 @@ _START_SECONDS: Final = 15.0
 
 def create_app(settings: CatalogueSettings, storage: Storage | None = None) -> FastAPI:
     """The application over the settings' database, or over another storage."""
+    networks_of(settings.trusted_proxies)  # a word that is none is said now, and not at the first request
     catalogue = Catalogue(settings, storage or open_storage(settings))
     app = FastAPI(
         title=f"{settings.title} catalogue",
@@ -53,6 +55,8 @@ def create_app(settings: CatalogueSettings, storage: Storage | None = None) -> F
     app.state.catalogue = catalogue
     app.add_middleware(Limits, per_minute=settings.requests_per_minute)
     app.add_middleware(Protection)
+    if settings.trusted_proxies:
+        app.add_middleware(Proxies, trusted=settings.trusted_proxies)
     for router in (api_router, evidence_router, duo_router, drs_router):
         app.include_router(router(catalogue))
     app.include_router(pages_router(catalogue))
@@ -171,12 +175,20 @@ def _add_error_answers(app: FastAPI, catalogue: Catalogue) -> None:
     async def damaged(request: Request, error: VerificationError) -> Response:
         return problem(503, error.cause, "a file of this release is damaged here", path=request.url.path)
 
+    @app.exception_handler(StorageError)
+    async def silent(request: Request, error: StorageError) -> Response:  # noqa: ARG001
+        return unavailable(request, "storage", "the files of releases cannot be read now")
+
     @app.exception_handler(OperationalError)
-    async def unreachable(request: Request, error: OperationalError) -> Response:  # noqa: ARG001
-        words, patience = "the catalogue's database does not answer", {"Retry-After": "10"}
+    @app.exception_handler(TimeoutError)
+    async def unreachable(request: Request, error: OperationalError | TimeoutError) -> Response:  # noqa: ARG001
+        return unavailable(request, "database", "the catalogue's database does not answer")
+
+    def unavailable(request: Request, word: str, words: str) -> Response:
+        patience = {"Retry-After": "10"}
         if _wants_page(request):
             return error_page(catalogue, 503, words, patience)
-        return problem(503, "database", words, path=request.url.path, headers=patience)
+        return problem(503, word, words, path=request.url.path, headers=patience)
 
 
 def _wants_page(request: Request) -> bool:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Protocol
 
 from sonoshare_server.catalogue.store import StoredFile
+from sonoshare_shared.errors import StorageError
 from sonoshare_shared.protocol.release.paths import open_regular
 
 
@@ -37,6 +38,14 @@ class Blobs(Protocol):
 
         Raises:
             VerificationError: the file is gone, or is no plain file.
+            StorageError: where files are kept does not answer.
+        """
+
+    def require_reachable(self) -> None:
+        """Ask whether files can be read at all.
+
+        Raises:
+            StorageError: where files are kept does not answer.
         """
 
 
@@ -62,3 +71,8 @@ class FolderBlobs:
             return os.pread(descriptor, end - start, start)
         finally:
             os.close(descriptor)
+
+    def require_reachable(self) -> None:
+        """A folder that is not mounted does not answer."""
+        if not self._root.is_dir():
+            raise StorageError("the folder of releases is not there", remedy="see that its disk is mounted")

@@ -17,6 +17,7 @@ from starlette.responses import Response, StreamingResponse
 
 from sonoshare_server.catalogue.blobs import Blobs
 from sonoshare_server.catalogue.store import StoredFile
+from sonoshare_shared.errors import StorageError, VerificationError
 from sonoshare_shared.protocol.release import layout
 
 _WHOLE_BYTES: Final = 512 << 10
@@ -42,6 +43,7 @@ def file_response(request: Request, blobs: Blobs, place: str, file: StoredFile) 
 
     Raises:
         VerificationError: the file is gone from the disk, or is no plain file.
+        StorageError: where files are kept does not answer.
     """
     etag = f'"{file.sha256}"'
     headers = {
@@ -111,15 +113,22 @@ class Part:
         """The first bytes."""
         return self.blobs.read(self.place, self.path, self.start, min(self.start + count, self.end))
 
-    def blocks(self) -> Iterator[bytes]:
-        """All bytes, in blocks; they end early where the file is shorter than it was."""
-        start = self.start
-        while start < self.end:
-            block = self.blobs.read(self.place, self.path, start, min(start + _BLOCK_BYTES, self.end))
-            if not block:
-                return
-            start += len(block)
+    def blocks(self, begun: bytes) -> Iterator[bytes]:
+        """All bytes, in blocks; they end early where the file is shorter than it was, or its store is silent now.
+
+        Args:
+            begun: the first of them.
+        """
+        start, block = self.start, begun
+        while block:
             yield block
+            start += len(block)
+            if start >= self.end:
+                return
+            try:
+                block = self.blobs.read(self.place, self.path, start, min(start + _BLOCK_BYTES, self.end))
+            except (StorageError, VerificationError):
+                return  # status and length were said: the reader sees that it is not whole, and asks for the rest
 
 
 def _answer(request: Request, part: Part, headers: dict[str, str], *, status: int) -> Response:
@@ -128,4 +137,4 @@ def _answer(request: Request, part: Part, headers: dict[str, str], *, status: in
     data = part.first(_WHOLE_BYTES)
     if part.end - part.start <= _WHOLE_BYTES:
         return Response(data, status, headers)
-    return StreamingResponse(part.blocks(), status, headers)
+    return StreamingResponse(part.blocks(data), status, headers)

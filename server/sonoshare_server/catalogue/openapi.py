@@ -31,7 +31,7 @@ _EVERYWHERE: Final = {
     "413": "The request is too large.",
     "422": "The request is not valid.",
     "429": "Too many requests; `Retry-After` says when.",
-    "503": "The database does not answer, or a file is damaged here.",
+    "503": "The database or the store of files does not answer, or a file is damaged here.",
 }
 _OF_TOKENS: Final = {"401": "A valid token is needed.", "410": "The release was revoked."}
 _OF_AGREEMENTS: Final = {"409": "The agreement has changed.", "410": "The release was revoked."}

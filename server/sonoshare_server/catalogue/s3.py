@@ -6,6 +6,10 @@ A release is kept below ``releases/R/MANIFEST-DIGEST/``: another manifest never 
 changes nothing. Each file is compared with its sha256, sent with it, so that the store can refuse what did not arrive
 whole, and asked for afterwards. A release is shown only when ``keep`` has come back, so nobody sees half of one. Places
 that are none of the store's are left to the folder.
+
+A store that does not answer, or gives nothing out (``AccessDenied``, ``SlowDown``), is said to do that: a file is
+`missing` only where the store itself says that it has none of that name. One call waits ``_CONNECT_SECONDS`` for a
+connection and ``_READ_SECONDS`` for the next bytes, ``_ATTEMPTS`` times at most.
 """
 
 import base64
@@ -16,14 +20,18 @@ from urllib.parse import parse_qs, urlsplit
 
 from sonoshare_server.catalogue.blobs import Blobs
 from sonoshare_server.catalogue.store import StoredFile
-from sonoshare_shared.errors import FederationError, InputError, VerificationError
+from sonoshare_shared.errors import FederationError, InputError, StorageError, VerificationError
 from sonoshare_shared.protocol.canonical import sha256_hex
 from sonoshare_shared.protocol.release import layout
 from sonoshare_shared.protocol.release.paths import read_regular
 
 _PLACE: Final = "s3:"
-_GONE: Final = frozenset({"NoSuchKey", "404", "NoSuchBucket"})
+_GONE: Final = frozenset({"NoSuchKey", "404"})
 _BEYOND: Final = frozenset({"InvalidRange", "416"})
+_CONNECTIONS: Final = 50
+_CONNECT_SECONDS: Final = 3
+_READ_SECONDS: Final = 20
+_ATTEMPTS: Final = 2
 
 
 class S3Blobs:
@@ -51,7 +59,13 @@ class S3Blobs:
         self._refused: type[Exception] = refusals.ClientError
         self._unreachable: type[Exception] = refusals.BotoCoreError
         self._bucket, self._prefix, self._folder = parts.netloc, parts.path.strip("/"), folder
-        self._client: Any = boto3.client("s3", endpoint_url=endpoint, config=Config(max_pool_connections=50))
+        patience = Config(
+            max_pool_connections=_CONNECTIONS,
+            connect_timeout=_CONNECT_SECONDS,
+            read_timeout=_READ_SECONDS,
+            retries={"total_max_attempts": _ATTEMPTS, "mode": "standard"},
+        )
+        self._client: Any = boto3.client("s3", endpoint_url=endpoint, config=patience)
 
     def keep(self, bundle: Path, files: Mapping[str, StoredFile]) -> str:
         """Send every file of a verified release folder, and return its place."""
@@ -88,12 +102,23 @@ class S3Blobs:
                 return b""
             if _code(error) in _GONE:
                 raise VerificationError("file-missing", f"{path} is missing") from error
-            raise VerificationError("file-missing", f"{path} cannot be read: {_code(error)}") from error
+            raise _silent(error) from error
         except self._unreachable as error:
-            raise VerificationError("file-missing", f"{path} cannot be read: {_code(error)}") from error
+            raise _silent(error) from error
+
+    def require_reachable(self) -> None:
+        """Ask for the bucket."""
+        try:
+            self._client.head_bucket(Bucket=self._bucket)
+        except (self._refused, self._unreachable) as error:
+            raise _silent(error) from error
 
     def _key(self, place: str, path: str) -> str:
         return "/".join(part for part in (self._prefix, place.removeprefix(_PLACE), path) if part)
+
+
+def _silent(error: Exception) -> StorageError:
+    return StorageError(f"the object store does not give files out: {_code(error)}", remedy="check SONOSHARE_BLOBS")
 
 
 def _code(error: Exception) -> str:

@@ -53,7 +53,9 @@ class CatalogueSettings:
         agreement: the data-use agreement.
         token_lifetime: how long a token is good for.
         grants_per_minute: tokens handed out in any minute, to everybody together.
-        requests_per_minute: answered for one token, or one address without any, by each server.
+        requests_per_minute: answered for one token, or one address without any, by each server; data that are given
+            out under a token do not count.
+        trusted_proxies: addresses and networks of the reverse proxies that say who the client is (`proxies`).
     """
 
     database: Path
@@ -69,3 +71,4 @@ class CatalogueSettings:
     token_lifetime: timedelta = timedelta(days=30)
     grants_per_minute: int = 60
     requests_per_minute: int = 6000
+    trusted_proxies: tuple[str, ...] = ()

@@ -34,6 +34,7 @@ def catalogue_settings(home: CoordinatorHome) -> CatalogueSettings:
         roster=lambda: home.roster_envelope,
         clock=lambda: datetime.now(UTC),
         log=lambda: view(home.log()),
+        trusted_proxies=tuple(filter(None, os.environ.get("SONOSHARE_TRUSTED_PROXIES", "").split(","))),
         title=Consortium.read(home).name,
     )
 
