@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
+from sonoshare_server.catalogue.listing import PAGE, Choices, Found, Wanted, labels_of, words_of
 from sonoshare_server.catalogue.storage import Storage
 from sonoshare_server.catalogue.store import (
     StoredFile,
@@ -67,6 +68,20 @@ class MemoryReleases:
         seen = [stored for stored in self._known.values() if stored.state != "unpublished"]
         return {stored.release: stored for stored in sorted(seen, key=lambda s: (-s.sequence, s.release))}
 
+    def search(self, wanted: Wanted) -> Found:
+        seen = [stored for stored in self.releases().values() if _wanted(stored, wanted)]
+        first = (wanted.page - 1) * PAGE
+        ordered = sorted(sorted(seen, key=lambda s: s.release), key=_ORDERS[wanted.order])
+        return Found(len(seen), tuple(stored.as_seen() for stored in ordered[first : first + PAGE]))
+
+    def choices(self) -> Choices:
+        said = [stored.summary for stored in self.releases().values()]
+        return Choices(
+            tuple(sorted({one["task"] for one in said})),
+            tuple(sorted({label for one in said for label in labels_of(one)})),
+            tuple(sorted({one["image_size"] for one in said if "image_size" in one})),
+        )
+
     def find(self, release: str) -> StoredRelease | None:
         return self._known.get(release)
 
@@ -88,6 +103,27 @@ class MemoryReleases:
         if known is None or known.manifest_digest != manifest_digest:
             raise no_such_manifest(release)
         self._known[release] = replace(known, state="revoked", reason=reason)
+
+
+_ORDERS: dict[str, Callable[[StoredRelease], float]] = {
+    "newest": lambda stored: -stored.sequence,
+    "oldest": lambda stored: stored.sequence,
+    "epsilon": lambda stored: stored.summary["privacy"]["epsilon"],
+    "images": lambda stored: -stored.summary["images"],
+    "name": lambda _: 0,
+}
+
+
+def _wanted(stored: StoredRelease, wanted: Wanted) -> bool:
+    said = stored.summary
+    return (
+        all(word in words_of(stored.release, said) for word in wanted.words.casefold().split())
+        and wanted.task in {"", said["task"]}
+        and wanted.label in {"", *labels_of(said)}
+        and wanted.size in {None, said.get("image_size")}
+        and (wanted.epsilon is None or said["privacy"]["epsilon"] <= wanted.epsilon)
+        and wanted.state in {"", stored.state}
+    )
 
 
 class MemoryBlobs:

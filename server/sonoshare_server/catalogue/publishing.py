@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sonoshare_server.catalogue.blobs import Blobs
+from sonoshare_server.catalogue.gallery import shown_on_sheet
 from sonoshare_server.catalogue.store import ReleaseStore, StoredFile, StoredRelease, no_such_manifest
 from sonoshare_shared.errors import IntegrityError, NewerVersionError, VerificationError
 from sonoshare_shared.protocol.canonical import sha256_hex
@@ -17,6 +18,7 @@ from sonoshare_shared.protocol.documents.reports import PrivacyReport, UtilityRe
 from sonoshare_shared.protocol.envelope import Envelope
 from sonoshare_shared.protocol.keys import PublicKey
 from sonoshare_shared.protocol.release import layout
+from sonoshare_shared.protocol.release.candidate import Candidate
 from sonoshare_shared.protocol.release.evidence import (
     REVOCATION_PAYLOAD_TYPE,
     LogView,
@@ -128,6 +130,7 @@ def _summary(bundle: Path, verified: Verified, files: dict[str, StoredFile], now
     privacy = PrivacyReport.from_bytes((bundle / layout.PRIVACY_JSON).read_bytes())
     utility = UtilityReport.from_bytes((bundle / layout.UTILITY_JSON).read_bytes())
     plan = StudyPlan.from_bytes((bundle / layout.PLAN).read_bytes())
+    size = Candidate.from_bytes((bundle / layout.CANDIDATE).read_bytes()).size
     verdicts = {said.id: (said.verdict, said.smallest_detectable_leak) for said in privacy.hospitals}
     return {
         "release": manifest.release,
@@ -138,7 +141,11 @@ def _summary(bundle: Path, verified: Verified, files: dict[str, StoredFile], now
         "created": manifest.created.isoformat(),
         "published": now.isoformat(),
         "images": sum(manifest.counts.values()),
+        "image_size": size,
         "counts": manifest.counts,
+        "gallery": shown_on_sheet(
+            (bundle / layout.CONTACT_SHEET).read_bytes(), size, plan.task.classes, manifest.counts
+        ),
         "scanners": utility.scanners,
         "size_bytes": sum(file.size for file in files.values()),
         "manifest_digest": verified.manifest_digest,

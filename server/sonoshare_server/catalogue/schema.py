@@ -23,6 +23,31 @@ RELEASES: Final = sa.Table(
     sa.Column("published", sa.Text, nullable=False),
     sa.Column("changed", sa.Text, nullable=False),
     sa.Column("summary", sa.Text, nullable=False),
+    sa.Column("files", sa.Text, nullable=False, server_default="[]"),
+)
+
+LISTED: Final = sa.Table(
+    "listed",
+    METADATA,
+    sa.Column("release", sa.Text, primary_key=True),
+    sa.Column("sequence", sa.Integer, nullable=False),
+    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("task", sa.Text, nullable=False),
+    sa.Column("size", sa.Integer),
+    sa.Column("epsilon", sa.Float().with_variant(sa.REAL(), "sqlite"), nullable=False),
+    sa.Column("images", sa.Integer, nullable=False),
+    sa.Column("words", sa.Text, nullable=False),
+    *(sa.Index(f"listed_by_{column}", column, "release") for column in ("sequence", "epsilon", "images")),
+    *(sa.Index(f"listed_by_{column}", column, "sequence", "release") for column in ("task", "size", "state")),
+)
+"""The releases that the public sees, by what they are looked for; it follows from ``RELEASES`` (`listing`)."""
+
+LISTED_CLASSES: Final = sa.Table(
+    "listed_classes",
+    METADATA,
+    sa.Column("label", sa.Text, primary_key=True),
+    sa.Column("release", sa.Text, primary_key=True),
+    sa.Index("listed_classes_of", "release"),
 )
 
 TOKENS: Final = sa.Table(

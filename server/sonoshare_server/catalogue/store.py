@@ -20,6 +20,7 @@ from typing import Any, Final, Literal, Protocol
 import sqlalchemy as sa
 
 from sonoshare_server.catalogue.database import Database, change
+from sonoshare_server.catalogue.listing import Choices, Found, Wanted, choices, found, relist
 from sonoshare_server.catalogue.schema import RELEASES
 from sonoshare_shared.errors import InputError, RefusedError
 from sonoshare_shared.protocol.release.verify import Verified
@@ -72,6 +73,12 @@ class ReleaseStore(Protocol):
 
     def releases(self) -> Mapping[str, StoredRelease]:
         """Every release that the public may see, the published and the revoked, by identifier; newest first."""
+
+    def search(self, wanted: Wanted) -> Found:
+        """One page of the public releases that somebody looks for."""
+
+    def choices(self) -> Choices:
+        """What can be looked for among the public releases."""
 
     def find(self, release: str) -> StoredRelease | None:
         """A release in any state, or None."""
@@ -134,7 +141,6 @@ class SqlReleases:
             if known is not None:
                 require_showable(stored, known.state, known.manifest_digest)
                 connection.execute(sa.delete(RELEASES).where(here))
-            listed = [asdict(file) for file in stored.files.values()]
             connection.execute(
                 sa.insert(RELEASES).values(
                     release=stored.release,
@@ -145,9 +151,11 @@ class SqlReleases:
                     reason="",
                     published=now.isoformat(),
                     changed=now.isoformat(),
-                    summary=json.dumps({**stored.summary, "files": listed}),
+                    summary=json.dumps(stored.summary),
+                    files=json.dumps([asdict(file) for file in stored.files.values()]),
                 )
             )
+            relist(connection, stored.release)
 
     def hide(self, release: str, *, now: datetime) -> None:
         """Take a published release off the list."""
@@ -159,6 +167,7 @@ class SqlReleases:
             )
             if done.rowcount != 1:
                 raise not_published(release)
+            relist(connection, release)
 
     def withdraw(self, release: str, manifest_digest: str, *, reason: str, now: datetime) -> None:
         """Show a release as revoked, for ever."""
@@ -170,6 +179,17 @@ class SqlReleases:
             )
             if done.rowcount != 1:
                 raise no_such_manifest(release)
+            relist(connection, release)
+
+    def search(self, wanted: Wanted) -> Found:
+        """One page of the public releases that somebody looks for."""
+        with self._database.reading() as connection:
+            return found(connection, wanted)
+
+    def choices(self) -> Choices:
+        """What can be looked for."""
+        with self._database.reading() as connection:
+            return choices(connection)
 
 
 def require_verified(verified: Verified, stored: StoredRelease) -> None:
@@ -205,7 +225,6 @@ def no_such_manifest(release: str) -> InputError:
 
 
 def _stored(row: Mapping[Any, Any]) -> StoredRelease:
-    summary = json.loads(row["summary"])
     return StoredRelease(
         release=row["release"],
         sequence=row["sequence"],
@@ -213,6 +232,6 @@ def _stored(row: Mapping[Any, Any]) -> StoredRelease:
         reason=row["reason"],
         place=row["bundle"],
         manifest_digest=row["manifest_digest"],
-        files={entry["path"]: StoredFile(**entry) for entry in summary.pop("files")},
-        summary=summary,
+        files={entry["path"]: StoredFile(**entry) for entry in json.loads(row["files"])},
+        summary=json.loads(row["summary"]),
     )

@@ -19,10 +19,11 @@ from numpy.typing import NDArray
 
 from sonoshare_privacy.audits.veto import Clusters
 from sonoshare_server.release import describe, png, reports
-from sonoshare_server.release.contact_sheet import COLUMNS, contact_sheet
+from sonoshare_server.release.contact_sheet import contact_sheet
 from sonoshare_server.release.croissant import croissant
 from sonoshare_server.release.describe import Description
 from sonoshare_server.release.facts import Facts
+from sonoshare_server.release.sheet_places import COLUMNS
 from sonoshare_shared.durable import appearing, put, put_again
 from sonoshare_shared.errors import InputError, IntegrityError, VerificationError
 from sonoshare_shared.protocol.canonical import sha256_file, sha256_hex

@@ -3,10 +3,9 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from sonoshare_server.release.sheet_places import COLUMNS, extent, place
 from sonoshare_shared.science.outline import outlined
 
-COLUMNS = 12
-_GAP = 2
 _BACKGROUND = 255
 
 
@@ -20,13 +19,13 @@ def contact_sheet(rows: list[tuple[NDArray[np.uint8], NDArray[np.uint8]]]) -> ND
         Colour pixels uint8 [height, width, 3].
     """
     size = rows[0][0].shape[-1]
-    step = size + _GAP
-    columns = min(COLUMNS, max(len(images) for images, _ in rows))
-    sheet = np.full((2 * len(rows) * step - _GAP, columns * step - _GAP, 3), _BACKGROUND, np.uint8)
+    width, height = extent(size, [len(images) for images, _ in rows])
+    sheet = np.full((height, width, 3), _BACKGROUND, np.uint8)
     for row, (images, masks) in enumerate(rows):
-        for column in range(min(len(images), columns)):
-            left, top = column * step, 2 * row * step
+        for column in range(min(len(images), COLUMNS)):
+            left, top = place(size, 2 * row, column)
             colour = np.repeat(images[column][:, :, None], 3, axis=2)
             sheet[top : top + size, left : left + size] = colour
-            sheet[top + step : top + step + size, left : left + size] = outlined(images[column], masks[column])
+            left, top = place(size, 2 * row + 1, column)
+            sheet[top : top + size, left : left + size] = outlined(images[column], masks[column])
     return sheet
