@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test lint bench docs setup browser servers constraints clean
+.PHONY: demo test lint bench docs site setup browser servers constraints clean
 
 demo: setup
 	$(BIN)/sonoshare demo
@@ -36,6 +36,10 @@ docs: setup
 	$(BIN)/python -m benchmarks.phantom_sheet
 	$(BIN)/python -m benchmarks.model_sheet
 	$(BIN)/python -m sonoshare_client.intake.reasons_page > docs/intake-reasons.md
+
+# The documents as a site that needs no network: open site/index.html.
+site: setup
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 # Pictures are sent and fetched between real DICOM programs, and the catalogue runs on PostgreSQL, where they can be had.
 # Debian would start them as services of its own at once: while they are installed, that is forbidden.

@@ -7,7 +7,7 @@ depends on public things alone (an answer that was given before, a refusal befor
 
 Promises: an answer leaves a slot times a power of two after its arrival, up to the scheduler's few milliseconds after
 that, which depend on nothing of a patient. Not promised: that *which* power tells nothing: work that ends near such a
-time may fall on either side of it. Choose a slot that is longer than a round takes (docs/hospital.md).
+time may fall on either side of it. Choose a slot that is longer than a round takes (docs/how-to/rules.md).
 """
 
 import logging

@@ -23,7 +23,7 @@ true of it, and what you can do:
 
 This is the whole list. `audit`, `evaluate` and `base train` read pictures through the same code and refuse them in the
 same words. Where the last column says yes, a person at the hospital may look and decide:
-[what was set aside, and a way back](hospital.md#what-was-set-aside-and-a-way-back).
+[what was set aside, and a way back](how-to/quarantine.md).
 
 The page is made by `python -m sonoshare_client.intake.reasons_page > docs/intake-reasons.md`.
 """

@@ -187,7 +187,7 @@ class Journey:
             for entry in self.quarantined[:SHOWN]:
                 self.display.say(f"  set aside: {entry.where}: {entry.reason}")
             if accepted == 0:
-                raise InputError("no image could be taken in", remedy="see what intake needs: docs/hospital.md")
+                raise InputError("no image could be taken in", remedy="see what intake needs: docs/how-to/own-data.md")
 
     def _start_processes(self) -> None:
         with self.display.stage("federation", "Federation: SuperLink, agents, couriers") as stage:
