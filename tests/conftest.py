@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
-from tests.slowest import slowest
+from tests.slowest import PROCESSOR, processor_seconds, slowest
 
 # Before torch is imported: threads of several workers on few cores wait for each other more than they compute.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -16,6 +16,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # The same examples in every run: a red suite is a change of the code, and can be repeated.
 settings.register_profile("fixed", derandomize=True)
 settings.load_profile("fixed")
+
+STARTED = pytest.StashKey[float]()
 
 BUSBRA = Path(__file__).resolve().parents[1].parent / "shared" / "data" / "busbra"
 
@@ -25,6 +27,19 @@ def pytest_runtest_setup() -> None:
     """Torch's global generator starts every test (and its module's fixtures) alike, whatever ran before it."""
     if "torch" in sys.modules:
         sys.modules["torch"].manual_seed(0)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    """Notes what each test takes of the processor; told at the end of the run."""
+    item.stash[STARTED] = processor_seconds()
+    return (yield)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(item: pytest.Item) -> None:
+    """Before the last report is made, with which the note travels to the process that tells it."""
+    item.user_properties.append((PROCESSOR, processor_seconds() - item.stash[STARTED]))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -39,8 +54,9 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     modules = slowest(report for report in everything if isinstance(report, pytest.TestReport))
     if len(modules) > 1:
         terminalreporter.write_sep("=", f"slowest {len(modules)} modules")
-        for module, seconds in modules:
-            terminalreporter.write_line(f"{seconds:8.1f} s  {module}")
+        terminalreporter.write_line(f"{'wall':>8} s {'processor':>10} s")
+        for module in modules:
+            terminalreporter.write_line(f"{module.wall:8.1f} s {module.processor:10.1f} s  {module.name}")
 
 
 @pytest.fixture(autouse=True)
