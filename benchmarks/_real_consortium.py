@@ -180,6 +180,11 @@ class RealConsortium:
         return CoordinatorHome(self.folder / "coordinator")
 
     @property
+    def catalogue(self) -> str:
+        """Address of the running coordinator's catalogue."""
+        return str(json.loads(self.home.addresses_path.read_text())["catalogue"])
+
+    @property
     def variables(self) -> dict[str, str]:
         """Environment of every process; it carries the folder's name, by which they are found again."""
         return {**os.environ, "OMP_NUM_THREADS": "1", MARK: str(self.folder)}

@@ -110,7 +110,9 @@ class Killer(threading.Thread):
                 self.killed[kind] += 1
 
 
-def create_study(consortium: RealConsortium, name: str, rounds: int, *, deadline_seconds: int = 60) -> None:
+def create_study(
+    consortium: RealConsortium, name: str, rounds: int, *, deadline_seconds: int = 60, quorum: int | None = None
+) -> None:
     """A small study of all hospitals; its deadline may be shorter than the command's shortest."""
     asked = terms.study_terms(
         name,
@@ -125,6 +127,7 @@ def create_study(consortium: RealConsortium, name: str, rounds: int, *, deadline
         profile="tiny",
         epsilon_calibration=0.0,
         round_deadline=deadline_seconds,
+        quorum=quorum,
     )
     drafted = draft_study(asked)
     consortium.home.create_study(drafted.plan, drafted.adapter, drafted.adapter_digest, drafted.ballot)
