@@ -56,11 +56,12 @@ servers:
 setup: $(STAMP)
 
 # The torch pin is installed first and by itself, so that no other package's range can pick another build.
-$(STAMP): pyproject.toml constraints.txt
+$(STAMP): pyproject.toml constraints.txt tests/beside.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -q --upgrade pip
 	$(BIN)/python -m pip install -q -c constraints.txt torch==2.13.0
 	$(BIN)/python -m pip install -q -c constraints.txt -e '.[dev]'
+	$(BIN)/python -m pip install -q --no-deps --upgrade --target $(VENV)/beside -r tests/beside.txt
 	touch $(STAMP)
 
 constraints: setup

@@ -22,17 +22,17 @@ from sonoshare_shared.protocol.envelope import Envelope
 
 def far(update: bytes) -> bytes:
     """Numbers that no round reaches."""
-    return save({name: np.full_like(tensor, 1e6) for name, tensor in load(update).items()})
+    return bytes(save({name: np.full_like(tensor, 1e6) for name, tensor in load(update).items()}))
 
 
 def none(update: bytes) -> bytes:
     """Numbers that are none."""
-    return save({name: np.full_like(tensor, np.nan) for name, tensor in load(update).items()})
+    return bytes(save({name: np.full_like(tensor, np.nan) for name, tensor in load(update).items()}))
 
 
 def other_shape(update: bytes) -> bytes:
     """The right names, with one number more."""
-    return save({name: np.append(tensor.ravel(), tensor.dtype.type(0)) for name, tensor in load(update).items()})
+    return bytes(save({name: np.append(tensor.ravel(), tensor.dtype.type(0)) for name, tensor in load(update).items()}))
 
 
 def no_tensors(update: bytes) -> bytes:
@@ -55,5 +55,5 @@ def lying_round(node: Node, plan: StudyPlan, request: TrainRequest, adapter: byt
 
 
 if __name__ == "__main__":
-    service.train_round = lying_round
+    vars(service)["train_round"] = lying_round
     main()

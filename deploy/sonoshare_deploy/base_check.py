@@ -21,9 +21,9 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+import scipy
 import torch
 from numpy.typing import NDArray
-from scipy.stats import binomtest, fisher_exact
 
 from sonoshare_privacy.audits.copies import FALSE_RATE, calibrate, patient_nearest
 from sonoshare_privacy.audits.nearest import BytePictures, looks_for
@@ -76,7 +76,7 @@ class Flagged:
     def of(cls, scores: NDArray[np.float64], threshold: float) -> "Flagged":
         """From the best score of every picture."""
         count = int((scores >= threshold).sum())
-        ends = binomtest(count, len(scores)).proportion_ci(method="exact")
+        ends = scipy.stats.binomtest(count, len(scores)).proportion_ci(method="exact")
         interval = float(ends.low), float(ends.high)
         return cls(len(scores), count, interval, float(np.median(scores)), float(scores.max()))
 
@@ -238,4 +238,4 @@ def _gives_back(trained: Flagged, held_out: Flagged | None) -> bool:
     if held_out is None:
         return True
     table = [[each.flagged, each.pictures - each.flagged] for each in (trained, held_out)]
-    return bool(fisher_exact(table, alternative="greater").pvalue < _ALPHA)
+    return bool(scipy.stats.fisher_exact(table, alternative="greater").pvalue < _ALPHA)

@@ -28,9 +28,9 @@ from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
+import scipy
 import torch
 from numpy.typing import NDArray
-from scipy.stats import binom
 
 from sonoshare_privacy.accounting import SampledGaussian, epsilon
 from sonoshare_privacy.mechanisms.gaussian import Grid
@@ -288,10 +288,10 @@ def claim(mechanism: Mechanism, steps: int, *, delta: float = AUDIT_DELTA) -> fl
 def _p_value(coins: int, guesses: int, right: int, epsilon: float, delta: float) -> float:
     """Chance of so many right guesses under (epsilon, delta)-DP (Steinke et al. 2023, theorem 5.2)."""
     chance = 1 / (1 + math.exp(-epsilon))
-    tail = float(binom.sf(right - 1, guesses, chance))
+    tail = float(scipy.stats.binom.sf(right - 1, guesses, chance))
     if right == 0:
         return 1.0
-    below = np.cumsum(binom.pmf(np.arange(right - 1, -1, -1), guesses, chance))
+    below = np.cumsum(scipy.stats.binom.pmf(np.arange(right - 1, -1, -1), guesses, chance))
     worst = float((below / np.arange(1, right + 1)).max())
     return min(1.0, tail + 2 * coins * delta * worst)
 

@@ -29,9 +29,9 @@ from functools import lru_cache
 from typing import Final
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri
-from scipy.stats import binom
 
 from sonoshare_privacy.pooled_release import PooledSum
 from sonoshare_shared.errors import InputError
@@ -125,7 +125,7 @@ def _quietest(earlier: NDArray[np.float64]) -> NDArray[np.intp]:
 
 def plausible(small: int, numbers: int) -> bool:
     """Whether so many small numbers of so many are not too many for the stated noise."""
-    return float(binom.sf(small - 1, numbers, _CHANCE)) >= FALSE_ALARM
+    return float(scipy.stats.binom.sf(small - 1, numbers, _CHANCE)) >= FALSE_ALARM
 
 
 def _estimate(small: int, numbers: int) -> float:
@@ -136,12 +136,12 @@ def _estimate(small: int, numbers: int) -> float:
 @lru_cache(maxsize=64)
 def smallest_noticed(numbers: int, power: float = 0.95) -> float:
     """Part of the stated deviation below which noise is noticed with at least this probability, on bare coordinates."""
-    limit = float(binom.isf(FALSE_ALARM, numbers, _CHANCE))
+    limit = float(scipy.stats.binom.isf(FALSE_ALARM, numbers, _CHANCE))
     low, high = 0.0, 1.0
     while high - low > 1e-4:
         middle = (low + high) / 2
         chance = float(2 * ndtr(WITHIN / middle) - 1)
-        low, high = (middle, high) if float(binom.sf(limit, numbers, chance)) >= power else (low, middle)
+        low, high = (middle, high) if float(scipy.stats.binom.sf(limit, numbers, chance)) >= power else (low, middle)
     return low
 
 

@@ -1,7 +1,9 @@
 """CASES 42, 47, 49: per-patient gradients against autograd, patient by patient, on the models of the field."""
 
+import sys
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -271,7 +273,8 @@ def test_contributions_are_bounded_and_add_exactly_in_every_precision(precision:
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_case_42_lora_by_peft() -> None:
+def test_case_42_lora_by_peft(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(Path(sys.prefix) / "beside")  # see tests/beside.txt
     peft = pytest.importorskip("peft")
     model = unet()
     model.requires_grad_(False)

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
 from scipy.special import ndtr
 
@@ -146,9 +147,9 @@ def copies_pass(audit: AuditPlan, cohort: Cohort, rates: DetectorRates = DECLARE
 
 def _flagged_without_noise(cohort: Cohort, rates: DetectorRates) -> Counts:
     """Law of the number of patients flagged by mistake, float64 [trained + 1]."""
-    from scipy.stats import binom  # noqa: PLC0415 - half a second, and only here
-
-    return np.asarray(binom.pmf(np.arange(cohort.trained + 1), cohort.trained, rates.false_rate), np.float64)
+    return np.asarray(
+        scipy.stats.binom.pmf(np.arange(cohort.trained + 1), cohort.trained, rates.false_rate), np.float64
+    )
 
 
 def _membership_passes(

@@ -27,8 +27,8 @@ from functools import cache
 from typing import Final
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy.stats import binom
 
 from sonoshare_privacy.mechanisms import geometric
 from sonoshare_shared.errors import InputError
@@ -78,7 +78,7 @@ def count_law(patients: int, copied: int, false_rate: float, recall: float, epsi
 def _binomial(trials: int, chance: float) -> Law:
     if trials * chance <= _NEGLIGIBLE:  # SciPy overflows at chances near the smallest float
         return Law(np.ones(1), 0)
-    pmf = np.asarray(binom.pmf(np.arange(trials + 1), trials, chance), dtype=np.float64)
+    pmf = np.asarray(scipy.stats.binom.pmf(np.arange(trials + 1), trials, chance), dtype=np.float64)
     kept = np.flatnonzero(pmf > _NEGLIGIBLE)
     return Law(pmf[kept[0] : kept[-1] + 1], int(kept[0]))
 

@@ -24,8 +24,8 @@ from functools import cache
 from typing import Final
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy.stats import beta, norm
 
 from sonoshare_privacy.mechanisms import geometric
 from sonoshare_privacy.mechanisms.histograms import NoisyHistogram, SplitHistogram
@@ -75,7 +75,7 @@ def private_auc(split: SplitHistogram, alpha: float) -> Interval:
         return Interval(0.5, 0.0, 1.0)
     raw = auc_of_counts(x, y)
     noise = float(_noise_variance(x, y, split.epsilon))
-    z = _TAIL_ALLOWANCE * float(norm.isf(alpha))
+    z = _TAIL_ALLOWANCE * float(scipy.stats.norm.isf(alpha))
 
     def kept(value: float) -> bool:
         return abs(raw - value) <= z * math.sqrt(float(_sampling_variance(value, n1, n0)) + noise)
@@ -95,7 +95,7 @@ def smallest_detectable_auc(trained: int, held_out: int, bins: int, epsilon: flo
         alpha: error of the bound.
     """
     noise = _noise_variance(np.full(bins, trained / bins), np.full(bins, held_out / bins), epsilon)
-    z_alpha, z_power = _TAIL_ALLOWANCE * float(norm.isf(alpha)), float(norm.isf(0.2))
+    z_alpha, z_power = _TAIL_ALLOWANCE * float(scipy.stats.norm.isf(alpha)), float(scipy.stats.norm.isf(0.2))
 
     def seen(value: float) -> bool:
         null = math.sqrt(_sampling_variance(0.5, trained, held_out) + noise)
@@ -122,8 +122,8 @@ def private_rate(histogram: NoisyHistogram, alpha: float) -> Interval:
     estimate = min(1.0, max(0.0, raw))
     most, fewest = max(1, total + all_bins), max(1, total - all_bins)
     high, low = max(0, count + one), max(0, count - one)
-    upper = 1.0 if high >= fewest else float(beta.isf(share, high + 1, fewest - high))
-    lower = 0.0 if low == 0 else float(beta.ppf(share, min(low, most), most - min(low, most) + 1))
+    upper = 1.0 if high >= fewest else float(scipy.stats.beta.isf(share, high + 1, fewest - high))
+    lower = 0.0 if low == 0 else float(scipy.stats.beta.ppf(share, min(low, most), most - min(low, most) + 1))
     return Interval(estimate, min(lower, estimate), max(upper, estimate), clamped=estimate != raw)
 
 
@@ -165,7 +165,9 @@ def refuted_at(
     raw = _aucs(x, y)
     wide = _sampling_variance(value, n1, n0) + _noise_variance(x, y, epsilon)
     refuted = np.zeros(len(trained), dtype=np.bool_)
-    refuted[judged] = (raw < value) & (value - raw > _TAIL_ALLOWANCE * float(norm.isf(alpha)) * np.sqrt(wide))
+    refuted[judged] = (raw < value) & (
+        value - raw > _TAIL_ALLOWANCE * float(scipy.stats.norm.isf(alpha)) * np.sqrt(wide)
+    )
     return refuted
 
 

@@ -10,7 +10,7 @@ K draws, and the expected sample size, which is the plan's divisor.
 from typing import Final
 
 import numpy as np
-from scipy.stats import poisson
+import scipy
 
 from sonoshare_privacy.patient_gradients.buffer import MOST_PATIENTS
 
@@ -38,7 +38,7 @@ def places_of_chunk(*, draws: int, expected: float, most: int, device: str = _CP
     """
     spread = _SPREAD * np.sqrt(expected) + _SPREAD
     sizes = np.arange(max(0, int(expected - spread)), int(expected + spread) + 1)
-    chance = poisson.pmf(sizes, expected)
+    chance = scipy.stats.poisson.pmf(sizes, expected)
     candidates = [1 << power for power in range(MOST_PATIENTS.bit_length()) if 1 << power <= max(1, most)]
 
     overhead = _OVERHEAD_ON_CPU if device == _CPU else _OVERHEAD_ON_GPU

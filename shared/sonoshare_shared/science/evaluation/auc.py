@@ -18,8 +18,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy.stats import norm, rankdata
 
 from sonoshare_shared.errors import InputError
 
@@ -56,7 +56,7 @@ class DeLong:
     @property
     def interval(self) -> tuple[float, float]:
         """Two-sided 95 % interval."""
-        half = float(norm.ppf(0.5 + CONFIDENCE / 2.0)) * self.variance**0.5
+        half = float(scipy.stats.norm.ppf(0.5 + CONFIDENCE / 2.0)) * self.variance**0.5
         return max(self.auc - half, 0.0), min(self.auc + half, 1.0)
 
 
@@ -157,10 +157,10 @@ def delong_covariance(labels: NDArray[np.generic], scores: NDArray[np.generic]) 
     m, n = int(positive.sum()), int((~positive).sum())
     if min(m, n) < 2:
         raise InputError("DeLong's variance needs two images of each class", remedy="add test images")
-    pooled = rankdata(table, axis=1)
+    pooled = scipy.stats.rankdata(table, axis=1)
     # Structural components: the share of the other class that each image is ranked rightly against.
-    of_positive = (pooled[:, positive] - rankdata(table[:, positive], axis=1)) / n
-    of_negative = 1.0 - (pooled[:, ~positive] - rankdata(table[:, ~positive], axis=1)) / m
+    of_positive = (pooled[:, positive] - scipy.stats.rankdata(table[:, positive], axis=1)) / n
+    of_negative = 1.0 - (pooled[:, ~positive] - scipy.stats.rankdata(table[:, ~positive], axis=1)) / m
     covariance = np.atleast_2d(np.cov(of_positive)) / m + np.atleast_2d(np.cov(of_negative)) / n
     return np.asarray(of_positive.mean(axis=1)), np.asarray(covariance)
 

@@ -13,10 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy.stats import chi2
-from scipy.stats import f as f_distribution
-from scipy.stats import t as t_distribution
 
 from sonoshare_shared.errors import InputError
 from sonoshare_shared.science.evaluation.auc import CONFIDENCE, delong_covariance
@@ -169,7 +167,7 @@ def _ratio(effect: float, error: float) -> float:
 
 
 def _half_width(se: float, df: float) -> float:
-    return float(t_distribution.ppf(0.5 + CONFIDENCE / 2.0, df)) * se
+    return float(scipy.stats.t.ppf(0.5 + CONFIDENCE / 2.0, df)) * se
 
 
 def _treatment(areas: Array, covariance: Array) -> Treatment:
@@ -225,7 +223,7 @@ def compare_readers(ratings: Ratings) -> ReaderStudy:
         df1=t - 1,
         df2=float(df2),
         # SciPy's F knows no infinitely many degrees of freedom: there F times df1 is chi-squared.
-        p=float(f_distribution.sf(f, t - 1, df2) if np.isfinite(df2) else chi2.sf(f * (t - 1), t - 1)),
+        p=float(scipy.stats.f.sf(f, t - 1, df2) if np.isfinite(df2) else scipy.stats.chi2.sf(f * (t - 1), t - 1)),
         components=components,
     )
 
@@ -234,5 +232,5 @@ def _difference(by_treatment: Array, denominator: float, df: float, readers: int
     estimate = float(by_treatment[1] - by_treatment[0])
     se = (2.0 * denominator / readers) ** 0.5
     half = _half_width(se, df)
-    p = 2.0 * float(t_distribution.sf(_ratio(abs(estimate), se), df))
+    p = 2.0 * float(scipy.stats.t.sf(_ratio(abs(estimate), se), df))
     return Difference(estimate, se, float(df), (estimate - half, estimate + half), p)
