@@ -14,7 +14,7 @@ def bucket_server() -> Iterator[str]:
         for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
             patch.setenv(name, "testing")
         patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-        server = moto.ThreadedMotoServer(port=0)
+        server = moto.ThreadedMotoServer(ip_address="127.0.0.1", port=0)
         server.start()
         try:
             host, port = server.get_host_and_port()

@@ -43,6 +43,7 @@ NOUNS: Final[dict[str, str]] = {
     "export": "Write a release as Parquet or DICOM.",
     "hospital": "Run a hospital node.",
     "coordinator": "Run the consortium's server.",
+    "catalogue": "Serve releases apart from the coordinator.",
     "base": "Train, check and carry base models.",
     "completion": "Print a shell's completion script.",
 }
@@ -56,6 +57,7 @@ EXTRAS: Final[dict[str, str]] = {
     "export": "export",
     "hospital": "client",
     "coordinator": "server",
+    "catalogue": "server",
     "base": "model",
 }
 OWN_PACKAGES: Final = "sonoshare_"

@@ -6,7 +6,7 @@ It listens on this machine only unless told otherwise; TLS is a reverse proxy's.
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -104,8 +104,8 @@ def served(app: FastAPI, host: str, port: int) -> Iterator[Served]:
     Raises:
         FederationError: the port is in use or may not be used, or the server does not start.
     """
-    with _bound(host, port) as listener:
-        server = _server(app)
+    with bound(host, port) as listener:
+        server = uvicorn.Server(server_config(app))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="catalogue", daemon=True)
         thread.start()
         deadline = time.monotonic() + _START_SECONDS
@@ -120,24 +120,36 @@ def served(app: FastAPI, host: str, port: int) -> Iterator[Served]:
             thread.join(_START_SECONDS)
 
 
-def _server(app: FastAPI) -> uvicorn.Server:
-    return uvicorn.Server(
-        uvicorn.Config(
-            app,
-            log_level="warning",
-            server_header=False,
-            access_log=False,
-            timeout_graceful_shutdown=5,
-            proxy_headers=False,
-            lifespan="off",
-            ws="none",
-            h11_max_incomplete_event_size=64 << 10,
-        )
+def server_config(app: FastAPI | Callable[[], FastAPI], *, factory: bool = False, workers: int = 1) -> uvicorn.Config:
+    """How it is served: nothing is said of the server, and no header of a proxy is believed here (`proxies` does).
+
+    Args:
+        app: the application, or what makes it.
+        factory: whether it is what makes it.
+        workers: processes that serve it.
+    """
+    return uvicorn.Config(
+        app,
+        factory=factory,
+        workers=workers,
+        log_level="warning",
+        server_header=False,
+        access_log=False,
+        timeout_graceful_shutdown=5,
+        proxy_headers=False,
+        lifespan="off",
+        ws="none",
+        h11_max_incomplete_event_size=64 << 10,
     )
 
 
 @contextmanager
-def _bound(host: str, port: int) -> Iterator[socket.socket]:
+def bound(host: str, port: int) -> Iterator[socket.socket]:
+    """A socket with an address of its own that nobody listens on yet.
+
+    Raises:
+        FederationError: the port is in use or may not be used.
+    """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     try:

@@ -5,14 +5,13 @@ catalogue shows it. The catalogue serves what lies in ``releases/`` of the coord
 of it in ``catalogue.db`` there, or in the database that ``DATABASE_URL`` names.
 """
 
-import os
 from contextlib import AbstractContextManager, closing
 from datetime import UTC, datetime
 
 from sonoshare_server.catalogue.accesses import Accesses
 from sonoshare_server.catalogue.accounts import Accounts, Role
 from sonoshare_server.catalogue.database import Database
-from sonoshare_server.catalogue.mail import Smtp
+from sonoshare_server.catalogue.environment import with_environment
 from sonoshare_server.catalogue.publishing import COORDINATOR, publish, revoke
 from sonoshare_server.catalogue.settings import CatalogueSettings
 from sonoshare_server.catalogue.storage import open_storage
@@ -25,17 +24,14 @@ from sonoshare_shared.protocol.release.evidence import Revocation, sign_revocati
 
 def catalogue_settings(home: CoordinatorHome) -> CatalogueSettings:
     """Settings of the catalogue in a coordinator's folder."""
-    return CatalogueSettings(
-        database=home.catalogue_path,
-        database_url=os.environ.get("DATABASE_URL") or None,
-        blobs_url=os.environ.get("SONOSHARE_BLOBS") or None,
-        mailer=Smtp.of(mail) if (mail := os.environ.get("SONOSHARE_SMTP")) else None,
-        address=os.environ.get("SONOSHARE_CATALOGUE_URL") or None,
-        roster=lambda: home.roster_envelope,
-        clock=lambda: datetime.now(UTC),
-        log=lambda: view(home.log()),
-        trusted_proxies=tuple(filter(None, os.environ.get("SONOSHARE_TRUSTED_PROXIES", "").split(","))),
-        title=Consortium.read(home).name,
+    return with_environment(
+        CatalogueSettings(
+            database=home.catalogue_path,
+            roster=lambda: home.roster_envelope,
+            clock=lambda: datetime.now(UTC),
+            log=lambda: view(home.log()),
+            title=Consortium.read(home).name,
+        )
     )
 
 

@@ -1,0 +1,29 @@
+"""What the environment says of a catalogue: where its database and files are, its letters, its proxies.
+
+    DATABASE_URL, SONOSHARE_BLOBS, SONOSHARE_SMTP, SONOSHARE_CATALOGUE_URL, SONOSHARE_TRUSTED_PROXIES
+
+Secrets come this way, so that none stands on a command line or in the database.
+"""
+
+import os
+from dataclasses import replace
+
+from sonoshare_server.catalogue.mail import Smtp
+from sonoshare_server.catalogue.settings import CatalogueSettings
+
+
+def with_environment(settings: CatalogueSettings) -> CatalogueSettings:
+    """Settings with what the environment says.
+
+    Raises:
+        InputError: a variable cannot be read.
+    """
+    proxies = os.environ.get("SONOSHARE_TRUSTED_PROXIES", "")
+    return replace(
+        settings,
+        database_url=os.environ.get("DATABASE_URL") or None,
+        blobs_url=os.environ.get("SONOSHARE_BLOBS") or None,
+        mailer=Smtp.of(mail) if (mail := os.environ.get("SONOSHARE_SMTP")) else None,
+        address=os.environ.get("SONOSHARE_CATALOGUE_URL") or None,
+        trusted_proxies=tuple(filter(None, (word.strip() for word in proxies.split(",")))),
+    )
