@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 import uvicorn
@@ -34,6 +33,7 @@ from sonoshare_server.catalogue.proxies import Proxies, networks_of
 from sonoshare_server.catalogue.settings import CatalogueSettings
 from sonoshare_server.catalogue.storage import Storage, open_storage
 from sonoshare_shared.errors import FederationError, StorageError, VerificationError
+from sonoshare_shared.look import STATIC
 
 LOOPBACK: Final = "127.0.0.1"
 _START_SECONDS: Final = 15.0
@@ -62,7 +62,7 @@ def create_app(settings: CatalogueSettings, storage: Storage | None = None) -> F
     app.include_router(pages_router(catalogue))
     if catalogue.storage.people is not None:
         app.include_router(account_router(catalogue, catalogue.storage.people))
-    app.mount("/static", StaticFiles(directory=Path(__file__).parent / "static"))
+    app.mount("/static", StaticFiles(directory=STATIC))
     describe(app)
     _add_error_answers(app, catalogue)
     return app

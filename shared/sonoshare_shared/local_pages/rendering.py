@@ -1,0 +1,45 @@
+"""Templates of local pages: every text is escaped, and a name that a page forgot is an error.
+
+The templates of the base come first; a console adds its own package's.
+"""
+
+from typing import Any, Final
+
+import jinja2
+from starlette.responses import HTMLResponse
+
+_SUFFIX: Final = ".html.j2"
+_BASE: Final = jinja2.PackageLoader("sonoshare_shared.local_pages", "templates")
+
+
+def environment(package: str | None = None) -> jinja2.Environment:
+    """Templates of the base, and of ``package``'s folder ``templates``."""
+    own = [] if package is None else [jinja2.PackageLoader(package, "templates")]
+    return jinja2.Environment(
+        loader=jinja2.ChoiceLoader([_BASE, *own]),
+        autoescape=jinja2.select_autoescape((_SUFFIX.removeprefix("."),)),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+def rendered(templates: jinja2.Environment, name: str, status: int = 200, **values: Any) -> HTMLResponse:
+    """One of the templates, filled in."""
+    return HTMLResponse(templates.get_template(f"{name}{_SUFFIX}").render(**values), status)
+
+
+_BARE: Final = environment()
+
+
+def refusal_page(title: str, status: int, words: str) -> HTMLResponse:
+    """A page for whoever has no session, or sent what is not taken; it shows nothing of the node."""
+    return rendered(_BARE, "refusal", status, title=title, words=words)
+
+
+def entered_page(title: str, root: str) -> HTMLResponse:
+    """What the one-time link opens.
+
+    Not a redirect: a browser that came from another program's page would follow it without the new cookie.
+    """
+    return rendered(_BARE, "entered", title=title, root=root)
