@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 from sonoshare_server.catalogue.listing import PAGE, Choices, Found, Wanted, labels_of, words_of
 from sonoshare_server.catalogue.storage import Storage
@@ -63,10 +64,23 @@ class MemoryReleases:
 
     def __init__(self) -> None:
         self._known: dict[str, StoredRelease] = {}
+        self._changes = 0
 
     def releases(self) -> Mapping[str, StoredRelease]:
         seen = [stored for stored in self._known.values() if stored.state != "unpublished"]
         return {stored.release: stored for stored in sorted(seen, key=lambda s: (-s.sequence, s.release))}
+
+    def standing(self) -> int:
+        return self._changes
+
+    def listed(self, behind: tuple[int, str] | None, limit: int) -> list[dict[str, Any]]:
+        seen = list(self.releases().values())
+        if behind is not None:
+            seen = [stored for stored in seen if (-stored.sequence, stored.release) > (-behind[0], behind[1])]
+        return [stored.as_seen() for stored in seen[:limit]]
+
+    def public(self, release: str) -> StoredRelease | None:
+        return self.releases().get(release)
 
     def search(self, wanted: Wanted) -> Found:
         seen = [stored for stored in self.releases().values() if _wanted(stored, wanted)]
@@ -90,18 +104,21 @@ class MemoryReleases:
         known = self._known.get(stored.release)
         if known is not None:
             require_showable(stored, known.state, known.manifest_digest)
+        self._changes += 1
         self._known[stored.release] = replace(stored, state="published", reason="")
 
     def hide(self, release: str, *, now: datetime) -> None:
         known = self._known.get(release)
         if known is None or known.state != "published":
             raise not_published(release)
+        self._changes += 1
         self._known[release] = replace(known, state="unpublished")
 
     def withdraw(self, release: str, manifest_digest: str, *, reason: str, now: datetime) -> None:
         known = self._known.get(release)
         if known is None or known.manifest_digest != manifest_digest:
             raise no_such_manifest(release)
+        self._changes += 1
         self._known[release] = replace(known, state="revoked", reason=reason)
 
 

@@ -1,5 +1,7 @@
 """The API beyond files: pages of lists, problems, proofs, DRS objects, limits; and clients that others wrote."""
 
+import base64
+import json
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -221,3 +223,16 @@ def test_an_address_or_token_that_asks_too_often_is_told_when_to_come_back(tmp_p
         assert running.client.get("/api/v1/health", headers=token).status_code == 200
         invented = [running.client.get("/", headers={"Authorization": f"Bearer {n}"}).status_code for n in range(200)]
         assert 429 in invented, "invented tokens have no end"
+
+
+def cursor_of(key: object) -> str:
+    return base64.urlsafe_b64encode(json.dumps(key).encode()).decode().rstrip("=")
+
+
+@pytest.mark.parametrize(
+    "key",
+    [[0], [0, 1], ["0", "a"], [0, "a\x00"], [0, "\ud800"], [0, "A"], [2**31, "a"], [-(10**300), "a"], [True, "a"], {}],
+)
+def test_a_cursor_that_is_none_of_ours_never_reaches_the_database(served: Site, key: object) -> None:
+    answer = served.client.get("/api/v1/releases", params={"cursor": cursor_of(key)})
+    assert (answer.status_code, answer.json()["error"]) == (422, "invalid")

@@ -128,6 +128,32 @@ def test_the_newest_release_stands_first_and_one_of_the_same_number_by_its_name(
     assert list(kept.storage.releases.releases()) == [OTHER, RELEASE]
 
 
+def test_the_list_goes_on_behind_any_release_and_says_what_the_public_sees(kept: Kept) -> None:
+    store = kept.storage.releases
+    before = store.standing()
+    kept.publish(OTHER)
+    assert store.standing() > before
+    both = store.listed(None, 10)
+    assert [one["release"] for one in both] == [RELEASE, OTHER]
+    assert both[0] == kept.stored.as_seen()
+    sequence = kept.stored.sequence
+    for behind, wanted in (
+        ((sequence, RELEASE), [OTHER]),
+        ((sequence, OTHER), []),
+        ((sequence + 1, "z"), [RELEASE, OTHER]),
+        ((sequence, "a"), [RELEASE, OTHER]),
+        ((-(2**31), "a"), []),
+    ):
+        assert [one["release"] for one in store.listed(behind, 10)] == wanted
+    assert [one["release"] for one in store.listed(None, 1)] == [RELEASE]
+    assert store.public(RELEASE) == kept.stored
+    store.hide(RELEASE, now=NOW)
+    assert (store.public(RELEASE), store.public("never-was")) == (None, None)
+    assert [one["release"] for one in store.listed(None, 10)] == [OTHER]
+    store.withdraw(OTHER, store.public(OTHER).manifest_digest, reason="south: withdrawn", now=NOW)
+    assert store.listed(None, 10)[0]["state"] == store.public(OTHER).state == "revoked"
+
+
 def test_what_is_hidden_is_not_listed_and_can_be_published_again(kept: Kept) -> None:
     kept.storage.releases.hide(RELEASE, now=NOW)
     assert kept.storage.releases.releases() == {}

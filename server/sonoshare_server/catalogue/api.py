@@ -7,6 +7,7 @@ An unpublished release is a 404 everywhere; the data of a revoked one are a 410.
 Routes are plain functions, which run in threads: database and files may keep one waiting, and nobody else with it.
 """
 
+import json
 import re
 from dataclasses import dataclass
 from datetime import timedelta
@@ -15,14 +16,15 @@ from typing import Annotated, Any, Final
 from fastapi import APIRouter, Path, Query, Request, Response
 
 from sonoshare_server.catalogue import documents
-from sonoshare_server.catalogue.cursors import Cursor, page
+from sonoshare_server.catalogue.cursors import Cursor, closed, not_of_this_list, opened, page
 from sonoshare_server.catalogue.files import file_response
+from sonoshare_server.catalogue.kept import Kept
 from sonoshare_server.catalogue.problems import Refusal, not_found
 from sonoshare_server.catalogue.settings import CatalogueSettings
 from sonoshare_server.catalogue.storage import Storage
 from sonoshare_server.catalogue.store import StoredRelease
 from sonoshare_server.catalogue.tokens import Grant
-from sonoshare_shared.protocol.documents.base import Identifier
+from sonoshare_shared.protocol.documents.base import IDENTIFIER, Identifier
 from sonoshare_shared.protocol.release import layout
 
 ReleaseId = Annotated[Identifier, Path(description="identifier of a release")]
@@ -30,6 +32,8 @@ ReleaseId = Annotated[Identifier, Path(description="identifier of a release")]
 _BEARER: Final = re.compile(r"(?i:bearer) +([A-Za-z0-9._~+/=-]+) *\Z")
 _MINUTE: Final = timedelta(minutes=1)
 _MOST_RELEASES: Final = 100
+_MOST_KEPT_BYTES: Final = 16 << 20
+_MOST_SEQUENCE: Final = 2**31
 _MOST_FILES: Final = 10_000
 """Of one page."""
 
@@ -43,7 +47,7 @@ class Catalogue:
 
     def release(self, release: str) -> StoredRelease:
         """A listed release, or a 404."""
-        found = self.storage.releases.releases().get(release)
+        found = self.storage.releases.public(release)
         if found is None:
             raise not_found("release")
         return found
@@ -119,26 +123,36 @@ def _add_health(router: APIRouter, catalogue: Catalogue) -> None:
     @router.get("/health", response_model=documents.Health)
     def health() -> dict[str, str]:
         """Whether the catalogue answers and its database can be read."""
-        catalogue.storage.releases.releases()
+        catalogue.storage.releases.standing()
         return {"status": "ok"}
 
     @router.get("/ready", response_model=documents.Health)
     def ready() -> dict[str, str]:
         """Whether it can do its work: database and files of releases can be read; 503 says which cannot."""
-        catalogue.storage.releases.releases()
+        catalogue.storage.releases.standing()
         catalogue.storage.blobs.require_reachable()
         return {"status": "ok"}
 
 
 def _add_reading(router: APIRouter, catalogue: Catalogue) -> None:
+    store = catalogue.storage.releases
+    answers = Kept[bytes](store.standing, len, _MOST_KEPT_BYTES)
+
     @router.get("/releases", response_model=documents.ReleaseList)
     def releases(
         cursor: Cursor = None, limit: Annotated[int, Query(ge=1, le=_MOST_RELEASES)] = _MOST_RELEASES
-    ) -> dict[str, object]:
+    ) -> Response:
         """Releases, newest first; a revoked one stays listed as revoked."""
-        known = list(catalogue.storage.releases.releases().values())
-        part, following = page(known, lambda stored: [-stored.sequence, stored.release], cursor=cursor, limit=limit)
-        return {"releases": [stored.as_seen() for stored in part], "next": following}
+        place = _place(cursor)
+
+        def listed() -> bytes:
+            # One more than is shown says whether there is a next page.
+            seen = store.listed(place, limit + 1)
+            last = seen[limit - 1] if len(seen) > limit else None
+            following = None if last is None else closed([-last["sequence"], last["release"]])
+            return json.dumps({"releases": seen[:limit], "next": following}, separators=(",", ":")).encode()
+
+        return Response(answers.of((place, limit), listed), media_type="application/json")
 
     @router.get("/releases/{release}", response_model=dict[str, Any])
     def one_release(release: ReleaseId) -> dict[str, object]:
@@ -192,6 +206,16 @@ def _add_reading(router: APIRouter, catalogue: Catalogue) -> None:
             raise Refusal(404, "not-found", "this catalogue serves no log")
         view = catalogue.settings.log()
         return Response(view.canonical(), media_type="application/json")
+
+
+def _place(cursor: str | None) -> tuple[int, str] | None:
+    """Sequence and identifier of the release that a page of the list comes behind."""
+    key = opened(cursor, [int, str])
+    if key is None:
+        return None
+    if not (abs(key[0]) < _MOST_SEQUENCE and re.fullmatch(IDENTIFIER, key[1])):
+        raise not_of_this_list()
+    return -key[0], key[1]
 
 
 def _add_tokens(router: APIRouter, catalogue: Catalogue) -> None:

@@ -37,25 +37,42 @@ def page(
     """
     start = 0
     if cursor is not None:
-        behind = _opened(cursor, key(items[0]) if items else None)
+        behind = opened(cursor, [type(part) for part in key(items[0])] if items else None) or []
         low, high = 0, len(items)
         while low < high:
             middle = (low + high) // 2
             low, high = (middle + 1, high) if key(items[middle]) <= behind else (low, middle)
         start = low
     part = items[start : start + limit]
-    return part, _closed(key(part[-1])) if start + limit < len(items) else None
+    return part, closed(key(part[-1])) if start + limit < len(items) else None
 
 
-def _closed(key: list[Any]) -> str:
+def closed(key: list[Any]) -> str:
+    """The cursor of what stands behind a key."""
     return base64.urlsafe_b64encode(json.dumps(key).encode()).decode().rstrip("=")
 
 
-def _opened(cursor: str, like: list[Any] | None) -> list[Any]:
+def opened(cursor: str | None, like: list[type] | None) -> list[Any] | None:
+    """The key that a cursor stands for, None for none.
+
+    Args:
+        cursor: as ``closed`` made it.
+        like: types of the key's parts, where they are known.
+
+    Raises:
+        Refusal: 422, the cursor is none of ours.
+    """
+    if cursor is None:
+        return None
     try:
         key = json.loads(base64.urlsafe_b64decode(cursor.encode() + b"=" * (-len(cursor) % 4)))
     except (ValueError, binascii.Error, RecursionError):
         key = None
-    if not isinstance(key, list) or (like is not None and [type(part) for part in key] != [type(p) for p in like]):
-        raise Refusal(422, "invalid", "the cursor is not one of this list")
+    if not isinstance(key, list) or (like is not None and [type(part) for part in key] != like):
+        raise not_of_this_list()
     return key
+
+
+def not_of_this_list() -> Refusal:
+    """Why a cursor is refused."""
+    return Refusal(422, "invalid", "the cursor is not one of this list")

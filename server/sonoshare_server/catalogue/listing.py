@@ -10,7 +10,7 @@ Words are parts of a release's name, study, task, question and classes, whatever
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
@@ -85,10 +85,17 @@ def found(connection: sa.Connection, wanted: Wanted) -> Found:
     count = connection.execute(sa.select(sa.func.count()).select_from(LISTED).where(*asked)).scalar_one()
     place = sa.select(LISTED.c.release).where(*asked).order_by(*_ORDERS[wanted.order])
     names = connection.execute(place.limit(PAGE).offset((wanted.page - 1) * PAGE)).scalars().all()
-    columns = (RELEASES.c.release, RELEASES.c.state, RELEASES.c.reason, RELEASES.c.summary)
-    rows = connection.execute(sa.select(*columns).where(RELEASES.c.release.in_(names))).all()
-    seen = {row.release: {**json.loads(row.summary), "state": row.state, "reason": row.reason} for row in rows}
-    return Found(count, tuple(seen[name] for name in names))
+    return Found(count, tuple(_said(connection, names)))
+
+
+def newest(connection: sa.Connection, behind: tuple[int, str] | None, limit: int) -> list[dict[str, Any]]:
+    """What is said of public releases, newest first, from behind one of them on (`ReleaseStore.listed`)."""
+    place = sa.select(LISTED.c.release).order_by(*_ORDERS["newest"]).limit(limit)
+    if behind is not None:
+        sequence, release = behind
+        later = sa.and_(LISTED.c.sequence == sequence, LISTED.c.release > release)
+        place = place.where(LISTED.c.sequence <= sequence, sa.or_(LISTED.c.sequence < sequence, later))
+    return _said(connection, connection.execute(place).scalars().all())
 
 
 def choices(connection: sa.Connection) -> Choices:
@@ -135,6 +142,14 @@ def words_of(release: str, summary: Mapping[str, Any]) -> str:
 def labels_of(summary: Mapping[str, Any]) -> list[str]:
     """Classes of which there are images."""
     return [label for label, count in summary["counts"].items() if count]
+
+
+def _said(connection: sa.Connection, names: Sequence[str]) -> list[dict[str, Any]]:
+    """What is said of these releases, in this order."""
+    columns = (RELEASES.c.release, RELEASES.c.state, RELEASES.c.reason, RELEASES.c.summary)
+    rows = connection.execute(sa.select(*columns).where(RELEASES.c.release.in_(names))).all()
+    seen = {row.release: {**json.loads(row.summary), "state": row.state, "reason": row.reason} for row in rows}
+    return [seen[name] for name in names]
 
 
 def _asked(wanted: Wanted) -> list[sa.ColumnElement[bool]]:

@@ -20,7 +20,8 @@ from typing import Any, Final, Literal, Protocol
 import sqlalchemy as sa
 
 from sonoshare_server.catalogue.database import Database, change
-from sonoshare_server.catalogue.listing import Choices, Found, Wanted, choices, found, relist
+from sonoshare_server.catalogue.kept import Kept
+from sonoshare_server.catalogue.listing import Choices, Found, Wanted, choices, found, newest, relist
 from sonoshare_server.catalogue.schema import RELEASES
 from sonoshare_shared.errors import InputError, RefusedError
 from sonoshare_shared.protocol.release.verify import Verified
@@ -28,6 +29,8 @@ from sonoshare_shared.protocol.release.verify import Verified
 State = Literal["published", "unpublished", "revoked"]
 
 _CHANGES: Final = "releases"
+_MOST_FILES: Final = 200_000
+"""Of releases that are kept in memory, some 300 bytes each."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +77,20 @@ class ReleaseStore(Protocol):
     def releases(self) -> Mapping[str, StoredRelease]:
         """Every release that the public may see, the published and the revoked, by identifier; newest first."""
 
+    def standing(self) -> int:
+        """How often anything that is said here was changed, by anybody: while it stands, so does what was read."""
+
+    def listed(self, behind: tuple[int, str] | None, limit: int) -> list[dict[str, Any]]:
+        """What is said of public releases, newest first.
+
+        Args:
+            behind: sequence and identifier of the release that they come behind; from the newest on if None.
+            limit: most of them.
+        """
+
+    def public(self, release: str) -> StoredRelease | None:
+        """A release that the public may see, or None."""
+
     def search(self, wanted: Wanted) -> Found:
         """One page of the public releases that somebody looks for."""
 
@@ -110,20 +127,32 @@ class SqlReleases:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._seen: tuple[int, dict[str, StoredRelease]] = (-1, {})
+        self._kept = Kept[StoredRelease](self.standing, lambda stored: 1 + len(stored.files), _MOST_FILES)
 
     def releases(self) -> Mapping[str, StoredRelease]:
         """Every release that the public may see."""
-        # The number is read first: what is changed after that is read once too often, and never too seldom.
-        number = self._database.number(_CHANGES)
-        known, releases = self._seen
-        if number != known:
-            order = (RELEASES.c.sequence.desc(), RELEASES.c.release)
-            with self._database.reading() as connection:
-                rows = connection.execute(sa.select(RELEASES).where(RELEASES.c.state != "unpublished").order_by(*order))
-                releases = {row["release"]: _stored(row) for row in rows.mappings()}
-            self._seen = number, releases
-        return releases
+        order = (RELEASES.c.sequence.desc(), RELEASES.c.release)
+        with self._database.reading() as connection:
+            rows = connection.execute(sa.select(RELEASES).where(RELEASES.c.state != "unpublished").order_by(*order))
+            return {row["release"]: _stored(row) for row in rows.mappings()}
+
+    def standing(self) -> int:
+        """How often a release was changed, by any server on the database."""
+        return self._database.number(_CHANGES)
+
+    def listed(self, behind: tuple[int, str] | None, limit: int) -> list[dict[str, Any]]:
+        """What is said of public releases, newest first; no list of files is read."""
+        with self._database.reading() as connection:
+            return newest(connection, behind, limit)
+
+    def public(self, release: str) -> StoredRelease | None:
+        """A release that the public may see; the last ones that were asked for are kept while nothing changes."""
+
+        def seen() -> StoredRelease | None:
+            stored = self.find(release)
+            return None if stored is None or stored.state == "unpublished" else stored
+
+        return self._kept.of(release, seen)
 
     def find(self, release: str) -> StoredRelease | None:
         """A release in any state, or None."""
