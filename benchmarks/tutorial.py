@@ -80,10 +80,17 @@ def require_seen(box: Typed, output: str) -> None:
 
 
 def copied(text: str, printed: str) -> str:
-    """Commands with what a reader copies from the terminal in the place of the words that stand for it."""
+    """Commands with what a reader copies from the terminal in the place of the words that stand for it.
+
+    Raises:
+        NotSeenError: nothing like it was printed.
+    """
     for word, pattern in COPIED.items():
         if re.search(rf"\b{word}\b", text):
-            text = re.sub(rf"\b{word}\b", re.findall(pattern, printed)[-1], text)
+            shown = re.findall(pattern, printed)
+            if not shown:
+                raise NotSeenError(f"nothing was printed that could stand for {word}")
+            text = re.sub(rf"\b{word}\b", shown[-1], text)
     return text
 
 
