@@ -4,7 +4,7 @@ Private Evolution (Lin et al., ICLR 2024; with simulators in place of models: Li
 variations of what won before. Here a variation is a *cross*: the breast, scanner and settings of one phantom that the
 votes prefer, with the lesion of another of its class. Both are drawn by the chances that the votes give, so the pool
 closes in on patients round by round; a share of new phantoms keeps it open. Coordinates keep the directions of the
-first ballot. docs/votes.md says what rounds were worth.
+first ballot. docs/measurements/votes.md says what rounds were worth.
 
 A later pool is a function of public things only (the pool before, noisy votes, sharpness, the number of the round).
 """
