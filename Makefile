@@ -6,13 +6,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test lint bench docs site setup browser servers constraints clean
+.PHONY: demo test lint bench docs site setup browser servers tools requirements sbom constraints clean
 
 demo: setup
 	$(BIN)/sonoshare demo
 
 # One worker more than the two cores that this is measured on: tests of real processes wait most of their time.
-test: lint browser servers
+test: lint browser servers tools
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 3 --dist loadscope --no-loadscope-reorder
 
 lint: setup
@@ -52,6 +52,28 @@ servers:
 	apt-get -q -y install --no-install-recommends orthanc orthanc-dicomweb dcmtk dicom3tools postgresql; } >/dev/null 2>&1 || \
 	echo "they cannot be installed here: those tests will be skipped"; \
 	test -z "$$forbidden" || rm -f /usr/sbin/policy-rc.d
+
+# What is packaged (deploy/) is read by hadolint, shellcheck, docker-compose and Helm where they can be had.
+tools: setup
+	@test -x $(BIN)/hadolint && $(BIN)/python -c 'import helm_python' 2>/dev/null && exit 0; \
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[tools]' || \
+	echo "the tools of deploy/ cannot be installed here: those tests will be skipped"
+
+# What each role installs, with the sha256 of every file that may be installed (docs/packaging.md); uv comes with Flower.
+LOCK = $(BIN)/uv -q pip compile --generate-hashes --no-annotate --no-header --python-version 3.11 -c constraints.txt
+requirements: setup
+	$(LOCK) deploy/requirements/build.in -o deploy/requirements/build.txt
+	$(LOCK) pyproject.toml -o deploy/requirements/researcher.txt
+	$(LOCK) pyproject.toml --extra client -o deploy/requirements/client.txt
+	$(LOCK) pyproject.toml --extra server -o deploy/requirements/server.txt
+
+# A bill of materials of each role in CycloneDX's form, from the same files; another one of this very environment.
+sbom: setup
+	mkdir -p build/sbom
+	for role in researcher client server; do $(BIN)/cyclonedx-py requirements --pyproject pyproject.toml \
+		--output-reproducible --of JSON -o build/sbom/$$role.cdx.json deploy/requirements/$$role.txt || exit 1; done
+	$(BIN)/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible --of JSON \
+		-o build/sbom/environment.cdx.json $(BIN)/python
 
 setup: $(STAMP)
 
