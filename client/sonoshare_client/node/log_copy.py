@@ -27,6 +27,7 @@ from sonoshare_shared.protocol.documents.view import LogPart
 from sonoshare_shared.protocol.envelope import Envelope
 from sonoshare_shared.protocol.keys import PublicKey
 from sonoshare_shared.protocol.log_index import Entry, Fault, LogIndex, read_entry
+from sonoshare_shared.protocol.merkle_tree import GrowingTree
 from sonoshare_shared.protocol.misconduct import SplitView, faulty_log, split_view
 from sonoshare_shared.protocol.translog import read_entries, verified_head
 
@@ -49,7 +50,7 @@ class LogCopy:
     _entries: list[bytes] = field(default_factory=list)
     _length: int = 0
     _frontier: merkle.Frontier = field(default_factory=merkle.Frontier)
-    _roots: dict[int, bytes] = field(default_factory=dict)
+    _tree: GrowingTree = field(default_factory=GrowingTree)
     _before: LogHead | None = None
 
     @classmethod
@@ -79,9 +80,7 @@ class LogCopy:
 
     def root_at(self, size: int) -> bytes:
         """Root of the first ``size`` entries."""
-        if size not in self._roots:
-            self._roots[size] = merkle.root(self._entries[:size])
-        return self._roots[size]
+        return self._tree.root(size)
 
     def extend(self, part: LogPart, coordinator: PublicKey) -> None:
         """Take in what the coordinator shows of the log.
@@ -104,7 +103,8 @@ class LogCopy:
         for line in new:
             read_entry(line)
         self._store(new, part.head)
-        self._frontier, self._roots[head.size] = frontier, frontier.root()
+        self._frontier = frontier
+        self._tree.extend(new)
         self._require_faultless([fault for fault in map(self.index.add, new) if fault is not None])
 
     def require_same(self, head: Envelope, coordinator: PublicKey) -> None:
@@ -147,6 +147,7 @@ class LogCopy:
         for line in kept:
             self.index.add(line)
         self.head, self._entries, self._frontier = head, kept, frontier
+        self._tree.extend(kept)
         self._length = sum(len(line) + 1 for line in kept)
 
     def _new_entries(self, first: int, lines: list[bytes], head: LogHead) -> list[bytes]:

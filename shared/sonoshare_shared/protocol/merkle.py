@@ -4,8 +4,8 @@ Leaves are byte strings; a leaf hash is ``sha256(0x00 || leaf)`` and a node hash
 so that a leaf can never pass for a node. Inclusion proofs show that an entry is in a tree of a given size;
 consistency proofs show that a smaller tree is a prefix of a larger one (nothing was removed or rewritten).
 
-Functions over lists of leaves are for logs of up to some hundred thousand entries. A ``Frontier`` grows leaf by leaf
-and keeps only the roots of its whole subtrees, at most one of each height.
+Functions over lists of leaves hash every leaf each time: for somebody who asks once. A ``Frontier`` grows leaf by leaf
+and keeps only the roots of its whole subtrees, at most one of each height; ``merkle_tree`` keeps every subtree's.
 Source: RFC 9162, sections 2.1.1-2.1.5.
 """
 
@@ -21,11 +21,12 @@ def leaf_hash(leaf: bytes) -> bytes:
     return hashlib.sha256(b"\x00" + leaf).digest()
 
 
-def _node(left: bytes, right: bytes) -> bytes:
+def node_hash(left: bytes, right: bytes) -> bytes:
+    """Hash of a node."""
     return hashlib.sha256(b"\x01" + left + right).digest()
 
 
-def _split(size: int) -> int:
+def split(size: int) -> int:
     """Largest power of two smaller than ``size`` (size >= 2)."""
     return 1 << (size - 1).bit_length() - 1
 
@@ -33,8 +34,8 @@ def _split(size: int) -> int:
 def _root(hashes: Sequence[bytes]) -> bytes:
     if len(hashes) == 1:
         return hashes[0]
-    k = _split(len(hashes))
-    return _node(_root(hashes[:k]), _root(hashes[k:]))
+    k = split(len(hashes))
+    return node_hash(_root(hashes[:k]), _root(hashes[k:]))
 
 
 def root(leaves: Sequence[bytes]) -> bytes:
@@ -62,7 +63,7 @@ class Frontier:
         for leaf in leaves:
             digest, full = leaf_hash(leaf), size
             while full & 1:
-                digest, full = _node(peaks.pop(), digest), full >> 1
+                digest, full = node_hash(peaks.pop(), digest), full >> 1
             peaks.append(digest)
             size += 1
         return Frontier(size, tuple(peaks))
@@ -73,7 +74,7 @@ class Frontier:
             return root([])
         digest = self.peaks[-1]
         for peak in reversed(self.peaks[:-1]):
-            digest = _node(peak, digest)
+            digest = node_hash(peak, digest)
         return digest
 
 
@@ -87,7 +88,7 @@ def inclusion_proof(leaves: Sequence[bytes], index: int) -> list[bytes]:
 def _path(index: int, hashes: Sequence[bytes]) -> list[bytes]:
     if len(hashes) == 1:
         return []
-    k = _split(len(hashes))
+    k = split(len(hashes))
     if index < k:
         return [*_path(index, hashes[:k]), _root(hashes[k:])]
     return [*_path(index - k, hashes[k:]), _root(hashes[:k])]
@@ -102,11 +103,11 @@ def verify_inclusion(leaf: bytes, index: int, size: int, proof: Sequence[bytes],
         if last == 0:
             return False
         if position & 1 or position == last:
-            digest = _node(sibling, digest)
+            digest = node_hash(sibling, digest)
             while position & 1 == 0 and position != 0:
                 position, last = position >> 1, last >> 1
         else:
-            digest = _node(digest, sibling)
+            digest = node_hash(digest, sibling)
         position, last = position >> 1, last >> 1
     return last == 0 and digest == expected_root
 
@@ -121,7 +122,7 @@ def consistency_proof(leaves: Sequence[bytes], first: int) -> list[bytes]:
 def _subproof(first: int, hashes: Sequence[bytes], *, complete: bool) -> list[bytes]:
     if first == len(hashes):
         return [] if complete else [_root(hashes)]
-    k = _split(len(hashes))
+    k = split(len(hashes))
     if first <= k:
         return [*_subproof(first, hashes[:k], complete=complete), _root(hashes[k:])]
     return [*_subproof(first - k, hashes[k:], complete=False), _root(hashes[:k])]
@@ -146,10 +147,10 @@ def verify_consistency(first: int, second: int, first_root: bytes, second_root: 
         if last == 0:
             return False
         if position & 1 or position == last:
-            old, new = _node(sibling, old), _node(sibling, new)
+            old, new = node_hash(sibling, old), node_hash(sibling, new)
             while position & 1 == 0 and position != 0:
                 position, last = position >> 1, last >> 1
         else:
-            new = _node(new, sibling)
+            new = node_hash(new, sibling)
         position, last = position >> 1, last >> 1
     return last == 0 and old == first_root and new == second_root

@@ -27,6 +27,7 @@ from sonoshare_shared.protocol.documents.view import MAX_ENTRY_CHARACTERS, MAX_P
 from sonoshare_shared.protocol.envelope import Envelope
 from sonoshare_shared.protocol.keys import PublicKey, SigningKey
 from sonoshare_shared.protocol.log_index import Entry, LogIndex
+from sonoshare_shared.protocol.merkle_tree import GrowingTree
 from sonoshare_shared.protocol.signed import Signed
 
 APPEND_SECONDS: Final = 30.0
@@ -45,7 +46,6 @@ class TransparencyLog:
     def __init__(self, path: Path, key: SigningKey, clock: Callable[[], datetime]) -> None:
         self._path, self._key, self._clock = path, key, clock
         self._entries, self._length = read_entries(path)
-        self._roots: dict[int, bytes] = {}
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -62,6 +62,21 @@ class TransparencyLog:
         for line in self._entries:
             index.add(line)
         return index
+
+    @cached_property
+    def _tree(self) -> GrowingTree:
+        """The entries' tree; kept up with every append."""
+        tree = GrowingTree()
+        tree.extend(self._entries)
+        return tree
+
+    @cached_property
+    def _places(self) -> dict[bytes, int]:
+        """Where each entry stands first; kept up with every append."""
+        places: dict[bytes, int] = {}
+        for place, line in enumerate(self._entries):
+            places.setdefault(line, place)
+        return places
 
     def append(self, entry: Entry) -> int:
         """Append an entry durably and return its index.
@@ -94,8 +109,7 @@ class TransparencyLog:
                 raise IntegrityError("the log is shorter than when it was opened", remedy="bring back its newest file")
         for line in grown[: grown.rfind(b"\n") + 1].splitlines():
             index.add(line)
-            self._entries.append(line)
-            self._length += len(line) + 1
+            self._take_up(line)
 
     def _append(self, entry: Entry, line: bytes) -> None:
         if self.index.conflicts(entry):
@@ -105,14 +119,18 @@ class TransparencyLog:
         if len(line) > MAX_ENTRY_CHARACTERS:
             raise InputError(f"an entry of the log has at most {MAX_ENTRY_CHARACTERS} bytes", remedy="say it shorter")
         append_at(self._path, self._length, line + b"\n")
+        self._take_up(line)
+        self.index.add(line)
+
+    def _take_up(self, line: bytes) -> None:
+        self._tree.extend([line])  # both first: made now, they are of what stands before it
+        self._places.setdefault(line, len(self._entries))
         self._entries.append(line)
         self._length += len(line) + 1
-        self.index.add(line)
 
     def index_of(self, entry: Entry) -> int | None:
         """Index of the first entry equal to ``entry``, or None."""
-        line = canonical_bytes(entry)
-        return self._entries.index(line) if line in self._entries else None
+        return self._places.get(canonical_bytes(entry))
 
     def head(self, size: int | None = None) -> Envelope:
         """A freshly signed head of the first ``size`` entries, or of the whole log; it says the day."""
@@ -122,9 +140,7 @@ class TransparencyLog:
 
     def root(self, size: int) -> bytes:
         """Root of the first ``size`` entries."""
-        if size not in self._roots:  # entries never change, so neither do the roots of what stands before them
-            self._roots[size] = merkle.root(self._entries[:size])
-        return self._roots[size]
+        return self._tree.root(size)
 
     def part(self, first: int, at_most: int = MAX_PART_ENTRIES) -> LogPart:
         """The entries from index ``first`` on under a head that ends with the last of them."""
@@ -134,11 +150,11 @@ class TransparencyLog:
 
     def inclusion_proof(self, index: int) -> list[str]:
         """Inclusion proof (hex) of entry ``index`` in the whole log."""
-        return [digest.hex() for digest in merkle.inclusion_proof(self._entries, index)]
+        return [digest.hex() for digest in self._tree.inclusion_proof(index)]
 
     def consistency_proof(self, first: int) -> list[str]:
         """Proof (hex) that the tree of the first ``first`` entries is a prefix of the log."""
-        return [digest.hex() for digest in merkle.consistency_proof(self._entries, first)]
+        return [digest.hex() for digest in self._tree.consistency_proof(first)]
 
 
 def verified_head(envelope: Envelope, coordinator: PublicKey) -> LogHead:
