@@ -199,10 +199,26 @@ def empty_inbox(home: NodeHome, item: Item, report: IngestReport) -> None:
 
 
 def show(home: NodeHome, number: int, out: Path) -> Item:
-    """Write what was set aside as a PNG, for the eyes of the hospital: the whole screen, frames of a clip side by side.
+    """Write what was set aside as a PNG, for the eyes of the hospital (``picture_of``).
 
     Raises:
-        InputError: no such item, its file is gone or another, it cannot be decoded, or the PNG exists.
+        InputError: as ``picture_of``, or the PNG exists.
+    """
+    item, png = picture_of(home, number)
+    try:
+        create(out, png, mode=0o600)
+    except FileExistsError as error:
+        raise InputError(f"{out.name} exists", remedy="give the name of a new file") from error
+    except OSError as error:
+        raise InputError(f"cannot write {out.name}: {error.strerror}", remedy="choose another folder") from error
+    return item
+
+
+def picture_of(home: NodeHome, number: int) -> tuple[Item, bytes]:
+    """What was set aside, and a PNG of it: the whole screen, frames of a clip side by side. NOT de-identified.
+
+    Raises:
+        InputError: no such item, its file is gone or another, or it cannot be decoded.
     """
     with Vault(home) as vault:
         item = vault.quarantine.item(number)
@@ -212,13 +228,7 @@ def show(home: NodeHome, number: int, out: Path) -> Item:
             with opened_origin(home, item) as origin:
                 require_same(item, origin)
                 screens = _decoded(item, origin)
-    try:
-        create(out, png_bytes(_side_by_side(screens)), mode=0o600)
-    except FileExistsError as error:
-        raise InputError(f"{out.name} exists", remedy="give the name of a new file") from error
-    except OSError as error:
-        raise InputError(f"cannot write {out.name}: {error.strerror}", remedy="choose another folder") from error
-    return item
+    return item, png_bytes(_side_by_side(screens))
 
 
 def _decoded(item: Item, origin: Origin) -> list[NDArray[np.uint8]]:

@@ -88,13 +88,18 @@ def draw_pair(vault: Vault, twin: TwinRecord, path: Path) -> None:
     Raises:
         InputError: the file cannot be written.
     """
+    try:
+        pair_picture(vault, twin).save(path, format="PNG")
+    except OSError as error:
+        raise InputError(f"cannot write {path.name}: {error.strerror}", remedy="choose another folder") from error
+
+
+def pair_picture(vault: Vault, twin: TwinRecord) -> Image.Image:
+    """Both pictures of a pair side by side, grey."""
     sheet = Image.new("L", (2 * _PICTURE_PX + _GAP_PX, _PICTURE_PX), 255)
     for place, ref in enumerate((twin.first, twin.second)):
         sheet.paste(_shown(vault, ref), (place * (_PICTURE_PX + _GAP_PX), 0))
-    try:
-        sheet.save(path, format="PNG")
-    except OSError as error:
-        raise InputError(f"cannot write {path.name}: {error.strerror}", remedy="choose another folder") from error
+    return sheet
 
 
 def _shown(vault: Vault, ref: ImageRef) -> Image.Image:

@@ -14,7 +14,7 @@ from sonoshare_client.node.ledger import epsilon_after, open_ledger
 from sonoshare_client.node.plan_check import check_plan, study_epsilon
 from sonoshare_client.node.witness import checked_plan, pinned_roster
 from sonoshare_privacy.ledger import Ledger
-from sonoshare_shared.errors import IntegrityError, PolicyError, RefusedError
+from sonoshare_shared.errors import InputError, IntegrityError, PolicyError, RefusedError
 from sonoshare_shared.protocol.documents import StudyPlan
 from sonoshare_shared.protocol.documents.proposal import Decision
 
@@ -85,6 +85,24 @@ def proposed_study(home: NodeHome, study: str, clock: Clock) -> tuple[StudyPlan,
     plan = checked_plan(proposed(home.state, study), pinned_roster(home.state_path), home.hospital)
     with closing(open_ledger(home, clock)) as ledger:
         return plan, _described(home, plan, ledger)
+
+
+def require_shown(shown: Proposed, digest: str) -> None:
+    """Check that what a person approves is the plan that stands now.
+
+    Args:
+        shown: the study as it was read just now.
+        digest: of the plan that the person has seen, all of it: whoever makes two plans finds two whose digests begin
+            alike.
+
+    Raises:
+        InputError: it is another.
+    """
+    if digest != shown.plan:
+        raise InputError(
+            f"the plan of {shown.study} is {shown.plan}, not {digest[:64]}",
+            remedy="look at it again: sonoshare hospital studies; and give the whole digest",
+        )
 
 
 def _described(home: NodeHome, plan: StudyPlan, ledger: Ledger) -> Proposed:

@@ -69,7 +69,7 @@ class ContactSheets:
         if not pages or len(pages[-1].cells) == COLUMNS * ROWS:
             self._write(pages[-1:])
             pages.append(self._new_page(group, len(pages)))
-        pages[-1].cells.append((number, _cell(image)))
+        pages[-1].cells.append((number, shown_cell(image)))
         return pages[-1].name
 
     def finish(self) -> None:
@@ -109,7 +109,7 @@ def _drawn(page: _Page) -> Image.Image:
     return sheet
 
 
-def _cell(image: StoredImage) -> NDArray[np.uint8]:
+def shown_cell(image: StoredImage) -> NDArray[np.uint8]:
     """A picture, made to fit, with its lesion: uint8 [H, W, 3]."""
     height, width = image.pixels.shape
     scale = min(1.0, _CELL_PX / max(height, width))

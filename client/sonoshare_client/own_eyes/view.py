@@ -15,6 +15,7 @@ pictures makes a release without privacy: verdicts come from the private figures
 import base64
 import html
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -86,10 +87,30 @@ def write_view(out: Path, view: TrueView) -> None:
         InputError: the folder is in use, or cannot be written.
     """
     with private_folder(out) as folder:
-        figures = {"pairs.png": _pairs(view), "scores.png": _scores(view), "roc.png": _roc(view)}
-        for name, figure in figures.items():
-            figure.savefig(folder / name, dpi=_DOTS_PER_INCH)
+        for name, png in drawn(view).items():
+            put(folder, name, png)
         put(folder, "report.html", _page(view, folder).encode())
+
+
+def drawn(view: TrueView) -> dict[str, bytes]:
+    """The three pictures as PNGs, by their names."""
+    figures = {"pairs.png": _pairs(view), "scores.png": _scores(view), "roc.png": _roc(view)}
+    return {name: _png_of(figure) for name, figure in figures.items()}
+
+
+def _png_of(figure: "Figure") -> bytes:
+    buffer = BytesIO()
+    figure.savefig(buffer, format="png", dpi=_DOTS_PER_INCH)
+    return buffer.getvalue()
+
+
+def reached(view: TrueView) -> str:
+    """How many patients the nearest picture comes as near to as a copy, in words."""
+    flagged, control = (int((group >= view.threshold).sum()) for group in (view.trained, view.held_out))
+    return (
+        f"{flagged} of {len(view.trained)} trained patients and {control} of {len(view.held_out)} held-out patients "
+        f"reach the copy threshold {view.threshold:.2f}."
+    )
 
 
 def _figure(width: float, height: float) -> "Figure":
@@ -145,14 +166,9 @@ def _roc(view: TrueView) -> "Figure":
 
 
 def _page(view: TrueView, folder: Path) -> str:
-    flagged, control = (int((group >= view.threshold).sum()) for group in (view.trained, view.held_out))
-    reached = (
-        f"{flagged} of {len(view.trained)} trained patients and {control} of {len(view.held_out)} held-out patients "
-        f"reach the copy threshold {view.threshold:.2f}."
-    )
     sections = (
         ("Nearest pairs", "pairs.png", "The patient's image, and the synthetic image most like it; red: a copy."),
-        ("Scores", "scores.png", reached),
+        ("Scores", "scores.png", reached(view)),
         ("ROC", "roc.png", "Trained against held-out patients by the same score; the diagonal is guessing."),
     )
     parts = [

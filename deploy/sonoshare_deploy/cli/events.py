@@ -49,7 +49,7 @@ class _Moment(click.ParamType[datetime]):
 _home_option = click.option(
     "--home", required=True, type=click.Path(path_type=Path, file_okay=False), help="The folder of the node or server."
 )
-_APART: Final = ("time", "level", "kind", "run")
+APART: Final = ("time", "level", "kind", "run")
 _since_option = click.option("--since", type=_Moment(), help="From then on: 30m, 12h, 7d, 2w, or a day or time (UTC).")
 _last_option = click.option("--last", default=100, show_default=True, type=click.IntRange(1), help="At most so many.")
 _follow_option = click.option("--follow", is_flag=True, help="Then go on with what happens, until interrupted.")
@@ -130,7 +130,8 @@ def _is_after(event: Mapping[str, Any], since: datetime | None) -> bool:
         return False
 
 
-def _when(event: Mapping[str, Any]) -> str:
+def when(event: Mapping[str, Any]) -> str:
+    """The moment of an event, to the second (UTC)."""
     return str(event["time"])[:19].replace("T", " ")
 
 
@@ -141,7 +142,7 @@ def _print_table(console: "Console", events: list[dict[str, Any]]) -> None:
     table = Table("time (UTC)", "event", "details")
     for event in events:
         style = _STYLES.get(str(event["level"]), "")
-        table.add_row(_when(event), Text(str(event["kind"]), style=style), Text(about(event, _APART), style=style))
+        table.add_row(when(event), Text(str(event["kind"]), style=style), Text(about(event, APART), style=style))
     console.print(table if events else "nothing yet")
 
 
@@ -149,4 +150,4 @@ def _print_lines(events: Iterable[dict[str, Any]], *, as_json: bool) -> None:
     from sonoshare_shared.events import details  # noqa: PLC0415
 
     for event in events:
-        click.echo(json.dumps(event) if as_json else f"{_when(event)} {event['kind']} {details(event)}")
+        click.echo(json.dumps(event) if as_json else f"{when(event)} {event['kind']} {details(event)}")

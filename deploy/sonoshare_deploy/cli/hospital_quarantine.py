@@ -32,15 +32,28 @@ class _Place(click.ParamType["Box"]):
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> "Box":
         """The box; a usage error where it is none."""
-        from sonoshare_shared.science.box import Box  # noqa: PLC0415 - keeps --help fast, here and below
-
         try:
-            place = Box.of([float(number) for number in str(value).split(",")])
-        except (ValueError, InputError):
-            self.fail(f"{value!r} is not four numbers, such as 20,30,400,300.", param, ctx)
-        if min(place.x, place.y) < 0 or min(place.w, place.h) <= 0:
-            self.fail(f"{value!r} is empty or outside the picture.", param, ctx)
-        return place
+            return place_of(str(value))
+        except InputError as error:
+            self.fail(f"{error.message}.", param, ctx)
+
+
+def place_of(text: str) -> "Box":
+    """A rectangle on a screen, written as ``X,Y,W,H`` in pixels.
+
+    Raises:
+        InputError: it is none, empty, or outside of every picture.
+    """
+    from sonoshare_shared.science.box import Box  # noqa: PLC0415 - keeps --help fast, here and below
+
+    example = "write it as X,Y,W,H, in pixels"
+    try:
+        place = Box.of([float(number) for number in text.split(",")])
+    except (ValueError, InputError):
+        raise InputError(f"{text!r} is not four numbers, such as 20,30,400,300", remedy=example) from None
+    if min(place.x, place.y) < 0 or min(place.w, place.h) <= 0:
+        raise InputError(f"{text!r} is empty or outside the picture", remedy=example)
+    return place
 
 
 @click.group(short_help="List, show, let in or forget what was set aside.")

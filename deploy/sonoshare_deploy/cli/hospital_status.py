@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
+    from sonoshare_client.node.home import NodeHome
     from sonoshare_client.node.socket import Pulse
     from sonoshare_client.own_eyes.link_view import LinkView
     from sonoshare_client.own_eyes.overview import LedgerOverview, NodeOverview
@@ -25,7 +26,16 @@ ROSTER_WARNED_DAYS: Final = 30
 
 
 @dataclass(frozen=True)
-class _Look:
+class Look:
+    """What a node shows at a glance, and when that was.
+
+    Attributes:
+        overview: vault and ledger.
+        view: agent, link and roster.
+        now: the present.
+        quarantine: what waits, and what is of other rules; each None where nothing was taken in yet.
+    """
+
     overview: "NodeOverview"
     view: "LinkView"
     now: datetime
@@ -42,15 +52,24 @@ def status(home_path: Path, *, as_json: bool) -> None:
     outside; to test the connection now: sonoshare hospital check.
     """
     from sonoshare_client.node.home import NodeHome  # noqa: PLC0415 - keeps --help fast, here and below
-    from sonoshare_client.own_eyes.link_view import link_view  # noqa: PLC0415
-    from sonoshare_client.own_eyes.overview import node_overview  # noqa: PLC0415
 
-    home = NodeHome.open(home_path)
-    look = _Look(node_overview(home, lambda: datetime.now(UTC)), link_view(home), datetime.now(UTC), counts_of(home))
+    look = look_at(NodeHome.open(home_path))
     emit(_fields(look), as_json, lambda console: _print(console, look))
 
 
-def _fields(look: _Look) -> dict[str, object]:
+def look_at(home: "NodeHome") -> Look:
+    """Look at a node, within about a second.
+
+    Raises:
+        InputError: its vault or policy cannot be opened.
+    """
+    from sonoshare_client.own_eyes.link_view import link_view  # noqa: PLC0415
+    from sonoshare_client.own_eyes.overview import node_overview  # noqa: PLC0415
+
+    return Look(node_overview(home, lambda: datetime.now(UTC)), link_view(home), datetime.now(UTC), counts_of(home))
+
+
+def _fields(look: Look) -> dict[str, object]:
     overview, view, record = look.overview, look.view, look.overview.ledger
     link, roster = view.link, view.roster
     return {
@@ -95,11 +114,11 @@ def _fields(look: _Look) -> dict[str, object]:
     }
 
 
-def _print(console: "Console", look: _Look) -> None:
+def _print(console: "Console", look: Look) -> None:
     from rich.table import Table  # noqa: PLC0415
 
     table = Table.grid(padding=(0, 2))
-    for name, text in _rows(look):
+    for name, text in rows_of(look):
         table.add_row(name, text)
     console.print(table, highlight=False, markup=False)
     evidence = look.overview.evidence
@@ -113,7 +132,8 @@ def _print(console: "Console", look: _Look) -> None:
         )
 
 
-def _rows(look: _Look) -> "Iterator[tuple[str, str]]":
+def rows_of(look: Look) -> "Iterator[tuple[str, str]]":
+    """The same in words: a name, and what is to be said."""
     overview, record = look.overview, look.overview.ledger
     yield "link", _link(look)
     yield "agent", _agent(look.view.agent)
@@ -134,7 +154,7 @@ def _spent(record: "LedgerOverview") -> str:
     return said if record.exact else f"at most {said} (exactly: sonoshare hospital ledger)"
 
 
-def _link(look: _Look) -> str:
+def _link(look: Look) -> str:
     link, word = look.view.link, look.view.connection(look.now)
     if link is None:
         return "stopped: this node was never started (sonoshare hospital start)"
@@ -155,7 +175,7 @@ def _agent(pulse: "Pulse") -> str:
     return "answering" if pulse.busy is None else f"answering; at a request for {pulse.busy:.0f} s"
 
 
-def _roster(look: _Look) -> str:
+def _roster(look: Look) -> str:
     roster, link = look.view.roster, look.view.link
     if roster is None:
         return look.view.unenrolled

@@ -44,8 +44,7 @@ def approve(study: str, home_path: Path, *, digest: str | None, as_json: bool) -
     """
     from sonoshare_client.node.approvals import decide  # noqa: PLC0415
     from sonoshare_client.node.home import NodeHome  # noqa: PLC0415
-    from sonoshare_client.own_eyes.proposed import proposed_study  # noqa: PLC0415
-    from sonoshare_shared.errors import InputError  # noqa: PLC0415
+    from sonoshare_client.own_eyes.proposed import proposed_study, require_shown  # noqa: PLC0415
 
     home = NodeHome.open(home_path)
     plan, shown = proposed_study(home, study, lambda: datetime.now(UTC))
@@ -53,12 +52,8 @@ def approve(study: str, home_path: Path, *, digest: str | None, as_json: bool) -
         for line in _lines(shown):
             click.echo(line, err=True)
         click.confirm("approve this plan?", abort=True, err=True)
-    elif digest != shown.plan:
-        # No beginning of it: who makes both plans finds two whose digests begin alike.
-        raise InputError(
-            f"the plan of {study} is {shown.plan}, not {digest[:64]}",
-            remedy="look at it again: sonoshare hospital studies; and give the whole digest",
-        )
+    else:
+        require_shown(shown, digest)
     decide(home, plan, "approved")
     emit({"study": study, "plan": shown.plan, "decision": "approved"}, as_json)
 

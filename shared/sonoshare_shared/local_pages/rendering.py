@@ -1,5 +1,7 @@
 """Templates of local pages: every text is escaped, and a name that a page forgot is an error.
 
+Words of others pass through the filter ``printable`` too: escaping leaves marks that turn the direction of a line.
+
 The templates of the base come first; a console adds its own package's.
 """
 
@@ -8,6 +10,8 @@ from typing import Any, Final
 import jinja2
 from starlette.responses import HTMLResponse
 
+from sonoshare_shared.printable import printable
+
 _SUFFIX: Final = ".html.j2"
 _BASE: Final = jinja2.PackageLoader("sonoshare_shared.local_pages", "templates")
 
@@ -15,13 +19,15 @@ _BASE: Final = jinja2.PackageLoader("sonoshare_shared.local_pages", "templates")
 def environment(package: str | None = None) -> jinja2.Environment:
     """Templates of the base, and of ``package``'s folder ``templates``."""
     own = [] if package is None else [jinja2.PackageLoader(package, "templates")]
-    return jinja2.Environment(
+    made = jinja2.Environment(
         loader=jinja2.ChoiceLoader([_BASE, *own]),
         autoescape=jinja2.select_autoescape((_SUFFIX.removeprefix("."),)),
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    made.filters["printable"] = lambda text: printable(str(text))
+    return made
 
 
 def rendered(templates: jinja2.Environment, name: str, status: int = 200, **values: Any) -> HTMLResponse:

@@ -7,4 +7,4 @@ from pathlib import Path
 from typing import Final
 
 STATIC: Final = Path(__file__).parent / "static"
-"""Folder of ``style.css``, for all pages, and ``console.css``, which the consoles load after it."""
+"""Folder of ``style.css`` and ``icon.svg``, for all pages, and ``console.css``, which the consoles load after it."""
