@@ -4,7 +4,8 @@
 
 Boxes marked ``sh`` are typed into one shell, in order; the box marked ``text`` after each must be seen, line by line in
 this order, with any lines between (``…`` stands for anything). ROOT, NORTH, SOUTH and TOKEN are what a reader copies
-from what was printed. Everything is real, and takes about ten minutes on two cores; ports 9092, 9093 and 8080 are used.
+from what was printed. Everything is real, and takes about seven minutes on two busy cores, and
+ports 9092, 9093 and 8080.
 
 Prints one JSON object as the last line of stdout: seconds of each step and in all. Exit status 1 where the page is
 wrong, with what was not seen.
