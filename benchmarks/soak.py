@@ -39,7 +39,7 @@ from benchmarks.chaos import MOST_RUNS, accounts, create_study, kind_of, run_stu
 
 STEADY, KILLED, SLOW, LIAR = HOSPITALS = ("steady", "killed", "slow", "liar")
 DEADLINE_SECONDS: Final = 20
-KILL_PAUSE: Final = (8.0, 25.0)
+KILL_PAUSE: Final = (20.0, 90.0)
 STOP_PAUSE: Final = (30.0, 90.0)
 STOP_SECONDS: Final = (5.0, 1.5 * DEADLINE_SECONDS)
 SETTLE_SECONDS: Final = 20.0
