@@ -20,6 +20,8 @@ Rules, each with a test:
 7. One ledger, whatever its key. `Ledger.succeed` passes it to a new identity key in an entry that both sign; what was
    spent stays spent, and nobody who has the old key alone can write to it any more.
 8. Bytes first. Digests, chain and signatures are over the bytes in the file, whatever fields charges gain later.
+9. A declaration is a charge that no budget refuses. `Ledger.declare` charges what was spent on the same patients under
+   another ledger; where that is over a limit, every later reservation is refused.
 
 Neighbouring relation of every number: add or remove one patient with all of their images.
 
@@ -27,10 +29,11 @@ Not promised: secrecy of the file (it holds no patient data), or protection from
 no witness against them.
 """
 
+import math
 import secrets
 import sqlite3
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -135,6 +138,33 @@ class Ledger:
                 epsilon_lifetime=within(life, budgets.lifetime, "the hospital's lifetime"),
             )
             return Reservation(charge, self._append(charge))
+
+    def declare(self, requests: Sequence[ChargeRequest]) -> None:
+        """Charge, all of it or nothing, what was spent on these patients under another ledger.
+
+        Raises:
+            PolicyError: a delta is not below 1 / nominal cohort, there is nothing to charge, or no epsilon holds.
+            LedgerError: the ledger is not intact or cannot be written; treat the charges as made.
+            SonoShareError: the limits cannot be read; nothing was written.
+        """
+        with self._writing():
+            budgets = self.budgets
+            for request in requests:
+                _check(request, budgets)
+                study = merged((*self._events.get(request.study, ()), *request.events))
+                life = merged((*(event for events in self._events.values() for event in events), *request.events))
+                self._append(
+                    Charge(
+                        **self._next("reserved"),
+                        study=request.study,
+                        purpose=request.purpose,
+                        events=request.events,
+                        delta=request.delta,
+                        nominal_cohort=request.nominal_cohort,
+                        epsilon_study=_finite(study, budgets.study.delta),
+                        epsilon_lifetime=_finite(life, budgets.lifetime.delta),
+                    )
+                )
 
     def commit(self, reservation: Reservation) -> None:
         """Record that what a reservation paid for was released.
@@ -402,6 +432,13 @@ class Ledger:
     def _running(self, study: str) -> float:
         """The bound that the study's last entry states."""
         return next(s.charge.epsilon_study for s in reversed(self._entries) if s.charge.study == study)
+
+
+def _finite(events: tuple[Event, ...], delta: float) -> float:
+    spent = epsilon(events, delta)
+    if not math.isfinite(spent):
+        raise PolicyError(f"no epsilon holds at delta {delta:g}", remedy="raise budget.delta in policy.toml")
+    return spent
 
 
 def _check(request: ChargeRequest, budgets: Budgets) -> None:

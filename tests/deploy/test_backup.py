@@ -3,15 +3,18 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.deploy.command import sonoshare
-from tests.deploy.in_process import World, copied
+from tests.deploy.in_process import STUDY, World, copied, policy
 
 from sonoshare_client.agent.node import Node
 from sonoshare_client.agent.service import Agent
 from sonoshare_client.node.home import NodeHome
+from sonoshare_client.node.plan_check import study_events
 from sonoshare_client.vault.store import Vault
+from sonoshare_privacy.accounting import epsilon, merged
 from sonoshare_server.federation import rounds
 from sonoshare_server.federation.coordinator import Coordinator
 from sonoshare_server.home import CoordinatorHome
@@ -34,10 +37,10 @@ def words(tmp_path: Path) -> Path:
     return path
 
 
-def typed(*arguments: object) -> dict[str, object]:
+def typed(*arguments: object) -> dict[str, Any]:
     run = sonoshare(*arguments, "--json")
     assert run.returncode == 0, run.stderr
-    said: dict[str, object] = json.loads(run.stdout.splitlines()[-1])
+    said: dict[str, Any] = json.loads(run.stdout.splitlines()[-1])
     return said
 
 
@@ -97,6 +100,41 @@ def test_case_51_a_hospital_restored_from_an_old_backup_does_not_train(
     with pytest.raises(FederationError, match="0 of 2"):
         rounds.run_round(Coordinator(world.home, study, world.fleet, world.home.log()), 1)
     assert not any(signed.charge.kind == "reserved" for signed in world.nodes[NORTH].ledger.entries())
+
+
+def test_a_new_node_declares_what_a_lost_ledger_could_have_spent(world: World, tmp_path: Path, words: Path) -> None:
+    """The second round's charge is in no file any more, and is counted all the same; so is a study asked for later."""
+    home, out, new = world.nodes[NORTH].home.path, tmp_path / "north.sono", tmp_path / "north-2"
+    rounds.run_round(world.coordinator(), 1)
+    put_away("hospital", home, out, words)
+    rounds.run_round(world.coordinator(), 2)
+    truly = world.nodes[NORTH].ledger.spent().epsilon
+    world.nodes[NORTH].ledger.close()
+    shutil.rmtree(home)
+    brought_back("hospital", home, out, words)
+    world.reopen(NORTH)
+    adapter = world.study.adapter()
+    second = world.study.plan.model_copy(update={"study": "second"})
+    study = world.home.create_study(second, adapter, sha256_hex(adapter))
+    with pytest.raises(FederationError, match="0 of 2"):  # the restored node is shown the newest log by this
+        rounds.run_round(Coordinator(world.home, study, world.fleet, world.home.log()), 1)
+    world.nodes[NORTH].ledger.close()
+
+    NodeHome.create(new, "north-2", policy=policy())
+    refused = sonoshare("hospital", "declare", "--home", new, "--lost", home)
+    assert (refused.returncode, len(refused.stderr.splitlines())) == (1, 1)
+    assert "whose plan is not here: second" in refused.stderr
+    plan = tmp_path / "plan.json"
+    plan.write_bytes(second.canonical())
+    said = typed("hospital", "declare", "--home", new, "--lost", home, "--plan", plan)
+    assert [(one["study"], one["whole_plan"]) for one in said["studies"]] == [(STUDY, True), ("second", True)]
+    whole = [event for one in (world.study.plan, second) for event in study_events(one)]
+    assert said["spent"]["epsilon"] == pytest.approx(epsilon(merged(whole), policy().budget.delta))
+    assert said["spent"]["epsilon"] > truly
+    again = sonoshare("hospital", "declare", "--home", new, "--lost", home, "--plan", plan)
+    assert (again.returncode, "declared here before" in again.stderr) == (1, True)
+    record = typed("hospital", "ledger", "--home", new)
+    assert (record["intact"], len(record["entries"])) == (True, 3)
 
 
 def test_a_coordinator_is_lost_and_goes_on_from_its_backup(world: World, tmp_path: Path, words: Path) -> None:

@@ -411,6 +411,38 @@ def test_limits_that_cannot_be_read_refuse_and_write_nothing(open_ledger: Callab
     ledger.verify()
 
 
+def test_what_is_declared_is_charged_whatever_the_limits_and_binds_the_next_charge(
+    open_ledger: Callable[..., Any],
+) -> None:
+    ledger = open_ledger(budgets=budgets(1.0, 1.5))
+    over = SampledGaussian(0.25, 1.0, 100)
+    ledger.declare([request("before", over), request("study-b", PureDP(0.25))])
+    assert ledger.spent().epsilon == epsilon([over, PureDP(0.25)], 1e-5) > 1.5
+    last = ledger.entries()[-1].charge
+    assert (last.kind, last.epsilon_lifetime) == ("reserved", ledger.spent().epsilon)
+    with pytest.raises(BudgetError, match="lifetime"):
+        ledger.reserve(request("study-c", PureDP(0.01)))
+    ledger.verify()
+    assert len(LedgerExport.model_validate(ledger.export()).verify(ledger._public)) == 3
+
+
+@pytest.mark.parametrize(
+    ("wrong", "error"),
+    [
+        (request("study-b", PureDP(0.25), delta=0.01), PolicyError),  # 0.01 is not below 1 / 200
+        (ChargeRequest("study-b", "nothing", (), 1e-5, 200), PolicyError),
+    ],
+)
+def test_a_declaration_is_charged_whole_or_not_at_all(
+    open_ledger: Callable[..., Any], wrong: ChargeRequest, error: type[Exception]
+) -> None:
+    ledger = open_ledger()
+    head = ledger.head()
+    with pytest.raises(error):
+        ledger.declare([request(), wrong])
+    assert (ledger.head(), ledger.spent().epsilon) == (head, 0.0)
+
+
 def test_a_ledger_passes_to_a_new_key_whole_and_to_nobody_else(
     open_ledger: Callable[..., Any], key: SigningKey
 ) -> None:

@@ -16,6 +16,7 @@ from sonoshare_deploy.cli.events import hospital_events
 from sonoshare_deploy.cli.hospital_answer import answer
 from sonoshare_deploy.cli.hospital_check import check
 from sonoshare_deploy.cli.hospital_console import console
+from sonoshare_deploy.cli.hospital_declare import declare
 from sonoshare_deploy.cli.hospital_join import join
 from sonoshare_deploy.cli.hospital_keys import keys
 from sonoshare_deploy.cli.hospital_look import look
@@ -44,7 +45,7 @@ _QUARANTINE_LINES = 20
 
 _VERBS = (
     "init join enrol check ingest receive pull quarantine twins review policy studies approve refuse start status "
-    "console look events ledger answer revoke forget keys"
+    "console look events ledger answer revoke forget keys declare"
 )
 
 
@@ -334,6 +335,7 @@ command.add_command(hospital_backup)
 command.add_command(hospital_restore)
 command.add_command(check)
 command.add_command(console)
+command.add_command(declare)
 command.add_command(enrol)
 command.add_command(hospital_events)
 command.add_command(join)
