@@ -110,11 +110,28 @@ def renew(
 def due(home: CoordinatorPaths, now: datetime) -> bool:
     """Whether the server's certificate must be renewed: it ends soon, cannot be read, or is not of the server's key."""
     try:
-        certificate = _read_certificate(home.certificate_path)
-        matches = certificate.public_key() == _server_key(home).public_key()
+        certificate, matches = _read_certificate(home.certificate_path), certificate_matches(home)
     except InputError:
         return True
     return not matches or _server_expiry(certificate).days_left(now) < RENEWED_DAYS
+
+
+def certificate_matches(home: CoordinatorPaths) -> bool:
+    """Whether the server's certificate is of the key beside it.
+
+    Raises:
+        InputError: one of them cannot be read.
+    """
+    return _read_certificate(home.certificate_path).public_key() == _server_key(home).public_key()
+
+
+def certificate_made(home: CoordinatorPaths) -> datetime:
+    """When the server's certificate was made: a moment that has been.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    return _read_certificate(home.certificate_path).not_valid_before_utc
 
 
 def expiries(home: CoordinatorPaths, roster_until: datetime | None) -> list[Expiry]:

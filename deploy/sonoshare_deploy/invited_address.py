@@ -8,7 +8,7 @@ from sonoshare_server.paths import CoordinatorPaths
 from sonoshare_shared.errors import InputError
 
 USUAL_PORT: Final = 9092
-_HERE_ALONE: Final = frozenset({"localhost", "127.0.0.1", "::1"})
+HERE_ALONE: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 _EVERYWHERE: Final = frozenset({"0.0.0.0", "::"})  # noqa: S104 - compared, not listened on
 
 
@@ -28,7 +28,7 @@ def invited_address(home: CoordinatorPaths, asked: str | None) -> str:
         host, port = endpoint(asked)
     else:
         running = endpoint(Addresses.read(home).fleet) if Addresses.running(home) else ("", USUAL_PORT)
-        public = next((name for name in names if name not in _HERE_ALONE), "127.0.0.1")
+        public = next((name for name in names if name not in HERE_ALONE), "127.0.0.1")
         host, port = (public if running[0] in _EVERYWHERE | {""} else running[0]), running[1]
     if host not in names:
         raise InputError(

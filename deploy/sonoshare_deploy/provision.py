@@ -31,7 +31,7 @@ def create_coordinator(path: Path, consortium: Consortium, hosts: Iterable[str])
     """
     if path.exists() and any(path.iterdir()):
         raise InputError(f"{path} is not empty", remedy="choose another folder for the coordinator")
-    with appearing(path, durable=True) as folder:
+    with appearing(path, durable=True, mode=0o700) as folder:  # candidates lie there before anybody may see them
         home = CoordinatorPaths(folder)
         home.root_key_path.parent.mkdir(mode=0o700)
         home.authority_path.parent.mkdir(mode=0o700)

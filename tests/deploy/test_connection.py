@@ -167,13 +167,14 @@ def test_the_link_tells_a_change_once_and_remembers_the_last_contact(
     assert down.stale(down.looked + timedelta(hours=1))
 
 
-def test_the_check_is_a_table_or_one_object_and_names_the_cause(
+def test_the_check_is_lines_or_one_object_and_names_the_cause(
     fleet: int, coordinator: CoordinatorHome, tmp_path: Path
 ) -> None:
     path = tmp_path / "east"
     home = NodeHome.create(path, "east")
     called = ("hospital", "check", "--home", path)
-    assert sonoshare(*called).returncode == 2
+    assert sonoshare(*called, "--superlink", f"127.0.0.1:{fleet}").returncode == 2
+    assert "warn  way            no coordinator is known yet: " in sonoshare(*called).stdout
     asked = (*called, "--superlink", f"127.0.0.1:{fleet}", "--root-certificate", coordinator.authority_path)
     run = sonoshare(*asked, "--json")
     said = json.loads(run.stdout.splitlines()[-1])
@@ -185,7 +186,8 @@ def test_the_check_is_a_table_or_one_object_and_names_the_cause(
     run = sonoshare(*asked)
     assert run.returncode == 0, run.stderr
     assert "roster version" in run.stdout
-    assert "failed" not in run.stdout
+    assert "fail " not in run.stdout
+    assert sonoshare(*asked, "--strict").returncode == 1  # an empty vault is a warning
 
 
 def test_a_roster_that_is_not_about_this_node_is_refused_with_the_cure(

@@ -10,6 +10,7 @@ import click
 
 from sonoshare_deploy.cli.action_words import ActionWords
 from sonoshare_deploy.cli.backup import coordinator_backup, coordinator_restore
+from sonoshare_deploy.cli.coordinator_check import check
 from sonoshare_deploy.cli.coordinator_files import line, take
 from sonoshare_deploy.cli.coordinator_invite import invite
 from sonoshare_deploy.cli.coordinator_members import admit, expel, rotate_root
@@ -383,6 +384,7 @@ command.add_command(coordinator_restore)
 command.add_command(line)
 command.add_command(take)
 command.add_command(admit)
+command.add_command(check)
 command.add_command(coordinator_events)
 command.add_command(expel)
 command.add_command(invite)

@@ -1,22 +1,24 @@
-"""``sonoshare hospital check``: the way to the coordinator, step by step, in one go."""
+"""``sonoshare hospital check``: what a node and its machine need, and the way to the coordinator, in one go."""
 
+from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from sonoshare_deploy.cli.hospital_quarantine import counts_of, said_of
-from sonoshare_deploy.cli.output import emit, json_option
+from sonoshare_deploy.cli.check_output import emit_findings, strict_option
+from sonoshare_deploy.cli.hospital_quarantine import counts_of
+from sonoshare_deploy.cli.output import json_option
 from sonoshare_deploy.cli.parameters import node_home_option
+from sonoshare_deploy.cli.pasted import at_home
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
-    from sonoshare_client.courier.way import Step
+    from sonoshare_client.courier.way import Step, Way
     from sonoshare_client.node.home import NodeHome
 
 
-@click.command(short_help="Test the connection to the coordinator.")
+@click.command(short_help="Look at machine, keys, vault, and the connection.")
 @node_home_option
 @click.option("--superlink", help="host:port of the coordinator's fleet listener; as last started if absent.")
 @click.option(
@@ -24,46 +26,70 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path, dir_okay=False, exists=True),
     help="The coordinator's ca.crt; as last started if absent.",
 )
+@strict_option
+@click.option("--quiet", "-q", is_flag=True, help="Print only what is not well.")
 @json_option
-def check(home_path: Path, superlink: str | None, root_certificate: Path | None, *, as_json: bool) -> None:
-    """Test the way to the coordinator, step by step until one fails; exit 1 if one did.
+def check(
+    home_path: Path,
+    superlink: str | None,
+    root_certificate: Path | None,
+    *,
+    strict: bool,
+    quiet: bool,
+    as_json: bool,
+) -> None:
+    """Look at the machine, the folder's permissions, keys, rules, vault, ledger and quarantine, and try the connection.
 
-    Through the proxy in HTTPS_PROXY, where there is one. Nothing is started and nothing of a patient is read; how much
-    waits in the quarantine, and is of older rules, is counted beside.
+    One line each: ok, warn or fail, with the problem and the remedy. The way to the coordinator is tried step by step
+    until one fails, through the proxy in HTTPS_PROXY where there is one. Nothing is started or written, no picture is
+    read, and the counts of patients are for your own eyes. Exit 1 on a failure, with --strict on a warning too.
+
+    Example: sonoshare hospital check --home NODE
     """
-    from sonoshare_client.courier.way import Way, try_way  # noqa: PLC0415 - keeps --help fast, here and below
+    from sonoshare_client.courier.way import superlink_address, try_way  # noqa: PLC0415 - keeps --help fast
     from sonoshare_client.node.home import NodeHome  # noqa: PLC0415
+    from sonoshare_deploy.preflight import hospital  # noqa: PLC0415
+    from sonoshare_deploy.preflight.hospital_facts import node_findings  # noqa: PLC0415
+
+    home, typed = NodeHome.open(home_path), partial(at_home, home_path)
+    asked = _way(home, superlink, root_certificate)
+    tested = None if asked is None else try_way(asked)
+    steps = () if tested is None else (_enrolled(home, tested.roster_version), *tested.steps)
+    found = hospital.way([*steps[1:], *steps[:1]]) if steps else [hospital.no_way(typed)]
+    host = superlink_address(asked.superlink)[0] if asked and tested and tested.steps[0].ok else None
+    here = node_findings(home, partial(counts_of, home), datetime.now(UTC), host, typed)
+    beside = {
+        "superlink": None if asked is None else asked.superlink,
+        "steps": [{"step": s.name, "ok": s.ok, "found": s.found, "remedy": s.remedy} for s in steps],
+        **_counts(home),
+    }
+    emit_findings([*here, *found], beside, strict=strict, as_json=as_json, quiet=quiet)
+
+
+def _counts(home: "NodeHome") -> dict[str, int | None]:
+    """Counts of the quarantine; none where the rules cannot be read, which the findings say."""
+    from sonoshare_shared.errors import SonoShareError  # noqa: PLC0415
+
+    try:
+        return counts_of(home)
+    except SonoShareError:
+        return dict.fromkeys(("quarantined", "older_rules", "other_policy"))
+
+
+def _way(home: "NodeHome", superlink: str | None, root_certificate: Path | None) -> "Way | None":
+    """The way to test: as asked, as last started, or as the invitation says; None where nobody knows it."""
+    from sonoshare_client.courier.way import Way  # noqa: PLC0415
     from sonoshare_client.node.invitation import read_joined  # noqa: PLC0415
     from sonoshare_client.node.link import read_link  # noqa: PLC0415
-    from sonoshare_shared.errors import FederationError  # noqa: PLC0415
 
-    home = NodeHome.open(home_path)
     last, joined = read_link(home.state.link_path), read_joined(home)
-    if last is None and joined is None and (superlink is None or root_certificate is None):
-        raise click.UsageError("this node was never started: give --superlink and --root-certificate")
-    known = last.superlink if last else joined.superlink if joined else ""
+    if last is None and joined is None and (superlink is None) != (root_certificate is None):
+        raise click.UsageError("this node was never started: give both, --superlink and --root-certificate")
+    known = last.superlink if last else joined.superlink if joined else superlink
+    if known is None:
+        return None
     authority = Path(last.root_certificate) if last else home.state.authority_path
-    address, certificate = superlink or known, root_certificate or authority
-    tested = try_way(Way(address, certificate, home.node_key_path))
-    steps = [_enrolled(home, tested.roster_version), *tested.steps]
-    counts = counts_of(home)
-    failed = next((step for step in (*tested.steps, steps[0]) if not step.ok), None)
-    result = {
-        "ok": failed is None,
-        "superlink": address,
-        "steps": [{"step": s.name, "ok": s.ok, "found": s.found, "remedy": s.remedy} for s in steps],
-        "cause": None if failed is None else failed.found,
-        "remedy": None if failed is None else failed.remedy,
-        **counts,
-    }
-
-    def human(console: "Console") -> None:
-        _print(console, steps)
-        console.print(f"set aside: {said_of(counts)}", markup=False, highlight=False)
-
-    emit(result, as_json, human)
-    if failed is not None:
-        raise FederationError(failed.found, remedy=failed.remedy)
+    return Way(superlink or known, root_certificate or authority, home.node_key_path)
 
 
 def _enrolled(home: "NodeHome", newest: int | None) -> "Step":
@@ -87,12 +113,3 @@ def _enrolled(home: "NodeHome", newest: int | None) -> "Step":
             found=f"roster version {roster.version}; the coordinator has version {newest}: get it, and enrol again",
         )
     return Step("enrolled", ok=True, found=f"{roster.consortium}, roster version {roster.version}")
-
-
-def _print(console: "Console", steps: "list[Step]") -> None:
-    from rich.table import Table  # noqa: PLC0415
-
-    table = Table("step", "", "found")
-    for step in steps:
-        table.add_row(step.name, "ok" if step.ok else "failed", step.found)
-    console.print(table)

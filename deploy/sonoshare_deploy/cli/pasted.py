@@ -33,3 +33,8 @@ def program() -> str:
 def pasted(*words: object) -> str:
     """One command line of this program, quoted for a shell."""
     return " ".join((program(), *(shlex.quote(str(word)) for word in words)))
+
+
+def at_home(home: Path, *words: object) -> str:
+    """The same, of a role's folder."""
+    return pasted(*words, "--home", home)
