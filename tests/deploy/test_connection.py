@@ -174,7 +174,7 @@ def test_the_check_is_lines_or_one_object_and_names_the_cause(
     home = NodeHome.create(path, "east")
     called = ("hospital", "check", "--home", path)
     assert sonoshare(*called, "--superlink", f"127.0.0.1:{fleet}").returncode == 2
-    assert "warn  way            no coordinator is known yet: " in sonoshare(*called).stdout
+    assert "no coordinator is known yet: " in sonoshare(*called).stdout
     asked = (*called, "--superlink", f"127.0.0.1:{fleet}", "--root-certificate", coordinator.authority_path)
     run = sonoshare(*asked, "--json")
     said = json.loads(run.stdout.splitlines()[-1])
