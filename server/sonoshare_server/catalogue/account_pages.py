@@ -24,6 +24,7 @@ from sonoshare_server.catalogue.accounts import SESSION_LASTS, Account
 from sonoshare_server.catalogue.api import Catalogue
 from sonoshare_server.catalogue.documents import Email, Line, Words
 from sonoshare_server.catalogue.limits import Buckets, peer_of
+from sonoshare_server.catalogue.listing import Wanted
 from sonoshare_server.catalogue.pages import form_of, page
 from sonoshare_server.catalogue.passwords import LONGEST, SHORTEST
 from sonoshare_server.catalogue.people import People
@@ -196,7 +197,7 @@ class _Desk:
         account = self._account(request)
         if account is None:
             return RedirectResponse("/account/sign-in", 303)
-        return self._overview(request, account)
+        return self._overview(request, account, values={"release": request.query_params.get("release", "")[:63]})
 
     def make_token(self, request: Request, form: dict[str, str]) -> Response:
         """Accept the agreement by a click, and get a token."""
@@ -241,7 +242,7 @@ class _Desk:
 
     def _overview(self, request: Request, account: Account, status: int = 200, **values: Any) -> Response:
         now = self._now()
-        shown = self._catalogue.storage.releases.releases().values()
+        newest = self._catalogue.storage.releases.search(Wanted(state="published")).releases
         return self._page(
             "account",
             request,
@@ -249,7 +250,7 @@ class _Desk:
             account=account,
             csrf=self._word(request),
             tokens=self._people.tokens.of(account, now=now),
-            releases=[stored.release for stored in shown if stored.state == "published"],
+            releases=[release["release"] for release in newest],
             most_days=self._catalogue.settings.token_lifetime.days,
             **({"grant": None} | values),
         )

@@ -52,6 +52,11 @@ class Catalogue:
             raise not_found("release")
         return found
 
+    def seen(self, summary: dict[str, Any]) -> dict[str, Any]:
+        """What is said of a release, and whom to ask about it."""
+        contact = self.settings.contact
+        return summary if contact is None else summary | {"contact": contact}
+
     def require_open(self, release: str, agreement: str) -> None:
         """Refuse unless tokens are granted for a release, under this version of the agreement."""
         if self.release(release).state == "revoked":
@@ -147,7 +152,7 @@ def _add_reading(router: APIRouter, catalogue: Catalogue) -> None:
 
         def listed() -> bytes:
             # One more than is shown says whether there is a next page.
-            seen = store.listed(place, limit + 1)
+            seen = [catalogue.seen(summary) for summary in store.listed(place, limit + 1)]
             last = seen[limit - 1] if len(seen) > limit else None
             following = None if last is None else closed([-last["sequence"], last["release"]])
             return json.dumps({"releases": seen[:limit], "next": following}, separators=(",", ":")).encode()
@@ -157,7 +162,7 @@ def _add_reading(router: APIRouter, catalogue: Catalogue) -> None:
     @router.get("/releases/{release}", response_model=dict[str, Any])
     def one_release(release: ReleaseId) -> dict[str, object]:
         """One release: counts, privacy, utility, verdicts."""
-        return catalogue.release(release).as_seen()
+        return catalogue.seen(catalogue.release(release).as_seen())
 
     @router.get("/releases/{release}/manifest")
     def manifest(release: ReleaseId, request: Request) -> Response:

@@ -1,6 +1,7 @@
-"""What the environment says of a catalogue: where its database and files are, its letters, its proxies.
+"""What the environment says of a catalogue: where its database and files are, its letters, its proxies, whom to ask.
 
-    DATABASE_URL, SONOSHARE_BLOBS, SONOSHARE_SMTP, SONOSHARE_CATALOGUE_URL, SONOSHARE_TRUSTED_PROXIES
+    DATABASE_URL, SONOSHARE_BLOBS, SONOSHARE_SMTP, SONOSHARE_CATALOGUE_URL, SONOSHARE_CONTACT,
+    SONOSHARE_TRUSTED_PROXIES
 
 Secrets come this way, so that none stands on a command line or in the database.
 """
@@ -8,6 +9,7 @@ Secrets come this way, so that none stands on a command line or in the database.
 import os
 from dataclasses import replace
 
+from sonoshare_server.catalogue.contact import contact_of
 from sonoshare_server.catalogue.mail import Smtp
 from sonoshare_server.catalogue.settings import CatalogueSettings
 
@@ -25,5 +27,6 @@ def with_environment(settings: CatalogueSettings) -> CatalogueSettings:
         blobs_url=os.environ.get("SONOSHARE_BLOBS") or None,
         mailer=Smtp.of(mail) if (mail := os.environ.get("SONOSHARE_SMTP")) else None,
         address=os.environ.get("SONOSHARE_CATALOGUE_URL") or None,
+        contact=contact_of(os.environ.get("SONOSHARE_CONTACT", "")),
         trusted_proxies=tuple(filter(None, (word.strip() for word in proxies.split(",")))),
     )

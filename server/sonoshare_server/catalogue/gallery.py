@@ -67,6 +67,8 @@ def shown_on_sheet(
         counts: images of the release by class.
     """
     shown = [(label, min(COLUMNS, counts[label])) for label in classes if counts.get(label)]
+    if not shown:
+        return None
     alike = sheet[_EXTENT] == struct.pack(">II", *extent(size, [number for _, number in shown]))
     return [{"label": label, "images": number} for label, number in shown] if alike else None
 

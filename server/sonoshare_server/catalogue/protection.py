@@ -31,6 +31,10 @@ HEADERS: Final = {
 }
 
 
+_KEPT: Final = {"Cache-Control": "public, no-cache"}
+"""Style sheets may be kept, and are asked for by their ETag."""
+
+
 class Protection:
     """ASGI middleware: adds ``HEADERS`` unless the answer has its own; cuts off long bodies (413) and slow ones (408).
 
@@ -48,6 +52,7 @@ class Protection:
             await self._app(scope, receive, send)
             return
         guard = _Guard(receive, send, self._body_seconds)
+        guard.kept = scope["path"].startswith("/static/")
         with contextlib.suppress(_CutOffError):
             await self._app(scope, guard.receive, guard.send)
         if guard.cut_off and not guard.started:
@@ -63,6 +68,7 @@ class _Guard:
         self._end = asyncio.get_running_loop().time() + body_seconds
         self._refusal: tuple[int, str, str] | None = None
         self.started = False
+        self.kept = False
 
     @property
     def cut_off(self) -> bool:
@@ -92,7 +98,7 @@ class _Guard:
         if message["type"] == "http.response.start":
             self.started = True
             headers = MutableHeaders(scope=message)
-            for name, value in HEADERS.items():
+            for name, value in (HEADERS | (_KEPT if self.kept else {})).items():
                 headers.setdefault(name, value)
         await self._send(message)
 

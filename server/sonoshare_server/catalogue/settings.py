@@ -50,6 +50,7 @@ class CatalogueSettings:
         clock: the present, aware.
         log: gives a fresh copy of the transparency log, or None where the catalogue serves none.
         title: name of the consortium, for people.
+        contact: e-mail address or https address of whom to ask; None where nobody is named.
         agreement: the data-use agreement.
         token_lifetime: how long a token is good for.
         grants_per_minute: tokens handed out in any minute, to everybody together.
@@ -67,6 +68,7 @@ class CatalogueSettings:
     mailer: Mailer | None = None
     address: str | None = None
     title: str = "SonoShare"
+    contact: str | None = None
     agreement: Agreement = Agreement()
     token_lifetime: timedelta = timedelta(days=30)
     grants_per_minute: int = 60
