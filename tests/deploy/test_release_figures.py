@@ -12,8 +12,9 @@ from tests.deploy.labelled_folders import SIDE, pictures
 
 from sonoshare_server.release.facts import Measurement
 from sonoshare_server.release.figures import read_measurements
-from sonoshare_server.release.reports import figure_bars
+from sonoshare_server.release.pages.utility_plots import utility_parts
 from sonoshare_shared.errors import InputError
+from sonoshare_shared.protocol.documents.reports import UtilityFigure
 from sonoshare_shared.science.labels import read_labels
 
 
@@ -68,7 +69,9 @@ def test_figures_of_every_kind_reach_the_utility_report(said: Any, tmp_path: Pat
     assert (rightly.value, rightly.reference) == (benign["synthetic"]["right"], benign["real"]["right"])
     assert found["Fréchet distance, lesion crop"].value == said["lesion_crop"]["frechet"]
     assert found["scanner unknown: AUC, trained on this release"].value == said["synthetic"]["auc"]
-    assert len(figure_bars([vars(measurement) for measurement in found.values()])) == len(found)
+    parts = utility_parts([UtilityFigure.model_validate(vars(measurement)) for measurement in found.values()])
+    drawn = "".join(str(plot.drawing) for part in parts for plot in part.plots)
+    assert drawn.count('class="mark"') + sum(len(part.plain) for part in parts) == len(found)
 
 
 def test_figures_of_before_there_were_external_sets_are_read(said: Any, tmp_path: Path) -> None:

@@ -7,14 +7,12 @@ statements give the same bytes.
 """
 
 import json
-import math
-from dataclasses import asdict, dataclass
-from typing import Any, Final
+from dataclasses import asdict
+from typing import Final
 
 import jinja2
 
 from sonoshare_server.release.describe import Description
-from sonoshare_server.release.facts import Measurement
 from sonoshare_server.release.pages import not_shown, numbers, privacy_plots
 from sonoshare_server.release.pages.utility_plots import utility_parts
 from sonoshare_shared.protocol.documents import AuditStatement, Document
@@ -26,7 +24,6 @@ from sonoshare_shared.protocol.documents.reports import (
 from sonoshare_shared.protocol.release import layout
 from sonoshare_shared.protocol.release.report import privacy_report_of
 
-_EPSILON_SCALE: Final = 10.0
 NOT_PROMISED: Final = (
     "That the images are right in every detail: they are drawn, not recorded, and no one diagnosis rests on them.",
     "Anything about a patient known to two hospitals: such a patient's losses add up over these hospitals.",
@@ -47,19 +44,6 @@ _ENVIRONMENT: Final = jinja2.Environment(
     lstrip_blocks=True,
 )
 _ENVIRONMENT.filters |= {"num": numbers.num, "between": numbers.between}
-
-
-@dataclass(frozen=True)
-class Bar:
-    """A figure drawn as a bar: left edge, width and mark in percent of the scale; interval drawn as a whisker."""
-
-    name: str
-    text: str
-    mark: float
-    low: float | None = None
-    high: float | None = None
-    reference: float | None = None
-    note: str = ""
 
 
 def privacy_report(description: Description, said: tuple[AuditStatement, ...]) -> dict[str, bytes]:
@@ -124,42 +108,6 @@ def utility_figures(description: Description) -> UtilityReport:
         figures=tuple(UtilityFigure(**asdict(measurement)) for measurement in description.facts.utility),
         counts=description.counts,
         scanners=description.scanners,
-    )
-
-
-def epsilon_scale(hospitals: list[dict[str, Any]]) -> float:
-    """Epsilon at the right end of the bars: 10, unless a hospital spent more."""
-    spent = [float(math.ceil(hospital["epsilon"])) for hospital in hospitals]
-    return max([_EPSILON_SCALE, *spent])
-
-
-def epsilon_bars(hospitals: list[dict[str, Any]]) -> list[Bar]:
-    """A bar for what each hospital's patients paid."""
-    scale = epsilon_scale(hospitals)
-    return [
-        Bar(h["id"], f"ε = {h['epsilon']:.2f} at δ = {h['delta']:.1e}", 100 * h["epsilon"] / scale) for h in hospitals
-    ]
-
-
-def figure_bars(figures: list[dict[str, Any]]) -> list[Bar]:
-    """Bars for the figures of a utility report (the fields of ``Measurement``)."""
-    return [_bar(Measurement(**figure)) for figure in figures]
-
-
-def _bar(m: Measurement) -> Bar:
-    # Shares and AUCs have a natural scale; other figures are drawn against the largest number beside them.
-    known = [m.value, *(m.interval or ()), *(() if m.reference is None else (m.reference,))]
-    scale = 100 / max(1.0, *known)
-    interval = f" [{m.interval[0]:.3f}, {m.interval[1]:.3f}]" if m.interval else ""
-    reference = f" · {m.reference_name} {m.reference:.3f}" if m.reference is not None else ""
-    return Bar(
-        name=m.name,
-        text=f"{m.value:.3f}{interval}{reference}",
-        mark=max(0.0, m.value) * scale,
-        low=m.interval[0] * scale if m.interval else None,
-        high=m.interval[1] * scale if m.interval else None,
-        reference=m.reference * scale if m.reference is not None else None,
-        note=m.note,
     )
 
 
