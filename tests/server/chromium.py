@@ -52,7 +52,7 @@ class Eyes:
         """How many pixels a page is wider than a window of this width."""
         before = self.page.viewport_size
         self.page.set_viewport_size({"width": width, "height": 800})
-        wide = self.page.evaluate("document.documentElement.scrollWidth")
+        wide = int(self.page.evaluate("document.documentElement.scrollWidth"))
         self.page.set_viewport_size(before)
         return max(0, wide - width)
 

@@ -49,7 +49,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     folder = tmp_path_factory.mktemp("catalogue")
     consortium = _Measuring(folder, utility=(MEASURED,))
     mailer = Smtp.of("smtp://127.0.0.1:1?from=fed@example.org")  # no letter is sent here
-    options = {"mailer": mailer, "address": "http://127.0.0.1:1", "contact": "fed@example.org"}
+    options: dict[str, Any] = {"mailer": mailer, "address": "http://127.0.0.1:1", "contact": "fed@example.org"}
     with site(folder, consortium, title="Simulated <consortium>", **options) as running:
         signed = evidence.sign_revocation(running.revocation(OTHER), consortium.keys["south"])
         revoke(running.storage.releases, signed, consortium.roster(), consortium.log())
