@@ -2,6 +2,7 @@
 others become markup."""
 
 import re
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -27,10 +28,8 @@ from sonoshare_client.own_eyes.overview import ledger_overview
 from sonoshare_client.vault.store import Vault
 from sonoshare_deploy.hospital_console.app import NAVIGATION, hospital_console
 from sonoshare_deploy.hospital_console.charts import BOTTOM, TOP, Gauge, history_of
-from sonoshare_deploy.hospital_console.comparing import Comparisons
 from sonoshare_deploy.hospital_console.turning import turned
 from sonoshare_privacy.budget import ChargeRequest
-from sonoshare_shared.errors import InputError
 from sonoshare_shared.events import EventLog
 from sonoshare_shared.local_pages.door import Door
 from sonoshare_shared.local_pages.guard import FORM_WORD
@@ -86,11 +85,7 @@ def world(pristine: World, tmp_path_factory: pytest.TempPathFactory) -> World:
     """North decides by persons, was asked, has charges, things set aside, and a candidate's pictures."""
     folder = tmp_path_factory.mktemp("console")
     world = copied(pristine, folder / "world")
-    home = world.nodes["north"].home
-    policy = home.policy()
-    rules = policy.federation.model_copy(update={"approve": "person"})
-    home.policy_path.write_text(policy_text(policy.model_copy(update={"federation": rules})))
-    world.reopen("north")
+    home = rules_of_persons(world)
     propose(world, task=world.study.plan.task.model_copy(update={"question": HOSTILE}))
     with_charges(home)
     EventLog(home.state.events_path).record("refused", error="PolicyError", reason=HOSTILE)
@@ -98,6 +93,16 @@ def world(pristine: World, tmp_path_factory: pytest.TempPathFactory) -> World:
     set_aside(home, folder / "in")
     keep_pictures(home, candidate())
     return world
+
+
+def rules_of_persons(world: World) -> NodeHome:
+    """North, where persons decide from now on."""
+    home = world.nodes["north"].home
+    policy = home.policy()
+    rules = policy.federation.model_copy(update={"approve": "person"})
+    home.policy_path.write_text(policy_text(policy.model_copy(update={"federation": rules})))
+    world.reopen("north")
+    return home
 
 
 def with_charges(home: NodeHome) -> None:
@@ -117,10 +122,10 @@ def set_aside(home: NodeHome, folder: Path) -> None:
     ingest(home, folder)
 
 
-def candidate() -> Any:
+def candidate(digest: str = "a" * 64) -> Any:
     images = [png_bytes((255 * image).astype("uint8")) for image in simulate(2, seed=9, size=128).images]
     listed = [SimpleNamespace(index=index) for index in range(2)]
-    return SimpleNamespace(digest="a" * 64, images=images, candidate=SimpleNamespace(study=STUDY, images=listed))
+    return SimpleNamespace(digest=digest, images=images, candidate=SimpleNamespace(study=STUDY, images=listed))
 
 
 @pytest.fixture(scope="module")
@@ -262,17 +267,34 @@ def test_pairs_are_decided(shown: Shown) -> None:
 
 
 def test_a_candidate_is_compared_with_the_own_patients_behind_the_pages(shown: Shown) -> None:
-    comparisons = Comparisons(shown.home, CPU)
-    assert comparisons.studies() == [STUDY]
-    with pytest.raises(InputError, match="keeps no candidate"):
-        comparisons.start("other")
-    comparisons.start(STUDY)
-    comparisons.wait(60)
-    done = comparisons.of(STUDY)
-    assert "reach the copy threshold" in done.words
-    assert [data[:4] for data in done.pictures.values()] == [b"\x89PNG"] * 3
     assert shown.get(f"/audits/{STUDY}").status_code == 409
-    assert "Compare the newest candidate" in shown.page("/audits")
+    assert shown.post("/audits/other/compare").status_code == 409
+    assert "is being compared" in shown.post(f"/audits/{STUDY}/compare").text
+    deadline = time.monotonic() + 120
+    while f'href="{shown.door.root}/audits/{STUDY}"' not in shown.page("/audits"):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    page = shown.page(f"/audits/{STUDY}")
+    assert "reach the copy threshold" in page
+    assert "Never send it, and never decide by it" in page
+    for source in re.findall(rf'src="{shown.door.root}(/audits/[^"]*)"', page):
+        assert shown.get(source).content.startswith(b"\x89PNG")
+    assert shown.get(f"/audits/{STUDY}/other.png").status_code == 404
+    keep_pictures(shown.home, candidate("b" * 64))
+    assert shown.get(f"/audits/{STUDY}").status_code == 409  # another candidate: what was compared is not it
+
+
+def test_an_address_with_a_number_that_is_none_is_not_there(shown: Shown) -> None:
+    for path in (
+        "/set-aside/{}",
+        "/set-aside/{}/picture.png",
+        "/twins/{}.png",
+        "/pictures/{}/0.png",
+        "/pictures/1/{}.png",
+    ):
+        for number in ("9" * 30, "9" * 5000, "-1", "x", "²"):
+            assert shown.get(path.format(number)).status_code == 404
+    assert shown.post(f"/set-aside/{'9' * 30}/accept").status_code == 404
 
 
 def test_a_revocation_is_a_signed_file_and_nothing_else(shown: Shown) -> None:

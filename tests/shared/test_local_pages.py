@@ -50,7 +50,7 @@ def console() -> Iterator[Console]:
     pages = LocalPages("A console", "sonoshare_shared.local_pages", (("/", "Overview"),), "The foot.")
 
     def start(request: Request) -> Response:
-        return pages.page(request, "failed", words=HOSTILE, remedy="")
+        return pages.page(request, "failed", words=HOSTILE, remedy="", posted=False)
 
     def change(request: Request) -> Response:
         changed.append(form_of(request)["name"])
@@ -166,6 +166,7 @@ def test_a_fault_shows_and_logs_nothing_of_its_words(console: Console, caplog: p
     with caplog.at_level(logging.DEBUG):
         page = console.get("/broken")
     assert page.status_code == 500
+    assert "its kind and place are in the terminal" in page.text
     assert "ValueError at" in caplog.text
     assert "Mustermann" not in page.text + caplog.text
 
@@ -185,7 +186,7 @@ def test_every_answer_has_strict_headers(console: Console) -> None:
 
 def test_who_leaves_is_out(console: Console) -> None:
     console.enter()
-    console.post("/leave", {FORM_WORD: console.door.form_word})
+    assert "You have left" in console.post("/leave", {FORM_WORD: console.door.form_word}).text
     assert console.get("/").status_code == 403
 
 

@@ -47,7 +47,6 @@ class Comparisons:
         self._home, self._device = home, device
         self._lock = threading.Lock()
         self._done: dict[str, Compared] = {}
-        self._thread: threading.Thread | None = None
         self.running = ""
         """Study of the comparison at work; empty for none."""
 
@@ -58,9 +57,12 @@ class Comparisons:
         return [study for study in found if self._newest(study) is not None]
 
     def of(self, study: str) -> Compared | None:
-        """The comparison of a study's newest candidate, if there is one."""
+        """The comparison of a study's newest candidate, if there is one; an older one is forgotten."""
         done, newest = self._done.get(study), self._newest(study)
-        return done if done is not None and newest is not None and done.candidate == newest.name else None
+        if done is None or (newest is not None and done.candidate == newest.name):
+            return done
+        self._done.pop(study, None)
+        return None
 
     def start(self, study: str) -> None:
         """Begin one; it goes on behind the pages.
@@ -75,13 +77,7 @@ class Comparisons:
                     f"study {self.running} is being compared", remedy="wait until it has ended, then start this one"
                 )
             self.running = study
-        self._thread = threading.Thread(target=self._work, args=(study, folder), name="comparison", daemon=True)
-        self._thread.start()
-
-    def wait(self, seconds: float) -> None:
-        """Wait for the one at work."""
-        if self._thread is not None:
-            self._thread.join(seconds)
+        threading.Thread(target=self._work, args=(study, folder), name="comparison", daemon=True).start()
 
     def _work(self, study: str, folder: Path) -> None:
         try:

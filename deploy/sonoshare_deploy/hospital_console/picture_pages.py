@@ -17,6 +17,7 @@ from sonoshare_client.intake.twins import pair_picture
 from sonoshare_client.node.home import NodeHome
 from sonoshare_client.own_eyes.sheets import shown_cell
 from sonoshare_client.vault.store import ImageRef, Vault
+from sonoshare_deploy.hospital_console.naming import number_of
 from sonoshare_deploy.hospital_console.set_aside_pages import PNG
 from sonoshare_deploy.hospital_console.turning import turned
 from sonoshare_shared.local_pages.pages import LocalPages
@@ -51,29 +52,29 @@ def picture_routes(home: NodeHome, pages: LocalPages) -> list[Route]:
 
     def pair(request: Request) -> Response:
         with Vault(home) as vault:
-            found = [twin for twin in vault.twins() if twin.number == request.path_params["number"]]
+            found = [twin for twin in vault.twins() if twin.number == number_of(request)]
             if not found:
                 raise HTTPException(404)
             return _png(pair_picture(vault, found[0]))
 
     def two_people(request: Request) -> Response:
-        number = request.path_params["number"]
+        number = number_of(request)
         with Vault(home) as vault, vault.writing() as writer:
             writer.two_people(number)
         return pages.done("/twins", f"Pair {number} is two people.")
 
     return [
         Route("/pictures", pictures),
-        Route("/pictures/{generation:int}/{place:int}.png", picture),
+        Route("/pictures/{generation}/{place}.png", picture),
         Route("/twins", twins),
-        Route("/twins/{number:int}.png", pair),
-        Route("/twins/{number:int}/two-people", two_people, methods=["POST"]),
+        Route("/twins/{number}.png", pair),
+        Route("/twins/{number}/two-people", two_people, methods=["POST"]),
     ]
 
 
 def _named(vault: Vault, request: Request) -> ImageRef:
-    images, place = vault.images(), int(request.path_params["place"])
-    if vault.generation() != request.path_params["generation"] or place >= len(images):
+    images, place = vault.images(), number_of(request, "place")
+    if vault.generation() != number_of(request, "generation") or place >= len(images):
         raise HTTPException(404)
     return images[place]
 

@@ -15,6 +15,7 @@ from sonoshare_client.node.home import NodeHome
 from sonoshare_client.vault.quarantine import Item
 from sonoshare_client.vault.store import Vault
 from sonoshare_deploy.cli.hospital_quarantine import fields_of, place_of
+from sonoshare_deploy.hospital_console.naming import number_of
 from sonoshare_deploy.hospital_console.turning import Turned, turned
 from sonoshare_shared.errors import InputError
 from sonoshare_shared.local_pages.guard import form_of
@@ -43,7 +44,7 @@ def set_aside_routes(home: NodeHome, pages: LocalPages) -> list[Route]:
 
     def one(request: Request) -> Response:
         with Vault(home) as vault:
-            item = vault.quarantine.item(request.path_params["number"])
+            item = vault.quarantine.item(number_of(request))
         cause = cause_of(item.reason)
         return pages.page(
             request,
@@ -55,11 +56,11 @@ def set_aside_routes(home: NodeHome, pages: LocalPages) -> list[Route]:
         )
 
     def picture(request: Request) -> Response:
-        _, png = picture_of(home, request.path_params["number"])
+        _, png = picture_of(home, number_of(request))
         return Response(png, media_type=PNG)
 
     def let_in(request: Request) -> Response:
-        number, form = request.path_params["number"], form_of(request)
+        number, form = number_of(request), form_of(request)
         region, box = (form.get(name, "").strip() for name in ("region", "box"))
         report = accept(
             home,
@@ -74,7 +75,7 @@ def set_aside_routes(home: NodeHome, pages: LocalPages) -> list[Route]:
         return pages.done("/set-aside", f"Number {number} is taken in.")
 
     def forgotten(request: Request) -> Response:
-        number = request.path_params["number"]
+        number = number_of(request)
         if form_of(request).get("sure") != "yes":
             raise InputError("nothing was forgotten", remedy="go back, and tick that you are sure")
         removed = drop(home, number)
@@ -83,8 +84,8 @@ def set_aside_routes(home: NodeHome, pages: LocalPages) -> list[Route]:
 
     return [
         Route("/set-aside", listed),
-        Route("/set-aside/{number:int}", one),
-        Route("/set-aside/{number:int}/picture.png", picture),
-        Route("/set-aside/{number:int}/accept", let_in, methods=["POST"]),
-        Route("/set-aside/{number:int}/drop", forgotten, methods=["POST"]),
+        Route("/set-aside/{number}", one),
+        Route("/set-aside/{number}/picture.png", picture),
+        Route("/set-aside/{number}/accept", let_in, methods=["POST"]),
+        Route("/set-aside/{number}/drop", forgotten, methods=["POST"]),
     ]

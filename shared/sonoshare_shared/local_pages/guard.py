@@ -21,7 +21,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sonoshare_shared.local_pages.door import ENTRANCE, Door
-from sonoshare_shared.local_pages.rendering import entered_page, refusal_page
+from sonoshare_shared.local_pages.rendering import entered_page, fault_page, refusal_page
 
 STATIC_PATH: Final = "/static/"
 FORM_WORD: Final = "form_word"
@@ -95,7 +95,7 @@ class Guard:
             response = refusal_page(self._title, error.status_code, "There is nothing here.")
         except Exception as error:  # noqa: BLE001 - whatever it is, its words stay here
             _log.error("a page failed: %s at %s", type(error).__name__, _place_of(error))
-            response = refusal_page(self._title, 500, "The page has a fault; what happened is in the terminal.")
+            response = fault_page(self._title)
         if response is not None and not answer.started:
             await response(scope, receive, answer)
 

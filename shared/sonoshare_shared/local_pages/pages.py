@@ -30,7 +30,7 @@ from starlette.types import ASGIApp
 from sonoshare_shared.errors import SonoShareError
 from sonoshare_shared.local_pages.door import Door
 from sonoshare_shared.local_pages.guard import FORM_WORD, Guard
-from sonoshare_shared.local_pages.rendering import environment, rendered
+from sonoshare_shared.local_pages.rendering import environment, fault_page, left_page, rendered
 from sonoshare_shared.look import STATIC
 
 _MOST_SAID: Final = 20
@@ -98,19 +98,22 @@ def local_app(pages: LocalPages, routes: Sequence[BaseRoute], door: Door, static
 
     def leave(_request: Request) -> Response:
         door.leave()
-        return RedirectResponse("/", 303)
+        return left_page(pages.title)
 
     def failed(request: Request, error: Exception) -> Response:
         words, remedy = (error.message, error.remedy) if isinstance(error, SonoShareError) else ("", "")
-        return pages.page(request, "failed", 409, words=words, remedy=remedy)
+        return pages.page(request, "failed", 409, words=words, remedy=remedy, posted=request.method == "POST")
 
     def absent(request: Request, error: Exception) -> Response:
         status = error.status_code if isinstance(error, HTTPException) else 404
-        return pages.page(request, "failed", status, words="There is nothing here.", remedy="")
+        return pages.page(request, "failed", status, words="There is nothing here.", remedy="", posted=False)
+
+    def faulty(_request: Request, _error: Exception) -> Response:
+        return fault_page(pages.title)  # the guard, which meets the error next, logs its kind and place
 
     app = Starlette(
         routes=[Route("/leave", leave, methods=["POST"]), *routes],
-        exception_handlers={SonoShareError: failed, HTTPException: absent},
+        exception_handlers={SonoShareError: failed, HTTPException: absent, Exception: faulty},
     )
     app.router.redirect_slashes = False  # a redirect would repeat the Host header, without the root
     own = [] if static is None else [Mount("/static/own", StaticFiles(directory=static))]

@@ -43,6 +43,16 @@ def refusal_page(title: str, status: int, words: str) -> HTMLResponse:
     return rendered(_BARE, "refusal", status, title=title, words=words)
 
 
+def left_page(title: str) -> HTMLResponse:
+    """What whoever leaves sees last."""
+    return rendered(_BARE, "left", title=title)
+
+
+def fault_page(title: str) -> HTMLResponse:
+    """What is shown where a page has a fault; the fault's own words are shown to nobody."""
+    return refusal_page(title, 500, "The page has a fault; its kind and place are in the terminal.")
+
+
 def entered_page(title: str, root: str) -> HTMLResponse:
     """What the one-time link opens.
 

@@ -30,7 +30,7 @@ def serve(build: Callable[[Door], ASGIApp], port: int, announce: Callable[[str],
     """
     with listening(port) as listener:
         door = Door(listener.getsockname()[1])
-        server = _server(build(door))
+        server = server_of(build(door))
         announce(door.link)
         with contextlib.suppress(KeyboardInterrupt):
             server.run(sockets=[listener])
@@ -56,7 +56,8 @@ def listening(port: int) -> Iterator[socket.socket]:
         yield listener
 
 
-def _server(app: ASGIApp) -> uvicorn.Server:
+def server_of(app: ASGIApp) -> uvicorn.Server:
+    """A server that logs no request, and says nothing of itself."""
     return uvicorn.Server(
         uvicorn.Config(
             app,
