@@ -208,6 +208,15 @@ def test_the_budget_page_says_what_the_ledger_says(shown: Shown) -> None:
         assert f"<td>{charge.epsilon_lifetime:.3f}</td>" in page
 
 
+def test_the_log_is_in_words_and_leaves_no_kind_out(shown: Shown) -> None:
+    page = shown.page("/log")
+    assert "it was refused" in page
+    assert "a candidate was audited" in page
+    EventLog(shown.home.state.events_path).record("of-a-later-version")
+    assert "of-a-later-version" in shown.page("/log")
+    assert "a candidate was audited" not in shown.page("/log?only=trouble")
+
+
 def test_history_steps_up_to_what_was_reached() -> None:
     assert history_of([], 8.0) is None
     charges: Any = [
@@ -252,6 +261,14 @@ def test_pictures_of_the_vault_are_shown_and_never_another_in_their_place(shown:
     assert shown.get(source[1]).content.startswith(b"\x89PNG")
     assert shown.get(f"/pictures/{int(source[2]) + 1}/0.png").status_code == 404
     assert shown.get(f"/pictures/{source[2]}/99999.png").status_code == 404
+
+
+def test_parts_of_the_vault_are_its_images_in_order(shown: Shown) -> None:
+    with Vault(shown.home) as vault:
+        images = vault.images()
+        assert vault.count() == len(images)
+        assert vault.part(1, 3) + vault.part(4, len(images)) == images[1:]
+        assert vault.part(len(images), 5) == ()
 
 
 def test_pairs_are_decided(shown: Shown) -> None:

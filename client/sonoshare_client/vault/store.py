@@ -258,6 +258,20 @@ class Vault:
             rows = self._db.execute("SELECT blob, pseudonym FROM image ORDER BY number").fetchall()
         return tuple(ImageRef(blob, pseudonym) for blob, pseudonym in rows)
 
+    def count(self) -> int:
+        """How many images there are, of patients held back too."""
+        with self._lock:
+            (count,) = self._db.execute("SELECT count(*) FROM image").fetchone()
+        return int(count)
+
+    def part(self, first: int, count: int) -> tuple[ImageRef, ...]:
+        """Some of ``images()``: at most ``count``, from place ``first`` on; none beyond the last."""
+        with self._lock:
+            rows = self._db.execute(
+                "SELECT blob, pseudonym FROM image ORDER BY number LIMIT ? OFFSET ?", (count, first)
+            ).fetchall()
+        return tuple(ImageRef(blob, pseudonym) for blob, pseudonym in rows)
+
     def taken_before(self, rules: int) -> tuple[ImageRef, ...]:
         """Images that were taken under a version of the rules before this one, or before versions were written down."""
         with self._lock:

@@ -15,6 +15,7 @@ from sonoshare_deploy.cli.events import APART, when
 from sonoshare_deploy.cli.hospital_status import look_at, rows_of
 from sonoshare_deploy.hospital_console import charts
 from sonoshare_deploy.hospital_console.charts import Gauge, history_of
+from sonoshare_deploy.hospital_console.log_words import kind_in_words
 from sonoshare_deploy.hospital_console.study_pages import waiting_studies
 from sonoshare_shared.events import EventLog
 from sonoshare_shared.local_pages.pages import LocalPages
@@ -94,6 +95,6 @@ def _event(event: dict[str, Any]) -> dict[str, str]:
     return {
         "when": when(whole),
         "level": str(whole["level"]),
-        "kind": str(whole["kind"]),
+        "what": kind_in_words(str(whole["kind"])),
         "words": about(whole, APART),
     }

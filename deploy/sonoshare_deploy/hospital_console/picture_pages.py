@@ -31,12 +31,12 @@ def picture_routes(home: NodeHome, pages: LocalPages) -> list[Route]:
     def pictures(request: Request) -> Response:
         with Vault(home) as vault:
             generation = vault.generation()
-            shown = turned(vault.images(), request.query_params.get("page", ""), _ON_A_PAGE)
+            count = vault.count()
+            shown = turned(range(count), request.query_params.get("page", ""), _ON_A_PAGE)
             rows = [
                 (place, image.label or "no class", image.device or "no device")
-                for place, image in enumerate(map(vault.load, shown.rows), start=shown.first)
+                for place, image in enumerate(map(vault.load, vault.part(shown.first, _ON_A_PAGE)), start=shown.first)
             ]
-            count = len(vault.images())
         return pages.page(request, "pictures", rows=rows, turned=shown, count=count, generation=generation)
 
     def picture(request: Request) -> Response:
@@ -47,8 +47,10 @@ def picture_routes(home: NodeHome, pages: LocalPages) -> list[Route]:
     def twins(request: Request) -> Response:
         with Vault(home) as vault:
             found, held_back = vault.twins(), len(vault.held_back())
-            uncompared = len(vault.images()) - vault.compared()
-        return pages.page(request, "twins", twins=found, held_back=held_back, uncompared=uncompared)
+            uncompared = vault.count() - vault.compared()
+        undecided_first = sorted(found, key=lambda twin: (twin.two_people, twin.number))
+        shown = turned(undecided_first, request.query_params.get("page", ""), _ON_A_PAGE)
+        return pages.page(request, "twins", turned=shown, held_back=held_back, uncompared=uncompared)
 
     def pair(request: Request) -> Response:
         with Vault(home) as vault:
@@ -73,10 +75,10 @@ def picture_routes(home: NodeHome, pages: LocalPages) -> list[Route]:
 
 
 def _named(vault: Vault, request: Request) -> ImageRef:
-    images, place = vault.images(), number_of(request, "place")
-    if vault.generation() != number_of(request, "generation") or place >= len(images):
+    found = vault.part(number_of(request, "place"), 1)
+    if vault.generation() != number_of(request, "generation") or not found:
         raise HTTPException(404)
-    return images[place]
+    return found[0]
 
 
 def _png(picture: Image.Image) -> Response:
