@@ -13,6 +13,7 @@ import httpx
 
 from sonoshare_deploy.addresses import Addresses
 from sonoshare_deploy.superlink import FLOWER_APP
+from sonoshare_server.consortium.registration import register_nodes
 from sonoshare_server.federation.control import Control, RunStatus
 from sonoshare_server.home import CoordinatorHome, Study
 from sonoshare_server.queue.actions import Action, begun
@@ -36,6 +37,13 @@ def control_of(home: CoordinatorHome) -> Control:
         InputError: the coordinator does not run.
     """
     return Control(Addresses.read(home).control, home.authority_path)
+
+
+def tell_superlink(home: CoordinatorHome) -> None:
+    """Let a running SuperLink know who is admitted; else it is told when it starts."""
+    if Addresses.running(home):
+        with contextlib.suppress(FederationError):  # it was killed: the next start tells it
+            register_nodes(home, control_of(home))
 
 
 def act(home: CoordinatorHome, study: Study, action: str, release: str = "", *, watch: Watch | None = None) -> None:

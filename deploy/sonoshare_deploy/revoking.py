@@ -3,6 +3,7 @@
 Nothing is asked of the hospital's reasons: whoever belongs to the consortium may take a release back.
 """
 
+from contextlib import closing
 from pathlib import Path
 
 from sonoshare_server.catalogue.publishing import revoke
@@ -29,4 +30,14 @@ def accept_revocation(home: CoordinatorHome, path: Path) -> Revocation:
         signed = Envelope.load(path)
     except VerificationError as error:
         raise InputError(f"{path.name} is no signed revocation", remedy="ask the hospital for its file") from error
-    return revoke(open_storage(catalogue_settings(home)).releases, signed, home.roster, home.log())
+    return enter_revocation(home, signed)
+
+
+def enter_revocation(home: CoordinatorHome, signed: Envelope) -> Revocation:
+    """Enter a revocation that was read.
+
+    Raises:
+        InputError, VerificationError: as `accept_revocation`.
+    """
+    with closing(open_storage(catalogue_settings(home))) as storage:
+        return revoke(storage.releases, signed, home.roster, home.log())

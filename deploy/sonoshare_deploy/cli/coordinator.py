@@ -11,6 +11,7 @@ import click
 from sonoshare_deploy.cli.action_words import ActionWords
 from sonoshare_deploy.cli.backup import coordinator_backup, coordinator_restore
 from sonoshare_deploy.cli.coordinator_check import check
+from sonoshare_deploy.cli.coordinator_console import console
 from sonoshare_deploy.cli.coordinator_files import line, take
 from sonoshare_deploy.cli.coordinator_invite import invite
 from sonoshare_deploy.cli.coordinator_members import admit, expel, rotate_root
@@ -27,7 +28,9 @@ from sonoshare_deploy.cli.output import emit, json_option, progress_console
 from sonoshare_deploy.cli.parameters import IDENTIFIER_NAME, PROFILE, FiniteRange
 from sonoshare_deploy.cli.study_chance import chance_fields, created_words
 
-_VERBS = "init invite admit check start status ballot study release take line people events renew expel rotate-root"
+_VERBS = (
+    "init invite admit check start status console ballot study release take line people events renew expel rotate-root"
+)
 _STUDY_VERBS = "create propose run status list pause resume stop adapter retire cancel"
 
 
@@ -385,6 +388,7 @@ command.add_command(line)
 command.add_command(take)
 command.add_command(admit)
 command.add_command(check)
+command.add_command(console)
 command.add_command(coordinator_events)
 command.add_command(expel)
 command.add_command(invite)

@@ -1,7 +1,6 @@
 """``sonoshare coordinator admit`` and ``expel``: who belongs to the consortium."""
 
 import sys
-from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -59,7 +58,8 @@ def admit(
     nothing. A new identity key is admitted with the fingerprint that the hospital tells by telephone: who has stolen
     the old key can make such a file too.
     """
-    from sonoshare_server.consortium import admission, rotation  # noqa: PLC0415 - keeps --help fast, here and below
+    from sonoshare_deploy.coordinator import tell_superlink  # noqa: PLC0415 - keeps --help fast, here and below
+    from sonoshare_server.consortium import admission, rotation  # noqa: PLC0415
     from sonoshare_server.home import CoordinatorHome  # noqa: PLC0415
     from sonoshare_shared.protocol.envelope import Envelope  # noqa: PLC0415
 
@@ -81,12 +81,13 @@ def admit(
     else:
         named = (hospital or "", identity_key or "", node_key or "")
         version = admission.admit(folder, *named, root_key=root_key)
-    _register(home)
+    tell_superlink(folder)
     emit({"hospital": hospital, "roster_version": version, "roster": str(folder.roster_path)}, as_json)
 
 
 def _admit_request(home: Path, request: Path, fingerprint: str | None, root_key: Path | None, *, as_json: bool) -> None:
     """Admit who answered an invitation, once a person has typed the fingerprint that was told by telephone."""
+    from sonoshare_deploy.coordinator import tell_superlink  # noqa: PLC0415
     from sonoshare_server.consortium import inviting  # noqa: PLC0415
     from sonoshare_server.home import CoordinatorHome  # noqa: PLC0415
     from sonoshare_shared.errors import InputError  # noqa: PLC0415
@@ -105,7 +106,7 @@ def _admit_request(home: Path, request: Path, fingerprint: str | None, root_key:
             )
         fingerprint = click.prompt("Type the fingerprint that the hospital tells by telephone", err=True)
     hospital, version = inviting.admit_request(folder, envelope, fingerprint, now=now, root_key=root_key)
-    _register(home)
+    tell_superlink(folder)
     result = {"hospital": hospital, "roster_version": version, "roster": str(folder.roster_path)}
 
     def human(console: "Console") -> None:
@@ -126,12 +127,13 @@ def _admit_request(home: Path, request: Path, fingerprint: str | None, root_key:
 @json_option
 def expel(home: Path, hospital: str, *, root_key: Path | None, as_json: bool) -> None:
     """Sign a new roster without a hospital; send it to the others. What it signed stays valid."""
+    from sonoshare_deploy.coordinator import tell_superlink  # noqa: PLC0415
     from sonoshare_server.consortium import admission  # noqa: PLC0415
     from sonoshare_server.home import CoordinatorHome  # noqa: PLC0415
 
     folder = CoordinatorHome(home)
     version = admission.expel(folder, hospital, root_key=root_key)
-    _register(home)
+    tell_superlink(folder)
     emit({"hospital": hospital, "roster_version": version, "roster": str(folder.roster_path)}, as_json)
 
 
@@ -152,17 +154,3 @@ def rotate_root(home: Path, *, root_key: Path | None, as_json: bool) -> None:
     new, version = rotation.rotate_root(folder, root_key=root_key)
     result = {"root_key": new.public.hex, "roster_version": version, "roster": str(folder.roster_path)}
     emit(result | {"private_key": str(folder.root_key_path)}, as_json)
-
-
-def _register(home: Path) -> None:
-    """Let the SuperLink know, if it runs; else it is told when it starts."""
-    from sonoshare_deploy.addresses import Addresses  # noqa: PLC0415
-    from sonoshare_deploy.coordinator import control_of  # noqa: PLC0415
-    from sonoshare_server.consortium.registration import register_nodes  # noqa: PLC0415
-    from sonoshare_server.home import CoordinatorHome  # noqa: PLC0415
-    from sonoshare_shared.errors import FederationError  # noqa: PLC0415
-
-    folder = CoordinatorHome(home)
-    if Addresses.running(folder):
-        with suppress(FederationError):  # it was killed: the next start tells it
-            register_nodes(folder, control_of(folder))

@@ -3,10 +3,9 @@
 Everything is imported inside the commands, so that ``--help`` is fast.
 """
 
-import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import click
 
@@ -18,13 +17,9 @@ from sonoshare_shared.printable import printable
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from sonoshare_server.home import CoordinatorHome
-    from sonoshare_server.paths import StudyPaths
     from sonoshare_server.queue.standing import Standing
     from sonoshare_server.queue.wanted import Wish
 
-STOP_SECONDS: Final = 15.0
-POLL_SECONDS: Final = 0.2
 name_option = click.option("--name", type=IDENTIFIER_NAME, required=True, help="Identifier of the study.")
 
 
@@ -107,15 +102,13 @@ def retire(home: Path, name: str, *, as_json: bool) -> None:
 
 
 def _become(home: Path, name: str, state: "Wish", *, as_json: bool) -> None:
+    from sonoshare_deploy.study_wishes import become  # noqa: PLC0415
     from sonoshare_server.home import CoordinatorHome  # noqa: PLC0415
-    from sonoshare_server.queue.standing import standing  # noqa: PLC0415
-    from sonoshare_server.queue.wanted import FINAL, want  # noqa: PLC0415
+    from sonoshare_server.queue.wanted import FINAL  # noqa: PLC0415
 
     folder = CoordinatorHome(home)
     study = folder.study(name)
-    want(study, state)
-    _wait_until_stopped(folder, study)
-    now = standing(folder, study)
+    now = become(folder, study, state)
     result = {"study": name, "state": now.state, "rounds_done": now.rounds_done, "rounds": now.rounds}
     if state in FINAL:
         from sonoshare_server.queue.spending import spent_at_most  # noqa: PLC0415 - the accountant is heavy
@@ -135,25 +128,6 @@ def _become(home: Path, name: str, state: "Wish", *, as_json: bool) -> None:
             console.print(line, markup=False, highlight=False)
 
     emit(result, as_json, human)
-
-
-def _wait_until_stopped(home: "CoordinatorHome", study: "StudyPaths") -> None:
-    """Wait until whatever ran has stopped.
-
-    Raises:
-        FederationError: it does not stop.
-    """
-    from sonoshare_server.queue.actions import running  # noqa: PLC0415
-    from sonoshare_shared.errors import FederationError  # noqa: PLC0415
-
-    end = time.monotonic() + STOP_SECONDS
-    while now := running(study):
-        if time.monotonic() >= end:
-            raise FederationError(
-                f"{now[0].words} of study {study.path.name} does not stop",
-                remedy=f"end the command that runs it, or see the logs in {home.logs_path}",
-            )
-        time.sleep(POLL_SECONDS)
 
 
 def _print_standings(console: "Console", found: "list[Standing]") -> None:

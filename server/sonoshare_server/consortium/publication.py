@@ -5,6 +5,7 @@ catalogue shows it. The catalogue serves what lies in ``releases/`` of the coord
 of it in ``catalogue.db`` there, or in the database that ``DATABASE_URL`` names.
 """
 
+from collections.abc import Iterable
 from contextlib import AbstractContextManager, closing
 from datetime import UTC, datetime
 
@@ -15,9 +16,11 @@ from sonoshare_server.catalogue.environment import with_environment
 from sonoshare_server.catalogue.publishing import COORDINATOR, publish, revoke
 from sonoshare_server.catalogue.settings import CatalogueSettings
 from sonoshare_server.catalogue.storage import open_storage
+from sonoshare_server.catalogue.store import State
 from sonoshare_server.consortium.members import Consortium
 from sonoshare_server.home import CoordinatorHome
 from sonoshare_shared.errors import InputError
+from sonoshare_shared.protocol.documents.base import values_given
 from sonoshare_shared.protocol.release import layout
 from sonoshare_shared.protocol.release.evidence import Revocation, sign_revocation, view
 
@@ -51,6 +54,14 @@ def publish_release(home: CoordinatorHome, release: str) -> None:
         publish(storage.releases, storage.blobs, bundle, settings.roster(), now=settings.clock(), log=log)
 
 
+def catalogue_states(home: CoordinatorHome, releases: Iterable[str]) -> dict[str, tuple[State, str]]:
+    """State of each of some releases in the catalogue, and why it was revoked; what was never published is left out."""
+    settings = catalogue_settings(home)
+    with closing(open_storage(settings)) as storage:
+        stored = map(storage.releases.find, releases)
+        return {one.release: (one.state, one.reason) for one in stored if one is not None}
+
+
 def unpublish_release(home: CoordinatorHome, release: str) -> None:
     """Take a release off the catalogue's list; it can be published again.
 
@@ -66,20 +77,21 @@ def revoke_release(home: CoordinatorHome, release: str, reason: str) -> None:
     """Revoke a release as the coordinator, published or taken off the list: in the log first, then in the catalogue.
 
     Raises:
-        InputError: there is no such release.
+        InputError: there is no such release, or the reason is empty or too long.
     """
     settings = catalogue_settings(home)
     with closing(open_storage(settings)) as storage:
         stored = storage.releases.find(release)
         if stored is None:
             raise InputError(f"{release} was never published", remedy="list what was: sonoshare releases")
-        revocation = Revocation(
-            release=release,
-            manifest_digest=stored.manifest_digest,
-            by=COORDINATOR,
-            reason=reason,
-            time=settings.clock(),
-        )
+        with values_given("the revocation"):
+            revocation = Revocation(
+                release=release,
+                manifest_digest=stored.manifest_digest,
+                by=COORDINATOR,
+                reason=reason,
+                time=settings.clock(),
+            )
         revoke(storage.releases, sign_revocation(revocation, home.key), home.roster, home.log())
 
 
