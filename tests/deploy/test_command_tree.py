@@ -15,7 +15,7 @@ REFERENCE = Path(__file__).parents[2] / "docs" / "reference" / "commands.md"
 
 # These run until they are interrupted, or print a script: there is no result to give as JSON.
 WITHOUT_JSON = {"sonoshare hospital receive", "sonoshare hospital start", "sonoshare coordinator start"}
-WITHOUT_JSON |= {"sonoshare completion", "sonoshare hospital console"}
+WITHOUT_JSON |= {"sonoshare completion", "sonoshare coordinator console", "sonoshare hospital console"}
 
 
 def test_the_reference_is_current() -> None:

@@ -55,7 +55,7 @@ def member_routes(home: CoordinatorHome, pages: LocalPages) -> list[Route]:
             members=_members(home),
             invited=_invited(home, now),
             roster=roster,
-            root=home.root.fingerprint,
+            root_fingerprint=home.root.fingerprint,
             root_here=home.root_key_path.is_file(),
             days=inviting.INVITATION_DAYS,
         )
@@ -86,7 +86,7 @@ def _changes(home: CoordinatorHome, pages: LocalPages) -> list[Route]:
         if "fingerprint" not in form:
             said = inviting.read_request(home, signed, now)
             return pages.page(
-                request, "member_admit", said=said, request_text=text, root_here=home.root_key_path.is_file()
+                request, "member_admit", asks=said, request_text=text, root_here=home.root_key_path.is_file()
             )
         told, key = form["fingerprint"], _root_key(form.get("root_key", ""))
         hospital, version = inviting.admit_request(home, signed, told, now=now, root_key=key)
