@@ -8,7 +8,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import uvicorn
 from starlette.testclient import TestClient
 from tests.deploy.members import node_key
 from tests.shared.consortium import Consortium as Keys
@@ -26,7 +25,7 @@ from sonoshare_server.release.build import build_candidate, finalise, seal
 from sonoshare_server.release.facts import Facts
 from sonoshare_shared.local_pages.door import Door
 from sonoshare_shared.local_pages.guard import FORM_WORD
-from sonoshare_shared.local_pages.serving import listening
+from sonoshare_shared.local_pages.serving import listening, server_of
 from sonoshare_shared.protocol.canonical import sha256_hex
 from sonoshare_shared.protocol.documents.release import ReleaseManifest
 from sonoshare_shared.protocol.log_index import candidate_entry, manifest_entry, plan_entry
@@ -148,8 +147,7 @@ def served(home: CoordinatorHome, live: Live) -> Iterator[Door]:
     """The console on a port, for real browsers."""
     with listening(0) as listener, Commands(home) as commands:
         door = Door(listener.getsockname()[1])
-        app = coordinator_console(home, commands, door, live)
-        server = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="off", timeout_graceful_shutdown=1))
+        server = server_of(coordinator_console(home, commands, door, live))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
         thread.start()
         try:

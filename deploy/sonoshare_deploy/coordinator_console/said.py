@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from sonoshare_deploy.cli.event_words import about
+from sonoshare_deploy.cli.events import when
 from sonoshare_server.home import CoordinatorHome
 from sonoshare_shared.events import EventLog
 from sonoshare_shared.printable import printable
@@ -65,7 +66,7 @@ def event_row(event: Mapping[str, Any], study: str = "") -> EventRow:
     """One event of a log."""
     kind = str(event.get("kind", ""))
     return EventRow(
-        when=printable(str(event.get("time", ""))[:19].replace("T", " ")),
+        when=printable(when({"time": "", **event})),
         study=study,
         what=printable(KINDS.get(kind, kind)),
         about=about(event, _APART),
