@@ -7,6 +7,7 @@ from tests.deploy.in_process import HOSPITALS, World, archives_in, build, copied
 from tests.deploy.masked_world import build_masked, build_ready, copy_of, opened
 from tests.deploy.members import admit
 from tests.deploy.once import made_once
+from tests.deploy.umasks import umask
 from tests.shared.consortium import make_plan
 
 from sonoshare_deploy.provision import create_coordinator
@@ -32,7 +33,12 @@ def archives(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 @pytest.fixture(scope="session")
 def pristine(tmp_path_factory: pytest.TempPathFactory, archives: dict[str, Path]) -> World:
     """A consortium before its first round; tests work on copies."""
-    folder = made_once(tmp_path_factory, "pristine", lambda folder: build(folder, archives))
+
+    def make(folder: Path) -> None:
+        with umask(0):  # nothing may depend on a umask (test_planted_secrets.py)
+            build(folder, archives)
+
+    folder = made_once(tmp_path_factory, "pristine", make)
     return copy_from(folder, tmp_path_factory.mktemp("pristine") / "world", HOSPITALS)
 
 
@@ -40,7 +46,8 @@ def pristine(tmp_path_factory: pytest.TempPathFactory, archives: dict[str, Path]
 def trained_world(tmp_path_factory: pytest.TempPathFactory, pristine: World) -> World:
     """The same after its last round; tests work on copies."""
     world = copied(pristine, tmp_path_factory.mktemp("trained") / "world")
-    rounds.train(world.coordinator())
+    with umask(0):
+        rounds.train(world.coordinator())
     return world
 
 

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import click
 
-from sonoshare_deploy.cli.order import InOrder
 from sonoshare_deploy.cli.output import emit, json_option
+from sonoshare_deploy.cli.private import Private
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
-@click.group(cls=InOrder, verbs=("serve",))
+@click.group(cls=Private, verbs=("serve",))
 def command() -> None:
     """Serve releases apart from the coordinator."""
 

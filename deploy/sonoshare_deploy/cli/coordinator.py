@@ -26,6 +26,7 @@ from sonoshare_deploy.cli.events import coordinator_events
 from sonoshare_deploy.cli.order import InOrder
 from sonoshare_deploy.cli.output import emit, json_option, progress_console
 from sonoshare_deploy.cli.parameters import IDENTIFIER_NAME, PROFILE, FiniteRange
+from sonoshare_deploy.cli.private import Private
 from sonoshare_deploy.cli.study_chance import chance_fields, created_words
 
 _VERBS = (
@@ -34,7 +35,7 @@ _VERBS = (
 _STUDY_VERBS = "create propose run status list pause resume stop adapter retire cancel"
 
 
-@click.group(cls=InOrder, verbs=tuple(_VERBS.split()))
+@click.group(cls=Private, verbs=tuple(_VERBS.split()))
 def command() -> None:
     """Run the consortium's server."""
 

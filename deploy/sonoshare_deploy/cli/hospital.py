@@ -28,9 +28,9 @@ from sonoshare_deploy.cli.hospital_sources import pull, receive, source_folder, 
 from sonoshare_deploy.cli.hospital_status import status
 from sonoshare_deploy.cli.hospital_studies import approve, refuse, studies
 from sonoshare_deploy.cli.hospital_twins import twins
-from sonoshare_deploy.cli.order import InOrder
 from sonoshare_deploy.cli.output import emit, json_option, progress_console
 from sonoshare_deploy.cli.parameters import node_home_option
+from sonoshare_deploy.cli.private import Private
 from sonoshare_shared.errors import InputError
 from sonoshare_shared.science.device_word import AUTO
 
@@ -49,7 +49,7 @@ _VERBS = (
 )
 
 
-@click.group(cls=InOrder, verbs=tuple(_VERBS.split()))
+@click.group(cls=Private, verbs=tuple(_VERBS.split()))
 def command() -> None:
     """Run a hospital node."""
 

@@ -8,7 +8,7 @@ start without torch.
 import errno
 import importlib
 import sys
-from typing import Final
+from typing import Final, NoReturn
 
 import click
 
@@ -108,12 +108,12 @@ def main() -> None:
     except OSError as error:
         line = _told(error)
         if line is None:
-            raise
+            _crashed(error)
         click.echo(f"error: {line}", err=True)
         sys.exit(1)
     except ModuleNotFoundError as error:
         if error.name is None or error.name.startswith(OWN_PACKAGES):
-            raise  # a broken installation, not a missing extra
+            _crashed(error)  # a broken installation, not a missing extra
         extra = next((EXTRAS[word] for word in sys.argv[1:] if word in EXTRAS), "all")
         click.echo(
             f"error: {error.name.partition('.')[0]} is not installed (pip install 'sonoshare[{extra}]')", err=True
@@ -122,7 +122,16 @@ def main() -> None:
     except KeyboardInterrupt:
         click.echo("interrupted", err=True)
         sys.exit(INTERRUPTED)
+    except Exception as error:  # noqa: BLE001 - the edge of the process: words may tell of a patient
+        _crashed(error)
     sys.exit(status if isinstance(status, int) else 0)
+
+
+def _crashed(error: Exception) -> NoReturn:
+    from sonoshare_deploy.cli.crash import crash_words  # noqa: PLC0415 - keeps --help fast
+
+    click.echo(crash_words(error), err=True)
+    sys.exit(1)
 
 
 def _told(error: OSError) -> str | None:
