@@ -73,9 +73,12 @@ def utility(summary: Mapping[str, Any]) -> tuple[Part, ...]:
 
 _BUDGET: Final = "The privacy loss ε of everything this study did with a hospital's patients: smaller is safer."
 _MEMBERSHIP: Final = (
-    "Of a patient the model learned from and one it never saw, how often the strongest attack picks the right one. "
-    "A coin picks right half the time."
+    "Of a patient the model learned from and one it never saw, how often the attack that decides picks the right one "
+    "(AUC). A coin picks right half the time."
 )
-_COPIES: Final = "Estimated part of the patients one of whose pictures is nearer to a synthetic one than chance allows."
+_COPIES: Final = (
+    "Estimated part of the trained patients one of whose pictures lies nearer to a synthetic one than pictures of "
+    "different people do."
+)
 _CANARIES: Final = "What planted pseudo-patients prove must not exceed what is claimed."
 _NOISE: Final = "Noise measured along the directions of the pseudo-patients, as a part of what was stated."
