@@ -158,6 +158,9 @@ class MemoryBlobs:
             raise VerificationError("file-missing", f"{path} is missing")
         return self.files[place][path][start:end]
 
+    def opened(self, place: str, path: str) -> None:
+        return None
+
     def require_reachable(self) -> None:
         pass
 

@@ -10,6 +10,7 @@ elsewhere is remembered in full.
 
 import os
 from collections.abc import Mapping
+from io import FileIO
 from pathlib import Path
 from typing import Protocol
 
@@ -39,6 +40,13 @@ class Blobs(Protocol):
         Raises:
             VerificationError: the file is gone, or is no plain file.
             StorageError: where files are kept does not answer.
+        """
+
+    def opened(self, place: str, path: str) -> FileIO | None:
+        """A file that is on a disk here, open for reading; None where it is read by ``read`` alone.
+
+        Raises:
+            VerificationError: the file is gone, or is no plain file.
         """
 
     def require_reachable(self) -> None:
@@ -71,6 +79,10 @@ class FolderBlobs:
             return os.pread(descriptor, end - start, start)
         finally:
             os.close(descriptor)
+
+    def opened(self, place: str, path: str) -> FileIO:
+        """A file, without following a link."""
+        return FileIO(open_regular(self._root / place, path), "rb")
 
     def require_reachable(self) -> None:
         """A folder that is not mounted does not answer."""

@@ -16,6 +16,7 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from sonoshare_server.catalogue.blobs import Blobs
+from sonoshare_server.catalogue.sending import blocks_of
 from sonoshare_server.catalogue.store import StoredFile
 from sonoshare_shared.errors import StorageError, VerificationError
 from sonoshare_shared.protocol.release import layout
@@ -134,7 +135,10 @@ class Part:
 def _answer(request: Request, part: Part, headers: dict[str, str], *, status: int) -> Response:
     if request.method == "HEAD":
         return Response(status_code=status, headers=headers)
-    data = part.first(_WHOLE_BYTES)
     if part.end - part.start <= _WHOLE_BYTES:
-        return Response(data, status, headers)
+        return Response(part.first(_WHOLE_BYTES), status, headers)
+    file = part.blobs.opened(part.place, part.path)
+    if file is not None:
+        return StreamingResponse(blocks_of(file, part.start, part.end), status, headers)
+    data = part.first(_BLOCK_BYTES)
     return StreamingResponse(part.blocks(data), status, headers)

@@ -14,6 +14,7 @@ connection and ``_READ_SECONDS`` for the next bytes, ``_ATTEMPTS`` times at most
 
 import base64
 from collections.abc import Mapping
+from io import FileIO
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import parse_qs, urlsplit
@@ -105,6 +106,10 @@ class S3Blobs:
             raise _silent(error) from error
         except self._unreachable as error:
             raise _silent(error) from error
+
+    def opened(self, place: str, path: str) -> FileIO | None:
+        """A file that lies in the folder."""
+        return None if place.startswith(_PLACE) else self._folder.opened(place, path)
 
     def require_reachable(self) -> None:
         """Ask for the bucket."""
