@@ -200,7 +200,9 @@ def test_a_roster_that_is_not_about_this_node_is_refused_with_the_cure(
         return line
 
     stranger = NodeHome.create(tmp_path / "a", "west")
-    assert "does not name west (send the keys that 'sonoshare hospital keys' shows" in refused(stranger.path)
+    assert f"not name west (send the keys that 'sonoshare hospital keys --home {stranger.path}' shows" in refused(
+        stranger.path
+    )
     impostor = NodeHome.create(tmp_path / "b", "north")
     assert "names north with another identity key than this node's" in refused(impostor.path)
     admit(coordinator, "typo", stranger.identity().public.hex, stranger.node_public_key)

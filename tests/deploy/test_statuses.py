@@ -194,7 +194,7 @@ def test_a_look_after_a_charge_shows_the_bound_that_decided_it_and_the_number_of
         return " ".join(run.stdout.split()), said["budget"]["spent_is_exact"]
 
     assert shown()[1] is False
-    assert f"spent at most {glance.epsilon:.3f} (exactly: sonoshare hospital ledger)" in shown()[0]
+    assert f"spent at most {glance.epsilon:.3f} (exactly: sonoshare hospital ledger --home" in shown()[0]
     assert f"spent epsilon {exact.epsilon:.3f} of" in sonoshare("hospital", "ledger", "--home", home.path).stdout
     assert shown()[1] is True
     assert f"spent {exact.epsilon:.3f} " in shown()[0]

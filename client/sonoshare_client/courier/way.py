@@ -302,7 +302,8 @@ def node_key(path: Path) -> ec.EllipticCurvePrivateKey:
         key = serialization.load_ssh_private_key(path.read_bytes(), password=None)
     except (OSError, ValueError, UnsupportedAlgorithm) as error:
         raise InputError(
-            f"{path.name} cannot be read", remedy="bring it back, or make a new one: hospital keys rotate"
+            f"{path.name} cannot be read",
+            remedy="bring it back, or make a new one: sonoshare hospital keys rotate --node",
         ) from error
     if not isinstance(key, ec.EllipticCurvePrivateKey):
         raise InputError(f"{path.name} is no node key", remedy="bring back the node's own")

@@ -174,7 +174,8 @@ def drop(home: NodeHome, number: int) -> bool:
         item = vault.quarantine.item(number)
         if not item.waiting:
             raise InputError(
-                f"a person has let item {number} in", remedy="to take it out, forget its patient: 'hospital forget'"
+                f"a person has let item {number} in",
+                remedy="to take it out, forget its patient: sonoshare hospital forget",
             )
         vault.quarantine.drop([number])
         return remove_from_inbox(home, item)

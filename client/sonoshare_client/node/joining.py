@@ -81,5 +81,6 @@ def _is_of_this_ledger(entry: HospitalEntry, home: NodeHome) -> bool:
 def _other_key(hospital: str, which: str) -> RefusedError:
     return RefusedError(
         f"the roster names {hospital} with another {which} key than this node's",
-        remedy="send the keys that 'sonoshare hospital keys' shows: the coordinator runs 'coordinator admit' with them",
+        remedy="send the keys that 'sonoshare hospital keys' shows: the coordinator admits them again, with "
+        "'sonoshare coordinator admit'",
     )

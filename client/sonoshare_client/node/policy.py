@@ -206,7 +206,9 @@ def read_policy(path: Path) -> Policy:
     try:
         return Policy.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError as error:
-        raise InputError("policy.toml is missing", remedy="restore it; 'hospital init' writes a fresh one") from error
+        raise InputError(
+            "policy.toml is missing", remedy="restore it; 'sonoshare hospital init' writes a fresh one"
+        ) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"policy.toml is not TOML: {error}", remedy="correct the file") from error
     except ValidationError as error:

@@ -99,7 +99,9 @@ def private_node_key(path: Path) -> ec.EllipticCurvePrivateKey:
     try:
         key = serialization.load_ssh_private_key(path.read_bytes(), password=None)
     except (OSError, ValueError) as error:
-        raise InputError(f"{path.name} cannot be read", remedy="make a new one: hospital keys rotate --node") from error
+        raise InputError(
+            f"{path.name} cannot be read", remedy="make a new one: sonoshare hospital keys rotate --node"
+        ) from error
     if not isinstance(key, ec.EllipticCurvePrivateKey):
         raise InputError(f"{path.name} is no node key", remedy="bring back the node's own")
     return key

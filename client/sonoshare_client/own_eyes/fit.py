@@ -57,7 +57,9 @@ class VaultState:
         if self.uncompared:
             said.append(f"{self.uncompared} images were never compared for twins: run 'sonoshare hospital twins'")
         if self.pairs:
-            said.append(f"{self.held_back} patients wait for a decision about {self.pairs} pairs: see 'hospital twins'")
+            said.append(
+                f"{self.held_back} patients wait for a decision about {self.pairs} pairs: see: sonoshare hospital twins"
+            )
         return tuple(said)
 
 

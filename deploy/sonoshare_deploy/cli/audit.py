@@ -84,7 +84,6 @@ STUDY = "stand-alone-audits"
 )
 @click.option("--explain", is_flag=True, help="Print what this audit can and cannot see.")
 @device_option
-@click.option("--gate", is_flag=True, help="Exit 1 unless the verdict is PASS.")
 @json_option
 def command(
     *,
@@ -101,7 +100,6 @@ def command(
     own_eyes: Path | None,
     explain: bool,
     device: str,
-    gate: bool,
     as_json: bool,
 ) -> int:
     """Audit the synthetic images in SYNTHETIC_DIR against the patients of two lists.
@@ -137,7 +135,7 @@ def command(
     if own_eyes is not None:
         _write_own_eyes(own_eyes, audit, f"Audit of {synthetic.name}", outcome.figures.copies.threshold)
     emit(result, as_json, lambda console: _show(console, result))
-    return int(gate and outcome.verdict != "PASS")
+    return int(outcome.verdict != "PASS")
 
 
 def _payment(home: Path | None, nominal: "Cohort", audit: "FolderAudit") -> "Payment":

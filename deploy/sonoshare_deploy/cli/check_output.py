@@ -1,12 +1,13 @@
 """How the two ``check`` commands print what they found, and how they end."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
 import click
 
 from sonoshare_deploy.cli.output import emit
+from sonoshare_deploy.cli.typed import typed
 from sonoshare_shared.errors import FederationError
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ def emit_findings(
     """
     from sonoshare_deploy.preflight.finding import first_bad  # noqa: PLC0415 - keeps --help fast
 
+    findings = [replace(one, remedy=typed(one.remedy)) for one in findings]
     bad = first_bad(findings, strict=strict)
     result = {
         "ok": bad is None,

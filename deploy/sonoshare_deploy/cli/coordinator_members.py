@@ -32,7 +32,7 @@ root_key_option = click.option(
     "--rotate",
     "change",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="Instead of the three: the file of 'hospital keys rotate' of an admitted hospital.",
+    help="Instead of the three: the file of 'sonoshare hospital keys rotate' of an admitted hospital.",
 )
 @click.option("--fingerprint", help="Of the identity key, as told by telephone; asked for if absent.")
 @root_key_option
@@ -51,8 +51,8 @@ def admit(
 ) -> None:
     """Admit a hospital and sign a new roster; send roster.dsse.json to all hospitals.
 
-    REQUEST is the file of 'hospital join', by a hospital that was invited. It is admitted with the fingerprint that the
-    hospital tells by telephone. Without an invitation give its id and its two public keys.
+    REQUEST is the file of 'sonoshare hospital join', by a hospital that was invited. It is admitted with the
+    fingerprint that the hospital tells by telephone. Without an invitation give its id and its two public keys.
 
     One that was admitted with a wrong key is admitted again with the right one, as long as the wrong one has signed
     nothing. A new identity key is admitted with the fingerprint that the hospital tells by telephone: who has stolen

@@ -84,8 +84,9 @@ def rotate(home_path: Path, *, node: bool, identity: bool, out: Path | None, as_
     """Make the next key, and the signed file by which the coordinator admits it.
 
     The node goes on with the old key. Send the file, and tell the fingerprint by telephone; once the coordinator has
-    run 'coordinator admit --rotate FILE', the running node goes over to the new key by itself. Run again, it gives the
-    same key. Back up identity.next.key like identity.key, offline: from then on it is the hospital's identity.
+    run 'sonoshare coordinator admit --rotate FILE', the running node goes over to the new key by itself. Run again, it
+    gives the same key. Back up identity.next.key like identity.key, offline: from then on it is the hospital's
+    identity.
     """
     from sonoshare_client.node.home import NodeHome  # noqa: PLC0415 - keeps --help fast, here and below
     from sonoshare_client.node.identity_rotation import prepare_identity  # noqa: PLC0415

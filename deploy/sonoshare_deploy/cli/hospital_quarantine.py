@@ -240,10 +240,10 @@ def counts_of(home: "NodeHome") -> dict[str, int | None]:
 def said_of(counts: dict[str, int | None]) -> str:
     """The counts in one line."""
     if counts["quarantined"] is None:
-        return "nothing was taken in yet, or 'hospital status' has still to bring the vault up to date"
-    text = f"{counts['quarantined']} wait; see 'hospital quarantine list'"
+        return "nothing was taken in yet, or this has still to bring the vault up to date: sonoshare hospital status"
+    text = f"{counts['quarantined']} wait; see: sonoshare hospital quarantine list"
     if counts["older_rules"]:
-        text += f". {counts['older_rules']} images are of older rules: 'hospital ingest --again'"
+        text += f". {counts['older_rules']} images are of older rules: sonoshare hospital ingest --again"
     if counts["other_policy"]:
         text += f". {counts['other_policy']} images are of other [intake] lines of policy.toml: ingest their folders"
     return text

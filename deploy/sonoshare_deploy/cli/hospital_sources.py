@@ -120,7 +120,7 @@ def receive(home_path: Path) -> None:
 def pull(query_file: Path, home_path: Path, *, as_json: bool) -> None:
     """Fetch what QUERY.toml asks for into the node's inbox: by DICOMweb, or by C-FIND and C-MOVE.
 
-    Whom it may ask says policy.toml under [intake.sources]. C-MOVE needs 'hospital receive' running.
+    Whom it may ask says policy.toml under [intake.sources]. C-MOVE needs 'sonoshare hospital receive' running.
     """
     from sonoshare_client.node.home import NodeHome  # noqa: PLC0415
     from sonoshare_client.sources.query import read_query  # noqa: PLC0415

@@ -143,7 +143,7 @@ def rows_of(look: Look) -> "Iterator[tuple[str, str]]":
     yield "studies", ", ".join(record.studies) or "none charged yet"
     yield "budget", f"epsilon {record.budget.epsilon:g} at delta {record.budget.delta:g}; spent {_spent(record)}"
     yield "patients", f"{overview.patients}, {overview.held_out} of them held out; {overview.images} images"
-    yield "twins", f"{overview.twins} undecided pairs, {overview.held_back} held back; see 'hospital twins'"
+    yield "twins", f"{overview.twins} undecided pairs, {overview.held_back} held back; see: sonoshare hospital twins"
     yield "set aside", said_of(look.quarantine)
 
 

@@ -40,7 +40,8 @@ def studies(home_path: Path, *, as_json: bool) -> None:
 def approve(study: str, home_path: Path, *, digest: str | None, as_json: bool) -> None:
     """Let the node take part in STUDY: in the one plan that is shown, and in no changed one.
 
-    The coordinator is told at its next question. 'hospital refuse' takes an approval back: no later round is trained.
+    The coordinator is told at its next question. 'sonoshare hospital refuse' takes an approval back: no later round is
+    trained.
     """
     from sonoshare_client.node.approvals import decide  # noqa: PLC0415
     from sonoshare_client.node.home import NodeHome  # noqa: PLC0415

@@ -33,7 +33,7 @@ def twins(home_path: Path, out: Path | None, apart: tuple[int, ...], *, device: 
 
     Patients of undecided pairs are held back: neither trained on nor audited with. (Of a patient who is in several
     pairs only the most alike is held back too.) Look at the pictures (--out). Two people: say so with --two-people.
-    One person, and your records say so too: 'hospital forget' one identifier, give both rows one patient in
+    One person, and your records say so too: 'sonoshare hospital forget' one identifier, give both rows one patient in
     labels.csv, and ingest again.
     """
     from sonoshare_client.intake.twins import compare_new, draw_pair  # noqa: PLC0415

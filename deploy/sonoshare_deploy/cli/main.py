@@ -12,6 +12,7 @@ from typing import Final, NoReturn
 
 import click
 
+from sonoshare_deploy.cli.typed import typed
 from sonoshare_deploy.openmp import wait_asleep
 from sonoshare_shared.errors import SonoShareError, VerificationError
 from sonoshare_shared.printable import printable
@@ -103,7 +104,7 @@ def main() -> None:
         sys.exit(error.exit_code)
     except SonoShareError as error:
         cause = f"{error.cause}: " if isinstance(error, VerificationError) else ""
-        click.echo(f"error: {cause}{printable(str(error))}", err=True)
+        click.echo(f"error: {cause}{typed(printable(str(error)))}", err=True)
         sys.exit(1)
     except OSError as error:
         line = _told(error)

@@ -12,6 +12,7 @@ import click
 from rich.console import Console
 from rich.text import Text
 
+from sonoshare_deploy.cli.typed import typed
 from sonoshare_shared.printable import printable
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object as the last line of stdout.")
@@ -21,7 +22,7 @@ class _Terminal(Console):
     """A console on which every text is printed as it reads; line ends are left, for texts of several lines."""
 
     def render_str(self, text: str, **style: Any) -> Text:
-        return super().render_str("\n".join(printable(line) for line in text.split("\n")), **style)
+        return super().render_str("\n".join(typed(printable(line)) for line in text.split("\n")), **style)
 
 
 def progress_console() -> Console:

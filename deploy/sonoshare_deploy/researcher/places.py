@@ -15,7 +15,6 @@ from typing import Final, Literal
 from sonoshare_shared.durable import write_atomically
 from sonoshare_shared.protocol.envelope import Envelope
 from sonoshare_shared.protocol.release.freshness import KnownHead
-from sonoshare_shared.protocol.release.remote import require_server
 from sonoshare_shared.state import read_state, state_bytes
 
 CONFIG_VARIABLE: Final = "SONOSHARE_CONFIG"
@@ -88,6 +87,8 @@ def address_of(server: str) -> str:
     Raises:
         InputError: it is no address of a catalogue.
     """
+    from sonoshare_shared.protocol.release.remote import require_server  # noqa: PLC0415 - httpx; verify needs none
+
     scheme, _, rest = require_server(server).partition("://")
     host, slash, path = rest.partition("/")
     return f"{scheme.lower()}://{host.lower()}{slash}{path}"

@@ -171,7 +171,8 @@ def _require_own_ledger(home: CoordinatorHome, entry: HospitalEntry) -> None:
     index = home.log().index
     if index.passed_on(entry.key) is not None:
         raise InputError(
-            f"this identity key of {entry.id} was passed on to another", remedy="send what 'hospital keys' shows now"
+            f"this identity key of {entry.id} was passed on to another",
+            remedy="send what 'sonoshare hospital keys' shows now",
         )
     if others := {logged.head.hospital for logged in index.heads(entry.key)} - {entry.id}:
         raise InputError(
