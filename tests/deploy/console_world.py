@@ -1,5 +1,6 @@
 """A coordinator with hospitals, studies and releases in every state, as files alone: keys and documents are real."""
 
+import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -147,11 +148,11 @@ def served(home: CoordinatorHome, live: Live) -> Iterator[Door]:
     """The console on a port, for real browsers."""
     with listening(0) as listener, Commands(home) as commands:
         door = Door(listener.getsockname()[1])
-        server = server_of(coordinator_console(home, commands, door, live))
+        server = server_of(coordinator_console(home, commands, door, live), door.leave)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
         thread.start()
         try:
             yield door
         finally:
-            server.should_exit = True
+            server.handle_exit(signal.SIGINT, None)
             thread.join(10)

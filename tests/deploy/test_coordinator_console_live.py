@@ -92,6 +92,20 @@ def test_so_many_listen_and_no_more_and_none_without_the_session(live: Live, doo
         assert client.get(f"{door.root}/live").status_code == 403
 
 
+def test_who_ends_the_console_ends_its_streams_in_order(
+    world: CoordinatorWorld, live: Live, caplog: pytest.LogCaptureFixture
+) -> None:
+    with ExitStack() as console:
+        door = console.enter_context(served(world.home, live))
+        with entered(door) as client, client.stream("GET", f"{door.root}/live") as stream:
+            events = told(stream)
+            next(events)
+            console.close()
+            assert list(events) == []
+    assert live.listeners == 0
+    assert "Cancel" not in caplog.text
+
+
 @needs_chromium
 def test_pages_read_well_in_a_browser_and_follow_what_happens(world: CoordinatorWorld, door: Door) -> None:
     with chromium() as eyes:

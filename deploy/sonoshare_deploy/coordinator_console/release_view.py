@@ -23,8 +23,7 @@ from sonoshare_server.federation.closing import whom_to_ask
 from sonoshare_server.federation.statements import stored_envelopes
 from sonoshare_server.home import CoordinatorHome, Study
 from sonoshare_server.queue import actions
-from sonoshare_server.release.candidates import why_silent
-from sonoshare_server.release.pipeline import Pipeline
+from sonoshare_server.release.candidates import said_of, why_silent
 from sonoshare_shared.errors import InputError
 from sonoshare_shared.printable import printable
 from sonoshare_shared.protocol.documents import AuditStatement
@@ -118,15 +117,6 @@ def release_view(home: CoordinatorHome, release: str) -> ReleaseView:
         if view.release == release:
             return view
     raise InputError("there is no such release or candidate", remedy="see the list of releases")
-
-
-def said_of(home: CoordinatorHome, study: Study, release: str) -> dict[str, AuditStatement]:
-    """What hospitals say of a candidate, signatures checked."""
-    return Pipeline(home=home, study=study, release=release, act=_asks_nobody).said()
-
-
-def _asks_nobody(_action: str, _release: str) -> None:
-    raise RuntimeError("a page asks no hospital")
 
 
 def _names(study: Study) -> list[str]:

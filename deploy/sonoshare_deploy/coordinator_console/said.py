@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from sonoshare_deploy.cli.durations import moment
 from sonoshare_deploy.cli.event_words import about
 from sonoshare_deploy.cli.events import when
 from sonoshare_server.home import CoordinatorHome
@@ -65,6 +66,8 @@ class EventRow:
 def event_row(event: Mapping[str, Any], study: str = "") -> EventRow:
     """One event of a log."""
     kind = str(event.get("kind", ""))
+    if "until" in event:
+        event = {**event, "until": moment(str(event["until"]))}
     return EventRow(
         when=printable(when({"time": "", **event})),
         study=study,

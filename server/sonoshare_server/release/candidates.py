@@ -11,10 +11,14 @@ keeps its place for ever.
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+from sonoshare_server.federation.closing import whom_to_ask
+from sonoshare_server.federation.statements import stored_envelopes
 from sonoshare_server.home import CoordinatorHome, Study
 from sonoshare_shared.errors import InputError, RefusedError
 from sonoshare_shared.protocol.documents import AuditStatement
+from sonoshare_shared.protocol.documents.statement import STATEMENT_PAYLOAD_TYPE
 from sonoshare_shared.protocol.release.candidate import Candidate
+from sonoshare_shared.protocol.signed import Signed
 
 
 def place_of(home: CoordinatorHome, study: Study, release: str) -> int:
@@ -39,6 +43,18 @@ def place_of(home: CoordinatorHome, study: Study, release: str) -> int:
             remedy=f"remove the folder candidates/{release} of the study and run the same again",
         )
     return place
+
+
+def said_of(home: CoordinatorHome, study: Study, release: str) -> dict[str, AuditStatement]:
+    """What the hospitals that are asked have said of a candidate so far, signatures checked, by hospital."""
+    roster, said = home.roster, {}
+    stored = stored_envelopes(study.candidate(release).statements_path, whom_to_ask(home, study))
+    for hospital, envelope in stored.items():
+        entry = roster.hospital(hospital)
+        if entry is not None:
+            key = envelope.signer_among(roster.keys_of(entry)) or entry.key
+            said[hospital] = Signed.opened(AuditStatement, envelope, key, STATEMENT_PAYLOAD_TYPE).document
+    return said
 
 
 def objections_to(study: Study, release: str, said: Mapping[str, AuditStatement], asked: Collection[str]) -> list[str]:

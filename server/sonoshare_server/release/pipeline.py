@@ -22,7 +22,7 @@ from sonoshare_server.federation.statements import stored_envelopes
 from sonoshare_server.home import CoordinatorHome, Study
 from sonoshare_server.paths import CandidatePaths
 from sonoshare_server.release.build import finalise, seal
-from sonoshare_server.release.candidates import objections_to, place_of, why_silent
+from sonoshare_server.release.candidates import objections_to, place_of, said_of, why_silent
 from sonoshare_server.release.draw import Outcome, outcome_of
 from sonoshare_server.release.facts import Facts
 from sonoshare_server.release.leases import LEASE_SECONDS
@@ -32,12 +32,10 @@ from sonoshare_shared.errors import FederationError, InputError, RefusedError
 from sonoshare_shared.protocol.documents import AuditStatement
 from sonoshare_shared.protocol.documents.base import public_day
 from sonoshare_shared.protocol.documents.release import ReleaseManifest
-from sonoshare_shared.protocol.documents.statement import STATEMENT_PAYLOAD_TYPE
 from sonoshare_shared.protocol.envelope import Envelope
 from sonoshare_shared.protocol.release.candidate import Candidate
 from sonoshare_shared.protocol.release.evidence import LogProof, append_release
 from sonoshare_shared.protocol.release.veto import vetoed_images
-from sonoshare_shared.protocol.signed import Signed
 from sonoshare_shared.science.device import CPU
 from sonoshare_shared.science.model.base import IMPORTED
 
@@ -153,13 +151,7 @@ class Pipeline:
 
     def said(self) -> dict[str, AuditStatement]:
         """What the hospitals say, signatures checked."""
-        roster, said = self.home.roster, {}
-        for hospital, envelope in self.statements().items():
-            entry = roster.hospital(hospital)
-            if entry is not None:
-                key = envelope.signer_among(roster.keys_of(entry)) or entry.key
-                said[hospital] = Signed.opened(AuditStatement, envelope, key, STATEMENT_PAYLOAD_TYPE).document
-        return said
+        return said_of(self.home, self.study, self.release)
 
     def require_passes(self) -> None:
         """The gate.

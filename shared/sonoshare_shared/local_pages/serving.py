@@ -6,6 +6,7 @@ Ctrl-C and SIGTERM end it: what a request is at is waited for some seconds, then
 import contextlib
 import socket
 from collections.abc import Callable, Iterator
+from types import FrameType
 from typing import Final
 
 import uvicorn
@@ -30,7 +31,7 @@ def serve(build: Callable[[Door], ASGIApp], port: int, announce: Callable[[str],
     """
     with listening(port) as listener:
         door = Door(listener.getsockname()[1])
-        server = server_of(build(door))
+        server = server_of(build(door), door.leave)
         announce(door.link)
         with contextlib.suppress(KeyboardInterrupt):
             server.run(sockets=[listener])
@@ -56,9 +57,31 @@ def listening(port: int) -> Iterator[socket.socket]:
         yield listener
 
 
-def server_of(app: ASGIApp) -> uvicorn.Server:
-    """A server that logs no request, and says nothing of itself."""
-    return uvicorn.Server(
+class _Server(uvicorn.Server):
+    """A server that says when it is told to end: with the session its streams end, and nothing is waited for."""
+
+    def __init__(self, config: uvicorn.Config, ending: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._ending = ending
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Ctrl-C or SIGTERM."""
+        self._ending()
+        super().handle_exit(sig, frame)
+
+
+def _nothing() -> None:
+    pass
+
+
+def server_of(app: ASGIApp, ending: Callable[[], None] = _nothing) -> uvicorn.Server:
+    """A server that logs no request, and says nothing of itself.
+
+    Args:
+        app: the pages.
+        ending: called when it is told to end; here a session ends, and streams end with it.
+    """
+    return _Server(
         uvicorn.Config(
             app,
             log_level="warning",
@@ -69,5 +92,6 @@ def server_of(app: ASGIApp) -> uvicorn.Server:
             ws="none",
             timeout_graceful_shutdown=_GRACE_SECONDS,
             h11_max_incomplete_event_size=64 << 10,
-        )
+        ),
+        ending,
     )
