@@ -44,7 +44,14 @@ class Heard:
 
 def study_routes(home: CoordinatorHome, pages: LocalPages, commands: Commands, live: Live, door: Door) -> list[Route]:
     """Routes of overview, studies and queue."""
+    return [
+        *_overview(home, pages, commands, live, door),
+        *_studies(home, pages, commands, live, door),
+        *_changes(home, pages, commands),
+    ]
 
+
+def _overview(home: CoordinatorHome, pages: LocalPages, commands: Commands, live: Live, door: Door) -> list[Route]:
     def overview(request: Request) -> Response:
         now = datetime.now(UTC)
         view = coordinator_view(home, now)
@@ -67,6 +74,10 @@ def study_routes(home: CoordinatorHome, pages: LocalPages, commands: Commands, l
 
         return live.stream(request, door, "", look)
 
+    return [Route("/", overview), Route("/live", overview_live)]
+
+
+def _studies(home: CoordinatorHome, pages: LocalPages, commands: Commands, live: Live, door: Door) -> list[Route]:
     def studies(request: Request) -> Response:
         found = [study_view(home, study, study.events()) for study in home.studies()]
         return pages.page(
@@ -99,12 +110,9 @@ def study_routes(home: CoordinatorHome, pages: LocalPages, commands: Commands, l
         return live.stream(request, door, this.plan.study, lambda: study_progress(home, this))
 
     return [
-        Route("/", overview),
-        Route("/live", overview_live),
         Route("/studies", studies),
         Route("/studies/{name}", study),
         Route("/studies/{name}/live", study_live),
-        *_changes(home, pages, commands),
     ]
 
 
