@@ -57,9 +57,8 @@ class _Token(_Form):
     days: int
 
 
-def account_router(catalogue: Catalogue, people: People) -> APIRouter:
+def account_router(desk: "Desk") -> APIRouter:
     """The routes of accounts."""
-    desk = _Desk(catalogue, people)
     router = APIRouter(include_in_schema=False, prefix="/account")
     for path, shown in {
         "/sign-up": "account_sign_up",
@@ -88,7 +87,7 @@ def account_router(catalogue: Catalogue, people: People) -> APIRouter:
 Act = Callable[[Request, dict[str, str]], Response]
 
 
-def _posted(desk: "_Desk", act: Act) -> Callable[[Request], Any]:
+def _posted(desk: "Desk", act: Act) -> Callable[[Request], Any]:
     async def posted(request: Request) -> Response:
         desk.require_own_site(request)
         return await run_in_threadpool(act, request, form_of(await request.body()))
@@ -96,14 +95,15 @@ def _posted(desk: "_Desk", act: Act) -> Callable[[Request], Any]:
     return posted
 
 
-class _Desk:
+class Desk:
     """What the routes do."""
 
     def __init__(self, catalogue: Catalogue, people: People) -> None:
         self._catalogue, self._people = catalogue, people
         self._tries = Buckets(_TRIES_PER_MINUTE)
-        self._secure = people.address.startswith(_HTTPS)
-        self._cookie = "__Host-sonoshare" if self._secure else "sonoshare"
+        self.secure = people.address.startswith(_HTTPS)
+        self.address = people.address
+        self.cookie = "__Host-sonoshare" if self.secure else "sonoshare"
 
     def showing(self, name: str) -> Callable[[Request], Response]:
         """A page without anything to look up."""
@@ -129,8 +129,8 @@ class _Desk:
             problems = sorted({str(e["loc"][0]) for e in error.errors()})
             values = {name: form.get(name, "") for name in ("name", "email")}
             return self._page("account_sign_up", request, 422, problems=problems, values=values)
-        self._require_patience(request, asked.email)
-        link = self._people.accounts.sign_up(asked.email, asked.name, asked.password, now=self._now())
+        self.require_patience(request, asked.email)
+        link = self._people.accounts.sign_up(asked.email, asked.name, asked.password, now=self.now())
         if link is None:
             text = f"Somebody wants an account for this address. It has one: {self._people.address}/account/sign-in\n"
         else:
@@ -142,16 +142,16 @@ class _Desk:
     def verify(self, request: Request, form: dict[str, str]) -> Response:
         """Take a mailed link, with the password of whoever signed up."""
         link, password = form.get("link", ""), form.get("password", "")[:LONGEST]
-        self._require_patience(request, link)
-        if not self._people.accounts.verify(link, password, now=self._now()):
+        self.require_patience(request, link)
+        if not self._people.accounts.verify(link, password, now=self.now()):
             raise Refusal(410, "link", "the password is another, or this link was used or has expired: sign up again")
         return RedirectResponse("/account/sign-in", 303)
 
     def forgot(self, request: Request, form: dict[str, str]) -> Response:
         """Mail a link for another password."""
         email = form.get("email", "")[:LONGEST]
-        self._require_patience(request, email)
-        link = self._people.accounts.forgot(email, now=self._now())
+        self.require_patience(request, email)
+        link = self._people.accounts.forgot(email, now=self.now())
         where = f"{self._people.address}/account/password?link={link}"
         text = f"To set another password, open\n\n{where}\n\nwithin a day.\n"
         return self._mailed(request, email if link else None, "Another password", text)
@@ -161,24 +161,28 @@ class _Desk:
         password = form.get("password", "")
         if not SHORTEST <= len(password) <= LONGEST:
             return self._page("account_password", request, 422, link=form.get("link", ""), problems=["password"])
-        self._require_patience(request, form.get("link", ""))
-        if not self._people.accounts.set_password(form.get("link", ""), password, now=self._now()):
+        self.require_patience(request, form.get("link", ""))
+        if not self._people.accounts.set_password(form.get("link", ""), password, now=self.now()):
             raise Refusal(410, "link", "this link was used, or has expired: ask for another")
         return RedirectResponse("/account/sign-in", 303)
 
     def sign_in(self, request: Request, form: dict[str, str]) -> Response:
         """Begin a session."""
         email, password = form.get("email", "").strip()[:LONGEST], form.get("password", "")[:LONGEST]
-        self._require_patience(request, email)
-        secret = self._people.accounts.sign_in(email, password, now=self._now())
+        self.require_patience(request, email)
+        secret = self._people.accounts.sign_in(email, password, now=self.now())
         if secret is None:
             return self._page("account_sign_in", request, 401, problems=["password"], values={"email": email})
+        return self.begun(secret)
+
+    def begun(self, secret: str) -> Response:
+        """The account's page, in a session of its own."""
         answer = RedirectResponse("/account", 303)
         answer.set_cookie(
-            self._cookie,
+            self.cookie,
             secret,
             max_age=int(SESSION_LASTS.total_seconds()),
-            secure=self._secure,
+            secure=self.secure,
             httponly=True,
             samesite="lax",
         )
@@ -187,14 +191,14 @@ class _Desk:
     def sign_out(self, request: Request, form: dict[str, str]) -> Response:
         """End the session."""
         self._signed_in(request, form)
-        self._people.accounts.sign_out(request.cookies[self._cookie])
+        self._people.accounts.sign_out(request.cookies[self.cookie])
         answer = RedirectResponse("/", 303)
-        answer.delete_cookie(self._cookie, secure=self._secure, httponly=True, samesite="lax")
+        answer.delete_cookie(self.cookie, secure=self.secure, httponly=True, samesite="lax")
         return answer
 
     def overview(self, request: Request) -> Response:
         """The account's page."""
-        account = self._account(request)
+        account = self.account(request)
         if account is None:
             return RedirectResponse("/account/sign-in", 303)
         return self._overview(request, account, values={"release": request.query_params.get("release", "")[:63]})
@@ -202,7 +206,7 @@ class _Desk:
     def make_token(self, request: Request, form: dict[str, str]) -> Response:
         """Accept the agreement by a click, and get a token."""
         account = self._signed_in(request, form)
-        settings, now = self._catalogue.settings, self._now()
+        settings, now = self._catalogue.settings, self.now()
         try:
             asked = _Token.model_validate(form)
         except ValidationError as error:
@@ -227,13 +231,13 @@ class _Desk:
     def revoke_token(self, request: Request, form: dict[str, str]) -> Response:
         """End a token of one's own."""
         account = self._signed_in(request, form)
-        if not self._people.tokens.revoke(account, form.get("token", ""), now=self._now()):
+        if not self._people.tokens.revoke(account, form.get("token", ""), now=self.now()):
             raise not_found("token")
         return RedirectResponse("/account", 303)
 
     def access_log(self, request: Request) -> Response:
         """The access log as CSV: with names for a coordinator, without for an auditor."""
-        account = self._account(request)
+        account = self.account(request)
         if account is None or account.role == "researcher":
             raise not_found("page")
         text = self._people.accesses.exported(names=account.role == "coordinator")
@@ -241,7 +245,7 @@ class _Desk:
         return Response(text, media_type="text/csv; charset=utf-8", headers=headers)
 
     def _overview(self, request: Request, account: Account, status: int = 200, **values: Any) -> Response:
-        now = self._now()
+        now = self.now()
         newest = self._catalogue.storage.releases.search(Wanted(state="published")).releases
         return self._page(
             "account",
@@ -249,6 +253,7 @@ class _Desk:
             status,
             account=account,
             csrf=self._word(request),
+            identities=self._people.identities.of(account),
             tokens=self._people.tokens.of(account, now=now),
             releases=[release["release"] for release in newest],
             most_days=self._catalogue.settings.token_lifetime.days,
@@ -256,7 +261,8 @@ class _Desk:
         )
 
     def _page(self, name: str, request: Request, status: int = 200, **values: Any) -> Response:
-        values = {"problems": [], "values": {}, "shortest": SHORTEST} | values
+        providers = [(provider.name, provider.title) for provider in self._catalogue.settings.providers]
+        values = {"problems": [], "values": {}, "shortest": SHORTEST, "providers": providers} | values
         return page(name, self._catalogue, request, status, **values)
 
     def _mailed(self, request: Request, to: str | None, subject: str, text: str) -> Response:
@@ -266,28 +272,35 @@ class _Desk:
             answer.background = BackgroundTask(self._people.mailer.send, to, subject, text)
         return answer
 
-    def _account(self, request: Request) -> Account | None:
-        secret = request.cookies.get(self._cookie)
-        return None if not secret else self._people.accounts.of_session(secret[:LONGEST], now=self._now())
+    def account(self, request: Request) -> Account | None:
+        """Who is signed in, or None."""
+        secret = request.cookies.get(self.cookie)
+        return None if not secret else self._people.accounts.of_session(secret[:LONGEST], now=self.now())
 
     def _signed_in(self, request: Request, form: dict[str, str]) -> Account:
-        account = self._account(request)
+        account = self.account(request)
         if account is None:
             raise Refusal(401, "session", "you are not signed in")
-        if not hmac.compare_digest(form.get("csrf", "").encode(), self._word(request).encode()):
+        if not self.knows_word(request, form.get("csrf", "")):
             raise Refusal(403, "cross-site", "this form was not made for you: open your account's page again")
         return account
 
+    def knows_word(self, request: Request, word: str) -> bool:
+        """Whether a word is that of the request's session."""
+        return hmac.compare_digest(word.encode("utf-8", "surrogateescape"), self._word(request).encode())
+
     def _word(self, request: Request) -> str:
-        secret = request.cookies.get(self._cookie, "")
+        secret = request.cookies.get(self.cookie, "")
         return hmac.new(secret.encode("utf-8", "surrogateescape"), b"sonoshare csrf", hashlib.sha256).hexdigest()
 
-    def _require_patience(self, request: Request, whom: str) -> None:
+    def require_patience(self, request: Request, whom: str) -> None:
+        """Refuse who tries too often, from one address or for one account."""
         peer = peer_of(request.scope)
         digest = hashlib.sha256(whom.lower().encode("utf-8", "surrogateescape")).hexdigest()
         wait = max(self._tries.wait(f"from {peer}"), self._tries.wait(f"for {digest}"))
         if wait:
             raise Refusal(429, "too-many", "too many tries; wait a minute", {"Retry-After": str(int(wait) + 1)})
 
-    def _now(self) -> Any:
+    def now(self) -> Any:
+        """The present."""
         return self._catalogue.settings.clock()

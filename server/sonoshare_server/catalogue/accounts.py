@@ -114,16 +114,8 @@ class Accounts:
         right = matches(password, None if known is None else known.password)
         if known is None or not right or known.verified is None:
             return None
-        secret = secrets.token_urlsafe(_RANDOM_BYTES)
         with self._database.writing() as connection:
-            connection.execute(sa.delete(SESSIONS).where(SESSIONS.c.expires <= instant(now)))
-            connection.execute(sa.delete(LINKS).where(LINKS.c.expires <= instant(now)))
-            connection.execute(
-                sa.insert(SESSIONS).values(
-                    digest=_digest(secret), account=known.account, expires=instant(now + SESSION_LASTS)
-                )
-            )
-        return secret
+            return open_session(connection, known.account, now)
 
     def of_session(self, secret: str, *, now: datetime) -> Account | None:
         """Who is signed in, or None."""
@@ -148,6 +140,16 @@ class Accounts:
             done = connection.execute(sa.update(ACCOUNTS).where(ACCOUNTS.c.email == email.lower()).values(role=role))
             if done.rowcount != 1:
                 raise InputError("no account has this address", remedy="let them sign up first")
+
+
+def open_session(connection: sa.Connection, account: str, now: datetime) -> str:
+    """A new session's secret; what has ended is forgotten."""
+    secret = secrets.token_urlsafe(_RANDOM_BYTES)
+    connection.execute(sa.delete(SESSIONS).where(SESSIONS.c.expires <= instant(now)))
+    connection.execute(sa.delete(LINKS).where(LINKS.c.expires <= instant(now)))
+    values = {"digest": _digest(secret), "account": account, "expires": instant(now + SESSION_LASTS)}
+    connection.execute(sa.insert(SESSIONS).values(**values))
+    return secret
 
 
 def _link(connection: sa.Connection, account: str, purpose: Purpose, now: datetime) -> str:

@@ -19,12 +19,13 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.staticfiles import StaticFiles
 
-from sonoshare_server.catalogue.account_pages import account_router
+from sonoshare_server.catalogue.account_pages import Desk, account_router
 from sonoshare_server.catalogue.api import Catalogue, api_router
 from sonoshare_server.catalogue.drs import drs_router
 from sonoshare_server.catalogue.duo import duo_router
 from sonoshare_server.catalogue.evidence_api import evidence_router
 from sonoshare_server.catalogue.limits import Limits
+from sonoshare_server.catalogue.oidc_pages import oidc_router
 from sonoshare_server.catalogue.openapi import describe
 from sonoshare_server.catalogue.pages import error_page, pages_router
 from sonoshare_server.catalogue.problems import Refusal, problem
@@ -61,7 +62,10 @@ def create_app(settings: CatalogueSettings, storage: Storage | None = None) -> F
         app.include_router(router(catalogue))
     app.include_router(pages_router(catalogue))
     if catalogue.storage.people is not None:
-        app.include_router(account_router(catalogue, catalogue.storage.people))
+        people = catalogue.storage.people
+        desk = Desk(catalogue, people)
+        app.include_router(account_router(desk))
+        app.include_router(oidc_router(desk, people.identities, settings.providers))
     app.mount("/static", StaticFiles(directory=STATIC))
     describe(app)
     _add_error_answers(app, catalogue)

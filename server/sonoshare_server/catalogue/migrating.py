@@ -19,7 +19,7 @@ import sqlalchemy as sa
 
 from sonoshare_shared.errors import NewerVersionError
 
-NEWEST: Final = 5
+NEWEST: Final = 6
 _FIRST_OF_ALEMBIC: Final = 3
 _LOCK: Final = 0x50_4E_4F_53
 """Number of the lock that PostgreSQL gives to whoever makes the steps."""

@@ -18,6 +18,8 @@ _PASSES: Final = 2
 _SALT_BYTES: Final = 16
 _KEY_BYTES: Final = 32
 _AT_ONCE: Final = 4
+NONE: Final = ""
+"""What is kept where there is no password: nothing matches it."""
 _TURNS: Final = threading.BoundedSemaphore(_AT_ONCE)
 
 
@@ -36,7 +38,7 @@ def hashed(password: str) -> str:
 
 def matches(password: str, kept: str | None) -> bool:
     """Whether a password is the one that was kept; takes as long where none was."""
-    if kept is None:
+    if kept is None or kept == NONE:
         hashed(password)
         return False
     with _TURNS:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from sonoshare_server.catalogue.accesses import Accesses
 from sonoshare_server.catalogue.accounts import Accounts
 from sonoshare_server.catalogue.database import Database
+from sonoshare_server.catalogue.identities import Identities
 from sonoshare_server.catalogue.mail import Mailer
 from sonoshare_server.catalogue.own_tokens import OwnTokens
 from sonoshare_shared.errors import InputError
@@ -17,6 +18,7 @@ class People:
     Attributes:
         accounts: who there is.
         tokens: theirs.
+        identities: by which of them providers open accounts.
         accesses: when which token read data.
         mailer: sends letters.
         address: the catalogue's own, as people type it: ``https://catalogue.example.org``.
@@ -24,6 +26,7 @@ class People:
 
     accounts: Accounts
     tokens: OwnTokens
+    identities: Identities
     accesses: Accesses
     mailer: Mailer
     address: str
@@ -40,4 +43,11 @@ class People:
                 "the catalogue's own address is needed for links in mails",
                 remedy="set SONOSHARE_CATALOGUE_URL=https://HOST",
             )
-        return cls(Accounts(database), OwnTokens(database), Accesses(database), mailer, address.rstrip("/"))
+        return cls(
+            Accounts(database),
+            OwnTokens(database),
+            Identities(database),
+            Accesses(database),
+            mailer,
+            address.rstrip("/"),
+        )

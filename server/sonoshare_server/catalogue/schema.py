@@ -97,6 +97,16 @@ SESSIONS: Final = sa.Table(
     sa.Column("expires", sa.Text, nullable=False),
 )
 
+IDENTITIES: Final = sa.Table(
+    "identities",
+    METADATA,
+    sa.Column("issuer", sa.Text, primary_key=True),
+    sa.Column("subject", sa.Text, primary_key=True),
+    sa.Column("account", sa.Text, sa.ForeignKey("accounts.account"), nullable=False),
+    sa.Column("created", sa.Text, nullable=False),
+    sa.Index("identities_account", "account"),
+)
+
 ACCESSES: Final = sa.Table(
     "accesses",
     METADATA,

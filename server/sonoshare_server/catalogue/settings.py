@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from sonoshare_server.catalogue.mail import Mailer
+from sonoshare_server.catalogue.providers import Provider
 from sonoshare_shared.protocol.envelope import Envelope
 from sonoshare_shared.protocol.release.evidence import LogView
 
@@ -56,6 +57,7 @@ class CatalogueSettings:
         grants_per_minute: tokens handed out in any minute, to everybody together.
         requests_per_minute: answered for one token, or one address without any, by each server; data that are given
             out under a token do not count.
+        providers: of OpenID Connect, by which people with an account may sign in.
         trusted_proxies: addresses and networks of the reverse proxies that say who the client is (`proxies`).
     """
 
@@ -73,4 +75,5 @@ class CatalogueSettings:
     token_lifetime: timedelta = timedelta(days=30)
     grants_per_minute: int = 60
     requests_per_minute: int = 6000
+    providers: tuple[Provider, ...] = ()
     trusted_proxies: tuple[str, ...] = ()
