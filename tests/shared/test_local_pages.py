@@ -125,6 +125,11 @@ def test_another_host_is_refused_before_anything_else(console: Console, host: st
         assert console.client.get(path, headers={"host": host}).status_code == 421
 
 
+def test_only_on_the_usual_port_a_host_has_none() -> None:
+    assert Door(80).hosts == {"127.0.0.1:80", "127.0.0.1", "localhost:80", "localhost"}
+    assert Door(PORT).hosts == {f"127.0.0.1:{PORT}", f"localhost:{PORT}"}
+
+
 def test_a_form_needs_the_word_of_its_session(console: Console) -> None:
     console.enter()
     good = {FORM_WORD: console.door.form_word, "name": "x"}

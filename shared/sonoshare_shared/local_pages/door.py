@@ -21,6 +21,7 @@ LINK_SECONDS: Final = 600.0
 SESSION_SECONDS: Final = 8 * 3600.0
 ENTRANCE: Final = "/enter"
 _SECRET_BYTES: Final = 32
+_USUAL_PORT: Final = 80
 _PATH_BYTES: Final = 12
 
 
@@ -53,8 +54,11 @@ class Door:
 
     @property
     def hosts(self) -> frozenset[str]:
-        """What a request may call this server."""
-        return frozenset({f"{LOOPBACK}:{self.port}", f"localhost:{self.port}"})
+        """What a request may call this server; browsers leave the usual port out."""
+        names = (LOOPBACK, "localhost")
+        return frozenset(
+            {f"{name}:{self.port}" for name in names} | (set(names) if self.port == _USUAL_PORT else set())
+        )
 
     @property
     def link(self) -> str:
