@@ -112,7 +112,7 @@ def _numbers(payload: int, scale: float, seed: int) -> bytes:
     return bytes(save(tensors))
 
 
-class _Update:
+class RoundWithoutStep:
     """What stands in the place of training: the charge of a round, and a small update, another one each time."""
 
     def __init__(self) -> None:
@@ -149,7 +149,7 @@ def main() -> None:
     """Serve the agents until told to end."""
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
     folder, hospitals = Path(sys.argv[1]), sys.argv[2:]
-    vars(service)["train_round"] = _Update()
+    vars(service)["train_round"] = RoundWithoutStep()
     for hospital in hospitals:
         agent = service.Agent(Node.open(NodeHome.open(folder / hospital)))
         server = AgentServer(socket_of(folder, hospital), agent)

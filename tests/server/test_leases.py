@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -78,13 +79,15 @@ class InFiles:
     def pass_by(self, seconds: float) -> None:
         time.sleep(seconds)
 
-    def holding(self, work: str) -> int:
-        """A process that has claimed a piece, and gives it back when it gets SIGUSR1."""
+    def holding(self, work: str, machine: str = "") -> int:
+        """A process that has claimed a piece, on a machine of this name; SIGUSR1 has it give the piece back."""
         claimed, tell = os.pipe()
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
         child = os.fork()
         if child == 0:
             try:
+                if machine:
+                    socket.gethostname = lambda: machine
                 leases = self.worker()
                 if leases.claim(work):
                     with leases.kept(work):
@@ -177,6 +180,18 @@ def test_the_lease_of_a_killed_worker_of_this_machine_is_free_at_once(files: InF
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
     assert two.claim(WORK)
+
+
+def test_the_lease_of_a_killed_worker_of_another_machine_is_free_after_its_time_and_not_before(files: InFiles) -> None:
+    child = files.holding(WORK, "another-machine")
+    two = files.worker()
+    assert not two.claim(WORK)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    files.children.remove(child)
+    waited = claimed_in(two, WORK, 2 * SECONDS, files.pass_by)
+    assert waited is not None
+    assert waited >= 0.7 * SECONDS  # whether its process lives cannot be seen from here
 
 
 def test_an_empty_lease_left_by_a_power_cut_is_taken_over(files: InFiles) -> None:
