@@ -147,8 +147,8 @@ def _walls(
 ) -> list[Wall]:
     return [
         Wall("bytes of the transparency log that a hospital holds", coordinator["log_bytes"], MAX_LOG_BYTES,
-             "start a new consortium root and log each few years, or log one head a study and hospital for each round"
-             " closed; a hospital refuses more than its limit (MAX_LOG_BYTES)"),
+             "a hospital refuses more than MAX_LOG_BYTES, which guards its disk: raise it in a new version; a log that"
+             " is begun anew each few years is not built"),
         Wall("processor hours to compare a first intake", hospital["first_intake_comparison_hours"], DAY_HOURS,
              "a GPU (ingest --device cuda) or more cores; for a million pictures at one hospital a search with an"
              " index"),

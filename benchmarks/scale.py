@@ -65,7 +65,7 @@ PARTS: Final[dict[str, Part]] = {
         {
             "round_server": ("1", "hospitals", "hospitals hospitals"),
             "round_agent": ("1", "hospitals"),
-            "round_bytes": ("hospitals", "hospitals hospitals"),
+            "round_bytes": ("hospitals", "hospitals hospitals", "hospitals hospitals hospitals"),
             "log_bytes": ("1", "hospitals"),
         },
         [3, 6, 12, 24, 48],
