@@ -1,5 +1,6 @@
 """What holds for every command: the tree is walked, so a command that is added is held too."""
 
+from inspect import cleandoc
 from pathlib import Path
 
 import click
@@ -9,6 +10,7 @@ from tests.deploy.command import sonoshare
 
 from sonoshare_deploy.cli.main import cli
 from sonoshare_deploy.cli.reference import leaves, page
+from sonoshare_deploy.cli.typed import named_commands
 
 COMMANDS = dict(leaves())
 REFERENCE = Path(__file__).parents[2] / "docs" / "reference" / "commands.md"
@@ -70,3 +72,17 @@ def test_completion_answers_with_commands() -> None:
     assert completes is not None
     answers = completes(cli, {}, "sonoshare", "_SONOSHARE_COMPLETE").get_completions([], "hosp")
     assert [answer.value for answer in answers] == ["hospital"]
+
+
+def test_every_command_s_help_has_an_example_that_is_whole_and_is_not_wrapped() -> None:
+    wrong = []
+    for words, command in COMMANDS.items():
+        example = next((line for line in cleandoc(command.help or "").splitlines() if line.startswith("Example: ")), "")
+        named = named_commands(example)
+        options = {word.partition("=")[0] for one in named for word in one.words if word.startswith("--")}
+        known = {name for one in named for p in one.command.params for name in p.opts}
+        missing = [one for each in named for one in each.missing if one.startswith("--")]
+        whole = len(named) == 1 and options <= known and not missing
+        if not whole or len(example) > 76:
+            wrong.append(f"{words}: {example}")
+    assert wrong == []

@@ -106,6 +106,8 @@ def command(
 
     The lists are CSV files with the columns image,patient,label. Verdicts are PASS, FAIL and INCONCLUSIVE; every figure
     is differentially private for one patient with all of their images.
+
+    Example: sonoshare audit made --train train.csv --held-out held.csv
     """
     # Imported here: `audit --help` needs none of it.
     from sonoshare_client.audit.folder import read_folder_audit  # noqa: PLC0415

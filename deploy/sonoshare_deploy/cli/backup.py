@@ -52,6 +52,8 @@ def hospital_backup(home_path: Path, out: Path, passphrase_file: Path | None, *,
 
     It holds every key and every picture: keep it, and its passphrase elsewhere, as you keep the node itself. A vault
     key that lies outside of the folder is not in it.
+
+    Example: sonoshare hospital backup --home NODE --out node.sono
     """
     from sonoshare_client.node.backup import KIND, node_members  # noqa: PLC0415 - keeps --help fast, here and below
     from sonoshare_client.node.home import NodeHome  # noqa: PLC0415
@@ -75,6 +77,8 @@ def hospital_restore(home_path: Path, archive: Path, passphrase_file: Path | Non
 
     Restore the newest backup. If the hospital was charged after it, the node refuses to train as soon as it is shown
     the log, and stays refusing until its newest ledger is back: what was spent is never forgotten.
+
+    Example: sonoshare hospital restore --home NODE --from node.sono
     """
     from sonoshare_client.node.backup import KIND  # noqa: PLC0415 - keeps --help fast, here and below
     from sonoshare_client.node.home import NodeHome  # noqa: PLC0415
@@ -110,6 +114,8 @@ def coordinator_backup(home: Path, out: Path, passphrase_file: Path | None, *, a
     """Write the coordinator's folder into one encrypted archive, while it runs, and read it again.
 
     It holds every key that lies in the folder. A catalogue's database or releases that lie elsewhere are not in it.
+
+    Example: sonoshare coordinator backup --home C --out c.sono
     """
     from sonoshare_server.backup import KIND, coordinator_members  # noqa: PLC0415 - keeps --help fast, here and below
     from sonoshare_server.home import CoordinatorHome  # noqa: PLC0415
@@ -131,6 +137,8 @@ def coordinator_restore(home: Path, archive: Path, passphrase_file: Path | None,
 
     Restore the newest backup. A coordinator whose log is older than what a hospital holds stops before it signs
     another: then put the newest log.jsonl in its place.
+
+    Example: sonoshare coordinator restore --home C --from c.sono
     """
     from sonoshare_server.backup import KIND  # noqa: PLC0415 - keeps --help fast, here and below
     from sonoshare_server.home import CoordinatorHome  # noqa: PLC0415

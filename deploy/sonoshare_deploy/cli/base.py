@@ -100,7 +100,10 @@ def train(
     as_json: bool,
     **changed: Any,
 ) -> None:
-    """Train a base model, or go on training it; the base file is usable at every checkpoint."""
+    """Train a base model, or go on training it; the base file is usable at every checkpoint.
+
+    Example: sonoshare base train --profile tiny --out tiny.safetensors --work W
+    """
     import torch  # noqa: PLC0415 - takes seconds
 
     from sonoshare_shared.protocol.canonical import sha256_file  # noqa: PLC0415
@@ -218,6 +221,8 @@ def check(
     """Look among pictures that a base draws from noise for copies of the public pictures it was trained on.
 
     Exit 1 where there are more than the detector's false flags. The result goes into the card beside the file.
+
+    Example: sonoshare base check base.safetensors --data FOLDER
     """
     from sonoshare_deploy.base_check import check_base, keep_check  # noqa: PLC0415
     from sonoshare_shared.science.model.base_travel import whole_base  # noqa: PLC0415
@@ -237,7 +242,10 @@ def check(
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), required=True, help="Folder to make.")
 @json_option
 def export(*, source: Path, profile: str, out: Path, as_json: bool) -> None:
-    """Write a base file as parts of at most 16 MiB with their index and the model card."""
+    """Write a base file as parts of at most 16 MiB with their index and the model card.
+
+    Example: sonoshare base export base.safetensors --out PARTS
+    """
     from sonoshare_shared.science.model.base_travel import export_base  # noqa: PLC0415
 
     index = export_base(source, profile, out)
@@ -255,7 +263,10 @@ def export(*, source: Path, profile: str, out: Path, as_json: bool) -> None:
 )
 @json_option
 def import_(*, source: Path, profile: str, home: Path, as_json: bool) -> None:
-    """Check a base of the consortium's own (file or parts) and keep it under its digest, which a study pins."""
+    """Check a base of the consortium's own (file or parts) and keep it under its digest, which a study pins.
+
+    Example: sonoshare base import base.safetensors --home C
+    """
     from sonoshare_shared.science.model.base import IMPORTED, import_base, imported_base  # noqa: PLC0415
     from sonoshare_shared.science.model.base_travel import whole_base  # noqa: PLC0415
 
@@ -269,7 +280,10 @@ def import_(*, source: Path, profile: str, home: Path, as_json: bool) -> None:
 @click.option("--file", "source", type=BASE_SOURCE, help="A base of your own (file or parts); default: what ships.")
 @json_option
 def info(*, profile: str, source: Path | None, as_json: bool) -> None:
-    """Check a base file and show its digest, size and origin."""
+    """Check a base file and show its digest, size and origin.
+
+    Example: sonoshare base info --profile small
+    """
     from sonoshare_shared.science.model.adapter import (  # noqa: PLC0415
         AFFINE,
         FULL,

@@ -38,6 +38,8 @@ def serve(
       sonoshare catalogue serve --home C --workers 2
     On a machine that holds no key, with DATABASE_URL and SONOSHARE_BLOBS set:
       sonoshare catalogue serve --roster roster.json --log log.json
+
+    Example: sonoshare catalogue serve
     """
     from sonoshare_deploy.addresses import endpoint  # noqa: PLC0415
     from sonoshare_deploy.catalogue_service import CataloguePlace  # noqa: PLC0415

@@ -9,7 +9,10 @@ from sonoshare_shared.errors import InputError
 @click.command()
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 def command(shell: str) -> None:
-    """Print the completion script of a shell, for its start-up file: it completes commands and options."""
+    """Print the completion script of a shell, for its start-up file: it completes commands and options.
+
+    Example: sonoshare completion bash
+    """
     from sonoshare_deploy.cli.main import cli  # noqa: PLC0415 - main imports this module by name
 
     completes = get_completion_class(shell)

@@ -76,7 +76,10 @@ def command() -> None:
 @click.option("--veto-threshold", default=1, show_default=True, type=click.IntRange(1, 1000), help="Votes that drop.")
 @json_option
 def init(home: Path, consortium: str, hosts: tuple[str, ...], as_json: bool, **audit: Any) -> None:
-    """Make keys, certificates and the audit policy."""
+    """Make keys, certificates and the audit policy.
+
+    Example: sonoshare coordinator init --home C --consortium clinics
+    """
     from sonoshare_deploy.provision import create_coordinator  # noqa: PLC0415 - keeps --help fast, here and below
     from sonoshare_server.consortium.members import Consortium  # noqa: PLC0415
     from sonoshare_server.consortium.terms import audit_policy  # noqa: PLC0415
@@ -99,7 +102,10 @@ def init(home: Path, consortium: str, hosts: tuple[str, ...], as_json: bool, **a
 @click.option("--catalogue", default="127.0.0.1:8080", show_default=True, help="host:port of the catalogue.")
 @click.option("--monitor", metavar="HOST:PORT", help="Answer /healthz and /metrics there; on loopback only.")
 def start(home: Path, fleet: str, control: str, catalogue: str, monitor: str | None) -> None:
-    """Run the SuperLink and the catalogue until interrupted."""
+    """Run the SuperLink and the catalogue until interrupted.
+
+    Example: sonoshare coordinator start --home C --fleet 0.0.0.0:9092
+    """
     from sonoshare_deploy.coordinator_service import run_coordinator  # noqa: PLC0415
     from sonoshare_server.home import CoordinatorHome  # noqa: PLC0415
 
@@ -118,7 +124,10 @@ def start(home: Path, fleet: str, control: str, catalogue: str, monitor: str | N
 def ballot(
     *, task: str, profile: str, clusters: int, phantoms: int, seed: int, out: Path, device: str, as_json: bool
 ) -> None:
-    """Make what patients vote on: kinds of simulated phantoms of a task. No patient is read."""
+    """Make what patients vote on: kinds of simulated phantoms of a task. No patient is read.
+
+    Example: sonoshare coordinator ballot --out ballot.safetensors
+    """
     from rich.progress import Progress  # noqa: PLC0415
 
     from sonoshare_shared.durable import write_atomically  # noqa: PLC0415
@@ -288,7 +297,10 @@ def create(
     as_json: bool,
     **terms: Any,
 ) -> None:
-    """Work out a study's plan, sign it, and store it."""
+    """Work out a study's plan, sign it, and store it.
+
+    Example: sonoshare coordinator study create --home C --name s --cohort a=150
+    """
     from sonoshare_server.consortium.members import Consortium, require_members  # noqa: PLC0415
     from sonoshare_server.consortium.studies import draft_study  # noqa: PLC0415
     from sonoshare_server.consortium.terms import parse_cohorts, study_terms  # noqa: PLC0415
@@ -335,6 +347,8 @@ def run_study(home: Path, name: str, priority: int | None, as_json: bool) -> Non
     """Run the rounds that are left (also: resume).
 
     They stop when this command is stopped or killed, and go on when it is run again.
+
+    Example: sonoshare coordinator study run --home C --name s1
     """
     from sonoshare_deploy.coordinator import act, control_of  # noqa: PLC0415
     from sonoshare_deploy.processes import end_on_signals  # noqa: PLC0415
@@ -369,7 +383,10 @@ study.add_command(retire)
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="Folder of adapters.")
 @json_option
 def study_adapter(home: Path, name: str, out: Path, as_json: bool) -> None:
-    """Write a study's newest adapter under the name of its task."""
+    """Write a study's newest adapter under the name of its task.
+
+    Example: sonoshare coordinator study adapter --home C --name s1 --out OUT
+    """
     from sonoshare_server.home import CoordinatorHome  # noqa: PLC0415
     from sonoshare_shared.durable import write_atomically  # noqa: PLC0415
     from sonoshare_shared.errors import InputError  # noqa: PLC0415

@@ -15,6 +15,8 @@ def console(home: Path, *, port: int) -> None:
 
     It prints a link that works once, within ten minutes, for one browser. It serves on 127.0.0.1 alone, until
     interrupted; the coordinator may run meanwhile or not. What a button starts ends with it.
+
+    Example: sonoshare coordinator console --home C
     """
     from sonoshare_deploy.coordinator_console.app import coordinator_console  # noqa: PLC0415 - keeps --help fast
     from sonoshare_deploy.coordinator_console.starting import Commands  # noqa: PLC0415

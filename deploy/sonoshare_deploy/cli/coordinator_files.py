@@ -15,7 +15,10 @@ from sonoshare_deploy.cli.parameters import IDENTIFIER_NAME
 @click.option("--by", type=click.Choice(["network", "files"]), required=True, help="files: by bundles on a stick.")
 @json_option
 def line(home: Path, hospital: str, by: str, *, as_json: bool) -> None:
-    """Say how a hospital is reached. By files, its requests wait in outbox/ID until somebody carries them."""
+    """Say how a hospital is reached. By files, its requests wait in outbox/ID until somebody carries them.
+
+    Example: sonoshare coordinator line --home C --id west --by files
+    """
     from sonoshare_server.consortium.members import read_members  # noqa: PLC0415
     from sonoshare_server.federation.carried import set_by_files  # noqa: PLC0415 - keeps --help fast, here and below
     from sonoshare_server.home import CoordinatorHome  # noqa: PLC0415
@@ -33,7 +36,10 @@ def line(home: Path, hospital: str, by: str, *, as_json: bool) -> None:
 @home_option
 @json_option
 def take(reply: Path, home: Path, *, as_json: bool) -> None:
-    """Check the bundle REPLY and give it to the action that waits for it, now or when it is run again."""
+    """Check the bundle REPLY and give it to the action that waits for it, now or when it is run again.
+
+    Example: sonoshare coordinator take reply.bundle --home C
+    """
     from sonoshare_server.federation.carried import take_reply  # noqa: PLC0415
     from sonoshare_server.home import CoordinatorHome  # noqa: PLC0415
 

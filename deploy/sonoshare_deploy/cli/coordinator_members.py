@@ -57,6 +57,8 @@ def admit(
     One that was admitted with a wrong key is admitted again with the right one, as long as the wrong one has signed
     nothing. A new identity key is admitted with the fingerprint that the hospital tells by telephone: who has stolen
     the old key can make such a file too.
+
+    Example: sonoshare coordinator admit west-request.json --home C
     """
     from sonoshare_deploy.coordinator import tell_superlink  # noqa: PLC0415 - keeps --help fast, here and below
     from sonoshare_server.consortium import admission, rotation  # noqa: PLC0415
@@ -126,7 +128,10 @@ def _admit_request(home: Path, request: Path, fingerprint: str | None, root_key:
 @root_key_option
 @json_option
 def expel(home: Path, hospital: str, *, root_key: Path | None, as_json: bool) -> None:
-    """Sign a new roster without a hospital; send it to the others. What it signed stays valid."""
+    """Sign a new roster without a hospital; send it to the others. What it signed stays valid.
+
+    Example: sonoshare coordinator expel --home C --id west
+    """
     from sonoshare_deploy.coordinator import tell_superlink  # noqa: PLC0415
     from sonoshare_server.consortium import admission  # noqa: PLC0415
     from sonoshare_server.home import CoordinatorHome  # noqa: PLC0415
@@ -146,6 +151,8 @@ def rotate_root(home: Path, *, root_key: Path | None, as_json: bool) -> None:
 
     Every hospital enrols anew with that roster and the new key; studies and releases go on. The new private key is
     in root/root.key of the folder: take it off the machine.
+
+    Example: sonoshare coordinator rotate-root --home C
     """
     from sonoshare_server.consortium import rotation  # noqa: PLC0415
     from sonoshare_server.home import CoordinatorHome  # noqa: PLC0415

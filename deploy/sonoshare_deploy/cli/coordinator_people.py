@@ -29,7 +29,10 @@ def people() -> None:
 )
 @json_option
 def role(home: Path, email: str, name: Literal["researcher", "auditor", "coordinator"], as_json: bool) -> None:
-    """Give somebody a role: an auditor sees the access log without names, a coordinator with them."""
+    """Give somebody a role: an auditor sees the access log without names, a coordinator with them.
+
+    Example: sonoshare coordinator people role --home C --email A --role auditor
+    """
     from sonoshare_server.consortium.publication import give_role  # noqa: PLC0415
     from sonoshare_server.home import CoordinatorHome  # noqa: PLC0415
 
@@ -42,7 +45,10 @@ def role(home: Path, email: str, name: Literal["researcher", "auditor", "coordin
 @click.option("--out", required=True, type=click.Path(path_type=Path, dir_okay=False), help="The file (CSV).")
 @json_option
 def accesses(home: Path, out: Path, as_json: bool) -> None:
-    """Write on which day whose token read data of which release."""
+    """Write on which day whose token read data of which release.
+
+    Example: sonoshare coordinator people accesses --home C --out accesses.csv
+    """
     from sonoshare_server.consortium.publication import access_log  # noqa: PLC0415
     from sonoshare_server.home import CoordinatorHome  # noqa: PLC0415
     from sonoshare_shared.durable import write_atomically  # noqa: PLC0415

@@ -27,7 +27,10 @@ name_option = click.option("--name", type=IDENTIFIER_NAME, required=True, help="
 @home_option
 @json_option
 def list_studies(home: Path, *, as_json: bool) -> None:
-    """Every study: its state, its rounds, and what it waits for."""
+    """Every study: its state, its rounds, and what it waits for.
+
+    Example: sonoshare coordinator study list --home C
+    """
     from sonoshare_server.home import CoordinatorHome  # noqa: PLC0415 - keeps --help fast, here and below
     from sonoshare_server.queue.standing import standings  # noqa: PLC0415
 
@@ -45,6 +48,8 @@ def propose(home: Path, name: str, *, as_json: bool) -> None:
     Nothing is charged by it.
 
     'study run' asks too, before its first round.
+
+    Example: sonoshare coordinator study propose --home C --name s1
     """
     from sonoshare_deploy.coordinator import act, control_of  # noqa: PLC0415
     from sonoshare_deploy.processes import end_on_signals  # noqa: PLC0415
@@ -79,6 +84,8 @@ def stop(home: Path, name: str, *, as_json: bool) -> None:
 
     The study is paused: 'study run' goes on. What hospitals have trained stays with them and is given again, not
     trained or charged twice.
+
+    Example: sonoshare coordinator study stop --home C --name s1
     """
     _become(home, name, "paused", as_json=as_json)
 
@@ -88,7 +95,10 @@ def stop(home: Path, name: str, *, as_json: bool) -> None:
 @name_option
 @json_option
 def cancel(home: Path, name: str, *, as_json: bool) -> None:
-    """Give a study up for good: no further round, no release."""
+    """Give a study up for good: no further round, no release.
+
+    Example: sonoshare coordinator study cancel --home C --name s1
+    """
     _become(home, name, "cancelled", as_json=as_json)
 
 
@@ -97,7 +107,10 @@ def cancel(home: Path, name: str, *, as_json: bool) -> None:
 @name_option
 @json_option
 def retire(home: Path, name: str, *, as_json: bool) -> None:
-    """Close a study that has done its work: no further round, no further release; what was released stays."""
+    """Close a study that has done its work: no further round, no further release; what was released stays.
+
+    Example: sonoshare coordinator study retire --home C --name s1
+    """
     _become(home, name, "retired", as_json=as_json)
 
 

@@ -71,7 +71,10 @@ def create_release(
     utility_note: str,
     as_json: bool,
 ) -> None:
-    """Draw a candidate, have every hospital audit it, and if all pass, have it signed and sealed."""
+    """Draw a candidate, have every hospital audit it, and if all pass, have it signed and sealed.
+
+    Example: sonoshare coordinator release create --home C --study s1 --name r1
+    """
     from sonoshare_deploy.coordinator import control_of, now, pipeline  # noqa: PLC0415
     from sonoshare_deploy.processes import end_on_signals  # noqa: PLC0415
     from sonoshare_deploy.release_workers import draw_release  # noqa: PLC0415
@@ -114,7 +117,10 @@ def draw_only(
     device: str,
     as_json: bool,
 ) -> None:
-    """Draw a candidate and stop; the same command, started again or elsewhere on the same folder, shares the work."""
+    """Draw a candidate and stop; the same command, started again or elsewhere on the same folder, shares the work.
+
+    Example: sonoshare coordinator release draw --home C --study s1 --name r1
+    """
     from sonoshare_deploy.coordinator import pipeline  # noqa: PLC0415
     from sonoshare_deploy.release_workers import draw_release  # noqa: PLC0415
     from sonoshare_server.home import CoordinatorHome  # noqa: PLC0415
@@ -132,7 +138,10 @@ def draw_only(
 @click.option("--name", type=IDENTIFIER_NAME, required=True, help="Identifier of the release.")
 @json_option
 def publish(home: Path, name: str, as_json: bool) -> None:
-    """Verify a sealed release once more and show it in the catalogue."""
+    """Verify a sealed release once more and show it in the catalogue.
+
+    Example: sonoshare coordinator release publish --home C --name r1
+    """
     from sonoshare_server.consortium.publication import publish_release  # noqa: PLC0415
     from sonoshare_server.home import CoordinatorHome  # noqa: PLC0415
 
@@ -145,7 +154,10 @@ def publish(home: Path, name: str, as_json: bool) -> None:
 @click.option("--name", type=IDENTIFIER_NAME, required=True, help="Identifier of the release.")
 @json_option
 def unpublish(home: Path, name: str, as_json: bool) -> None:
-    """Take a release off the catalogue's list; nothing is said against it, and it can be published again."""
+    """Take a release off the catalogue's list; nothing is said against it, and it can be published again.
+
+    Example: sonoshare coordinator release unpublish --home C --name r1
+    """
     from sonoshare_server.consortium.publication import unpublish_release  # noqa: PLC0415
     from sonoshare_server.home import CoordinatorHome  # noqa: PLC0415
 
@@ -167,6 +179,8 @@ def revoke(home: Path, *, name: str | None, reason: str | None, signed: Path | N
     """Take a release back: the catalogue shows it at once, and fresh verification fails.
 
     This waits for nobody: a study may run meanwhile.
+
+    Example: sonoshare coordinator release revoke --home C --signed FILE
     """
     from sonoshare_deploy.revoking import accept_revocation  # noqa: PLC0415 - keeps --help fast, here and below
     from sonoshare_server.consortium.publication import revoke_release  # noqa: PLC0415

@@ -24,6 +24,8 @@ def renew(
 
     A running coordinator does this by itself a month before the end. With --roster, the roster is signed anew for
     another year: send it to all hospitals.
+
+    Example: sonoshare coordinator renew --home C --host fed.example.org
     """
     from sonoshare_deploy import certificates  # noqa: PLC0415 - keeps --help fast, here and below
     from sonoshare_server.consortium.admission import renew_roster  # noqa: PLC0415

@@ -26,7 +26,10 @@ _APART: Final = frozenset({"time", "kind", "hospital", "level", "run"})
 @home_option
 @json_option
 def status(home: Path, *, as_json: bool) -> None:
-    """Show who is admitted, online and last heard, what runs and who is awaited, releases, and what ends soon."""
+    """Show who is admitted, online and last heard, what runs and who is awaited, releases, and what ends soon.
+
+    Example: sonoshare coordinator status --home C
+    """
     from sonoshare_deploy.coordinator_view import coordinator_view  # noqa: PLC0415 - keeps --help fast, here and below
     from sonoshare_server.home import CoordinatorHome  # noqa: PLC0415
 
@@ -93,7 +96,10 @@ def _print(console: "Console", view: "CoordinatorView", now: datetime) -> None:
 @click.option("--name", type=IDENTIFIER_NAME, required=True, help="Identifier of the study.")
 @json_option
 def study_status(home: Path, name: str, *, as_json: bool) -> None:
-    """How far a study is, who is awaited, and its last events."""
+    """How far a study is, who is awaited, and its last events.
+
+    Example: sonoshare coordinator study status --home C --name s1
+    """
     from sonoshare_deploy.coordinator_view import study_view  # noqa: PLC0415
     from sonoshare_server.home import CoordinatorHome  # noqa: PLC0415
 

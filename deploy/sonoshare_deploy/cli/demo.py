@@ -55,6 +55,8 @@ def command(
     """Keys, real SuperLink and SuperNodes, intake, training under differential privacy, audits, release, verification.
 
     Exit status 0 if a release was published, 1 if the hospitals refused it or something failed.
+
+    Example: sonoshare demo --hospitals 3 --rounds 3
     """
     from sonoshare_deploy.demo.display import Display  # noqa: PLC0415 - keeps --help fast, here and below
     from sonoshare_deploy.demo.journey import DemoSettings, Journey  # noqa: PLC0415

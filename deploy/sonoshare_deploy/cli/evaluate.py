@@ -113,7 +113,10 @@ def tstr(
     few: int | None,
     as_json: bool,
 ) -> None:
-    """Train on synthetic (and on real, on both, and on one after the other), test on real."""
+    """Train on synthetic (and on real, on both, and on one after the other), test on real.
+
+    Example: sonoshare evaluate tstr --synthetic r1 --real labels.csv
+    """
     from sonoshare_shared.science.evaluation import tstr as measure  # noqa: PLC0415
     from sonoshare_shared.science.evaluation.arms import Training  # noqa: PLC0415
 
@@ -199,7 +202,10 @@ def scaling(
     plot: Path | None,
     as_json: bool,
 ) -> None:
-    """How much synthetic data is worth having: over its amount, and over how rare the positive class is."""
+    """How much synthetic data is worth having: over its amount, and over how rare the positive class is.
+
+    Example: sonoshare evaluate scaling --synthetic r1 --real real.csv --work W
+    """
     from sonoshare_shared.science.evaluation import scaling as measure  # noqa: PLC0415
     from sonoshare_shared.science.evaluation.units import Units  # noqa: PLC0415
 
@@ -245,6 +251,8 @@ def shortcut(
     """Can a classifier tell synthetic pictures from real ones? AUC 0.5 is no, 1 always.
 
     On patients of a hospital the figure is not private: for its own eyes, unless its ledger is charged for it.
+
+    Example: sonoshare evaluate shortcut --synthetic r1 --real labels.csv
     """
     from sonoshare_shared.science.evaluation import shortcut as measure  # noqa: PLC0415
 
@@ -270,7 +278,10 @@ def _numbers(text: str, option: str, kind: type[Number]) -> list[Number]:
 @click.argument("ratings", type=click.Path(path_type=Path))
 @json_option
 def readers(*, ratings: Path, as_json: bool) -> None:
-    """Compare treatments over readers and cases (columns reader,treatment,case,truth,rating)."""
+    """Compare treatments over readers and cases (columns reader,treatment,case,truth,rating).
+
+    Example: sonoshare evaluate readers ratings.csv
+    """
     from sonoshare_shared.science.evaluation.readers import compare_readers, read_ratings  # noqa: PLC0415
 
     emit(compare_readers(read_ratings(ratings)).as_json(), as_json)

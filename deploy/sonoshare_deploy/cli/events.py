@@ -65,6 +65,8 @@ def hospital_events(home: Path, *, since: datetime | None, last: int, follow: bo
     """What was asked of this node, what it answered and refused and why, and how its parts ran.
 
     For the hospital's own eyes: times tell how long work took, which grows with the number of patients.
+
+    Example: sonoshare hospital events --home NODE
     """
     from sonoshare_client.node.home import NodeHome  # noqa: PLC0415
 
@@ -82,7 +84,10 @@ def hospital_events(home: Path, *, since: datetime | None, last: int, follow: bo
 def coordinator_events(
     home: Path, *, since: datetime | None, last: int, follow: bool, study: str | None, as_json: bool
 ) -> None:
-    """What happened in all studies, and how the coordinator's parts ran."""
+    """What happened in all studies, and how the coordinator's parts ran.
+
+    Example: sonoshare coordinator events --home C
+    """
     from sonoshare_server.home import CoordinatorHome  # noqa: PLC0415
     from sonoshare_shared.errors import InputError  # noqa: PLC0415
 

@@ -38,6 +38,8 @@ def command(
     """Write the release in DIR as Parquet shards or as DICOM objects; it is verified first, as `verify` does.
 
     What is written holds the very pictures that the hospitals signed. It is not signed itself: keep the release.
+
+    Example: sonoshare export r1 --as parquet --out r1-parquet
     """
     roster, key = trusted(roster_file, root, server)
     verified = check_release(path, roster, log_head=log_head, root=key)

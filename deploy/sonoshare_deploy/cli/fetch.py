@@ -63,6 +63,8 @@ def command(
 
     Without a login, --roster or --root the release is checked only against the roster that came with it: good against
     accidents, not against a dishonest catalogue.
+
+    Example: sonoshare fetch r1 --server https://fed.example.org --out r1
     """
     from sonoshare_deploy.researcher.obtaining import Wanted, obtain  # noqa: PLC0415 - `fetch --help` needs none of it
 

@@ -64,7 +64,10 @@ def command() -> None:
 def init(
     home_path: Path, hospital_id: str, patients: int | None, vault_key: Path | None, *, device: str, as_json: bool
 ) -> None:
-    """Make the node's folder: keys, an empty vault, and the policy to edit."""
+    """Make the node's folder: keys, an empty vault, and the policy to edit.
+
+    Example: sonoshare hospital init --home NODE --id west --patients 150
+    """
     from sonoshare_client.node.home import NodeHome  # noqa: PLC0415 - keeps --help fast, here and below
     from sonoshare_client.node.policy import policy_for  # noqa: PLC0415
 
@@ -111,6 +114,8 @@ def ingest(
 
     After a change of the rules, --again instead of SOURCE tries once more what was set aside, and holds what was taken
     under older rules against today's.
+
+    Example: sonoshare hospital ingest FOLDER --home NODE --jobs 2
     """
     from rich.progress import Progress  # noqa: PLC0415
 
@@ -214,7 +219,10 @@ def _print_set_aside(console: "Console", report: "IngestReport") -> None:
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder to write; must not be in use.")
 @json_option
 def review(home_path: Path, out: Path, *, as_json: bool) -> None:
-    """Write what the vault keeps of each image, for the hospital's own eyes."""
+    """Write what the vault keeps of each image, for the hospital's own eyes.
+
+    Example: sonoshare hospital review --home NODE --out LOOK
+    """
     from sonoshare_client.node.home import NodeHome  # noqa: PLC0415
     from sonoshare_client.own_eyes.review import write_review  # noqa: PLC0415
     from sonoshare_client.vault.store import Vault  # noqa: PLC0415
@@ -241,6 +249,8 @@ def forget(home_path: Path, patients: Any, *, as_json: bool) -> None:
     """Remove patients, and what was set aside of them.
 
     What was learnt from them stays; the ledger has paid for it.
+
+    Example: sonoshare hospital forget --home NODE --patients gone.txt
     """
     from sonoshare_client.intake.deciding import forget_patient  # noqa: PLC0415
     from sonoshare_client.node.home import NodeHome  # noqa: PLC0415
@@ -276,7 +286,10 @@ def forget(home_path: Path, patients: Any, *, as_json: bool) -> None:
 )
 @json_option
 def ledger(home_path: Path, *, plot: Path | None, export_file: Path | None, as_json: bool) -> None:
-    """Print what was spent, on what, and whether the record is whole; exit 1 if it is not."""
+    """Print what was spent, on what, and whether the record is whole; exit 1 if it is not.
+
+    Example: sonoshare hospital ledger --home NODE --plot ledger.png
+    """
     from sonoshare_client.node.home import NodeHome  # noqa: PLC0415
     from sonoshare_client.own_eyes.overview import draw_ledger_overview, export_ledger, ledger_overview  # noqa: PLC0415
 

@@ -27,6 +27,8 @@ def answer(request: Path, home_path: Path, out: Path, *, as_json: bool) -> None:
 
     The agent checks, charges and stores as over the network. Let it run from walk to walk: hospital start --only agent.
     Exit 1 where the request is refused; carry the reply back all the same, it says why.
+
+    Example: sonoshare hospital answer ask.bundle --home NODE --out reply.bundle
     """
     from sonoshare_client.agent.carried import answered, require_for_this_hospital  # noqa: PLC0415 - keeps --help fast
     from sonoshare_client.node.home import NodeHome  # noqa: PLC0415

@@ -17,6 +17,8 @@ def console(home_path: Path, *, port: int, device: str | None) -> None:
 
     It prints a link that works once, within ten minutes, for one browser. It serves on 127.0.0.1 alone, until
     interrupted; the node may run meanwhile or not. For those who may see the hospital's patients.
+
+    Example: sonoshare hospital console --home NODE
     """
     from sonoshare_client.node.home import NodeHome  # noqa: PLC0415 - keeps --help fast, here and below
     from sonoshare_client.vault.store import Vault  # noqa: PLC0415

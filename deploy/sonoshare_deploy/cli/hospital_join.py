@@ -41,7 +41,7 @@ def join(
     Writes a request with the public keys: send it to the coordinator, and tell the fingerprint by telephone. Run again,
     it writes the request again.
 
-    Example: sonoshare hospital join west-invitation.json --home west --patients 150
+    Example: sonoshare hospital join west.json --home west --patients 150
     """
     from sonoshare_client.node import invitation as joining  # noqa: PLC0415 - keeps --help fast, here and below
     from sonoshare_client.node.policy import policy_for  # noqa: PLC0415

@@ -30,6 +30,8 @@ def keys(context: click.Context, home_path: Path | None, *, as_json: bool) -> No
     """Show the node's keys: what the coordinator needs of them, fingerprints to compare, and their ages.
 
     See docs/keys.md for what each is for and how it is changed.
+
+    Example: sonoshare hospital keys --home NODE
     """
     if context.invoked_subcommand is not None:
         return
@@ -87,6 +89,8 @@ def rotate(home_path: Path, *, node: bool, identity: bool, out: Path | None, as_
     run 'sonoshare coordinator admit --rotate FILE', the running node goes over to the new key by itself. Run again, it
     gives the same key. Back up identity.next.key like identity.key, offline: from then on it is the hospital's
     identity.
+
+    Example: sonoshare hospital keys rotate --home NODE --node
     """
     from sonoshare_client.node.home import NodeHome  # noqa: PLC0415 - keeps --help fast, here and below
     from sonoshare_client.node.identity_rotation import prepare_identity  # noqa: PLC0415

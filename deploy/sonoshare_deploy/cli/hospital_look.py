@@ -38,6 +38,8 @@ def look(
     its release is signed.
 
     Nothing is charged, because nothing leaves. Never send the folder, and never decide about a release by it.
+
+    Example: sonoshare hospital look r1 --home NODE --out LOOK
     """
     from sonoshare_client.node.home import NodeHome  # noqa: PLC0415 - keeps --help fast, here and below
     from sonoshare_client.node.private_folder import require_free  # noqa: PLC0415

@@ -25,7 +25,10 @@ def policy() -> None:
 @node_home_option
 @json_option
 def show_policy(home_path: Path, *, as_json: bool) -> None:
-    """Check policy.toml and print the rules in force."""
+    """Check policy.toml and print the rules in force.
+
+    Example: sonoshare hospital policy show --home NODE
+    """
     from sonoshare_client.node.home import NodeHome  # noqa: PLC0415 - keeps --help fast, here and below
 
     rules = NodeHome.open(home_path).policy()
@@ -50,6 +53,8 @@ def check_policy(plan_file: Path, home_path: Path, *, as_json: bool) -> None:
     Exit 1 where the plan breaks a rule, or the vault or the budget does not fit it. For the hospital's own eyes: it
     prints true counts. The running node asks none of this, because every refusal by a count would tell it; so where
     the answer is no, do not join.
+
+    Example: sonoshare hospital policy check plan.dsse.json --home NODE
     """
     from sonoshare_client.node.home import NodeHome  # noqa: PLC0415
     from sonoshare_client.node.plan_check import check_plan, read_plan, training_epsilon  # noqa: PLC0415

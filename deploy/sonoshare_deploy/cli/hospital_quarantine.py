@@ -65,7 +65,10 @@ def quarantine() -> None:
 @node_home_option
 @json_option
 def list_items(home_path: Path, *, as_json: bool) -> None:
-    """List what was set aside: number, file, row, reason, and whether a person may let it in."""
+    """List what was set aside: number, file, row, reason, and whether a person may let it in.
+
+    Example: sonoshare hospital quarantine list --home NODE
+    """
     from sonoshare_client.node.home import NodeHome  # noqa: PLC0415
     from sonoshare_client.vault.store import Vault  # noqa: PLC0415
 
@@ -94,7 +97,10 @@ def list_items(home_path: Path, *, as_json: bool) -> None:
 @click.option("--out", required=True, type=click.Path(path_type=Path, dir_okay=False), help="PNG to write; a new file.")
 @json_option
 def show_item(item: int, home_path: Path, out: Path, *, as_json: bool) -> None:
-    """Write ITEM as it is decoded, the whole screen, for the hospital's own eyes. NOT de-identified."""
+    """Write ITEM as it is decoded, the whole screen, for the hospital's own eyes. NOT de-identified.
+
+    Example: sonoshare hospital quarantine show 3 --home NODE --out 3.png
+    """
     from sonoshare_client.intake.deciding import show  # noqa: PLC0415
     from sonoshare_client.node.home import NodeHome  # noqa: PLC0415
 
@@ -122,6 +128,8 @@ def accept_item(
 
     Only for reasons that a person may decide about by looking (docs/intake-reasons.md). The decision is about this very
     file, row and reason: another file of the same name is judged anew.
+
+    Example: sonoshare hospital quarantine accept 3 --home NODE --note "seen"
     """
     from sonoshare_client.intake.deciding import accept  # noqa: PLC0415
     from sonoshare_client.node.home import NodeHome  # noqa: PLC0415
@@ -153,7 +161,10 @@ def accept_item(
 @node_home_option
 @json_option
 def drop_item(item: int, home_path: Path, *, as_json: bool) -> None:
-    """Forget that ITEM was set aside. Your files stay; of the node's own inbox the file is removed."""
+    """Forget that ITEM was set aside. Your files stay; of the node's own inbox the file is removed.
+
+    Example: sonoshare hospital quarantine drop 3 --home NODE
+    """
     from sonoshare_client.intake.deciding import drop  # noqa: PLC0415
     from sonoshare_client.node.home import NodeHome  # noqa: PLC0415
 

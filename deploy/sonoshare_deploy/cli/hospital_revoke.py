@@ -31,6 +31,8 @@ def revoke(
 
     Send the file to the coordinator, who enters it into the log (coordinator release revoke --signed FILE). From then
     on the catalogue gives the pictures out no more, and whoever asks a fresh log sees it.
+
+    Example: sonoshare hospital revoke --home N --name r1 --reason "withdrawn"
     """
     from sonoshare_client.node.home import NodeHome  # noqa: PLC0415 - keeps --help fast, here and below
     from sonoshare_client.node.revoking import revocation_by  # noqa: PLC0415

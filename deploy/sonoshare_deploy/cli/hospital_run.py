@@ -27,7 +27,10 @@ NO_LINE = "127.0.0.1:1"
 )
 @json_option
 def enrol(home_path: Path, roster: Path, root_key: str | None, *, as_json: bool) -> None:
-    """Pin the consortium: from now on only its roster, coordinator and log are believed."""
+    """Pin the consortium: from now on only its roster, coordinator and log are believed.
+
+    Example: sonoshare hospital enrol --home NODE --roster roster.dsse.json
+    """
     from sonoshare_client.node import joining  # noqa: PLC0415 - keeps --help fast, here and below
     from sonoshare_client.node.home import NodeHome  # noqa: PLC0415
     from sonoshare_client.node.invitation import read_joined  # noqa: PLC0415
@@ -95,6 +98,8 @@ def start(
 
     As one user, somebody who breaks into the courier can read whatever the agent can, the vault's key too: give the
     courier a user of its own.
+
+    Example: sonoshare hospital start --home NODE
     """
     from sonoshare_client.courier.supernode import Connection  # noqa: PLC0415
     from sonoshare_client.node.home import NodeHome  # noqa: PLC0415

@@ -106,6 +106,8 @@ def receive(home_path: Path) -> None:
     """Receive pictures by C-STORE into the node's inbox, until interrupted.
 
     Who may send, and where this listens, says policy.toml under [intake.sources]; as shipped nothing listens.
+
+    Example: sonoshare hospital receive --home NODE
     """
     from sonoshare_client.node.home import NodeHome  # noqa: PLC0415 - keeps --help fast
     from sonoshare_deploy.receiver import run_receiver  # noqa: PLC0415
@@ -121,6 +123,8 @@ def pull(query_file: Path, home_path: Path, *, as_json: bool) -> None:
     """Fetch what QUERY.toml asks for into the node's inbox: by DICOMweb, or by C-FIND and C-MOVE.
 
     Whom it may ask says policy.toml under [intake.sources]. C-MOVE needs 'sonoshare hospital receive' running.
+
+    Example: sonoshare hospital pull query.toml --home NODE
     """
     from sonoshare_client.node.home import NodeHome  # noqa: PLC0415
     from sonoshare_client.sources.query import read_query  # noqa: PLC0415

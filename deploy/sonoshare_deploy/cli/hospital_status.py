@@ -50,6 +50,8 @@ def status(home_path: Path, *, as_json: bool) -> None:
 
     What it shows of patients is for the hospital's own eyes. It reads what the running node keeps and asks nobody
     outside; to test the connection now: sonoshare hospital check.
+
+    Example: sonoshare hospital status --home NODE
     """
     from sonoshare_client.node.home import NodeHome  # noqa: PLC0415 - keeps --help fast, here and below
 

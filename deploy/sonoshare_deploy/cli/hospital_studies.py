@@ -24,7 +24,10 @@ if TYPE_CHECKING:
 @node_home_option
 @json_option
 def studies(home_path: Path, *, as_json: bool) -> None:
-    """Studies that were proposed, what each would cost here, and who has decided."""
+    """Studies that were proposed, what each would cost here, and who has decided.
+
+    Example: sonoshare hospital studies --home NODE
+    """
     from sonoshare_client.node.home import NodeHome  # noqa: PLC0415 - keeps --help fast, here and below
     from sonoshare_client.own_eyes.proposed import proposed_studies  # noqa: PLC0415
 
@@ -42,6 +45,8 @@ def approve(study: str, home_path: Path, *, digest: str | None, as_json: bool) -
 
     The coordinator is told at its next question. 'sonoshare hospital refuse' takes an approval back: no later round is
     trained.
+
+    Example: sonoshare hospital approve s1 --home NODE
     """
     from sonoshare_client.node.approvals import decide  # noqa: PLC0415
     from sonoshare_client.node.home import NodeHome  # noqa: PLC0415
@@ -68,6 +73,8 @@ def refuse(study: str, home_path: Path, *, reason: str, as_json: bool) -> None:
     """Take no part in STUDY, or no further part: what it has been charged stays charged.
 
     The reason goes to the coordinator as it is written. Say nothing in it that tells of a patient.
+
+    Example: sonoshare hospital refuse s1 --home NODE --reason "not now"
     """
     from sonoshare_client.node.approvals import decide  # noqa: PLC0415
     from sonoshare_client.node.home import NodeHome  # noqa: PLC0415

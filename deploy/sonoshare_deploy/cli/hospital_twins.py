@@ -35,6 +35,8 @@ def twins(home_path: Path, out: Path | None, apart: tuple[int, ...], *, device: 
     pairs only the most alike is held back too.) Look at the pictures (--out). Two people: say so with --two-people.
     One person, and your records say so too: 'sonoshare hospital forget' one identifier, give both rows one patient in
     labels.csv, and ingest again.
+
+    Example: sonoshare hospital twins --home NODE --out LOOK
     """
     from sonoshare_client.intake.twins import compare_new, draw_pair  # noqa: PLC0415
     from sonoshare_client.node.home import NodeHome  # noqa: PLC0415 - keeps --help fast, here and below

@@ -49,6 +49,8 @@ def command(
     Everything that is verified rests on the consortium's root key. Give it by --root or --roster, from a hospital.
     Without them the key is taken that the catalogue shows at this first login, and kept: who comes between later is
     seen, who is between now is not.
+
+    Example: sonoshare login https://fed.example.org
     """
     from sonoshare_deploy.researcher.places import read_known, write_known  # noqa: PLC0415 - keeps --help fast
     from sonoshare_shared.protocol.release.remote import connected, get_roster  # noqa: PLC0415

@@ -17,6 +17,8 @@ def command(server: str | None, *, forget: bool, as_json: bool) -> int:
 
     The pinned root key and the log that was seen stay, so that another root or an older log is noticed later too. The
     token itself is good until it ends: revoke it on the catalogue's page.
+
+    Example: sonoshare logout
     """
     from sonoshare_deploy.researcher.places import address_of, read_known, write_known  # noqa: PLC0415
 

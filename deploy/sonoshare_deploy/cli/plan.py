@@ -38,7 +38,10 @@ def command(  # noqa: PLR0917 - click passes the options by name
     plot: Path | None,
     as_json: bool,
 ) -> None:
-    """Plan a study's privacy: noise, steps, and what joining hospitals would bring."""
+    """Plan a study's privacy: noise, steps, and what joining hospitals would bring.
+
+    Example: sonoshare plan --patients 300 --epsilon 8 --delta 1e-3
+    """
     plan = plan_study(
         patients=patients,
         hospitals=hospitals,

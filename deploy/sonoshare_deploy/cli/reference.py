@@ -5,6 +5,7 @@ same bytes.
 """
 
 from collections.abc import Iterator
+from inspect import cleandoc
 
 import click
 
@@ -39,7 +40,7 @@ def page() -> str:
 def _section(words: str, command: click.Command) -> str:
     context = click.Context(command, info_name=words)
     usage = " ".join(command.collect_usage_pieces(context))
-    about = (command.help or "").replace("\b", "").strip()
+    about = cleandoc(command.help or "").replace("\b", "").strip()
     lines = [f"\n## {words}\n", f"    {words} {usage}\n", about, ""]
     for option in command.params:
         told = option.get_help_record(context) if isinstance(option, click.Option) else None

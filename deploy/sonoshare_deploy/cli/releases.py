@@ -40,7 +40,10 @@ def the_server(given: str | None) -> str:
 @server_option("The catalogue.")
 @json_option
 def command(server: str | None, as_json: bool) -> int:
-    """List the releases of a catalogue."""
+    """List the releases of a catalogue.
+
+    Example: sonoshare releases --server https://fed.example.org
+    """
     # Imported here: `releases --help` needs none of it.
     from sonoshare_shared.protocol.release.remote import connected, list_releases  # noqa: PLC0415
 

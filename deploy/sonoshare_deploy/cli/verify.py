@@ -44,6 +44,8 @@ def command(
     DIR may also be a file, the export of a hospital's ledger (sonoshare hospital ledger --export): its order, chain and
     signatures are verified with the key that the roster names. Or it is evidence that a hospital or the coordinator
     keeps of somebody who signed what cannot be true: then it says who, and what. Exit status 1 names the cause.
+
+    Example: sonoshare verify r1 --roster roster.dsse.json
     """
     try:
         roster, key = trusted(roster_file, root, server)
