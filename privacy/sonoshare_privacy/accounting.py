@@ -18,8 +18,9 @@ Not promised: that the events are what ran. The engine and the ledger see to tha
 
 import math
 import warnings
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
@@ -113,6 +114,30 @@ def merged(events: Sequence[Event]) -> tuple[Event, ...]:
         *(PooledGaussian(rate, sigma, count, honest) for (rate, sigma, honest), count in pooled.items()),
         *pure,
     )
+
+
+def at_least_both(one: Sequence[Event], other: Sequence[Event]) -> tuple[Event, ...]:
+    """The smallest composition that holds every mechanism of both: each as often as the one that has it more often.
+
+    It costs no less than either at every delta, and also composed with whatever else.
+    """
+    return merged([*one, *less(other, one)])
+
+
+def less(events: Sequence[Event], taken: Sequence[Event]) -> tuple[Event, ...]:
+    """What is left of a composition without the mechanisms of another."""
+    left: list[Event] = []
+    pure = Counter(event.epsilon for event in taken if isinstance(event, PureDP))
+    steps = {replace(event, steps=1): event.steps for event in merged(taken) if not isinstance(event, PureDP)}
+    for event in merged(events):
+        if isinstance(event, PureDP):
+            if pure[event.epsilon] > 0:
+                pure[event.epsilon] -= 1
+            else:
+                left.append(event)
+        elif (more := event.steps - steps.get(replace(event, steps=1), 0)) > 0:
+            left.append(replace(event, steps=more))
+    return tuple(left)
 
 
 def epsilon_at_most(events: Sequence[Event], delta: float) -> float:

@@ -4,18 +4,24 @@
 that others have witnessed, so it never trains again; and a second ledger under the same key would be a fork, which is
 proved against the hospital. So the hospital makes a new node, *west-2*, and declares there what *west* has spent.
 
-What is missing from the old ledger nobody can read any more. But an agent acts only on a plan that stands in the log,
-and answers each round, vote and candidate of a plan once. So whatever it released in a study is bounded by the whole
-plan: its training, its votes and every candidate that may be audited. Each study that the old node's copy of the log
-holds is therefore charged in full where its plan names the hospital, or as the old ledger has it where that is more.
+What is missing from the old ledger nobody can read any more. But an agent acts only on the first plan that the log
+holds for a study, and gives away the result of each round, vote and candidate of it once. So whatever left in a study
+is covered by the whole plan: its training, its votes and every candidate that may be audited. Each study that the old
+node's copy of the log holds, or the new node's, is charged with at least that where its plan names the hospital, and
+with at least what the old ledger has: mechanism by mechanism, so that it is no less whatever it is composed with.
+What the old ledger had declared itself, for a node that was lost before it, comes on top; so do stand-alone audits.
 
-Not promised: anything about studies that began after the old node's copy of the log ends. Start the restored node once
-before, so that the coordinator shows it the newest log; it refuses to train, which is right.
+Not promised: anything about studies that began after both copies of the log end. Start the restored node once before,
+so that the coordinator shows it the newest log; it refuses to train, which is right (``Declaration.behind``). Declared
+again with a longer log, only what is new is charged. Nor stand-alone audits that the old ledger lacks: no log shows
+them, and whoever ran them says what they cost (``audits``). Nor what a node answered twice because it went on from an
+old backup before it was shown the log: two charges at most (``protocol.log_index.LogIndex.must_have_seen``). Nor what
+a node declared whose ledger is lost back to before it: declare every node of the line.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Final
 
@@ -23,13 +29,13 @@ from sonoshare_client.node.approvals import proposals
 from sonoshare_client.node.home import NodeHome
 from sonoshare_client.node.ledger import open_ledger
 from sonoshare_client.node.log_copy import LogCopy
-from sonoshare_client.node.plan_check import study_events
-from sonoshare_privacy.accounting import epsilon, merged
+from sonoshare_client.node.plan_check import STAND_ALONE, study_events
+from sonoshare_privacy.accounting import Event, at_least_both, less, merged
 from sonoshare_privacy.budget import ChargeRequest
 from sonoshare_privacy.ledger import Ledger
-from sonoshare_shared.errors import InputError
+from sonoshare_shared.errors import InputError, LedgerError
 from sonoshare_shared.protocol.documents import StudyPlan
-from sonoshare_shared.protocol.documents.charge import Charge
+from sonoshare_shared.protocol.documents.charge import Charge, PureDP
 from sonoshare_shared.protocol.log_index import PLAN_ENTRY, read_entry
 
 _DECLARED: Final = "declared: spent under the ledger with head "
@@ -41,88 +47,152 @@ class Declaration:
 
     Attributes:
         head: the newest entry of it that is left.
-        log_entries: how far the old node's copy of the log goes.
+        log_entries: how far the longest copy of the log goes.
+        behind: whether the log shows that entries of the ledger are missing. Where it does not, the log may have gone
+            on too: it proves nothing of studies that began since.
         charges: one for each study.
-        whole: studies that are charged as their whole plan.
+        whole: studies that are charged with their whole plan.
     """
 
     head: str
     log_entries: int
+    behind: bool
     charges: tuple[ChargeRequest, ...]
     whole: tuple[str, ...]
 
 
-def declaration(lost: NodeHome, plans: Iterable[StudyPlan] = ()) -> Declaration:
+def declaration(
+    lost: NodeHome, plans: Iterable[StudyPlan] = (), *, new: NodeHome | None = None, audits: Sequence[float] = ()
+) -> Declaration:
     """Bound what a node has spent, by what is left of it and the log.
 
     Args:
         lost: the node whose ledger is behind; its folder as it was restored.
         plans: of studies that its folder does not hold any more; the log says which plan is meant.
+        new: the node that takes its place; what its copy of the log shows counts too.
+        audits: epsilons of stand-alone audits (``sonoshare audit --home``) that the old ledger lacks.
 
     Raises:
         LedgerError: the old ledger is not intact.
-        IntegrityError: the old copy of the log is damaged.
-        InputError: the plan of a logged study is not there.
+        IntegrityError: a copy of the log is damaged.
+        InputError: the plan of a logged study is not there, or the log does not go as far as the ledger.
     """
-    log, delta = LogCopy.open(lost.state_path), lost.policy().budget.delta
+    homes = [lost] if new is None else [lost, new]
+    logs = [LogCopy.open(home.state_path) for home in homes]
     with closing(open_ledger(lost, lambda: datetime.now(UTC))) as ledger:
         ledger.verify()
         head, entries = ledger.head(), [signed.charge for signed in ledger.entries()]
-    named = {plan.study: plan for plan in _logged_plans(lost, log, plans) if lost.hospital in plan.cohorts}
-    charged = _by_study(entries)
-    requests, whole = [], []
-    for study in dict.fromkeys((*charged, *named)):
-        known, plan = charged.get(study, ()), named.get(study)
-        events = merged([event for charge in known for event in charge.events])
-        if plan is not None and (not events or epsilon(study_events(plan), delta) >= epsilon(events, delta)):
-            events = merged(study_events(plan))
-            whole.append(study)
-        requests.append(
-            ChargeRequest(
-                study,
-                f"{_DECLARED}{head}",
-                events,
-                max([charge.delta for charge in known] + ([] if plan is None else [plan.mechanism.delta])),
-                known[-1].nominal_cohort if plan is None else plan.cohorts[lost.hospital],
-            )
-        )
-    return Declaration(head, log.size, tuple(requests), tuple(whole))
+        behind = _is_behind(ledger, logs, lost)
+    logged = _logged(logs)
+    _require_log_of(entries, {study for study, _ in logged})
+    named = [plan for plan in _plans_of(logged, homes, plans) if lost.hospital in plan.cohorts]
+    studies = dict.fromkeys(
+        (*(charge.study for charge in entries if charge.kind == "reserved"), *(p.study for p in named))
+    )
+    if audits:
+        studies[STAND_ALONE] = None
+    beside: list[Event] = [PureDP(each) for each in audits]
+    charges = tuple(
+        _charge_for(lost, study, f"{_DECLARED}{head}", entries=entries, plans=named, audits=beside) for study in studies
+    )
+    return Declaration(head, max(log.size for log in logs), behind, charges, tuple(plan.study for plan in named))
 
 
 def declare(ledger: Ledger, said: Declaration) -> None:
-    """Charge a declaration to the ledger of the new node, once.
+    """Charge a declaration to the ledger of the new node: what of it was not declared there before.
 
     Raises:
-        InputError: this was declared here before, or it is the lost ledger itself.
+        InputError: all of it was declared here before, or it is the lost ledger itself.
         PolicyError: the new node's rules have no delta for it; nothing was charged.
         LedgerError: the ledger is not intact or cannot be written.
     """
     entries = [signed.charge for signed in ledger.entries()]
     if ledger.head() == said.head:
         raise InputError("both folders hold the same ledger", remedy="make the new node with its own id first")
-    if any(charge.purpose.startswith(f"{_DECLARED}{said.head}") for charge in entries):
+    before = [charge for charge in entries if charge.kind == "reserved" and charge.purpose == f"{_DECLARED}{said.head}"]
+    left = [
+        replace(one, events=events)
+        for one in said.charges
+        if (events := less(one.events, [event for c in before if c.study == one.study for event in c.events]))
+    ]
+    if before and not left:
         raise InputError("what that ledger spent was declared here before", remedy="see: sonoshare hospital ledger")
-    ledger.declare(said.charges)
+    ledger.declare(left)
 
 
-def _by_study(entries: Iterable[Charge]) -> dict[str, tuple[Charge, ...]]:
-    found: dict[str, tuple[Charge, ...]] = {}
-    for charge in entries:
-        if charge.kind == "reserved":
-            found[charge.study] = (*found.get(charge.study, ()), charge)
+def _charge_for(
+    lost: NodeHome,
+    study: str,
+    purpose: str,
+    *,
+    entries: Iterable[Charge],
+    plans: Iterable[StudyPlan],
+    audits: list[Event],
+) -> ChargeRequest:
+    """What a study is charged: the larger of ledger and plan, and on top what no plan covers."""
+    known = [charge for charge in entries if charge.kind == "reserved" and charge.study == study]
+    of_plans = [plan for plan in plans if plan.study == study]
+    own: list[Event] = []
+    on_top = list(audits) if study == STAND_ALONE else []
+    for charge in known:
+        outside = study == STAND_ALONE or charge.purpose.startswith(_DECLARED)
+        (on_top if outside else own).extend(charge.events)
+    planned = [event for plan in of_plans for event in study_events(plan)]
+    rules = lost.policy()
+    return ChargeRequest(
+        study,
+        purpose,
+        merged([*on_top, *at_least_both(own, planned)]),
+        max([*(c.delta for c in known), *(plan.mechanism.delta for plan in of_plans)], default=rules.budget.delta),
+        max(
+            [*(c.nominal_cohort for c in known), *(plan.cohorts[lost.hospital] for plan in of_plans)],
+            default=rules.cohort.nominal,
+        ),
+    )
+
+
+def _is_behind(ledger: Ledger, logs: Iterable[LogCopy], lost: NodeHome) -> bool:
+    key = lost.identity().public
+    try:
+        ledger.require_not_older_than(logged.head.head for log in logs for logged in log.index.heads(key))
+    except LedgerError:
+        return True
+    return False
+
+
+def _logged(logs: Iterable[LogCopy]) -> dict[tuple[str, str], None]:
+    """Study and digest of the first plan that each copy of the log holds for a study: no agent acts on a later one."""
+    found: dict[tuple[str, str], None] = {}
+    for log in logs:
+        first: dict[str, str] = {}
+        for line in log.entries:
+            entry = read_entry(line)
+            if entry.get("kind") == PLAN_ENTRY:
+                first.setdefault(str(entry.get("study")), str(entry.get("digest")))
+        found.update(dict.fromkeys(first.items()))
     return found
 
 
-def _logged_plans(lost: NodeHome, log: LogCopy, plans: Iterable[StudyPlan]) -> Iterator[StudyPlan]:
-    """The plan of every study in the log, by its digest there, whoever brings it."""
-    kept = (StudyPlan.from_bytes(envelope.decoded()) for envelope in proposals(lost.state))
+def _require_log_of(entries: Iterable[Charge], logged: set[str]) -> None:
+    """The log shows a study before it is charged: one that it does not show says that the log ends too early."""
+    own = {c.study for c in entries if c.kind == "reserved" and not c.purpose.startswith(_DECLARED)}
+    if unseen := sorted(own - logged - {STAND_ALONE}):
+        raise InputError(
+            f"the old ledger was charged for studies that the log here does not show: {', '.join(unseen)}",
+            remedy="start the restored node once, so that it is shown the newest log; then declare again",
+        )
+
+
+def _plans_of(
+    logged: Iterable[tuple[str, str]], homes: Iterable[NodeHome], plans: Iterable[StudyPlan]
+) -> list[StudyPlan]:
+    """The logged plans, by their digests, whoever brings them."""
+    kept = (StudyPlan.from_bytes(envelope.decoded()) for home in homes for envelope in proposals(home.state))
     known = {plan.digest(): plan for plan in (*kept, *plans)}
-    entries = (read_entry(line) for line in log.entries)
-    logged = {str(entry["study"]): str(entry["digest"]) for entry in entries if entry.get("kind") == PLAN_ENTRY}
-    missing = sorted(study for study, digest in logged.items() if digest not in known)
+    missing = sorted({study for study, digest in logged if digest not in known})
     if missing:
         raise InputError(
             f"the log shows studies whose plan is not here: {', '.join(missing)}",
             remedy="ask the coordinator for each plan.json and name it with --plan",
         )
-    return (known[digest] for digest in logged.values())
+    return [known[digest] for _, digest in logged]

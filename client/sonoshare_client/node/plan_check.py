@@ -13,6 +13,7 @@ import base64
 import json
 import math
 from pathlib import Path
+from typing import Final
 
 from sonoshare_client.node.policy import Policy, TrainingRules
 from sonoshare_client.node.pooled_policy import check_noise
@@ -20,6 +21,8 @@ from sonoshare_shared.errors import InputError, IntegrityError, PolicyError
 from sonoshare_shared.protocol.documents import StudyPlan
 from sonoshare_shared.protocol.documents.charge import Event, PureDP
 
+STAND_ALONE: Final = "stand-alone-audits"
+"""What audits outside of any study are charged to; no study may be called so."""
 _ROUNDING = 1e-9  # the same delta, written once as 1 / (10 N) and once as 0.1 / N, is the same
 
 
@@ -81,6 +84,8 @@ def check_plan(plan: StudyPlan, policy: Policy, hospital: str) -> float:
     Raises:
         PolicyError: the first rule that the plan breaks, and who can do what about it.
     """
+    if plan.study == STAND_ALONE:  # its charges would be taken for the hospital's own
+        raise PolicyError(f"no study may be called {STAND_ALONE}", remedy="ask for the study under another name")
     _check_cohort_constant(plan, policy, hospital)
     _check_training(plan, policy)
     _check_masking(plan, policy)

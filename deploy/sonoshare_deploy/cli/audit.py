@@ -30,7 +30,6 @@ EPSILON = 1.0
 TOLERATED_SHARE = 0.1
 TOLERATED_AUC = 0.7
 ALPHA = 0.05
-STUDY = "stand-alone-audits"
 
 
 @click.command()
@@ -148,12 +147,13 @@ def _payment(home: Path | None, nominal: "Cohort", audit: "FolderAudit") -> "Pay
         return NoLedger()
     from sonoshare_client.node.home import NodeHome  # noqa: PLC0415
     from sonoshare_client.node.ledger import open_ledger  # noqa: PLC0415
+    from sonoshare_client.node.plan_check import STAND_ALONE  # noqa: PLC0415
 
     node = NodeHome.open(home)
     ledger = open_ledger(node, lambda: datetime.now(UTC))
     return LedgerPayment(
         ledger,
-        study=STUDY,
+        study=STAND_ALONE,
         candidate=audit.candidates.digest(),
         delta=ledger.budgets.study.delta,
         nominal=nominal.trained,

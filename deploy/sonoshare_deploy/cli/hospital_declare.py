@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from sonoshare_deploy.cli.output import emit, json_option
-from sonoshare_deploy.cli.parameters import node_home_option
+from sonoshare_deploy.cli.parameters import FiniteRange, node_home_option
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -28,13 +28,23 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path, dir_okay=False, exists=True),
     help="Plan of a study that the old folder does not hold; may be given often.",
 )
+@click.option(
+    "--audit",
+    "audits",
+    multiple=True,
+    metavar="EPSILON",
+    type=FiniteRange(0, min_open=True),
+    help="A stand-alone audit that the old ledger lacks, since no log shows it: what it cost; may be given often.",
+)
 @json_option
-def declare(*, home_path: Path, lost: Path, plan_files: tuple[Path, ...], as_json: bool) -> None:
+def declare(
+    *, home_path: Path, lost: Path, plan_files: tuple[Path, ...], audits: tuple[float, ...], as_json: bool
+) -> None:
     """Charge a new node, before it trains, for what a lost ledger could have spent on the same patients.
 
     A ledger that is older than others have seen refuses to train for good. Make a new node with another id, and
     declare the old one's spending there: each study of the log that named the hospital counts in full. Start the
-    restored node once before, so that it is shown the newest log.
+    restored node once before, so that it is shown the newest log. Declared again, only what is new is charged.
 
     Example: sonoshare hospital declare --home west-2 --lost west-restored
     """
@@ -49,7 +59,7 @@ def declare(*, home_path: Path, lost: Path, plan_files: tuple[Path, ...], as_jso
     old, new = NodeHome.open(lost), NodeHome.open(home_path)
     runs = FederationError(f"the agent of {old.hospital} runs", remedy="stop it: it must not be charged any more")
     with locked(old.state.agent_lock_path, runs):
-        said = declaration(old, [read_plan(path) for path in plan_files])
+        said = declaration(old, [read_plan(path) for path in plan_files], new=new, audits=audits)
         ledger = open_ledger(new, lambda: datetime.now(UTC))
         try:
             charge(ledger, said)
@@ -61,6 +71,7 @@ def declare(*, home_path: Path, lost: Path, plan_files: tuple[Path, ...], as_jso
     result: dict[str, object] = {
         "lost_head": said.head,
         "log_entries": said.log_entries,
+        "log_shows_the_loss": said.behind,
         "studies": studies,
         "spent": {"epsilon": spent.epsilon, "delta": spent.delta},
         "budget": {"epsilon": budget.epsilon, "delta": budget.delta},
@@ -72,7 +83,12 @@ def declare(*, home_path: Path, lost: Path, plan_files: tuple[Path, ...], as_jso
             how = "in full" if one["whole_plan"] else "as the old ledger has it"
             console.print(f"{one['study']}: charged {how}", markup=False, highlight=False)
         words = f"epsilon {spent.epsilon:.3f} of {budget.epsilon:g} is spent at delta {budget.delta:g}"
-        console.print(f"{words}; the old copy of the log ends at entry {said.log_entries}", markup=False)
+        console.print(f"{words}; the log here ends at entry {said.log_entries}", markup=False)
+        if not said.behind:
+            words = (
+                "that log shows no charge that the old ledger lacks: start the restored node once, then declare again"
+            )
+            console.print(f"  {words}", markup=False)
         if not left:
             console.print("  nothing is left: this node trains no more under these limits", markup=False)
 
