@@ -47,7 +47,7 @@ class Console:
 def console() -> Iterator[Console]:
     time, changed = [0.0], list[str]()
     door = Door(PORT, lambda: time[0])
-    pages = LocalPages("A console", "sonoshare_shared.local_pages", (("/", "Overview"),), "The foot.")
+    pages = LocalPages("The title", "sonoshare_shared.local_pages", (("/", "Overview"),), "The foot.")
 
     def start(request: Request) -> Response:
         return pages.page(request, "failed", words=HOSTILE, remedy="", posted=False)
@@ -123,6 +123,25 @@ def test_another_host_is_refused_before_anything_else(console: Console, host: st
     console.enter()
     for path in (f"{console.door.root}/", "/static/style.css", "/enter?secret=x"):
         assert console.client.get(path, headers={"host": host}).status_code == 421
+
+
+def test_cookies_of_other_servers_on_this_machine_shut_nobody_out(console: Console) -> None:
+    """Cookies know no ports: any server on 127.0.0.1 may set one of this name for all paths, or one that is none."""
+    console.enter()
+    mine = f"{console.door.cookie_name}={console.client.cookies[console.door.cookie_name]}"
+    tossed = f"{console.door.cookie_name}=tossed"
+    for cookies in (f"{mine}; {tossed}", f"{tossed}; {mine}", f'other={{"a": [1, 2]}}; {mine}', f"a=\x7f(; =; ;{mine}"):
+        answer = console.client.get(f"{console.door.root}/", headers={"cookie": cookies})
+        assert answer.status_code == 200, cookies
+    assert console.client.get(f"{console.door.root}/", headers={"cookie": tossed}).status_code == 403
+
+
+def test_who_has_no_session_is_not_told_whose_console_it_is(console: Console) -> None:
+    for path, headers in (("/", {}), ("/", {"host": "evil.example"}), ("/static/no.css", {}), ("/enter?secret=x", {})):
+        answer = console.client.get(path, headers=headers)
+        assert answer.status_code in {403, 404, 421}
+        assert "A console of SonoShare" in answer.text or not answer.text.startswith("<")
+        assert "The title" not in answer.text
 
 
 def test_only_on_the_usual_port_a_host_has_none() -> None:

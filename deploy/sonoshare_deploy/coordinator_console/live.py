@@ -23,6 +23,7 @@ from starlette.types import Receive, Scope, Send
 
 from sonoshare_shared.errors import SonoShareError
 from sonoshare_shared.local_pages.door import Door
+from sonoshare_shared.local_pages.guard import session_of
 
 MOST_LISTENERS: Final = 8
 LOOK_SECONDS: Final = 1.0
@@ -74,7 +75,7 @@ class Live:
         if self.listeners >= MOST_LISTENERS:
             return Response("too many pages are open\n", 503, media_type="text/plain", headers={"Retry-After": "10"})
         self.listeners += 1
-        cookie = request.cookies.get(door.cookie_name)
+        cookie = session_of(request)
         return _Stream(self._events(lambda: door.admits(cookie), name, look), self._left)
 
     def _left(self) -> None:

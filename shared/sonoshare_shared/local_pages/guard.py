@@ -10,7 +10,6 @@ import asyncio
 import logging
 import traceback
 from collections.abc import Mapping
-from http.cookies import CookieError, SimpleCookie
 from typing import Any, Final
 from urllib.parse import parse_qsl
 
@@ -29,6 +28,9 @@ MAX_BODY_BYTES: Final = 64 << 10
 BODY_SECONDS: Final = 10.0
 _MOST_FIELDS: Final = 100
 _FORM: Final = "sonoshare.form"
+_SESSION: Final = "sonoshare.session"
+_FOR_STRANGERS: Final = "A console of SonoShare"
+"""Who has no session is not told whose it is: pages of others, and other users of this machine, can ask, too."""
 _FORM_TYPE: Final = "application/x-www-form-urlencoded"
 _log = logging.getLogger(__name__)
 
@@ -66,6 +68,12 @@ def form_of(request: Request) -> Mapping[str, str]:
     return form
 
 
+def session_of(request: Request) -> str:
+    """The session's cookie, as the guard has let it in: what goes on after the answer asks the door again with it."""
+    session: str = request.scope[_SESSION]
+    return session
+
+
 class Guard:
     """ASGI middleware; the application behind it sees paths without the session's root.
 
@@ -90,9 +98,9 @@ class Guard:
         try:
             response = await self._answer(scope, receive, answer)
         except RefusedRequestError as error:
-            response = refusal_page(self._title, error.status, error.words)
+            response = refusal_page(_FOR_STRANGERS, error.status, error.words)
         except HTTPException as error:
-            response = refusal_page(self._title, error.status_code, "There is nothing here.")
+            response = refusal_page(_FOR_STRANGERS, error.status_code, "There is nothing here.")
         except Exception as error:  # noqa: BLE001 - whatever it is, its words stay here
             _log.error("a page failed: %s at %s", type(error).__name__, _place_of(error))
             response = fault_page(self._title)
@@ -112,11 +120,13 @@ class Guard:
         if path == ENTRANCE:
             return self._enter(scope)
         root = self._door.root
-        if not path.startswith(f"{root}/") or not self._door.admits(_cookies(headers).get(self._door.cookie_name)):
+        admitted = filter(self._door.admits, _cookies(headers, self._door.cookie_name))
+        session = next(admitted, None) if path.startswith(f"{root}/") else None
+        if session is None:
             raise RefusedRequestError(
                 403, "Open the link that the terminal shows. It works once; to get another, start the console again."
             )
-        inner: dict[str, Any] = {**scope, "path": path[len(root) :], "root_path": ""}
+        inner: dict[str, Any] = {**scope, "path": path[len(root) :], "root_path": "", _SESSION: session}
         inner["raw_path"] = inner["path"].encode()
         if scope["method"] == "POST":
             body = await self._form_body(headers, receive)
@@ -195,11 +205,10 @@ def _again(body: bytes, receive: Receive) -> Receive:
     return received
 
 
-def _cookies(headers: Headers) -> Mapping[str, str]:
-    try:
-        return {name: morsel.value for name, morsel in SimpleCookie(headers.get("cookie", "")).items()}
-    except CookieError:
-        return {}
+def _cookies(headers: Headers, name: str) -> list[str]:
+    """Every cookie of a name. Other servers of this machine set cookies for it too, of this name and of any form."""
+    pairs = (part.strip().partition("=") for part in ";".join(headers.getlist("cookie")).split(";"))
+    return [value for given, _, value in pairs if given == name]
 
 
 def _place_of(error: Exception) -> str:
