@@ -1,7 +1,10 @@
 """Signing in by a provider: real codes, PKCE and signed tokens; and nobody gets another's account by what it says."""
 
+import base64
+import json
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -15,6 +18,7 @@ from tests.shared.consortium import NOW
 
 from sonoshare_server.catalogue import limits
 from sonoshare_server.catalogue.accounts import Accounts
+from sonoshare_server.catalogue.app import create_app, serving
 from sonoshare_server.catalogue.mail import Smtp
 from sonoshare_server.catalogue.providers import Provider, read_providers
 from sonoshare_shared.errors import InputError
@@ -212,6 +216,59 @@ def test_a_token_that_is_not_for_this_sign_in_is_not_taken(
     assert answer.status_code == 403
     assert "cannot be taken" in answer.text
     assert browser.get("/account").status_code == 303
+
+
+KELVIN = "mi\N{KELVIN SIGN}e@example.edu"
+
+
+def test_an_address_that_becomes_anothers_in_small_letters_is_another(
+    browser: httpx.Client, served: Site, provider: OidcProvider
+) -> None:
+    """The sign of Kelvin is a k in small letters: neither its provider nor its letter opens the account of the k."""
+    person(served, "mike@example.edu")
+    assert accounts(served).forgot(KELVIN, now=NOW) is None
+    assert accounts(served).sign_in(KELVIN, PASSWORD, now=NOW) is None
+    provider.claims = {"sub": "kelvin", "email": KELVIN, "email_verified": True}
+    assert signed_in(browser).status_code == 303
+    assert "mike@example.edu" not in browser.get("/account").text
+
+
+def test_another_password_ends_the_identities_that_somebody_else_may_have_connected(
+    browser: httpx.Client, served: Site, provider: OidcProvider
+) -> None:
+    provider.claims = {"sub": "thief"}
+    known = person(served, "robbed@example.org")
+    browser.post("/account/sign-in", data=known)
+    word = browser.get("/account").text.split("/account/oidc/orcid?connect=")[1].split('"')[0]
+    assert signed_in(browser, "orcid", f"?connect={word}").status_code == 303
+    link = accounts(served).forgot("robbed@example.org", now=NOW)
+    assert link is not None
+    assert accounts(served).set_password(link, f"{PASSWORD} again", now=NOW)
+    with httpx.Client(base_url=served.url, trust_env=False, timeout=20) as thief:
+        assert signed_in(thief, "orcid").status_code == 403
+
+
+def test_who_asks_for_a_provider_too_often_shuts_nobody_else_out(served: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    settings = replace(served.settings, trusted_proxies=("127.0.0.1",))
+    with (
+        serving(create_app(settings, served.storage)) as url,
+        httpx.Client(base_url=url, trust_env=False, timeout=20) as client,
+    ):
+
+        def asked(peer: str, path: str = "") -> int:
+            return client.get(f"/account/oidc/uni{path}", headers={"X-Forwarded-For": peer}).status_code
+
+        assert 429 in {asked("192.0.2.1") for _ in range(14)}
+        assert asked("192.0.2.2") == 303
+        state = client.cookies["sonoshare-oidc"]
+        begun = json.loads(base64.urlsafe_b64decode(state))[0]["state"]
+
+        def came_back() -> int:
+            client.cookies.set("sonoshare-oidc", state)
+            return asked("192.0.2.3", f"/back?code=made-up&state={begun}")
+
+        assert 429 in {came_back() for _ in range(14)}
 
 
 def test_userinfo_of_another_subject_says_nothing(browser: httpx.Client, served: Site, provider: OidcProvider) -> None:

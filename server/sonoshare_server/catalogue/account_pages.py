@@ -294,10 +294,11 @@ class Desk:
         return hmac.new(secret.encode("utf-8", "surrogateescape"), b"sonoshare csrf", hashlib.sha256).hexdigest()
 
     def require_patience(self, request: Request, whom: str) -> None:
-        """Refuse who tries too often, from one address or for one account."""
-        peer = peer_of(request.scope)
-        digest = hashlib.sha256(whom.lower().encode("utf-8", "surrogateescape")).hexdigest()
-        wait = max(self._tries.wait(f"from {peer}"), self._tries.wait(f"for {digest}"))
+        """Refuse who tries too often, from one address or for one account; who is refused uses up no try of others."""
+        wait = self._tries.wait(f"from {peer_of(request.scope)}")
+        if not wait:
+            digest = hashlib.sha256(whom.lower().encode("utf-8", "surrogateescape")).hexdigest()
+            wait = self._tries.wait(f"for {digest}")
         if wait:
             raise Refusal(429, "too-many", "too many tries; wait a minute", {"Retry-After": str(int(wait) + 1)})
 

@@ -16,7 +16,7 @@ import sqlalchemy as sa
 
 from sonoshare_server.catalogue.database import Database
 from sonoshare_server.catalogue.passwords import hashed, matches
-from sonoshare_server.catalogue.schema import ACCOUNTS, LINKS, SESSIONS, instant
+from sonoshare_server.catalogue.schema import ACCOUNTS, IDENTITIES, LINKS, SESSIONS, instant
 from sonoshare_shared.errors import InputError
 from sonoshare_shared.protocol.canonical import sha256_hex
 
@@ -55,7 +55,7 @@ class Accounts:
 
         Whoever signs up again before the address was verified has the newer name and password.
         """
-        email, kept = email.lower(), hashed(password)
+        email, kept = address_of(email), hashed(password)
         with self._database.writing() as connection:
             known = connection.execute(sa.select(ACCOUNTS).where(ACCOUNTS.c.email == email)).first()
             if known is not None and known.verified is not None:
@@ -72,7 +72,7 @@ class Accounts:
 
     def forgot(self, email: str, *, now: datetime) -> str | None:
         """The link by which a password is set anew, or None where the address has no verified account."""
-        here = (ACCOUNTS.c.email == email.lower(), ACCOUNTS.c.verified.is_not(None))
+        here = (ACCOUNTS.c.email == address_of(email), ACCOUNTS.c.verified.is_not(None))
         with self._database.writing() as connection:
             known = connection.execute(sa.select(ACCOUNTS.c.account).where(*here)).first()
             return None if known is None else _link(connection, known.account, "password", now)
@@ -96,21 +96,25 @@ class Accounts:
         return account is not None
 
     def set_password(self, link: str, password: str, *, now: datetime) -> bool:
-        """Set a password anew; False where the link is not known, was used or has expired."""
+        """Set a password anew; False where the link is not known, was used or has expired.
+
+        Every other way into the account ends: sessions, links, and identities of providers, which whoever had somebody
+        else's session may have connected. Their owner connects them again.
+        """
         kept = hashed(password)
         with self._database.writing() as connection:
             account = _used(connection, link, "password", now)
             if account is not None:
                 here = ACCOUNTS.c.account == account
                 connection.execute(sa.update(ACCOUNTS).where(here).values(password=kept))
-                connection.execute(sa.delete(SESSIONS).where(SESSIONS.c.account == account))
-                connection.execute(sa.delete(LINKS).where(LINKS.c.account == account))
+                for table in (SESSIONS, LINKS, IDENTITIES):
+                    connection.execute(sa.delete(table).where(table.c.account == account))
         return account is not None
 
     def sign_in(self, email: str, password: str, *, now: datetime) -> str | None:
         """A new session's secret, or None: no such account, not verified, or another password; each takes as long."""
         with self._database.reading() as connection:
-            known = connection.execute(sa.select(ACCOUNTS).where(ACCOUNTS.c.email == email.lower())).first()
+            known = connection.execute(sa.select(ACCOUNTS).where(ACCOUNTS.c.email == address_of(email))).first()
         right = matches(password, None if known is None else known.password)
         if known is None or not right or known.verified is None:
             return None
@@ -137,9 +141,20 @@ class Accounts:
             InputError: the address has no account.
         """
         with self._database.writing() as connection:
-            done = connection.execute(sa.update(ACCOUNTS).where(ACCOUNTS.c.email == email.lower()).values(role=role))
+            done = connection.execute(
+                sa.update(ACCOUNTS).where(ACCOUNTS.c.email == address_of(email)).values(role=role)
+            )
             if done.rowcount != 1:
                 raise InputError("no account has this address", remedy="let them sign up first")
+
+
+def address_of(email: str) -> str:
+    """An address as accounts are kept under it: capital letters of ASCII count as small ones, and no others.
+
+    Some letters become ASCII when they are made small (the sign of Kelvin a ``k``): two mailboxes would be one account,
+    and the letter for the one would go to the other.
+    """
+    return email.encode("utf-8", "surrogatepass").lower().decode("utf-8", "surrogatepass")
 
 
 def open_session(connection: sa.Connection, account: str, now: datetime) -> str:

@@ -15,7 +15,7 @@ from datetime import datetime
 import sqlalchemy as sa
 from pydantic import TypeAdapter, ValidationError
 
-from sonoshare_server.catalogue.accounts import Account, open_session
+from sonoshare_server.catalogue.accounts import Account, address_of, open_session
 from sonoshare_server.catalogue.database import Database
 from sonoshare_server.catalogue.documents import Email
 from sonoshare_server.catalogue.oidc import Claimed
@@ -75,7 +75,7 @@ def _believed(claimed: Claimed, provider: Provider) -> str | None:
     if claimed.email is None or not claimed.email_verified or not provider.believed(claimed.email):
         return None
     try:
-        return _EMAIL.validate_python(claimed.email).lower()
+        return address_of(_EMAIL.validate_python(claimed.email))
     except ValidationError:
         return None
 

@@ -20,12 +20,15 @@ from starlette.responses import RedirectResponse, Response
 
 from sonoshare_server.catalogue.account_pages import Desk
 from sonoshare_server.catalogue.identities import Identities
+from sonoshare_server.catalogue.limits import Buckets, peer_of
 from sonoshare_server.catalogue.oidc import RelyingParty, Started
 from sonoshare_server.catalogue.problems import Refusal, not_found
 from sonoshare_server.catalogue.providers import Provider
 from sonoshare_shared.errors import FederationError, InputError, RefusedError
 
 _COOKIE_SECONDS: Final = 600
+_VISITS_PER_MINUTE: Final = 30.0
+"""From one address, which a whole institute may have; a sign-in is two."""
 _MOST_CHARACTERS: Final = 2000
 
 
@@ -48,11 +51,12 @@ class _Counter:
             for provider in providers
         }
         self._cookie = f"{desk.cookie}-oidc"
+        self._visits = Buckets(_VISITS_PER_MINUTE)
 
     def leave(self, name: str, request: Request) -> Response:
         """Send the browser to the provider."""
         party, word = self._party(name), request.query_params.get("connect", "")
-        self._desk.require_patience(request, f"oidc {name}")
+        self._require_patience(request)
         if word and not self._desk.knows_word(request, word):
             raise Refusal(403, "cross-site", "this link was not made for you: open your account's page again")
         try:
@@ -87,6 +91,7 @@ class _Counter:
             raise Refusal(403, "cross-site", "this browser did not begin this: sign in again")
         if not (code := asked.get("code", "")[:_MOST_CHARACTERS]):
             raise Refusal(403, "provider", f"{party.provider.title} did not sign you in")
+        self._require_patience(request)  # both cookie and state may be made up, and the provider is asked next
         try:
             claimed = party.finish(code, started)
         except (FederationError, InputError) as error:
@@ -113,15 +118,16 @@ class _Counter:
             )
         return self._desk.begun(secret)
 
+    def _require_patience(self, request: Request) -> None:
+        """Of one address alone: many people share a provider, and none of them shuts out the others."""
+        if wait := self._visits.wait(peer_of(request.scope)):
+            raise Refusal(429, "too-many", "too many tries; wait a minute", {"Retry-After": str(int(wait) + 1)})
+
     def _party(self, name: str) -> RelyingParty:
         party = self._parties.get(name)
         if party is None:
             raise not_found("provider")
         return party
-
-
-def _silent(party: RelyingParty) -> Refusal:
-    return Refusal(503, "provider", f"{party.provider.title} cannot be asked now", {"Retry-After": "60"})
 
 
 def _brought(cookie: str) -> tuple[Started, str]:

@@ -27,6 +27,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from sonoshare_server.catalogue.accounts import address_of
 from sonoshare_shared.errors import InputError
 
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,30}")
@@ -88,7 +89,7 @@ class Provider(BaseModel):
 
     def believed(self, email: str) -> bool:
         """Whether an address lies in one of its own domains."""
-        return email.rpartition("@")[2].lower() in self.email_domains
+        return address_of(email).rpartition("@")[2] in self.email_domains
 
 
 def read_providers(path: Path) -> tuple[Provider, ...]:
