@@ -51,7 +51,7 @@ class CataloguePlace:
         """
         settings = self.settings()
         allowed = max(1, round(settings.requests_per_minute * self.share))
-        return create_app(replace(settings, requests_per_minute=allowed))
+        return create_app(replace(settings, requests_per_minute=allowed, share=self.share))
 
     def settings(self) -> CatalogueSettings:
         """What the catalogue needs to know.

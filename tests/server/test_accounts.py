@@ -292,6 +292,17 @@ def test_links_and_sessions_end(tmp_path: Path) -> None:
     assert accounts.of_session(session, now=NOW) is None
 
 
+def test_one_of_four_workers_has_a_quarter_of_the_tries(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, sink: Sink
+) -> None:
+    monkeypatch.undo()
+    monkeypatch.setattr(Accounts, "sign_in", lambda *_, **__: None)
+    with site(tmp_path, mailer=Smtp("127.0.0.1", 1, "a@b"), address="http://127.0.0.1:1", share=0.25) as running:
+        form = {"email": "a@example.org", "password": "x"}
+        answers = [running.client.post("/account/sign-in", data=form).status_code for _ in range(4)]
+    assert answers == [401, 401, 429, 429]
+
+
 def test_who_tries_passwords_waits(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, sink: Sink) -> None:
     monkeypatch.undo()
     monkeypatch.setattr(Accounts, "sign_in", lambda *_, **__: None)

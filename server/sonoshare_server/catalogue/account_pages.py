@@ -4,7 +4,8 @@ Sessions are cookies: HttpOnly, SameSite=Lax, and over https Secure with the ``_
 who is signed in carries a word that only their own pages know (CSRF), and every form is refused that a browser says
 comes from another site. Nothing is changed by GET: programs that open links in mails use up none.
 
-Passwords are tried at most ``_TRIES_PER_MINUTE`` times a minute (ten at once) from one address and for one account.
+Passwords are tried at most ``_TRIES_PER_MINUTE`` times a minute (ten at once) from one address and for one account,
+also where several workers serve; of many workers each allows one a minute all the same.
 Links in mails begin with the catalogue's own address from its settings, never with what a request calls it.
 """
 
@@ -32,6 +33,7 @@ from sonoshare_server.catalogue.problems import Refusal, not_found
 from sonoshare_shared.protocol.documents.base import Identifier
 
 _TRIES_PER_MINUTE: Final = 6.0
+_TRIES_AT_ONCE: Final = 10.0
 _HTTPS: Final = "https://"
 _ASK_MAIL: Final = "If the address can have an account here, a letter with a link is on its way to it."
 
@@ -100,7 +102,8 @@ class Desk:
 
     def __init__(self, catalogue: Catalogue, people: People) -> None:
         self._catalogue, self._people = catalogue, people
-        self._tries = Buckets(_TRIES_PER_MINUTE)
+        share = catalogue.settings.share
+        self._tries = Buckets(max(_TRIES_PER_MINUTE * share, 1.0), burst=max(_TRIES_AT_ONCE * share, 2.0))
         self.secure = people.address.startswith(_HTTPS)
         self.address = people.address
         self.cookie = "__Host-sonoshare" if self.secure else "sonoshare"

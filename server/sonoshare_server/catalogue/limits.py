@@ -45,11 +45,14 @@ class Buckets:
     Args:
         per_minute: requests.
         clock: seconds.
+        burst: how many at once; a tenth of a minute's, and ten at least, if absent.
     """
 
-    def __init__(self, per_minute: float, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, per_minute: float, clock: Callable[[], float] = time.monotonic, burst: float | None = None
+    ) -> None:
         self._rate, self._clock = per_minute / 60.0, clock
-        self._burst = max(per_minute * _BURST_SHARE, _LEAST_BURST)
+        self._burst = max(per_minute * _BURST_SHARE, _LEAST_BURST) if burst is None else burst
         self._buckets: OrderedDict[str, _Bucket] = OrderedDict()
 
     def __len__(self) -> int:

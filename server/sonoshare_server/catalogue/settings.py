@@ -57,6 +57,7 @@ class CatalogueSettings:
         grants_per_minute: tokens handed out in any minute, to everybody together.
         requests_per_minute: answered for one token, or one address without any, by each server; data that are given
             out under a token do not count.
+        share: of what is allowed to everybody together, for one of several workers: tries of passwords.
         providers: of OpenID Connect, by which people with an account may sign in.
         trusted_proxies: addresses and networks of the reverse proxies that say who the client is (`proxies`).
     """
@@ -75,5 +76,6 @@ class CatalogueSettings:
     token_lifetime: timedelta = timedelta(days=30)
     grants_per_minute: int = 60
     requests_per_minute: int = 6000
+    share: float = 1.0
     providers: tuple[Provider, ...] = ()
     trusted_proxies: tuple[str, ...] = ()
