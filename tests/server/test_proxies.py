@@ -9,6 +9,8 @@ import pytest
 from tests.server.catalogue_fixture import OTHER, Site, site
 from tests.shared.consortium import RELEASE
 
+from sonoshare_server.catalogue.browsing import asked
+from sonoshare_server.catalogue.limits import peer_of
 from sonoshare_server.catalogue.proxies import Proxies, networks_of
 from sonoshare_shared.errors import InputError
 from sonoshare_shared.protocol.release import layout
@@ -74,6 +76,28 @@ def test_a_proxy_that_is_no_address_is_one_line(word: str) -> None:
 def behind(tmp_path: Path) -> Iterator[Site]:
     with site(tmp_path, requests_per_minute=60, trusted_proxies=("127.0.0.1",)) as running:
         yield running
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("2001:db8::1", "2001:db8::a:b:c:d", True),
+        ("2001:db8:0:0:1::", "2001:db8::2", True),
+        ("2001:db8:0:5::1", "2001:db8:0:6::1", False),
+        ("fe80::1%eth0", "fe80::2", True),
+        ("::ffff:192.0.2.1", "192.0.2.1", True),
+        ("192.0.2.1", "192.0.2.2", False),
+    ],
+)
+def test_a_network_of_64_bits_is_one_peer_however_its_addresses_are_written(one: str, other: str, same: bool) -> None:
+    assert (peer_of({"client": (one, 1)}) == peer_of({"client": (other, 1)})) is same
+
+
+def test_only_so_many_words_are_looked_for() -> None:
+    found = asked({"q": " ".join(f"w{number}" for number in range(50))})
+    assert len(found.wanted.words.split()) == 12
+    assert "At most 12 words" in found.problems[0]
+    assert asked({"q": "a a a breast " * 5}).problems == ()
 
 
 def test_each_client_behind_a_proxy_has_its_own_limit_and_downloads_under_a_token_have_none(behind: Site) -> None:

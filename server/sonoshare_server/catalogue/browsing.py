@@ -12,6 +12,7 @@ from urllib.parse import urlencode
 from sonoshare_server.catalogue.listing import PAGE, Found, Order, Wanted
 
 _LONGEST: Final = 200
+_MOST_WORDS: Final = 12
 _LARGEST: Final = 1e6
 _STATES: Final = ("", "published", "revoked")
 _FIELDS: Final = {
@@ -51,6 +52,10 @@ def asked(query: Mapping[str, str]) -> Asked:
     said = {field: _plain(query.get(name, "")) for field, name in _FIELDS.items()}
     problems: list[str] = []
     values: dict[str, Any] = {field: said[field] for field in ("words", "task", "label")}
+    parts = list(dict.fromkeys(said["words"].split()))
+    if len(parts) > _MOST_WORDS:  # each is looked for in every release
+        problems.append(f"At most {_MOST_WORDS} words are looked for.")
+        values["words"] = " ".join(parts[:_MOST_WORDS])
     for field, known, name in (("state", _STATES, "The state"), ("order", get_args(Order), "The order")):
         if said[field] in {"", *known}:
             values |= {field: said[field]} if said[field] else {}

@@ -10,6 +10,7 @@ Data that are given out under a token do not count: a release has as many files 
 in the bucket of the address, so that tokens are not guessed for nothing.
 """
 
+import ipaddress
 import re
 import time
 from collections import OrderedDict
@@ -29,7 +30,7 @@ _LEAST_BURST: Final = 10.0
 _ADDRESS_TIMES: Final = 10.0
 _REFUSED: Final = 400
 _FILE: Final = re.compile(r"/api/v1/releases/[^/]+/files/(.+)\Z")
-_IPV6_GROUPS: Final = 4
+_IPV6_HOST_BITS: Final = 64
 """An IPv6 network of 64 bits is one peer: it may have any number of addresses."""
 
 
@@ -138,6 +139,12 @@ def _asks_for_data(scope: Scope) -> bool:
 
 
 def peer_of(scope: Scope) -> str:
-    """Who asks, as limits count: an address, or a network of 64 bits."""
+    """Who asks, as limits count: an address, or a network of 64 bits however its addresses are written."""
     host = str((scope.get("client") or ("unknown",))[0])
-    return ":".join(host.split(":")[:_IPV6_GROUPS]) if ":" in host else host
+    try:
+        address = ipaddress.IPv6Address(host.partition("%")[0])
+    except ValueError:
+        return host
+    if address.ipv4_mapped is not None:
+        return str(address.ipv4_mapped)
+    return str(ipaddress.IPv6Address(int(address) >> _IPV6_HOST_BITS << _IPV6_HOST_BITS))
