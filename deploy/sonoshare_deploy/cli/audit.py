@@ -14,7 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from sonoshare_deploy.cli.device import device_option, told_device
-from sonoshare_deploy.cli.output import emit, json_option, progress_console
+from sonoshare_deploy.cli.output import emit, json_option, progress_console, quiet_option
 from sonoshare_deploy.cli.parameters import FiniteRange
 from sonoshare_shared.durable import write_atomically
 from sonoshare_shared.errors import InputError
@@ -83,6 +83,7 @@ ALPHA = 0.05
 )
 @click.option("--explain", is_flag=True, help="Print what this audit can and cannot see.")
 @device_option
+@quiet_option
 @json_option
 def command(
     *,

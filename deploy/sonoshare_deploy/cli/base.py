@@ -11,7 +11,7 @@ import click
 
 from sonoshare_deploy.cli.device import device_option, told_device
 from sonoshare_deploy.cli.order import InOrder
-from sonoshare_deploy.cli.output import emit, json_option, progress_console
+from sonoshare_deploy.cli.output import emit, json_option, progress_console, quiet_option
 from sonoshare_deploy.cli.parameters import PROFILE, FiniteRange
 from sonoshare_shared.errors import InputError
 
@@ -83,6 +83,7 @@ def command() -> None:
     required=True,
     help="Phantoms, checkpoints and log; the same folder goes on where it stopped.",
 )
+@quiet_option
 @json_option
 def train(
     *,
@@ -205,6 +206,7 @@ def _peak_mib(*, on_gpu: bool) -> int | None:
 @click.option("--steps", type=click.IntRange(min=1), default=24, show_default=True, help="Of the sampler.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of what is drawn.")
 @device_option
+@quiet_option
 @json_option
 def check(
     *,

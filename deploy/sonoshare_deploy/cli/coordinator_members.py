@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from sonoshare_deploy.cli.coordinator_release import home_option
-from sonoshare_deploy.cli.output import emit, json_option
+from sonoshare_deploy.cli.output import emit, insist, json_option
 from sonoshare_deploy.cli.parameters import IDENTIFIER_NAME
 from sonoshare_deploy.cli.pasted import pasted
 
@@ -98,8 +98,8 @@ def _admit_request(home: Path, request: Path, fingerprint: str | None, root_key:
     folder, envelope, now = CoordinatorHome(home), Envelope.load(request), datetime.now(UTC)
     if fingerprint is None:
         said = inviting.read_request(folder, envelope, now)
-        click.echo(f"{said.hospital} asks to be admitted to {said.consortium}", err=True)
-        click.echo(f"identity key  fingerprint {said.fingerprint}", err=True)
+        insist(f"{said.hospital} asks to be admitted to {said.consortium}")
+        insist(f"identity key  fingerprint {said.fingerprint}")
         if as_json or not sys.stdin.isatty():
             raise InputError(
                 "nobody has compared the fingerprint",

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from sonoshare_deploy.cli.coordinator_release import home_option
-from sonoshare_deploy.cli.output import emit, json_option, progress_console
+from sonoshare_deploy.cli.output import emit, json_option, progress_console, quiet_option
 from sonoshare_deploy.cli.parameters import IDENTIFIER_NAME
 from sonoshare_shared.printable import printable
 
@@ -41,6 +41,7 @@ def list_studies(home: Path, *, as_json: bool) -> None:
 @click.command()
 @home_option
 @name_option
+@quiet_option
 @json_option
 def propose(home: Path, name: str, *, as_json: bool) -> None:
     """Ask every hospital whether it would take part.

@@ -11,7 +11,7 @@ import click
 from sonoshare_deploy.cli.action_words import ActionWords
 from sonoshare_deploy.cli.device import device_option, told_device
 from sonoshare_deploy.cli.order import InOrder
-from sonoshare_deploy.cli.output import emit, json_option, progress_console
+from sonoshare_deploy.cli.output import emit, json_option, progress_console, quiet_option
 from sonoshare_deploy.cli.parameters import IDENTIFIER_NAME, FiniteRange
 
 home_option = click.option(
@@ -58,6 +58,7 @@ def _drawing_options(function: Callable[..., None]) -> Callable[..., None]:
     help="Figures for the utility report, from: sonoshare evaluate tstr --synthetic CANDIDATE ... --json",
 )
 @click.option("--utility-note", default="", help="How they were measured, by whom, on whose images.")
+@quiet_option
 @json_option
 def create_release(
     *,
@@ -106,6 +107,7 @@ def create_release(
 
 @command.command(name="draw", short_help="Draw a candidate and stop.")
 @_drawing_options
+@quiet_option
 @json_option
 def draw_only(
     *,

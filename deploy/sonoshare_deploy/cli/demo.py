@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from sonoshare_deploy.cli.device import device_option, told_device
-from sonoshare_deploy.cli.output import emit, json_option, progress_console
+from sonoshare_deploy.cli.output import emit, insist, json_option, progress_console, quiet_option
 from sonoshare_deploy.cli.parameters import FiniteRange
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ ANY_PORT = 0
     help="Keep the catalogue up at the end, on this port or on a free one.",
 )
 @device_option
+@quiet_option
 @json_option
 def command(
     *,
@@ -83,5 +84,5 @@ def command(
             display.say(f"The catalogue is at {journey.addresses.catalogue} until you press Ctrl-C.")
             wait_until_interrupted(supervisor)
     if journey.refusal is not None:
-        click.echo(f"error: {journey.refusal}", err=True)
+        insist(f"error: {journey.refusal}")
     return 0 if journey.bundle is not None else 1

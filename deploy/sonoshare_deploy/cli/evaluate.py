@@ -9,7 +9,7 @@ from rich.console import Console
 
 from sonoshare_deploy.cli.device import device_option, told_device
 from sonoshare_deploy.cli.order import InOrder
-from sonoshare_deploy.cli.output import emit, json_option, progress_console
+from sonoshare_deploy.cli.output import emit, json_option, progress_console, quiet_option
 from sonoshare_deploy.cli.parameters import FiniteRange
 
 if TYPE_CHECKING:
@@ -97,6 +97,7 @@ def _read_sets(
     help="Labels of other real images to test on, like --real; may be given several times.",
 )
 @click.option("--few", type=click.IntRange(1), help="Train on so many of the training patients, too, with and without.")
+@quiet_option
 @json_option
 def tstr(
     *,
@@ -185,6 +186,7 @@ def _with_interval(figure: dict[str, Any], name: str) -> str:
     help="Folder of finished classifiers; the same command goes on where it stopped.",
 )
 @click.option("--plot", type=click.Path(path_type=Path, dir_okay=False), help="PNG; by default scaling.png in --work.")
+@quiet_option
 @json_option
 def scaling(
     *,
@@ -235,6 +237,7 @@ def scaling(
 @_SIZE
 @_CLASSES
 @device_option
+@quiet_option
 @json_option
 def shortcut(
     *,

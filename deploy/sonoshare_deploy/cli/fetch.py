@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from sonoshare_deploy.cli.output import emit, json_option, progress_console
+from sonoshare_deploy.cli.output import emit, insist, is_quiet, json_option, note, progress_console, quiet_option
 from sonoshare_deploy.cli.releases import server_option, the_server
 from sonoshare_deploy.cli.verify import STALE_LOG, described, read_log
 from sonoshare_shared.errors import VerificationError
-from sonoshare_shared.printable import printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -41,7 +40,7 @@ TRUST_WORDS: Final[dict[str, str]] = {
 @click.option("--log-head", type=click.Path(path_type=Path), help="Fresh log, where the releases come from a folder.")
 @click.option("--jobs", type=click.IntRange(1, 32), default=4, show_default=True, help="Files at the same time.")
 @click.option("--revoked-too", is_flag=True, help="Also what its consortium has revoked; do not use it for new work.")
-@click.option("--quiet", is_flag=True, help="No progress.")
+@quiet_option
 @json_option
 def command(
     *,
@@ -54,7 +53,6 @@ def command(
     log_head: Path | None,
     jobs: int,
     revoked_too: bool,
-    quiet: bool,
     as_json: bool,
 ) -> int:
     """Download RELEASE into the folder --out, and verify it; run it again to go on after an interruption.
@@ -80,7 +78,7 @@ def command(
             jobs=jobs,
             revoked_too=revoked_too,
         )
-        with _shown(hidden=quiet) as progress:
+        with _shown(hidden=is_quiet()) as progress:
             obtained = obtain(wanted, progress=progress, told=_tell)
     except VerificationError as error:
         if as_json:
@@ -104,7 +102,7 @@ def _report(obtained: "Obtained", out: Path, as_json: bool) -> None:
     if known is not None and datetime.now(UTC) - known > STALE_LOG + timedelta(days=1):
         _tell(f"the catalogue's log is of {known:%Y-%m-%d}: a fresh one says today; ask the consortium")
     if not pinned:
-        click.echo(f"note: {TRUST_WORDS[obtained.how]}", err=True)
+        note(f"note: {TRUST_WORDS[obtained.how]}")
 
 
 def _trust_words(how: "How") -> str:
@@ -118,7 +116,7 @@ def _trust_words(how: "How") -> str:
 
 
 def _tell(words: str) -> None:
-    click.echo(f"warning: {printable(words)}", err=True)
+    insist(f"warning: {words}")
 
 
 @contextmanager

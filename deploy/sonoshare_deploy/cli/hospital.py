@@ -28,7 +28,7 @@ from sonoshare_deploy.cli.hospital_sources import pull, receive, source_folder, 
 from sonoshare_deploy.cli.hospital_status import status
 from sonoshare_deploy.cli.hospital_studies import approve, refuse, studies
 from sonoshare_deploy.cli.hospital_twins import twins
-from sonoshare_deploy.cli.output import emit, json_option, progress_console
+from sonoshare_deploy.cli.output import emit, is_quiet, json_option, progress_console, quiet_option
 from sonoshare_deploy.cli.parameters import node_home_option
 from sonoshare_deploy.cli.private import Private
 from sonoshare_shared.errors import InputError
@@ -60,6 +60,7 @@ def command() -> None:
 @click.option("--patients", type=click.IntRange(min=1), help="Trained patients to declare: a public, round number.")
 @click.option("--vault-key", type=click.Path(path_type=Path, dir_okay=False), help="Where the vault key goes, or lies.")
 @click.option("--device", type=DEVICE_WORD, default=AUTO, show_default=True, help="Where the node computes.")
+@quiet_option
 @json_option
 def init(
     home_path: Path, hospital_id: str, patients: int | None, vault_key: Path | None, *, device: str, as_json: bool
@@ -83,7 +84,8 @@ def init(
         for name in ("identity", "node"):  # whole lines to copy, however narrow the window
             key = result[f"{name}_public_key"]
             console.print(f"  {name} key  {key}", markup=False, highlight=False, soft_wrap=True)
-        console.print("  next: read policy.toml, then 'sonoshare hospital ingest'", markup=False, highlight=False)
+        if not is_quiet():
+            console.print("  next: read policy.toml, then 'sonoshare hospital ingest'", markup=False, highlight=False)
 
     emit(result, as_json, human)
 
@@ -97,6 +99,7 @@ def init(
 @click.option("--watch", is_flag=True, help="Stay, and take in what is new in the folder.")
 @click.option("--again", is_flag=True, help="Instead of SOURCE: what was set aside, and what older rules took in.")
 @node_device_option
+@quiet_option
 @json_option
 def ingest(
     *,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from sonoshare_deploy.cli.output import emit, json_option, progress_console
+from sonoshare_deploy.cli.output import emit, json_option, progress_console, quiet_option
 from sonoshare_deploy.cli.parameters import node_home_option
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ ANSWER_SECONDS: Final = 48 * 3600.0
 @click.argument("request", type=click.Path(path_type=Path, dir_okay=False))
 @node_home_option
 @click.option("--out", required=True, type=click.Path(path_type=Path, dir_okay=False), help="The reply: a new file.")
+@quiet_option
 @json_option
 def answer(request: Path, home_path: Path, out: Path, *, as_json: bool) -> None:
     """Have this node's agent answer the bundle REQUEST, and write its reply for the way back.

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from sonoshare_deploy.cli.device import DEVICE_WORD
-from sonoshare_deploy.cli.output import emit, json_option
+from sonoshare_deploy.cli.output import emit, is_quiet, json_option, quiet_option
 from sonoshare_deploy.cli.parameters import node_home_option
 from sonoshare_deploy.cli.pasted import pasted
 from sonoshare_shared.science.device_word import AUTO
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 @click.option("--vault-key", type=click.Path(path_type=Path, dir_okay=False), help="Where the vault key goes, or lies.")
 @click.option("--device", type=DEVICE_WORD, default=AUTO, show_default=True, help="Where the node computes.")
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Request to write; ID-request.json.")
+@quiet_option
 @json_option
 def join(
     invitation: Path,
@@ -75,17 +76,20 @@ def join(
 
     def human(console: "Console") -> None:
         compare = "as told" if root_fingerprint else "NOT COMPARED: ask the coordinator for it by telephone"
-        for text in (
+        texts = (
             f"{home.hospital}: node of consortium {said.consortium} in {home.path}",
             f"root key   fingerprint {root} ({compare})",
             f"request    {path}: send it to the coordinator",
             f"tell them  fingerprint {own}, by telephone",
+        )
+        steps = (
             f"meanwhile: read {home.policy_path}, then {pasted('hospital', 'ingest', 'FOLDER', '--home', home_path)}",
             "next, with the roster that comes back: "
             + pasted("hospital", "enrol", "--home", home_path, "--roster", "roster.dsse.json"),
             f"then:      {pasted('hospital', 'check', '--home', home_path)}",
             f"then:      {pasted('hospital', 'start', '--home', home_path)}",
-        ):
+        )
+        for text in texts if is_quiet() else (*texts, *steps):
             console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     emit(result, as_json, human)

@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from sonoshare_deploy.cli.device import node_device_option, told_device
-from sonoshare_deploy.cli.output import emit, json_option
+from sonoshare_deploy.cli.output import emit, json_option, quiet_option
 from sonoshare_deploy.cli.parameters import node_home_option
 
 
@@ -21,6 +21,7 @@ from sonoshare_deploy.cli.parameters import node_home_option
 )
 @node_device_option
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder to write; must not be in use.")
+@quiet_option
 @json_option
 def look(
     *,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sonoshare_deploy.cli.output import emit, json_option
+from sonoshare_deploy.cli.output import emit, is_quiet, json_option, quiet_option
 from sonoshare_deploy.cli.parameters import IDENTIFIER_NAME, node_home_option
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path, dir_okay=False),
     help="The file for the coordinator; NAME-revocation.dsse.json if absent.",
 )
+@quiet_option
 @json_option
 def revoke(
     *, home_path: Path, name: str, reason: str, manifest_digest: str | None, out: Path | None, as_json: bool
@@ -52,7 +53,9 @@ def revoke(
 
     def human(console: "Console") -> None:
         console.print(f"{name}: revocation signed by {home.hospital}, in {path}", markup=False, highlight=False)
-        console.print("  next: send it to the coordinator, and tell the other hospitals", markup=False, highlight=False)
+        if not is_quiet():
+            words = "next: send it to the coordinator, and tell the other hospitals"
+            console.print(f"  {words}", markup=False, highlight=False)
         if signed.logged:
             console.print(f"  the log shows revocations by {', '.join(signed.logged)} already", markup=False)
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, NoReturn
 
 import click
 
-from sonoshare_deploy.cli.output import emit, json_option
+from sonoshare_deploy.cli.output import emit, json_option, note
 from sonoshare_deploy.cli.parameters import node_home_option
 from sonoshare_shared.errors import FederationError, InputError
 
@@ -75,7 +75,7 @@ def watch_folder(
             trouble = str(error)
         if trouble != said:
             said = trouble
-            click.echo(f"waiting: {said}" if said else "what was waited for is there", err=True)
+            note(f"waiting: {said}" if said else "what was waited for is there")
         time.sleep(LOOK_SECONDS)
 
 

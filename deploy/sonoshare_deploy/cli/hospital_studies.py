@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sonoshare_deploy.cli.output import emit, json_option
+from sonoshare_deploy.cli.output import emit, insist, json_option
 from sonoshare_deploy.cli.parameters import IDENTIFIER_NAME, node_home_option
 from sonoshare_shared.printable import printable
 
@@ -56,7 +56,7 @@ def approve(study: str, home_path: Path, *, digest: str | None, as_json: bool) -
     plan, shown = proposed_study(home, study, lambda: datetime.now(UTC))
     if digest is None:
         for line in _lines(shown):
-            click.echo(line, err=True)
+            insist(line)
         click.confirm("approve this plan?", abort=True, err=True)
     else:
         require_shown(shown, digest)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from sonoshare_deploy.cli.device import node_device_option, told_device
-from sonoshare_deploy.cli.output import emit, json_option
+from sonoshare_deploy.cli.output import emit, json_option, quiet_option
 from sonoshare_deploy.cli.parameters import node_home_option
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     help="Decide: this pair is two people.",
 )
 @node_device_option
+@quiet_option
 @json_option
 def twins(home_path: Path, out: Path | None, apart: tuple[int, ...], *, device: str | None, as_json: bool) -> None:
     """List pairs of patients who look like one person; compare what was not compared yet.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from sonoshare_deploy.cli.output import emit, json_option
+from sonoshare_deploy.cli.output import emit, insist, json_option
 from sonoshare_shared.errors import InputError
 
 if TYPE_CHECKING:
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 STDIN: Final = "-"
 FIRST_USE: Final = (
-    "note: the root key was taken from the catalogue itself, on first use.",
-    "note: compare the fingerprint with a hospital's by another way, then: sonoshare login URL --root KEY",
+    "warning: the root key was taken from the catalogue itself, on first use.",
+    "warning: compare the fingerprint with a hospital's by another way, then: sonoshare login URL --root KEY",
 )
 
 
@@ -75,7 +75,7 @@ def command(
 
     emit(result, as_json, human)
     for line in words:
-        click.echo(line, err=True)
+        insist(line)
     return 0
 
 

@@ -2,11 +2,16 @@
 
 Progress and logs go to stderr, so that stdout holds results only. What is printed may hold the words of peers (a
 reason, a clinical question, a refusal on a stick): no escape sequence of theirs reaches the terminal.
+
+One rule for ``--quiet``: whatever says more than its result (``progress_console``, ``note``, a next step) has it, and
+under it stdout holds the result alone, and stderr nothing but errors, warnings and the questions that a person is
+asked. A command that prints nothing but its result has no such option: it is quiet always. Those that run until they
+are interrupted write a log, which is theirs to write.
 """
 
 import json
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Final
 
 import click
 from rich.console import Console
@@ -16,6 +21,38 @@ from sonoshare_deploy.cli.typed import typed
 from sonoshare_shared.printable import printable
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object as the last line of stdout.")
+_QUIET: Final = "sonoshare_deploy.quiet"
+
+
+def _keep_quiet(context: click.Context, _option: click.Parameter, value: bool) -> None:
+    context.meta[_QUIET] = value
+
+
+quiet_option = click.option(
+    "--quiet",
+    "-q",
+    is_flag=True,
+    expose_value=False,
+    callback=_keep_quiet,
+    help="Print the result alone: no progress, no notes. Errors and warnings stay.",
+)
+
+
+def is_quiet() -> bool:
+    """Whether the command that runs was asked to print its result alone."""
+    context = click.get_current_context(silent=True)
+    return context is not None and bool(context.meta.get(_QUIET, False))
+
+
+def note(line: str) -> None:
+    """A line on stderr beside the result; none under ``--quiet``."""
+    if not is_quiet():
+        click.echo(printable(line), err=True)
+
+
+def insist(line: str) -> None:
+    """A line on stderr that ``--quiet`` leaves: a warning, an error, what a person is asked about."""
+    click.echo(printable(line), err=True)
 
 
 class _Terminal(Console):
@@ -26,8 +63,8 @@ class _Terminal(Console):
 
 
 def progress_console() -> Console:
-    """Console for progress: stderr."""
-    return _Terminal(stderr=True)
+    """Console for progress: stderr, or nowhere under ``--quiet``."""
+    return _Terminal(stderr=True, quiet=is_quiet())
 
 
 def emit(

@@ -15,6 +15,10 @@ HEAD = """# Commands
 
 Every command and option of `sonoshare`, in the order of work. This page is made, not written:
 `python -m sonoshare_deploy.cli.reference > docs/reference/commands.md`.
+
+Results go to stdout, everything else to stderr: `sonoshare evaluate readers ratings.csv > result.txt` keeps the result
+alone. What shows progress or says more than its result has `--quiet`; then stderr holds errors and warnings only, and
+what a person is asked. Exit status: 0 done, 1 refused, failed or not verified, 2 wrong usage.
 """
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 from rich.console import Console
 
-from sonoshare_deploy.cli.output import emit, json_option
+from sonoshare_deploy.cli.output import emit, insist, json_option
 from sonoshare_shared.errors import IntegrityError, NewerVersionError, VerificationError
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def command(
         raise
     emit(result, as_json, verified)
     if _is_stale(result.get("revocations_known_until")):
-        click.echo(f"warning: the log given is older than {STALE_LOG.days} days: fetch a fresh one", err=True)
+        insist(f"warning: the log given is older than {STALE_LOG.days} days: fetch a fresh one")
     return 0
 
 
