@@ -33,7 +33,7 @@ def keys() -> Keys:
 
 
 def made(folder: Path, hospital: str, keys: Keys, *logged: StudyPlan) -> NodeHome:
-    home = NodeHome.create(folder, hospital, policy=policy(study_epsilon=90.0, lifetime_epsilon=90.0))
+    home = NodeHome.create(folder, hospital, policy=policy(study_epsilon=90.0, lifetime_epsilon=90.0, delta=1e-4))
     if logged:
         shown(home, keys, *logged)
     return home
@@ -46,9 +46,16 @@ def shown(home: NodeHome, keys: Keys, *logged: StudyPlan) -> None:
         LogCopy.open(home.state_path).extend(keys.part(lines), keys.coordinator.public)
 
 
-def charged(home: NodeHome, study: str, *events: Event, purpose: str = "training round 1") -> None:
+def charged(
+    home: NodeHome,
+    study: str,
+    *events: Event,
+    purpose: str = "training round 1",
+    delta: float = 1e-4,
+    nominal: int = 100,
+) -> None:
     with closing(open_ledger(home, lambda: datetime.now(UTC))) as ledger:
-        ledger.reserve(ChargeRequest(study, purpose, events, 1e-4, 100))
+        ledger.reserve(ChargeRequest(study, purpose, events, delta, nominal))
 
 
 def declared(home: NodeHome, said: Declaration) -> tuple[Event, ...]:
@@ -98,6 +105,13 @@ def test_a_longer_log_is_declared_for_what_is_new_in_it(tmp_path: Path, keys: Ke
     assert same(twice, [*once, *study_events(LATER)])
     with closing(open_ledger(new, lambda: datetime.now(UTC))) as ledger, pytest.raises(InputError, match="before"):
         declare(ledger, declaration(lost, [PLAN, LATER]))
+
+
+def test_audits_of_lists_of_several_lengths_are_declared_as_they_were_charged(tmp_path: Path, keys: Keys) -> None:
+    lost, new = made(tmp_path / "west", "west", keys), made(tmp_path / "west-2", "west-2", keys)
+    for delta, nominal in ((3e-3, 50), (1e-4, 5000)):
+        charged(lost, STAND_ALONE, PureDP(0.5), purpose="audit of candidate x", delta=delta, nominal=nominal)
+    assert same(declared(new, declaration(lost)), [PureDP(0.5), PureDP(0.5)])
 
 
 def test_what_the_new_node_was_shown_of_the_log_counts_too(tmp_path: Path, keys: Keys) -> None:

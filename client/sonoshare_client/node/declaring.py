@@ -139,16 +139,11 @@ def _charge_for(
         (on_top if outside else own).extend(charge.events)
     planned = [event for plan in of_plans for event in study_events(plan)]
     rules = lost.policy()
-    return ChargeRequest(
-        study,
-        purpose,
-        merged([*on_top, *at_least_both(own, planned)]),
-        max([*(c.delta for c in known), *(plan.mechanism.delta for plan in of_plans)], default=rules.budget.delta),
-        max(
-            [*(c.nominal_cohort for c in known), *(plan.cohorts[lost.hospital] for plan in of_plans)],
-            default=rules.cohort.nominal,
-        ),
-    )
+    # Each pair was in order where it was charged; the largest delta and the largest cohort of several may not be.
+    pairs = [(charge.delta, charge.nominal_cohort) for charge in known]
+    pairs += [(plan.mechanism.delta, plan.cohorts[lost.hospital]) for plan in of_plans]
+    delta, nominal = max(pairs, default=(rules.budget.delta, rules.cohort.nominal))
+    return ChargeRequest(study, purpose, merged([*on_top, *at_least_both(own, planned)]), delta, nominal)
 
 
 def _is_behind(ledger: Ledger, logs: Iterable[LogCopy], lost: NodeHome) -> bool:

@@ -84,6 +84,8 @@ def declare(
             console.print(f"{one['study']}: charged {how}", markup=False, highlight=False)
         words = f"epsilon {spent.epsilon:.3f} of {budget.epsilon:g} is spent at delta {budget.delta:g}"
         console.print(f"{words}; the log here ends at entry {said.log_entries}", markup=False)
+        words = f"never start {old.hospital} again: what it spent from now on would be in no other ledger"
+        console.print(f"  {words}", markup=False)
         if not said.behind:
             words = (
                 "that log shows no charge that the old ledger lacks: start the restored node once, then declare again"
