@@ -200,10 +200,11 @@ def put(folder: Path, path: str, data: bytes) -> None:
 
 
 def put_parts(folder: Path, path: str, parts: Iterable[bytes], *, mode: int) -> None:
-    """Write one new file of a folder that is being built, which is too large for the memory, with its permissions."""
+    """Write one new file of a folder that is being built, too large for the memory, with these very permissions."""
     target = folder / path
     target.parent.mkdir(parents=True, exist_ok=True)
-    with os.fdopen(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
+    with os.fdopen(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode & 0o700), "wb") as file:
+        os.fchmod(file.fileno(), mode)
         file.writelines(parts)
 
 

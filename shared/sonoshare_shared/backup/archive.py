@@ -179,7 +179,8 @@ def _take(tar: tarfile.TarFile, entry: tarfile.TarInfo, found: Content, into: Pa
         raise _broken("a name in it leads elsewhere")
     if entry.isdir():
         if into is not None:
-            (into / path).mkdir(mode=entry.mode & 0o777)
+            (into / path).mkdir(mode=0o700)
+            (into / path).chmod(entry.mode & 0o777)  # the archive's word, whatever the umask
         return
     source = tar.extractfile(entry) if entry.isreg() else None
     if source is None:
