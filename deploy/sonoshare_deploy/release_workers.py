@@ -10,9 +10,9 @@ import sys
 
 import torch
 from rich.console import Console
-from rich.progress import Progress
 
 from sonoshare_deploy.cli.action_words import ActionWords
+from sonoshare_deploy.cli.progress import counted
 from sonoshare_deploy.processes import Supervisor
 from sonoshare_server.release.pipeline import Pipeline
 from sonoshare_shared.science.device import CPU
@@ -44,16 +44,15 @@ def draw_release(
     command = [sys.executable, "-m", "sonoshare_deploy.cli.main", "coordinator", "release", "draw"]
     command += ["--home", str(steps.home.path), "--study", steps.study.plan.study, "--name", steps.release]
     command += ["--lease-seconds", str(lease_seconds), "--device", str(device)]
-    with Supervisor(steps.home.logs_path) as supervisor, Progress(console=console, transient=True) as bar:
+    with Supervisor(steps.home.logs_path) as supervisor, counted(f"release {steps.release}", console) as work:
         if workers > 1:
             torch.set_num_threads(threads)
         for number in range(1, workers):
             supervisor.start(f"draw-{number}", command, {**os.environ, "OMP_NUM_THREADS": str(threads)})
-        job = bar.add_task(f"release {steps.release}", total=None)
         if waits is not None:
-            waits.show = lambda line: bar.update(job, description=line)
+            waits.show = work.words
 
         def progress(done: int, total: int) -> None:
-            bar.update(job, description=f"drawing {done} of {total} images", completed=done, total=total)
+            work.told("drawing images", done, total)
 
         steps.draw(progress, lease_seconds, device)

@@ -29,14 +29,17 @@ def test_votes_and_audits_are_told_hospital_by_hospital(tmp_path: Path) -> None:
     log.record("started", action="calibrate", release="r1")
     log.record("waiting", awaited=["north", "south"])
     words()
-    assert shown == ["release r1; votes on phantoms, 0 s; waiting for north, south"]
+    assert shown == ["release r1; votes on phantoms, 0 s; waiting for north, south (since 09:00 UTC)"]
     clock.seconds = 20
     words()
-    assert shown[-1] == "release r1; votes on phantoms, 20 s; waiting for north, south"
+    assert shown[-1] == "release r1; votes on phantoms, 20 s; waiting for north, south (since 09:00 UTC)"
     log.record("voted", hospital="south", epsilon=1.0)
     clock.seconds = 21
     words()
-    assert shown[-1] == "release r1; votes on phantoms, 21 s; south has voted after 20 s; waiting for north"
+    assert (
+        shown[-1]
+        == "release r1; votes on phantoms, 21 s; south has voted after 20 s; waiting for north (since 09:00 UTC)"
+    )
     log.record("voted", hospital="north", epsilon=1.0)
     log.record("done", action="calibrate")
     log.record("started", action="audit", release="r1")
@@ -68,9 +71,9 @@ def test_a_candidate_on_its_way_is_told_in_per_cent_until_it_is_there(tmp_path: 
         log.record("sending", release="r1", percent=percent)
         words()
     assert shown == [
-        "release r1; audits, 0 s; 5 % of the candidate sent; waiting for north",
-        "release r1; audits, 0 s; 45 % of the candidate sent; waiting for north",
-        "release r1; audits, 0 s; waiting for north",
+        "release r1; audits, 0 s; 5 % of the candidate sent; waiting for north (since 09:00 UTC)",
+        "release r1; audits, 0 s; 45 % of the candidate sent; waiting for north (since 09:00 UTC)",
+        "release r1; audits, 0 s; waiting for north (since 09:00 UTC)",
     ]
 
 
@@ -82,4 +85,35 @@ def test_nothing_new_is_not_shown_again(tmp_path: Path) -> None:
     log.record("waiting", awaited=["north"])
     for _ in range(3):
         words()
-    assert shown == ["study s1: training; waiting for north"]
+    assert shown == ["study s1: training; waiting for north (since 09:00 UTC)"]
+
+
+def test_what_is_awaited_is_told_since_when_and_how_long_it_took_the_last_time(tmp_path: Path) -> None:
+    clock, shown = Passing(), list[str]()
+    log = EventLog(tmp_path / "events.jsonl", clock.event)
+    log.record("started", action="audit", release="r1")
+    clock.seconds = 174
+    log.record("done", action="audit")
+    clock.seconds = 3600
+    words = ActionWords(tmp_path / "events.jsonl", "release r2", shown.append, clock=clock.monotonic)
+    log.record("started", action="audit", release="r2")
+    log.record("waiting", awaited=["north"])
+    words()
+    assert shown == ["release r2; audits, 0 s; waiting for north (since 10:00 UTC, the last audits took 174 s)"]
+
+
+def test_a_round_is_told_with_its_number_and_how_long_the_last_one_took(tmp_path: Path) -> None:
+    clock, shown = Passing(), list[str]()
+    log = EventLog(tmp_path / "events.jsonl", clock.event)
+    words = ActionWords(tmp_path / "events.jsonl", "study s", shown.append, clock=clock.monotonic)
+    log.record("started", action="train", release="")
+    log.record("round", round=1, rounds=3)
+    log.record("waiting", awaited=["north"])
+    words()
+    assert shown[-1] == "study s; round 1 of 3, 0 s; waiting for north (since 09:00 UTC)"
+    clock.seconds = 45
+    log.record("aggregated", round=1, hospitals=["north"], left_out=[])
+    log.record("round", round=2, rounds=3)
+    log.record("waiting", awaited=["north"])
+    words()
+    assert shown[-1] == "study s; round 2 of 3, 0 s; waiting for north (since 09:00 UTC, the last round took 45 s)"

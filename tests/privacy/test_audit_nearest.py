@@ -174,7 +174,10 @@ class Watched:
 def test_candidates_are_read_in_small_parts(pictures: tuple[NDArray[np.float32], NDArray[np.float32]]) -> None:
     patients, candidates = pictures
     watched = Watched(BytePictures(np.rint(candidates * 255).astype(np.uint8)))
-    nearest.nearest(watched, patients, looks=LOOKS)
+    told: list[tuple[int, int]] = []
+    nearest.nearest(watched, patients, looks=LOOKS, told=lambda done, total: told.append((done, total)))
+    assert told[-1][0] == told[-1][1] >= len(patients)
+    assert [done for done, _ in told] == sorted({done for done, _ in told})
     assert max(watched.asked) == 10
     assert sum(watched.asked) == 60
 

@@ -21,7 +21,13 @@ def asked(cohorts: tuple[str, ...] = ("east", "north", "south", "west"), **chang
 
 
 def test_a_drafted_plan_pools_is_masked_and_costs_what_it_says() -> None:
-    plan = draft_study(asked()).plan
+    said: list[tuple[str, int, int]] = []
+    plan = draft_study(asked(), told=lambda what, done, total: said.append((what, done, total))).plan
+    assert [one for one in said if one[1] == one[2]] == [
+        ("working out the noise", 0, 0),
+        ("gradients of phantoms", 16, 16),
+        ("weighing canaries", 0, 0),
+    ]
     assert (plan.pools, plan.honest, plan.masked, plan.local_steps) == (True, 2, True, 1)
     spent = epsilon([plan.charged(plan.steps), *(PureDP(one) for one in plan.epsilons)], 1e-3)
     assert 7.9 < spent <= 8.0

@@ -11,7 +11,7 @@ from tests.shared.labelled_phantoms import labelled
 
 from sonoshare_shared.errors import InputError
 from sonoshare_shared.science.evaluation import arms, classifier
-from sonoshare_shared.science.evaluation.arms import AGAINST, ARMS, Training, few_patients, trained_arms
+from sonoshare_shared.science.evaluation.arms import AGAINST, ARMS, Training, few_patients, planned_steps, trained_arms
 from sonoshare_shared.science.evaluation.auc import paired_difference, patient_bootstrap
 from sonoshare_shared.science.evaluation.classifier import Recipe
 from sonoshare_shared.science.evaluation.tstr import tstr
@@ -42,7 +42,10 @@ def test_a_control_takes_as_many_steps_as_the_arm_it_stands_beside(
     steps: list[tuple[int, int]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(arms, "RECIPE", Recipe(least_steps=3, passes=16))  # a step for four pictures
-    trained = trained_arms(labelled(40, 1, "s"), labelled(20, 2, "r"), 4, Training((0,)))
+    sets, told = (labelled(40, 1, "s"), labelled(20, 2, "r")), list[int]()
+    trained = trained_arms(*sets, 4, Training((0,), told=told.append))
+    assert told == [count for _, count in steps]
+    assert planned_steps(*sets, 4, Training((0,))) == sum(told)
     assert set(trained) == set(ARMS)
     assert steps == [
         (40, 10),  # synthetic

@@ -249,6 +249,7 @@ def audit_release(
     clusters: Sequence[int] = (),
     below: RandomBelow = SYSTEM_RANDOM,
     device: torch.device = CPU,
+    told: Callable[[int, int], None] | None = None,
 ) -> AuditOutcome:
     """Audit a candidate set on this hospital's patients.
 
@@ -266,6 +267,8 @@ def audit_release(
         clusters: public cluster of each candidate, for the plan's veto; empty where no votes are asked for.
         below: source of the noise.
         device: of the copy search; the attack computes where its model is.
+        told: called with (images compared, images in all), which counts patients' pictures: for a person who holds them
+            and audits a folder alone; an agent gives none.
 
     Returns:
         The outcome. An audit that could not have seen a tolerated leak is INCONCLUSIVE and charged nothing.
@@ -294,7 +297,7 @@ def audit_release(
     events = _events(plan, loss=attack is not None, epsilon_baseline=epsilon_baseline, votes=bool(clusters))
     payment.reserve(events)
     patients = _opened(open_patients, size)
-    of_copies, nearest = _score_copies(detector, candidates, patients, device)
+    of_copies, nearest = _score_copies(detector, candidates, patients, device, told)
     scored = _Scored(
         copies=of_copies,
         loss=_score_losses(attack, patients, reference) if attack else None,
@@ -341,11 +344,15 @@ def _opened(open_patients: Callable[[], Audited], size: int) -> Audited:
 
 
 def _score_copies(
-    detector: copies.CopyDetector, candidates: Pictures, patients: Audited, device: torch.device
+    detector: copies.CopyDetector,
+    candidates: Pictures,
+    patients: Audited,
+    device: torch.device,
+    told: Callable[[int, int], None] | None,
 ) -> tuple[_Scores, NDArray[np.int64]]:
     """Best copy score of every patient, and which candidate has it for each trained patient."""
     everybody = ImagesOf(patients.trained, patients.held_out)
-    found, count = copies.patient_nearest(candidates, everybody, device, detector.looks), len(patients.trained)
+    found, count = copies.patient_nearest(candidates, everybody, device, detector.looks, told), len(patients.trained)
     return _Scores(found.scores[:count], found.scores[count:], detector.bins), found.candidate[:count]
 
 

@@ -9,7 +9,7 @@ be public (as they are for a published data set) and the notes say so.
 """
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -122,7 +122,12 @@ class FolderAudit:
         return Cohort(len(self.trained), len(self.held_out))
 
     def run(
-        self, plan: AuditPlan, cohort: Cohort | None, payment: Payment, epsilon_baseline: float = 0.0
+        self,
+        plan: AuditPlan,
+        cohort: Cohort | None,
+        payment: Payment,
+        epsilon_baseline: float = 0.0,
+        told: Callable[[int, int], None] | None = None,
     ) -> AuditOutcome:
         """Audit; see :func:`sonoshare_client.audit.auditor.audit_release`."""
         nominal = cohort or self.cohort
@@ -135,6 +140,7 @@ class FolderAudit:
             payment=payment,
             epsilon_baseline=epsilon_baseline,
             device=self.device,
+            told=told,
         )
 
     def nearest(self) -> Iterator[tuple[str, PictureFile, PictureFile, float]]:

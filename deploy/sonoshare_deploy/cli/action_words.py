@@ -5,18 +5,20 @@ Where an action asks each hospital for something of its own (votes, an audit, a 
 once and for all, so that a log of the command has it too.
 
 Times are seconds from the start of the action to the answer: they are public where they are seen, since charged answers
-leave at a hospital's reply slot. What is left of a hospital's work is not known here, and nothing is guessed.
+leave at a hospital's reply slot. What is left of a hospital's work is not known here, and nothing is guessed: the line
+says since when it is awaited, and how long the last action of that kind took, or the last round.
 """
 
 import time
 from collections.abc import Callable, Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from sonoshare_shared.events import Follower
+from sonoshare_shared.events import EventLog, Follower
 
 _STEPS: Final = {"calibrate": "votes on phantoms", "audit": "audits", "sign": "signatures"}
+_LAST: Final = {**_STEPS, "train": "training", "propose": "question", "round": "round"}
 _WHOLE: Final = 100
 _ANSWERS: Final = {"voted": "has voted", "audited": "has audited", "signed": "has signed"}
 
@@ -46,9 +48,13 @@ class ActionWords:
     ) -> None:
         self._events, self._awaited, self._carried = Follower(events), list[str](), dict[str, str]()
         self._step, self._began, self._started = "", 0.0, ""
+        self._kind, self._asked = "", ""
         self._answered: dict[str, str] = {}
         self._sent: list[str] = []
         self._clock, self._shown = clock, ""
+        self._last, self._open = dict[str, float](), dict[str, str]()
+        for event in EventLog(events).events():
+            self._time(event)
         self.first, self.show, self.say = first, show, say
 
     def __call__(self) -> None:
@@ -63,12 +69,31 @@ class ActionWords:
     def line(self) -> str:
         """The line as it stands."""
         online = [hospital for hospital in self._awaited if hospital not in self._carried]
-        waits = [f"waiting for {', '.join(online)}"] if online else []
+        waits = [f"waiting for {', '.join(online)}{self._since()}"] if online else []
         step = [f"{self._step}, {self._clock() - self._began:.0f} s"] if self._step else []
         return "; ".join([self.first, *step, *self._sent, *self._answered.values(), *waits, *self._carried.values()])
 
+    def _since(self) -> str:
+        """Since when, and how long it took the last time; what is not known is left out."""
+        since = f"since {_clock_time(self._asked)}" if self._asked else ""
+        last = self._last.get(self._kind)
+        took = "" if last is None else f"the last {_LAST[self._kind]} took {last:.0f} s"
+        known = ", ".join(filter(None, (since, took)))
+        return f" ({known})" if known else ""
+
+    def _time(self, event: Mapping[str, Any]) -> None:
+        """How long actions of each kind, and rounds, took the last time."""
+        kind, at = event["kind"], str(event.get("time", ""))
+        key = str(event.get("action", "")) if kind in {"started", "done"} else "round"
+        if kind in {"started", "round"}:
+            self._open[key] = at
+        elif kind in {"done", "aggregated"} and self._open.get(key) and at:
+            self._last[key] = _seconds(self._open.pop(key), at)
+
     def _take(self, event: Mapping[str, Any]) -> None:
         kind = event["kind"]
+        self._time(event)
+        self._begin(kind, event)
         if kind == "started":
             self._step, self._began = _STEPS.get(str(event["action"]), ""), self._clock()
             self._started, self._answered, self._sent = str(event["time"]), {}, []
@@ -84,12 +109,24 @@ class ActionWords:
         elif kind in _ANSWERS:
             self._answer(str(event["hospital"]), kind, event)
 
+    def _begin(self, kind: str, event: Mapping[str, Any]) -> None:
+        """An action or a round begins: what is waited for from now on is of it."""
+        if kind == "started":
+            self._kind, self._asked = str(event["action"]), str(event["time"])
+        elif kind == "round":
+            self._kind, self._asked = "round", str(event["time"])
+            self._step, self._began = f"round {event['round']} of {event['rounds']}", self._clock()
+
     def _answer(self, hospital: str, kind: str, event: Mapping[str, Any]) -> None:
         verdict = f": {event['verdict']}" if "verdict" in event else ""
         after = f" after {_seconds(self._started, str(event['time'])):.0f} s" if self._started else ""
         self._answered[hospital] = f"{hospital} {_ANSWERS[kind]}{verdict}{after}"
         self._awaited = [other for other in self._awaited if other != hospital]
         self.say(self._answered[hospital])
+
+
+def _clock_time(moment: str) -> str:
+    return f"{datetime.fromisoformat(moment).astimezone(UTC):%H:%M} UTC"
 
 
 def _seconds(start: str, end: str) -> float:

@@ -16,6 +16,7 @@ from rich.table import Table
 from sonoshare_deploy.cli.device import device_option, told_device
 from sonoshare_deploy.cli.output import emit, json_option, progress_console, quiet_option
 from sonoshare_deploy.cli.parameters import FiniteRange
+from sonoshare_deploy.cli.progress import counted
 from sonoshare_shared.durable import write_atomically
 from sonoshare_shared.errors import InputError
 
@@ -126,11 +127,17 @@ def command(
         tolerated_auc=tolerated_auc,
         alpha=alpha,
     )
-    with progress_console().status("reading images"):
+    with counted("reading images"):
         audit = read_folder_audit(synthetic, train, held_out, where)
     nominal = Cohort(*cohort) if cohort else audit.cohort
-    with progress_console().status("auditing"):
-        outcome = audit.run(plan, nominal, _payment(home, nominal, audit), epsilon_baseline)
+    with counted("learning what a copy looks like") as work:
+        payment = _payment(home, nominal, audit)
+
+        def told(done: int, total: int) -> None:
+            """By percent: a line that is kept tells no true number of pictures."""
+            work.told("percent of pictures compared", 100 * done // total, 100)
+
+        outcome = audit.run(plan, nominal, payment, epsilon_baseline, told)
     result = _result(outcome, cohort_is_public=cohort is None, seconds=time.monotonic() - start) | {"device": said}
     if explain:
         result["explain"] = _operating_points(plan, nominal, outcome)

@@ -22,9 +22,10 @@ from sonoshare_deploy.cli.coordinator_status import status
 from sonoshare_deploy.cli.coordinator_study import command as study
 from sonoshare_deploy.cli.device import device_option, told_device
 from sonoshare_deploy.cli.events import coordinator_events
-from sonoshare_deploy.cli.output import emit, json_option, progress_console, quiet_option
+from sonoshare_deploy.cli.output import emit, json_option, quiet_option
 from sonoshare_deploy.cli.parameters import IDENTIFIER_NAME, PROFILE, FiniteRange
 from sonoshare_deploy.cli.private import Private
+from sonoshare_deploy.cli.progress import counted
 
 _VERBS = (
     "init invite admit check start status console ballot study release take line people events renew expel rotate-root"
@@ -125,8 +126,6 @@ def ballot(
 
     Example: sonoshare coordinator ballot --out ballot.safetensors
     """
-    from rich.progress import Progress  # noqa: PLC0415
-
     from sonoshare_shared.durable import write_atomically  # noqa: PLC0415
     from sonoshare_shared.errors import InputError  # noqa: PLC0415
     from sonoshare_shared.science.calibration.ballot import make_ballot  # noqa: PLC0415
@@ -137,15 +136,14 @@ def ballot(
         raise InputError(f"{out.name} exists", remedy="give the name of a new file")
     asked, size = read_task(task), profile_named(profile).size
     where, said = told_device(device)
-    with Progress(console=progress_console(), transient=True) as bar:
-        job = bar.add_task("phantoms", total=phantoms)
+    with counted("phantoms") as work:
         made = make_ballot(
             asked,
             size,
             seed=seed,
             pool=phantoms,
             clusters=clusters,
-            progress=lambda done, total: bar.update(job, completed=done, total=total),
+            progress=work,
             device=where,
         )
     out.parent.mkdir(parents=True, exist_ok=True)

@@ -16,6 +16,7 @@ from sonoshare_deploy.cli.device import device_option, told_device
 from sonoshare_deploy.cli.order import InOrder
 from sonoshare_deploy.cli.output import emit, json_option, progress_console, quiet_option
 from sonoshare_deploy.cli.parameters import IDENTIFIER_NAME, PROFILE, FiniteRange
+from sonoshare_deploy.cli.progress import counted
 from sonoshare_deploy.cli.study_chance import chance_fields, created_words
 
 _VERBS = "create propose run status list pause resume stop adapter retire cancel"
@@ -178,7 +179,9 @@ def create(
     require_members(folder, patients)
     base = imported_base(home / IMPORTED, base_digest) if base_digest else None
     where, said = told_device(device)
-    drafted = draft_study(study_terms(name, asked, patients, audit=audit, base=base, **terms), where)
+    planned = study_terms(name, asked, patients, audit=audit, base=base, **terms)
+    with counted("planning") as work:
+        drafted = draft_study(planned, where, work.told)
     folder.create_study(drafted.plan, drafted.adapter, drafted.adapter_digest, drafted.ballot)
     plan = drafted.plan
     result = {

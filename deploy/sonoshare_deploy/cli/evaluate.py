@@ -1,6 +1,7 @@
 """``sonoshare evaluate``: what synthetic images are worth, and whether readers do better with one kind of picture."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -11,6 +12,7 @@ from sonoshare_deploy.cli.device import device_option, told_device
 from sonoshare_deploy.cli.order import InOrder
 from sonoshare_deploy.cli.output import emit, json_option, progress_console, quiet_option
 from sonoshare_deploy.cli.parameters import FiniteRange
+from sonoshare_deploy.cli.progress import counted
 
 if TYPE_CHECKING:
     from sonoshare_shared.science.evaluation.labelled import LabelledImages
@@ -119,14 +121,32 @@ def tstr(
     Example: sonoshare evaluate tstr --synthetic r1 --real labels.csv
     """
     from sonoshare_shared.science.evaluation import tstr as measure  # noqa: PLC0415
-    from sonoshare_shared.science.evaluation.arms import Training  # noqa: PLC0415
+    from sonoshare_shared.science.evaluation.arms import Training, planned_steps  # noqa: PLC0415
 
     where, said = told_device(device)
     others = _read_external(external, size, classes)
     made, test, known = _read_sets(synthetic, real, train, size, classes)
     training = Training(tuple(range(seeds)), steps, where)
     progress_console().print(f"training {seeds} classifiers an arm, {training.steps_for(len(made))} steps on synthetic")
-    report = measure.tstr(made, test, known, training=training, specificity=specificity, few=few, external=others)
+    total, done = planned_steps(made, known, few, training), 0
+    with counted("steps of training") as work:
+
+        def told(steps: int) -> None:
+            nonlocal done
+            done += steps
+            work(done, total)
+            if done == total:
+                work.stage("comparing")
+
+        report = measure.tstr(
+            made,
+            test,
+            known,
+            training=replace(training, told=told),
+            specificity=specificity,
+            few=few,
+            external=others,
+        )
     fields = report.as_json() | {"device": said}
     emit(fields, as_json, lambda console: _print_tstr(console, fields))
 

@@ -28,9 +28,10 @@ from sonoshare_deploy.cli.hospital_sources import pull, receive, source_folder, 
 from sonoshare_deploy.cli.hospital_status import status
 from sonoshare_deploy.cli.hospital_studies import approve, refuse, studies
 from sonoshare_deploy.cli.hospital_twins import twins
-from sonoshare_deploy.cli.output import emit, is_quiet, json_option, progress_console, quiet_option
+from sonoshare_deploy.cli.output import emit, is_quiet, json_option, quiet_option
 from sonoshare_deploy.cli.parameters import node_home_option
 from sonoshare_deploy.cli.private import Private
+from sonoshare_deploy.cli.progress import counted
 from sonoshare_shared.errors import InputError
 from sonoshare_shared.science.device_word import AUTO
 
@@ -120,8 +121,6 @@ def ingest(
 
     Example: sonoshare hospital ingest FOLDER --home NODE --jobs 2
     """
-    from rich.progress import Progress  # noqa: PLC0415
-
     from sonoshare_client.intake.ingest import ingest as take_in  # noqa: PLC0415
     from sonoshare_client.intake.ingest import ingest_table  # noqa: PLC0415
     from sonoshare_client.node.home import NodeHome  # noqa: PLC0415
@@ -148,19 +147,14 @@ def ingest(
                 asdict(report) | {"device": said}, as_json, lambda out: _print_report(out, report, said)
             ),
         )
-    console = progress_console()
-    with (
-        source_folder(home, source) as folder,
-        Progress(console=console, transient=True, disable=not console.is_terminal) as bar,
-    ):
-        job = bar.add_task("intake", total=None)
+    with source_folder(home, source) as folder, counted("intake") as work:
         report = take_in(
             home,
             folder,
             labels,
             classes=classes,
             jobs=jobs,
-            progress=lambda done, total: bar.update(job, completed=done, total=total),
+            progress=work,
             device=where,
             archive=source if source.is_file() else None,
         )

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sonoshare_deploy.cli.output import emit, json_option, progress_console
+from sonoshare_deploy.cli.output import emit, json_option
 from sonoshare_deploy.cli.parameters import node_home_option
+from sonoshare_deploy.cli.progress import counted
 from sonoshare_shared.errors import InputError
 
 if TYPE_CHECKING:
@@ -202,16 +203,13 @@ def _where(fields: dict[str, object]) -> str:
 
 def take_again(home: "NodeHome", jobs: int, device: "torch.device", *, as_json: bool) -> None:
     """What ``hospital ingest --again`` does: try once more what was set aside, re-check what older rules took in."""
-    from rich.progress import Progress  # noqa: PLC0415
-
     from sonoshare_client.intake.again import recheck, try_again  # noqa: PLC0415
 
-    console = progress_console()
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
-        job = bar.add_task("re-check", total=None)
+    with counted("files that were set aside") as work:
         # Files first: one that passes now comes in whole, and needs no decision about the picture it was.
         tried = try_again(home, jobs=jobs, device=device)
-        checked = recheck(home, jobs=jobs, progress=lambda done, total: bar.update(job, completed=done, total=total))
+        work.stage("re-check")
+        checked = recheck(home, jobs=jobs, progress=work)
     counts = counts_of(home)
 
     def human(console: "Console") -> None:

@@ -20,7 +20,7 @@ patients who were not copied, and edited copies planted of those phantoms.
 Does not promise: what the recall table does not show. Held-out patients check the false rate (gate.py).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final
@@ -188,6 +188,7 @@ def patient_nearest(
     patients: Sequence[NDArray[np.float32]],
     device: torch.device = CPU,
     looks: int | None = None,
+    told: Callable[[int, int], None] | None = None,
 ) -> Nearest:
     """Find the most alike pair of every patient.
 
@@ -196,11 +197,12 @@ def patient_nearest(
         patients: float32 [k, S, S] for each patient, k >= 1; may be made on demand.
         device: torch device.
         looks: as the detector was calibrated with.
+        told: as ``nearest``; for who holds the images alone.
     """
     if not patients:
         return Nearest(np.empty(0), np.empty(0, np.int64), np.empty(0, np.int64))
     joined = JoinedPictures(patients)
-    found, starts = nearest(candidates, joined, device, looks), joined.starts
+    found, starts = nearest(candidates, joined, device, looks, told), joined.starts
     own = np.array([int(found.scores[first:end].argmax()) for first, end in pairwise(starts)], dtype=np.int64)
     places = starts[:-1] + own
     return Nearest(found.scores[places].astype(np.float64), own, found.places[places])

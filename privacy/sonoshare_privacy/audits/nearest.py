@@ -17,7 +17,7 @@ candidates): the detector finds .9359 of them over all pairs, and .9342 in two s
 to 128; what is lost is turned by 8 degrees. 16 looks lose .0025, 256 still .0008.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -140,7 +140,13 @@ def looks_for(candidates: int, nominal_patients: int) -> int | None:
 
 
 @computing_in(FLOAT32)
-def nearest(candidates: Pictures, images: Pictures, device: torch.device = CPU, looks: int | None = None) -> Found:
+def nearest(
+    candidates: Pictures,
+    images: Pictures,
+    device: torch.device = CPU,
+    looks: int | None = None,
+    told: Callable[[int, int], None] | None = None,
+) -> Found:
     """Find each image's best score and the candidate that has it; of equal scores in one shard the first.
 
     Args:
@@ -148,6 +154,7 @@ def nearest(candidates: Pictures, images: Pictures, device: torch.device = CPU, 
         images: patient images, float32 [n, S, S]; read block by block.
         device: torch device.
         looks: candidates of each shard that the detector looks at (``looks_for``); None for all.
+        told: called with (images compared, images in all), each image once a shard; for who holds the images alone.
     """
     best = torch.full((len(images),), -torch.inf, device=device)
     found = torch.zeros(len(images), dtype=torch.int64, device=device)
@@ -162,6 +169,9 @@ def nearest(candidates: Pictures, images: Pictures, device: torch.device = CPU, 
             better = score > best[span]
             found[span] = torch.where(better, place + first, found[span])
             best[span] = torch.where(better, score, best[span])
+            if told is not None:
+                done = (first // SHARD) * len(images) + start + len(block)
+                told(done, -(-len(candidates) // SHARD) * len(images))
     return Found(best.cpu().numpy(), found.cpu().numpy())
 
 

@@ -6,8 +6,9 @@ hospital recomputes epsilon for itself before it takes part.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -49,6 +50,7 @@ from sonoshare_shared.science.precision import FLOAT32, computing_in
 from sonoshare_shared.science.tasks.phantoms import pathology_shares, start_at_task
 from sonoshare_shared.science.tasks.warm_start import WarmStart, warm_start
 
+Told = Callable[[str, int, int], None]
 CALIBRATION_PHANTOMS: Final = 16
 CALIBRATION_SEED: Final = 20_260
 CLIP_SHARE: Final = 0.5
@@ -57,6 +59,10 @@ FEWEST_WITH_A_QUORUM: Final = 2
 WITH_CANARIES: Final = (AFFINE, OUTER)
 UNKNOWN_BASE: Final = "0" * 64
 """Stands for the base's digest while only the terms are checked."""
+
+
+def _untold(_what: str, _done: int, _total: int) -> None:
+    """Nobody waits."""
 
 
 @dataclass(frozen=True)
@@ -130,18 +136,20 @@ class DraftedStudy:
     ballot: bytes | None
 
 
-def draft_study(terms: StudyTerms, device: torch.device = CPU) -> DraftedStudy:
+def draft_study(terms: StudyTerms, device: torch.device = CPU, told: Told = _untold) -> DraftedStudy:
     """Work out the plan of a study.
 
     Args:
         terms: what the coordinator decides.
         device: where gradients of phantoms are computed, for the clip norm and the warm start.
+        told: called with (what is done now, pieces done, pieces in all; 0: they cannot be counted).
 
     Raises:
         InputError: a term is out of its range, audits and calibration alone use up epsilon, the ballot is for another
             task or size, or no phantom stands for a class of the task.
         ModelError: no base weights for the profile.
     """
+    told("working out the noise", 0, 0)
     pathology_shares(terms.task)  # before minutes of accounting, as the next
     draft = _plan(terms, base_digest=UNKNOWN_BASE, mechanism=_mechanism(terms, noise_multiplier=1.0, clip_norm=1.0))
     model, base_digest = load_base(terms.profile, terms.base)
@@ -150,12 +158,16 @@ def draft_study(terms: StudyTerms, device: torch.device = CPU) -> DraftedStudy:
     mechanism = _mechanism(
         terms,
         noise_multiplier=_noise_multiplier(terms),
-        clip_norm=phantom_clip_norm(model, terms.trained, terms.draws, draft.last_time),
+        clip_norm=phantom_clip_norm(
+            model, terms.trained, terms.draws, draft.last_time, partial(told, "gradients of phantoms")
+        ),
     )
+    told("weighing canaries", 0, 0)
     plan = _plan(terms, base_digest=base_digest, mechanism=mechanism, canaries=_canaries(model, terms, mechanism))
     start_at_task(model, terms.task)
     parameters = trained_parameters(model, terms.trained)
-    warm_start(model, parameters, terms.task, WarmStart(steps=terms.warm_steps, latest_time=plan.last_time))
+    learning = partial(told, "steps on phantoms")
+    warm_start(model, parameters, terms.task, WarmStart(steps=terms.warm_steps, latest_time=plan.last_time), learning)
     state = adapter_state(model, terms.trained)
     ballot = None if terms.ballot is None else terms.ballot.to_bytes()
     return DraftedStudy(plan, adapter_bytes(state), adapter_digest(state), ballot)
@@ -238,10 +250,16 @@ def _canaries(model: ConditionedUNet, terms: StudyTerms, mechanism: Mechanism) -
     return count if terms.honest is None else fewer_in_a_pool(count, len(terms.cohorts))
 
 
-def phantom_clip_norm(model: ConditionedUNet, trained: Trained, draws: int, latest: int = LAST_TIME) -> float:
+def phantom_clip_norm(
+    model: ConditionedUNet,
+    trained: Trained,
+    draws: int,
+    latest: int = LAST_TIME,
+    told: Callable[[int, int], None] | None = None,
+) -> float:
     """Half the median L2 norm of one phantom's mean gradient over its draws at times 0..latest: a public constant.
 
-    It is computed in float32.
+    It is computed in float32. ``told`` is called with (phantoms done, phantoms in all).
     """
     device = next(model.parameters()).device
     parameters = list(trained_parameters(model, trained).values())
@@ -259,6 +277,8 @@ def phantom_clip_norm(model: ConditionedUNet, trained: Trained, draws: int, late
             loss = denoising_loss(model, images, masks, condition.to(device), t, noise).mean()
             gradients = torch.autograd.grad(loss, parameters)
         norms.append(math.sqrt(sum(float(g.double().square().sum()) for g in gradients)))
+        if told is not None:
+            told(i + 1, CALIBRATION_PHANTOMS)
     norm = CLIP_SHARE * float(np.median(norms))
     if not (math.isfinite(norm) and norm > 0):
         raise InputError("the base model has no usable gradient on phantoms", remedy="train the base again")

@@ -14,10 +14,10 @@ Promises: a control that would take no other steps than what is there is not tra
 all arms of a seed and other patients for another seed.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import Final
+from typing import Final, cast
 
 import numpy as np
 import torch
@@ -47,6 +47,10 @@ AGAINST: Final[Mapping[str, str]] = MappingProxyType(
 Trained = dict[str, list[Classifier]]
 
 
+def _untold(_steps: int) -> None:
+    """Nobody waits."""
+
+
 @dataclass(frozen=True)
 class Training:
     """What all arms share.
@@ -55,11 +59,13 @@ class Training:
         seeds: one classifier each.
         steps: of each set that is trained on; None follows the rule.
         device: where classifiers are trained.
+        told: called with the steps of each classifier once it is trained.
     """
 
     seeds: Sequence[int] = (0, 1, 2)
     steps: int | None = None
     device: torch.device = CPU
+    told: Callable[[int], None] = _untold
 
     def steps_for(self, images: int) -> int:
         """Steps for a set of that many pictures."""
@@ -70,17 +76,12 @@ class Training:
     ) -> list[Classifier]:
         """One classifier a seed, each on its own set; with ``starts`` each goes on from one, which stays as it is."""
         before: Sequence[Classifier | None] = starts or [None] * len(self.seeds)
-        return [
-            fit(
-                known.images,
-                known.labels,
-                steps=steps or self.steps_for(len(known)),
-                seed=seed,
-                start=start,
-                device=self.device,
-            )
-            for seed, known, start in zip(self.seeds, sets, before, strict=True)
-        ]
+        trained = []
+        for seed, known, start in zip(self.seeds, sets, before, strict=True):
+            count = steps or self.steps_for(len(known))
+            trained.append(fit(known.images, known.labels, steps=count, seed=seed, start=start, device=self.device))
+            self.told(count)
+        return trained
 
     def as_long(self, trained: list[Classifier], sets: Sequence[LabelledImages], others: int) -> list[Classifier]:
         """The control: classifiers of the same sets with the steps of a set that has ``others`` pictures more."""
@@ -128,6 +129,31 @@ def trained_arms(
         arms[FEW_BOTH] = training.on([joined(synthetic, each) for each in some])
         arms[FEW_AS_LONG] = training.as_long(arms[FEW], some, len(synthetic))
     return arms
+
+
+class _Counting(Training):
+    """Trains nothing: it says how many steps each classifier would take."""
+
+    def on(
+        self, sets: Sequence[LabelledImages], *, steps: int | None = None, starts: Sequence[Classifier] | None = None
+    ) -> list[Classifier]:
+        """As many places as there would be classifiers, all empty."""
+        del starts
+        for known in sets:
+            self.told(steps or self.steps_for(len(known)))
+        return cast("list[Classifier]", [None] * len(sets))
+
+
+def planned_steps(synthetic: LabelledImages, train: LabelledImages | None, few: int | None, training: Training) -> int:
+    """Steps that ``trained_arms`` will take with the same arguments, of all classifiers together.
+
+    Raises:
+        InputError: as ``trained_arms``.
+    """
+    steps: list[int] = []
+    counting = _Counting(training.seeds, training.steps, training.device, steps.append)
+    trained_arms(synthetic, train, few, counting)
+    return sum(steps)
 
 
 def few_patients(train: LabelledImages, count: int, seed: int) -> LabelledImages:

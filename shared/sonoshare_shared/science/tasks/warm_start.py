@@ -66,7 +66,13 @@ class Rows:
     noise: Tensor
 
 
-def warm_start(model: ConditionedUNet, parameters: Mapping[str, Parameter], task: Task, constants: WarmStart) -> None:
+def warm_start(
+    model: ConditionedUNet,
+    parameters: Mapping[str, Parameter],
+    task: Task,
+    constants: WarmStart,
+    told: Callable[[int, int], None] | None = None,
+) -> None:
     """Train some of a model's parameters on phantoms of a task, in place.
 
     Args:
@@ -74,6 +80,7 @@ def warm_start(model: ConditionedUNet, parameters: Mapping[str, Parameter], task
         parameters: those that learn; all others stay.
         task: whose phantoms; class indices are the task's, scanners absent.
         constants: of the training; no steps change nothing.
+        told: called with (steps done, steps in all).
 
     Raises:
         InputError: no phantom stands for a class of the task.
@@ -88,6 +95,7 @@ def warm_start(model: ConditionedUNet, parameters: Mapping[str, Parameter], task
         lambda step: phantom_rows(phantoms, constants, step),
         steps=constants.steps,
         learning_rate=constants.learning_rate,
+        told=told,
     )
 
 
@@ -98,6 +106,7 @@ def fine_tune(
     *,
     steps: int,
     learning_rate: float,
+    told: Callable[[int, int], None] | None = None,
 ) -> None:
     """Ordinary fine-tuning on public rows, without any privacy: AdamW, the last iterate.
 
@@ -107,6 +116,7 @@ def fine_tune(
         rows: of a step, from 0.
         steps: how many.
         learning_rate: at its highest.
+        told: called with (steps done, steps in all).
     """
     required = {parameter: parameter.requires_grad for parameter in model.parameters()}
     for parameter in required:
@@ -125,6 +135,8 @@ def fine_tune(
         loss.backward()  # type: ignore[no-untyped-call]
         utils.clip_grad_norm_(parameters.values(), LONGEST_GRADIENT)
         optimiser.step()
+        if told is not None:
+            told(step + 1, steps)
     for parameter, before in required.items():
         parameter.grad = None
         parameter.requires_grad_(before)
