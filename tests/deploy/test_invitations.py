@@ -11,6 +11,7 @@ from tests.deploy.command import Run, sonoshare
 from sonoshare_client.node.home import NodeHome
 from sonoshare_client.node.invitation import Joined, join
 from sonoshare_client.node.joining import enrol
+from sonoshare_client.node.policy import policy_for
 from sonoshare_deploy.invited_address import invited_address
 from sonoshare_deploy.provision import create_coordinator
 from sonoshare_server.consortium.inviting import admit_request, invite, read_invited, read_request
@@ -20,7 +21,7 @@ from sonoshare_server.home import CoordinatorHome
 from sonoshare_shared.errors import InputError, IntegrityError, RefusedError, VerificationError
 from sonoshare_shared.protocol.documents.invitation import INVITATION_PAYLOAD_TYPE, Invitation, JoinRequest
 from sonoshare_shared.protocol.envelope import Envelope
-from sonoshare_shared.protocol.keys import SigningKey
+from sonoshare_shared.protocol.keys import SigningKey, told_fingerprint
 
 NOW = datetime(2026, 11, 1, 12, tzinfo=UTC)
 ADDRESS = "fed.example.org:9092"
@@ -163,6 +164,31 @@ def test_a_wrong_root_fingerprint_or_folder_is_refused_before_anything_is_writte
     other = create_coordinator(tmp_path / "d", Consortium.read(coordinator), ("fed.example.org",))
     with pytest.raises(RefusedError, match="another root key"):
         join(tmp_path / "n", invited(other), now=NOW)
+
+
+def test_a_fingerprint_is_taken_as_it_is_told_and_a_word_of_the_page_is_none(
+    coordinator: CoordinatorHome, tmp_path: Path
+) -> None:
+    root = coordinator.root.fingerprint
+    spoken = " ".join(root[i : i + 4] for i in range(0, 16, 4)).upper()
+    for told in (spoken, ":".join(root[i : i + 2] for i in range(0, 16, 2)), f"\t{root}\n"):
+        assert told_fingerprint(told) == root
+    home, request = join(tmp_path / "n", invited(coordinator), now=NOW, root_fingerprint=spoken)
+    for word in ("FINGERPRINT", "", root[:8], root + "00"):
+        with pytest.raises(InputError, match=r"is no fingerprint .type the 16 characters"):
+            admit_request(coordinator, request, word, now=NOW)
+    own = home.identity().public.fingerprint
+    assert admit_request(coordinator, request, f"{own[:8].upper()} {own[8:]}", now=NOW) == ("west", 1)
+
+
+def test_a_node_that_is_there_does_not_pass_over_another_declared_number(
+    coordinator: CoordinatorHome, tmp_path: Path
+) -> None:
+    home, _ = join(tmp_path / "n", invited(coordinator), now=NOW)
+    with pytest.raises(InputError, match=r"declares 100 trained patients .for 150 set nominal") as refused:
+        join(tmp_path / "n", invited(coordinator), now=NOW, policy=policy_for(150))
+    assert str(home.policy_path) in str(refused.value)
+    join(tmp_path / "n", invited(coordinator), now=NOW, policy=policy_for(100))
 
 
 def test_an_invitation_names_an_address_that_the_certificate_is_for(coordinator: CoordinatorHome) -> None:

@@ -26,7 +26,7 @@ from sonoshare_shared.protocol.documents.invitation import (
 )
 from sonoshare_shared.protocol.documents.node_key_change import possession_signature
 from sonoshare_shared.protocol.envelope import Envelope
-from sonoshare_shared.protocol.keys import PublicKey
+from sonoshare_shared.protocol.keys import PublicKey, told_fingerprint
 from sonoshare_shared.science.device_word import AUTO
 from sonoshare_shared.state import read_state, write_state
 
@@ -73,20 +73,20 @@ def join(
         invitation: an opened one.
         now: the present.
         root_fingerprint: of the consortium's root key, as told by telephone; not compared if absent.
-        policy: as for `NodeHome.create`; so the two after it.
+        policy: as for `NodeHome.create`; so the two after it. A node that is there must declare the same number.
         vault_key: where the vault key goes.
         device: where the node computes.
 
     Raises:
         RefusedError: the invitation is over, of another root key, or the folder has joined another consortium.
-        InputError: the folder is another's.
+        InputError: the folder is another's, declares another number of patients, or what was told is no fingerprint.
     """
     root = PublicKey.from_hex(invitation.root_key)
     if invitation.expired(now):
         raise RefusedError(
             f"the invitation ended on {invitation.expires.date()}", remedy="ask the coordinator for a new one"
         )
-    if root_fingerprint is not None and root_fingerprint.strip().lower() != root.fingerprint:
+    if root_fingerprint is not None and told_fingerprint(root_fingerprint) != root.fingerprint:
         raise RefusedError(
             f"the invitation's root key has the fingerprint {root.fingerprint}",
             remedy="ask the consortium by telephone again; if it is sure, the file is not its own: do not join",
@@ -95,6 +95,8 @@ def join(
     if made_before:
         home = NodeHome.open(path)
         _require_same(home, invitation)
+        if policy is not None:
+            _require_declared(home, policy.cohort.nominal)
     else:
         home = NodeHome.create(path, invitation.hospital, policy=policy, vault_key=vault_key, device=device)
     write_atomically(home.state.authority_path, invitation.authority.encode())
@@ -114,6 +116,16 @@ def _require_same(home: NodeHome, invitation: Invitation) -> None:
     for root_key in (before.root_key if before else None, pinned):
         if root_key is not None and root_key != invitation.root_key:
             raise RefusedError("this node has joined a consortium of another root key", remedy="make another node")
+
+
+def _require_declared(home: NodeHome, patients: int) -> None:
+    """What was asked for is not passed over in silence: the rules of a node that is there are its own."""
+    declared = home.policy().cohort.nominal
+    if declared != patients:
+        raise InputError(
+            f"{home.path.name} is there already, and declares {declared} trained patients",
+            remedy=f"for {patients} set nominal under [cohort] in {home.policy_path}; then the same without --patients",
+        )
 
 
 def _request(home: NodeHome, invitation: Invitation) -> Envelope:

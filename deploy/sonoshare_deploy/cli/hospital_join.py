@@ -57,7 +57,7 @@ def join(
         said,
         now=datetime.now(UTC),
         root_fingerprint=root_fingerprint,
-        policy=policy_for(patients),
+        policy=None if patients is None else policy_for(patients),
         vault_key=vault_key,
         device=device,
     )

@@ -24,7 +24,7 @@ from sonoshare_shared.protocol.documents import HospitalEntry
 from sonoshare_shared.protocol.documents.base import Identifier
 from sonoshare_shared.protocol.documents.invitation import INVITATION_PAYLOAD_TYPE, Invitation, JoinRequest
 from sonoshare_shared.protocol.envelope import Envelope
-from sonoshare_shared.protocol.keys import PublicKey
+from sonoshare_shared.protocol.keys import PublicKey, told_fingerprint
 from sonoshare_shared.state import read_state, write_state
 
 INVITATION_DAYS: Final = 14
@@ -135,7 +135,7 @@ def admit_request(
         if (known := _admitted_before(home, request)) is None:
             raise
         return known.id, home.roster.version
-    if fingerprint.strip().lower() != said.fingerprint:
+    if told_fingerprint(fingerprint) != said.fingerprint:
         raise InputError(
             f"the key in the file has the fingerprint {said.fingerprint}",
             remedy="ask the hospital again; if it is sure, the file is not the hospital's: do not admit it",

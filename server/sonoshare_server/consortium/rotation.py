@@ -23,7 +23,7 @@ from sonoshare_shared.protocol.documents.identity_succession import SUCCESSION_P
 from sonoshare_shared.protocol.documents.node_key_change import NODE_KEY_CHANGE_PAYLOAD_TYPE, NodeKeyChange
 from sonoshare_shared.protocol.documents.roster import ROSTER_PAYLOAD_TYPE, KeySuccession
 from sonoshare_shared.protocol.envelope import Envelope
-from sonoshare_shared.protocol.keys import PublicKey, SigningKey
+from sonoshare_shared.protocol.keys import PublicKey, SigningKey, told_fingerprint
 from sonoshare_shared.protocol.log_index import succession_entry
 from sonoshare_shared.protocol.misconduct import require_ledger_not_older
 from sonoshare_shared.protocol.release import layout
@@ -101,7 +101,7 @@ def rotate_identity(
     members, root = read_members(home), root_signing_key(home, root_key)
     signed, head = opened_succession(change)
     said, log = signed.document, home.log()
-    if fingerprint.strip().lower() != said.new_key.fingerprint:
+    if told_fingerprint(fingerprint) != said.new_key.fingerprint:
         raise InputError(
             f"the new key in the file has the fingerprint {said.new_key.fingerprint}",
             remedy="ask the hospital again; if it is sure, the file is not the hospital's: do not admit it",

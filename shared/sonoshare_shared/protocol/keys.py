@@ -4,6 +4,7 @@ A private key is made where it stays and leaves only as a PEM file (PKCS#8) that
 A public key is its 32 raw bytes: two keys are the same key exactly when these are equal.
 """
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +18,8 @@ from sonoshare_shared.protocol.canonical import sha256_hex
 
 _RAW_KEY_BYTES = 32
 FINGERPRINT_CHARACTERS = 16
+_BETWEEN_CHARACTERS = re.compile(r"[\s:-]+")
+_FINGERPRINT = re.compile(f"[0-9a-f]{{{FINGERPRINT_CHARACTERS}}}")
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,23 @@ class PublicKey:
             Ed25519PublicKey.from_public_bytes(self.raw).verify(signature, data)
         except (InvalidSignature, ValueError) as error:
             raise IntegrityError("signature does not verify") from error
+
+
+def told_fingerprint(text: str) -> str:
+    """A fingerprint as a person wrote it down on the telephone, as `PublicKey.fingerprint` has it.
+
+    Capitals, and blanks, colons or hyphens between the characters, mean nothing.
+
+    Raises:
+        InputError: it is no fingerprint at all, such as the word in capitals of a document.
+    """
+    told = _BETWEEN_CHARACTERS.sub("", text).lower()
+    if _FINGERPRINT.fullmatch(told) is None:
+        raise InputError(
+            f"{text[:80]!r} is no fingerprint",
+            remedy=f"type the {FINGERPRINT_CHARACTERS} characters, 0 to 9 and a to f, that you are told by telephone",
+        )
+    return told
 
 
 class SigningKey:
