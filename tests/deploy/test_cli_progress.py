@@ -62,7 +62,6 @@ def test_a_log_gets_a_line_now_and_then_and_no_bar() -> None:
         clock.now += 10
         work(done, 12)
     assert said == [
-        "steps of training",
         "steps of training: 3 of 12, about 90 s left",
         "steps of training: 6 of 12, about 60 s left",
     ]
@@ -74,4 +73,4 @@ def test_what_is_counted_is_shown_where_it_is_asked_for(terminal: bool) -> None:
     console = Console(file=out, force_terminal=terminal, width=100, color_system=None)
     with counted("reading [red]pictures", console) as work:
         work(1, 2)
-    assert "reading [red]pictures" in out.getvalue()
+    assert ("reading [red]pictures" in out.getvalue()) == terminal  # quick work leaves no line in a log

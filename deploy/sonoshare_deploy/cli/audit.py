@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
 from sonoshare_deploy.cli.device import device_option, told_device
-from sonoshare_deploy.cli.output import emit, json_option, progress_console, quiet_option
+from sonoshare_deploy.cli.output import emit, folding_table, json_option, progress_console, quiet_option
 from sonoshare_deploy.cli.parameters import FiniteRange
 from sonoshare_deploy.cli.progress import counted
 from sonoshare_shared.durable import write_atomically
@@ -242,7 +241,7 @@ def _show(console: Console, result: Mapping[str, Any]) -> None:
     console.print(escape(", ".join(f"{name} {share:.2f}" for name, share in copies["recall_by_edit"].items())))
     console.print(f"blind spots: {escape(', '.join(copies['blind_spots']) or 'none in the table')}")
     if "explain" in result:
-        table = Table("copied patients", "PASS", "FAIL", "INCONCLUSIVE", title="chances of the copy test")
+        table = folding_table("copied patients", "PASS", "FAIL", "INCONCLUSIVE", title="chances of the copy test")
         for at in result["explain"]:
             chances = (f"{at[name]:.3f}" for name in ("pass", "fail", "inconclusive"))
             table.add_row(str(at["copied"]), *chances)

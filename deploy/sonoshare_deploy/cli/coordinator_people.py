@@ -9,10 +9,11 @@ from typing import Literal
 import click
 
 from sonoshare_deploy.cli.coordinator_release import home_option
+from sonoshare_deploy.cli.order import InOrder
 from sonoshare_deploy.cli.output import emit, json_option
 
 
-@click.group("people")
+@click.group("people", cls=InOrder)
 def people() -> None:
     """People with an account at the catalogue."""
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from sonoshare_deploy.cli.coordinator_release import home_option
-from sonoshare_deploy.cli.output import emit, json_option, progress_console, quiet_option
+from sonoshare_deploy.cli.output import emit, folding_table, json_option, progress_console, quiet_option
 from sonoshare_deploy.cli.parameters import IDENTIFIER_NAME
 from sonoshare_shared.printable import printable
 
@@ -145,12 +145,10 @@ def _become(home: Path, name: str, state: "Wish", *, as_json: bool) -> None:
 
 
 def _print_standings(console: "Console", found: "list[Standing]") -> None:
-    from rich.table import Table  # noqa: PLC0415
-
     if not found:
         console.print("no study yet: sonoshare coordinator study create", markup=False, highlight=False)
         return
-    table = Table("study", "state", "rounds", "priority", "hospitals", "what")
+    table = folding_table("study", "state", "rounds", "priority", "hospitals", "what")
     for one in found:
         said = ", ".join(f"{hospital} {answer}" for hospital, answer in one.answers.items())
         table.add_row(

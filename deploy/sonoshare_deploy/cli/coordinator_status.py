@@ -9,7 +9,7 @@ import click
 
 from sonoshare_deploy.cli.coordinator_release import home_option
 from sonoshare_deploy.cli.event_words import about
-from sonoshare_deploy.cli.output import emit, json_option
+from sonoshare_deploy.cli.output import emit, folding_table, json_option
 from sonoshare_deploy.cli.parameters import IDENTIFIER_NAME
 
 if TYPE_CHECKING:
@@ -59,8 +59,6 @@ def _fields(view: "CoordinatorView", now: datetime) -> dict[str, object]:
 
 
 def _print(console: "Console", view: "CoordinatorView", now: datetime) -> None:
-    from rich.table import Table  # noqa: PLC0415
-
     from sonoshare_deploy.cli.durations import ago  # noqa: PLC0415
 
     def say(text: str) -> None:
@@ -70,14 +68,14 @@ def _print(console: "Console", view: "CoordinatorView", now: datetime) -> None:
     roster = "none yet" if view.roster_version is None else f"version {view.roster_version}"
     say(f"roster       {roster}; {len(view.members)} hospitals")
     if view.members:
-        table = Table("hospital", "registered", "online", "last heard")
+        table = folding_table("hospital", "registered", "online", "last heard")
         for member in view.members:
             online = {True: "yes", False: "no", None: "?"}[member.online]
             heard = "never" if member.last_heard is None else ago(member.last_heard, now)
             table.add_row(member.id, "yes" if member.registered else "no", online, heard)
         console.print(table)
     if view.studies:
-        table = Table("study", "state", "rounds", "does", "answered", "awaited")
+        table = folding_table("study", "state", "rounds", "does", "answered", "awaited")
         for one in view.studies:
             rounds = f"{one.rounds_done} of {one.rounds}"
             said = (", ".join(some) or "-" for some in (one.answered, one.awaited))
@@ -111,8 +109,6 @@ def study_status(home: Path, name: str, *, as_json: bool) -> None:
 
 
 def _print_study(console: "Console", view: dict[str, Any], events: list[dict[str, Any]]) -> None:
-    from rich.table import Table  # noqa: PLC0415
-
     from sonoshare_deploy.cli.durations import moment  # noqa: PLC0415
 
     said = f"study {view['study']}: {view['state']}, {view['rounds_done']} of {view['rounds']} rounds done"
@@ -126,7 +122,7 @@ def _print_study(console: "Console", view: dict[str, Any], events: list[dict[str
             highlight=False,
             soft_wrap=True,
         )
-    table = Table("time (UTC)", "event", "hospital", "about")
+    table = folding_table("time (UTC)", "event", "hospital", "about")
     for event in events[-_EVENTS:]:
         when = str(event.get("time", ""))[:19].replace("T", " ")
         table.add_row(when, event["kind"], event.get("hospital", ""), about(event, _APART))

@@ -13,6 +13,7 @@ from sonoshare_deploy.cli.order import InOrder
 from sonoshare_deploy.cli.output import emit, json_option, progress_console, quiet_option
 from sonoshare_deploy.cli.parameters import FiniteRange
 from sonoshare_deploy.cli.progress import counted
+from sonoshare_deploy.cli.readers_words import print_readers
 
 if TYPE_CHECKING:
     from sonoshare_shared.science.evaluation.labelled import LabelledImages
@@ -307,4 +308,5 @@ def readers(*, ratings: Path, as_json: bool) -> None:
     """
     from sonoshare_shared.science.evaluation.readers import compare_readers, read_ratings  # noqa: PLC0415
 
-    emit(compare_readers(read_ratings(ratings)).as_json(), as_json)
+    fields = compare_readers(read_ratings(ratings)).as_json()
+    emit(fields, as_json, lambda console: print_readers(console, fields))

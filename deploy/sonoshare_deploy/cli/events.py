@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from sonoshare_deploy.cli.event_words import about
-from sonoshare_deploy.cli.output import emit, json_option
+from sonoshare_deploy.cli.output import emit, folding_table, json_option
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -141,10 +141,9 @@ def when(event: Mapping[str, Any]) -> str:
 
 
 def _print_table(console: "Console", events: list[dict[str, Any]]) -> None:
-    from rich.table import Table  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
 
-    table = Table("time (UTC)", "event", "details")
+    table = folding_table("time (UTC)", "event", "details")
     for event in events:
         style = _STYLES.get(str(event["level"]), "")
         table.add_row(when(event), Text(str(event["kind"]), style=style), Text(about(event, APART), style=style))

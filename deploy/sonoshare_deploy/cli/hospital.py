@@ -28,7 +28,7 @@ from sonoshare_deploy.cli.hospital_sources import pull, receive, source_folder, 
 from sonoshare_deploy.cli.hospital_status import status
 from sonoshare_deploy.cli.hospital_studies import approve, refuse, studies
 from sonoshare_deploy.cli.hospital_twins import twins
-from sonoshare_deploy.cli.output import emit, is_quiet, json_option, quiet_option
+from sonoshare_deploy.cli.output import emit, folding_table, is_quiet, json_option, quiet_option
 from sonoshare_deploy.cli.parameters import node_home_option
 from sonoshare_deploy.cli.private import Private
 from sonoshare_deploy.cli.progress import counted
@@ -86,7 +86,12 @@ def init(
             key = result[f"{name}_public_key"]
             console.print(f"  {name} key  {key}", markup=False, highlight=False, soft_wrap=True)
         if not is_quiet():
-            console.print("  next: read policy.toml, then 'sonoshare hospital ingest'", markup=False, highlight=False)
+            console.print(
+                "  next: read policy.toml, then 'sonoshare hospital ingest'",
+                markup=False,
+                highlight=False,
+                soft_wrap=True,
+            )
 
     emit(result, as_json, human)
 
@@ -228,7 +233,8 @@ def review(home_path: Path, out: Path, *, as_json: bool) -> None:
         images = write_review(vault, out)
 
     def human(console: "Console") -> None:
-        console.print(f"{images} images in {out}: patient data in the clear. Look, then delete.", markup=False)
+        look = "patient data in the clear. Look, then delete." if images else "the vault holds none."
+        console.print(f"{images} images in {out}: {look}", markup=False, soft_wrap=True)
 
     emit({"images": images}, as_json, human)
 
@@ -311,13 +317,11 @@ def ledger(home_path: Path, *, plot: Path | None, export_file: Path | None, as_j
 
 
 def _print_ledger(console: "Console", overview: "LedgerOverview") -> None:
-    from rich.table import Table  # noqa: PLC0415
-
     from sonoshare_shared.protocol.documents.charge import most_honest  # noqa: PLC0415
 
     if overview.spent is None:
         return
-    table = Table("entry", "day (UTC)", "kind", "study", "purpose", "epsilon of study", "of life")
+    table = folding_table("entry", "day (UTC)", "kind", "study", "purpose", "epsilon of study", "of life")
     for charge in overview.entries:
         table.add_row(
             str(charge.sequence),

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sonoshare_deploy.cli.output import emit, json_option
+from sonoshare_deploy.cli.order import InOrder
+from sonoshare_deploy.cli.output import emit, folding_table, json_option
 from sonoshare_deploy.cli.parameters import node_home_option
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ home_option = click.option(
 )
 
 
-@click.group(short_help="Show the node's keys, or change one.", invoke_without_command=True)
+@click.group(cls=InOrder, short_help="Show the node's keys, or change one.", invoke_without_command=True)
 @home_option
 @json_option
 @click.pass_context
@@ -60,9 +61,9 @@ def keys(context: click.Context, home_path: Path | None, *, as_json: bool) -> No
 
 
 def _print(console: "Console", hospital: str, lines: "list[KeyLine]", now: datetime) -> None:
-    from rich.table import Table  # noqa: PLC0415
-
-    table = Table("key", "fingerprint", "made (UTC)", "days", "in the pinned roster", title=f"keys of {hospital}")
+    table = folding_table(
+        "key", "fingerprint", "made (UTC)", "days", "in the pinned roster", title=f"keys of {hospital}"
+    )
     for line in lines:
         known = {True: "yes", False: "no", None: "-"}[line.rostered]
         table.add_row(line.name, line.fingerprint or "secret", str(line.made.date()), str(line.days(now)), known)

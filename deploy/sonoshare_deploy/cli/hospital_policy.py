@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from sonoshare_deploy.cli.order import InOrder
 from sonoshare_deploy.cli.output import emit, json_option
 from sonoshare_deploy.cli.parameters import node_home_option
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from sonoshare_client.own_eyes.fit import Fit
 
 
-@click.group()
+@click.group(cls=InOrder)
 def policy() -> None:
     """Show the hospital's rules, or hold a study plan against them."""
 

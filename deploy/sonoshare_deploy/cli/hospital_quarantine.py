@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from sonoshare_deploy.cli.order import InOrder
 from sonoshare_deploy.cli.output import emit, json_option
 from sonoshare_deploy.cli.parameters import node_home_option
 from sonoshare_deploy.cli.progress import counted
@@ -57,7 +58,7 @@ def place_of(text: str) -> "Box":
     return place
 
 
-@click.group(short_help="List, show, let in or forget what was set aside.")
+@click.group(cls=InOrder, short_help="List, show, let in or forget what was set aside.")
 def quarantine() -> None:
     """List what was set aside, look at it, let it in or forget it."""
 

@@ -117,12 +117,10 @@ def _fields(look: Look) -> dict[str, object]:
 
 
 def _print(console: "Console", look: Look) -> None:
-    from rich.table import Table  # noqa: PLC0415
-
-    table = Table.grid(padding=(0, 2))
-    for name, text in rows_of(look):
-        table.add_row(name, text)
-    console.print(table, highlight=False, markup=False)
+    rows = list(rows_of(look))
+    width = max(len(name) for name, _ in rows)
+    for name, text in rows:  # whole lines, whatever the window: commands in them can be copied
+        console.print(f"{name:{width}}  {text}", markup=False, highlight=False, soft_wrap=True)
     evidence = look.overview.evidence
     if evidence is not None:
         check = f"sonoshare verify state/evidence/{evidence}.json --roster ROSTER"

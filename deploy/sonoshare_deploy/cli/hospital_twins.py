@@ -52,7 +52,7 @@ def twins(home_path: Path, out: Path | None, apart: tuple[int, ...], *, device: 
                 writer.two_people(number)
         found, held_back = vault.twins(), len(vault.held_back())
         uncompared = len(vault.images()) - vault.compared()
-        if out is not None:
+        if out is not None and found:
             out.mkdir(parents=True, exist_ok=True, mode=0o700)
             for twin in found:
                 draw_pair(vault, twin, out / f"pair-{twin.number}.png")
@@ -68,7 +68,9 @@ def twins(home_path: Path, out: Path | None, apart: tuple[int, ...], *, device: 
                 f"NOT FULLY COMPARED: {uncompared} pictures, whose patients join no study: run this again to go on",
                 highlight=False,
             )
-        if out is not None:
+        if out is not None and not pairs:
+            console.print(f"no pairs: nothing was drawn, and {out} was not made", markup=False, highlight=False)
+        elif out is not None:
             console.print(f"pictures in {out}: patient data in the clear. Look, then delete.", markup=False)
 
     emit({"twins": pairs, "held_back": held_back, "uncompared": uncompared, "device": said}, as_json, human)

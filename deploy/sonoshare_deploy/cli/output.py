@@ -11,7 +11,7 @@ are interrupted write a log, which is theirs to write.
 
 import json
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 from rich.console import Console
@@ -19,6 +19,9 @@ from rich.text import Text
 
 from sonoshare_deploy.cli.typed import typed
 from sonoshare_shared.printable import printable
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object as the last line of stdout.")
 _QUIET: Final = "sonoshare_deploy.quiet"
@@ -65,6 +68,16 @@ class _Terminal(Console):
 def progress_console() -> Console:
     """Console for progress: stderr, or nowhere under ``--quiet``."""
     return _Terminal(stderr=True, quiet=is_quiet())
+
+
+def folding_table(*headings: str, title: str | None = None) -> "Table":
+    """A table that folds what is too long for a narrow window, and cuts nothing."""
+    from rich.table import Table  # noqa: PLC0415 - keeps --help fast
+
+    made = Table(title=title)
+    for heading in headings:
+        made.add_column(heading, overflow="fold")
+    return made
 
 
 def emit(

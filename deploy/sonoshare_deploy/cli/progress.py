@@ -2,7 +2,8 @@
 
     drawing 40 of 120 images, about 3 min left
 
-On a terminal one line moves; elsewhere (a log, a pipe) a line is written now and then. Under ``--quiet`` there is none.
+On a terminal one line moves; elsewhere (a log, a pipe) a line is written every half minute, none for
+quick work. Under ``--quiet`` there is none.
 
 An estimate says: what is left takes as long, piece for piece, as what was done since the stage began. It is none before
 a piece is done, and none is made for what others do: of a hospital's work this machine sees no pieces
@@ -72,7 +73,6 @@ class Work:
         """Begin another piece of work."""
         self._what, self._began, self._counted = what, self._clock(), False
         self._show(what, 0, None)
-        self._line(what)
 
     def words(self, line: str) -> None:
         """Show a line that changes often and has a log of its own."""
@@ -88,8 +88,9 @@ class Work:
         left = left_words(seconds_left(now - self._began, done - self._before, total - done)) if done < total else ""
         line = f"{self._what}: {done} of {total}" + (f", {left}" if left else "")
         self._show(line, done, total)
-        if now - self._said >= LINE_SECONDS:
-            self._line(line)
+        if self._say is not None and now - self._said >= LINE_SECONDS:
+            self._said = now
+            self._say(line)
 
     def told(self, what: str, done: int, total: int) -> None:
         """The same, of work that names its stages itself."""
@@ -97,11 +98,6 @@ class Work:
             self.stage(what)
         if total:
             self(done, total)
-
-    def _line(self, line: str) -> None:
-        self._said = self._clock()
-        if self._say is not None:
-            self._say(line)
 
 
 @contextmanager

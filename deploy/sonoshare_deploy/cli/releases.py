@@ -6,9 +6,8 @@ from typing import Any, Final
 import click
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
-from sonoshare_deploy.cli.output import emit, json_option
+from sonoshare_deploy.cli.output import emit, folding_table, json_option
 
 DEFAULT_SERVER: Final = "http://127.0.0.1:8080"
 FIGURES: Final = ("images", "pixels", "size", "epsilon", "delta")
@@ -65,7 +64,7 @@ def _show(console: Console, server: str, releases: list[dict[str, Any]]) -> None
             told = ", ".join(f"{what} {figure}" for what, figure in zip(FIGURES, figures, strict=True) if figure)
             console.print(f"  {told}\n  {question}", highlight=False)
     else:
-        table = Table("release", "state", *FIGURES, "question")
+        table = folding_table("release", "state", *FIGURES, "question")
         for release in releases:
             table.add_row(*_cells(release))
         console.print(table)

@@ -46,7 +46,7 @@ def records(path: Path, required: Sequence[str]) -> Iterator[tuple[int, dict[str
     except csv.Error as error:
         raise InputError(f"{path.name} is not valid CSV: {error}", remedy="save it as UTF-8 CSV") from error
     except OSError as error:
-        raise InputError(f"{path.name} cannot be read", remedy="check its permissions") from error
+        raise InputError(f"{path.name} cannot be read: {error.strerror}", remedy="check the path") from error
 
 
 def columns_of(path: Path) -> tuple[str, ...]:
@@ -61,7 +61,7 @@ def columns_of(path: Path) -> tuple[str, ...]:
     except (UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{path.name} is not UTF-8 CSV", remedy="save it as UTF-8 CSV") from error
     except OSError as error:
-        raise InputError(f"{path.name} cannot be read", remedy="check the path and its permissions") from error
+        raise InputError(f"{path.name} cannot be read: {error.strerror}", remedy="check the path") from error
 
 
 def _check_header(name: str, header: Sequence[str], required: Sequence[str]) -> None:

@@ -108,7 +108,9 @@ def read_ratings(path: Path) -> Ratings:
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             rows = list(csv.DictReader(file))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+    except OSError as error:
+        raise InputError(f"{path.name} cannot be read: {error.strerror}", remedy="check the path") from error
+    except (UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{path.name} cannot be read as CSV", remedy="save it as UTF-8 CSV") from error
     missing = [column for column in COLUMNS if not rows or column not in rows[0]]
     if missing:
