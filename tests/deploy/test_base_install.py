@@ -79,7 +79,7 @@ def test_a_catalogue_is_asked_on_the_base_install(away: list[str]) -> None:
     """Nobody listens there: the refusal comes from the network, not from a module that is missing."""
     done = sonoshare(away, "releases", "--server", "https://127.0.0.1:9")
     assert done.returncode == 1
-    assert "cannot reach the catalogue" in done.stderr
+    assert "cannot reach the catalogue at https://127.0.0.1:9: " in done.stderr
 
 
 def test_another_noun_names_the_extra_that_it_needs(away: list[str]) -> None:

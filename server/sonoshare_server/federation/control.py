@@ -18,6 +18,7 @@ from sonoshare_shared.errors import FederationError, InputError
 from sonoshare_shared.protocol.link import key_line
 
 POLL_SECONDS: Final = 0.5
+_STOPPED: Final = "see its log; if it is stopped, run: sonoshare coordinator start"
 
 
 @dataclass(frozen=True)
@@ -110,7 +111,7 @@ class Control:
             try:
                 status = self.status(run_id)
             except httpx.HTTPError as error:
-                raise FederationError("the SuperLink does not answer", remedy="see its log, start it again") from error
+                raise FederationError("the SuperLink does not answer", remedy=_STOPPED) from error
             if watch is not None:
                 watch()
             if status.finished:
@@ -126,7 +127,7 @@ def _asking(otherwise: str) -> Iterator[None]:
     except httpx.HTTPStatusError as error:
         raise FederationError(f"{otherwise}: status {error.response.status_code}", remedy="see its log") from error
     except httpx.HTTPError as error:
-        raise FederationError("the SuperLink does not answer", remedy="see its log, start it again") from error
+        raise FederationError("the SuperLink does not answer", remedy=_STOPPED) from error
 
 
 def node_key_bytes(text: str) -> bytes:

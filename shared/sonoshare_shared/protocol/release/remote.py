@@ -277,4 +277,8 @@ def _body(client: httpx.Client, url: str) -> bytes:
     except (httpx.ReadError, httpx.RemoteProtocolError, httpx.ReadTimeout) as error:
         raise TransferCutError(f"the catalogue's answer was cut: {error}", remedy="check the network") from error
     except httpx.HTTPError as error:
-        raise FederationError(f"cannot reach the catalogue: {error}", remedy="check address and network") from error
+        asked = client.base_url.join(url)  # what is asked for is a path below the catalogue's address
+        place = f"{asked.scheme}://{asked.netloc.decode()}"  # without a name and password that stand before the host
+        raise FederationError(
+            f"cannot reach the catalogue at {place}: {error}", remedy="check the address and the network"
+        ) from error
