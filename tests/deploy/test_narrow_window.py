@@ -1,6 +1,7 @@
 """In a narrow window nothing is cut, and results for people are tables and lines, not the program's own notation."""
 
 import io
+import json
 from pathlib import Path
 
 import click
@@ -85,9 +86,13 @@ def test_readers_are_a_table_and_a_sentence(tmp_path: Path) -> None:
         for case in range(20)
     ]
     (tmp_path / "ratings.csv").write_text("\n".join(lines))
-    shown = CliRunner().invoke(evaluate, ["readers", str(tmp_path / "ratings.csv")], catch_exceptions=False).stdout
+    arguments = ["readers", str(tmp_path / "ratings.csv")]
+    shown = CliRunner().invoke(evaluate, arguments, catch_exceptions=False).stdout
+    fields = json.loads(CliRunner().invoke(evaluate, [*arguments, "--json"], catch_exceptions=False).stdout)
+    apart = fields["treatments"]["old"]["auc"] - fields["treatments"]["newer"]["auc"]
+    assert abs(apart) > 0.01
     assert not set("{}'") & set(shown)
-    assert "difference of newer and old: " in shown
+    assert f"old minus newer: AUC {apart:+.3f} (" in shown
     assert "all treatments alike: F(1, " in shown
 
 

@@ -18,7 +18,7 @@ def print_readers(console: Console, fields: Mapping[str, Any]) -> None:
     if difference is not None:
         first, second, *_ = fields["treatments"]
         said = f"{difference['estimate']:+.3f} ({_interval(difference['interval'])}), p = {_number(difference['p'])}"
-        _line(console, f"difference of {first} and {second}: {said}")
+        _line(console, f"{second} minus {first}: AUC {said}")
     test = f"F({fields['df1']}, {_number(fields['df2'])}) = {_number(fields['F'])}, p = {_number(fields['p'])}"
     _line(console, f"all treatments alike: {test}")
     parts = folding_table("component of variance", "estimate")
