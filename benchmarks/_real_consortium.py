@@ -26,8 +26,8 @@ from sonoshare_client.node.home import NodeHome
 from sonoshare_client.node.policy import AuditRules, BudgetRules, CohortRules, FederationRules, Policy
 from sonoshare_deploy.addresses import LOOPBACK, free_ports
 from sonoshare_deploy.provision import create_coordinator
-from sonoshare_server.consortium import terms
 from sonoshare_server.consortium.admission import admit
+from sonoshare_server.consortium.audit_terms import audit_policy
 from sonoshare_server.consortium.members import Consortium
 from sonoshare_server.home import CoordinatorHome
 from sonoshare_shared.science.imaging import save_png
@@ -129,7 +129,7 @@ class RealConsortium:
     ) -> "RealConsortium":
         """Make the folders: keys, roster, patients."""
         this = cls(folder, tuple(hospitals), host, inside or {})
-        audit = terms.audit_policy(1.0, 0.6, 0.97, 0.001)
+        audit = audit_policy(1.0, 0.6, 0.97, 0.001)
         home = create_coordinator(
             folder / "coordinator", Consortium("bench", audit), tuple({host, LOOPBACK, "localhost"})
         )

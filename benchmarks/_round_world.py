@@ -26,6 +26,7 @@ from sonoshare_deploy.provision import create_coordinator
 from sonoshare_privacy.budget import ChargeRequest
 from sonoshare_server.consortium import terms
 from sonoshare_server.consortium.admission import admit
+from sonoshare_server.consortium.audit_terms import audit_policy
 from sonoshare_server.consortium.members import Consortium
 from sonoshare_server.consortium.studies import draft_study
 from sonoshare_server.home import CoordinatorHome
@@ -62,7 +63,7 @@ def make(folder: Path, hospitals: Sequence[str], payload: int, rounds: int) -> C
         payload: bytes of the adapter's numbers.
         rounds: of the study.
     """
-    audit = terms.audit_policy(EPSILON, 0.6, 0.97, 0.001)
+    audit = audit_policy(EPSILON, 0.6, 0.97, 0.001)
     home = create_coordinator(folder / "coordinator", Consortium("bench", audit), ("localhost", "127.0.0.1"))
     homes = [NodeHome.create(folder / hospital, hospital, policy=_policy()) for hospital in hospitals]
     for node in homes:

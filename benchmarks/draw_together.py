@@ -31,6 +31,7 @@ from tests.deploy.members import admit
 
 from sonoshare_deploy.provision import create_coordinator
 from sonoshare_server.consortium import terms
+from sonoshare_server.consortium.audit_terms import audit_policy
 from sonoshare_server.consortium.members import Consortium
 from sonoshare_server.consortium.studies import draft_study
 from sonoshare_server.home import CoordinatorHome
@@ -42,7 +43,7 @@ MOST_SECONDS: Final = 600.0
 
 def make(folder: Path, images: int) -> Path:
     """A coordinator's folder with a study whose rounds are done."""
-    audit = terms.audit_policy(8.0, 0.6, 0.97, 0.001)
+    audit = audit_policy(8.0, 0.6, 0.97, 0.001)
     home: CoordinatorHome = create_coordinator(folder, Consortium("bench", audit), ("localhost",))
     admit(folder, "north")
     asked = terms.study_terms(

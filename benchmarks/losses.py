@@ -37,9 +37,10 @@ from sonoshare_client.node.witness import enrol
 from sonoshare_deploy.provision import create_coordinator
 from sonoshare_privacy.accounting import SampledGaussian, epsilon
 from sonoshare_server.consortium.admission import admit
+from sonoshare_server.consortium.audit_terms import audit_policy
 from sonoshare_server.consortium.members import Consortium
 from sonoshare_server.consortium.studies import draft_study
-from sonoshare_server.consortium.terms import DIAGNOSIS, audit_policy, study_terms
+from sonoshare_server.consortium.terms import DIAGNOSIS, study_terms
 from sonoshare_server.federation.coordinator import Coordinator
 from sonoshare_server.federation.rounds import train
 from sonoshare_server.home import CoordinatorHome, Study

@@ -47,6 +47,7 @@ from sonoshare_client.node.socket import ask_agent
 from sonoshare_deploy.provision import create_coordinator
 from sonoshare_server.consortium import terms
 from sonoshare_server.consortium.admission import admit
+from sonoshare_server.consortium.audit_terms import HELD_OUT_FRACTION, audit_policy
 from sonoshare_server.consortium.members import Consortium
 from sonoshare_server.consortium.studies import draft_study
 from sonoshare_server.federation.calibration import collect_votes
@@ -155,8 +156,8 @@ def serve(folder: Path, hospital: str) -> None:
 
 def make(folder: Path, patients: int, images: int) -> CoordinatorHome:
     """A consortium of three hospitals with phantoms for patients, and a study that is not trained yet."""
-    nominal = round(patients * (1 - terms.HELD_OUT_FRACTION))
-    audit = terms.audit_policy(4.0, 0.5, 0.95, 0.01)
+    nominal = round(patients * (1 - HELD_OUT_FRACTION))
+    audit = audit_policy(4.0, 0.5, 0.95, 0.01)
     home = create_coordinator(folder / "coordinator", Consortium("bench", audit), ("localhost",))
     homes = [NodeHome.create(folder / name, name, policy=_policy(nominal), device="cpu") for name in HOSPITALS]
     for seed, node in enumerate(homes):
@@ -187,7 +188,7 @@ def _policy(nominal: int) -> Policy:
     return Policy(
         budget=BudgetRules(study_epsilon=60.0, lifetime_epsilon=100.0, delta=1e-3),
         cohort=CohortRules(
-            nominal=nominal, held_out_fraction=terms.HELD_OUT_FRACTION, minimum_trained=5, minimum_held_out=2
+            nominal=nominal, held_out_fraction=HELD_OUT_FRACTION, minimum_trained=5, minimum_held_out=2
         ),
         audit=AuditRules(
             maximum_epsilon_copies=12, maximum_epsilon_membership=12, maximum_tolerated_share=0.9,

@@ -11,7 +11,7 @@ from tests.deploy.umasks import umask
 from tests.shared.consortium import make_plan
 
 from sonoshare_deploy.provision import create_coordinator
-from sonoshare_server.consortium import terms
+from sonoshare_server.consortium.audit_terms import audit_policy
 from sonoshare_server.consortium.members import Consortium
 from sonoshare_server.federation import rounds
 from sonoshare_server.release.draw import SHARD_IMAGES
@@ -55,7 +55,7 @@ def trained_world(tmp_path_factory: pytest.TempPathFactory, pristine: World) -> 
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A coordinator's folder with ``study``, whose last round is done; its release has `SHARDS` shards."""
     home = tmp_path_factory.mktemp("consortium") / "coordinator"
-    consortium = Consortium("test-consortium", terms.audit_policy(1.0, 0.6, 0.97, 0.001))
+    consortium = Consortium("test-consortium", audit_policy(1.0, 0.6, 0.97, 0.001))
     folder = create_coordinator(home, consortium, ("localhost",))
     admit(home, "north", "south", "west")
     model, base = load_base("tiny")

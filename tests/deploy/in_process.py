@@ -20,6 +20,7 @@ from sonoshare_client.vault.store import Vault
 from sonoshare_deploy.provision import create_coordinator
 from sonoshare_server.consortium import terms
 from sonoshare_server.consortium.admission import admit
+from sonoshare_server.consortium.audit_terms import audit_policy
 from sonoshare_server.consortium.members import Consortium
 from sonoshare_server.consortium.studies import draft_study
 from sonoshare_server.federation.calibration import collect_votes
@@ -137,7 +138,7 @@ def build(
     quorum: int | None = None,
 ) -> World:
     """Make a coordinator and a hospital for each archive, enrolled, and a study of those that ``cohorts`` names."""
-    audit = audit or terms.audit_policy(16.0, 0.6, 0.97, 0.001)
+    audit = audit or audit_policy(16.0, 0.6, 0.97, 0.001)
     home = create_coordinator(folder / "coordinator", Consortium("test-consortium", audit), ("localhost",))
     homes = {}
     for hospital, archive in archives.items():

@@ -15,8 +15,8 @@ from sonoshare_client.intake.ingest import ingest
 from sonoshare_client.node import witness
 from sonoshare_client.node.home import NodeHome
 from sonoshare_deploy.provision import create_coordinator
-from sonoshare_server.consortium import terms
 from sonoshare_server.consortium.admission import admit
+from sonoshare_server.consortium.audit_terms import audit_policy
 from sonoshare_server.consortium.members import Consortium
 from sonoshare_server.federation import rounds
 from sonoshare_server.federation.coordinator import Coordinator
@@ -46,7 +46,7 @@ PATIENTS = 4
 
 def build_masked(folder: Path) -> World:
     """Four hospitals that have taken in a few patients each, and a masked study of two rounds with a quorum of 3."""
-    audit = terms.audit_policy(16.0, 0.6, 0.97, 0.001)
+    audit = audit_policy(16.0, 0.6, 0.97, 0.001)
     home = create_coordinator(folder / "coordinator", Consortium("test-consortium", audit), ("localhost",))
     homes = {}
     for seed, hospital in enumerate(MEMBERS):

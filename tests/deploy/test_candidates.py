@@ -10,7 +10,7 @@ from tests.deploy.in_process import HOSPITALS, World, build, copied, pipeline
 
 from sonoshare_client.audit.payment import AUDIT_PURPOSE
 from sonoshare_privacy.audits.gate import Finding
-from sonoshare_server.consortium import terms
+from sonoshare_server.consortium.audit_terms import audit_policy
 from sonoshare_server.federation import rounds
 from sonoshare_server.release.candidates import place_of
 from sonoshare_server.release.pipeline import Pipeline, facts_for
@@ -27,7 +27,7 @@ NOW = datetime(2026, 1, 2, tzinfo=UTC)
 @pytest.fixture(scope="module")
 def two_planned(tmp_path_factory: pytest.TempPathFactory, archives: dict[str, Path]) -> World:
     """A study of two candidates, trained; tests work on copies."""
-    audit = terms.audit_policy(12.0, 0.6, 0.97, 0.001)
+    audit = audit_policy(12.0, 0.6, 0.97, 0.001)
     world = build(tmp_path_factory.mktemp("two"), archives, rounds=1, local_steps=1, audit=audit, candidates=2)
     rounds.train(world.coordinator())
     return world

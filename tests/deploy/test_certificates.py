@@ -15,8 +15,8 @@ from tests.deploy.members import admit
 from sonoshare_deploy import certificates
 from sonoshare_deploy.coordinator_watch import CertificateWatch
 from sonoshare_deploy.provision import create_coordinator
+from sonoshare_server.consortium.audit_terms import audit_policy
 from sonoshare_server.consortium.members import Consortium
-from sonoshare_server.consortium.terms import audit_policy
 from sonoshare_server.home import CoordinatorHome
 from sonoshare_shared.errors import InputError
 

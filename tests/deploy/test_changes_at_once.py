@@ -23,8 +23,8 @@ from sonoshare_deploy import certificates
 from sonoshare_deploy.provision import create_coordinator
 from sonoshare_server import changing as at_coordinator
 from sonoshare_server.consortium import admission, rotation
+from sonoshare_server.consortium.audit_terms import audit_policy
 from sonoshare_server.consortium.members import Consortium, read_members
-from sonoshare_server.consortium.terms import audit_policy
 from sonoshare_server.federation.carried import by_files, set_by_files
 from sonoshare_server.federation.file_fleet import Boxes
 from sonoshare_server.home import CoordinatorHome, Study

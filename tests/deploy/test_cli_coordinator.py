@@ -18,6 +18,7 @@ from sonoshare_deploy.provision import create_coordinator
 from sonoshare_server.catalogue.accounts import Accounts
 from sonoshare_server.catalogue.database import Database
 from sonoshare_server.consortium import admission, studies, terms
+from sonoshare_server.consortium.audit_terms import audit_policy
 from sonoshare_server.consortium.members import Consortium, read_members
 from sonoshare_server.home import CoordinatorHome
 from sonoshare_shared.errors import InputError, ModelError
@@ -34,7 +35,7 @@ torch.set_num_threads(1)
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("consortium") / "coordinator"
-    consortium = Consortium("test-consortium", terms.audit_policy(1.0, 0.6, 0.97, 0.001))
+    consortium = Consortium("test-consortium", audit_policy(1.0, 0.6, 0.97, 0.001))
     create_coordinator(path, consortium, ("localhost",))
     admit(path, "north")
     return path
@@ -138,7 +139,7 @@ def test_how_draws_are_spent_is_the_coordinators_choice(home: Path) -> None:
 
 def test_votes_are_proposed_where_a_ballot_ships() -> None:
     settings: dict[str, Any] = {
-        "audit": terms.audit_policy(1.0, 0.6, 0.97, 0.001),
+        "audit": audit_policy(1.0, 0.6, 0.97, 0.001),
         "epsilon": 8.0,
         "delta": 1e-3,
         "rounds": 1,
@@ -247,7 +248,7 @@ def test_a_file_of_another_number_type_is_no_ballot(home: Path, tmp_path: Path) 
 
 def test_a_study_is_of_admitted_hospitals_and_need_not_name_them_all(tmp_path: Path) -> None:
     home = tmp_path / "coordinator"
-    consortium = Consortium("c", terms.audit_policy(1.0, 0.6, 0.97, 0.001))
+    consortium = Consortium("c", audit_policy(1.0, 0.6, 0.97, 0.001))
     folder = create_coordinator(home, consortium, ("localhost",))
     admit(home, "north", "south")
     with pytest.raises(InputError, match="nobody is not admitted"):

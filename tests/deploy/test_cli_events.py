@@ -9,7 +9,7 @@ from tests.deploy.command import sonoshare
 
 from sonoshare_client.node.home import NodeHome
 from sonoshare_deploy.provision import create_coordinator
-from sonoshare_server.consortium import terms
+from sonoshare_server.consortium.audit_terms import audit_policy
 from sonoshare_server.consortium.members import Consortium
 from sonoshare_server.home import CoordinatorHome
 from sonoshare_shared.events import EventLog
@@ -24,9 +24,7 @@ def write(path: Path, kind: str, hours: float, **fields: object) -> None:
 
 @pytest.fixture
 def home(tmp_path: Path) -> CoordinatorHome:
-    made = create_coordinator(
-        tmp_path / "C", Consortium("c", terms.audit_policy(1.0, 0.6, 0.97, 0.001)), ("localhost",)
-    )
+    made = create_coordinator(tmp_path / "C", Consortium("c", audit_policy(1.0, 0.6, 0.97, 0.001)), ("localhost",))
     write(made.events_path, "started", 0, roles=["coordinator"])
     write(made.studies_path / "s2" / "events.jsonl", "round", 1, round=1, rounds=3)
     write(made.studies_path / "s1" / "events.jsonl", "refused", 2, hospital="north", reason="[bold]no[/bold]\nbudget")

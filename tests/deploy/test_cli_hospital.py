@@ -21,8 +21,8 @@ from sonoshare_deploy.cli.main import cli
 from sonoshare_deploy.provision import create_coordinator
 from sonoshare_privacy.budget import ChargeRequest
 from sonoshare_server.consortium.admission import admit
+from sonoshare_server.consortium.audit_terms import audit_policy
 from sonoshare_server.consortium.members import Consortium
-from sonoshare_server.consortium.terms import audit_policy
 from sonoshare_shared.errors import LedgerError, VerificationError
 from sonoshare_shared.protocol.documents.charge import PureDP
 from sonoshare_shared.science.imaging import save_png

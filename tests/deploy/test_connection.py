@@ -20,8 +20,8 @@ from sonoshare_deploy.addresses import free_ports
 from sonoshare_deploy.link_watch import after, told
 from sonoshare_deploy.provision import create_coordinator
 from sonoshare_server.consortium.admission import admit
+from sonoshare_server.consortium.audit_terms import audit_policy
 from sonoshare_server.consortium.members import Consortium
-from sonoshare_server.consortium.terms import audit_policy
 from sonoshare_server.home import CoordinatorHome
 from sonoshare_shared.errors import InputError
 

@@ -23,7 +23,7 @@ from flwr.supercore.superexec.executor.types import LaunchResultStatus
 from sonoshare_client.courier import flower
 from sonoshare_client.courier.supernode import Connection, command, environment
 from sonoshare_deploy.provision import create_coordinator
-from sonoshare_server.consortium import terms
+from sonoshare_server.consortium.audit_terms import audit_policy
 from sonoshare_server.consortium.members import Consortium
 
 END_SECONDS = 30.0
@@ -144,9 +144,7 @@ def courier(tmp_path: Path) -> Iterator[Courier]:
     (tmp_path / "node.key").write_bytes(
         key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption())
     )
-    home = create_coordinator(
-        tmp_path / "c", Consortium("test", terms.audit_policy(4, 0.2, 0.7, 0.001)), ("localhost",)
-    )
+    home = create_coordinator(tmp_path / "c", Consortium("test", audit_policy(4, 0.2, 0.7, 0.001)), ("localhost",))
     connection = Connection("127.0.0.1:1", home.authority_path, tmp_path / "node.key", free_port())
     with (tmp_path / "log").open("wb") as log:
         process = subprocess.Popen(

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from tests.deploy.in_process import HOSPITALS, World, build, copied, patients_of, pipeline
 
-from sonoshare_server.consortium import terms
+from sonoshare_server.consortium.audit_terms import audit_policy
 from sonoshare_server.federation import rounds
 from sonoshare_server.release import build as release_build
 from sonoshare_server.release.build import Samples, build_candidate
@@ -29,7 +29,7 @@ COPIED = 3
 @pytest.fixture(scope="module")
 def audited(tmp_path_factory: pytest.TempPathFactory, archives: dict[str, Path]) -> World:
     """Trained; image 3 of the candidate is a patient of north's, image 9 its mirror image; audited by both."""
-    audit = terms.audit_policy(16.0, 0.6, 0.97, 0.001, VETO)
+    audit = audit_policy(16.0, 0.6, 0.97, 0.001, VETO)
     world = build(tmp_path_factory.mktemp("veto"), archives, rounds=1, audit=audit)
     rounds.train(world.coordinator())
     phantoms = simulate(16, seed=91, size=32)

@@ -14,9 +14,9 @@ from sonoshare_client.node.joining import enrol
 from sonoshare_client.node.policy import policy_for
 from sonoshare_deploy.invited_address import invited_address
 from sonoshare_deploy.provision import create_coordinator
+from sonoshare_server.consortium.audit_terms import audit_policy
 from sonoshare_server.consortium.inviting import admit_request, invite, read_invited, read_request
 from sonoshare_server.consortium.members import Consortium, read_members
-from sonoshare_server.consortium.terms import audit_policy
 from sonoshare_server.home import CoordinatorHome
 from sonoshare_shared.errors import InputError, IntegrityError, RefusedError, VerificationError
 from sonoshare_shared.protocol.documents.invitation import INVITATION_PAYLOAD_TYPE, Invitation, JoinRequest

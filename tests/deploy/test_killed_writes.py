@@ -15,9 +15,9 @@ from sonoshare_client.node.home import NodeHome
 from sonoshare_deploy.addresses import Addresses
 from sonoshare_deploy.provision import create_coordinator
 from sonoshare_server.consortium.admission import admit, expel
+from sonoshare_server.consortium.audit_terms import audit_policy
 from sonoshare_server.consortium.members import Consortium, read_members
 from sonoshare_server.consortium.registration import register_nodes
-from sonoshare_server.consortium.terms import audit_policy
 from sonoshare_server.federation.registered import RegisteredNode
 from sonoshare_server.home import CoordinatorHome, Study
 from sonoshare_shared.errors import InputError

@@ -37,6 +37,7 @@ from sonoshare_privacy.masking.layout import Layout
 from sonoshare_privacy.masking.pair_masks import summed, to_bytes
 from sonoshare_privacy.schedule import round_optimiser
 from sonoshare_server.consortium import terms
+from sonoshare_server.consortium.audit_terms import audit_policy
 from sonoshare_server.consortium.studies import draft_study
 from sonoshare_server.federation import rounds
 from sonoshare_server.federation.coordinator import Coordinator
@@ -351,7 +352,7 @@ def test_a_hospital_says_in_its_policy_whether_it_takes_part_in_masked_sums(mask
 
 
 def test_a_masked_study_needs_three_hospitals_before_anything_is_worked_out() -> None:
-    audit = terms.audit_policy(16.0, 0.6, 0.97, 0.001)
+    audit = audit_policy(16.0, 0.6, 0.97, 0.001)
 
     def planned(hospitals: tuple[str, ...], **more: Any) -> Any:
         budget: Any = {"epsilon": 30.0, "delta": 3e-3, "rounds": 1, "local_steps": 1, "images": 8, "profile": "tiny"}

@@ -12,9 +12,9 @@ from tests.deploy.members import node_key
 
 from sonoshare_deploy.provision import create_coordinator
 from sonoshare_server.consortium.admission import admit, expel
+from sonoshare_server.consortium.audit_terms import audit_policy
 from sonoshare_server.consortium.members import Consortium, read_members
 from sonoshare_server.consortium.registration import register_nodes
-from sonoshare_server.consortium.terms import audit_policy
 from sonoshare_server.federation.introduction import settle
 from sonoshare_server.federation.registered import RegisteredNode, read_retired
 from sonoshare_server.home import CoordinatorHome

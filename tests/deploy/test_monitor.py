@@ -20,7 +20,7 @@ from sonoshare_deploy.monitor import Monitor, loopback_endpoint
 from sonoshare_deploy.monitor_figures import RoleFigures, coordinator_figures, hospital_figures
 from sonoshare_deploy.provision import create_coordinator
 from sonoshare_deploy.role import Record
-from sonoshare_server.consortium import terms
+from sonoshare_server.consortium.audit_terms import audit_policy
 from sonoshare_server.consortium.members import Consortium
 from sonoshare_shared.errors import InputError
 from sonoshare_shared.events import EventLog
@@ -126,9 +126,7 @@ def test_what_has_a_private_moment_changes_no_figure_of_a_hospital(state: StateP
 
 
 def test_a_coordinators_figures_tell_rounds_hospitals_and_the_certificates_end(tmp_path: Path) -> None:
-    home = create_coordinator(
-        tmp_path / "C", Consortium("c", terms.audit_policy(1.0, 0.6, 0.97, 0.001)), ("localhost",)
-    )
+    home = create_coordinator(tmp_path / "C", Consortium("c", audit_policy(1.0, 0.6, 0.97, 0.001)), ("localhost",))
     record(home.run_path, "coordinator", superlink=True, catalogue=True)
     for study in ("s1", "s2"):
         log = EventLog(home.studies_path / study / "events.jsonl")

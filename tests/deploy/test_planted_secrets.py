@@ -22,9 +22,9 @@ from tests.deploy.umasks import umask
 from sonoshare_client.agent import service
 from sonoshare_client.node.home import NodeHome
 from sonoshare_deploy.provision import create_coordinator
+from sonoshare_server.consortium.audit_terms import audit_policy
 from sonoshare_server.consortium.members import Consortium
 from sonoshare_server.consortium.publication import publish_release
-from sonoshare_server.consortium.terms import audit_policy
 from sonoshare_server.release.pipeline import facts_for
 from sonoshare_shared.protocol.release import layout
 

@@ -19,8 +19,8 @@ from sonoshare_deploy.preflight import coordinator, hospital, machine
 from sonoshare_deploy.preflight.finding import Finding, first_bad
 from sonoshare_deploy.provision import create_coordinator
 from sonoshare_privacy.budget import Budget, Spent
+from sonoshare_server.consortium.audit_terms import audit_policy
 from sonoshare_server.consortium.members import Consortium
-from sonoshare_server.consortium.terms import audit_policy
 
 NOW = datetime(2026, 11, 29, 12, tzinfo=UTC)
 GIB = machine.GIB

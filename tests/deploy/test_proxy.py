@@ -19,8 +19,8 @@ from sonoshare_client.courier.way import Way, try_way
 from sonoshare_client.node.home import NodeHome
 from sonoshare_deploy.provision import create_coordinator
 from sonoshare_server.consortium.admission import admit
+from sonoshare_server.consortium.audit_terms import audit_policy
 from sonoshare_server.consortium.members import Consortium
-from sonoshare_server.consortium.terms import audit_policy
 from sonoshare_server.home import CoordinatorHome
 from sonoshare_shared.loopback import loopback_direct
 

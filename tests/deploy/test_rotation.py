@@ -27,10 +27,10 @@ from sonoshare_deploy.courier_place import CourierPlace
 from sonoshare_deploy.link_watch import _Follower, watched_link
 from sonoshare_deploy.provision import create_coordinator
 from sonoshare_server.consortium.admission import admit, expel
+from sonoshare_server.consortium.audit_terms import audit_policy
 from sonoshare_server.consortium.members import Consortium
 from sonoshare_server.consortium.registration import register_nodes
 from sonoshare_server.consortium.rotation import rotate_node_key, rotate_root
-from sonoshare_server.consortium.terms import audit_policy
 from sonoshare_server.federation.registered import couriers
 from sonoshare_server.home import CoordinatorHome
 from sonoshare_shared.errors import InputError, IntegrityError, RefusedError, VerificationError

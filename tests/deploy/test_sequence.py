@@ -10,8 +10,8 @@ import pytest
 from tests.shared.killed import killed_at
 
 from sonoshare_deploy.provision import create_coordinator
+from sonoshare_server.consortium.audit_terms import audit_policy
 from sonoshare_server.consortium.members import Consortium
-from sonoshare_server.consortium.terms import audit_policy
 from sonoshare_server.home import CoordinatorHome
 from sonoshare_server.release.sequence import Taken, take_sequence
 from sonoshare_shared.errors import InputError, IntegrityError

@@ -27,8 +27,8 @@ from sonoshare_deploy.coordinator_view import coordinator_view
 from sonoshare_deploy.coordinator_watch import look
 from sonoshare_deploy.provision import create_coordinator
 from sonoshare_privacy.budget import ChargeRequest, Spent
+from sonoshare_server.consortium.audit_terms import audit_policy
 from sonoshare_server.consortium.members import Consortium
-from sonoshare_server.consortium.terms import audit_policy
 from sonoshare_server.home import CoordinatorHome
 from sonoshare_server.queue.actions import begun
 from sonoshare_shared.errors import InputError

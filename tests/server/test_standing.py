@@ -10,7 +10,7 @@ from tests.deploy.members import admit
 from tests.shared.consortium import make_plan
 
 from sonoshare_deploy.provision import create_coordinator
-from sonoshare_server.consortium import terms
+from sonoshare_server.consortium.audit_terms import audit_policy
 from sonoshare_server.consortium.members import Consortium
 from sonoshare_server.home import CoordinatorHome, Study
 from sonoshare_server.queue.actions import Action, begun
@@ -23,7 +23,7 @@ ROUNDS = 2
 @pytest.fixture
 def home(tmp_path: Path) -> CoordinatorHome:
     made = create_coordinator(
-        tmp_path / "C", Consortium("test-consortium", terms.audit_policy(1.0, 0.6, 0.97, 0.001)), ("localhost",)
+        tmp_path / "C", Consortium("test-consortium", audit_policy(1.0, 0.6, 0.97, 0.001)), ("localhost",)
     )
     admit(made.path, "north")
     release = ReleasePlan(images=8, sampler_steps=2, start="phantom", seed=7)

@@ -78,8 +78,8 @@ def init(home: Path, consortium: str, hosts: tuple[str, ...], as_json: bool, **a
     Example: sonoshare coordinator init --home C --consortium clinics
     """
     from sonoshare_deploy.provision import create_coordinator  # noqa: PLC0415 - keeps --help fast, here and below
+    from sonoshare_server.consortium.audit_terms import audit_policy  # noqa: PLC0415
     from sonoshare_server.consortium.members import Consortium  # noqa: PLC0415
-    from sonoshare_server.consortium.terms import audit_policy  # noqa: PLC0415
     from sonoshare_shared.protocol.documents.plan import VetoPlan  # noqa: PLC0415
 
     epsilon = audit["epsilon_veto"]

@@ -31,6 +31,7 @@ from sonoshare_deploy.processes import Supervisor
 from sonoshare_deploy.provision import create_coordinator
 from sonoshare_server.consortium import terms
 from sonoshare_server.consortium.admission import admit
+from sonoshare_server.consortium.audit_terms import audit_policy
 from sonoshare_server.consortium.members import Consortium
 from sonoshare_server.consortium.publication import publish_release
 from sonoshare_server.consortium.registration import register_nodes
@@ -146,7 +147,7 @@ class Journey:
     def _found_consortium(self) -> None:
         with self.display.stage("consortium", "Consortium: keys, certificates, roster") as stage:
             tolerance = Tolerance.of(self.cohorts)
-            audit = terms.audit_policy(EPSILON_AUDIT, tolerance.share, tolerance.auc, ALPHA)
+            audit = audit_policy(EPSILON_AUDIT, tolerance.share, tolerance.auc, ALPHA)
             home = create_coordinator(
                 self.settings.work / "coordinator", Consortium(CONSORTIUM, audit), (LOOPBACK, "localhost")
             )

@@ -8,14 +8,12 @@ from sonoshare_privacy.audits.membership import LOW_NOISE_TIMES
 from sonoshare_server.consortium.studies import StudyTerms
 from sonoshare_shared.errors import InputError
 from sonoshare_shared.protocol.documents import AuditPlan, ReleasePlan, Task
-from sonoshare_shared.protocol.documents.base import values_given
-from sonoshare_shared.protocol.documents.plan import LAST_TIME, Noise, Precision, Profile, Trained, VetoPlan
+from sonoshare_shared.protocol.documents.plan import LAST_TIME, Noise, Precision, Profile, Trained
 from sonoshare_shared.science.calibration.ballot import Ballot, ballot_from, shipped_ballot
 from sonoshare_shared.science.model.profiles import profile_named
 from sonoshare_shared.science.precision import FLOAT32
 from sonoshare_shared.science.tasks.files import read_task
 
-HELD_OUT_FRACTION: Final = 0.25
 RATE: Final = 0.25
 DRAWS: Final = 2
 LEARNING_RATE: Final = 0.02
@@ -28,26 +26,6 @@ SHARPNESS: Final = 2.0
 ROUND_DEADLINE_SECONDS: Final = 1800
 
 DIAGNOSIS: Final = read_task("diagnosis")
-
-
-def audit_policy(
-    epsilon: float, tolerated_share: float, tolerated_auc: float, alpha: float, veto: VetoPlan | None = None
-) -> AuditPlan:
-    """An audit policy that spends half of its epsilon on copies and half on membership; a veto costs its own.
-
-    Raises:
-        InputError: a value is out of its range.
-    """
-    with values_given("the audit policy"):
-        return AuditPlan(
-            held_out_fraction=HELD_OUT_FRACTION,
-            epsilon_copies=epsilon / 2,
-            epsilon_membership=epsilon / 2,
-            tolerated_share=tolerated_share,
-            tolerated_auc=tolerated_auc,
-            alpha=alpha,
-            veto=veto,
-        )
 
 
 def _honest(noise: Noise, honest: int | None) -> int | None:
