@@ -31,10 +31,10 @@ class HostileLog(TransparencyLog):
         path = world.home.path / f"hostile-{len(list(world.home.path.glob('hostile-*')))}.jsonl"
         super().__init__(path, world.home.key, lambda: datetime.now(UTC))
         for line in entries:
-            self._entries.append(line)
+            self._take_up(line)
 
     def append(self, entry: dict[str, Any]) -> int:
-        self._entries.append(canonical_bytes(entry))
+        self._take_up(canonical_bytes(entry))
         return len(self._entries) - 1
 
 

@@ -120,6 +120,7 @@ def test_what_is_missing_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyP
         CataloguePlace(roster=roster)()
     for arguments in ([], ["--roster", str(roster), "--home", str(tmp_path)], ["--workers", "0"]):
         assert CliRunner().invoke(cli, ["catalogue", "serve", *arguments]).exit_code == 2
-    told = CliRunner().invoke(cli, ["catalogue", "serve", "--home", str(tmp_path)])
+    listen = ["--listen", f"127.0.0.1:{free_ports(1)[0]}"]  # the usual port may be somebody's
+    told = CliRunner().invoke(cli, ["catalogue", "serve", "--home", str(tmp_path), *listen])
     assert isinstance(told.exception, InputError)
     assert "not a coordinator's folder" in str(told.exception)

@@ -93,6 +93,5 @@ def test_what_holds_no_figures_is_refused_before_anything_is_drawn(text: str, tr
     options = ["--home", trained, "--study", "study", "--name", "r2", "--utility", path]
     run = sonoshare("coordinator", "release", "create", *options)
     assert run.returncode == 1
-    assert run.errors == [
-        "error: figures.json holds no figures (give the output of: sonoshare evaluate tstr ... --json)"
-    ]
+    remedy = "give the output of: sonoshare evaluate tstr --synthetic DIR --real CSV --json"
+    assert run.errors == [f"error: figures.json holds no figures ({remedy})"]

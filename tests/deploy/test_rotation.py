@@ -162,6 +162,7 @@ def test_a_running_node_tells_a_change_of_its_link_once_and_changes_its_key_on_t
     home: CoordinatorHome, node: NodeHome, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The watching process is the real one; the listener is the coordinator's own."""
+    others = set(psutil.Process().children())  # of whatever this worker ran before
     enrol(node, home.roster_envelope, home.root)
     caplog.set_level(logging.INFO)
     with listener(home) as (port, _):
@@ -179,7 +180,7 @@ def test_a_running_node_tells_a_change_of_its_link_once_and_changes_its_key_on_t
     assert [line for line in caplog.messages if line.startswith("link:")] == [
         f"link: 127.0.0.1:{port} answers and knows this node"
     ]
-    assert psutil.Process().children() == []
+    assert set(psutil.Process().children()) <= others
 
 
 def test_who_was_expelled_comes_back_with_a_new_node_key(home: CoordinatorHome, node: NodeHome) -> None:

@@ -50,7 +50,8 @@ def read_measurements(path: Path) -> tuple[Measurement, ...]:
         return tuple(_measurements(json.loads(path.read_text(encoding="utf-8"))))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(
-            f"{path.name} holds no figures", remedy="give the output of: sonoshare evaluate tstr ... --json"
+            f"{path.name} holds no figures",
+            remedy="give the output of: sonoshare evaluate tstr --synthetic DIR --real CSV --json",
         ) from error
 
 
