@@ -102,6 +102,12 @@ def test_case_51_a_hospital_restored_from_an_old_backup_does_not_train(
     assert not any(signed.charge.kind == "reserved" for signed in world.nodes[NORTH].ledger.entries())
 
 
+def test_where_nobody_can_type_the_passphrase_its_file_is_asked_for(world: World, tmp_path: Path) -> None:
+    run = sonoshare("hospital", "backup", "--home", world.nodes[NORTH].home.path, "--out", tmp_path / "n.sono")
+    assert (run.returncode, len(run.stderr.splitlines())) == (1, 1)
+    assert "--passphrase-file FILE" in run.stderr
+
+
 def test_a_new_node_declares_what_a_lost_ledger_could_have_spent(world: World, tmp_path: Path, words: Path) -> None:
     """The second round's charge is in no file any more, and is counted all the same; so is a study asked for later."""
     home, out, new = world.nodes[NORTH].home.path, tmp_path / "north.sono", tmp_path / "north-2"

@@ -90,3 +90,11 @@ def test_a_long_path_is_printed_on_one_line(capsys: pytest.CaptureFixture[str]) 
 def test_a_list_in_a_result_is_printed_for_people_without_brackets(capsys: pytest.CaptureFixture[str]) -> None:
     emit({"hospitals": ["st-ann", "st-barts"], "waiting": [], "version": 2}, as_json=False)
     assert capsys.readouterr().out == "hospitals: st-ann, st-barts\nwaiting: none\nversion: 2\n"
+
+
+def test_a_folder_that_is_not_there_is_said_before_a_login_is_asked_for(tmp_path: Path) -> None:
+    run = sonoshare("verify", tmp_path / "nothere")
+    assert (run.returncode, run.errors) == (
+        1,
+        [f"error: there is no {tmp_path / 'nothere'} (give the folder of a release, or an exported file)"],
+    )

@@ -187,6 +187,10 @@ class MemoryTokens:
         grant = self._granted.get(token)
         return grant is not None and grant.release == release and now < grant.expires
 
+    def expired(self, token: str, release: str, *, now: datetime) -> bool:
+        grant = self._granted.get(token)
+        return grant is not None and grant.release == release and now >= grant.expires
+
     def revoke(self, token: str, *, now: datetime) -> bool:
         return self._granted.pop(token, None) is not None
 

@@ -221,12 +221,16 @@ def test_a_token_opens_its_release_until_it_ends(kept: Kept) -> None:
     assert tokens.allows(grant.token, RELEASE, now=NOW)
     assert not tokens.allows(grant.token, OTHER, now=NOW)
     assert not tokens.allows(grant.token, RELEASE, now=NOW + DAY)
+    ended = [(RELEASE, NOW + DAY), (RELEASE, NOW), (OTHER, NOW + DAY)]
+    assert [tokens.expired(grant.token, release, now=now) for release, now in ended] == [True, False, False]
     for wrong in ("", "x", grant.token[:-1], grant.token.upper(), "a" * 5000, "\udce9"):
         assert not tokens.allows(wrong, RELEASE, now=NOW)
+        assert not tokens.expired(wrong, RELEASE, now=NOW + DAY)
         assert not tokens.revoke(wrong, now=NOW)
     assert tokens.revoke(grant.token, now=NOW)
     assert not tokens.revoke(grant.token, now=NOW)
     assert not tokens.allows(grant.token, RELEASE, now=NOW)
+    assert not tokens.expired(grant.token, RELEASE, now=NOW + DAY)
     assert tokens.allows(another.token, RELEASE, now=NOW)
 
 

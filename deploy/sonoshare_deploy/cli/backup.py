@@ -1,5 +1,6 @@
 """``sonoshare hospital|coordinator backup|restore``: a role's folder in one encrypted archive, and back."""
 
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -29,9 +30,12 @@ _passphrase_option: Final = click.option(
 
 def _passphrase(file: Path | None, *, new: bool) -> str:
     from sonoshare_shared.backup.sealing import checked_passphrase, read_passphrase  # noqa: PLC0415
+    from sonoshare_shared.errors import InputError  # noqa: PLC0415 - keeps --help fast, here and below
 
     if file is not None:
         return read_passphrase(file)
+    if not sys.stdin.isatty():
+        raise InputError("nobody is there to type the passphrase", remedy="name its file: --passphrase-file FILE")
     return checked_passphrase(click.prompt("passphrase", hide_input=True, confirmation_prompt=new, err=True))
 
 

@@ -10,7 +10,7 @@ import click
 from rich.console import Console
 
 from sonoshare_deploy.cli.output import emit, insist, json_option
-from sonoshare_shared.errors import IntegrityError, NewerVersionError, VerificationError
+from sonoshare_shared.errors import InputError, IntegrityError, NewerVersionError, VerificationError
 
 if TYPE_CHECKING:
     from sonoshare_shared.protocol.documents.charge import LedgerExport
@@ -47,6 +47,8 @@ def command(
 
     Example: sonoshare verify r1 --roster roster.dsse.json
     """
+    if roster_file is None and not path.exists():  # before a login is asked for, which would not help
+        raise InputError(f"there is no {path}", remedy="give the folder of a release, or an exported file")
     try:
         roster, key = trusted(roster_file, root, server)
         if path.is_file():

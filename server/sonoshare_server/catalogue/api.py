@@ -84,8 +84,15 @@ class Catalogue:
 
     def require_token(self, request: Request, release: str) -> str:
         """The request's token; refuse unless it is a valid one for this release."""
-        token = bearer(request)
-        if token is None or not self.storage.tokens.allows(token, release, now=self.settings.clock()):
+        token, now, tokens = bearer(request), self.settings.clock(), self.storage.tokens
+        if token is not None and tokens.expired(token, release, now=now):
+            raise Refusal(
+                401,
+                "token-expired",
+                "the token has expired: accept the release's data-use agreement again",
+                {"WWW-Authenticate": 'Bearer realm="sonoshare", error="invalid_token"'},
+            )
+        if token is None or not tokens.allows(token, release, now=now):
             raise Refusal(
                 401,
                 "token",

@@ -44,6 +44,9 @@ class Tokens(Protocol):
     def allows(self, token: str, release: str, *, now: datetime) -> bool:
         """Whether a token is known, for this release, not revoked and not expired."""
 
+    def expired(self, token: str, release: str, *, now: datetime) -> bool:
+        """Whether a token that was for this release, and was not revoked, is past its time."""
+
     def revoke(self, token: str, *, now: datetime) -> bool:
         """End a token; False when it is not known or was revoked before."""
 
@@ -93,14 +96,24 @@ class SqlTokens:
 
     def allows(self, token: str, release: str, *, now: datetime) -> bool:
         """Whether a token is known, for this release, not revoked and not expired."""
+        end = self._end(token, release)
+        return end is not None and now < end
+
+    def expired(self, token: str, release: str, *, now: datetime) -> bool:
+        """Whether a token that was for this release, and was not revoked, is past its time."""
+        end = self._end(token, release)
+        return end is not None and now >= end
+
+    def _end(self, token: str, release: str) -> datetime | None:
+        """Until when a token for this release is good; None where it is none, or was revoked."""
         if len(token) > _MAX_CHARACTERS:
-            return False
+            return None
         columns = (TOKENS.c.release, TOKENS.c.expires, TOKENS.c.revoked)
         with self._database.reading() as connection:
             found = connection.execute(sa.select(*columns).where(TOKENS.c.digest == token_digest(token))).first()
-        return found is not None and (
-            found.release == release and found.revoked is None and now < datetime.fromisoformat(found.expires)
-        )
+        if found is None or found.release != release or found.revoked is not None:
+            return None
+        return datetime.fromisoformat(found.expires)
 
     def revoke(self, token: str, *, now: datetime) -> bool:
         """End a token; False when it is not known or was revoked before."""
