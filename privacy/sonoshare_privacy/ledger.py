@@ -63,6 +63,8 @@ __all__ = ["Budget", "Budgets", "ChargeRequest", "Clock", "Ledger", "Reservation
 Clock = Callable[[], datetime]
 BudgetSource = Callable[[], Budgets]
 """Gives the hospital's limits as they stand now; what it raises, refuses the charge."""
+Bound = Callable[[tuple[Event, ...], Budget, str], float]
+"""What events come to at a budget's delta; refuses, by whose budget it is, what may not be charged."""
 
 _SALT_BYTES: Final = 16
 
@@ -122,22 +124,7 @@ class Ledger:
             SonoShareError: the limits cannot be read; nothing was written.
         """
         with self._writing():
-            # Read once others' entries are: limits and what they are compared with are of the same moment.
-            budgets = self.budgets
-            _check(request, budgets)
-            study = merged((*self._events.get(request.study, ()), *request.events))
-            life = merged((*(event for events in self._events.values() for event in events), *request.events))
-            charge = Charge(
-                **self._next("reserved"),
-                study=request.study,
-                purpose=request.purpose,
-                events=request.events,
-                delta=request.delta,
-                nominal_cohort=request.nominal_cohort,
-                epsilon_study=within(study, budgets.study, f"study {request.study}"),
-                epsilon_lifetime=within(life, budgets.lifetime, "the hospital's lifetime"),
-            )
-            return Reservation(charge, self._append(charge))
+            return self._reserved(request, within)
 
     def declare(self, requests: Sequence[ChargeRequest]) -> None:
         """Charge, all of it or nothing, what was spent on these patients under another ledger.
@@ -148,23 +135,8 @@ class Ledger:
             SonoShareError: the limits cannot be read; nothing was written.
         """
         with self._writing():
-            budgets = self.budgets
             for request in requests:
-                _check(request, budgets)
-                study = merged((*self._events.get(request.study, ()), *request.events))
-                life = merged((*(event for events in self._events.values() for event in events), *request.events))
-                self._append(
-                    Charge(
-                        **self._next("reserved"),
-                        study=request.study,
-                        purpose=request.purpose,
-                        events=request.events,
-                        delta=request.delta,
-                        nominal_cohort=request.nominal_cohort,
-                        epsilon_study=_finite(study, budgets.study.delta),
-                        epsilon_lifetime=_finite(life, budgets.lifetime.delta),
-                    )
-                )
+                self._reserved(request, _whatever)
 
     def commit(self, reservation: Reservation) -> None:
         """Record that what a reservation paid for was released.
@@ -403,6 +375,25 @@ class Ledger:
             "nonce": secrets.token_hex(_SALT_BYTES),
         }
 
+    def _reserved(self, request: ChargeRequest, bound: Bound) -> Reservation:
+        """Append a charge, with what study and life come to by ``bound``, which may refuse it."""
+        # Read once others' entries are: limits and what they are compared with are of the same moment.
+        budgets = self.budgets
+        _check(request, budgets)
+        study = merged((*self._events.get(request.study, ()), *request.events))
+        life = merged((*(event for events in self._events.values() for event in events), *request.events))
+        charge = Charge(
+            **self._next("reserved"),
+            study=request.study,
+            purpose=request.purpose,
+            events=request.events,
+            delta=request.delta,
+            nominal_cohort=request.nominal_cohort,
+            epsilon_study=bound(study, budgets.study, f"study {request.study}"),
+            epsilon_lifetime=bound(life, budgets.lifetime, "the hospital's lifetime"),
+        )
+        return Reservation(charge, self._append(charge))
+
     def _append(self, charge: Charge) -> str:
         body, digest = charge.canonical(), charge.digest()
         signature = self._key.sign(body).hex()
@@ -434,10 +425,11 @@ class Ledger:
         return next(s.charge.epsilon_study for s in reversed(self._entries) if s.charge.study == study)
 
 
-def _finite(events: tuple[Event, ...], delta: float) -> float:
-    spent = epsilon(events, delta)
+def _whatever(events: tuple[Event, ...], budget: Budget, _whose: str) -> float:
+    """Epsilon of record at a budget's delta, whatever its limit."""
+    spent = epsilon(events, budget.delta)
     if not math.isfinite(spent):
-        raise PolicyError(f"no epsilon holds at delta {delta:g}", remedy="raise budget.delta in policy.toml")
+        raise PolicyError(f"no epsilon holds at delta {budget.delta:g}", remedy="raise budget.delta in policy.toml")
     return spent
 
 
