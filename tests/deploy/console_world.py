@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from starlette.testclient import TestClient
+from tests.deploy.console_shown import Shown
 from tests.deploy.members import node_key
 from tests.shared.consortium import Consortium as Keys
 from tests.shared.consortium import make_plan, make_samples
@@ -25,7 +25,6 @@ from sonoshare_server.home import CoordinatorHome
 from sonoshare_server.release.build import build_candidate, finalise, seal
 from sonoshare_server.release.facts import Facts
 from sonoshare_shared.local_pages.door import Door
-from sonoshare_shared.local_pages.guard import FORM_WORD
 from sonoshare_shared.local_pages.serving import listening, server_of
 from sonoshare_shared.protocol.canonical import sha256_hex
 from sonoshare_shared.protocol.documents.release import ReleaseManifest
@@ -111,36 +110,14 @@ def coordinator_world(folder: Path) -> CoordinatorWorld:
     return CoordinatorWorld(home, keys)
 
 
-@dataclass
-class Shown:
-    """A console in this process, entered by one browser."""
-
-    home: CoordinatorHome
-    door: Door
-    client: TestClient
-
-    def get(self, path: str) -> Any:
-        return self.client.get(f"{self.door.root}{path}")
-
-    def page(self, path: str) -> str:
-        answer = self.get(path)
-        assert answer.status_code == 200, answer.text
-        return str(answer.text)
-
-    def post(self, path: str, **fields: str) -> Any:
-        return self.client.post(f"{self.door.root}{path}", data={FORM_WORD: self.door.form_word, **fields})
-
-
 @contextmanager
-def shown_in(home: CoordinatorHome) -> Iterator[Shown]:
+def shown_in(home: CoordinatorHome) -> Iterator[Shown[CoordinatorHome]]:
     """The console of a folder, and its session."""
     door = Door(PORT)
     with Commands(home) as commands:
-        app = coordinator_console(home, commands, door)
-        client = TestClient(app, base_url=f"http://127.0.0.1:{PORT}")
-        assert client.get(door.link.partition(str(PORT))[2]).status_code == 200
-        yield Shown(home, door, client)
-        client.close()
+        shown = Shown.entered(home, door, coordinator_console(home, commands, door), PORT)
+        yield shown
+        shown.client.close()
 
 
 @contextmanager

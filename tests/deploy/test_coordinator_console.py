@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 from starlette.testclient import TestClient
 from tests.deploy.command import sonoshare
+from tests.deploy.console_shown import Shown
 from tests.deploy.console_world import (
     HOSTILE,
     MARKUP,
     PORT,
     STUDY,
     CoordinatorWorld,
-    Shown,
     coordinator_world,
     shown_in,
 )
@@ -29,6 +29,7 @@ from sonoshare_deploy.coordinator_console.release_view import release_view
 from sonoshare_server.consortium.inviting import read_invited
 from sonoshare_server.consortium.members import read_members
 from sonoshare_server.consortium.publication import catalogue_states
+from sonoshare_server.home import CoordinatorHome
 from sonoshare_server.queue.actions import begun, require_asked_for
 from sonoshare_server.queue.wanted import wanted
 from sonoshare_shared.errors import StoppedError
@@ -65,19 +66,19 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> CoordinatorWorld:
 
 
 @pytest.fixture
-def shown(world: CoordinatorWorld) -> Iterator[Shown]:
+def shown(world: CoordinatorWorld) -> Iterator[Shown[CoordinatorHome]]:
     with shown_in(world.home) as console:
         yield console
 
 
 @pytest.fixture
-def fresh(tmp_path: Path) -> Iterator[tuple[CoordinatorWorld, Shown]]:
+def fresh(tmp_path: Path) -> Iterator[tuple[CoordinatorWorld, Shown[CoordinatorHome]]]:
     made = coordinator_world(tmp_path)
     with shown_in(made.home) as console:
         yield made, console
 
 
-def test_every_page_is_shown_and_holds_no_markup_of_others(shown: Shown) -> None:
+def test_every_page_is_shown_and_holds_no_markup_of_others(shown: Shown[CoordinatorHome]) -> None:
     for path in [*PAGES, *(f"/releases/{name}" for name in RELEASES)]:
         page = shown.page(path)
         assert page.count("<h1") == 1
@@ -88,7 +89,9 @@ def test_every_page_is_shown_and_holds_no_markup_of_others(shown: Shown) -> None
     assert "too few? &lt;script&gt;" in shown.page(f"/studies/{STUDY}")
 
 
-def test_nothing_is_shown_and_nothing_taken_without_the_session(world: CoordinatorWorld, shown: Shown) -> None:
+def test_nothing_is_shown_and_nothing_taken_without_the_session(
+    world: CoordinatorWorld, shown: Shown[CoordinatorHome]
+) -> None:
     stranger = TestClient(shown.client.app, base_url=f"http://127.0.0.1:{PORT}")
     before = read_members(world.home)
     for path in [*PAGES, "/live", f"/studies/{STUDY}/live", "/releases/sealed"]:
@@ -116,7 +119,7 @@ def test_nothing_is_shown_and_nothing_taken_without_the_session(world: Coordinat
     ],
 )
 def test_a_release_says_whom_it_waits_for(
-    world: CoordinatorWorld, shown: Shown, release: str, state: str, waits: str
+    world: CoordinatorWorld, shown: Shown[CoordinatorHome], release: str, state: str, waits: str
 ) -> None:
     view = release_view(world.home, release)
     assert (view.state, view.waits) == (state, waits)
@@ -124,7 +127,7 @@ def test_a_release_says_whom_it_waits_for(
     assert waits in shown.page("/releases")
 
 
-def test_verdicts_are_told_in_the_words_of_hospitals(world: CoordinatorWorld, shown: Shown) -> None:
+def test_verdicts_are_told_in_the_words_of_hospitals(world: CoordinatorWorld, shown: Shown[CoordinatorHome]) -> None:
     page = shown.page("/releases/open")
     assert "upper bounds are under the tolerated figures" in page
     assert '<span class="verdict PASS">PASS</span>' in page
@@ -133,7 +136,7 @@ def test_verdicts_are_told_in_the_words_of_hospitals(world: CoordinatorWorld, sh
     assert "Go on with it" not in shown.page("/releases/failed")
 
 
-def test_budgets_tell_what_was_asked_and_what_hospitals_have_signed(shown: Shown) -> None:
+def test_budgets_tell_what_was_asked_and_what_hospitals_have_signed(shown: Shown[CoordinatorHome]) -> None:
     page = shown.page("/budgets")
     assert re.search(r"north</td><td>epsilon 7.250</td><td>0.0001</td><td><a [^>]*>open</a>", page)
     assert re.search(r"Asked by now: epsilon <b>[0-9]+\.[0-9]{3}</b> at delta 0.0001", page)
@@ -141,7 +144,9 @@ def test_budgets_tell_what_was_asked_and_what_hospitals_have_signed(shown: Shown
     assert second.count("nothing yet") == 3
 
 
-def test_what_needs_the_coordinator_says_so_where_it_does_not_run(world: CoordinatorWorld, shown: Shown) -> None:
+def test_what_needs_the_coordinator_says_so_where_it_does_not_run(
+    world: CoordinatorWorld, shown: Shown[CoordinatorHome]
+) -> None:
     assert "sonoshare coordinator start" in shown.page("/studies/second")
     assert "/studies/second/run" not in shown.page("/studies/second")
     for path, fields in (("/studies/second/run", {}), ("/releases/create", {"study": STUDY, "release": "r9"})):
@@ -151,7 +156,9 @@ def test_what_needs_the_coordinator_says_so_where_it_does_not_run(world: Coordin
     assert not world.home.logs_path.exists()
 
 
-def test_a_button_runs_the_very_command_and_tells_how_it_ended(fresh: tuple[CoordinatorWorld, Shown]) -> None:
+def test_a_button_runs_the_very_command_and_tells_how_it_ended(
+    fresh: tuple[CoordinatorWorld, Shown[CoordinatorHome]],
+) -> None:
     world, shown = fresh
     nobody = free_ports(1)[0]
     Addresses(f"127.0.0.1:{nobody}", f"127.0.0.1:{nobody}", f"http://127.0.0.1:{nobody}").write(world.home)
@@ -166,7 +173,7 @@ def test_a_button_runs_the_very_command_and_tells_how_it_ended(fresh: tuple[Coor
 
 
 def test_a_study_that_runs_is_stopped_and_one_is_retired_once_that_was_meant(
-    fresh: tuple[CoordinatorWorld, Shown],
+    fresh: tuple[CoordinatorWorld, Shown[CoordinatorHome]],
 ) -> None:
     world, shown = fresh
     study, held, stopped = world.home.study("second"), threading.Event(), threading.Event()
@@ -197,7 +204,9 @@ def test_a_study_that_runs_is_stopped_and_one_is_retired_once_that_was_meant(
         assert shown.get(none).status_code == 404
 
 
-def test_a_release_is_published_taken_off_and_taken_back(fresh: tuple[CoordinatorWorld, Shown]) -> None:
+def test_a_release_is_published_taken_off_and_taken_back(
+    fresh: tuple[CoordinatorWorld, Shown[CoordinatorHome]],
+) -> None:
     world, shown = fresh
     manifest = world.sealed("r1")
     assert "stands in the catalogue" in shown.post("/releases/r1/publish").text
@@ -224,7 +233,7 @@ def test_a_release_is_published_taken_off_and_taken_back(fresh: tuple[Coordinato
 
 
 def test_who_is_invited_is_admitted_by_the_fingerprint_that_was_told(
-    fresh: tuple[CoordinatorWorld, Shown], tmp_path: Path
+    fresh: tuple[CoordinatorWorld, Shown[CoordinatorHome]], tmp_path: Path
 ) -> None:
     world, shown = fresh
     assert shown.post("/members/invite", hospital="No Name").status_code == 409
@@ -246,7 +255,7 @@ def test_who_is_invited_is_admitted_by_the_fingerprint_that_was_told(
     assert read_invited(world.home) == {}
 
 
-def test_who_is_expelled_was_seen_with_its_fingerprint(fresh: tuple[CoordinatorWorld, Shown]) -> None:
+def test_who_is_expelled_was_seen_with_its_fingerprint(fresh: tuple[CoordinatorWorld, Shown[CoordinatorHome]]) -> None:
     world, shown = fresh
     fingerprint = world.keys.keys["south"].public.fingerprint
     assert fingerprint in shown.page("/members")

@@ -4,7 +4,6 @@ others become markup."""
 import re
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,6 +15,7 @@ from tests.client.crafted import save as save_dicom
 from tests.client.crafted import ultrasound, write_labels
 from tests.client.test_quarantine import nearly_blank
 from tests.deploy.command import sonoshare
+from tests.deploy.console_shown import Shown
 from tests.deploy.in_process import STUDY, World, copied
 
 from sonoshare_client.intake.ingest import ingest
@@ -48,29 +48,9 @@ HOSTILE = "benign? <script>alert(1)</script><img src=x onerror=alert(2)>\u202e\"
 MARKUP = ("<script>alert", "<img src=x", "\u202e")
 
 
-@dataclass
-class Shown:
-    home: NodeHome
-    door: Door
-    client: TestClient
-
-    def get(self, path: str) -> Any:
-        return self.client.get(f"{self.door.root}{path}")
-
-    def page(self, path: str) -> str:
-        answer = self.get(path)
-        assert answer.status_code == 200, answer.text
-        return str(answer.text)
-
-    def post(self, path: str, **fields: str) -> Any:
-        return self.client.post(f"{self.door.root}{path}", data={FORM_WORD: self.door.form_word, **fields})
-
-
-def opened(home: NodeHome) -> Shown:
+def opened(home: NodeHome) -> Shown[NodeHome]:
     door = Door(PORT)
-    client = TestClient(hospital_console(home, CPU, door), base_url=f"http://127.0.0.1:{PORT}")
-    assert client.get(door.link.partition(str(PORT))[2]).status_code == 200
-    return Shown(home, door, client)
+    return Shown.entered(home, door, hospital_console(home, CPU, door), PORT)
 
 
 def propose(world: World, **changes: Any) -> None:
@@ -129,7 +109,7 @@ def candidate(digest: str = "a" * 64) -> Any:
 
 
 @pytest.fixture(scope="module")
-def shown(world: World) -> Iterator[Shown]:
+def shown(world: World) -> Iterator[Shown[NodeHome]]:
     console = opened(world.nodes["north"].home)
     yield console
     console.client.close()
@@ -140,7 +120,7 @@ def number_of(home: NodeHome, name: str) -> int:
         return next(item.number for item in vault.quarantine.items() if item.file == name)
 
 
-def test_every_page_is_shown_and_holds_no_markup_of_others(shown: Shown) -> None:
+def test_every_page_is_shown_and_holds_no_markup_of_others(shown: Shown[NodeHome]) -> None:
     paths = [path for path, _ in NAVIGATION]
     paths += [f"/studies/{STUDY}", f"/set-aside/{number_of(shown.home, '<b>cyst.png')}", "/log?only=trouble"]
     for path in paths:
@@ -155,7 +135,7 @@ def test_every_page_is_shown_and_holds_no_markup_of_others(shown: Shown) -> None
         assert forms == page.count(f'name="{FORM_WORD}"') >= 1
 
 
-def test_no_page_is_shown_and_no_form_taken_without_the_session(world: World, shown: Shown) -> None:
+def test_no_page_is_shown_and_no_form_taken_without_the_session(world: World, shown: Shown[NodeHome]) -> None:
     stranger = TestClient(shown.client.app, base_url=f"http://127.0.0.1:{PORT}")
     routes = ["/", f"/studies/{STUDY}", "/pictures/1/0.png", f"/audits/{STUDY}/pairs.png", "/set-aside/1/picture.png"]
     for path in [*routes, *(path for path, _ in NAVIGATION)]:
@@ -169,7 +149,7 @@ def test_no_page_is_shown_and_no_form_taken_without_the_session(world: World, sh
     assert decision_about(shown.home, STUDY) is None
 
 
-def test_a_study_is_approved_by_its_digest_and_refused_with_a_reason(world: World, shown: Shown) -> None:
+def test_a_study_is_approved_by_its_digest_and_refused_with_a_reason(world: World, shown: Shown[NodeHome]) -> None:
     assert "WAITS FOR YOU" in shown.page("/studies")
     assert f"Study {STUDY}</a> waits for your decision" in shown.page("/")
     digest = re.search(r'name="plan" value="([0-9a-f]{64})"', shown.page(f"/studies/{STUDY}"))[1]
@@ -189,7 +169,9 @@ def test_a_study_is_approved_by_its_digest_and_refused_with_a_reason(world: Worl
     assert shown.get("/studies/..%2f..").status_code == 404
 
 
-def test_a_plan_that_was_exchanged_after_the_page_was_shown_is_not_approved(world: World, shown: Shown) -> None:
+def test_a_plan_that_was_exchanged_after_the_page_was_shown_is_not_approved(
+    world: World, shown: Shown[NodeHome]
+) -> None:
     digest = re.search(r'name="plan" value="([0-9a-f]{64})"', shown.page(f"/studies/{STUDY}"))[1]
     propose(world, learning_rate=world.study.plan.learning_rate / 2)
     before = decision_about(shown.home, STUDY)
@@ -197,7 +179,7 @@ def test_a_plan_that_was_exchanged_after_the_page_was_shown_is_not_approved(worl
     assert decision_about(shown.home, STUDY) == before
 
 
-def test_the_budget_page_says_what_the_ledger_says(shown: Shown) -> None:
+def test_the_budget_page_says_what_the_ledger_says(shown: Shown[NodeHome]) -> None:
     overview, page = ledger_overview(shown.home, lambda: datetime.now(UTC)), shown.page("/budget")
     assert overview.spent.epsilon > 0.5
     assert f"Spent: <b>{overview.spent.epsilon:.3f}</b> of 80 epsilon" in page
@@ -208,7 +190,7 @@ def test_the_budget_page_says_what_the_ledger_says(shown: Shown) -> None:
         assert f"<td>{charge.epsilon_lifetime:.3f}</td>" in page
 
 
-def test_the_log_is_in_words_and_leaves_no_kind_out(shown: Shown) -> None:
+def test_the_log_is_in_words_and_leaves_no_kind_out(shown: Shown[NodeHome]) -> None:
     page = shown.page("/log")
     assert "it was refused" in page
     assert "a candidate was audited" in page
@@ -239,7 +221,7 @@ def test_a_long_list_is_turned_and_a_page_that_is_none_is_the_nearest() -> None:
     assert turned([], "1", 2).pages == 1
 
 
-def test_what_was_set_aside_is_shown_let_in_and_forgotten(shown: Shown) -> None:
+def test_what_was_set_aside_is_shown_let_in_and_forgotten(shown: Shown[NodeHome]) -> None:
     cyst, junk = number_of(shown.home, "cyst.png"), number_of(shown.home, "junk.dcm")
     assert shown.get(f"/set-aside/{cyst}/picture.png").headers["content-type"] == "image/png"
     assert shown.post(f"/set-aside/{junk}/accept").status_code == 409
@@ -255,7 +237,7 @@ def test_what_was_set_aside_is_shown_let_in_and_forgotten(shown: Shown) -> None:
     assert shown.get(f"/set-aside/{junk}").status_code == 409
 
 
-def test_pictures_of_the_vault_are_shown_and_never_another_in_their_place(shown: Shown) -> None:
+def test_pictures_of_the_vault_are_shown_and_never_another_in_their_place(shown: Shown[NodeHome]) -> None:
     page = shown.page("/pictures?page=1")
     source = re.search(rf'src="{shown.door.root}(/pictures/(\d+)/0\.png)"', page)
     assert shown.get(source[1]).content.startswith(b"\x89PNG")
@@ -263,7 +245,7 @@ def test_pictures_of_the_vault_are_shown_and_never_another_in_their_place(shown:
     assert shown.get(f"/pictures/{source[2]}/99999.png").status_code == 404
 
 
-def test_parts_of_the_vault_are_its_images_in_order(shown: Shown) -> None:
+def test_parts_of_the_vault_are_its_images_in_order(shown: Shown[NodeHome]) -> None:
     with Vault(shown.home) as vault:
         images = vault.images()
         assert vault.count() == len(images)
@@ -271,7 +253,7 @@ def test_parts_of_the_vault_are_its_images_in_order(shown: Shown) -> None:
         assert vault.part(len(images), 5) == ()
 
 
-def test_pairs_are_decided(shown: Shown) -> None:
+def test_pairs_are_decided(shown: Shown[NodeHome]) -> None:
     with Vault(shown.home) as vault, vault.writing() as writer:
         first, *_, last = vault.images()
         writer.record_twins([(first.blob, last.blob, 0.9)], last=None)
@@ -283,7 +265,7 @@ def test_pairs_are_decided(shown: Shown) -> None:
     assert shown.get("/twins/999.png").status_code == 404
 
 
-def test_a_candidate_is_compared_with_the_own_patients_behind_the_pages(shown: Shown) -> None:
+def test_a_candidate_is_compared_with_the_own_patients_behind_the_pages(shown: Shown[NodeHome]) -> None:
     assert shown.get(f"/audits/{STUDY}").status_code == 409
     assert shown.post("/audits/other/compare").status_code == 409
     assert "is being compared" in shown.post(f"/audits/{STUDY}/compare").text
@@ -301,7 +283,7 @@ def test_a_candidate_is_compared_with_the_own_patients_behind_the_pages(shown: S
     assert shown.get(f"/audits/{STUDY}").status_code == 409  # another candidate: what was compared is not it
 
 
-def test_an_address_with_a_number_that_is_none_is_not_there(shown: Shown) -> None:
+def test_an_address_with_a_number_that_is_none_is_not_there(shown: Shown[NodeHome]) -> None:
     for path in (
         "/set-aside/{}",
         "/set-aside/{}/picture.png",
@@ -314,7 +296,7 @@ def test_an_address_with_a_number_that_is_none_is_not_there(shown: Shown) -> Non
     assert shown.post(f"/set-aside/{'9' * 30}/accept").status_code == 404
 
 
-def test_a_revocation_is_a_signed_file_and_nothing_else(shown: Shown) -> None:
+def test_a_revocation_is_a_signed_file_and_nothing_else(shown: Shown[NodeHome]) -> None:
     answer = shown.post("/releases/revoke", name="r1", reason="a consent was withdrawn", manifest_digest="ab" * 32)
     assert answer.headers["content-disposition"] == 'attachment; filename="r1-revocation.dsse.json"'
     payload = Envelope.from_bytes(answer.content).verify(shown.home.identity().public, REVOCATION_PAYLOAD_TYPE)
