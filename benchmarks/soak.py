@@ -15,6 +15,7 @@ each compared with its digest. Prints one JSON object:
 - ``lies``: updates of the liar that were refused, and ``lies_taken``: that were not (must be 0);
 - ``rss_growth_mb``, ``open_files_growth``, ``sockets_growth``: of the processes that nobody kills (the coordinator's,
   and steady's), between the end of the first fifth of the studies, at least one, and the end of the last;
+- ``grew_mb``: the same memory by kind of process;
 - ``orphans``: processes left at the end (must be 0); ``seconds``: wall clock.
 """
 
@@ -26,6 +27,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -128,23 +130,28 @@ class Held:
         rss_mb: resident memory, MiB.
         files: open files.
         sockets: open sockets among them.
+        by_kind: resident memory of each kind of process, MiB.
     """
 
     rss_mb: float
     files: int
     sockets: int
+    by_kind: dict[str, float]
 
 
 def held(consortium: RealConsortium) -> Held:
     """Read it now."""
-    resident = files = sockets = 0
-    for process in tree(consortium, "coordinator") + tree(consortium, STEADY):
-        with suppress(psutil.Error):
-            if not is_action(process):
-                resident += process.memory_info().rss
-                files += process.num_fds()
-                sockets += len(process.net_connections(kind="all"))
-    return Held(resident / MIB, files, sockets)
+    files = sockets = 0
+    resident: Counter[str] = Counter()
+    for role in ("coordinator", STEADY):
+        for process in tree(consortium, role):
+            with suppress(psutil.Error):
+                if not is_action(process):
+                    resident[f"{role}: {kind_of(process)}"] += process.memory_info().rss
+                    files += process.num_fds()
+                    sockets += len(process.net_connections(kind="all"))
+    by_kind = {kind: round(size / MIB, 1) for kind, size in resident.items()}
+    return Held(resident.total() / MIB, files, sockets, by_kind)
 
 
 def lies(consortium: RealConsortium, studies: list[str]) -> tuple[int, int]:
@@ -206,6 +213,7 @@ def soak(folder: Path, *, rounds: int, rounds_a_study: int, releases: int, downl
         "open_files_growth": last.files - first.files,
         "sockets_growth": last.sockets - first.sockets,
         "rss_mb": round(last.rss_mb, 1),
+        "grew_mb": {kind: round(size - first.by_kind.get(kind, 0.0), 1) for kind, size in last.by_kind.items()},
         "charges": kept["charges"],
         "orphans": len(left),
         "seconds": round(time.monotonic() - begun, 1),

@@ -24,6 +24,7 @@ from typing import Final, Literal
 
 import torch
 
+from sonoshare_client.agent.arenas import use_one_arena
 from sonoshare_client.agent.node import Node
 from sonoshare_client.agent.rank_processes import require_loopback
 from sonoshare_client.agent.server import AgentServer
@@ -193,6 +194,7 @@ def start_agent(
             several and no loopback interface.
     """
     write_no_core_files()
+    use_one_arena()
     if len(devices) > 1:
         require_loopback()
     node = Node.open(home, devices[0] if devices else None, devices[1:])
