@@ -56,6 +56,9 @@ _RUNG_BITS: Final = 5  # significant bits of a step count rounded up: at most 1/
 _SIGMA_TOLERANCE: Final = 1e-4  # relative
 _COARSE_MARGIN: Final = 0.05  # relative, by which the coarse accountant's multiplier is too large, as a rule
 _CALIBRATION_DIGITS: Final = 6
+_KEPT_WHOLE: Final = 1
+_KEPT_PARTS: Final = 4
+"""Distributions that are kept: each charge makes new ones of some megabytes, a loud one of hundreds."""
 
 
 @dataclass(frozen=True)
@@ -334,7 +337,7 @@ def _interval(composition: _Composition, interval: float) -> float:
     return interval
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=_KEPT_WHOLE)
 def _pld(composition: _Composition, interval: float) -> "PrivacyLossDistribution":
     from dp_accounting.pld import common, privacy_loss_distribution  # noqa: PLC0415
 
@@ -350,14 +353,14 @@ def _pld(composition: _Composition, interval: float) -> "PrivacyLossDistribution
     return total
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=_KEPT_PARTS)
 def _one_step_pld(rate: float, sigma: float, interval: float) -> "PrivacyLossDistribution":
     from sonoshare_privacy.gaussian_loss import one_step  # noqa: PLC0415
 
     return one_step(rate, sigma, interval)
 
 
-@lru_cache(maxsize=32)
+@lru_cache(maxsize=_KEPT_PARTS)
 def _sampled_pld(rate: float, sigma: float, steps: int, interval: float) -> "PrivacyLossDistribution":
     one = _one_step_pld(rate, sigma, interval)
     return one.self_compose(steps) if steps > 1 else one
