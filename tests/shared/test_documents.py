@@ -79,6 +79,12 @@ def test_the_site_builds_without_a_warning_and_loads_nothing_from_elsewhere(tmp_
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     for page in tmp_path.rglob("*.html"):
-        loaded = re.findall(r'<(?:script|link|img|iframe)\b[^>]*?(?:src|href)="([a-z]+:)?//[^"]*"', page.read_text())
+        html = page.read_text(encoding="utf-8")
+        loaded = re.findall(r'<(?:script|link|img|iframe)\b[^>]*?(?:src|href)="([a-z]+:)?//[^"]*"', html)
         assert not loaded, page
+        assert not re.search(r"<td><code>[^<]*\\\|", html), f"{page}: a stroke in a table's code keeps its backslash"
+        assert "<th></th>" not in html, f"{page}: a heading without a word is read out to the blind"
+        assert not re.search(r'role="dialog"(?! aria-label)', html), f"{page}: a dialog without a name"
+    decisions = (tmp_path / "index.html").read_text(encoding="utf-8")
+    assert re.search(r">\s*0001 Four rooms", decisions), "decisions stand in the nav by their numbers"
     assert "var __index" in (tmp_path / "search" / "search_index.js").read_text(encoding="utf-8")
