@@ -101,11 +101,13 @@ def test_review_status_and_ledger_have_their_fields(home: Path, tmp_path: Path) 
 def test_status_says_that_evidence_of_misconduct_stops_the_node(tmp_path: Path) -> None:
     path = tmp_path / "home"
     result_of("init", "--home", path, "--id", "north")
-    folder = NodeHome.open(path).state.evidence_path
+    state = NodeHome.open(path).state
+    folder = state.evidence_path
     folder.mkdir(parents=True)
     (folder / f"{'ab' * 32}.json").write_text("{}")
     assert result_of("status", "--home", path)["evidence"] == "ab" * 32
-    assert f"sonoshare verify state/evidence/{'ab' * 32}.json" in sonoshare("status", "--home", path).stdout
+    check = f" verify {folder / ('ab' * 32)}.json --roster {state.roster_path}; "
+    assert check in sonoshare("status", "--home", path).stdout  # from wherever the reader stands
 
 
 def test_twins_are_listed_drawn_and_decided(tmp_path: Path) -> None:

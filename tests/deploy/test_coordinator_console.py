@@ -78,6 +78,16 @@ def fresh(tmp_path: Path) -> Iterator[tuple[CoordinatorWorld, Shown[CoordinatorH
         yield made, console
 
 
+def test_commands_on_pages_name_the_folder_as_it_was_given(
+    shown: Shown[CoordinatorHome], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.argv", ["sonoshare", "coordinator", "console", "--home", "c"])
+    assert "Start it: <code>sonoshare coordinator start --home c</code>" in shown.page("/")
+    assert "<code>sonoshare hospital join</code>" in shown.page("/members")  # for another machine
+    refused = shown.post("/studies/second/run").text
+    assert "run: sonoshare coordinator start --home c" in refused
+
+
 def test_every_page_is_shown_and_holds_no_markup_of_others(shown: Shown[CoordinatorHome]) -> None:
     for path in [*PAGES, *(f"/releases/{name}" for name in RELEASES)]:
         page = shown.page(path)

@@ -115,6 +115,15 @@ def shown(world: World) -> Iterator[Shown[NodeHome]]:
     console.client.close()
 
 
+def test_commands_on_pages_name_the_folder_as_it_was_given(
+    shown: Shown[NodeHome], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.argv", ["sonoshare", "hospital", "console", "--home", "Kö ord"])
+    assert "sonoshare hospital start --home &#39;Kö ord&#39;</code> where it runs" in shown.page("/")
+    assert "see: sonoshare hospital quarantine list --home &#39;Kö ord&#39;" in shown.page("/")
+    assert "<code>sonoshare hospital events --home &#39;Kö ord&#39;</code> has all" in shown.page("/log")
+
+
 def number_of(home: NodeHome, name: str) -> int:
     with Vault(home) as vault:
         return next(item.number for item in vault.quarantine.items() if item.file == name)

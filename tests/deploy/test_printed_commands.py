@@ -90,3 +90,12 @@ def test_the_program_is_named_as_it_was_started_and_blanks_are_quoted(
     started.touch()
     monkeypatch.setattr(sys, "argv", [str(started), "hospital", "check", "--home", "my node"])
     assert typed("see: sonoshare hospital keys") == f"see: '{started}' hospital keys --home 'my node'"
+
+
+@pytest.mark.parametrize("role", ["hospital", "coordinator"])
+def test_every_command_on_a_page_of_a_console_is_told_as_it_can_be_pasted(role: str) -> None:
+    folder = ROOT / f"deploy/sonoshare_deploy/{role}_console/templates"
+    pages = {path.name: path.read_text(encoding="utf-8") for path in folder.glob("*.j2")}
+    told = {name: re.sub(r'\{\{ "[^"]*" \| told \}\}', "", page) for name, page in pages.items()}
+    assert [name for name, page in told.items() if named_commands(page)] == []
+    assert sum(page.count("| told") for page in pages.values()) > 5

@@ -15,6 +15,7 @@ import click
 
 from sonoshare_deploy.cli.event_words import about
 from sonoshare_deploy.cli.output import emit, folding_table, json_option
+from sonoshare_deploy.cli.typed import typed
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -146,7 +147,7 @@ def _print_table(console: "Console", events: list[dict[str, Any]]) -> None:
     table = folding_table("time (UTC)", "event", "details")
     for event in events:
         style = _STYLES.get(str(event["level"]), "")
-        table.add_row(when(event), Text(str(event["kind"]), style=style), Text(about(event, APART), style=style))
+        table.add_row(when(event), Text(str(event["kind"]), style=style), Text(typed(about(event, APART)), style=style))
     console.print(table if events else "nothing yet")
 
 
@@ -154,4 +155,4 @@ def _print_lines(events: Iterable[dict[str, Any]], *, as_json: bool) -> None:
     from sonoshare_shared.events import details  # noqa: PLC0415
 
     for event in events:
-        click.echo(json.dumps(event) if as_json else f"{when(event)} {event['kind']} {details(event)}")
+        click.echo(json.dumps(event) if as_json else f"{when(event)} {event['kind']} {typed(details(event))}")

@@ -11,6 +11,7 @@ from sonoshare_deploy.cli.durations import ago, lasting
 from sonoshare_deploy.cli.hospital_quarantine import counts_of, said_of
 from sonoshare_deploy.cli.output import emit, json_option
 from sonoshare_deploy.cli.parameters import node_home_option
+from sonoshare_deploy.cli.pasted import pasted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -55,8 +56,14 @@ def status(home_path: Path, *, as_json: bool) -> None:
     """
     from sonoshare_client.node.home import NodeHome  # noqa: PLC0415 - keeps --help fast, here and below
 
-    look = look_at(NodeHome.open(home_path))
-    emit(_fields(look), as_json, lambda console: _print(console, look))
+    home = NodeHome.open(home_path)
+    look = look_at(home)
+    emit(_fields(look), as_json, lambda console: _print(console, look, home))
+
+
+def evidence_check(home: "NodeHome", digest: str) -> str:
+    """The command that says what a node's evidence proves."""
+    return pasted("verify", home.state.evidence_path / f"{digest}.json", "--roster", home.state.roster_path)
 
 
 def look_at(home: "NodeHome") -> Look:
@@ -116,14 +123,14 @@ def _fields(look: Look) -> dict[str, object]:
     }
 
 
-def _print(console: "Console", look: Look) -> None:
+def _print(console: "Console", look: Look, home: "NodeHome") -> None:
     rows = list(rows_of(look))
     width = max(len(name) for name, _ in rows)
     for name, text in rows:  # whole lines, whatever the window: commands in them can be copied
         console.print(f"{name:{width}}  {text}", markup=False, highlight=False, soft_wrap=True)
     evidence = look.overview.evidence
     if evidence is not None:
-        check = f"sonoshare verify state/evidence/{evidence}.json --roster ROSTER"
+        check = evidence_check(home, evidence)
         console.print(
             f"stopped  it holds evidence of misconduct: {check}; see docs/witness.md",
             markup=False,

@@ -50,12 +50,12 @@ def is_quiet() -> bool:
 def note(line: str) -> None:
     """A line on stderr beside the result; none under ``--quiet``."""
     if not is_quiet():
-        click.echo(printable(line), err=True)
+        click.echo(typed(printable(line)), err=True)
 
 
 def insist(line: str) -> None:
     """A line on stderr that ``--quiet`` leaves: a warning, an error, what a person is asked about."""
-    click.echo(printable(line), err=True)
+    click.echo(typed(printable(line)), err=True)
 
 
 class _Terminal(Console):

@@ -8,6 +8,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
+from sonoshare_deploy.cli.typed import typed
 from sonoshare_deploy.coordinator_console.budgets import Budgets
 from sonoshare_deploy.coordinator_console.live import Live
 from sonoshare_deploy.coordinator_console.member_pages import member_routes
@@ -43,7 +44,7 @@ def coordinator_console(home: CoordinatorHome, commands: Commands, door: Door, l
         live: the streams of progress.
     """
     title = f"Coordinator of {Consortium.read(home).name}"
-    pages = LocalPages(title, "sonoshare_deploy.coordinator_console", NAVIGATION, _FOOT)
+    pages = LocalPages(title, "sonoshare_deploy.coordinator_console", NAVIGATION, _FOOT, typed)
     routes = [
         *study_routes(home, pages, commands, live or Live(), door),
         *member_routes(home, pages),

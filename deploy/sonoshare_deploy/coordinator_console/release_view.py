@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from sonoshare_deploy.coordinator_console.said import told
 from sonoshare_server.consortium.publication import catalogue_states
 from sonoshare_server.federation.closing import whom_to_ask
 from sonoshare_server.federation.statements import stored_envelopes
@@ -171,7 +172,7 @@ def _spoken(
     signed: bool,
 ) -> Spoken:
     if statement is None:
-        return Spoken(hospital, "", printable(why_silent(events, hospital, release)), signed)
+        return Spoken(hospital, "", told(why_silent(events, hospital, release)), signed)
     said = statement.predicate
     words = printable("; ".join(said.reasons)) or "no reason given"
     return Spoken(hospital, said.verdict, words, signed, said.spent_epsilon, said.spent_delta)

@@ -7,6 +7,7 @@ from typing import Any, Final
 from sonoshare_deploy.cli.durations import moment
 from sonoshare_deploy.cli.event_words import about
 from sonoshare_deploy.cli.events import when
+from sonoshare_deploy.cli.typed import typed
 from sonoshare_server.home import CoordinatorHome
 from sonoshare_shared.events import EventLog
 from sonoshare_shared.printable import printable
@@ -63,6 +64,11 @@ class EventRow:
         return [self.when, self.what, self.about]
 
 
+def told(text: str) -> str:
+    """A reason, whoever gave it: as it prints, and with its commands as they can be pasted here."""
+    return typed(printable(text))
+
+
 def event_row(event: Mapping[str, Any], study: str = "") -> EventRow:
     """One event of a log."""
     kind = str(event.get("kind", ""))
@@ -72,7 +78,7 @@ def event_row(event: Mapping[str, Any], study: str = "") -> EventRow:
         when=printable(when({"time": "", **event})),
         study=study,
         what=printable(KINDS.get(kind, kind)),
-        about=about(event, _APART),
+        about=typed(about(event, _APART)),
         sign=_SIGNS.get(str(event.get("level", "")), ""),
     )
 

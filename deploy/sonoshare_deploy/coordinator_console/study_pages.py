@@ -13,7 +13,7 @@ from sonoshare_deploy.cli.durations import ago, moment
 from sonoshare_deploy.coordinator_console.live import Live, Progress
 from sonoshare_deploy.coordinator_console.naming import study_in
 from sonoshare_deploy.coordinator_console.release_view import release_views
-from sonoshare_deploy.coordinator_console.said import newest
+from sonoshare_deploy.coordinator_console.said import newest, told
 from sonoshare_deploy.coordinator_console.starting import Commands
 from sonoshare_deploy.coordinator_view import CoordinatorView, StudyView, coordinator_view, study_view
 from sonoshare_deploy.study_wishes import become
@@ -80,9 +80,7 @@ def _overview(home: CoordinatorHome, pages: LocalPages, commands: Commands, live
 def _studies(home: CoordinatorHome, pages: LocalPages, commands: Commands, live: Live, door: Door) -> list[Route]:
     def studies(request: Request) -> Response:
         found = [study_view(home, study, study.events()) for study in home.studies()]
-        return pages.page(
-            request, "studies", studies=found, tickets=[_ticket(one) for one in tickets(home)], printable=printable
-        )
+        return pages.page(request, "studies", studies=found, tickets=[_ticket(one) for one in tickets(home)])
 
     def study(request: Request) -> Response:
         this = study_in(home, request)
@@ -94,7 +92,7 @@ def _studies(home: CoordinatorHome, pages: LocalPages, commands: Commands, live:
             view=view,
             progress=study_progress(home, this),
             answers=stands.answers,
-            reasons={hospital: printable(reason) for hospital, reason in stands.reasons.items()},
+            reasons={hospital: told(reason) for hospital, reason in stands.reasons.items()},
             releases=stands.releases,
             question=printable(this.plan.task.question),
             events=newest(this.events(), EVENTS),
@@ -182,7 +180,7 @@ def _words(view: StudyView) -> dict[str, str]:
     awaited = f"{printable(', '.join(view.awaited))}{until}" if view.awaited else "nobody"
     return {
         f"{view.study}-state": view.state,
-        f"{view.study}-why": printable(view.why),
+        f"{view.study}-why": told(view.why),
         f"{view.study}-done": f"{view.rounds_done} of {view.rounds} rounds",
         f"{view.study}-answered": printable(", ".join(view.answered)) or "nobody",
         f"{view.study}-awaited": awaited,

@@ -6,6 +6,7 @@ import torch
 from starlette.types import ASGIApp
 
 from sonoshare_client.node.home import NodeHome
+from sonoshare_deploy.cli.typed import typed
 from sonoshare_deploy.hospital_console.audit_pages import audit_routes
 from sonoshare_deploy.hospital_console.node_pages import node_routes
 from sonoshare_deploy.hospital_console.picture_pages import picture_routes
@@ -36,7 +37,7 @@ def hospital_console(home: NodeHome, device: torch.device, door: Door) -> ASGIAp
         device: where pictures are compared.
         door: who may enter.
     """
-    pages = LocalPages(f"Hospital {home.hospital}", "sonoshare_deploy.hospital_console", NAVIGATION, _FOOT)
+    pages = LocalPages(f"Hospital {home.hospital}", "sonoshare_deploy.hospital_console", NAVIGATION, _FOOT, typed)
     routes = [
         *node_routes(home, pages),
         *study_routes(home, pages),

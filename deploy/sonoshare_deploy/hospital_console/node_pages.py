@@ -12,7 +12,7 @@ from sonoshare_client.node.home import NodeHome
 from sonoshare_client.own_eyes.overview import LedgerOverview, ledger_overview
 from sonoshare_deploy.cli.event_words import about
 from sonoshare_deploy.cli.events import APART, when
-from sonoshare_deploy.cli.hospital_status import look_at, rows_of
+from sonoshare_deploy.cli.hospital_status import evidence_check, look_at, rows_of
 from sonoshare_deploy.hospital_console import charts
 from sonoshare_deploy.hospital_console.charts import Gauge, history_of
 from sonoshare_deploy.hospital_console.log_words import kind_in_words
@@ -45,7 +45,7 @@ def node_routes(home: NodeHome, pages: LocalPages) -> list[Route]:
             gauge=_gauge(look.overview.ledger),
             charts=charts,
             broken=look.overview.ledger.broken,
-            evidence=look.overview.evidence,
+            evidence=None if look.overview.evidence is None else evidence_check(home, look.overview.evidence),
             waiting=waiting_studies(home),
             aside=look.quarantine["quarantined"] or 0,
             twins=look.overview.twins,

@@ -13,7 +13,7 @@ its message and remedy (409). In templates ``{{ root }}`` stands before every pa
 """
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -44,11 +44,19 @@ class LocalPages:
         package: whose folder ``templates`` holds the console's own templates.
         navigation: paths and words, in the order of work.
         foot: one line at the foot of every page.
+        told: makes the commands that a text names pasteable.
     """
 
-    def __init__(self, title: str, package: str, navigation: Sequence[tuple[str, str]], foot: str = "") -> None:
+    def __init__(
+        self,
+        title: str,
+        package: str,
+        navigation: Sequence[tuple[str, str]],
+        foot: str = "",
+        told: Callable[[str], str] = str,
+    ) -> None:
         self.title, self.navigation, self.foot = title, tuple(navigation), foot
-        self._templates: jinja2.Environment = environment(package)
+        self._templates: jinja2.Environment = environment(package, told)
         self._said: deque[str] = deque(maxlen=_MOST_SAID)
         self.door: Door | None = None
 

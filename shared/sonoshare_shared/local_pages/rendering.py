@@ -1,10 +1,13 @@
 """Templates of local pages: every text is escaped, and a name that a page forgot is an error.
 
 Words of others pass through the filter ``printable`` too: escaping leaves marks that turn the direction of a line.
+Commands that a template names pass through ``told``, so that they can be pasted where the reader is; what is
+``printable`` may name some, and is told as well.
 
 The templates of the base come first; a console adds its own package's.
 """
 
+from collections.abc import Callable
 from typing import Any, Final
 
 import jinja2
@@ -16,8 +19,13 @@ _SUFFIX: Final = ".html.j2"
 _BASE: Final = jinja2.PackageLoader("sonoshare_shared.local_pages", "templates")
 
 
-def environment(package: str | None = None) -> jinja2.Environment:
-    """Templates of the base, and of ``package``'s folder ``templates``."""
+def environment(package: str | None = None, told: Callable[[str], str] = str) -> jinja2.Environment:
+    """Templates of the base, and of ``package``'s folder ``templates``.
+
+    Args:
+        package: of a console.
+        told: makes the commands that a text names pasteable; the layers below the command line leave them.
+    """
     own = [] if package is None else [jinja2.PackageLoader(package, "templates")]
     made = jinja2.Environment(
         loader=jinja2.ChoiceLoader([_BASE, *own]),
@@ -26,7 +34,8 @@ def environment(package: str | None = None) -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters["printable"] = lambda text: printable(str(text))
+    made.filters["printable"] = lambda text: told(printable(str(text)))
+    made.filters["told"] = told
     return made
 
 
