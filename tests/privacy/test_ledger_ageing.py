@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.privacy.charges import ample, request
 
-from sonoshare_privacy.accounting import SampledGaussian
-from sonoshare_privacy.budget import Budget, Budgets, ChargeRequest
 from sonoshare_privacy.ledger import Ledger
 from sonoshare_shared.errors import LedgerError
 from sonoshare_shared.protocol.documents.base import added
@@ -20,14 +19,6 @@ from sonoshare_shared.protocol.documents.charge import Charge, LedgerExport
 from sonoshare_shared.protocol.keys import SigningKey
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "v1"
-
-
-def request(cohort: int = 200) -> ChargeRequest:
-    return ChargeRequest("study-a", "round 0", (SampledGaussian(0.25, 4.0, 10),), 1e-5, cohort)
-
-
-def ample() -> Budgets:
-    return Budgets(study=Budget(1e6, 1e-5), lifetime=Budget(1e6, 1e-5))
 
 
 def test_entries_say_the_day_only_and_no_two_have_the_same_salt(tmp_path: Path, key: SigningKey) -> None:
