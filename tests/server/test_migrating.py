@@ -17,10 +17,12 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from tests.server.postgres import fresh_schema, postgres
 
-from sonoshare_server.catalogue import database, migrating
-from sonoshare_server.catalogue.database import Database, engine_of
+from sonoshare_server import databases
+from sonoshare_server.catalogue import migrating
+from sonoshare_server.catalogue.database import Database
 from sonoshare_server.catalogue.migrating import NEWEST, bring_up, change_to
 from sonoshare_server.catalogue.schema import METADATA
+from sonoshare_server.databases import engine_of
 from sonoshare_shared.errors import FederationError, InputError, NewerVersionError
 
 OLD = Path(__file__).parents[1] / "golden" / "v1" / "catalogue.db"
@@ -42,7 +44,7 @@ def engines(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     made: list[sa.Engine] = []
 
     def kept(place: Path | str) -> sa.Engine:
-        made.append(database.engine_of(place))
+        made.append(databases.engine_of(place))
         return made[-1]
 
     monkeypatch.setattr(f"{__name__}.engine_of", kept)

@@ -16,10 +16,10 @@ from sonoshare_deploy.preflight.finding import Finding
 from sonoshare_deploy.preflight.hospital import Typed
 from sonoshare_deploy.preflight.looking import Look, looked, looked_many
 from sonoshare_deploy.preflight.machine_facts import machine_findings
-from sonoshare_server.catalogue.database import engine_of
 from sonoshare_server.consortium.inviting import read_invited
 from sonoshare_server.consortium.members import read_members
 from sonoshare_server.consortium.publication import catalogue_settings
+from sonoshare_server.databases import engine_of
 from sonoshare_server.home import CoordinatorHome
 from sonoshare_shared.errors import FederationError, InputError
 from sonoshare_shared.locks import is_locked
