@@ -13,12 +13,12 @@ from typing import Any
 import psutil
 import pytest
 import torch
-from click.testing import CliRunner
 from tests.deploy.conftest import SHARDS
+from tests.deploy.drawings import arguments, draw, files
 from tests.server.memory import MemoryLeases
 
-from sonoshare_deploy.cli.main import cli
 from sonoshare_server.home import CoordinatorHome
+from sonoshare_server.release import drawing as what_is_drawn
 from sonoshare_server.release import workers
 from sonoshare_server.release.build import Samples
 from sonoshare_server.release.draw import Outcome, draw_shard
@@ -30,14 +30,14 @@ from sonoshare_shared.science.model.network import ConditionedUNet
 # Kills itself, with no chance to tidy up, as it begins its second shard.
 KILLED = """
 import os, signal
-from sonoshare_server.release import workers
-drawn, draw = [], workers.draw_shard
+from sonoshare_server.release import drawing
+drawn, draw = [], drawing.draw_shard
 def draw_shard(*arguments):
     if drawn:
         os.kill(os.getpid(), signal.SIGKILL)
     drawn.append(1)
     return draw(*arguments)
-workers.draw_shard = draw_shard
+drawing.draw_shard = draw_shard
 from sonoshare_deploy.cli.main import main
 main()
 """
@@ -58,14 +58,6 @@ def alone(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, 
     return files(home)
 
 
-def arguments(home: Path, *more: str) -> list[str]:
-    return ["coordinator", "release", "draw", "--home", str(home), "--study", "study", "--name", "r1", *more]
-
-
-def draw(home: Path, *more: str) -> None:
-    CliRunner().invoke(cli, arguments(home, *more), catch_exceptions=False)
-
-
 def draw_all_but_the_candidate(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def stopped(*_arguments: object, **_named: Any) -> None:
         raise InputError("stopped")
@@ -74,13 +66,6 @@ def draw_all_but_the_candidate(home: Path, monkeypatch: pytest.MonkeyPatch) -> N
         patch.setattr(workers, "build_candidate", stopped)
         with pytest.raises(InputError, match="stopped"):
             draw(home)
-
-
-def files(home: Path) -> dict[str, bytes]:
-    """The candidate; nothing else may be left beside it."""
-    folder = home / "studies" / "study" / "candidates"
-    assert [path.name for path in folder.iterdir()] == ["r1"]
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def drawing(home: Path) -> Path:
@@ -100,7 +85,7 @@ def test_two_workers_share_the_shards_and_draw_what_one_draws(
         drawn.append(shard)
         return draw_shard(model, plan, shard, outcome, number)
 
-    monkeypatch.setattr(workers, "draw_shard", patient)
+    monkeypatch.setattr(what_is_drawn, "draw_shard", patient)
     draw(home, "--workers", "2")
     assert 0 < len(drawn) < SHARDS
     assert files(home) == alone
@@ -148,7 +133,7 @@ def test_a_full_disk_is_one_line_and_the_same_command_goes_on(
         drawn.append(shard)
         return draw_shard(model, plan, shard, outcome, number)
 
-    monkeypatch.setattr(workers, "draw_shard", watched)
+    monkeypatch.setattr(what_is_drawn, "draw_shard", watched)
     draw(home)
     assert drawn == [2]
     assert files(home) == alone

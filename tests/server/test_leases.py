@@ -1,4 +1,4 @@
-"""Leases, in files and in memory: one owner at a time, taken over when it goes silent, by one only."""
+"""Leases, in files, in a database and in memory: one owner at a time, taken over when it goes silent, by one only."""
 
 import os
 import signal
@@ -11,8 +11,11 @@ from pathlib import Path
 from typing import Protocol
 
 import pytest
+import sqlalchemy as sa
 from tests.server.memory import MemoryLeases
+from tests.server.postgres import fresh_schema, postgres
 
+from sonoshare_server.release.drawing_database import JOBS, DrawingDatabase, InDatabase
 from sonoshare_server.release.leases import FileLeases, Leases
 from sonoshare_shared.errors import InputError
 
@@ -103,10 +106,50 @@ class InFiles:
         return child
 
 
-@pytest.fixture(params=["files", "memory"])
+class InTables:
+    """Workers that share a database; one that hangs has claimed a piece and does not beat."""
+
+    def __init__(self, url: str) -> None:
+        self.database = DrawingDatabase(url)
+        self.database.make_tables()
+        with self.database.writing() as connection:
+            connection.execute(sa.insert(JOBS).values(drawing="key/r1", signed=b"job"))
+        self._count = 0
+
+    def worker(self) -> Leases:
+        self._count += 1
+        return InDatabase(self.database, "key/r1", SECONDS).leases(f"worker-{self._count}")
+
+    def hanging(self, work: str) -> Callable[[], None]:
+        worker = self.worker()
+        assert worker.claim(work)
+
+        def go_on() -> None:
+            with worker.kept(work):
+                pass
+
+        return go_on
+
+    def pass_by(self, seconds: float) -> None:
+        time.sleep(seconds)
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    with postgres() as url:
+        yield url
+
+
+@pytest.fixture(params=["files", "memory", "SQLite", "PostgreSQL"])
 def workers(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Workers]:
     if request.param == "memory":
         yield InMemory()
+        return
+    if request.param in {"SQLite", "PostgreSQL"}:
+        sqlite = f"sqlite:///{tmp_path}/drawing.db"
+        tables = InTables(sqlite if request.param == "SQLite" else fresh_schema(request.getfixturevalue("server")))
+        yield tables
+        tables.database.close()
         return
     files = InFiles(tmp_path)
     yield files

@@ -22,7 +22,7 @@ home_option = click.option(
 )
 
 
-@click.group("release", cls=InOrder, verbs=("create", "draw", "publish", "unpublish", "revoke"))
+@click.group("release", cls=InOrder, verbs=("create", "draw", "work", "publish", "unpublish", "revoke"))
 def command() -> None:
     """Create, publish and revoke releases."""
 
@@ -34,7 +34,19 @@ def _drawing_options(function: Callable[..., None]) -> Callable[..., None]:
         click.option("--study", "study_name", type=IDENTIFIER_NAME, required=True, help="A trained study."),
         click.option("--name", type=IDENTIFIER_NAME, required=True, help="Identifier of the release."),
         click.option(
-            "--workers", type=click.IntRange(1, 256), default=1, show_default=True, help="Processes that draw here."
+            "--workers",
+            type=click.IntRange(0, 256),
+            default=1,
+            show_default=True,
+            help="Processes that draw here; 0 with --shared waits for others.",
+        ),
+        click.option("--shared", is_flag=True, help="Others draw along by the database of SONOSHARE_DRAWING."),
+        click.option(
+            "--recheck",
+            type=click.IntRange(0, 10_000),
+            default=2,
+            show_default=True,
+            help="Shards of others that are drawn here again, with --shared.",
         ),
         click.option(
             "--lease-seconds",
@@ -66,6 +78,8 @@ def create_release(
     study_name: str,
     name: str,
     workers: int,
+    shared: bool,
+    recheck: int,
     lease_seconds: float,
     device: str,
     utility: Path | None,
@@ -78,7 +92,7 @@ def create_release(
     """
     from sonoshare_deploy.coordinator import control_of, now, pipeline  # noqa: PLC0415
     from sonoshare_deploy.processes import end_on_signals  # noqa: PLC0415
-    from sonoshare_deploy.release_workers import draw_release  # noqa: PLC0415
+    from sonoshare_deploy.release_workers import Crew, draw_release  # noqa: PLC0415
     from sonoshare_server.consortium.registration import register_nodes  # noqa: PLC0415
     from sonoshare_server.home import CoordinatorHome  # noqa: PLC0415
     from sonoshare_server.queue.wanted import want  # noqa: PLC0415
@@ -86,6 +100,7 @@ def create_release(
     from sonoshare_server.release.pipeline import facts_for  # noqa: PLC0415
 
     end_on_signals()
+    _require_drawers(workers, shared=shared)
     figures = () if utility is None else read_measurements(utility)
     folder = CoordinatorHome(home)
     want(folder.study(study_name), "run")
@@ -95,7 +110,7 @@ def create_release(
     console = progress_console()
     waits = ActionWords(this.events_path, f"release {name}", say=console.print)
     steps = pipeline(folder, this, name, watch=waits)
-    draw_release(steps, workers, lease_seconds, console, where, waits=waits)
+    draw_release(steps, Crew(workers, lease_seconds, where, shared, recheck), console, waits=waits)
     with console.status(waits.first) as shown:
         waits.show = shown.update
         said = steps.audit()
@@ -115,6 +130,8 @@ def draw_only(
     study_name: str,
     name: str,
     workers: int,
+    shared: bool,
+    recheck: int,
     lease_seconds: float,
     device: str,
     as_json: bool,
@@ -124,15 +141,56 @@ def draw_only(
     Example: sonoshare coordinator release draw --home C --study s1 --name r1
     """
     from sonoshare_deploy.coordinator import pipeline  # noqa: PLC0415
-    from sonoshare_deploy.release_workers import draw_release  # noqa: PLC0415
+    from sonoshare_deploy.release_workers import Crew, draw_release  # noqa: PLC0415
     from sonoshare_server.home import CoordinatorHome  # noqa: PLC0415
 
+    _require_drawers(workers, shared=shared)
     folder = CoordinatorHome(home)
     where, words = told_device(device)
     steps = pipeline(folder, folder.study(study_name), name)
-    draw_release(steps, workers, lease_seconds, progress_console(), where)
+    draw_release(steps, Crew(workers, lease_seconds, where, shared, recheck), progress_console())
     images = steps.study.plan.release.images
     emit({"release": name, "candidate": str(steps.folder), "images": images, "device": words}, as_json)
+
+
+def _require_drawers(workers: int, *, shared: bool) -> None:
+    if workers == 0 and not shared:
+        raise click.UsageError("--workers 0 draws nothing here: it needs --shared, by which others draw")
+
+
+@command.command(short_help="Draw along with a coordinator elsewhere.")
+@click.option("--name", type=IDENTIFIER_NAME, required=True, help="Identifier of the release.")
+@click.option("--coordinator-key", "key", required=True, help="The coordinator's public key, as it was told to you.")
+@click.option(
+    "--bases",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Folder of imported bases, where the plan takes one that does not ship.",
+)
+@click.option(
+    "--lease-seconds",
+    type=FiniteRange(min=1),
+    default=60.0,
+    show_default=True,
+    help="Silent for so long, this worker is taken for dead.",
+)
+@device_option
+@quiet_option
+@json_option
+def work(*, name: str, key: str, bases: Path | None, lease_seconds: float, device: str, as_json: bool) -> None:
+    """Draw along with a coordinator elsewhere, by the database of SONOSHARE_DRAWING alone, until nothing is missing.
+
+    Example: sonoshare coordinator release work --name r1 --coordinator-key KEY
+    """
+    from sonoshare_deploy.drawing_along import draw_along  # noqa: PLC0415
+    from sonoshare_server.release.workers import Part  # noqa: PLC0415
+    from sonoshare_shared.protocol.keys import PublicKey  # noqa: PLC0415
+    from sonoshare_shared.science.model.base import WEIGHTS  # noqa: PLC0415
+
+    where, words = told_device(device)
+    coordinator = PublicKey.from_hex(key.strip().lower())
+    part = Part(WEIGHTS if bases is None else bases, where)
+    drawn = draw_along(name, coordinator, part, lease_seconds=lease_seconds, console=progress_console())
+    emit({"release": name, "shards": drawn, "device": words}, as_json)
 
 
 @command.command()

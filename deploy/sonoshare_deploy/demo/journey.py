@@ -38,6 +38,7 @@ from sonoshare_server.consortium.registration import register_nodes
 from sonoshare_server.consortium.studies import draft_study
 from sonoshare_server.home import CoordinatorHome, Study
 from sonoshare_server.release.pipeline import facts_for
+from sonoshare_server.release.workers import Part
 from sonoshare_shared.errors import InputError, RefusedError
 from sonoshare_shared.protocol.documents import AuditStatement
 from sonoshare_shared.protocol.documents.plan import Profile
@@ -251,7 +252,7 @@ class Journey:
                 steps.calibrate()
                 stage.summary = f"one vote a trained patient, ε = {study.plan.calibration.epsilon:g} at each hospital"
         with self.display.stage("sampling", "Sampling the candidate release") as stage:
-            steps.draw(stage.count, device=self.settings.device)
+            steps.draw(stage.count, part=Part(steps.bases, self.settings.device))
             stage.summary = f"{study.plan.release.images} images, half of each class"
         with self.display.stage("audits", "Audits: every hospital on its own patients") as stage:
             self.said = steps.audit()

@@ -14,8 +14,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
-import torch
-
 from sonoshare_server.federation.calibration import votes_evidence
 from sonoshare_server.federation.closing import participants, whom_to_ask
 from sonoshare_server.federation.statements import stored_envelopes
@@ -24,10 +22,11 @@ from sonoshare_server.paths import CandidatePaths
 from sonoshare_server.release.build import finalise, seal
 from sonoshare_server.release.candidates import objections_to, place_of, said_of, why_silent
 from sonoshare_server.release.draw import Outcome, outcome_of
+from sonoshare_server.release.drawing import Drawing
 from sonoshare_server.release.facts import Facts
 from sonoshare_server.release.leases import LEASE_SECONDS
 from sonoshare_server.release.sequence import take_sequence
-from sonoshare_server.release.workers import Progress, draw_candidate
+from sonoshare_server.release.workers import InFolder, Part, Progress, Sharing, draw_candidate, drawing_place
 from sonoshare_shared.errors import FederationError, InputError, RefusedError
 from sonoshare_shared.protocol.documents import AuditStatement
 from sonoshare_shared.protocol.documents.base import public_day
@@ -36,7 +35,6 @@ from sonoshare_shared.protocol.envelope import Envelope
 from sonoshare_shared.protocol.release.candidate import Candidate
 from sonoshare_shared.protocol.release.evidence import LogProof, append_release
 from sonoshare_shared.protocol.release.veto import vetoed_images
-from sonoshare_shared.science.device import CPU
 from sonoshare_shared.science.model.base import IMPORTED
 
 Action = Literal["calibrate", "audit", "sign"]
@@ -100,16 +98,20 @@ class Pipeline:
             raise FederationError("too few hospitals have voted on the phantoms", remedy="run the same again")
         return outcome_of(evidence, self.study.plan, self.home.roster, participants(self.home, self.study))
 
-    def draw(self, progress: Progress, lease_seconds: float = LEASE_SECONDS, device: torch.device = CPU) -> None:
-        """Draw the candidate, sharing the work with whoever else draws it; hospitals vote first if they have to.
+    @property
+    def bases(self) -> Path:
+        """Folder of imported bases."""
+        return self.home.path / IMPORTED
 
-        Args:
-            progress: called with (images done by all workers, images in all).
-            lease_seconds: after which a silent worker is taken for dead.
-            device: where this process draws.
+    def in_folder(self, lease_seconds: float = LEASE_SECONDS) -> InFolder:
+        """Shards and leases in the study's folder, for workers that see it."""
+        return InFolder(drawing_place(self.folder), lease_seconds)
+
+    def drawing(self) -> Drawing:
+        """What is to be drawn; hospitals vote first if they have to.
 
         Raises:
-            InputError: the study is not trained to its end, or as ``draw_candidate`` or ``place_of``.
+            InputError: the study is not trained to its end, or as ``place_of``.
             RefusedError: the plan has no candidate left; nothing was drawn, and nobody voted.
             FederationError: too few voted.
         """
@@ -120,19 +122,34 @@ class Pipeline:
             )
         self.require_asked()  # what could never be released is not drawn
         place = place_of(self.home, self.study, self.release)
-        draw_candidate(
-            self.folder,
-            plan,
-            self.study.adapter(),
-            bases=self.home.path / IMPORTED,
+        return Drawing(
+            plan=plan,
+            adapter=self.study.adapter(),
             adapter_digest=state.adapter_digest,
             release=self.release,
-            progress=progress,
             number=place,
             outcome=self.calibrate(),
-            lease_seconds=lease_seconds,
-            device=device,
         )
+
+    def draw(
+        self,
+        progress: Progress,
+        share: Callable[[Drawing], Sharing] | None = None,
+        part: Part | None = None,
+    ) -> None:
+        """Draw the candidate, sharing the work with whoever else draws it; hospitals vote first if they have to.
+
+        Args:
+            progress: called with (images done by all workers, images in all).
+            share: gives what the drawing is shared by; absent, by those that see the coordinator's folder.
+            part: what this process does of it; absent, it draws on the processor.
+
+        Raises:
+            SonoShareError: as ``drawing`` and ``draw_candidate``.
+        """
+        drawing = self.drawing()
+        sharing = self.in_folder() if share is None else share(drawing)
+        draw_candidate(self.folder, drawing, sharing, part or Part(self.bases), progress)
 
     def audit(self) -> dict[str, AuditStatement]:
         """Have the candidate audited by the hospitals that took part; returns what they say, by hospital.
