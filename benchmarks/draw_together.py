@@ -2,17 +2,22 @@
 
     python -m benchmarks.draw_together [--images 96] [--lease-seconds 5] [--json]     # as root, on Linux
 
-Each worker is a real ``sonoshare coordinator release draw`` in namespaces of its own: another host name, another HOME,
-processes that it cannot see, and the coordinator's folder mounted at a path of its own, as from a file server. What
-they share is that folder alone. The first is killed (SIGKILL) while it holds a piece; a second and a third end the
-drawing. Beside that, one worker draws the same alone. One JSON object is the last line:
+Each worker is a real command in namespaces of its own: another host name, another HOME, and processes that it cannot
+see. The first is killed (SIGKILL) while it holds a piece; a second and a third end the drawing. Twice:
 
-- ``same_bytes``: whether every file of both candidates is the same (must be true);
+- ``folder``: ``release draw``, with the coordinator's folder mounted at a path of the worker's own, as from a file
+  server; what they share is that folder alone;
+- ``database``: ``release work``, with all folders of the coordinator hidden; what they share is a PostgreSQL, and the
+  coordinator waits for them, draws one piece again and makes the candidate.
+
+Beside that, one worker draws the same alone. One JSON object is the last line, and for each of the two:
+
+- ``same_bytes``: whether every file is the same as alone (must be true);
 - ``drawn_by_killed``: pieces that it had finished, kept;
 - ``seconds_after_kill``: until the candidate was there; one piece of them waits for ``lease_seconds``;
-- ``left``: files of the drawing that are still there (must be 0).
+- ``left``: files or rows of the drawing that are still there (must be 0).
 
-One machine and one disk: a real file server was not seen.
+One machine and one disk: a real file server, and a database over a network, were not seen.
 """
 
 import argparse
@@ -24,10 +29,13 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
+import sqlalchemy as sa
 from tests.deploy.members import admit
+from tests.server.postgres import postgres
 
 from sonoshare_deploy.provision import create_coordinator
 from sonoshare_server.consortium import terms
@@ -35,7 +43,10 @@ from sonoshare_server.consortium.audit_terms import audit_policy
 from sonoshare_server.consortium.members import Consortium
 from sonoshare_server.consortium.studies import draft_study
 from sonoshare_server.home import CoordinatorHome
+from sonoshare_server.release.drawing_database import JOBS, LEASES, SHARDS, VARIABLE, DrawingDatabase
+from sonoshare_shared.errors import FederationError
 
+RELEASE_COMMAND: Final = (sys.executable, "-m", "sonoshare_deploy.cli.main", "coordinator", "release")
 STUDY: Final = "study"
 RELEASE: Final = "r1"
 MOST_SECONDS: Final = 600.0
@@ -56,17 +67,30 @@ def make(folder: Path, images: int) -> Path:
     return folder
 
 
-def worker(shared: Path, own: Path, lease_seconds: float) -> subprocess.Popen[bytes]:
-    """A worker on a machine of its own name, which sees the folder at its own path."""
-    seen = own / "mounted"
-    seen.mkdir(parents=True)
-    draw = [sys.executable, "-m", "sonoshare_deploy.cli.main", "coordinator", "release", "draw", "--device", "cpu"]
-    draw += ["--home", str(seen), "--study", STUDY, "--name", RELEASE, "--lease-seconds", str(lease_seconds)]
-    script = 'hostname "$1" && mount --bind "$2" "$3" && shift 3 && exec "$@"'
+def alone_on_a_machine(own: Path, script: str, *words: object, **variables: str) -> subprocess.Popen[bytes]:
+    """A command on a machine of its own name; ``script`` prepares it, and takes the words before ``--`` away."""
+    own.mkdir(parents=True)
     unshared = ["unshare", "--mount", "--uts", "--ipc", "--pid", "--fork", "--kill-child", "--mount-proc"]
-    command = [*unshared, "sh", "-c", script, "sh", own.name, str(shared), str(seen), *draw]
-    environment = {**os.environ, "HOME": str(own), "OMP_NUM_THREADS": "1"}
+    command = [*unshared, "sh", "-c", f'hostname "$1" && {script} && exec "$@"', "sh", own.name, *map(str, words)]
+    environment = {**os.environ, "HOME": str(own), "OMP_NUM_THREADS": "1", **variables}
     return subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=(own / "stderr").open("wb"))
+
+
+def folder_worker(shared: Path, own: Path, lease_seconds: float) -> subprocess.Popen[bytes]:
+    """A worker that sees the coordinator's folder at its own path."""
+    seen = own / "mounted"
+    draw = [*RELEASE_COMMAND, "draw", "--home", seen, "--study", STUDY]
+    options = ["--name", RELEASE, "--lease-seconds", lease_seconds, "--device", "cpu"]
+    script = 'mkdir "$3" && mount --bind "$2" "$3" && shift 3'
+    return alone_on_a_machine(own, script, shared, seen, *draw, *options)
+
+
+def database_worker(hidden: Path, key: str, own: Path, lease_seconds: float, url: str) -> subprocess.Popen[bytes]:
+    """A worker that sees nothing of the coordinator but the database."""
+    draw = [*RELEASE_COMMAND, "work", "--coordinator-key", key]
+    options = ["--name", RELEASE, "--lease-seconds", lease_seconds, "--device", "cpu"]
+    script = 'mount -t tmpfs none "$2" && shift 2'
+    return alone_on_a_machine(own, script, hidden, *draw, *options, **{VARIABLE: url})
 
 
 def until(what: Any, whose: subprocess.Popen[bytes], said: Path) -> None:
@@ -84,37 +108,76 @@ def candidate(home: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def measure(folder: Path, images: int, lease_seconds: float) -> dict[str, Any]:
-    """Draw together with a kill, and alone."""
-    shared = make(folder / "shared", images)
-    alone = shutil.copytree(shared, folder / "alone")
+def ended(workers: list[subprocess.Popen[bytes]], said: list[Path]) -> None:
+    """Wait for workers, each of which must end well."""
+    statuses = [each.wait(MOST_SECONDS) for each in workers]
+    if any(statuses):
+        raise SystemExit("; ".join(path.read_text()[-500:] for path in said))
+
+
+def killed(first: subprocess.Popen[bytes]) -> float:
+    """Kill a worker, and with it, as of a machine that lost its power, all that it had started; returns when."""
+    first.send_signal(signal.SIGKILL)
+    first.wait()
+    return time.monotonic()
+
+
+def by_folder(shared: Path, machines: Path, lease_seconds: float) -> dict[str, Any]:
+    """Draw together in a shared folder, with a kill."""
     drawing = shared / "studies" / STUDY / "candidates" / f".{RELEASE}.drawing"
-    first = worker(shared, folder / "draw-1", lease_seconds)
+    first = folder_worker(shared, machines / "draw-1", lease_seconds)
 
     def done() -> list[Path]:
         return sorted(drawing.glob("shard-*.safetensors"))
 
-    until(lambda: done() and any(drawing.glob("shard-*.lease")), first, folder / "draw-1" / "stderr")
-    first.send_signal(signal.SIGKILL)  # and with it, as of a machine that lost its power, all that it had started
-    first.wait()
-    kept, start = len(done()), time.monotonic()
-    others = [worker(shared, folder / f"draw-{number}", lease_seconds) for number in (2, 3)]
-    ended = [each.wait(MOST_SECONDS) for each in others]
-    seconds = time.monotonic() - start
-    if any(ended):
-        raise SystemExit("; ".join((folder / f"draw-{number}" / "stderr").read_text()[-500:] for number in (2, 3)))
-    if worker(alone, folder / "alone-1", lease_seconds).wait(MOST_SECONDS):
-        raise SystemExit((folder / "alone-1" / "stderr").read_text()[-500:])
-    return {
-        "images": images,
-        "workers": 3,
-        "lease_seconds": lease_seconds,
-        "drawn_by_killed": kept,
-        "seconds_after_kill": round(seconds, 1),
-        "files": len(candidate(shared)),
-        "same_bytes": candidate(shared) == candidate(alone),
-        "left": len(list(drawing.rglob("*"))),
-    }
+    until(lambda: done() and any(drawing.glob("shard-*.lease")), first, machines / "draw-1" / "stderr")
+    start, kept = killed(first), len(done())
+    places = [machines / f"draw-{number}" for number in (2, 3)]
+    ended([folder_worker(shared, place, lease_seconds) for place in places], [place / "stderr" for place in places])
+    left = len(list(drawing.rglob("*")))
+    return {"drawn_by_killed": kept, "seconds_after_kill": round(time.monotonic() - start, 1), "left": left}
+
+
+def by_database(shared: Path, machines: Path, lease_seconds: float, url: str) -> dict[str, Any]:
+    """Draw together by a database, with a kill; the coordinator waits, draws one piece again, and assembles."""
+    database, key = DrawingDatabase(url), CoordinatorHome(shared).key.public
+    waits = ["draw", "--home", shared, "--study", STUDY, "--name", RELEASE, "--shared", "--workers", 0, "--recheck", 1]
+    said = machines / "coordinator" / "stderr"
+    coordinator = alone_on_a_machine(
+        said.parent, "shift 1", *RELEASE_COMMAND, *waits, "--device", "cpu", **{VARIABLE: url}
+    )
+
+    def rows(table: sa.Table) -> int:
+        with suppress(FederationError), database.writing() as connection:
+            return int(connection.execute(sa.select(sa.func.count()).select_from(table)).scalar_one())
+        return 0  # the tables are not made yet
+
+    def worker(number: int) -> subprocess.Popen[bytes]:
+        return database_worker(shared.parent, key.hex, machines / f"work-{number}", lease_seconds, url)
+
+    until(lambda: rows(JOBS), coordinator, said)
+    first = worker(1)
+    until(lambda: rows(SHARDS) and rows(LEASES), first, machines / "work-1" / "stderr")
+    start, kept = killed(first), rows(SHARDS)
+    ended([worker(2), worker(3), coordinator], [said, *(machines / f"work-{n}" / "stderr" for n in (2, 3))])
+    left = sum(map(rows, (JOBS, SHARDS, LEASES)))
+    database.close()
+    return {"drawn_by_killed": kept, "seconds_after_kill": round(time.monotonic() - start, 1), "left": left}
+
+
+def measure(folder: Path, images: int, lease_seconds: float) -> dict[str, Any]:
+    """Draw together with a kill, by folder and by database, and alone."""
+    coordinators, machines = folder / "coordinators", folder / "machines"
+    homes = {"folder": make(coordinators / "folder", images)}
+    homes |= {name: shutil.copytree(homes["folder"], coordinators / name) for name in ("database", "alone")}
+    ended([folder_worker(homes["alone"], machines / "alone", lease_seconds)], [machines / "alone" / "stderr"])
+    found = {"folder": by_folder(homes["folder"], machines, lease_seconds)}
+    with postgres() as url:
+        found["database"] = by_database(homes["database"], machines, lease_seconds, url)
+    for name, result in found.items():
+        result["same_bytes"] = candidate(homes[name]) == candidate(homes["alone"])
+    files = len(candidate(homes["alone"]))
+    return {"images": images, "workers": 3, "lease_seconds": lease_seconds, "files": files, **found}
 
 
 def main() -> None:

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import sqlalchemy as sa
 import torch
@@ -18,15 +19,21 @@ from tests.deploy.conftest import SHARDS
 from tests.deploy.drawings import draw, files
 from tests.deploy.test_release_draw import KILLED
 from tests.server.postgres import fresh_schema, postgres
+from tests.small_ballot import small_ballot
 
 from sonoshare_deploy.cli.main import cli
 from sonoshare_server.home import CoordinatorHome
 from sonoshare_server.release import pipeline
+from sonoshare_server.release.draw import Outcome
+from sonoshare_server.release.drawing import Drawing
 from sonoshare_server.release.drawing_database import JOBS, PARTS, VARIABLE, DrawingDatabase
 from sonoshare_server.release.drawing_database import SHARDS as TABLE
+from sonoshare_server.release.drawing_job import drawing_of, job_of
 from sonoshare_server.release.shards import DIGEST
 from sonoshare_shared.errors import FederationError, InputError, IntegrityError, VerificationError
 from sonoshare_shared.protocol.canonical import sha256_hex
+from sonoshare_shared.protocol.documents.plan import PLAN_PAYLOAD_TYPE, CalibrationPlan
+from sonoshare_shared.protocol.envelope import Envelope
 from sonoshare_shared.protocol.keys import SigningKey
 from sonoshare_shared.science.model.tensors import tensor_bytes, tensors_from
 
@@ -130,6 +137,23 @@ def test_the_job_holds_no_key_and_no_word_of_another_study_or_a_hospital(
     assert len(secrets) >= 2
     assert not any(secret in told for secret in secrets)
     assert sorted(job.parts) == ["adapter"]
+
+
+def test_votes_travel_as_they_are_counted(home: Path) -> None:
+    coordinator = CoordinatorHome(home)
+    terms = CalibrationPlan(epsilon=1.0, ballot=small_ballot().digest(), sharpness=2.0)
+    study = coordinator.study("study")
+    plan = study.plan.model_copy(update={"calibration": terms})
+    shares = np.random.default_rng(1).dirichlet(np.ones(4), size=len(plan.task.classes))
+    asked = Drawing(plan, study.adapter(), "0" * 64, "r1", 2, Outcome(small_ballot(), shares, 2.0))
+    signed = Envelope.sign(PLAN_PAYLOAD_TYPE, plan.canonical(), coordinator.key)
+    job = job_of(asked, signed, coordinator.key)
+    given = drawing_of(job, coordinator.key.public, "r1")
+    assert given.outcome is not None
+    assert given.outcome.chances.tobytes() == Outcome(small_ballot(), shares, 2.0).chances.tobytes()
+    assert given.pinned(torch.device("cpu")) == asked.pinned(torch.device("cpu"))
+    with pytest.raises(IntegrityError, match="for release r1, not r2"):
+        drawing_of(job, coordinator.key.public, "r2")
 
 
 def test_a_worker_that_draws_something_else_is_named_and_its_shards_are_drawn_anew(
