@@ -304,3 +304,12 @@ def test_the_ledger_can_be_drawn(tmp_path: Path) -> None:
     drawn = runner.invoke(cli, ["hospital", "ledger", "--home", str(tmp_path / "n"), "--plot", str(picture)])
     assert drawn.exit_code == 0, drawn.output
     assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_roster_that_is_not_there_is_said_without_a_word_for_scripts(home: Path, tmp_path: Path) -> None:
+    asked = ("enrol", "--home", home, "--root-key", "0" * 64, "--roster")
+    assert sonoshare(*asked, tmp_path / "nowhere.json").stderr.startswith(
+        "error: cannot read nowhere.json: No such file"
+    )
+    (tmp_path / "torn.json").write_text("{")
+    assert sonoshare(*asked, tmp_path / "torn.json").stderr == "error: not a DSSE envelope (give the signed file)\n"

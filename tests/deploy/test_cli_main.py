@@ -98,3 +98,8 @@ def test_a_folder_that_is_not_there_is_said_before_a_login_is_asked_for(tmp_path
         1,
         [f"error: there is no {tmp_path / 'nothere'} (give the folder of a release, or an exported file)"],
     )
+
+
+def test_the_word_for_scripts_stands_before_what_is_not_verified(tmp_path: Path) -> None:
+    run = sonoshare("verify", tmp_path, "--roster", tmp_path / "nowhere.json")
+    assert run.stderr.startswith("error: roster: cannot read nowhere.json: No such file")

@@ -4,6 +4,7 @@ import http.server
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 import threading
@@ -123,11 +124,18 @@ def test_a_couriers_folder_has_what_a_courier_needs_whatever_the_umask(tmp_path:
     assert all((tmp_path / "courier" / name).stat().st_mode & 0o777 == 0o700 for name in (".", "state"))
 
 
-def test_what_is_no_node_has_no_couriers_folder(tmp_path: Path) -> None:
-    ran = subprocess.run([COMPOSE / "hospital-folders.sh", tmp_path], capture_output=True, check=False)
-    assert ran.returncode == 1
-    assert b"is no node's folder" in ran.stderr
-    assert not (tmp_path / "courier").exists()
+def test_what_is_no_node_has_no_couriers_folder_and_what_to_type_can_be_pasted(tmp_path: Path) -> None:
+    place = tmp_path / "St. Ann's node"
+    (place / "node").mkdir(parents=True)
+    for made, words in (("node/home.toml", "join INVITATION"), (None, "enrol")):
+        ran = subprocess.run([COMPOSE / "hospital-folders.sh", place], capture_output=True, text=True, check=False)
+        assert ran.returncode == 1
+        line = next(line for line in ran.stderr.splitlines() if line.startswith("  sonoshare "))
+        assert f"sonoshare hospital {words} --home" in line
+        assert str(place / "node") in shlex.split(line)
+        assert not (place / "courier").exists()
+        if made is not None:
+            (place / made).touch()
 
 
 def entered(tmp_path: Path, **variables: str) -> subprocess.CompletedProcess[str]:

@@ -492,7 +492,9 @@ def test_the_commands_of_a_change(world: World, tmp_path: Path) -> None:
     assert made["fingerprint"] in shown
     admit_it = ("coordinator", "admit", "--home", world.home.path, "--rotate", out, "--json")
     assert "have the hospital tell" in sonoshare(*admit_it).stderr
-    assert "do not admit it" in sonoshare(*admit_it, "--fingerprint", "0" * 16).stderr
+    refused = sonoshare(*admit_it, "--fingerprint", "0" * 16).stderr
+    assert "do not admit it" in refused
+    assert made["fingerprint"] not in refused
     run = sonoshare(*admit_it, "--fingerprint", made["fingerprint"])
     assert json.loads(run.stdout)["hospital"] == "north"
     introduced(world)

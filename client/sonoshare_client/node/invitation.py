@@ -88,7 +88,7 @@ def join(
         )
     if root_fingerprint is not None and told_fingerprint(root_fingerprint) != root.fingerprint:
         raise RefusedError(
-            f"the invitation's root key has the fingerprint {root.fingerprint}",
+            "the invitation's root key has another fingerprint than the one that was told",
             remedy="ask the consortium by telephone again; if it is sure, the file is not its own: do not join",
         )
     made_before = path.exists() and any(path.iterdir())

@@ -88,7 +88,10 @@ def admit(
 
 
 def _admit_request(home: Path, request: Path, fingerprint: str | None, root_key: Path | None, *, as_json: bool) -> None:
-    """Admit who answered an invitation, once a person has typed the fingerprint that was told by telephone."""
+    """Admit who answered an invitation, once a person has typed the fingerprint that was told by telephone.
+
+    The file's own is never shown: who sees it types it, and has compared nothing.
+    """
     from sonoshare_deploy.coordinator import tell_superlink  # noqa: PLC0415
     from sonoshare_server.consortium import inviting  # noqa: PLC0415
     from sonoshare_server.home import CoordinatorHome  # noqa: PLC0415
@@ -99,7 +102,6 @@ def _admit_request(home: Path, request: Path, fingerprint: str | None, root_key:
     if fingerprint is None:
         said = inviting.read_request(folder, envelope, now)
         insist(f"{said.hospital} asks to be admitted to {said.consortium}")
-        insist(f"identity key  fingerprint {said.fingerprint}")
         if as_json or not sys.stdin.isatty():
             raise InputError(
                 "nobody has compared the fingerprint",

@@ -12,7 +12,7 @@ from typing import Final, NoReturn
 
 import click
 
-from sonoshare_deploy.cli.typed import typed
+from sonoshare_deploy.cli.typed import ROLES, typed
 from sonoshare_deploy.openmp import wait_asleep
 from sonoshare_shared.errors import SonoShareError, VerificationError
 from sonoshare_shared.printable import printable
@@ -103,8 +103,7 @@ def main() -> None:
         error.show()
         sys.exit(error.exit_code)
     except SonoShareError as error:
-        cause = f"{error.cause}: " if isinstance(error, VerificationError) else ""
-        click.echo(f"error: {cause}{typed(printable(str(error)))}", err=True)
+        click.echo(f"error: {_cause(error)}{typed(printable(str(error)))}", err=True)
         sys.exit(1)
     except OSError as error:
         line = _told(error)
@@ -126,6 +125,12 @@ def main() -> None:
     except Exception as error:  # noqa: BLE001 - the edge of the process: words may tell of a patient
         _crashed(error)
     sys.exit(status if isinstance(status, int) else 0)
+
+
+def _cause(error: SonoShareError) -> str:
+    """The word for scripts, where what failed is a verification; a role's own commands have remedies instead."""
+    of_role = next((word for word in sys.argv[1:] if not word.startswith("-")), "") in ROLES
+    return f"{error.cause}: " if isinstance(error, VerificationError) and not of_role else ""
 
 
 def _crashed(error: Exception) -> NoReturn:

@@ -137,7 +137,7 @@ def admit_request(
         return known.id, home.roster.version
     if told_fingerprint(fingerprint) != said.fingerprint:
         raise InputError(
-            f"the key in the file has the fingerprint {said.fingerprint}",
+            "the key in the file has another fingerprint than the one that was told",
             remedy="ask the hospital again; if it is sure, the file is not the hospital's: do not admit it",
         )
     version = admit_under_lock(home, said.hospital, said.identity_key, said.node_key, root_key)

@@ -103,7 +103,7 @@ def rotate_identity(
     said, log = signed.document, home.log()
     if told_fingerprint(fingerprint) != said.new_key.fingerprint:
         raise InputError(
-            f"the new key in the file has the fingerprint {said.new_key.fingerprint}",
+            "the new key in the file has another fingerprint than the one that was told",
             remedy="ask the hospital again; if it is sure, the file is not the hospital's: do not admit it",
         )
     passed = log.index.passed_on(said.old_key)

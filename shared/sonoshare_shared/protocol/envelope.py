@@ -137,7 +137,8 @@ class Envelope(BaseModel):
         try:
             return cls.from_bytes(path.read_bytes())
         except OSError as error:
-            raise VerificationError("envelope", f"cannot read {path.name}", remedy="check the path") from error
+            words = f"cannot read {path.name}: {error.strerror or type(error).__name__}"
+            raise VerificationError("envelope", words, remedy="check the path") from error
 
     def to_bytes(self) -> bytes:
         """The envelope as JSON (one line, newline-ended)."""
