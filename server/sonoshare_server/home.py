@@ -98,6 +98,16 @@ class CoordinatorHome(CoordinatorPaths):
         """Names of the releases that were sealed."""
         return [path.parent.name for path in self.sealed_manifests()]
 
+    def require_new_study(self, name: str) -> None:
+        """Check that no study has this name.
+
+        Raises:
+            InputError: one has.
+        """
+        if StudyPaths(self.studies_path / name).created:
+            remedy = f"run: sonoshare coordinator study run --name {name}; or choose another name"
+            raise InputError(f"study {name} exists", remedy=remedy)
+
     @one_at_a_time
     def create_study(self, plan: StudyPlan, adapter: bytes, digest: str, ballot: bytes | None = None) -> "Study":
         """Sign a plan and store it with the adapter that the first round starts from, and the ballot it names if any.
@@ -108,9 +118,8 @@ class CoordinatorHome(CoordinatorPaths):
         named = None if plan.calibration is None else plan.calibration.ballot
         if named != (None if ballot is None else sha256_hex(ballot)):
             raise InputError("the ballot is not the one that the plan names", remedy="give the ballot of the plan")
+        self.require_new_study(plan.study)
         folder = StudyPaths(self.studies_path / plan.study)
-        if folder.created:
-            raise InputError(f"study {plan.study} exists", remedy="resume it, or choose another name")
         folder.rounds_path.mkdir(parents=True, exist_ok=True)
         signed = Envelope.sign(PLAN_PAYLOAD_TYPE, plan.canonical(), self.key)
         write_atomically(folder.plan_path, signed.to_bytes())
@@ -137,7 +146,7 @@ class Study(StudyPaths):
         super().__init__(path)
         self.run = run
         if not self.plan_path.is_file():
-            raise InputError(f"no study {path.name}", remedy="run: sonoshare coordinator study create")
+            raise InputError(f"there is no study {path.name}", remedy="see: sonoshare coordinator study list")
         self.plan_envelope = Envelope.load(self.plan_path)
         self.plan = Signed.opened(StudyPlan, self.plan_envelope, coordinator, PLAN_PAYLOAD_TYPE).document
 
@@ -145,6 +154,17 @@ class Study(StudyPaths):
     def state(self) -> StudyState:
         """How far the study is."""
         return read_state(self.state_path, StudyState, remedy="put back the newest copy of the study's folder")
+
+    def require_trained(self) -> None:
+        """Check that all rounds are done.
+
+        Raises:
+            InputError: some are left.
+        """
+        done, name = self.state.rounds_done, self.plan.study
+        if done < self.plan.rounds:
+            remedy = f"run: sonoshare coordinator study run --name {name}"
+            raise InputError(f"study {name} has {done} of {self.plan.rounds} rounds", remedy=remedy)
 
     def adapter(self) -> bytes:
         """The newest adapter."""

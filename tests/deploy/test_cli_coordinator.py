@@ -278,6 +278,27 @@ def test_unusable_and_foreign_keys_are_refused_before_a_roster_is_signed(home: P
     assert (home / "roster.dsse.json").read_bytes() == before
 
 
+@pytest.mark.parametrize(
+    "called",
+    ["study run --name", "study propose --name", "study status --name", "study stop --name", "events --study",
+     "release create --name r --study", "release draw --name r --study"],
+)  # fmt: skip
+def test_a_name_that_is_wrong_is_said_before_anything_that_is_not_running(home: Path, called: str) -> None:
+    run = sonoshare("coordinator", *called.split(), "s9", "--home", home)
+    see = f"see: sonoshare coordinator study list --home {home}"
+    assert (run.returncode, run.errors) == (1, [f"error: there is no study s9 ({see})"])
+
+
+def test_a_name_that_is_taken_is_said_before_the_planning(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    create(home, "taken")
+    monkeypatch.setattr(studies, "draft_study", lambda *_: pytest.fail("it was planned"))
+    with pytest.raises(InputError, match="study taken exists"):
+        create(home, "taken")
+    run = sonoshare("coordinator", "release", "create", "--home", home, "--study", "taken", "--name", "r")
+    train = f"run: sonoshare coordinator study run --home {home} --name taken"
+    assert run.errors == [f"error: study taken has 0 of 1 rounds ({train})"]
+
+
 def test_a_study_without_a_round_has_no_trained_adapter(home: Path, tmp_path: Path) -> None:
     create(home, "new")
     called = ["study", "adapter", "--home", str(home), "--name", "new", "--out", str(tmp_path)]

@@ -57,8 +57,8 @@ def test_since_takes_so_long_ago_and_a_time(home: CoordinatorHome) -> None:
     wrong = sonoshare("coordinator", "events", "--home", home.path, "--since", "yesterday")
     assert (wrong.returncode, "neither like 30m" in wrong.stderr) == (2, True)
     missing = sonoshare("coordinator", "events", "--home", home.path, "--study", "s3")
-    see = f"see: sonoshare coordinator status --home {home.path}"
-    assert (missing.returncode, missing.errors) == (1, [f"error: no study s3 ({see})"])
+    see = f"see: sonoshare coordinator study list --home {home.path}"
+    assert (missing.returncode, missing.errors) == (1, [f"error: there is no study s3 ({see})"])
 
 
 def test_the_table_shows_a_peers_words_as_they_are(home: CoordinatorHome, monkeypatch: pytest.MonkeyPatch) -> None:

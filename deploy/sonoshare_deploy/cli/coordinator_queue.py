@@ -60,8 +60,8 @@ def propose(home: Path, name: str, *, as_json: bool) -> None:
 
     end_on_signals()
     folder = CoordinatorHome(home)
-    register_nodes(folder, control_of(folder))
     study = folder.study(name)
+    register_nodes(folder, control_of(folder))
     with progress_console().status(f"study {name}: asking the hospitals"):
         act(folder, study, "propose")
     now = standing(folder, study)

@@ -176,6 +176,7 @@ def create(
 
     folder, asked = CoordinatorHome(home), with_scanners(read_task(task), scanners)
     audit, patients = Consortium.read(folder).audit, parse_cohorts(cohorts)
+    folder.require_new_study(name)
     require_members(folder, patients)
     base = imported_base(home / IMPORTED, base_digest) if base_digest else None
     where, said = told_device(device)
@@ -227,8 +228,8 @@ def run_study(home: Path, name: str, priority: int | None, as_json: bool) -> Non
 
     end_on_signals()
     folder = CoordinatorHome(home)
+    this = folder.study(name)  # before the SuperLink is asked: a wrong name is said first
     register_nodes(folder, control_of(folder))
-    this = folder.study(name)
     want(this, "run", priority)
     words = ActionWords(this.events_path, f"study {name}: training")
     with progress_console().status(words.first) as shown:
@@ -263,7 +264,8 @@ def study_adapter(home: Path, name: str, out: Path, as_json: bool) -> None:
 
     this = CoordinatorHome(home).study(name)
     if this.state.rounds_done == 0:
-        raise InputError(f"study {name} is not trained yet", remedy="run: sonoshare coordinator study run")
+        remedy = f"run: sonoshare coordinator study run --name {name}"
+        raise InputError(f"study {name} is not trained yet", remedy=remedy)
     path = out / f"{this.plan.task.name}.safetensors"
     out.mkdir(parents=True, exist_ok=True)
     write_atomically(path, this.adapter())

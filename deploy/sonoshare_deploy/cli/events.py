@@ -99,7 +99,7 @@ def coordinator_events(
         return {"": folder.events_path, **found} if study is None else {study: found.get(study, Path())}
 
     if study is not None and not (folder.studies_path / study).is_dir():
-        raise InputError(f"no study {study}", remedy="see: sonoshare coordinator status")
+        raise InputError(f"there is no study {study}", remedy="see: sonoshare coordinator study list")
     _show(logs, since, last, follow=follow, as_json=as_json)
 
 

@@ -27,7 +27,7 @@ from sonoshare_server.release.facts import Facts
 from sonoshare_server.release.leases import LEASE_SECONDS
 from sonoshare_server.release.sequence import take_sequence
 from sonoshare_server.release.workers import InFolder, Part, Progress, Sharing, draw_candidate, drawing_place
-from sonoshare_shared.errors import FederationError, InputError, RefusedError
+from sonoshare_shared.errors import FederationError, RefusedError
 from sonoshare_shared.protocol.documents import AuditStatement
 from sonoshare_shared.protocol.documents.base import public_day
 from sonoshare_shared.protocol.documents.release import ReleaseManifest
@@ -116,10 +116,7 @@ class Pipeline:
             FederationError: too few voted.
         """
         plan, state = self.study.plan, self.study.state
-        if state.rounds_done < plan.rounds:
-            raise InputError(
-                f"study {plan.study} has {state.rounds_done} of {plan.rounds} rounds", remedy="resume the study first"
-            )
+        self.study.require_trained()
         self.require_asked()  # what could never be released is not drawn
         place = place_of(self.home, self.study, self.release)
         return Drawing(
