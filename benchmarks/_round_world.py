@@ -70,10 +70,10 @@ def make(folder: Path, hospitals: Sequence[str], payload: int, rounds: int) -> C
         admit(home, node.hospital, node.identity().public.hex, node.node_public_key)
     for node in homes:
         witness.enrol(node.state_path, home.roster_envelope, home.root)
-    asked = terms.study_terms(
-        STUDY,
-        terms.DIAGNOSIS,
-        dict.fromkeys(hospitals, NOMINAL),
+    asked = terms.StudyTerms(
+        study=STUDY,
+        task=terms.DIAGNOSIS,
+        cohorts=dict.fromkeys(hospitals, NOMINAL),
         audit=audit,
         epsilon=3 * EPSILON,
         delta=DELTA,

@@ -114,10 +114,10 @@ def create_study(
     consortium: RealConsortium, name: str, rounds: int, *, deadline_seconds: int = 60, quorum: int | None = None
 ) -> None:
     """A small study of all hospitals; its deadline may be shorter than the command's shortest."""
-    asked = terms.study_terms(
-        name,
-        terms.DIAGNOSIS,
-        dict.fromkeys(consortium.hospitals, NOMINAL),
+    asked = terms.StudyTerms(
+        study=name,
+        task=terms.DIAGNOSIS,
+        cohorts=dict.fromkeys(consortium.hospitals, NOMINAL),
         audit=Consortium.read(consortium.home).audit,
         epsilon=4.0,
         delta=DELTA,
@@ -126,7 +126,7 @@ def create_study(
         images=16,
         profile="tiny",
         epsilon_calibration=0.0,
-        round_deadline=deadline_seconds,
+        round_deadline_seconds=deadline_seconds,
         quorum=quorum,
     )
     drafted = draft_study(asked)

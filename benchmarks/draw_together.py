@@ -57,9 +57,9 @@ def make(folder: Path, images: int) -> Path:
     audit = audit_policy(8.0, 0.6, 0.97, 0.001)
     home: CoordinatorHome = create_coordinator(folder, Consortium("bench", audit), ("localhost",))
     admit(folder, "north")
-    asked = terms.study_terms(
-        STUDY, terms.DIAGNOSIS, {"north": 2000}, audit=audit, epsilon=24.0, delta=1e-5, rounds=1, local_steps=1,
-        images=images, profile="small", epsilon_calibration=0.0,
+    asked = terms.StudyTerms(
+        study=STUDY, task=terms.DIAGNOSIS, cohorts={"north": 2000}, audit=audit, epsilon=24.0, delta=1e-5, rounds=1,
+        local_steps=1, images=images, profile="small", epsilon_calibration=0.0,
     )  # fmt: skip
     drafted = draft_study(asked)
     study = home.create_study(drafted.plan, drafted.adapter, drafted.adapter_digest, drafted.ballot)

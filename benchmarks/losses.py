@@ -40,7 +40,7 @@ from sonoshare_server.consortium.admission import admit
 from sonoshare_server.consortium.audit_terms import audit_policy
 from sonoshare_server.consortium.members import Consortium
 from sonoshare_server.consortium.studies import draft_study
-from sonoshare_server.consortium.terms import DIAGNOSIS, study_terms
+from sonoshare_server.consortium.terms import DIAGNOSIS, StudyTerms
 from sonoshare_server.federation.coordinator import Coordinator
 from sonoshare_server.federation.rounds import train
 from sonoshare_server.home import CoordinatorHome, Study
@@ -126,10 +126,10 @@ def consortium(folder: Path, hospitals: int, rounds: int) -> tuple[CoordinatorHo
         admit(home, name, homes[name].identity().public.hex, homes[name].node_public_key)
     for node_home in homes.values():
         enrol(node_home.state_path, home.roster_envelope, home.root)
-    terms = study_terms(
-        STUDY,
-        DIAGNOSIS,
-        dict.fromkeys(homes, NOMINAL),
+    terms = StudyTerms(
+        study=STUDY,
+        task=DIAGNOSIS,
+        cohorts=dict.fromkeys(homes, NOMINAL),
         audit=audit,
         epsilon=30.0,
         delta=DELTA,

@@ -167,10 +167,10 @@ def make(folder: Path, patients: int, images: int) -> CoordinatorHome:
     for node in homes:
         witness.enrol(node.state_path, home.roster_envelope, home.root)
     drafted = draft_study(
-        terms.study_terms(
-            STUDY,
-            terms.DIAGNOSIS,
-            dict.fromkeys(HOSPITALS, nominal),
+        terms.StudyTerms(
+            study=STUDY,
+            task=terms.DIAGNOSIS,
+            cohorts=dict.fromkeys(HOSPITALS, nominal),
             audit=audit,
             epsilon=14.0,
             delta=1e-3,

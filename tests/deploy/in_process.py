@@ -150,10 +150,10 @@ def build(
     for node_home in homes.values():
         witness.enrol(node_home.state_path, home.roster_envelope, home.root)
     drafted = draft_study(
-        terms.study_terms(
-            STUDY,
-            task,
-            dict.fromkeys(cohorts, NOMINAL),
+        terms.StudyTerms(
+            study=STUDY,
+            task=task,
+            cohorts=dict.fromkeys(cohorts, NOMINAL),
             audit=audit,
             epsilon=30.0,
             delta=3e-3,
@@ -161,7 +161,7 @@ def build(
             local_steps=local_steps,
             images=16,
             profile="tiny",
-            ballot=ballot,
+            ballot=None if ballot is None else terms.read_ballot(ballot),
             precision=precision,
             candidates=candidates,
             quorum=quorum,

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import MISSING, fields
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from click.testing import CliRunner
 from tests.deploy.command import sonoshare
 from tests.deploy.members import admit, node_key
 
+from sonoshare_deploy.cli import coordinator_study as study_command
 from sonoshare_deploy.cli.coordinator import command
 from sonoshare_deploy.cli.study_chance import chance_lines
 from sonoshare_deploy.provision import create_coordinator
@@ -45,8 +47,8 @@ def create(home: Path, name: str, *arguments: str) -> dict[str, Any]:
     usual = ["--cohort", "north=100", "--delta", "1e-3", "--profile", "tiny", "--rounds", "1", "--json"]
     called = ["study", "create", "--home", str(home), "--name", name, *usual, *arguments]
     result = CliRunner().invoke(command, called, catch_exceptions=False)
-    fields: dict[str, Any] = json.loads(result.stdout.splitlines()[-1])
-    return fields
+    said: dict[str, Any] = json.loads(result.stdout.splitlines()[-1])
+    return said
 
 
 def test_a_shipped_task_with_scanners_and_low_rank_layers(home: Path, tmp_path: Path) -> None:
@@ -144,14 +146,27 @@ def test_votes_are_proposed_where_a_ballot_ships() -> None:
         "delta": 1e-3,
         "rounds": 1,
     }
-    shipped = terms.study_terms(
-        "s", terms.DIAGNOSIS, {"north": 100}, local_steps=1, images=10, profile="small", **settings
+    shipped = terms.StudyTerms(
+        study="s", task=terms.DIAGNOSIS, cohorts={"north": 100}, local_steps=1, images=10, profile="small", **settings
     )
-    assert shipped.ballot is not None
-    assert shipped.ballot.clusters == 40
-    require_ballot_for(shipped.ballot, terms.DIAGNOSIS, 64)
-    none = terms.study_terms("s", terms.DIAGNOSIS, {"north": 100}, local_steps=1, images=10, profile="tiny", **settings)
-    assert none.ballot is None
+    assert shipped.voted_on is not None
+    assert shipped.voted_on.clusters == 40
+    require_ballot_for(shipped.voted_on, terms.DIAGNOSIS, 64)
+    none = terms.StudyTerms(
+        study="s", task=terms.DIAGNOSIS, cohorts={"north": 100}, local_steps=1, images=10, profile="tiny", **settings
+    )
+    assert none.voted_on is None
+
+
+def test_what_the_command_takes_where_nothing_is_said_are_the_terms_own_defaults() -> None:
+    """The command says them again, so that its help loads no model."""
+    least = ["--home", "C", "--name", "s", "--cohort", "north=100"]
+    asked = study_command.create.make_context("create", least).params
+    assert asked.pop("candidates") == 2  # a person's study has a second try; terms alone have the policy's number
+    own = {field.name: field.default for field in fields(terms.StudyTerms) if field.default is not MISSING}
+    said = {name: value for name, value in asked.items() if name in own}
+    assert said == {name: own[name] for name in said}
+    assert len(said) > 10
 
 
 @pytest.mark.parametrize(

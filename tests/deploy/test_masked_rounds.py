@@ -356,7 +356,9 @@ def test_a_masked_study_needs_three_hospitals_before_anything_is_worked_out() ->
 
     def planned(hospitals: tuple[str, ...], **more: Any) -> Any:
         budget: Any = {"epsilon": 30.0, "delta": 3e-3, "rounds": 1, "local_steps": 1, "images": 8, "profile": "tiny"}
-        return terms.study_terms("s", terms.DIAGNOSIS, dict.fromkeys(hospitals, 30), audit=audit, **budget, **more)
+        return terms.StudyTerms(
+            study="s", task=terms.DIAGNOSIS, cohorts=dict.fromkeys(hospitals, 30), audit=audit, **budget, **more
+        )
 
     assert planned(MEMBERS, masked=True).masked
     assert not planned(MEMBERS).masked

@@ -8,16 +8,23 @@ from sonoshare_privacy.accounting import PureDP, epsilon
 from sonoshare_privacy.canaries import fewer_in_a_pool
 from sonoshare_server.consortium import terms
 from sonoshare_server.consortium.audit_terms import audit_policy
-from sonoshare_server.consortium.studies import StudyTerms, draft_study, quorum_of
+from sonoshare_server.consortium.studies import draft_study, quorum_of
 from sonoshare_shared.errors import InputError
 
 
-def asked(cohorts: tuple[str, ...] = ("east", "north", "south", "west"), **changes: Any) -> StudyTerms:
+def asked(cohorts: tuple[str, ...] = ("east", "north", "south", "west"), **changes: Any) -> terms.StudyTerms:
     values: dict[str, Any] = {"noise": "pooled", "honest": 2, "rounds": 8, "local_steps": 1, "profile": "tiny"}
     audit = audit_policy(1.0, 0.2, 0.8, 0.05)
     nominal = dict.fromkeys(cohorts, 100)
-    return terms.study_terms(
-        "pooled", terms.DIAGNOSIS, nominal, audit=audit, epsilon=8.0, delta=1e-3, images=8, **(values | changes)
+    return terms.StudyTerms(
+        study="pooled",
+        task=terms.DIAGNOSIS,
+        cohorts=nominal,
+        audit=audit,
+        epsilon=8.0,
+        delta=1e-3,
+        images=8,
+        **(values | changes),
     )
 
 

@@ -123,6 +123,7 @@ def command() -> None:
 )
 @click.option(
     "--round-deadline",
+    "round_deadline_seconds",
     type=click.IntRange(60, 7 * 24 * 3600),
     default=1800,
     show_default=True,
@@ -159,6 +160,7 @@ def create(
     scanners: tuple[str, ...],
     cohorts: tuple[str, ...],
     base_digest: str | None,
+    ballot: Path | None,
     device: str,
     as_json: bool,
     **terms: Any,
@@ -169,7 +171,7 @@ def create(
     """
     from sonoshare_server.consortium.members import Consortium, require_members  # noqa: PLC0415
     from sonoshare_server.consortium.studies import draft_study  # noqa: PLC0415
-    from sonoshare_server.consortium.terms import parse_cohorts, study_terms  # noqa: PLC0415
+    from sonoshare_server.consortium.terms import StudyTerms, parse_cohorts, read_ballot  # noqa: PLC0415
     from sonoshare_server.home import CoordinatorHome  # noqa: PLC0415
     from sonoshare_shared.science.model.base import IMPORTED, imported_base  # noqa: PLC0415
     from sonoshare_shared.science.tasks.files import read_task, with_scanners  # noqa: PLC0415
@@ -180,7 +182,8 @@ def create(
     require_members(folder, patients)
     base = imported_base(home / IMPORTED, base_digest) if base_digest else None
     where, said = told_device(device)
-    planned = study_terms(name, asked, patients, audit=audit, base=base, **terms)
+    votes = None if ballot is None else read_ballot(ballot)
+    planned = StudyTerms(study=name, task=asked, cohorts=patients, audit=audit, base=base, ballot=votes, **terms)
     with counted("planning") as work:
         drafted = draft_study(planned, where, work.told)
     folder.create_study(drafted.plan, drafted.adapter, drafted.adapter_digest, drafted.ballot)

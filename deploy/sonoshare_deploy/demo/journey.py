@@ -216,10 +216,10 @@ class Journey:
         with self.display.stage("training", "Training under patient-level differential privacy") as stage:
             stage.note("planning")
             drafted = draft_study(
-                terms.study_terms(
-                    STUDY,
-                    terms.DIAGNOSIS.model_copy(update={"scanners": self._scanners}),
-                    {cohort.hospital: cohort.nominal for cohort in self.cohorts},
+                terms.StudyTerms(
+                    study=STUDY,
+                    task=terms.DIAGNOSIS.model_copy(update={"scanners": self._scanners}),
+                    cohorts={cohort.hospital: cohort.nominal for cohort in self.cohorts},
                     audit=Consortium.read(self.home).audit,
                     epsilon=settings.epsilon,
                     delta=study_delta(self.cohorts),

@@ -6,10 +6,9 @@ hospital recomputes epsilon for itself before it takes part.
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -17,18 +16,17 @@ import torch
 
 from sonoshare_privacy.accounting import PureDP, noise_multiplier_for
 from sonoshare_privacy.canaries import advisable_count, fewer_in_a_pool
+from sonoshare_server.consortium.terms import StudyTerms
 from sonoshare_shared.errors import InputError
-from sonoshare_shared.protocol.documents import AuditPlan, Mechanism, ReleasePlan, StudyPlan, Task
+from sonoshare_shared.protocol.documents import Mechanism, StudyPlan
 from sonoshare_shared.protocol.documents.base import values_given
 from sonoshare_shared.protocol.documents.plan import (
     FEWEST_MASKED,
     LAST_TIME,
     CalibrationPlan,
-    Precision,
-    Profile,
     Trained,
 )
-from sonoshare_shared.science.calibration.ballot import Ballot, require_ballot_for
+from sonoshare_shared.science.calibration.ballot import require_ballot_for
 from sonoshare_shared.science.device import CPU
 from sonoshare_shared.science.model.adapter import (
     AFFINE,
@@ -63,67 +61,6 @@ UNKNOWN_BASE: Final = "0" * 64
 
 def _untold(_what: str, _done: int, _total: int) -> None:
     """Nobody waits."""
-
-
-@dataclass(frozen=True)
-class StudyTerms:
-    """What a coordinator decides; the rest of the plan follows.
-
-    Attributes:
-        study: identifier.
-        task: clinical question.
-        profile: size of the model.
-        trained: which parameters are trained.
-        cohorts: nominal trained patients by hospital, as the hospitals declare them.
-        epsilon: target of training, calibration and audits together, for each patient.
-        delta: at which it holds.
-        rounds: federated rounds.
-        local_steps: steps of each hospital in a round.
-        rate: Poisson sampling rate of patients.
-        draws: draws of one patient in a step.
-        learning_rate: in units of each tensor's root mean square.
-        audit: audits and their budget.
-        release: how the release is drawn.
-        base: a base file of the consortium's own; None takes the shipped one.
-        epsilon_calibration: what votes on the phantoms of the release cost at each hospital; unused without a ballot.
-        ballot: what is voted on; None for no votes.
-        sharpness: how strongly phantoms that the votes call typical of their class are preferred.
-        round_deadline_seconds: when a round closes without the missing.
-        quorum: how many hospitals' updates close a round; None for `quorum_of`.
-        precision: in which hospitals train and the release is drawn.
-        latest_time: last diffusion time of the training draws; None for all times.
-        warm_steps: in which the first adapter learns phantoms of the task, before a patient is seen.
-        candidates: how many candidates may be audited; None for the audit policy's number.
-        masked: updates are seen in their sum alone.
-        honest: how many hospitals the noise is pooled among, which is masked then; None for own noise.
-    """
-
-    study: str
-    task: Task
-    profile: Profile
-    trained: Trained
-    cohorts: Mapping[str, int]
-    epsilon: float
-    delta: float
-    rounds: int
-    local_steps: int
-    rate: float
-    draws: int
-    learning_rate: float
-    audit: AuditPlan
-    release: ReleasePlan
-    base: Path | None = None
-    epsilon_calibration: float = 1.0
-    ballot: Ballot | None = None
-    sharpness: float = 2.0
-    round_deadline_seconds: int = 1800
-    precision: Precision = FLOAT32
-    latest_time: int | None = None
-    warm_steps: int = 0
-    candidates: int | None = None
-    masked: bool = False
-    quorum: int | None = None
-    honest: int | None = None
 
 
 @dataclass(frozen=True)
@@ -169,7 +106,7 @@ def draft_study(terms: StudyTerms, device: torch.device = CPU, told: Told = _unt
     learning = partial(told, "steps on phantoms")
     warm_start(model, parameters, terms.task, WarmStart(steps=terms.warm_steps, latest_time=plan.last_time), learning)
     state = adapter_state(model, terms.trained)
-    ballot = None if terms.ballot is None else terms.ballot.to_bytes()
+    ballot = None if terms.voted_on is None else terms.voted_on.to_bytes()
     return DraftedStudy(plan, adapter_bytes(state), adapter_digest(state), ballot)
 
 
@@ -225,7 +162,7 @@ def _plan(terms: StudyTerms, *, base_digest: str, mechanism: Mechanism, canaries
             canaries=canaries,
             calibration=_calibration(terms),
             precision=None if terms.precision == FLOAT32 else terms.precision,  # left out: the plan of before
-            latest_time=terms.latest_time,
+            latest_time=None if terms.last_time == LAST_TIME else terms.last_time,  # left out: the plan of before
             candidates=terms.candidates,
             masked=masked or None,  # left out: the plan of before
             noise="pooled" if terms.honest else None,
@@ -234,10 +171,11 @@ def _plan(terms: StudyTerms, *, base_digest: str, mechanism: Mechanism, canaries
 
 
 def _calibration(terms: StudyTerms) -> CalibrationPlan | None:
-    if terms.ballot is None:
+    ballot = terms.voted_on
+    if ballot is None:
         return None
-    require_ballot_for(terms.ballot, terms.task, profile_named(terms.profile).size)
-    return CalibrationPlan(epsilon=terms.epsilon_calibration, ballot=terms.ballot.digest(), sharpness=terms.sharpness)
+    require_ballot_for(ballot, terms.task, profile_named(terms.profile).size)
+    return CalibrationPlan(epsilon=terms.epsilon_calibration, ballot=ballot.digest(), sharpness=terms.sharpness)
 
 
 def _canaries(model: ConditionedUNet, terms: StudyTerms, mechanism: Mechanism) -> int:

@@ -1,14 +1,19 @@
-"""The terms that commands and the demonstration propose, and how their options are read."""
+"""What a coordinator decides of a study, with what measured best at this scale where it says nothing.
+
+Defaults are those of docs/model.md, docs/utility.md and docs/adaptation.md. Terms are values: what does not go together
+is refused when they are made, and nothing is worked out yet (``studies``).
+"""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Final
 
 from sonoshare_privacy.audits.membership import LOW_NOISE_TIMES
-from sonoshare_server.consortium.studies import StudyTerms
 from sonoshare_shared.errors import InputError
 from sonoshare_shared.protocol.documents import AuditPlan, ReleasePlan, Task
-from sonoshare_shared.protocol.documents.plan import LAST_TIME, Noise, Precision, Profile, Trained
+from sonoshare_shared.protocol.documents.plan import Noise, Precision, Profile, Trained
 from sonoshare_shared.science.calibration.ballot import Ballot, ballot_from, shipped_ballot
 from sonoshare_shared.science.model.profiles import profile_named
 from sonoshare_shared.science.precision import FLOAT32
@@ -20,7 +25,7 @@ LEARNING_RATE: Final = 0.02
 SAMPLER_STEPS: Final = 8
 START_TIME: Final = 120
 ATTACKED_TIME: Final = max(LOW_NOISE_TIMES)
-"""The latest at which audits attack the model: training never ends before it."""
+"""The latest at which audits attack the model: training never ends before it, unless the coordinator says so."""
 EPSILON_CALIBRATION: Final = 1.0
 SHARPNESS: Final = 2.0
 ROUND_DEADLINE_SECONDS: Final = 1800
@@ -28,101 +33,112 @@ ROUND_DEADLINE_SECONDS: Final = 1800
 DIAGNOSIS: Final = read_task("diagnosis")
 
 
-def _honest(noise: Noise, honest: int | None) -> int | None:
-    """How many honest hospitals a study rests on.
+@dataclass(frozen=True, kw_only=True)
+class StudyTerms:
+    """What a coordinator decides; the rest of the plan follows.
+
+    Attributes:
+        study: identifier.
+        task: clinical question.
+        cohorts: nominal trained patients by hospital, as the hospitals declare them.
+        audit: audits and their budget.
+        epsilon: target of training, calibration and audits together, for each patient.
+        delta: at which it holds.
+        rounds: federated rounds.
+        local_steps: steps of each hospital in a round.
+        images: pictures of the release.
+        profile: size of the model.
+        trained: which parameters are trained.
+        base: a base file of the consortium's own; None takes the shipped one.
+        epsilon_calibration: what votes on the phantoms of the release cost at each hospital; 0 for no votes.
+        ballot: what is voted on; None takes the one that ships for the task, if any.
+        sharpness: how strongly phantoms that the votes call typical of their class are preferred.
+        start_time: diffusion time from which the phantoms of the release are denoised.
+        latest_time: last diffusion time of the training draws, at least ``start_time``; None for the start time, or
+            where audits attack if that is later.
+        precision: in which hospitals train and the release is drawn.
+        rate: Poisson sampling rate of patients.
+        draws: draws of one patient in a step.
+        learning_rate: in units of each tensor's root mean square.
+        warm_steps: in which the first adapter learns phantoms of the task, before a patient is seen.
+        candidates: how many candidates may be audited; None for the audit policy's number.
+        masked: updates are seen in their sum alone.
+        quorum: how many hospitals' updates close a round; None for ``studies.quorum_of``.
+        round_deadline_seconds: when a round closes without the missing.
+        noise: whose noise hides a patient; pooled noise is masked.
+        honest: how many hospitals pooled noise rests on; None for own noise.
 
     Raises:
-        InputError: pooled noise without a number, or a number without pooled noise.
+        InputError: the release would start later than training ends, pooled noise has no number, or own noise has one.
     """
-    if (noise == "pooled") != (honest is not None):
-        raise InputError(
-            "pooled noise and the number of honest hospitals it rests on go together",
-            remedy="give --noise pooled with --honest T, or neither (docs/pooled-noise.md)",
-        )
-    return honest
+
+    study: str
+    task: Task
+    cohorts: Mapping[str, int]
+    audit: AuditPlan
+    epsilon: float
+    delta: float
+    rounds: int
+    local_steps: int
+    images: int
+    profile: Profile
+    trained: Trained = "affine"
+    base: Path | None = None
+    epsilon_calibration: float = EPSILON_CALIBRATION
+    ballot: Ballot | None = None
+    sharpness: float = SHARPNESS
+    start_time: int = START_TIME
+    latest_time: int | None = None
+    precision: Precision = FLOAT32
+    rate: float = RATE
+    draws: int = DRAWS
+    learning_rate: float = LEARNING_RATE
+    warm_steps: int = 0
+    candidates: int | None = None
+    masked: bool = False
+    quorum: int | None = None
+    round_deadline_seconds: int = ROUND_DEADLINE_SECONDS
+    noise: Noise = "own"
+    honest: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.last_time < self.start_time:
+            raise InputError(
+                f"the release is drawn from later times than are trained: from {self.start_time}, training ends at "
+                f"{self.last_time}",
+                remedy=f"give a --latest-time of {self.start_time} or more, or an earlier --start-time",
+            )
+        if (self.noise == "pooled") != (self.honest is not None):
+            raise InputError(
+                "pooled noise and the number of honest hospitals it rests on go together",
+                remedy="give --noise pooled with --honest T, or neither (docs/pooled-noise.md)",
+            )
+
+    @property
+    def last_time(self) -> int:
+        """Last diffusion time of the training draws."""
+        return max(self.start_time, ATTACKED_TIME) if self.latest_time is None else self.latest_time
+
+    @property
+    def release(self) -> ReleasePlan:
+        """How the release is drawn: phantoms, denoised from the start time."""
+        return ReleasePlan(images=self.images, sampler_steps=SAMPLER_STEPS, start="phantom", start_time=self.start_time)
+
+    @cached_property
+    def voted_on(self) -> Ballot | None:
+        """What the hospitals' patients vote on; None for no votes."""
+        if self.epsilon_calibration <= 0:
+            return None
+        return self.ballot or shipped_ballot(self.task, profile_named(self.profile).size)
 
 
-def study_terms(
-    name: str,
-    task: Task,
-    cohorts: Mapping[str, int],
-    *,
-    audit: AuditPlan,
-    epsilon: float,
-    delta: float,
-    rounds: int,
-    local_steps: int,
-    images: int,
-    profile: Profile,
-    trained: Trained = "affine",
-    base: Path | None = None,
-    epsilon_calibration: float = EPSILON_CALIBRATION,
-    ballot: Path | None = None,
-    sharpness: float = SHARPNESS,
-    start_time: int = START_TIME,
-    precision: Precision = FLOAT32,
-    latest_time: int | None = None,
-    rate: float = RATE,
-    draws: int = DRAWS,
-    learning_rate: float = LEARNING_RATE,
-    warm_steps: int = 0,
-    candidates: int | None = None,
-    masked: bool = False,
-    quorum: int | None = None,
-    round_deadline: int = ROUND_DEADLINE_SECONDS,
-    noise: Noise = "own",
-    honest: int | None = None,
-) -> StudyTerms:
-    """Terms of a study with the settings that measured best at this scale (docs/model.md, docs/utility.md).
-
-    Patients vote on the phantoms of the release where a ballot is given or ships for the task, unless
-    ``epsilon_calibration`` is 0. Training draws its times up to ``latest_time``: where none is given, up to the start
-    time, and at least to where audits attack (docs/adaptation.md).
+def read_ballot(path: Path) -> Ballot:
+    """Read a ballot of the consortium's own.
 
     Raises:
-        InputError: the ballot cannot be read; the release would start later than training ends.
+        InputError: it cannot be read.
         ModelError: it is not one.
     """
-    latest = max(start_time, ATTACKED_TIME) if latest_time is None else latest_time
-    if latest < start_time:
-        raise InputError(
-            f"the release is drawn from later times than are trained: from {start_time}, training ends at {latest}",
-            remedy=f"give a --latest-time of {start_time} or more, or an earlier --start-time",
-        )
-    release = ReleasePlan(images=images, sampler_steps=SAMPLER_STEPS, start="phantom", start_time=start_time)
-    return StudyTerms(
-        study=name,
-        task=task,
-        profile=profile,
-        trained=trained,
-        cohorts=cohorts,
-        epsilon=epsilon,
-        delta=delta,
-        rounds=rounds,
-        local_steps=local_steps,
-        rate=rate,
-        draws=draws,
-        learning_rate=learning_rate,
-        audit=audit,
-        release=release,
-        base=base,
-        epsilon_calibration=epsilon_calibration,
-        ballot=_ballot(task, profile, ballot) if epsilon_calibration > 0 else None,
-        sharpness=sharpness,
-        precision=precision,
-        latest_time=None if latest == LAST_TIME else latest,  # all times: a plan that older nodes can read
-        warm_steps=warm_steps,
-        candidates=candidates,
-        masked=masked,
-        quorum=quorum,
-        round_deadline_seconds=round_deadline,
-        honest=_honest(noise, honest),
-    )
-
-
-def _ballot(task: Task, profile: Profile, path: Path | None) -> Ballot | None:
-    if path is None:
-        return shipped_ballot(task, profile_named(profile).size)
     try:
         return ballot_from(path.read_bytes())
     except OSError as error:
