@@ -39,7 +39,11 @@ def coordinator_members(home: CoordinatorHome) -> Iterator[Member]:
         ]
     passing = (home.addresses_path, home.fleet_path, home.run_path, home.logs_path, home.turns_path, home.flower_path)
     without = [path.name for path in passing] + [member.name for member in together]
+    # A catalogue may be told to keep its database here under another name.
+    databases = [path.name for path in home.path.glob("*.db")]
     yield from chain(
         together,
-        folder_members(home.path, without=without, first=("state.json",), last=(home.log_path.name,)),
+        folder_members(
+            home.path, databases=databases, without=without, first=("state.json",), last=(home.log_path.name,)
+        ),
     )

@@ -2,6 +2,7 @@
 
 import os
 import sqlite3
+import struct
 import tarfile
 from collections.abc import Callable
 from contextlib import closing
@@ -36,7 +37,8 @@ def home(tmp_path: Path) -> Path:
 
 
 def put_away(home: Path, out: Path) -> Path:
-    write_archive(out, folder_members(home, last=("ledger.db",)), "hospital", PASSPHRASE, cost=COST)
+    members = folder_members(home, databases=("ledger.db",), last=("ledger.db",))
+    write_archive(out, members, "hospital", PASSPHRASE, cost=COST)
     return out
 
 
@@ -68,6 +70,42 @@ def test_a_database_is_copied_as_it_stood_while_somebody_writes(home: Path, tmp_
         back = brought_back(put_away(home, tmp_path / "b.sono"), tmp_path / "back")
     with closing(sqlite3.connect(back / "ledger.db")) as database:
         assert database.execute("SELECT epsilon FROM charge").fetchall() == [(1.5,), (2.5,)]
+
+
+def hot_journal(of: Path) -> bytes:
+    """A journal by which SQLite, once it opens the database beside it, removes the file ``of``."""
+    name, magic = os.fsencode(of), bytes.fromhex("d9d505f920a163d7")
+    head = (magic + struct.pack(">5I", 0, 1, 2, 512, 4096)).ljust(512, b"\0")
+    return head + struct.pack(">I", (1 << 30) // 4096 + 1) + name + struct.pack(">2I", len(name), sum(name)) + magic
+
+
+def test_what_came_from_elsewhere_is_opened_by_nobody_whatever_its_first_bytes_say(home: Path, tmp_path: Path) -> None:
+    inbox = home / "inbox"
+    inbox.mkdir()
+    with closing(sqlite3.connect(inbox / "scan.dcm")) as database:
+        database.execute("CREATE TABLE a (b)")
+    (inbox / "scan.dcm-journal").write_bytes(hot_journal(home / "ledger.db"))
+    (inbox / "broken.dcm").write_bytes(b"SQLite format 3\0" + os.urandom(9000))
+    ledger = (home / "ledger.db").read_bytes()
+    back = brought_back(put_away(home, tmp_path / "b.sono"), tmp_path / "back")
+    assert (home / "ledger.db").read_bytes() == (back / "ledger.db").read_bytes() == ledger
+    assert {path.name: path.read_bytes() for path in (back / "inbox").iterdir()} == {
+        path.name: path.read_bytes() for path in inbox.iterdir()
+    }
+
+
+def test_a_damaged_database_stops_the_backup_in_one_line(home: Path, tmp_path: Path) -> None:
+    (home / "ledger.db").write_bytes(b"SQLite format 3\0" + os.urandom(9000))
+    with pytest.raises(IntegrityError, match=r"ledger\.db cannot be copied"):
+        put_away(home, tmp_path / "b.sono")
+    assert not (tmp_path / "b.sono").exists()
+
+
+def test_a_study_may_be_called_lock(home: Path, tmp_path: Path) -> None:
+    (home / "studies" / "lock").mkdir(parents=True)
+    (home / "studies" / "lock" / "state.json").write_bytes(b"{}")
+    back = brought_back(put_away(home, tmp_path / "b.sono"), tmp_path / "back")
+    assert (back / "studies" / "lock" / "state.json").read_bytes() == b"{}"
 
 
 @pytest.mark.parametrize("place", ["magic", "header", "first chunk", "middle", "last byte"])

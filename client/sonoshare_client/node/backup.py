@@ -23,6 +23,8 @@ from sonoshare_shared.errors import InputError
 from sonoshare_shared.locks import locked
 
 KIND: Final = "hospital"
+_INDEX: Final = "index.db"
+"""Of the vault (``vault.store``)."""
 
 
 def node_members(home: NodeHome) -> Iterator[Member]:
@@ -44,8 +46,9 @@ def node_members(home: NodeHome) -> Iterator[Member]:
             keys,
             folder_members(
                 home.path,
+                databases=(_name(home, home.ledger_path), _name(home, home.vault_path / _INDEX)),
                 without=without,
-                first=(state.log_head_path.name, state.log_head_alone_path.name, "index.db"),
+                first=(state.log_head_path.name, state.log_head_alone_path.name, _INDEX),
                 last=(_name(home, state.log_path), _name(home, home.ledger_path)),
             ),
         )
