@@ -97,6 +97,21 @@ def test_a_log_with_two_plans_of_a_study_counts_the_first_which_alone_was_acted_
     assert same(declared(new, declaration(lost, [PLAN, small])), study_events(PLAN))
 
 
+def test_a_plan_that_is_logged_in_other_words_first_stands_for_no_plan(tmp_path: Path, keys: Keys) -> None:
+    """Agents read `2026` and `"2026"` as two studies, and act on the plan of the second."""
+    plan = PLAN.model_copy(update={"study": "2026"})
+    decoy = plan.model_copy(update={"cohorts": {"south": 100}})
+    lost, new = made(tmp_path / "west", "west", keys), made(tmp_path / "west-2", "west-2", keys)
+    lines = [
+        canonical_bytes({"kind": "plan", "study": 2026, "digest": decoy.digest()}),
+        canonical_bytes(plan_entry(plan.study, plan.digest())),
+    ]
+    log = LogCopy.open(lost.state_path)
+    log.extend(keys.part(lines), keys.coordinator.public)
+    assert log.require_entry(plan_entry(plan.study, plan.digest())) == 1
+    assert same(declared(new, declaration(lost, [plan, decoy])), study_events(plan))
+
+
 def test_a_longer_log_is_declared_for_what_is_new_in_it(tmp_path: Path, keys: Keys) -> None:
     lost, new = made(tmp_path / "west", "west", keys, PLAN), made(tmp_path / "west-2", "west-2", keys)
     once = declared(new, declaration(lost, [PLAN]))

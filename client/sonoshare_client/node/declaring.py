@@ -36,7 +36,7 @@ from sonoshare_privacy.ledger import Ledger
 from sonoshare_shared.errors import InputError, LedgerError
 from sonoshare_shared.protocol.documents import StudyPlan
 from sonoshare_shared.protocol.documents.charge import Charge, PureDP
-from sonoshare_shared.protocol.log_index import PLAN_ENTRY, read_entry
+from sonoshare_shared.protocol.log_index import plan_entry, read_entry
 
 _DECLARED: Final = "declared: spent under the ledger with head "
 
@@ -156,14 +156,18 @@ def _is_behind(ledger: Ledger, logs: Iterable[LogCopy], lost: NodeHome) -> bool:
 
 
 def _logged(logs: Iterable[LogCopy]) -> dict[tuple[str, str], None]:
-    """Study and digest of the first plan that each copy of the log holds for a study: no agent acts on a later one."""
+    """Study and digest of the first plan that each copy of the log holds for a study: no agent acts on a later one.
+
+    Only an entry that is written as such entries are: to an agent, the number 2026 is another study than "2026".
+    """
     found: dict[tuple[str, str], None] = {}
     for log in logs:
         first: dict[str, str] = {}
         for line in log.entries:
             entry = read_entry(line)
-            if entry.get("kind") == PLAN_ENTRY:
-                first.setdefault(str(entry.get("study")), str(entry.get("digest")))
+            study, digest = str(entry.get("study")), str(entry.get("digest"))
+            if entry == plan_entry(study, digest):
+                first.setdefault(study, digest)
         found.update(dict.fromkeys(first.items()))
     return found
 
