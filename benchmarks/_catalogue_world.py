@@ -25,10 +25,10 @@ from tests.server.catalogue_fixture import Clock
 from tests.shared.consortium import NOW, RELEASE, Consortium
 
 from sonoshare_server.catalogue.app import bound, create_app, server_config
+from sonoshare_server.catalogue.public_log import OwnLog
 from sonoshare_server.catalogue.publishing import publish
 from sonoshare_server.catalogue.settings import CatalogueSettings
 from sonoshare_server.catalogue.storage import open_storage
-from sonoshare_shared.protocol.release import evidence
 
 LOOPBACK: Final = "127.0.0.1"
 LIST: Final = "/api/v1/releases"
@@ -61,7 +61,7 @@ def settings_of(made: Consortium, folder: Path) -> CatalogueSettings:
         database=folder / "catalogue.db",
         roster=made.signed_roster,
         clock=Clock(),
-        log=lambda: evidence.view(made.log()),
+        log=OwnLog(made.folder / "log.jsonl", made.coordinator, Clock()),
         grants_per_minute=1_000_000,
         requests_per_minute=1_000_000_000,
     )

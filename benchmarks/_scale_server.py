@@ -24,6 +24,7 @@ from sonoshare_server.catalogue.app import create_app, serving
 from sonoshare_server.catalogue.blobs import FolderBlobs
 from sonoshare_server.catalogue.database import Database
 from sonoshare_server.catalogue.listing import Wanted
+from sonoshare_server.catalogue.public_log import OwnLog
 from sonoshare_server.catalogue.publishing import publish
 from sonoshare_server.catalogue.settings import CatalogueSettings
 from sonoshare_server.catalogue.storage import open_storage
@@ -32,7 +33,6 @@ from sonoshare_server.federation.coordinator import Coordinator
 from sonoshare_server.federation.rounds import train
 from sonoshare_shared.protocol.canonical import canonical_bytes
 from sonoshare_shared.protocol.keys import SigningKey
-from sonoshare_shared.protocol.release import evidence
 from sonoshare_shared.protocol.release.fetch import fetch_release
 from sonoshare_shared.protocol.release.remote import HttpSource, connected
 from sonoshare_shared.protocol.translog import TransparencyLog
@@ -138,7 +138,7 @@ def downloads(images: Sequence[int]) -> tuple[Points, Points]:
                 database=folder / "catalogue.db",
                 roster=made.signed_roster,
                 clock=Clock(),
-                log=lambda: evidence.view(made.log()),  # noqa: B023 - used before the next
+                log=OwnLog(made.folder / "log.jsonl", made.coordinator, Clock()),
                 requests_per_minute=1_000_000_000,
             )
             storage = open_storage(settings)

@@ -1,6 +1,7 @@
 """How fast the catalogue is: its list against a constant, its files against nginx, ``fetch`` against ``curl``.
 
-    python -m benchmarks.catalogue [--releases 10000] [--mib 256] [--hostile 100000] [--repeats 5] [--json]
+    python -m benchmarks.catalogue [--releases 10000] [--mib 256] [--entries 100000] [--hostile 100000]
+                                   [--repeats 5] [--only PART] [--json]
 
 All over loopback, side by side in one run, medians of rounds that alternate; ratios are of speed, ours over theirs. The
 catalogue and nginx have one worker each (``benchmarks._catalogue_world`` says how they are set up). One JSON object is
@@ -15,6 +16,9 @@ the last line:
   connection of ``curl``) and ``clients_over_nginx`` (32 transfers at once of an eighth of it each): with 256 MiB both
   get 1 GiB; ``mb_per_second``; null, and a line that says so, where there is no nginx;
 - ``memory_growth_mb``: of the server's memory while it gives these files out;
+- ``proof_p50_ms``, ``proof_p99_ms``: of an inclusion proof over HTTP from a log of ``log_entries`` entries;
+  ``proof_first_ms``: of the first one, which reads the log; ``proof_anew_ms``: of opening the log, signing
+  its head and hashing every leaf for each proof, without HTTP;
 - ``fetch_over_curl``, ``verify_over_sha256sum``: as ``benchmarks.verify_speed`` measures them;
 - ``hostile``: so many requests of an enemy, of a seed; ``hostile_statuses``, ``server_errors`` (500 and above),
   ``hostile_growth_mb`` and ``hostile_files_growth``: of memory and open files, from the first fifth to the end;
@@ -38,7 +42,9 @@ from tests.shared.consortium import RELEASE, Consortium
 from benchmarks import verify_speed
 from benchmarks._catalogue_hostile import hostile
 from benchmarks._catalogue_world import LIST, LOOPBACK, NGINX, Client, Running, catalogue, fill, nginx
-from sonoshare_shared.protocol.release import layout
+from sonoshare_shared.protocol import merkle
+from sonoshare_shared.protocol.canonical import canonical_bytes
+from sonoshare_shared.protocol.release import evidence, layout
 
 CONNECTIONS: Final = 4
 CLIENTS: Final = 32
@@ -152,6 +158,30 @@ def downloads(made: Consortium, folder: Path, repeats: int) -> dict[str, Any]:
     return result
 
 
+def proofs(made: Consortium, folder: Path, entries: int) -> dict[str, Any]:
+    """Figures of proofs from a long log, and of the same proof without a tree that is kept."""
+    lines = [canonical_bytes({"kind": "note", "number": number, "digest": "0" * 64}) for number in range(entries)]
+    with (made.folder / "log.jsonl").open("ab") as file:
+        file.writelines(line + b"\n" for line in lines)
+    with catalogue(made, folder) as ours:
+        client = Client(ours.port)
+        took = [timed(client, f"/api/v1/log/proofs/{number * 7919 % entries}", 1)[0] for number in range(ROUND + 1)]
+        client.close()
+    anew = []
+    for number in range(3):
+        start = time.perf_counter()
+        view = evidence.view(made.log())
+        merkle.inclusion_proof([entry.encode() for entry in view.entries], number * 7919 % entries)
+        anew.append((time.perf_counter() - start) * 1e3)
+    return {
+        "log_entries": entries,
+        "proof_first_ms": took[0],
+        "proof_p50_ms": median(took[1:]),
+        "proof_p99_ms": quantiles(took[1:], n=100)[98],
+        "proof_anew_ms": median(anew),
+    }
+
+
 def _memory(server: Running) -> float:
     time.sleep(1)
     return server.memory_mb
@@ -163,14 +193,15 @@ def main() -> None:
     parser.add_argument("--releases", type=int, default=10_000)
     parser.add_argument("--mib", type=int, default=256)
     parser.add_argument("--hostile", type=int, default=100_000)
+    parser.add_argument("--entries", type=int, default=100_000)
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--only", choices=("lists", "downloads", "fetch"), help="one part")
+    parser.add_argument("--only", choices=("lists", "downloads", "proofs", "fetch"), help="one part")
     parser.add_argument("--json", action="store_true")
     asked = parser.parse_args()
     start = time.monotonic()
     result: dict[str, Any] = {"releases": asked.releases, "mib": asked.mib}
     with tempfile.TemporaryDirectory() as place:
-        folders = {name: Path(place, name) for name in ("lists", "downloads", "pictures", "large")}
+        folders = {name: Path(place, name) for name in ("lists", "downloads", "proofs", "pictures", "large")}
         for folder in folders.values():
             folder.mkdir()
         if asked.only in {None, "lists"}:
@@ -183,6 +214,12 @@ def main() -> None:
             made = verify_speed.large(folders["downloads"], asked.mib)
             fill(made, folders["downloads"], 1)
             result |= downloads(made, folders["downloads"], asked.repeats)
+            print(result, file=sys.stderr)
+        if asked.only in {None, "proofs"}:
+            made = Consortium(folders["proofs"])
+            made.release()
+            fill(made, folders["proofs"], 1)
+            result |= proofs(made, folders["proofs"], asked.entries)
             print(result, file=sys.stderr)
         if asked.only in {None, "fetch"}:
             figures = [

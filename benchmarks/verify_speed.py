@@ -35,12 +35,13 @@ from tests.shared import consortium as simulated
 from tests.shared.consortium import NOW, RELEASE, Consortium, make_plan, make_samples
 
 from sonoshare_server.catalogue.app import create_app, serving
+from sonoshare_server.catalogue.public_log import OwnLog
 from sonoshare_server.catalogue.publishing import publish
 from sonoshare_server.catalogue.settings import CatalogueSettings
 from sonoshare_server.catalogue.storage import open_storage
 from sonoshare_shared.protocol.canonical import sha256_hex
 from sonoshare_shared.protocol.documents.plan import CalibrationPlan
-from sonoshare_shared.protocol.release import evidence, layout
+from sonoshare_shared.protocol.release import layout
 from sonoshare_shared.protocol.release.fetch import CONNECTIONS, fetch_release
 from sonoshare_shared.protocol.release.remote import HttpSource, connected
 from sonoshare_shared.protocol.release.verify import verify_release
@@ -76,7 +77,7 @@ def serve(made: Consortium, folder: Path, ready: Connection) -> None:
         database=folder / "catalogue.db",
         roster=made.signed_roster,
         clock=Clock(),
-        log=lambda: evidence.view(made.log()),
+        log=OwnLog(made.folder / "log.jsonl", made.coordinator, Clock()),
         grants_per_minute=1000,
         requests_per_minute=1_000_000_000,  # what is measured is not the limit
     )

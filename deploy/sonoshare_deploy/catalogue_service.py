@@ -16,12 +16,12 @@ from fastapi import FastAPI
 
 from sonoshare_server.catalogue.app import create_app
 from sonoshare_server.catalogue.environment import with_environment
+from sonoshare_server.catalogue.public_log import ExportedLog
 from sonoshare_server.catalogue.settings import CatalogueSettings
 from sonoshare_server.consortium.publication import catalogue_settings
 from sonoshare_server.home import CoordinatorHome
 from sonoshare_shared.errors import InputError
 from sonoshare_shared.protocol.envelope import Envelope
-from sonoshare_shared.protocol.release.evidence import LogView
 
 
 @dataclass(frozen=True)
@@ -64,13 +64,13 @@ class CataloguePlace:
         if self.roster is None:
             raise InputError("no roster is named", remedy="give --home, or --roster and --log")
         roster, log = self.roster, self.log
-        _require_readable(roster, log)
+        Envelope.load(roster)
         settings = with_environment(
             CatalogueSettings(
                 database=Path("catalogue.db"),
                 roster=lambda: Envelope.load(roster),
                 clock=lambda: datetime.now(UTC),
-                log=None if log is None else lambda: LogView.from_bytes(log.read_bytes()),
+                log=None if log is None else ExportedLog(log),
                 title=self.title,
             )
         )
@@ -80,9 +80,3 @@ class CataloguePlace:
                 remedy="set DATABASE_URL and SONOSHARE_BLOBS, or give --home",
             )
         return settings
-
-
-def _require_readable(roster: Path, log: Path | None) -> None:
-    Envelope.load(roster)
-    if log is not None:
-        LogView.from_bytes(log.read_bytes())

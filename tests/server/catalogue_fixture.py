@@ -11,6 +11,7 @@ import httpx
 from tests.shared.consortium import NOW, RELEASE, Consortium
 
 from sonoshare_server.catalogue.app import create_app, serving
+from sonoshare_server.catalogue.public_log import OwnLog
 from sonoshare_server.catalogue.publishing import publish
 from sonoshare_server.catalogue.settings import CatalogueSettings
 from sonoshare_server.catalogue.storage import Storage, open_storage
@@ -87,7 +88,7 @@ def site(
         database=folder / "catalogue.db",
         roster=consortium.signed_roster,
         clock=clock,
-        log=lambda: evidence.view(consortium.log()),
+        log=OwnLog(consortium.folder / "log.jsonl", consortium.coordinator, lambda: consortium.now),
         title=title,
         grants_per_minute=1000,
         **({"requests_per_minute": 100_000} | options),

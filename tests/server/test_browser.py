@@ -11,6 +11,7 @@ from tests.shared.audited_figures import full_figures
 from tests.shared.consortium import NOW, RELEASE, Consortium
 
 from sonoshare_server.catalogue.mail import Smtp
+from sonoshare_server.catalogue.providers import Provider
 from sonoshare_server.catalogue.publishing import revoke
 from sonoshare_server.release.facts import Measurement
 from sonoshare_shared.protocol.release import evidence
@@ -32,7 +33,8 @@ PAGES = {
     f"/releases/{RELEASE}/agreement": "any means",
     "/nothing": "Not found",
     "/account/sign-up": "Nobody reviews",
-    "/account/sign-in": "Your password",
+    "/account/sign-in": "Sign in with University & Hospital of a Rather Long Name <i>",
+    f"/account/sign-in?release={RELEASE}": "Sign in with ORCID",
     "/account/forgot": "Send me a link",
     "/account/verify?link=x": "This is my address",
     "/account/password?link=x": "12 characters",
@@ -50,6 +52,15 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     consortium = _Measuring(folder, utility=(MEASURED,))
     mailer = Smtp.of("smtp://127.0.0.1:1?from=fed@example.org")  # no letter is sent here
     options: dict[str, Any] = {"mailer": mailer, "address": "http://127.0.0.1:1", "contact": "fed@example.org"}
+    options["providers"] = (
+        Provider(name="orcid", title="ORCID", issuer="https://orcid.example", client_id="a"),
+        Provider(
+            name="uni",
+            title="University & Hospital of a Rather Long Name <i>",
+            issuer="https://u.example",
+            client_id="b",
+        ),
+    )
     with site(folder, consortium, title="Simulated <consortium>", **options) as running:
         signed = evidence.sign_revocation(running.revocation(OTHER), consortium.keys["south"])
         revoke(running.storage.releases, signed, consortium.roster(), consortium.log())
@@ -141,6 +152,8 @@ def test_an_account_shows_valid_expired_and_revoked_tokens(served: Site, eyes: E
         page.locator(f"[name={name}]").fill(value)
     page.get_by_role("button", name="Sign in").click()
     look(eyes, "An expired token opens nothing any more")
+    links = page.locator("a[href*='/account/oidc/']")
+    assert links.all_inner_texts() == ["Connect ORCID", "Connect University & Hospital of a Rather Long Name <i>"]
     page.goto(f"{served.url}/account?release={RELEASE}")
     page.get_by_label("What you will use").fill("teaching")
     page.get_by_label("Label").fill("<laptop>")

@@ -4,17 +4,19 @@ import base64
 import json
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import httpx
 import pytest
 from tests.server.catalogue_fixture import Site, site
 from tests.server.oidc_provider import CLIENT, SECRET, OidcProvider, oidc_provider
-from tests.shared.consortium import NOW
+from tests.server.postgres import fresh_schema, postgres
+from tests.shared.consortium import NOW, RELEASE
 
 from sonoshare_server.catalogue import limits
 from sonoshare_server.catalogue.accounts import Accounts
@@ -33,8 +35,10 @@ def provider() -> Iterator[OidcProvider]:
         yield running
 
 
-@pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory, provider: OidcProvider) -> Iterator[Site]:
+@pytest.fixture(scope="module", params=["SQLite", "PostgreSQL"])
+def served(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, provider: OidcProvider
+) -> Iterator[Site]:
     folder = tmp_path_factory.mktemp("catalogue")
     (folder / "secret").write_text(f"{SECRET}\n")
     known: dict[str, Any] = {"issuer": provider.issuer, "client_id": CLIENT, "secret_file": folder / "secret"}
@@ -42,8 +46,13 @@ def served(tmp_path_factory: pytest.TempPathFactory, provider: OidcProvider) -> 
         Provider(name="uni", title="Example University", email_domains=("example.edu",), **known),
         Provider(name="orcid", title="ORCID", **known),
     )
-    with site(folder, mailer=Smtp("127.0.0.1", 1, "a@b"), address="http://127.0.0.1:1", providers=providers) as running:
+    options: dict[str, Any] = {"mailer": Smtp("127.0.0.1", 1, "a@b"), "address": "http://127.0.0.1:1"}
+    with ExitStack() as stack:
+        if request.param == "PostgreSQL":
+            options["database_url"] = fresh_schema(stack.enter_context(postgres()))
+        running = stack.enter_context(site(folder, providers=providers, **options))
         yield running
+        running.storage.close()
 
 
 @pytest.fixture(autouse=True)
@@ -162,6 +171,38 @@ def test_orcid_is_connected_from_the_account_and_opens_it_afterwards(
         ends = back(later, "orcid", f"?connect={word}")
         del later.cookies["sonoshare"]
         assert later.get(ends).status_code == 403, "the session that began it is over"
+
+
+def test_who_came_from_a_release_is_back_at_it_after_signing_in(
+    browser: httpx.Client, served: Site, provider: OidcProvider
+) -> None:
+    came = f"?release={RELEASE}"
+    sent = browser.get(f"/account{came}")
+    assert sent.headers["location"] == f"/account/sign-in{came}"
+    page = browser.get(sent.headers["location"]).text
+    assert f'href="/account/oidc/uni{came}"' in page
+    assert f'name="release" value="{RELEASE}"' in page
+    provider.claims = {"sub": "reader", "email": "reader@example.edu", "email_verified": True}
+    assert signed_in(browser, "uni", came).headers["location"] == f"/account{came}"
+    assert f'value="{RELEASE}"' in browser.get(f"/account{came}").text
+    known = person(served, "reader@example.org")
+    wrong = browser.post("/account/sign-in", data={**known, "password": "another", "release": RELEASE})
+    assert f'name="release" value="{RELEASE}"' in wrong.text
+    answer = browser.post("/account/sign-in", data={**known, "release": RELEASE})
+    assert answer.headers["location"] == f"/account{came}"
+
+
+@pytest.mark.parametrize("place", ["//evil.example", "https://evil.example", "a%0d%0aX: y", "../x", "A", "a\n", "%00"])
+def test_nobody_is_sent_elsewhere_after_signing_in(
+    browser: httpx.Client, served: Site, provider: OidcProvider, place: str
+) -> None:
+    provider.claims = {"sub": "reader", "email": "reader@example.edu", "email_verified": True}
+    assert browser.get("/account", params={"release": place}).headers["location"] == "/account/sign-in"
+    assert "evil" not in browser.get("/account/sign-in", params={"release": place}).text
+    assert signed_in(browser, "uni", f"?release={quote(place)}").headers["location"] == "/account"
+    known = person(served, f"reader{abs(hash(place))}@example.org")
+    answer = browser.post("/account/sign-in", data={**known, "release": place})
+    assert answer.headers["location"] == "/account"
 
 
 def test_an_answer_is_taken_once_and_by_the_browser_that_began(

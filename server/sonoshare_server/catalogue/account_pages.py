@@ -11,7 +11,9 @@ Links in mails begin with the catalogue's own address from its settings, never w
 
 import hashlib
 import hmac
-from collections.abc import Callable
+import logging
+import re
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Annotated, Any, Final
 
@@ -30,8 +32,10 @@ from sonoshare_server.catalogue.pages import form_of, page
 from sonoshare_server.catalogue.passwords import LONGEST, SHORTEST
 from sonoshare_server.catalogue.people import People
 from sonoshare_server.catalogue.problems import Refusal, not_found
-from sonoshare_shared.protocol.documents.base import Identifier
+from sonoshare_shared.errors import FederationError
+from sonoshare_shared.protocol.documents.base import IDENTIFIER, Identifier
 
+_LOG: Final = logging.getLogger(__name__)
 _TRIES_PER_MINUTE: Final = 6.0
 _TRIES_AT_ONCE: Final = 10.0
 _HTTPS: Final = "https://"
@@ -86,6 +90,17 @@ def account_router(desk: "Desk") -> APIRouter:
     return router
 
 
+def release_of(said: Mapping[str, str]) -> str:
+    """The release that somebody came from: its identifier, and never an address that could lead elsewhere."""
+    release = said.get("release", "")
+    return release if re.fullmatch(IDENTIFIER, release) else ""
+
+
+def at_release(path: str, release: str) -> str:
+    """A page of accounts that remembers the release, if there is one."""
+    return f"{path}{'&' if '?' in path else '?'}release={release}" if release else path
+
+
 Act = Callable[[Request, dict[str, str]], Response]
 
 
@@ -112,7 +127,8 @@ class Desk:
         """A page without anything to look up."""
 
         def shown(request: Request) -> Response:
-            return self._page(name, request, link=request.query_params.get("link", "")[:100])
+            link = request.query_params.get("link", "")[:100]
+            return self._page(name, request, link=link, values={"release": release_of(request.query_params)})
 
         return shown
 
@@ -130,16 +146,15 @@ class Desk:
             asked = _SignUp.model_validate(form)
         except ValidationError as error:
             problems = sorted({str(e["loc"][0]) for e in error.errors()})
-            values = {name: form.get(name, "") for name in ("name", "email")}
+            values = {name: form.get(name, "") for name in ("name", "email")} | {"release": release_of(form)}
             return self._page("account_sign_up", request, 422, problems=problems, values=values)
         self.require_patience(request, asked.email)
         link = self._people.accounts.sign_up(asked.email, asked.name, asked.password, now=self.now())
         if link is None:
             text = f"Somebody wants an account for this address. It has one: {self._people.address}/account/sign-in\n"
         else:
-            text = (
-                f"To verify this address, open\n\n{self._people.address}/account/verify?link={link}\n\nwithin a day.\n"
-            )
+            where = at_release(f"{self._people.address}/account/verify?link={link}", release_of(form))
+            text = f"To verify this address, open\n\n{where}\n\nwithin a day.\n"
         return self._mailed(request, asked.email, f"Your account at {self._catalogue.settings.title}", text)
 
     def verify(self, request: Request, form: dict[str, str]) -> Response:
@@ -148,7 +163,7 @@ class Desk:
         self.require_patience(request, link)
         if not self._people.accounts.verify(link, password, now=self.now()):
             raise Refusal(410, "link", "the password is another, or this link was used or has expired: sign up again")
-        return RedirectResponse("/account/sign-in", 303)
+        return RedirectResponse(at_release("/account/sign-in", release_of(form)), 303)
 
     def forgot(self, request: Request, form: dict[str, str]) -> Response:
         """Mail a link for another password."""
@@ -175,12 +190,13 @@ class Desk:
         self.require_patience(request, email)
         secret = self._people.accounts.sign_in(email, password, now=self.now())
         if secret is None:
-            return self._page("account_sign_in", request, 401, problems=["password"], values={"email": email})
-        return self.begun(secret)
+            values = {"email": email, "release": release_of(form)}
+            return self._page("account_sign_in", request, 401, problems=["password"], values=values)
+        return self.begun(secret, release_of(form))
 
-    def begun(self, secret: str) -> Response:
-        """The account's page, in a session of its own."""
-        answer = RedirectResponse("/account", 303)
+    def begun(self, secret: str, release: str) -> Response:
+        """The account's page, in a session of its own; with the release that somebody came from, if any."""
+        answer = RedirectResponse(at_release("/account", release), 303)
         answer.set_cookie(
             self.cookie,
             secret,
@@ -203,8 +219,8 @@ class Desk:
         """The account's page."""
         account = self.account(request)
         if account is None:
-            return RedirectResponse("/account/sign-in", 303)
-        return self._overview(request, account, values={"release": request.query_params.get("release", "")[:63]})
+            return RedirectResponse(at_release("/account/sign-in", release_of(request.query_params)), 303)
+        return self._overview(request, account, values={"release": release_of(request.query_params)})
 
     def make_token(self, request: Request, form: dict[str, str]) -> Response:
         """Accept the agreement by a click, and get a token."""
@@ -272,8 +288,15 @@ class Desk:
         """Say the same, after the same time, whether there is somebody to write to or not."""
         answer = self._page("account_said", request, heading="Look at your mail", words=_ASK_MAIL)
         if to is not None:
-            answer.background = BackgroundTask(self._people.mailer.send, to, subject, text)
+            answer.background = BackgroundTask(self._send, to, subject, text)
         return answer
+
+    def _send(self, to: str, subject: str, text: str) -> None:
+        """Whoever asked has their answer; that no letter went is the operator's to know, and not to whom."""
+        try:
+            self._people.mailer.send(to, subject, text)
+        except FederationError as error:
+            _LOG.error("no letter was sent: %s", error)
 
     def account(self, request: Request) -> Account | None:
         """Who is signed in, or None."""

@@ -216,7 +216,7 @@ def _add_reading(router: APIRouter, catalogue: Catalogue) -> None:
         """The whole transparency log under a fresh signed head, for ``sonoshare verify --log-head``."""
         if catalogue.settings.log is None:
             raise Refusal(404, "not-found", "this catalogue serves no log")
-        view = catalogue.settings.log()
+        view = catalogue.settings.log.view()
         return Response(view.canonical(), media_type="application/json")
 
 

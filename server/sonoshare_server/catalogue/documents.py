@@ -16,7 +16,12 @@ Email = Annotated[
         strip_whitespace=True, max_length=200, pattern=r"^[^@\s\x00-\x1f]+@[^@\s\x00-\x1f]+\.[^@\s\x00-\x1f]+$"
     ),
 ]
-Words = Annotated[str, StringConstraints(strip_whitespace=True, min_length=3, max_length=2000)]
+Words = Annotated[
+    str,
+    StringConstraints(
+        strip_whitespace=True, min_length=3, max_length=2000, pattern=r"^[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f]*$"
+    ),
+]
 
 
 class _Model(BaseModel):

@@ -17,6 +17,7 @@ from sonoshare_server.catalogue.files import media_type
 from sonoshare_server.catalogue.problems import Refusal, not_found
 from sonoshare_server.catalogue.store import StoredFile, StoredRelease
 from sonoshare_shared.protocol.canonical import sha256_hex
+from sonoshare_shared.protocol.documents.base import IDENTIFIER
 from sonoshare_shared.protocol.release import layout
 
 _VERSION: Final = "1.4.0"
@@ -137,6 +138,8 @@ def drs_router(catalogue: Catalogue) -> APIRouter:
 def _found(catalogue: Catalogue, object_id: str) -> tuple[StoredRelease, StoredFile | None]:
     match = _FILE.fullmatch(object_id)
     if match is None:
+        if re.fullmatch(IDENTIFIER, object_id) is None:  # not every word can be asked a database for
+            raise not_found("object")
         return catalogue.release(object_id), None
     stored = catalogue.release(match["release"])
     for file in stored.files.values():

@@ -14,13 +14,14 @@ from starlette.responses import Response
 from sonoshare_server.catalogue.api import Catalogue, ReleaseId
 from sonoshare_server.catalogue.cursors import Cursor, page
 from sonoshare_server.catalogue.problems import Refusal, not_found
+from sonoshare_server.catalogue.public_log import PublicLog
 from sonoshare_server.catalogue.store import StoredRelease
-from sonoshare_shared.protocol import merkle
+from sonoshare_shared.errors import InputError
 from sonoshare_shared.protocol.canonical import canonical_bytes
 from sonoshare_shared.protocol.documents.base import HexDigest, Identifier
 from sonoshare_shared.protocol.envelope import Envelope
 from sonoshare_shared.protocol.release import layout
-from sonoshare_shared.protocol.release.evidence import LogProof, LogView, release_entry
+from sonoshare_shared.protocol.release.evidence import LogProof, release_entry
 
 _MOST_ENTRIES = 1000
 Place = Annotated[int, Query(ge=0, le=2**53)]
@@ -99,53 +100,45 @@ def _add_statements(router: APIRouter, catalogue: Catalogue) -> None:
     def proof(release: ReleaseId) -> Response:
         """That the manifest is in the log, under a fresh head: of the form of `log-proof.json`."""
         stored, log = catalogue.release(release), _log(catalogue)
-        leaves = [entry.encode() for entry in log.entries]
-        wanted = canonical_bytes(release_entry(stored.release, stored.manifest_digest))
-        if wanted not in leaves:
+        index = log.index_of(release_entry(stored.release, stored.manifest_digest))
+        if index is None:
             raise not_found("release in the log")
-        index = leaves.index(wanted)
-        path = tuple(node.hex() for node in merkle.inclusion_proof(leaves, index))
-        return _json(LogProof(index=index, proof=path, head=log.head).canonical())
+        return _json(log.inclusion(index).canonical())
 
 
 def _add_log(router: APIRouter, catalogue: Catalogue) -> None:
     @router.get("/log/head", response_model=Envelope)
     def head() -> Response:
         """A fresh head, signed by the coordinator."""
-        return _json(canonical_bytes(_log(catalogue).head.model_dump(mode="json")))
+        return _json(canonical_bytes(_log(catalogue).head().model_dump(mode="json")))
 
     @router.get("/log/entries", response_model=Entries)
     def entries(first: Place = 0, limit: Annotated[int, Query(ge=1, le=_MOST_ENTRIES)] = _MOST_ENTRIES) -> Any:
         """Some entries of the log, from an index on."""
-        known = _log(catalogue).entries
-        end = min(first + limit, len(known))
-        part = list(known[first:end])
-        return {"size": len(known), "first": first, "entries": part, "next": end if end < len(known) else None}
+        part = _log(catalogue).page(first, limit)
+        return {"size": part.size, "first": first, "entries": part.entries, "next": part.following}
 
     @router.get("/log/proofs/{index}", response_model=LogProof)
     def inclusion(index: Annotated[int, Path(ge=0, le=2**53)]) -> Response:
         """That an entry is in the log, under a fresh head."""
-        log = _log(catalogue)
-        leaves = [entry.encode() for entry in log.entries]
-        if index >= len(leaves):
-            raise not_found("entry in the log")
-        path = tuple(node.hex() for node in merkle.inclusion_proof(leaves, index))
-        return _json(LogProof(index=index, proof=path, head=log.head).canonical())
+        try:
+            return _json(_log(catalogue).inclusion(index).canonical())
+        except InputError:
+            raise not_found("entry in the log") from None
 
     @router.get("/log/consistency", response_model=Consistency)
     def consistency(first: Annotated[int, Query(ge=1, le=2**53)]) -> Any:
         """That the log as it was with `first` entries is the beginning of today's."""
-        log = _log(catalogue)
-        leaves = [entry.encode() for entry in log.entries]
-        if first > len(leaves):
-            raise not_found("size of the log")
-        nodes = [node.hex() for node in merkle.consistency_proof(leaves, first)]
-        return {"first": first, "proof": nodes, "head": log.head.model_dump(mode="json")}
+        try:
+            nodes, head = _log(catalogue).consistency(first)
+        except InputError:
+            raise not_found("size of the log") from None
+        return {"first": first, "proof": nodes, "head": head.model_dump(mode="json")}
 
     @router.get("/revocations", response_model=Revocations)
     def revocations(cursor: Cursor = None, limit: Annotated[int, Query(ge=1, le=100)] = 100) -> Any:
         """Every revocation that the log holds, with what was signed."""
-        known = [json.loads(entry) | {"index": index} for index, entry in enumerate(_log(catalogue).entries)]
+        known = [json.loads(entry) | {"index": index} for index, entry in _log(catalogue).revocations()]
         revoked = [entry for entry in known if entry.get("kind") == "revocation"]
         part, following = page(revoked, lambda entry: [entry["index"]], cursor=cursor, limit=limit)
         return {"revocations": [_revocation(entry) for entry in part], "next": following}
@@ -172,10 +165,10 @@ def _revocation(entry: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _log(catalogue: Catalogue) -> LogView:
+def _log(catalogue: Catalogue) -> PublicLog:
     if catalogue.settings.log is None:
         raise Refusal(404, "not-found", "this catalogue serves no log")
-    return catalogue.settings.log()
+    return catalogue.settings.log
 
 
 def _json(data: bytes) -> Response:

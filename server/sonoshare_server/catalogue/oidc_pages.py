@@ -2,6 +2,7 @@
 
     GET /account/oidc/NAME                 off to the provider; what must come back is in a cookie of this browser
     GET /account/oidc/NAME?connect=WORD    the same, to open the account that is signed in by the provider too
+    GET /account/oidc/NAME?release=R       the same as the first; the account's page then offers a token for R
     GET /account/oidc/NAME/back            the provider sends the browser here
 
 The cookie is HttpOnly, SameSite=Lax and ends after ten minutes, or when somebody is signed in. An answer that another
@@ -18,7 +19,7 @@ from typing import Final
 from fastapi import APIRouter, Request
 from starlette.responses import RedirectResponse, Response
 
-from sonoshare_server.catalogue.account_pages import Desk
+from sonoshare_server.catalogue.account_pages import Desk, at_release, release_of
 from sonoshare_server.catalogue.identities import Identities
 from sonoshare_server.catalogue.limits import Buckets, peer_of
 from sonoshare_server.catalogue.oidc import RelyingParty, Started
@@ -66,7 +67,8 @@ class _Counter:
                 503, "provider", f"{party.provider.title} cannot be asked now", {"Retry-After": "60"}
             ) from error
         answer = RedirectResponse(address, 303)
-        brought = base64.urlsafe_b64encode(json.dumps([asdict(started), word]).encode()).decode()
+        kept = [asdict(started), word, release_of(request.query_params)]
+        brought = base64.urlsafe_b64encode(json.dumps(kept).encode()).decode()
         answer.set_cookie(
             self._cookie,
             brought,
@@ -85,7 +87,7 @@ class _Counter:
 
     def _come_back(self, party: RelyingParty, request: Request) -> Response:
         asked = request.query_params
-        started, word = _brought(request.cookies.get(self._cookie, ""))
+        started, word, release = _brought(request.cookies.get(self._cookie, ""))
         state = asked.get("state", "").encode()
         if started.provider != party.provider.name or not hmac.compare_digest(state, started.state.encode()):
             raise Refusal(403, "cross-site", "this browser did not begin this: sign in again")
@@ -107,7 +109,7 @@ class _Counter:
                 raise Refusal(403, "cross-site", "the session that began this has ended: sign in again")
             if not self._identities.connect(account, claimed, now=now):
                 raise Refusal(409, "identity", "this identity opens another account")
-            return RedirectResponse("/account", 303)
+            return RedirectResponse(at_release("/account", release), 303)
         secret = self._identities.enter(claimed, party.provider, now=now)
         if secret is None:
             raise Refusal(
@@ -116,7 +118,7 @@ class _Counter:
                 f"no account is connected to this identity of {party.provider.title}: sign in with a password, and "
                 "connect it from your account's page",
             )
-        return self._desk.begun(secret)
+        return self._desk.begun(secret, release)
 
     def _require_patience(self, request: Request) -> None:
         """Of one address alone: many people share a provider, and none of them shuts out the others."""
@@ -130,10 +132,10 @@ class _Counter:
         return party
 
 
-def _brought(cookie: str) -> tuple[Started, str]:
+def _brought(cookie: str) -> tuple[Started, str, str]:
     try:
-        said, word = json.loads(base64.urlsafe_b64decode(cookie[:_MOST_CHARACTERS].encode()))
+        said, word, release = json.loads(base64.urlsafe_b64decode(cookie[:_MOST_CHARACTERS].encode()))
         started = Started(**{name: str(value) for name, value in said.items()})
     except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise Refusal(403, "cross-site", "this browser did not begin this: sign in again") from error
-    return started, str(word)
+    return started, str(word), release_of({"release": str(release)})

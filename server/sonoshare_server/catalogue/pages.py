@@ -182,11 +182,12 @@ def page(name: str, catalogue: Catalogue, request: Request, status: int = 200, *
 
 
 def form_of(body: bytes) -> dict[str, str]:
-    """The fields of a form that was sent; none where it cannot be read."""
+    """The fields of a form that was sent; none where it cannot be read, or holds a NUL, which no database keeps."""
     try:
-        return dict(parse_qsl(body.decode(), keep_blank_values=True, max_num_fields=20))
+        fields = dict(parse_qsl(body.decode(), keep_blank_values=True, max_num_fields=20))
     except ValueError:
         return {}
+    return {} if any("\0" in value for value in fields.values()) else fields
 
 
 def _documents(stored: StoredRelease) -> list[tuple[str, str, int, str]]:

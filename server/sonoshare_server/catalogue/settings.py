@@ -8,8 +8,8 @@ from typing import Final
 
 from sonoshare_server.catalogue.mail import Mailer
 from sonoshare_server.catalogue.providers import Provider
+from sonoshare_server.catalogue.public_log import PublicLog
 from sonoshare_shared.protocol.envelope import Envelope
-from sonoshare_shared.protocol.release.evidence import LogView
 
 AGREEMENT_TEXT: Final = """\
 The images of this release are synthetic. They were drawn from a model that was trained inside hospitals under
@@ -49,7 +49,7 @@ class CatalogueSettings:
         roster: gives the consortium's signed roster as it is now; shown for download, and what releases are verified
             against.
         clock: the present, aware.
-        log: gives a fresh copy of the transparency log, or None where the catalogue serves none.
+        log: the transparency log, or None where the catalogue serves none.
         title: name of the consortium, for people.
         contact: e-mail address or https address of whom to ask; None where nobody is named.
         agreement: the data-use agreement.
@@ -65,7 +65,7 @@ class CatalogueSettings:
     database: Path
     roster: Callable[[], Envelope]
     clock: Callable[[], datetime]
-    log: Callable[[], LogView] | None = None
+    log: PublicLog | None = None
     database_url: str | None = None
     blobs_url: str | None = None
     mailer: Mailer | None = None

@@ -13,6 +13,7 @@ from sonoshare_server.catalogue.accesses import Accesses
 from sonoshare_server.catalogue.accounts import Accounts, Role
 from sonoshare_server.catalogue.database import Database
 from sonoshare_server.catalogue.environment import with_environment
+from sonoshare_server.catalogue.public_log import OwnLog
 from sonoshare_server.catalogue.publishing import COORDINATOR, publish, revoke
 from sonoshare_server.catalogue.settings import CatalogueSettings
 from sonoshare_server.catalogue.storage import open_storage
@@ -22,7 +23,7 @@ from sonoshare_server.home import CoordinatorHome
 from sonoshare_shared.errors import InputError
 from sonoshare_shared.protocol.documents.base import values_given
 from sonoshare_shared.protocol.release import layout
-from sonoshare_shared.protocol.release.evidence import Revocation, sign_revocation, view
+from sonoshare_shared.protocol.release.evidence import Revocation, sign_revocation
 
 
 def catalogue_settings(home: CoordinatorHome) -> CatalogueSettings:
@@ -32,7 +33,7 @@ def catalogue_settings(home: CoordinatorHome) -> CatalogueSettings:
             database=home.catalogue_path,
             roster=lambda: home.roster_envelope,
             clock=lambda: datetime.now(UTC),
-            log=lambda: view(home.log()),
+            log=OwnLog(home.log_path, home.key, lambda: datetime.now(UTC)),
             title=Consortium.read(home).name,
         )
     )
@@ -49,7 +50,7 @@ def publish_release(home: CoordinatorHome, release: str) -> None:
     if not (bundle / layout.MANIFEST).exists():
         raise InputError(f"no sealed release {release}", remedy="run: sonoshare coordinator release create")
     settings = catalogue_settings(home)
-    log = None if settings.log is None else settings.log()
+    log = None if settings.log is None else settings.log.view()
     with closing(open_storage(settings)) as storage:
         publish(storage.releases, storage.blobs, bundle, settings.roster(), now=settings.clock(), log=log)
 

@@ -135,8 +135,7 @@ class TransparencyLog:
     def head(self, size: int | None = None) -> Envelope:
         """A freshly signed head of the first ``size`` entries, or of the whole log; it says the day."""
         size = len(self._entries) if size is None else size
-        head = LogHead(size=size, root=self.root(size).hex(), time=public_day(self._clock()))
-        return Envelope.sign(LOG_HEAD_PAYLOAD_TYPE, head.canonical(), self._key)
+        return signed_head(size, self.root(size), self._key, self._clock)
 
     def root(self, size: int) -> bytes:
         """Root of the first ``size`` entries."""
@@ -155,6 +154,12 @@ class TransparencyLog:
     def consistency_proof(self, first: int) -> list[str]:
         """Proof (hex) that the tree of the first ``first`` entries is a prefix of the log."""
         return [digest.hex() for digest in self._tree.consistency_proof(first)]
+
+
+def signed_head(size: int, root: bytes, key: SigningKey, clock: Callable[[], datetime]) -> Envelope:
+    """A head of so many entries with this root; it says the day."""
+    head = LogHead(size=size, root=root.hex(), time=public_day(clock()))
+    return Envelope.sign(LOG_HEAD_PAYLOAD_TYPE, head.canonical(), key)
 
 
 def verified_head(envelope: Envelope, coordinator: PublicKey) -> LogHead:
