@@ -19,20 +19,24 @@ from tests.deploy.console_shown import Shown
 from tests.deploy.in_process import STUDY, World, copied
 
 from sonoshare_client.intake.ingest import ingest
-from sonoshare_client.node.approvals import decision_about
+from sonoshare_client.node.approvals import decide, decision_about, keep_proposal
 from sonoshare_client.node.home import NodeHome
 from sonoshare_client.node.ledger import open_ledger
+from sonoshare_client.node.plan_check import check_plan
 from sonoshare_client.node.policy_file import policy_text
+from sonoshare_client.own_eyes import proposed
 from sonoshare_client.own_eyes.kept_pictures import keep_pictures
 from sonoshare_client.own_eyes.overview import ledger_overview
 from sonoshare_client.vault.store import Vault
 from sonoshare_deploy.hospital_console.app import NAVIGATION, hospital_console
 from sonoshare_deploy.hospital_console.charts import BOTTOM, TOP, Gauge, history_of
+from sonoshare_deploy.hospital_console.study_pages import MOST_WORKED_OUT
 from sonoshare_deploy.hospital_console.turning import turned
 from sonoshare_privacy.budget import ChargeRequest
 from sonoshare_shared.events import EventLog
 from sonoshare_shared.local_pages.door import Door
 from sonoshare_shared.local_pages.guard import FORM_WORD
+from sonoshare_shared.protocol.documents import StudyPlan
 from sonoshare_shared.protocol.documents.charge import PureDP
 from sonoshare_shared.protocol.documents.exchange import encode_frame
 from sonoshare_shared.protocol.documents.plan import PLAN_PAYLOAD_TYPE
@@ -186,6 +190,35 @@ def test_a_plan_that_was_exchanged_after_the_page_was_shown_is_not_approved(
     before = decision_about(shown.home, STUDY)
     assert shown.post(f"/studies/{STUDY}/approve", plan=digest).status_code == 409
     assert decision_about(shown.home, STUDY) == before
+
+
+def test_a_flood_of_proposals_costs_a_page_a_bounded_part_of_them(
+    pristine: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = copied(pristine, tmp_path / "world")
+    home, composed = rules_of_persons(world), list[str]()
+    for number in range(2 * MOST_WORKED_OUT + 1):
+        plan = world.study.plan.model_copy(update={"study": f"flood-{number:04d}"})
+        keep_proposal(home.state, plan.study, Envelope.sign(PLAN_PAYLOAD_TYPE, plan.canonical(), world.home.key))
+    decide(home, world.study.plan.model_copy(update={"study": "flood-0000"}), "approved")
+
+    def counted(plan: StudyPlan, *rest: Any) -> float:
+        composed.append(plan.study)
+        return check_plan(plan, *rest)
+
+    monkeypatch.setattr(proposed, "check_plan", counted)
+    console = opened(home)
+    for path in ("/", "/studies", "/studies?page=3", "/studies?page=99"):
+        composed.clear()
+        page = console.page(path)
+        assert len(composed) <= MOST_WORKED_OUT, path
+        if path == "/":
+            assert "Study flood-0001</a> waits for your decision" in page
+            assert f"{MOST_WORKED_OUT} further studies were proposed" in page
+        else:
+            assert "of 3</span>" in page
+    assert "flood-0000" in page  # what was decided about stands last
+    assert "flood-0001" not in page
 
 
 def test_the_budget_page_says_what_the_ledger_says(shown: Shown[NodeHome]) -> None:

@@ -1,10 +1,14 @@
 """Studies that were proposed to this hospital, with what they would cost here: for its own eyes.
 
 Each plan's signature is checked again; what is not of the consortium's coordinator is left out.
+
+What a plan costs takes a good part of a second to compose, and a coordinator can leave a thousand of them
+(``approvals.MOST_PROPOSALS``). Whoever shows a page lists the plans (``proposed_plans``), which composes nothing, and
+has a part of them described (``described``).
 """
 
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterable
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -63,15 +67,59 @@ def proposed_studies(home: NodeHome, clock: Clock) -> list[Proposed]:
         InputError: the hospital is not enrolled, or its policy cannot be read.
         LedgerError: the ledger is not intact.
     """
-    roster, found = pinned_roster(home.state_path), []
+    return sorted(described(home, proposed_plans(home), clock), key=lambda one: one.study)
+
+
+def proposed_plans(home: NodeHome) -> list[StudyPlan]:
+    """The plan of every study that was proposed, by name; first those that a person may still have to decide about.
+
+    Raises:
+        InputError: the hospital is not enrolled, or its policy cannot be read.
+    """
+    found = _plans(home)
+    waiting = {plan.study for plan in _undecided(home, found)}
+    return sorted(found, key=lambda plan: (plan.study not in waiting, plan.study))
+
+
+def described(home: NodeHome, plans: Iterable[StudyPlan], clock: Clock) -> list[Proposed]:
+    """What some proposed plans would cost here, in their order; seconds for tens of them.
+
+    Raises:
+        LedgerError: the ledger is not intact.
+    """
     with closing(open_ledger(home, clock)) as ledger:
-        for envelope in proposals(home.state):
-            try:
-                plan = checked_plan(envelope, roster, home.hospital)
-            except (IntegrityError, RefusedError):
-                continue
-            found.append(_described(home, plan, ledger))
+        return [_described(home, plan, ledger) for plan in plans]
+
+
+def waiting_for_a_person(home: NodeHome, most: int) -> tuple[list[str], int]:
+    """Names of the studies that the rules permit and a person has to decide about.
+
+    Args:
+        home: the node.
+        most: as many plans are held against the rules.
+
+    Returns:
+        The names, and how many further plans nobody has decided about, which were not held against the rules.
+
+    Raises:
+        InputError: the hospital is not enrolled, or its policy cannot be read.
+    """
+    undecided = _undecided(home, _plans(home))
+    waiting = [plan.study for plan in undecided[:most] if _state(home, plan)[0] == "waiting"]
+    return waiting, len(undecided[most:])
+
+
+def _plans(home: NodeHome) -> list[StudyPlan]:
+    roster, found = pinned_roster(home.state_path), []
+    for envelope in proposals(home.state):
+        with suppress(IntegrityError, RefusedError):
+            found.append(checked_plan(envelope, roster, home.hospital))
     return found
+
+
+def _undecided(home: NodeHome, plans: Iterable[StudyPlan]) -> list[StudyPlan]:
+    approve = home.policy().federation.approve
+    return [plan for plan in plans if answer_by_person(home, plan, approve) == "waiting"]
 
 
 def proposed_study(home: NodeHome, study: str, clock: Clock) -> tuple[StudyPlan, Proposed]:

@@ -37,7 +37,7 @@ def node_routes(home: NodeHome, pages: LocalPages) -> list[Route]:
     """Routes of the overview, the budget and the log."""
 
     def overview(request: Request) -> Response:
-        look = look_at(home)
+        look, (waiting, further) = look_at(home), waiting_studies(home)
         return pages.page(
             request,
             "overview",
@@ -46,7 +46,8 @@ def node_routes(home: NodeHome, pages: LocalPages) -> list[Route]:
             charts=charts,
             broken=look.overview.ledger.broken,
             evidence=None if look.overview.evidence is None else evidence_check(home, look.overview.evidence),
-            waiting=waiting_studies(home),
+            waiting=waiting,
+            further=further,
             aside=look.quarantine["quarantined"] or 0,
             twins=look.overview.twins,
         )

@@ -3,7 +3,6 @@
 An approval names the digest of the plan that the page showed; if another plan stands by then, nothing is approved.
 """
 
-from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Final
 
@@ -14,40 +13,54 @@ from starlette.routing import Route
 from sonoshare_client.node.approvals import decide
 from sonoshare_client.node.home import NodeHome
 from sonoshare_client.own_eyes.overview import ledger_overview
-from sonoshare_client.own_eyes.proposed import Proposed, proposed_studies, proposed_study, require_shown
+from sonoshare_client.own_eyes.proposed import (
+    Proposed,
+    described,
+    proposed_plans,
+    proposed_study,
+    require_shown,
+    waiting_for_a_person,
+)
 from sonoshare_deploy.hospital_console.naming import study_of
+from sonoshare_deploy.hospital_console.turning import turned
 from sonoshare_shared.errors import InputError, LedgerError
 from sonoshare_shared.local_pages.guard import form_of
 from sonoshare_shared.local_pages.pages import LocalPages
+from sonoshare_shared.protocol.documents import StudyPlan
 from sonoshare_shared.protocol.documents.proposal import MOST_WORDS
 
 _ORDER: Final = ("waiting", "accepted", "refused")
+MOST_WORKED_OUT: Final = 20
+"""Plans whose cost is composed for one page: a coordinator can propose a thousand, at a good part of a second each."""
 _YES: Final = "yes"
 
 
-def waiting_studies(home: NodeHome) -> list[str]:
-    """Names of the studies that wait for a person here; none where they cannot be read."""
+def waiting_studies(home: NodeHome) -> tuple[list[str], int]:
+    """Names of the studies that wait for a person here, and how many more may; none where they cannot be read."""
     try:
-        return [one.study for one in _proposed(home) if one.state == "waiting"]
-    except (InputError, LedgerError):
-        return []
+        return waiting_for_a_person(home, MOST_WORKED_OUT)
+    except InputError:
+        return [], 0
 
 
 def study_routes(home: NodeHome, pages: LocalPages) -> list[Route]:
     """Routes of studies."""
 
     def studies(request: Request) -> Response:
-        found, missing = list[Proposed](), ""
+        plans, found, missing = list[StudyPlan](), list[Proposed](), ""
         try:
-            found = sorted(_proposed(home), key=lambda one: _ORDER.index(one.state))
+            plans = proposed_plans(home)
+            part = turned(plans, request.query_params.get("page", ""), MOST_WORKED_OUT)
+            found = sorted(described(home, part.rows, _now), key=lambda one: _ORDER.index(one.state))
         except (InputError, LedgerError) as error:
-            missing = str(error)
+            missing, part = str(error), turned(list[StudyPlan](), "", MOST_WORKED_OUT)
         charged = ledger_overview(home, _now, exact=False).studies
-        named = {one.study for one in found}
+        named = {plan.study for plan in plans}
         return pages.page(
             request,
             "studies",
             studies=found,
+            turned=part,
             missing=missing,
             charged=charged,
             earlier=[study for study in charged if study not in named],
@@ -80,10 +93,6 @@ def study_routes(home: NodeHome, pages: LocalPages) -> list[Route]:
         Route("/studies/{study}/approve", approve, methods=["POST"]),
         Route("/studies/{study}/refuse", refuse, methods=["POST"]),
     ]
-
-
-def _proposed(home: NodeHome) -> Sequence[Proposed]:
-    return proposed_studies(home, _now)
 
 
 def _now() -> datetime:
