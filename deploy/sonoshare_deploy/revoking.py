@@ -3,12 +3,10 @@
 Nothing is asked of the hospital's reasons: whoever belongs to the consortium may take a release back.
 """
 
-from contextlib import closing
 from pathlib import Path
 
 from sonoshare_server.catalogue.publishing import revoke
-from sonoshare_server.catalogue.storage import open_storage
-from sonoshare_server.consortium.publication import catalogue_settings
+from sonoshare_server.consortium.publication import catalogue_of
 from sonoshare_server.home import CoordinatorHome
 from sonoshare_shared.errors import InputError, VerificationError
 from sonoshare_shared.protocol.envelope import Envelope
@@ -39,5 +37,5 @@ def enter_revocation(home: CoordinatorHome, signed: Envelope) -> Revocation:
     Raises:
         InputError, VerificationError: as `accept_revocation`.
     """
-    with closing(open_storage(catalogue_settings(home))) as storage:
+    with catalogue_of(home) as (_, storage):
         return revoke(storage.releases, signed, home.roster, home.log())

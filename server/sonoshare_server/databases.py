@@ -9,6 +9,7 @@ SQLite runs with a write-ahead log and full synchronisation; a writing transacti
 that it cannot fail in the middle.
 """
 
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,17 +18,40 @@ from typing import Any, Final
 import sqlalchemy as sa
 from sqlalchemy.engine import URL
 
-from sonoshare_shared.errors import InputError
+from sonoshare_shared.errors import InputError, StorageError
 
 _BUSY_SECONDS: Final = 10
 _POOL: Final = 10
 """Connections that a process keeps open, and as many again for a moment."""
+_OF_THE_CALLER: Final = (sa.exc.IntegrityError, sa.exc.ProgrammingError, sa.exc.DataError, sa.exc.NotSupportedError)
+"""What a statement did wrong, while the database is well."""
 _DRIVERS: Final = {
     "sqlite": "sqlite+pysqlite",
     "postgres": "postgresql+psycopg",
     "postgresql": "postgresql+psycopg",
     "postgresql+psycopg": "postgresql+psycopg",
 }
+
+
+@contextmanager
+def answering(database: str) -> Iterator[None]:
+    """What a block asks of a database that is not there, is damaged or does not answer in time is said in one line.
+
+    Args:
+        database: which one, in words.
+
+    Raises:
+        StorageError: it is not there, is damaged, or does not answer.
+    """
+    try:
+        yield
+    except (sa.exc.DatabaseError, sa.exc.TimeoutError, sqlite3.DatabaseError) as error:
+        if isinstance(error, _OF_THE_CALLER):
+            raise
+        raise StorageError(
+            f"{database} does not answer",
+            remedy="see that it runs, and DATABASE_URL; where it is a file, put back its newest copy",
+        ) from error
 
 
 @contextmanager

@@ -2,9 +2,11 @@
 others become markup."""
 
 import re
+import sqlite3
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -291,3 +293,36 @@ def test_what_cannot_be_served_is_one_line(tmp_path: Path, world: CoordinatorWor
     assert (busy.returncode, len(busy.errors)) == (1, 1)
     assert "cannot listen on 127.0.0.1" in busy.errors[0]
     assert sonoshare("coordinator", "console", "--home", tmp_path, "--port", "70000").returncode == 2
+
+
+@pytest.mark.parametrize("fault", ["gone", "damaged", "a folder", "a table lost"])
+def test_a_database_that_does_not_answer_is_a_page_that_says_what_to_do(
+    fresh: tuple[CoordinatorWorld, Shown[CoordinatorHome]], monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
+    world, shown = fresh
+    world.sealed("r1")
+    shown.page("/releases/r1")
+    database = world.home.catalogue_path
+    if fault == "gone":
+        monkeypatch.setenv("DATABASE_URL", "postgresql://fed:secret@127.0.0.1:1/catalogue")
+    elif fault == "a table lost":
+        with closing(sqlite3.connect(database)) as connection:
+            connection.execute("DROP TABLE releases")
+    else:
+        for file in database.parent.glob(f"{database.name}*"):
+            file.unlink()
+        if fault == "damaged":
+            database.write_bytes(b"no database" * 1000)
+        else:
+            database.mkdir()
+    for path in ("/", "/releases", "/releases/r1", "/budgets"):
+        answer = shown.get(path)
+        assert answer.status_code == 503, path
+        assert "database" in answer.text
+        assert "put back its newest copy" in answer.text
+        assert "secret" not in answer.text
+    checked = sonoshare("coordinator", "check", "--home", world.home.path).stdout
+    assert ("fail  database" in checked) == (fault != "a table lost")  # a check asks whether it answers
+    run = sonoshare("coordinator", "release", "publish", "--home", world.home.path, "--name", "r1")
+    assert (run.returncode, len(run.errors)) == (1, 1)
+    assert "does not answer" in run.errors[0]

@@ -76,7 +76,8 @@ def _log(home: CoordinatorHome) -> Finding:
 
 def _database(home: CoordinatorHome) -> Finding:
     """Whether it answers. It is brought to no newer version here: another program may be at work on it."""
-    place = catalogue_settings(home).database
+    settings = catalogue_settings(home)
+    place = settings.database_url or settings.database
     if place == home.catalogue_path and not home.catalogue_path.exists():
         return Finding.ok("database", "made when the coordinator first starts")
     engine = engine_of(place)

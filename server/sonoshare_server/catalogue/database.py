@@ -15,8 +15,7 @@ import sqlalchemy as sa
 
 from sonoshare_server.catalogue.migrating import bring_up
 from sonoshare_server.catalogue.schema import CHANGES
-from sonoshare_server.databases import engine_of, writing
-from sonoshare_shared.errors import FederationError
+from sonoshare_server.databases import answering, engine_of, writing
 
 
 class Database:
@@ -27,20 +26,16 @@ class Database:
 
     Raises:
         InputError: the URL names no database that the catalogue knows.
-        FederationError: it cannot be reached.
+        StorageError: it cannot be reached, or is damaged.
         NewerVersionError: it was written by a newer version of SonoShare.
     """
 
     def __init__(self, place: Path | str) -> None:
         self._engine = engine_of(place)
+        shown = self._engine.url.render_as_string(hide_password=True)
         try:
-            bring_up(self._engine)
-        except sa.exc.OperationalError as error:
-            self.close()
-            raise FederationError(
-                f"the catalogue's database cannot be opened ({self._engine.url.render_as_string(hide_password=True)})",
-                remedy="see that it runs, and that DATABASE_URL has its right name and password",
-            ) from error
+            with answering(f"the catalogue's database ({shown})"):
+                bring_up(self._engine)
         except BaseException:
             self.close()
             raise

@@ -5,9 +5,10 @@ catalogue shows it. The catalogue serves what lies in ``releases/`` of the coord
 of it in ``catalogue.db`` there, or in the database that ``DATABASE_URL`` names.
 """
 
-from collections.abc import Iterable
-from contextlib import AbstractContextManager, closing
+from collections.abc import Iterable, Iterator
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
+from typing import Final
 
 from sonoshare_server.catalogue.accesses import Accesses
 from sonoshare_server.catalogue.accounts import Accounts, Role
@@ -16,14 +17,17 @@ from sonoshare_server.catalogue.environment import with_environment
 from sonoshare_server.catalogue.public_log import OwnLog
 from sonoshare_server.catalogue.publishing import COORDINATOR, publish, revoke
 from sonoshare_server.catalogue.settings import CatalogueSettings
-from sonoshare_server.catalogue.storage import open_storage
+from sonoshare_server.catalogue.storage import Storage, open_storage
 from sonoshare_server.catalogue.store import State
 from sonoshare_server.consortium.members import Consortium
+from sonoshare_server.databases import answering
 from sonoshare_server.home import CoordinatorHome
 from sonoshare_shared.errors import InputError
 from sonoshare_shared.protocol.documents.base import values_given
 from sonoshare_shared.protocol.release import layout
 from sonoshare_shared.protocol.release.evidence import Revocation, sign_revocation
+
+_NAMED: Final = "the catalogue's database"
 
 
 def catalogue_settings(home: CoordinatorHome) -> CatalogueSettings:
@@ -39,6 +43,18 @@ def catalogue_settings(home: CoordinatorHome) -> CatalogueSettings:
     )
 
 
+@contextmanager
+def catalogue_of(home: CoordinatorHome) -> Iterator[tuple[CatalogueSettings, Storage]]:
+    """The catalogue of a coordinator's folder, open: its settings and storage.
+
+    Raises:
+        StorageError: its database is not there, is damaged, or does not answer.
+    """
+    settings = catalogue_settings(home)
+    with answering(_NAMED), closing(open_storage(settings)) as storage:
+        yield settings, storage
+
+
 def publish_release(home: CoordinatorHome, release: str) -> None:
     """Verify a sealed release and show it in the catalogue.
 
@@ -49,16 +65,14 @@ def publish_release(home: CoordinatorHome, release: str) -> None:
     bundle = home.releases / release
     if not (bundle / layout.MANIFEST).exists():
         raise InputError(f"no sealed release {release}", remedy="run: sonoshare coordinator release create")
-    settings = catalogue_settings(home)
-    log = None if settings.log is None else settings.log.view()
-    with closing(open_storage(settings)) as storage:
+    with catalogue_of(home) as (settings, storage):
+        log = None if settings.log is None else settings.log.view()
         publish(storage.releases, storage.blobs, bundle, settings.roster(), now=settings.clock(), log=log)
 
 
 def catalogue_states(home: CoordinatorHome, releases: Iterable[str]) -> dict[str, tuple[State, str]]:
     """State of each of some releases in the catalogue, and why it was revoked; what was never published is left out."""
-    settings = catalogue_settings(home)
-    with closing(open_storage(settings)) as storage:
+    with catalogue_of(home) as (_, storage):
         stored = map(storage.releases.find, releases)
         return {one.release: (one.state, one.reason) for one in stored if one is not None}
 
@@ -69,8 +83,7 @@ def unpublish_release(home: CoordinatorHome, release: str) -> None:
     Raises:
         InputError: it is not published.
     """
-    settings = catalogue_settings(home)
-    with closing(open_storage(settings)) as storage:
+    with catalogue_of(home) as (settings, storage):
         storage.releases.hide(release, now=settings.clock())
 
 
@@ -80,8 +93,7 @@ def revoke_release(home: CoordinatorHome, release: str, reason: str) -> None:
     Raises:
         InputError: there is no such release, or the reason is empty or too long.
     """
-    settings = catalogue_settings(home)
-    with closing(open_storage(settings)) as storage:
+    with catalogue_of(home) as (settings, storage):
         stored = storage.releases.find(release)
         if stored is None:
             raise InputError(f"{release} was never published", remedy="list what was: sonoshare releases")
@@ -112,6 +124,8 @@ def access_log(home: CoordinatorHome) -> str:
         return Accesses(database).exported(names=True)
 
 
-def _database(home: CoordinatorHome) -> AbstractContextManager[Database]:
+@contextmanager
+def _database(home: CoordinatorHome) -> Iterator[Database]:
     settings = catalogue_settings(home)
-    return closing(Database(settings.database_url or settings.database))
+    with answering(_NAMED), closing(Database(settings.database_url or settings.database)) as database:
+        yield database

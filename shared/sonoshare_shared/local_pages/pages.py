@@ -8,8 +8,8 @@
     local_app(pages, [Route("/studies", studies), Route("/approve", approve, methods=["POST"])], door)
 
 Handlers are plain functions, run in threads. An error of the SonoShare tree that a handler raises becomes a page with
-its message and remedy (409). In templates ``{{ root }}`` stands before every path, and a form begins with
-``{{ form_word }}``.
+its message and remedy (409; 503 where what it has to ask does not answer now). In templates ``{{ root }}`` stands
+before every path, and a form begins with ``{{ form_word }}``.
 """
 
 from collections import deque
@@ -27,7 +27,7 @@ from starlette.routing import BaseRoute, Mount, Route, Router
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
-from sonoshare_shared.errors import SonoShareError
+from sonoshare_shared.errors import SonoShareError, StorageError
 from sonoshare_shared.local_pages.door import Door
 from sonoshare_shared.local_pages.guard import FORM_WORD, Guard
 from sonoshare_shared.local_pages.rendering import environment, fault_page, left_page, rendered
@@ -110,7 +110,8 @@ def local_app(pages: LocalPages, routes: Sequence[BaseRoute], door: Door, static
 
     def failed(request: Request, error: Exception) -> Response:
         words, remedy = (error.message, error.remedy) if isinstance(error, SonoShareError) else ("", "")
-        return pages.page(request, "failed", 409, words=words, remedy=remedy, posted=request.method == "POST")
+        status = 503 if isinstance(error, StorageError) else 409
+        return pages.page(request, "failed", status, words=words, remedy=remedy, posted=request.method == "POST")
 
     def absent(request: Request, error: Exception) -> Response:
         status = error.status_code if isinstance(error, HTTPException) else 404
