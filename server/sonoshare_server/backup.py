@@ -20,6 +20,11 @@ from sonoshare_shared.backup.folder import folder_members
 KIND: Final = "coordinator"
 
 
+def coordinator_databases(home: CoordinatorHome) -> list[str]:
+    """The coordinator's databases, by their names: a catalogue may be told to keep its own here under any."""
+    return [path.name for path in home.path.glob("*.db")]
+
+
 def coordinator_members(home: CoordinatorHome) -> Iterator[Member]:
     """Everything of a coordinator but what belongs to its running processes.
 
@@ -39,11 +44,13 @@ def coordinator_members(home: CoordinatorHome) -> Iterator[Member]:
         ]
     passing = (home.addresses_path, home.fleet_path, home.run_path, home.logs_path, home.turns_path, home.flower_path)
     without = [path.name for path in passing] + [member.name for member in together]
-    # A catalogue may be told to keep its database here under another name.
-    databases = [path.name for path in home.path.glob("*.db")]
     yield from chain(
         together,
         folder_members(
-            home.path, databases=databases, without=without, first=("state.json",), last=(home.log_path.name,)
+            home.path,
+            databases=coordinator_databases(home),
+            without=without,
+            first=("state.json",),
+            last=(home.log_path.name,),
         ),
     )

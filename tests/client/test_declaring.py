@@ -142,6 +142,16 @@ def test_a_log_that_ends_before_the_ledger_is_no_base_for_a_bound(tmp_path: Path
         declaration(lost, [PLAN])
 
 
+def test_exchanged_folders_and_an_older_copy_of_the_node_itself_are_refused(tmp_path: Path, keys: Keys) -> None:
+    lost, new = made(tmp_path / "west", "west", keys, PLAN), made(tmp_path / "west-2", "west-2", keys)
+    with pytest.raises(InputError, match="nothing was spent"):
+        declared(lost, declaration(new, [PLAN], new=lost))
+    older = declaration(lost, [PLAN])
+    charged(lost, PLAN.study, STEPS)
+    with pytest.raises(InputError, match="same ledger"):
+        declared(lost, older)
+
+
 def test_audits_outside_of_studies_count_and_no_study_hides_among_them(tmp_path: Path, keys: Keys) -> None:
     hidden = PLAN.model_copy(update={"study": STAND_ALONE})
     lost, new = made(tmp_path / "west", "west", keys, hidden), made(tmp_path / "west-2", "west-2", keys)

@@ -18,6 +18,8 @@ from sonoshare_privacy.accounting import epsilon, merged
 from sonoshare_server.federation import rounds
 from sonoshare_server.federation.coordinator import Coordinator
 from sonoshare_server.home import CoordinatorHome
+from sonoshare_shared.backup.archive import Member, write_archive
+from sonoshare_shared.backup.folder import folder_members
 from sonoshare_shared.errors import FederationError
 from sonoshare_shared.protocol.canonical import sha256_hex
 
@@ -154,6 +156,21 @@ def test_a_coordinator_is_lost_and_goes_on_from_its_backup(world: World, tmp_pat
     assert (said["log_entries"], len(restored.log()), restored.roster) == (entries, entries, world.home.roster)
     assert set(before) - set(files(home)) <= {"addresses.json"}
     assert {name: mode for name, mode in files(home).items() if before[name] != mode} == {}
+
+
+@pytest.mark.parametrize(("role", "database"), [("hospital", "ledger.db"), ("coordinator", "catalogue.db")])
+def test_an_archive_that_brings_a_journal_for_a_database_is_refused_before_that_is_opened(
+    world: World, tmp_path: Path, words: Path, role: str, database: str
+) -> None:
+    home = world.nodes[NORTH].home.path if role == "hospital" else world.home.path
+    planted = Member(f"{database}-journal", 0o600, 1, (b"j",))
+    whole = Member(database, 0o600, 1, (b"d",))
+    members = (one for one in folder_members(home, databases=()) if one.name not in {planted.name, whole.name})
+    write_archive(tmp_path / "b.sono", [*members, whole, planted], role, words.read_text().strip(), cost=14)
+    arguments = ("--from", tmp_path / "b.sono", "--passphrase-file", words)
+    run = sonoshare(role, "restore", "--home", tmp_path / "new", *arguments)
+    assert (run.returncode, f"beside {database}" in run.stderr) == (1, True)
+    assert not (tmp_path / "new").exists()
 
 
 @pytest.mark.parametrize("role", ["hospital", "coordinator"])

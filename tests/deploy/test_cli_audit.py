@@ -11,9 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
+from tests.log_parts import Keys, lines
 
 from sonoshare_client.intake.ingest import ingest
 from sonoshare_client.node.home import NodeHome
+from sonoshare_client.node.log_copy import LogCopy
 from sonoshare_client.own_eyes.overview import ledger_overview
 from sonoshare_client.own_eyes.told_apart import told_apart
 from sonoshare_client.own_eyes.vault_view import vault_view
@@ -21,7 +23,8 @@ from sonoshare_client.own_eyes.view import write_view
 from sonoshare_client.vault.store import Vault
 from sonoshare_deploy.cli.audit import command
 from sonoshare_deploy.cli.hospital_look import look
-from sonoshare_shared.errors import InputError
+from sonoshare_shared.errors import InputError, LedgerError
+from sonoshare_shared.protocol.log_index import ledger_head_entry
 from sonoshare_shared.science.imaging import save_png
 from sonoshare_shared.science.phantom import simulate
 
@@ -140,6 +143,16 @@ def test_a_hospitals_ledger_is_charged(world: Path, tmp_path: Path) -> None:
     result = result_of(run(world, "clean", "--epsilon-audit", "2", "--home", str(home.path), "--json"))
     assert result["epsilon"] == 2.0
     assert charged(home) == ["reserved", "committed"]
+
+
+def test_a_ledger_that_is_older_than_the_nodes_own_log_shows_is_not_charged(world: Path, tmp_path: Path) -> None:
+    home, keys = NodeHome.create(tmp_path / "node", "a"), Keys()
+    head = ledger_head_entry(*keys.ledger_head("a", entries=7, key=home.identity()))
+    LogCopy.open(home.state_path).extend(keys.part(lines(head)), keys.coordinator.public)
+    result = run(world, "clean", "--home", str(home.path))
+    assert isinstance(result.exception, LedgerError)
+    assert "witnessed head" in str(result.exception)
+    assert len(ledger_overview(home, lambda: datetime.now(UTC)).entries) == 1
 
 
 def test_own_eyes_take_no_other_files_place_and_charge_nothing(world: Path, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from sonoshare_shared.backup import archive as module
 from sonoshare_shared.backup.archive import Member, read_archive, write_archive
-from sonoshare_shared.backup.folder import folder_members
+from sonoshare_shared.backup.folder import folder_members, require_alone
 from sonoshare_shared.backup.sealing import read_passphrase
 from sonoshare_shared.errors import InputError, IntegrityError
 
@@ -92,6 +92,15 @@ def test_what_came_from_elsewhere_is_opened_by_nobody_whatever_its_first_bytes_s
     assert {path.name: path.read_bytes() for path in (back / "inbox").iterdir()} == {
         path.name: path.read_bytes() for path in inbox.iterdir()
     }
+
+
+@pytest.mark.parametrize("beside", ["-journal", "-wal", "-shm"])
+def test_an_archive_that_puts_a_journal_beside_a_database_is_refused(tmp_path: Path, beside: str) -> None:
+    (tmp_path / "ledger.db").write_bytes(b"")
+    require_alone(tmp_path, ("ledger.db",))
+    (tmp_path / f"ledger.db{beside}").write_bytes(b"")
+    with pytest.raises(IntegrityError, match="beside"):
+        require_alone(tmp_path, ("ledger.db",))
 
 
 def test_a_damaged_database_stops_the_backup_in_one_line(home: Path, tmp_path: Path) -> None:

@@ -10,11 +10,36 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
+from sonoshare_client.agent.replies import ReplyStore
+from sonoshare_client.node.home import NodeHome
+from sonoshare_client.node.log_copy import LogCopy
 from sonoshare_privacy.ledger import Ledger
 from sonoshare_shared.errors import IntegrityError
 from sonoshare_shared.protocol.envelope import Envelope
 from sonoshare_shared.protocol.keys import PublicKey
 from sonoshare_shared.protocol.log_index import LogIndex
+
+
+def require_newest(home: NodeHome, ledger: Ledger) -> None:
+    """Check that a ledger holds every head of itself that the node's folder shows; before a charge beside the agent.
+
+    Raises:
+        LedgerError: it does not: it was restored, copied or replaced.
+        IntegrityError: something in the folder is damaged.
+    """
+    require_logged_heads(ledger, LogCopy.open(home.state_path).index, home.identity().public)
+    require_kept_heads(home, ledger)
+
+
+def require_kept_heads(home: NodeHome, ledger: Ledger) -> None:
+    """Check that a ledger holds every head of itself that the node's own results and statements name.
+
+    Raises:
+        LedgerError: it does not.
+        IntegrityError: one of them is damaged.
+    """
+    require_signed_heads(ledger, (result.envelope for result in ReplyStore(home.state.replies_path).results()))
+    require_signed_heads(ledger, map(Envelope.load, sorted(home.statements_path.glob("*.dsse.json"))))
 
 
 def require_logged_heads(ledger: Ledger, log: LogIndex, key: PublicKey) -> None:

@@ -15,7 +15,7 @@ import torch
 from sonoshare_client.agent.canary_store import CanaryStore
 from sonoshare_client.agent.identity import followed_identity
 from sonoshare_client.agent.inbox import Inbox
-from sonoshare_client.agent.ledger_heads import require_signed_heads
+from sonoshare_client.agent.ledger_heads import require_kept_heads
 from sonoshare_client.agent.mask_store import MaskStore
 from sonoshare_client.agent.pooled_view import PooledView
 from sonoshare_client.agent.replies import ReplyStore
@@ -32,7 +32,6 @@ from sonoshare_privacy.patient_gradients.room import memory_of
 from sonoshare_shared.errors import LedgerError
 from sonoshare_shared.events import MOST_BYTES, EventLog, details
 from sonoshare_shared.protocol.documents import Roster, StudyPlan
-from sonoshare_shared.protocol.envelope import Envelope
 from sonoshare_shared.protocol.keys import SigningKey
 from sonoshare_shared.science.device import chosen_device
 from sonoshare_shared.science.model.adapter import adapter_from_bytes, load_adapter
@@ -109,8 +108,7 @@ class Node:
         state = home.state
         replies, log = ReplyStore(state.replies_path), LogCopy.open(state.path)
         key = followed_identity(home, home.identity(), ledger, log.index)
-        require_signed_heads(ledger, (result.envelope for result in replies.results()))
-        require_signed_heads(ledger, map(Envelope.load, sorted(home.statements_path.glob("*.dsse.json"))))
+        require_kept_heads(home, ledger)
         inbox = Inbox(state.inbox_path)
         inbox.tidy(lambda digest: home.statement_path(digest).exists())
         return cls(

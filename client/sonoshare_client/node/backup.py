@@ -27,6 +27,11 @@ _INDEX: Final = "index.db"
 """Of the vault (``vault.store``)."""
 
 
+def node_databases(home: NodePaths) -> tuple[str, ...]:
+    """The node's databases, by their paths in its folder."""
+    return _name(home, home.ledger_path), _name(home, home.vault_path / _INDEX)
+
+
 def node_members(home: NodeHome) -> Iterator[Member]:
     """Everything of a node but what belongs to its running processes.
 
@@ -46,7 +51,7 @@ def node_members(home: NodeHome) -> Iterator[Member]:
             keys,
             folder_members(
                 home.path,
-                databases=(_name(home, home.ledger_path), _name(home, home.vault_path / _INDEX)),
+                databases=node_databases(home),
                 without=without,
                 first=(state.log_head_path.name, state.log_head_alone_path.name, _INDEX),
                 last=(_name(home, state.log_path), _name(home, home.ledger_path)),
@@ -71,5 +76,5 @@ def _read(home: NodeHome, path: Path) -> Member:
     return Member(_name(home, path), stat.S_IMODE(path.stat().st_mode), len(data), (data,))
 
 
-def _name(home: NodeHome, path: Path) -> str:
+def _name(home: NodePaths, path: Path) -> str:
     return path.relative_to(home.path).as_posix()

@@ -102,13 +102,18 @@ def declare(ledger: Ledger, said: Declaration) -> None:
     """Charge a declaration to the ledger of the new node: what of it was not declared there before.
 
     Raises:
-        InputError: all of it was declared here before, or it is the lost ledger itself.
+        InputError: all of it was declared here before, there is nothing to declare, or this ledger holds the lost one.
         PolicyError: the new node's rules have no delta for it; nothing was charged.
         LedgerError: the ledger is not intact or cannot be written.
     """
     entries = [signed.charge for signed in ledger.entries()]
-    if ledger.head() == said.head:
+    if said.head in {charge.digest() for charge in entries}:
         raise InputError("both folders hold the same ledger", remedy="make the new node with its own id first")
+    if not said.charges:
+        raise InputError(
+            "nothing was spent under that ledger, and no logged study names its hospital",
+            remedy="--home is the new node and --lost the old one: see that they are not exchanged",
+        )
     before = [charge for charge in entries if charge.kind == "reserved" and charge.purpose == f"{_DECLARED}{said.head}"]
     left = [
         replace(one, events=events)

@@ -152,12 +152,14 @@ def _payment(home: Path | None, nominal: "Cohort", audit: "FolderAudit") -> "Pay
 
     if home is None:
         return NoLedger()
+    from sonoshare_client.agent.ledger_heads import require_newest  # noqa: PLC0415
     from sonoshare_client.node.home import NodeHome  # noqa: PLC0415
     from sonoshare_client.node.ledger import open_ledger  # noqa: PLC0415
     from sonoshare_client.node.plan_check import STAND_ALONE  # noqa: PLC0415
 
     node = NodeHome.open(home)
     ledger = open_ledger(node, lambda: datetime.now(UTC))
+    require_newest(node, ledger)  # the agent asks others besides; here nobody else would notice an older ledger
     return LedgerPayment(
         ledger,
         study=STAND_ALONE,

@@ -84,18 +84,21 @@ def hospital_restore(home_path: Path, archive: Path, passphrase_file: Path | Non
 
     Example: sonoshare hospital restore --home NODE --from node.sono
     """
-    from sonoshare_client.node.backup import KIND  # noqa: PLC0415 - keeps --help fast, here and below
+    from sonoshare_client.node.backup import KIND, node_databases  # noqa: PLC0415 - keeps --help fast, here and below
     from sonoshare_client.node.home import NodeHome  # noqa: PLC0415
     from sonoshare_client.node.private_folder import private_folder, require_free  # noqa: PLC0415
     from sonoshare_client.own_eyes.overview import ledger_overview  # noqa: PLC0415
     from sonoshare_shared.backup.archive import read_archive  # noqa: PLC0415
+    from sonoshare_shared.backup.folder import require_alone  # noqa: PLC0415
     from sonoshare_shared.errors import LedgerError  # noqa: PLC0415
 
     require_free(home_path)
     passphrase = _passphrase(passphrase_file, new=False)
     with private_folder(home_path, durable=True) as building:
         found = read_archive(archive, KIND, passphrase, building)
-        overview = ledger_overview(NodeHome.open(building), lambda: datetime.now(UTC))
+        restored = NodeHome.open(building)
+        require_alone(building, node_databases(restored))
+        overview = ledger_overview(restored, lambda: datetime.now(UTC))
         if not overview.intact:
             raise LedgerError(overview.broken)
     result = {
@@ -144,14 +147,16 @@ def coordinator_restore(home: Path, archive: Path, passphrase_file: Path | None,
 
     Example: sonoshare coordinator restore --home C --from c.sono
     """
-    from sonoshare_server.backup import KIND  # noqa: PLC0415 - keeps --help fast, here and below
+    from sonoshare_server.backup import KIND, coordinator_databases  # noqa: PLC0415 - keeps --help fast, here and below
     from sonoshare_server.home import CoordinatorHome  # noqa: PLC0415
     from sonoshare_shared.backup.archive import read_archive  # noqa: PLC0415
+    from sonoshare_shared.backup.folder import require_alone  # noqa: PLC0415
     from sonoshare_shared.durable import appearing  # noqa: PLC0415
 
     passphrase = _passphrase(passphrase_file, new=False)
     with appearing(home.absolute(), durable=True, mode=0o700) as building:
         found = read_archive(archive, KIND, passphrase, building)
         restored = CoordinatorHome(building)
+        require_alone(building, coordinator_databases(restored))
         entries = len(restored.log())
     emit({"home": str(home), "files": len(found.files), "log_entries": entries}, as_json)

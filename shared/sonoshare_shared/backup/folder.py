@@ -60,6 +60,21 @@ def folder_members(
             yield member
 
 
+def require_alone(root: Path, databases: Iterable[str]) -> None:
+    """Check that nothing stands beside the databases of a folder that came out of an archive, before they are opened.
+
+    A backup never puts a journal there, and SQLite would obey it.
+
+    Raises:
+        IntegrityError: something does.
+    """
+    for name in databases:
+        if any((root / f"{name}{beside}").exists() for beside in _BESIDE_DATABASES):
+            raise IntegrityError(
+                f"the backup is none of ours: a journal stands beside {name}", remedy="restore another one"
+            )
+
+
 def _turn(name: str, first: Sequence[str], last: Sequence[str]) -> tuple[int, str]:
     if name in last:
         return 2 + last.index(name), name
