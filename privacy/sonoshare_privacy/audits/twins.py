@@ -2,8 +2,9 @@
 
 A person who stands under two identifiers is two privacy units (the promise is halved for that person), and one who
 stands on both sides of the split makes the held-out patients look copied. So intake compares every new picture with
-every picture of every *other* patient, in two steps: a coarse blocked matrix product over all pairs (exact for what it
-computes, no index), then the detector itself on the few pairs that rank highest, in both directions.
+every picture of every *other* patient, in two steps: a coarse product over all pairs, of which those are kept that
+reach ``_WORTH_A_LOOK`` (exactly those: rounded.py rules the others out), then the detector itself on the few pairs that
+rank highest, in both directions.
 
 The second step goes down the ranking as long as it finds something: it ends when everything worth a look was looked at,
 or when a whole batch of looks has found nothing. Where it must stop before that, because a bound on the work is
@@ -32,10 +33,10 @@ from torch import Tensor
 from sonoshare_privacy.audits.correlation import (
     COARSE,
     candidate_windows,
-    pair_scores,
     paired_correlations,
     posed_windows,
 )
+from sonoshare_privacy.audits.rounded import Reaching
 from sonoshare_shared.errors import InputError
 from sonoshare_shared.science.device import CPU
 from sonoshare_shared.science.precision import FLOAT32, computing_in
@@ -162,19 +163,16 @@ def _likely(
 ) -> tuple[list[tuple[int, int]], bool]:
     """Pairs that the coarse view ranks highest, each once with the smaller index first, and whether these are all."""
     most = max(_LEAST_MOST, _MOST_PER_IMAGE * len(images))
-    everybody, fresh, earlier = np.arange(len(images)), np.flatnonzero(new), np.flatnonzero(~new)
+    fresh, earlier = np.flatnonzero(new), np.flatnonzero(~new)
     ranking = _Ranking(_RANKED_PER_LOOK * most, owners, known)
     windows = _windows(images, device)
-    owner = torch.as_tensor(owners, device=device)
-    for posed, others in ((fresh, everybody), (earlier, fresh)):
+    for posed, others in ((fresh, np.arange(len(images))), (earlier, fresh)):
+        compared = Reaching(windows if len(others) == len(images) else windows[others], _WORTH_A_LOOK)
         for start in range(0, len(posed), _POSED_AT_ONCE):
             part = posed[start : start + _POSED_AT_ONCE]
-            turned = posed_windows(images[part], device, COARSE)
-            for first in range(0, len(others), _WINDOWS_AT_ONCE):
-                rows = others[first : first + _WINDOWS_AT_ONCE]
-                scores = pair_scores(windows[rows], turned)
-                scores[owner[rows][:, None] == owner[part][None]] = -torch.inf
-                ranking.add(scores, rows, part)
+            for place, turned in zip(part, posed_windows(images[part], device, COARSE), strict=True):
+                at, scores = compared.with_posed(turned)
+                ranking.add(scores, others[at], int(place))
     chosen = ranking.pairs()
     return chosen[:most], ranking.whole and len(chosen) <= most
 
@@ -201,33 +199,33 @@ class _Ranking:
 
     def __init__(self, most: int, owners: NDArray[np.int64], known: frozenset[tuple[int, int]]) -> None:
         self._most, self._owners, self._known = most, owners, known
-        self._scores = np.empty(0, np.float32)
-        self._places = np.empty((0, 2), np.int64)
+        self._parts = [(np.empty(0, np.float32), np.empty((0, 2), np.int64))]
+        self._held = 0
         self.whole = True
         """No pair worth a look had to be dropped for want of room."""
 
-    def add(self, scores: Tensor, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> None:
-        """Take in a block of scores [rows, columns]."""
-        at = torch.nonzero(scores >= _WORTH_A_LOOK)
-        values, index = scores[at[:, 0], at[:, 1]].cpu().numpy(), at.cpu().numpy()
-        places = np.sort(np.stack([rows[index[:, 0]], columns[index[:, 1]]], axis=1), axis=1)
-        self._scores = np.concatenate([self._scores, values])
-        self._places = np.concatenate([self._places, places])
-        if len(self._scores) > 2 * self._most:
+    def add(self, scores: NDArray[np.float32], others: NDArray[np.int64], posed: int) -> None:
+        """Take in the scores of one posed image with others; those of its own owner are left out."""
+        strangers = self._owners[others] != self._owners[posed]
+        places = np.stack([others[strangers], np.full(int(strangers.sum()), posed)], axis=1)
+        self._parts.append((scores[strangers], np.sort(places, axis=1)))
+        self._held += len(places)
+        if self._held > 2 * self._most:
             self._make_room()
 
     def pairs(self) -> list[tuple[int, int]]:
-        """In falling order of score, each once, and no more than a few of the same two people."""
-        self._make_room()
-        return [(int(first), int(second)) for first, second in self._places]
+        """In falling order of score, of equal ones the earlier, each once, a few at most of the same two people."""
+        ((_, places),) = self._make_room()
+        return [(int(first), int(second)) for first, second in places]
 
-    def _make_room(self) -> None:
-        order = np.argsort(-self._scores, kind="stable")
+    def _make_room(self) -> list[tuple[NDArray[np.float32], NDArray[np.int64]]]:
+        scores, places = (np.concatenate(parts) for parts in zip(*self._parts, strict=True))
+        order = np.lexsort((places[:, 1], places[:, 0], -scores))
         looked: Counter[tuple[int, int]] = Counter()
         seen: set[tuple[int, int]] = set()
         kept = []
         for place in order:
-            pair = (int(self._places[place, 0]), int(self._places[place, 1]))
+            pair = (int(places[place, 0]), int(places[place, 1]))
             people = _people(self._owners, pair)
             if pair in seen or people in self._known or looked[people] == _LOOKS_PER_PEOPLE:
                 continue
@@ -236,4 +234,5 @@ class _Ranking:
             kept.append(place)
         self.whole = self.whole and len(kept) <= self._most
         chosen = np.array(kept[: self._most], np.int64)
-        self._scores, self._places = self._scores[chosen], self._places[chosen]
+        self._parts, self._held = [(scores[chosen], places[chosen])], len(chosen)
+        return self._parts
