@@ -23,6 +23,7 @@ from sonoshare_shared.protocol.keys import PublicKey, SigningKey
 from sonoshare_shared.protocol.release import layout
 from sonoshare_shared.protocol.signed import Signed
 from sonoshare_shared.protocol.translog import TransparencyLog
+from sonoshare_shared.role_folders import not_of
 from sonoshare_shared.state import read_state, write_state
 
 
@@ -44,7 +45,7 @@ class CoordinatorHome(CoordinatorPaths):
     def __init__(self, path: Path) -> None:
         super().__init__(path)
         if not self.key_path.is_file():
-            raise InputError(f"{path.name} is not a coordinator's folder", remedy="run: sonoshare coordinator init")
+            raise not_of(path, "coordinator")
         self.key = SigningKey.load(self.key_path)
 
     @property

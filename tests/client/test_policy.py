@@ -218,7 +218,7 @@ def test_home_is_made_completely_or_not_at_all(tmp_path: Path) -> None:
         NodeHome.create(home.path, "other")
     with pytest.raises(InputError, match="lowercase"):
         NodeHome.create(tmp_path / "b", "../x")
-    with pytest.raises(InputError, match="no node folder"):
+    with pytest.raises(InputError, match="is not a hospital's folder"):
         NodeHome.open(tmp_path)
     assert not (tmp_path / "b").exists()
 

@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 from tests.deploy.command import sonoshare
 from tests.deploy.labelled_folders import SIDE, pictures
 
+from sonoshare_client.node.home import NodeHome
 from sonoshare_deploy.cli.base import command
 from sonoshare_shared import durable
 from sonoshare_shared.errors import InputError, ModelError
@@ -28,6 +29,11 @@ from sonoshare_shared.science.model.conditions import ABSENT
 from sonoshare_shared.science.model.phantom_cache import simulate_set
 from sonoshare_shared.science.model.public_images import public_part, read_public_images
 from sonoshare_shared.science.model.recipe import TrainSettings
+
+
+def node_in(folder: Path) -> Path:
+    """A hospital's folder."""
+    return NodeHome.create(folder / "node", "north").path
 
 
 def last_line(output: str) -> dict[str, Any]:
@@ -177,7 +183,7 @@ def test_train_wants_one_way_to_say_how_long(tmp_path: Path) -> None:
 
 
 def test_import_keeps_a_base_under_its_digest(tmp_path: Path) -> None:
-    arguments = ["import", str(base_path("tiny")), "--profile", "tiny", "--home", str(tmp_path), "--json"]
+    arguments = ["import", str(base_path("tiny")), "--profile", "tiny", "--home", str(node_in(tmp_path)), "--json"]
     fields = last_line(CliRunner().invoke(command, arguments, catch_exceptions=False).stdout)
     assert fields["digest"] == sha256_file(base_path("tiny"))
     assert sha256_file(Path(str(fields["base"]))) == fields["digest"]
@@ -191,12 +197,13 @@ def test_a_base_is_exported_as_parts_that_import_and_info_take(tmp_path: Path) -
     run = sonoshare("base", "export", base_path("tiny"), "--profile", "tiny", "--out", parts, "--json")
     digest = sha256_file(base_path("tiny"))
     assert last_line(run.stdout)["digest"] == digest
-    imported = sonoshare("base", "import", parts, "--profile", "tiny", "--home", tmp_path, "--json")
+    home = node_in(tmp_path)
+    imported = sonoshare("base", "import", parts, "--profile", "tiny", "--home", home, "--json")
     assert last_line(imported.stdout)["digest"] == digest
     info = sonoshare("base", "info", "--profile", "tiny", "--file", parts / "index.json", "--json")
     assert last_line(info.stdout)["digest"] == digest
     (parts / "base-tiny.safetensors.000").unlink()
-    refused = sonoshare("base", "import", parts, "--profile", "tiny", "--home", tmp_path)
+    refused = sonoshare("base", "import", parts, "--profile", "tiny", "--home", home)
     assert (refused.returncode, "part base-tiny.safetensors.000 is missing" in refused.stderr) == (1, True)
 
 

@@ -198,3 +198,27 @@ def test_an_invitation_names_an_address_that_the_certificate_is_for(coordinator:
     assert invited_address(coordinator, "127.0.0.1:7000") == "127.0.0.1:7000"
     with pytest.raises(InputError, match=r"not for other.example.org.*renew --host other.example.org"):
         invited_address(coordinator, "other.example.org:9092")
+
+
+@pytest.mark.parametrize("place", ["other", "nobody", "nothing", "."])
+def test_a_home_that_is_the_other_roles_folder_or_nobodys_is_named_so(
+    place: str, coordinator: CoordinatorHome, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    NodeHome.create(tmp_path / "n", "west")
+    (tmp_path / "nobody").mkdir()
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "x.safetensors").write_bytes(b"x")
+    roles = {"hospital": ("c", ("ledger", "status", "console")), "coordinator": ("n", ("status", "start"))}
+    others = {"hospital": "coordinator", "coordinator": "hospital"}
+    for role, (folder, verbs) in roles.items():
+        home = folder if place == "other" else place
+        said = {
+            "other": f"{home} is a {others[role]}'s folder, not a {role}'s (check --home)",
+            "nothing": f"there is no folder nothing (check --home; a new one is made by: sonoshare {role} init --home ",
+        }.get(place, f"{home} is not a {role}'s folder (check --home; a new one is made by: ")
+        for verb in verbs:
+            (line,) = sonoshare(role, *verb.split(), "--home", home).errors
+            assert line.startswith(f"error: {said}")
+    if place == "nobody":
+        (line,) = sonoshare("base", "import", "x.safetensors", "--home", place).errors
+        assert "neither a hospital's folder nor a coordinator's" in line

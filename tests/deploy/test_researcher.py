@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from tests.deploy.command import Run, sonoshare
 from tests.server.catalogue_fixture import OTHER, Site, site
 from tests.shared.consortium import NOW, RELEASE, Consortium
 
+from sonoshare_deploy.addresses import free_ports
 from sonoshare_deploy.cli import fetch as fetch_command
 from sonoshare_deploy.cli import releases as releases_command
 from sonoshare_deploy.cli import verify as verify_command
@@ -203,7 +205,7 @@ def test_case_60_an_older_log_than_before_is_warned_of(served: Site, tmp_path: P
     newest = KnownHead.of(evidence.view(served.consortium.log()))
     place = with_newer.at(served.url)
     write_known(with_newer.having(served.url, Place(place.tokens, place.pin, place.roster, newest)))
-    object.__setattr__(served.settings, "log", lambda: old)
+    object.__setattr__(served.settings, "log", SimpleNamespace(view=lambda: old))
     run = sonoshare("fetch", RELEASE, "--out", tmp_path / "out", "--json")
     assert run.returncode == 0
     assert "older log than it showed before" in run.stderr
@@ -301,3 +303,19 @@ def test_releases_says_what_can_be_copied_in_a_narrow_window_what_was_revoked_an
     releases_command._show(wide, "https://example.org", releases)
     assert "256x256" in (text := wide.export_text())
     assert "41.3 MB" in text
+
+
+@pytest.mark.parametrize("command", [("releases",), ("fetch", "r1", "--out", "out")])
+def test_where_no_catalogue_was_named_and_none_is_here_it_is_said_how_to_name_one(
+    command: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SONOSHARE_CONFIG", str(tmp_path))
+    monkeypatch.delenv("SONOSHARE_SERVER", raising=False)
+    nobody = f"http://127.0.0.1:{free_ports(1)[0]}"
+    monkeypatch.setattr("sonoshare_deploy.cli.releases.DEFAULT_SERVER", nobody)
+    monkeypatch.chdir(tmp_path)
+    (line,) = sonoshare(*command).errors
+    assert line.startswith(f"error: no catalogue was named, and at {nobody} there is none: ")
+    assert line.endswith("(name yours: sonoshare login URL; or give --server URL)")
+    (line,) = sonoshare(*command, "--server", nobody).errors
+    assert "login" not in line

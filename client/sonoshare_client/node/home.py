@@ -22,6 +22,7 @@ from sonoshare_shared.durable import create, write_atomically
 from sonoshare_shared.errors import InputError
 from sonoshare_shared.protocol.documents.base import IDENTIFIER
 from sonoshare_shared.protocol.keys import SigningKey
+from sonoshare_shared.role_folders import not_of
 from sonoshare_shared.science.device_word import AUTO
 
 
@@ -79,13 +80,13 @@ class NodeHome(NodePaths):
         Raises:
             InputError: it is not one.
         """
-        path = path.absolute()
+        given, path = path, path.absolute()
         try:
             entries = tomllib.loads(NewNode(path).home_path.read_text(encoding="utf-8"))
             device = str(entries.get("device", AUTO))  # homes of before name none
             return cls(path, str(entries["hospital"]), path / str(entries["vault_key"]), device)
         except (FileNotFoundError, NotADirectoryError) as error:
-            raise InputError(f"{path.name} is no node folder", remedy="run 'sonoshare hospital init' first") from error
+            raise not_of(given, "hospital") from error
         except (tomllib.TOMLDecodeError, KeyError) as error:
             raise InputError("home.toml cannot be read", remedy="restore it from backup") from error
 

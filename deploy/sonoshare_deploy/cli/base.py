@@ -269,9 +269,11 @@ def import_(*, source: Path, profile: str, home: Path, as_json: bool) -> None:
 
     Example: sonoshare base import base.safetensors --home C
     """
+    from sonoshare_shared.role_folders import require_role_folder  # noqa: PLC0415
     from sonoshare_shared.science.model.base import IMPORTED, import_base, imported_base  # noqa: PLC0415
     from sonoshare_shared.science.model.base_travel import whole_base  # noqa: PLC0415
 
+    require_role_folder(home)
     with whole_base(source) as path:
         digest = import_base(path, profile, home / IMPORTED)
     emit({"profile": profile, "digest": digest, "base": str(imported_base(home / IMPORTED, digest))}, as_json)

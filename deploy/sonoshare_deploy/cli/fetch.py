@@ -67,18 +67,18 @@ def command(
     from sonoshare_deploy.researcher.obtaining import Wanted, obtain  # noqa: PLC0415 - `fetch --help` needs none of it
 
     try:
-        wanted = Wanted(
-            release=release,
-            server=the_server(server),
-            out=out,
-            token=token,
-            roster_file=roster_file,
-            root=root,
-            log=read_log(log_head) if log_head else None,
-            jobs=jobs,
-            revoked_too=revoked_too,
-        )
-        with _shown(hidden=is_quiet()) as progress:
+        with the_server(server) as address, _shown(hidden=is_quiet()) as progress:
+            wanted = Wanted(
+                release=release,
+                server=address,
+                out=out,
+                token=token,
+                roster_file=roster_file,
+                root=root,
+                log=read_log(log_head) if log_head else None,
+                jobs=jobs,
+                revoked_too=revoked_too,
+            )
             obtained = obtain(wanted, progress=progress, told=_tell)
     except VerificationError as error:
         if as_json:

@@ -1,6 +1,7 @@
 """``sonoshare releases``: what a catalogue has."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, Final
 
 import click
@@ -8,6 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from sonoshare_deploy.cli.output import emit, folding_table, json_option
+from sonoshare_shared.errors import FederationError
 
 DEFAULT_SERVER: Final = "http://127.0.0.1:8080"
 FIGURES: Final = ("images", "pixels", "size", "epsilon", "delta")
@@ -24,15 +26,23 @@ def server_option(what: str) -> Callable[[Any], Any]:
     )
 
 
-def the_server(given: str | None) -> str:
-    """The catalogue that a command means.
+@contextmanager
+def the_server(given: str | None) -> Iterator[str]:
+    """The catalogue that a command means; where nobody has named one and none is here, the error says how to.
 
     Raises:
         IntegrityError: what is remembered of logins is damaged.
     """
     from sonoshare_deploy.researcher.places import read_known  # noqa: PLC0415 - keeps --help fast
 
-    return given or read_known().server or DEFAULT_SERVER
+    named = given or read_known().server
+    try:
+        yield named or DEFAULT_SERVER
+    except FederationError as error:
+        if named is not None or type(error) is not FederationError:  # a cut transfer was from a catalogue
+            raise
+        words = f"no catalogue was named, and at {DEFAULT_SERVER} there is none: {error.message}"
+        raise FederationError(words, remedy="name yours: sonoshare login URL; or give --server URL") from error
 
 
 @click.command()
@@ -46,8 +56,7 @@ def command(server: str | None, as_json: bool) -> int:
     # Imported here: `releases --help` needs none of it.
     from sonoshare_shared.protocol.release.remote import connected, list_releases  # noqa: PLC0415
 
-    address = the_server(server)
-    with connected(address) as client:
+    with the_server(server) as address, connected(address) as client:
         releases = list_releases(client)
     emit({"server": address, "releases": releases}, as_json, lambda console: _show(console, address, releases))
     return 0

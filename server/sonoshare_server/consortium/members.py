@@ -12,6 +12,7 @@ from sonoshare_server.paths import CoordinatorPaths
 from sonoshare_shared.durable import write_atomically
 from sonoshare_shared.errors import InputError
 from sonoshare_shared.protocol.documents import AuditPlan, HospitalEntry
+from sonoshare_shared.role_folders import not_of
 from sonoshare_shared.state import read_state, write_state
 
 
@@ -45,9 +46,7 @@ class Consortium:
             named = read_state(home.consortium_path, _Named, remedy="put back its newest copy")
             return cls(named.name, AuditPlan.from_bytes(home.audit_policy_path.read_bytes()))
         except FileNotFoundError as error:
-            raise InputError(
-                f"{home.path.name} is not a coordinator's folder", remedy="run: sonoshare coordinator init"
-            ) from error
+            raise not_of(home.path, "coordinator") from error
 
 
 def read_members(home: CoordinatorPaths) -> dict[str, HospitalEntry]:
