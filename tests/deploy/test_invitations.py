@@ -9,7 +9,7 @@ import pytest
 from tests.deploy.command import Run, sonoshare
 
 from sonoshare_client.node.home import NodeHome
-from sonoshare_client.node.invitation import Joined, join
+from sonoshare_client.node.invitation import Joined, join, read_joined
 from sonoshare_client.node.joining import enrol
 from sonoshare_client.node.policy import policy_for
 from sonoshare_deploy.invited_address import invited_address
@@ -166,6 +166,22 @@ def test_a_wrong_root_fingerprint_or_folder_is_refused_before_anything_is_writte
     other = create_coordinator(tmp_path / "d", Consortium.read(coordinator), ("fed.example.org",))
     with pytest.raises(RefusedError, match="another root key"):
         join(tmp_path / "n", invited(other), now=NOW)
+
+
+def test_who_belongs_to_a_consortium_joins_by_no_invitation_of_another_coordinator(
+    coordinator: CoordinatorHome, tmp_path: Path
+) -> None:
+    """The root key is public: whoever names it could have the courier connect elsewhere, and trust what answers."""
+    invitation, forger = invited(coordinator), SigningKey.generate()
+    home, request = join(tmp_path / "n", invitation, now=NOW)
+    admit_request(coordinator, request, home.identity().public.fingerprint, now=NOW)
+    enrol(home, coordinator.roster_envelope, coordinator.root)
+    changes = {"superlink": "thief.example.org:9092", "authority": "a", "coordinator_key": forger.public.hex}
+    before = home.state.authority_path.read_bytes(), read_joined(home)
+    with pytest.raises(RefusedError, match="another coordinator"):
+        join(home.path, invitation.model_copy(update={**changes, "roster": None}), now=NOW)
+    assert (home.state.authority_path.read_bytes(), read_joined(home)) == before
+    join(home.path, invitation, now=NOW)
 
 
 def test_a_fingerprint_is_taken_as_it_is_told_and_a_word_of_the_page_is_none(

@@ -178,6 +178,13 @@ def test_a_name_that_leads_out_of_the_folder_is_refused(tmp_path: Path, name: st
     assert not out.exists()
 
 
+def test_a_list_of_files_that_is_nested_without_end_is_a_damaged_backup(tmp_path: Path) -> None:
+    said = b"[" * 200_000
+    members = [Member(module.MANIFEST, 0o600, len(said), (said,))]
+    with pytest.raises(IntegrityError, match="cannot be read"):
+        write_archive(tmp_path / "b.sono", members, "hospital", PASSPHRASE, cost=COST)
+
+
 def test_a_file_that_is_not_in_the_list_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out, whole = tmp_path / "b.sono", module._content
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from sonoshare_client.node.home import NodeHome
 from sonoshare_client.node.policy import Policy
 from sonoshare_client.node.rotation import private_node_key
+from sonoshare_client.node.witness import pinned_roster
 from sonoshare_shared.durable import write_atomically
 from sonoshare_shared.errors import InputError, RefusedError
 from sonoshare_shared.protocol.documents.invitation import (
@@ -78,7 +79,8 @@ def join(
         device: where the node computes.
 
     Raises:
-        RefusedError: the invitation is over, of another root key, or the folder has joined another consortium.
+        RefusedError: the invitation is over, of another root key, or the folder has joined another consortium,
+            or pinned a roster of another coordinator.
         InputError: the folder is another's, declares another number of patients, or what was told is no fingerprint.
     """
     root = PublicKey.from_hex(invitation.root_key)
@@ -116,6 +118,13 @@ def _require_same(home: NodeHome, invitation: Invitation) -> None:
     for root_key in (before.root_key if before else None, pinned):
         if root_key is not None and root_key != invitation.root_key:
             raise RefusedError("this node has joined a consortium of another root key", remedy="make another node")
+    # The root key is public: who names it could bring an address and an authority of their own.
+    if pinned is not None and pinned_roster(home.state_path).coordinator_key != invitation.coordinator_key:
+        raise RefusedError(
+            "this node has pinned a roster of another coordinator than the one that signed the invitation",
+            remedy="do not use it, and tell the consortium by telephone; a root that really names another coordinator "
+            "signs a roster first: sonoshare hospital enrol",
+        )
 
 
 def _require_declared(home: NodeHome, patients: int) -> None:

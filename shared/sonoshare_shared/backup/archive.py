@@ -164,7 +164,7 @@ def _unpack(file: BinaryIO, header: Header, cipher: AESGCM, into: Path | None) -
                     said = json.loads(_read(tar, entry))["files"]
                 else:
                     _take(tar, entry, found, into)
-    except (tarfile.TarError, ValueError, KeyError, TypeError) as error:
+    except (tarfile.TarError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise _broken("it cannot be read") from error
     while plain.read(_READ_BYTES):
         pass  # to the end, which says that it is the end
