@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sonoshare_deploy.cli.output import emit
+from sonoshare_deploy.cli.output import emit, next_step
 from sonoshare_deploy.cli.typed import typed
 from sonoshare_shared.errors import FederationError
 
@@ -19,13 +19,20 @@ strict_option = click.option("--strict", is_flag=True, help="Exit 1 on a warning
 
 
 def emit_findings(
-    findings: "Sequence[Finding]", beside: Mapping[str, object], *, strict: bool, as_json: bool, quiet: bool = False
+    findings: "Sequence[Finding]",
+    beside: Mapping[str, object],
+    following: str | None,
+    *,
+    strict: bool,
+    as_json: bool,
+    quiet: bool = False,
 ) -> None:
     """Print the findings, one line each; end with the first failure.
 
     Args:
         findings: in the order that they are read.
         beside: further fields of the JSON object.
+        following: the command to type next where nothing failed; None where it runs already.
         strict: a warning is a failure too.
         as_json: print one JSON object.
         quiet: for people, only what is not well.
@@ -56,3 +63,5 @@ def emit_findings(
     emit(result, as_json, human)
     if bad is not None:
         raise FederationError(bad.found, remedy=bad.remedy)
+    if following is not None and not quiet:
+        next_step(following)

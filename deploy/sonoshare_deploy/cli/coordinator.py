@@ -22,8 +22,9 @@ from sonoshare_deploy.cli.coordinator_status import status
 from sonoshare_deploy.cli.coordinator_study import command as study
 from sonoshare_deploy.cli.device import device_option, told_device
 from sonoshare_deploy.cli.events import coordinator_events
-from sonoshare_deploy.cli.output import emit, json_option, quiet_option
+from sonoshare_deploy.cli.output import emit, json_option, next_step, quiet_option
 from sonoshare_deploy.cli.parameters import IDENTIFIER_NAME, PROFILE, FiniteRange
+from sonoshare_deploy.cli.pasted import at_home
 from sonoshare_deploy.cli.private import Private
 from sonoshare_deploy.cli.progress import counted
 
@@ -71,6 +72,7 @@ def command() -> None:
 )
 @click.option("--epsilon-veto", type=FiniteRange(0, min_open=True), help="Epsilon of votes to drop images; off.")
 @click.option("--veto-threshold", default=1, show_default=True, type=click.IntRange(1, 1000), help="Votes that drop.")
+@quiet_option
 @json_option
 def init(home: Path, consortium: str, hosts: tuple[str, ...], as_json: bool, **audit: Any) -> None:
     """Make keys, certificates and the audit policy.
@@ -90,6 +92,7 @@ def init(home: Path, consortium: str, hosts: tuple[str, ...], as_json: bool, **a
     folder = create_coordinator(home, Consortium(consortium, policy), (*hosts, "127.0.0.1", "localhost"))
     certificate = str(folder.authority_path)
     emit({"consortium": consortium, "root_key": folder.root.hex, "certificate": certificate}, as_json)
+    next_step(at_home(home, "coordinator", "check"), at_home(home, "coordinator", "start"))
 
 
 @command.command()

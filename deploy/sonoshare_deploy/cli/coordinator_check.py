@@ -9,7 +9,7 @@ import click
 from sonoshare_deploy.cli.check_output import emit_findings, strict_option
 from sonoshare_deploy.cli.coordinator_release import home_option
 from sonoshare_deploy.cli.output import json_option
-from sonoshare_deploy.cli.pasted import at_home
+from sonoshare_deploy.cli.pasted import at_home, pasted
 
 
 @click.command(short_help="Look at machine, ports, certificates, keys, members.")
@@ -31,7 +31,11 @@ def check(home: Path, fleet: str, control: str, catalogue: str, *, strict: bool,
     from sonoshare_deploy.addresses import Addresses  # noqa: PLC0415 - keeps --help fast, here and below
     from sonoshare_deploy.preflight.coordinator_facts import coordinator_findings  # noqa: PLC0415
     from sonoshare_server.home import CoordinatorHome  # noqa: PLC0415
+    from sonoshare_shared.locks import is_locked  # noqa: PLC0415
 
     usual = Addresses(fleet=fleet, control=control, catalogue=catalogue)
-    findings = coordinator_findings(CoordinatorHome(home), usual, datetime.now(UTC), partial(at_home, home))
-    emit_findings(findings, {}, strict=strict, as_json=as_json, quiet=quiet)
+    folder = CoordinatorHome(home)
+    findings = coordinator_findings(folder, usual, datetime.now(UTC), partial(at_home, home))
+    ports = ("--fleet", fleet, "--control", control, "--catalogue", catalogue)
+    start = None if is_locked(folder.start_lock_path) else pasted("coordinator", "start", "--home", home, *ports)
+    emit_findings(findings, {}, start, strict=strict, as_json=as_json, quiet=quiet)

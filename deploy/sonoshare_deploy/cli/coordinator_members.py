@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING
 import click
 
 from sonoshare_deploy.cli.coordinator_release import home_option
-from sonoshare_deploy.cli.output import emit, insist, json_option
+from sonoshare_deploy.cli.output import emit, insist, json_option, next_step, quiet_option
 from sonoshare_deploy.cli.parameters import IDENTIFIER_NAME
-from sonoshare_deploy.cli.pasted import pasted
+from sonoshare_deploy.cli.pasted import at_home, pasted
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+    from sonoshare_server.home import CoordinatorHome
 
 root_key_option = click.option(
     "--root-key",
@@ -36,6 +38,7 @@ root_key_option = click.option(
 )
 @click.option("--fingerprint", help="Of the identity key, as told by telephone; asked for if absent.")
 @root_key_option
+@quiet_option
 @json_option
 def admit(
     *,
@@ -84,7 +87,7 @@ def admit(
         named = (hospital or "", identity_key or "", node_key or "")
         version = admission.admit(folder, *named, root_key=root_key)
     tell_superlink(folder)
-    emit({"hospital": hospital, "roster_version": version, "roster": str(folder.roster_path)}, as_json)
+    _emit_admitted(folder, hospital or "", version, as_json=as_json)
 
 
 def _admit_request(home: Path, request: Path, fingerprint: str | None, root_key: Path | None, *, as_json: bool) -> None:
@@ -111,6 +114,10 @@ def _admit_request(home: Path, request: Path, fingerprint: str | None, root_key:
         fingerprint = click.prompt("Type the fingerprint that the hospital tells by telephone", err=True)
     hospital, version = inviting.admit_request(folder, envelope, fingerprint, now=now, root_key=root_key)
     tell_superlink(folder)
+    _emit_admitted(folder, hospital, version, as_json=as_json)
+
+
+def _emit_admitted(folder: "CoordinatorHome", hospital: str, version: int, *, as_json: bool) -> None:
     result = {"hospital": hospital, "roster_version": version, "roster": str(folder.roster_path)}
 
     def human(console: "Console") -> None:
@@ -122,6 +129,7 @@ def _admit_request(home: Path, request: Path, fingerprint: str | None, root_key:
             console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     emit(result, as_json, human)
+    next_step(at_home(folder.path, "coordinator", "status"))
 
 
 @click.command()

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 import click
 
 from sonoshare_deploy.cli.coordinator_release import home_option
-from sonoshare_deploy.cli.output import emit, folding_table, json_option, progress_console, quiet_option
+from sonoshare_deploy.cli.output import emit, folding_table, json_option, next_step, progress_console, quiet_option
 from sonoshare_deploy.cli.parameters import IDENTIFIER_NAME
+from sonoshare_deploy.cli.pasted import at_home
 from sonoshare_shared.printable import printable
 
 if TYPE_CHECKING:
@@ -74,6 +75,10 @@ def propose(home: Path, name: str, *, as_json: bool) -> None:
     emit(
         {"study": name, "state": now.state, "answers": dict(now.answers), "reasons": dict(now.reasons)}, as_json, human
     )
+    if now.state == "accepted":
+        next_step(at_home(home, "coordinator", "study", "run", "--name", name))
+    elif now.state in {"asked", "waiting"}:
+        next_step(at_home(home, "coordinator", "study", "propose", "--name", name))
 
 
 @click.command()

@@ -11,8 +11,9 @@ import click
 from sonoshare_deploy.cli.action_words import ActionWords
 from sonoshare_deploy.cli.device import device_option, told_device
 from sonoshare_deploy.cli.order import InOrder
-from sonoshare_deploy.cli.output import emit, json_option, progress_console, quiet_option
+from sonoshare_deploy.cli.output import emit, json_option, next_step, progress_console, quiet_option
 from sonoshare_deploy.cli.parameters import IDENTIFIER_NAME, FiniteRange
+from sonoshare_deploy.cli.pasted import at_home, pasted
 
 home_option = click.option(
     "--home",
@@ -119,6 +120,7 @@ def create_release(
         bundle = steps.finish(facts)
     verdicts = {hospital: statement.predicate.verdict for hospital, statement in said.items()}
     emit({"release": name, "bundle": str(bundle), "verdicts": verdicts, "device": words}, as_json)
+    next_step(at_home(home, "coordinator", "release", "publish", "--name", name))
 
 
 @command.command(name="draw", short_help="Draw a candidate and stop.")
@@ -153,6 +155,7 @@ def draw_only(
     draw_release(steps, Crew(workers, lease_seconds, where, shared, recheck), progress_console())
     images = steps.study.plan.release.images
     emit({"release": name, "candidate": str(steps.folder), "images": images, "device": words}, as_json)
+    next_step(at_home(home, "coordinator", "release", "create", "--study", study_name, "--name", name))
 
 
 def _require_drawers(workers: int, *, shared: bool) -> None:
@@ -198,17 +201,22 @@ def work(*, name: str, key: str, bases: Path | None, lease_seconds: float, devic
 @command.command()
 @home_option
 @click.option("--name", type=IDENTIFIER_NAME, required=True, help="Identifier of the release.")
+@quiet_option
 @json_option
 def publish(home: Path, name: str, as_json: bool) -> None:
     """Verify a sealed release once more and show it in the catalogue.
 
     Example: sonoshare coordinator release publish --home C --name r1
     """
+    from sonoshare_deploy.addresses import Addresses  # noqa: PLC0415
     from sonoshare_server.consortium.publication import publish_release  # noqa: PLC0415
     from sonoshare_server.home import CoordinatorHome  # noqa: PLC0415
 
-    publish_release(CoordinatorHome(home), name)
+    folder = CoordinatorHome(home)
+    publish_release(folder, name)
     emit({"release": name, "published": True}, as_json)
+    if Addresses.running(folder):
+        next_step(pasted("releases", "--server", Addresses.read(folder).catalogue))
 
 
 @command.command(short_help="Take a release off the catalogue's list.")

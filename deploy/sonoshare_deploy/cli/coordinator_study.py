@@ -14,8 +14,9 @@ from sonoshare_deploy.cli.coordinator_release import home_option
 from sonoshare_deploy.cli.coordinator_status import study_status
 from sonoshare_deploy.cli.device import device_option, told_device
 from sonoshare_deploy.cli.order import InOrder
-from sonoshare_deploy.cli.output import emit, json_option, progress_console, quiet_option
+from sonoshare_deploy.cli.output import emit, json_option, next_step, progress_console, quiet_option
 from sonoshare_deploy.cli.parameters import IDENTIFIER_NAME, PROFILE, FiniteRange
+from sonoshare_deploy.cli.pasted import at_home
 from sonoshare_deploy.cli.progress import counted
 from sonoshare_deploy.cli.study_chance import chance_fields, created_words
 
@@ -204,6 +205,7 @@ def create(
         "chance": chance_fields(plan),
     }
     emit(result, as_json, created_words(result))
+    next_step(at_home(home, "coordinator", "study", "propose", "--name", name))
 
 
 @command.command(name="run")
@@ -239,6 +241,7 @@ def run_study(home: Path, name: str, priority: int | None, as_json: bool) -> Non
         words.show = shown.update
         act(folder, this, "train", watch=words)
     emit({"study": name, "rounds_done": this.state.rounds_done, "adapter": this.state.adapter_digest}, as_json)
+    next_step(at_home(home, "coordinator", "release", "create", "--study", name, "--name", f"{name}-r1"))
 
 
 command.add_command(run_study, name="resume")

@@ -28,8 +28,9 @@ from sonoshare_deploy.cli.hospital_sources import pull, receive, source_folder, 
 from sonoshare_deploy.cli.hospital_status import status
 from sonoshare_deploy.cli.hospital_studies import approve, refuse, studies
 from sonoshare_deploy.cli.hospital_twins import twins
-from sonoshare_deploy.cli.output import emit, folding_table, is_quiet, json_option, quiet_option
+from sonoshare_deploy.cli.output import emit, folding_table, is_quiet, json_option, next_step, quiet_option
 from sonoshare_deploy.cli.parameters import node_home_option
+from sonoshare_deploy.cli.pasted import at_home
 from sonoshare_deploy.cli.private import Private
 from sonoshare_deploy.cli.progress import counted
 from sonoshare_shared.errors import InputError
@@ -87,7 +88,7 @@ def init(
             console.print(f"  {name} key  {key}", markup=False, highlight=False, soft_wrap=True)
         if not is_quiet():
             console.print(
-                "  next: read policy.toml, then 'sonoshare hospital ingest'",
+                f"  next: read {home.policy_path}, then: {at_home(home_path, 'hospital', 'ingest', 'FOLDER')}",
                 markup=False,
                 highlight=False,
                 soft_wrap=True,
@@ -166,6 +167,7 @@ def ingest(
     emit(asdict(report) | {"device": said}, as_json, lambda out: _print_report(out, report, said))
     if report.quarantined and report.accepted + report.duplicates == 0:
         raise InputError("every picture was set aside", remedy="see the reasons, then ingest again")
+    next_step(at_home(home_path, "hospital", "check"))
 
 
 def _print_report(console: "Console", report: "IngestReport", device: str) -> None:

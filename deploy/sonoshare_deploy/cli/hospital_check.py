@@ -50,6 +50,7 @@ def check(
     from sonoshare_client.node.home import NodeHome  # noqa: PLC0415
     from sonoshare_deploy.preflight import hospital  # noqa: PLC0415
     from sonoshare_deploy.preflight.hospital_facts import node_findings  # noqa: PLC0415
+    from sonoshare_shared.locks import is_locked  # noqa: PLC0415
 
     home, typed = NodeHome.open(home_path), partial(at_home, home_path)
     asked = _way(home, superlink, root_certificate)
@@ -63,7 +64,8 @@ def check(
         "steps": [{"step": s.name, "ok": s.ok, "found": s.found, "remedy": s.remedy} for s in steps],
         **_counts(home),
     }
-    emit_findings([*here, *found], beside, strict=strict, as_json=as_json, quiet=quiet)
+    start = None if is_locked(home.state.agent_lock_path) else typed("hospital", "start")
+    emit_findings([*here, *found], beside, start, strict=strict, as_json=as_json, quiet=quiet)
 
 
 def _counts(home: "NodeHome") -> dict[str, int | None]:

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 import click
 
 from sonoshare_deploy.cli.device import node_device_option, told_device
-from sonoshare_deploy.cli.output import emit, json_option
+from sonoshare_deploy.cli.output import emit, json_option, next_step, quiet_option
 from sonoshare_deploy.cli.parameters import node_home_option
+from sonoshare_deploy.cli.pasted import at_home
 
 if TYPE_CHECKING:
     import torch
@@ -25,6 +26,7 @@ NO_LINE = "127.0.0.1:1"
     "--root-key",
     help="The consortium's root key (hex), got by another way than the roster; the invitation's if absent.",
 )
+@quiet_option
 @json_option
 def enrol(home_path: Path, roster: Path, root_key: str | None, *, as_json: bool) -> None:
     """Pin the consortium: from now on only its roster, coordinator and log are believed.
@@ -45,6 +47,7 @@ def enrol(home_path: Path, roster: Path, root_key: str | None, *, as_json: bool)
     pinned = joining.enrol(home, Envelope.load(roster), key, joined)
     hospitals = [entry.id for entry in pinned.hospitals]
     emit({"consortium": pinned.consortium, "version": pinned.version, "hospitals": hospitals}, as_json)
+    next_step(at_home(home_path, "hospital", "check"), at_home(home_path, "hospital", "start"))
 
 
 @click.command()

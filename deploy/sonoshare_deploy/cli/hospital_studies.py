@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sonoshare_deploy.cli.output import emit, insist, json_option
+from sonoshare_deploy.cli.output import emit, insist, json_option, next_step, quiet_option
 from sonoshare_deploy.cli.parameters import IDENTIFIER_NAME, node_home_option
+from sonoshare_deploy.cli.pasted import at_home
 from sonoshare_shared.printable import printable
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ def studies(home_path: Path, *, as_json: bool) -> None:
 @click.argument("study", type=IDENTIFIER_NAME)
 @node_home_option
 @click.option("--plan", "digest", help="Digest of the plan that is approved, all of it; else you are asked.")
+@quiet_option
 @json_option
 def approve(study: str, home_path: Path, *, digest: str | None, as_json: bool) -> None:
     """Let the node take part in STUDY: in the one plan that is shown, and in no changed one.
@@ -51,6 +53,7 @@ def approve(study: str, home_path: Path, *, digest: str | None, as_json: bool) -
     from sonoshare_client.node.approvals import decide  # noqa: PLC0415
     from sonoshare_client.node.home import NodeHome  # noqa: PLC0415
     from sonoshare_client.own_eyes.proposed import proposed_study, require_shown  # noqa: PLC0415
+    from sonoshare_shared.locks import is_locked  # noqa: PLC0415
 
     home = NodeHome.open(home_path)
     plan, shown = proposed_study(home, study, lambda: datetime.now(UTC))
@@ -62,6 +65,7 @@ def approve(study: str, home_path: Path, *, digest: str | None, as_json: bool) -
         require_shown(shown, digest)
     decide(home, plan, "approved")
     emit({"study": study, "plan": shown.plan, "decision": "approved"}, as_json)
+    next_step(at_home(home_path, "hospital", "status" if is_locked(home.state.agent_lock_path) else "start"))
 
 
 @click.command(short_help="Refuse a study, or take an approval back.")

@@ -53,6 +53,15 @@ def note(line: str) -> None:
         click.echo(typed(printable(line)), err=True)
 
 
+def next_step(*commands: str) -> None:
+    """What to type now, where the reader stands: the last lines of a verb of the set-up and of the order of work.
+
+    On stderr, so that a result stays what scripts read; none under ``--quiet``.
+    """
+    for word, command in zip(("next", *["then"] * len(commands)), commands, strict=False):
+        note(f"{word}: {command}")
+
+
 def insist(line: str) -> None:
     """A line on stderr that ``--quiet`` leaves: a warning, an error, what a person is asked about."""
     click.echo(typed(printable(line)), err=True)
