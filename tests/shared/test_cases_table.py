@@ -9,7 +9,7 @@ PAGE = (ROOT / "docs" / "cases.md").read_text(encoding="utf-8")
 SOURCES = ("shared", "privacy", "client", "server", "deploy", "tests", "benchmarks")
 
 _ROW = re.compile(r"^\| (\d+) \| .+ \| (.+) \|$", re.MULTILINE)
-_HELD = re.compile(r"^- \*\*(\d+)\*\* `([^`]+)`: ((?:[^\n]|\n  )+)", re.MULTILINE)
+_HELD = re.compile(r"^- \*\*(\d+)\*\* `([^`]+)`:((?: [^\n]+)?(?:\n  [^\n]+)*)", re.MULTILINE)
 _IN_A_NAME = re.compile(r"\bcases?_((?:\d+_(?:and_)?)+)")
 _IN_WORDS = re.compile(r"\bCASES? ((?:\d+(?:(?:, | and |-|, and )(?=\d))?)+)")
 
@@ -40,6 +40,11 @@ def test_numbers_run_from_one_without_a_gap() -> None:
 
 def test_every_number_that_is_cited_stands_in_the_table() -> None:
     assert {number: path for number, path in cited().items() if number not in ROWS} == {}
+
+
+def test_no_entry_is_passed_over_however_it_is_broken_into_lines() -> None:
+    assert len(HELD) == len(re.findall(r"^- \*\*\d+\*\* `", PAGE, re.MULTILINE))
+    assert len(re.findall(r"`test_\w+`", PAGE)) == sum(len(names) for _, _, names in HELD)
 
 
 def test_every_test_that_the_page_names_exists() -> None:
