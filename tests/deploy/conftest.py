@@ -42,6 +42,12 @@ def pristine(tmp_path_factory: pytest.TempPathFactory, archives: dict[str, Path]
     return copy_from(folder, tmp_path_factory.mktemp("pristine") / "world", HOSPITALS)
 
 
+@pytest.fixture
+def world(pristine: World, tmp_path: Path) -> World:
+    """A copy of it that the test may change; modules with another world have their own."""
+    return copied(pristine, tmp_path / "world")
+
+
 @pytest.fixture(scope="session")
 def trained_world(tmp_path_factory: pytest.TempPathFactory, pristine: World) -> World:
     """The same after its last round; tests work on copies."""

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from tests.deploy.command import sonoshare
-from tests.deploy.in_process import STUDY, World, copied, policy
+from tests.deploy.in_process import STUDY, World, policy
 
 from sonoshare_client.agent.node import Node
 from sonoshare_client.agent.service import Agent
@@ -24,11 +24,6 @@ from sonoshare_shared.errors import FederationError
 from sonoshare_shared.protocol.canonical import sha256_hex
 
 NORTH = "north"
-
-
-@pytest.fixture
-def world(pristine: World, tmp_path: Path) -> World:
-    return copied(pristine, tmp_path / "world")
 
 
 @pytest.fixture

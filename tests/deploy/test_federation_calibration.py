@@ -37,11 +37,6 @@ def pristine(tmp_path_factory: pytest.TempPathFactory, archives: dict[str, Path]
     return build(folder, archives, rounds=1, ballot=path)
 
 
-@pytest.fixture
-def world(pristine: World, tmp_path: Path) -> World:
-    return copied(pristine, tmp_path / "world")
-
-
 @pytest.fixture(scope="module")
 def all_have_voted(pristine: World, tmp_path_factory: pytest.TempPathFactory) -> World:
     world = copied(pristine, tmp_path_factory.mktemp("voted") / "world")

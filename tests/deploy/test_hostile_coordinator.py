@@ -35,11 +35,6 @@ from sonoshare_shared.protocol.misconduct import verify_evidence
 from sonoshare_shared.protocol.views import verified_view
 
 
-@pytest.fixture
-def world(pristine: World, tmp_path: Path) -> World:
-    return copied(pristine, tmp_path / "world")
-
-
 @pytest.fixture(scope="module")
 def trained(pristine: World, tmp_path_factory: pytest.TempPathFactory) -> World:
     """A consortium after one round, and copies of the hospitals' folders from before it."""

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from tests.deploy.hostile import Hostile, reply_of
-from tests.deploy.in_process import World, copied
+from tests.deploy.in_process import World
 from tests.shared.consortium import NOW, Consortium, make_plan
 
 from sonoshare_client.agent import node as agent_node
@@ -38,11 +38,6 @@ from sonoshare_shared.protocol.views import verified_view
 from sonoshare_shared.science.model.loss import denoising_loss
 
 NORTH = "north"
-
-
-@pytest.fixture
-def world(pristine: World, tmp_path: Path) -> World:
-    return copied(pristine, tmp_path / "world")
 
 
 @pytest.fixture

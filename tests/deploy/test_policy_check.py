@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from tests.deploy.in_process import World, copied, patients_of
+from tests.deploy.in_process import World, patients_of
 from tests.deploy.neighbours import one_of_every_kind
 
 from sonoshare_client.node.policy import CohortRules, Policy
@@ -18,11 +18,6 @@ from sonoshare_deploy.cli.main import cli
 from sonoshare_privacy.budget import ChargeRequest
 from sonoshare_shared.errors import RefusedError
 from sonoshare_shared.protocol.documents.charge import PureDP
-
-
-@pytest.fixture
-def world(pristine: World, tmp_path: Path) -> World:
-    return copied(pristine, tmp_path / "world")
 
 
 @pytest.fixture

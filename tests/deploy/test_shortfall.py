@@ -1,9 +1,7 @@
 """Errors of actions: who, why, and what to do now; each remedy once, and no "run again" where it changes nothing."""
 
-from pathlib import Path
-
 import pytest
-from tests.deploy.in_process import STUDY, World, copied
+from tests.deploy.in_process import STUDY, World
 
 from sonoshare_deploy.coordinator import _failure
 from sonoshare_server.federation import rounds
@@ -11,11 +9,6 @@ from sonoshare_server.federation.control import RunStatus
 from sonoshare_server.federation.shortfall import MEND, RULES, SILENCE
 from sonoshare_server.queue.actions import Action
 from sonoshare_shared.errors import FederationError
-
-
-@pytest.fixture
-def world(pristine: World, tmp_path: Path) -> World:
-    return copied(pristine, tmp_path / "world")
 
 
 def test_a_plan_that_a_policy_refuses_names_who_and_why_and_is_not_to_be_resumed(world: World) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from tests.deploy.command import sonoshare
 from tests.deploy.hostile import Hostile, reply_of, said
-from tests.deploy.in_process import STUDY, World, copied
+from tests.deploy.in_process import STUDY, World
 
 from sonoshare_client.node import approvals
 from sonoshare_client.node.policy_file import policy_text
@@ -25,11 +25,6 @@ from sonoshare_shared.protocol.envelope import Envelope
 from sonoshare_shared.protocol.keys import SigningKey
 
 NORTH, SOUTH = "north", "south"
-
-
-@pytest.fixture
-def world(pristine: World, tmp_path: Path) -> World:
-    return copied(pristine, tmp_path / "world")
 
 
 @pytest.fixture

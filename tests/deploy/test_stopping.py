@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.deploy.in_process import STUDY, DirectFleet, World, copied
+from tests.deploy.in_process import STUDY, DirectFleet, World
 
 from sonoshare_deploy import coordinator as commands
 from sonoshare_server.federation import fleet as fleet_module
@@ -16,11 +16,6 @@ from sonoshare_server.federation.fleet import FlowerFleet, answers_of
 from sonoshare_server.queue.actions import Action, begun
 from sonoshare_server.queue.wanted import want
 from sonoshare_shared.errors import FederationError, StoppedError
-
-
-@pytest.fixture
-def world(pristine: World, tmp_path: Path) -> World:
-    return copied(pristine, tmp_path / "world")
 
 
 class Ending(DirectFleet):
