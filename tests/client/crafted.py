@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 from pydicom import config
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.sequence import Sequence
@@ -15,6 +16,7 @@ from pydicom.uid import UID, ExplicitVRLittleEndian, UltrasoundImageStorage, gen
 
 from sonoshare_client.node.home import NodeHome
 from sonoshare_client.vault.store import Vault
+from sonoshare_client.vault.stored_image import StoredImage
 
 ROWS, COLUMNS = 96, 128
 REGION = (16, 8, 111, 87)  # x0, y0, x1, y1, the last pixel included
@@ -98,3 +100,25 @@ def assert_sound(home: NodeHome, expected: int | None = None) -> int:
     if expected is not None:
         assert len(images) == expected
     return len(images)
+
+
+def image(
+    seed: Any = 0,
+    *,
+    label: str = "benign",
+    mask: NDArray[np.uint8] | None = None,
+    box: Any = None,
+    rows: Any = 20,
+    columns: Any = 30,
+) -> StoredImage:
+    """A picture as the vault stores it."""
+    return StoredImage(speckle(seed, rows, columns), mask, box, label, "GE Logiq 7")
+
+
+def nearly_blank(path: Path, level: int = 9) -> Path:
+    """A picture that varies in half a percent of its pixels, over many levels: a cyst that fills the screen."""
+    pixels = np.full((96, 128), level, np.uint8)
+    pixels[40:44, 40:55] = np.arange(60, dtype=np.uint8).reshape(4, 15) * 3 + 20
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path)
+    return path

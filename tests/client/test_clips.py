@@ -25,6 +25,7 @@ from tests.client.crafted import (
     COLUMNS,
     ROWS,
     assert_sound,
+    image,
     make_node,
     plain_vault,
     region,
@@ -33,7 +34,6 @@ from tests.client.crafted import (
     ultrasound,
     write_labels,
 )
-from tests.client.test_vault import image
 
 from sonoshare_client.intake.channel import ChannelError, Question, Taken, receive_answer, send_taken
 from sonoshare_client.intake.ingest import ingest

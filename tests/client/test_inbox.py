@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from tests.shared.killed import full_disk_after, killed_at
-from tests.shared.test_candidate_travel import ADAPTER, DIGEST, IMAGES, LISTING, STREAM, listing_of
+from tests.shared.travelling import ADAPTER, DIGEST, IMAGES, LISTING, STREAM, listing_of
 
 from sonoshare_client.agent.inbox import KEPT_DAYS, Inbox, Terms
 from sonoshare_shared.errors import IntegrityError, NotHeldError, PolicyError, RefusedError

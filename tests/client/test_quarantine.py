@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from tests.client.crafted import assert_sound, make_node, save, speckle, ultrasound, write_labels
+from tests.client.crafted import assert_sound, make_node, nearly_blank, save, speckle, ultrasound, write_labels
 from tests.shared.screens import tissue
 from tests.shared.written import Written, write
 
@@ -26,15 +26,6 @@ from sonoshare_shared.protocol.canonical import canonical_bytes, sha256_hex
 from sonoshare_shared.science.box import Box
 from sonoshare_shared.science.pictures.bounds import DEFAULT_BOUNDS
 from sonoshare_shared.science.pictures.reasons import Reason
-
-
-def nearly_blank(path: Path, level: int = 9) -> Path:
-    """A picture that varies in half a percent of its pixels, over many levels: a cyst that fills the screen."""
-    pixels = np.full((96, 128), level, np.uint8)
-    pixels[40:44, 40:55] = np.arange(60, dtype=np.uint8).reshape(4, 15) * 3 + 20
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(pixels).save(path)
-    return path
 
 
 def items(home: NodeHome) -> tuple[Item, ...]:

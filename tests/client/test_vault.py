@@ -12,8 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numpy.typing import NDArray
-from tests.client.crafted import assert_sound, make_node, speckle
+from tests.client.crafted import assert_sound, image, make_node, speckle
 
 from sonoshare_client.node.home import NodeHome
 from sonoshare_client.node.policy import CohortRules, Policy
@@ -21,23 +20,11 @@ from sonoshare_client.node.policy_file import policy_text
 from sonoshare_client.node.sealed import VaultKeys
 from sonoshare_client.vault import blobs as vault_blobs
 from sonoshare_client.vault.store import ImageRef, Vault
-from sonoshare_client.vault.stored_image import StoredImage, from_bytes, to_bytes
+from sonoshare_client.vault.stored_image import from_bytes, to_bytes
 from sonoshare_client.vault.writer import BATCH, Added
 from sonoshare_shared.errors import InputError, IntegrityError
 
 KEYS, OTHER_KEYS = VaultKeys(bytes(range(32))), VaultKeys(bytes(32))
-
-
-def image(
-    seed: Any = 0,
-    *,
-    label: str = "benign",
-    mask: NDArray[np.uint8] | None = None,
-    box: Any = None,
-    rows: Any = 20,
-    columns: Any = 30,
-) -> StoredImage:
-    return StoredImage(speckle(seed, rows, columns), mask, box, label, "GE Logiq 7")
 
 
 def fill(home: NodeHome, images: list[Any]) -> list[Any]:

@@ -25,8 +25,9 @@ from sonoshare_shared.protocol.documents.exchange import (
 )
 from sonoshare_shared.protocol.documents.holding import HoldRequest
 from sonoshare_shared.protocol.documents.plan import PLAN_PAYLOAD_TYPE
-from sonoshare_shared.protocol.documents.view import Shown
-from sonoshare_shared.protocol.envelope import Envelope
+from sonoshare_shared.protocol.documents.view import VIEW_PAYLOAD_TYPE, HospitalView, Shown
+from sonoshare_shared.protocol.envelope import Envelope, Signature
+from sonoshare_shared.protocol.keys import SigningKey
 from sonoshare_shared.protocol.log_index import Entry, candidate_entry, manifest_entry, model_entry, plan_entry
 from sonoshare_shared.protocol.release.candidate import Candidate
 from sonoshare_shared.science.phantom import simulate
@@ -122,3 +123,16 @@ class Hostile:
         for _ in range(2):  # to learn the challenges, and to have them answered
             introduce(coordinator, HOSPITALS)
         return coordinator.shown(self.hospital)
+
+
+def bloated(envelope: Envelope) -> Envelope:
+    """The same document under the same signature, among hundreds that nobody made."""
+    none = Signature(keyid="0" * 64, sig="A" * 88)
+    return envelope.model_copy(update={"signatures": (*envelope.signatures, *[none] * 200)})
+
+
+def reviewed(reply: Reply, key: SigningKey, **changes: Any) -> Reply:
+    """The reply with another view, signed."""
+    assert reply.view is not None
+    view = HospitalView.from_bytes(reply.view.verify(key.public, VIEW_PAYLOAD_TYPE)).model_copy(update=changes)
+    return reply.model_copy(update={"view": Envelope.sign(VIEW_PAYLOAD_TYPE, view.canonical(), key)})

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.deploy.asked_hospital import propose, rules_of_persons, with_charges
 from tests.deploy.in_process import STUDY, World, copied
-from tests.deploy.test_hospital_console import propose, rules_of_persons, with_charges
 
 from sonoshare_client.node.approvals import decision_about
 from sonoshare_client.node.home import NodeHome

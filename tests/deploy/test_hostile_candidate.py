@@ -12,7 +12,7 @@ import pytest
 from tests.candidate_parts import stream_of
 from tests.deploy.hostile import Hostile, reply_of
 from tests.deploy.in_process import World, copied
-from tests.shared.test_plain_png import animated
+from tests.shared.animated_png import animated
 
 from sonoshare_server.release import png
 from sonoshare_shared.protocol.canonical import sha256_hex

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.deploy.hostile import bloated, reviewed
 from tests.deploy.in_process import World, copied, kind_of
 from tests.log_parts import Keys
 
@@ -26,7 +27,7 @@ from sonoshare_shared.protocol.documents.exchange import (
 )
 from sonoshare_shared.protocol.documents.release import MANIFEST_PAYLOAD_TYPE
 from sonoshare_shared.protocol.documents.view import VIEW_PAYLOAD_TYPE, HospitalView
-from sonoshare_shared.protocol.envelope import Envelope, Signature
+from sonoshare_shared.protocol.envelope import Envelope
 from sonoshare_shared.protocol.keys import SigningKey
 
 Change = Callable[[str, Reply, SigningKey], Reply]
@@ -57,19 +58,6 @@ class Lying:
                 said = self.change(kind_of(requests["south"]), Reply.from_bytes(header), key)
                 answers["south"] = encode_frame(said, payload)
             yield answers
-
-
-def bloated(envelope: Envelope) -> Envelope:
-    """The same document under the same signature, among hundreds that nobody made."""
-    none = Signature(keyid="0" * 64, sig="A" * 88)
-    return envelope.model_copy(update={"signatures": (*envelope.signatures, *[none] * 200)})
-
-
-def reviewed(reply: Reply, key: SigningKey, **changes: Any) -> Reply:
-    """The reply with another view, signed."""
-    assert reply.view is not None
-    view = HospitalView.from_bytes(reply.view.verify(key.public, VIEW_PAYLOAD_TYPE)).model_copy(update=changes)
-    return reply.model_copy(update={"view": Envelope.sign(VIEW_PAYLOAD_TYPE, view.canonical(), key)})
 
 
 def bloated_view(_kind: str, reply: Reply, _key: SigningKey) -> Reply:

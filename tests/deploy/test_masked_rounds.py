@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from safetensors.numpy import load
+from tests.deploy.hostile import reviewed
 from tests.deploy.in_process import STUDY, World, kind_of
 from tests.deploy.masked_world import (
     MEMBERS,
@@ -27,7 +28,6 @@ from tests.deploy.masked_world import (
     revealed_by,
     signed_in,
 )
-from tests.deploy.test_hostile_hospital import reviewed
 
 from sonoshare_client.agent.masking import reveal
 from sonoshare_client.agent.part_taken import require_rounds

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from tests.deploy.hostile import bloated
 from tests.deploy.hostile_server import HostileLog
 from tests.deploy.in_process import STUDY, World
 from tests.deploy.masked_world import (
@@ -21,7 +22,6 @@ from tests.deploy.masked_world import (
     revealed_by,
     signed_in,
 )
-from tests.deploy.test_hostile_hospital import bloated
 
 from sonoshare_server.federation.coordinator import Coordinator
 from sonoshare_server.federation.introduction import introduce

@@ -1,7 +1,6 @@
 """Who is let in: wrong keys are corrected, who has left is taken off, and the root key may lie on a stick."""
 
 import shutil
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -9,6 +8,7 @@ import pytest
 from tests.deploy.command import sonoshare
 from tests.deploy.in_process import STUDY, World, copied
 from tests.deploy.members import node_key
+from tests.deploy.registry import Registry
 
 from sonoshare_deploy.provision import create_coordinator
 from sonoshare_server.consortium.admission import admit, expel
@@ -16,37 +16,10 @@ from sonoshare_server.consortium.audit_terms import audit_policy
 from sonoshare_server.consortium.members import Consortium, read_members
 from sonoshare_server.consortium.registration import register_nodes
 from sonoshare_server.federation.introduction import settle
-from sonoshare_server.federation.registered import RegisteredNode, read_retired
+from sonoshare_server.federation.registered import read_retired
 from sonoshare_server.home import CoordinatorHome
 from sonoshare_shared.errors import InputError
 from sonoshare_shared.protocol.keys import SigningKey
-
-
-@dataclass
-class Registry:
-    """As Flower's: a node id for a key, and no key a second time, not even after it was taken off."""
-
-    stored: dict[str, RegisteredNode] = field(default_factory=dict)
-    online: set[int] = field(default_factory=set)
-
-    def register(self, _hospital: str, public_key: str) -> int:
-        assert public_key not in self.stored, "Public key already in use"
-        self.stored[public_key] = RegisteredNode(100 + len(self.stored), public_key, online=False, off=False)
-        return self.stored[public_key].node_id
-
-    def unregister(self, node_id: int) -> None:
-        (node,) = [one for one in self.nodes() if one.node_id == node_id]
-        assert not node.off, "already deleted"
-        self.stored[node.key] = RegisteredNode(node_id, node.key, online=False, off=True)
-
-    def nodes(self) -> list[RegisteredNode]:
-        return [
-            RegisteredNode(one.node_id, one.key, online=one.node_id in self.online, off=one.off)
-            for one in self.stored.values()
-        ]
-
-    def let_in(self) -> set[str]:
-        return {one.key for one in self.nodes() if not one.off}
 
 
 def keys() -> tuple[str, str]:

@@ -13,7 +13,7 @@ import pytest
 from tests.deploy.command import sonoshare
 from tests.deploy.fleet_listener import listener
 from tests.deploy.members import node_key
-from tests.deploy.test_membership import Registry
+from tests.deploy.registry import Registry
 
 from sonoshare_client.courier.supernode import Connection
 from sonoshare_client.courier.watch import NEXT_KEY, NEXT_KEY_KNOWN

@@ -13,7 +13,7 @@ import pytest
 from tests.deploy.command import sonoshare
 from tests.deploy.in_process import policy
 from tests.deploy.members import admit
-from tests.deploy.test_membership import Registry
+from tests.deploy.registry import Registry
 from tests.shared.consortium import make_plan
 
 from sonoshare_client.agent.server import MOST_CONNECTIONS, AgentServer

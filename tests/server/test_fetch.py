@@ -12,6 +12,7 @@ import httpx
 import pytest
 from click.testing import CliRunner, Result
 from tests.server.catalogue_fixture import OTHER, UNPUBLISHED, Site, site
+from tests.server.fetching import fetch_from
 from tests.shared.consortium import NOW, RELEASE
 from tests.shared.memory_source import MemorySource
 
@@ -23,7 +24,7 @@ from sonoshare_shared.protocol.release import layout
 from sonoshare_shared.protocol.release.fetch import fetch_release
 from sonoshare_shared.protocol.release.remote import HttpSource, connected, list_releases, require_server
 from sonoshare_shared.protocol.release.sources import FolderSource
-from sonoshare_shared.protocol.release.verify import Verified, verify_release
+from sonoshare_shared.protocol.release.verify import Verified
 
 
 @pytest.fixture(scope="module")
@@ -88,17 +89,6 @@ def fetch(served: Site, out: Path, *, transport: Wire | None = None, **options: 
     token = options.pop("token", served.token())
     with connected(served.url, token, transport) as client:
         return fetch_from(HttpSource(client), served, out, **options)
-
-
-def fetch_from(source: HttpSource | MemorySource | FolderSource, served: Site, out: Path, **options: Any) -> Verified:
-    options = {"pause": lambda _: None} | options
-    return fetch_release(
-        source,
-        RELEASE,
-        out,
-        lambda folder: verify_release(folder, served.settings.roster(), now=NOW),
-        **options,
-    )
 
 
 def test_fetch_brings_the_very_files(served: Site, tmp_path: Path) -> None:

@@ -11,8 +11,8 @@ from typing import Any
 import httpx
 import pytest
 from tests.deploy.command import sonoshare
+from tests.server.fetching import fetch_from
 from tests.server.proxy import proxied_catalogue
-from tests.server.test_fetch import fetch_from
 from tests.shared.consortium import RELEASE
 from tests.shared.memory_source import MemorySource
 

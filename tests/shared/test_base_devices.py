@@ -6,7 +6,7 @@ the processor's tensors. It has no generator and no fused optimiser: these are l
 
 import pytest
 import torch
-from tests.shared.test_base_recipe import SIDE, pictures, source
+from tests.shared.base_pictures import SIDE, pictures, source
 
 from sonoshare_shared.protocol.documents.plan import Precision
 from sonoshare_shared.science.device import CPU, chosen_device

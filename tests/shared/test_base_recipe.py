@@ -6,6 +6,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
+from tests.shared.base_pictures import SIDE, pictures, source
 
 from sonoshare_shared.errors import InputError
 from sonoshare_shared.science.model.base_batches import (
@@ -17,36 +18,11 @@ from sonoshare_shared.science.model.base_batches import (
     cropped_boxes,
     training_batch,
 )
-from sonoshare_shared.science.model.base_pictures import BasePictures
-from sonoshare_shared.science.model.conditions import ABSENT
 from sonoshare_shared.science.model.profiles import PROFILES
-from sonoshare_shared.science.model.public_images import PublicImages, Source, public_part
+from sonoshare_shared.science.model.public_images import public_part
 from sonoshare_shared.science.model.recipe import FLAT, TrainSettings, continues, kept_at, rate_at, recipe
 
-SIDE = 16
 FLAT_RUN = TrainSettings(course=FLAT, learning_rate=1.0, warm_up=10, length=100)
-
-
-def pictures(count: int, side: int, level: int, box: tuple[float, ...] = (0.25, 0.25, 0.5, 0.5)) -> BasePictures:
-    """Pictures of one grey level with a brighter square in the box."""
-    image = torch.full((side, side), level, dtype=torch.uint8)
-    x, y, w, h = (round(v * side) for v in box)
-    mask = torch.zeros(side, side, dtype=torch.bool)
-    mask[y : y + h, x : x + w] = True
-    image[mask] = level + 20
-    return BasePictures(
-        images=image.expand(count, side, side).clone(),
-        masks=mask.expand(count, side, side).clone(),
-        boxes=torch.tensor([box]).expand(count, 4).clone(),
-        labels=torch.ones(count, dtype=torch.int64),
-        scanners=torch.full((count,), ABSENT),
-        has_mask=torch.ones(count, dtype=torch.bool),
-    )
-
-
-def source(name: str, count: int, level: int, weight: float) -> PublicImages:
-    said = Source(name, "a licence", None, count, count, name, weight)
-    return PublicImages(said, pictures(count, PUBLIC_SCALE * SIDE, level))
 
 
 def test_a_flat_course_warms_up_stays_and_falls_to_a_fiftieth() -> None:

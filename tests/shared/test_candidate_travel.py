@@ -2,49 +2,17 @@
 
 import struct
 import tracemalloc
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.candidate_parts import stream_of
+from tests.shared.travelling import ADAPTER, DIGEST, FILE_BYTES, FILES, IMAGES, LISTING, MASKS, STREAM, listing_of
 
 from sonoshare_shared.errors import IntegrityError, NotHeldError, RefusedError
-from sonoshare_shared.protocol.canonical import sha256_hex
-from sonoshare_shared.protocol.release import layout
-from sonoshare_shared.protocol.release.candidate import Candidate, CandidateImage
+from sonoshare_shared.protocol.release.candidate import Candidate
 from sonoshare_shared.protocol.release.transfer import CandidateFiles, Outgoing, StreamCheck, candidate_in
-
-ADAPTER = b"adapter" * 10
-FILE_BYTES = 50_000
-IMAGES = [bytes([number]) * FILE_BYTES for number in range(40)]
-MASKS = [bytes([100 + number]) * FILE_BYTES for number in range(40)]
-FILES = {layout.image_path(i): data for i, data in enumerate(IMAGES)} | {
-    layout.mask_path(i): data for i, data in enumerate(MASKS)
-}
-
-
-def listing_of(images: Sequence[bytes], masks: Sequence[bytes]) -> bytes:
-    listed = [
-        CandidateImage(index=i, image=sha256_hex(a), mask=sha256_hex(b), label="x", scanner="unknown", box=None)
-        for i, (a, b) in enumerate(zip(images, masks, strict=True))
-    ]
-    return Candidate(
-        release="r1",
-        study="study",
-        plan_digest="0" * 64,
-        model_digest=sha256_hex(ADAPTER),
-        seed=1,
-        size=32,
-        images=tuple(listed),
-    ).canonical()
-
-
-LISTING = listing_of(IMAGES, MASKS)
-DIGEST = sha256_hex(LISTING)
-STREAM = stream_of(LISTING, ADAPTER, FILES.__getitem__)
 
 
 def checked(**changes: Any) -> StreamCheck:

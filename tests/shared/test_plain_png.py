@@ -8,11 +8,11 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 from PIL import Image, PngImagePlugin
+from tests.shared.animated_png import PIXELS, animated
 
 from sonoshare_shared.errors import IntegrityError
 from sonoshare_shared.science.pictures.plain import SIGNATURE, plain_grey
 
-PIXELS = np.arange(1024, dtype=np.uint32).reshape(32, 32).astype(np.uint8)
 ROWS = b"".join(b"\0" + row.tobytes() for row in PIXELS)
 
 
@@ -28,13 +28,6 @@ def png(
     rows: bytes = ROWS, *, header: bytes = HEADER, before: bytes = b"", stream_end: bytes = b"", after: bytes = b""
 ) -> bytes:
     return SIGNATURE + header + before + chunk(b"IDAT", zlib.compress(rows) + stream_end) + END + after
-
-
-def animated() -> bytes:
-    """Opens as one picture in a program without animation, as two in a browser."""
-    file = io.BytesIO()
-    Image.fromarray(PIXELS * np.uint8(0)).save(file, "PNG", save_all=True, append_images=[Image.fromarray(PIXELS)])
-    return file.getvalue()
 
 
 def with_text() -> bytes:
