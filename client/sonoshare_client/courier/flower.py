@@ -21,7 +21,7 @@ from flwr.clientapp import ClientApp
 
 from sonoshare_client.courier.one_message import OneMessage
 from sonoshare_shared.private_names import PrivateName, require_private_names
-from sonoshare_shared.protocol.frame_parts import joined_frame, parts_to_one
+from sonoshare_shared.protocol.frame_parts import DOCUMENT, FIELD, PAYLOAD, QUERY, joined_frame, parts_to_one
 
 if TYPE_CHECKING:
     from flwr.supercore.constant import TaskType
@@ -36,10 +36,6 @@ PROGRAM: Final = "flwr.supernode.cli.flower_supernode"
 EXIT_HANDLERS: Final = "flwr.supercore.exit.exit_handler"
 MESSAGE_TASK: Final = "flwr-clientapp"
 """The one kind of task that a hospital answers: a message for its ClientApp."""
-DOCUMENT: Final = "document"
-PAYLOAD: Final = "payload"
-FIELD: Final = "bytes"
-QUERY: Final = "sonoshare"
 
 REPLACED: Final = (
     PrivateName(RUNTIME, "install_from_fab", ("fab_file", "skip_prompt")),

@@ -31,9 +31,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from sonoshare_client.courier.proxy import connected, proxy_for
 from sonoshare_shared.errors import FederationError, InputError, SonoShareError
-from sonoshare_shared.protocol.link import LINK_PATH, MOST_ANSWER_BYTES, LinkAnswer, link_request
+from sonoshare_shared.protocol.link import HEALTH_PATH, LINK_PATH, MOST_ANSWER_BYTES, LinkAnswer, link_request
 
-HEALTH_PATH: Final = "/health"
 STEPS: Final = ("address", "reach", "tls", "server", "clock", "admitted")
 AHEAD_SECONDS: Final = 5.0
 """Flower refuses a signature from further in the future, and one that is older than the next figure."""

@@ -13,16 +13,22 @@ from typing import Final, Protocol
 
 from sonoshare_server.federation.flower import Array, ArrayRecord, ConfigRecord, Grid, Message, RecordDict
 from sonoshare_shared.errors import IntegrityError
-from sonoshare_shared.protocol.frame_parts import RECORD_BYTES, WHOLE_BYTES, frame_parts, joined_frame
+from sonoshare_shared.protocol.frame_parts import (
+    DOCUMENT,
+    FIELD,
+    PAYLOAD,
+    QUERY,
+    RECORD_BYTES,
+    WHOLE_BYTES,
+    frame_parts,
+    joined_frame,
+)
 
 POLL_SECONDS: Final = 0.5
 LONGEST_POLL_SECONDS: Final = 2.0
 LATE_SHARE: Final = 0.1
 """An answer is noticed late by so much of the time that was waited for it."""
-DOCUMENT: Final = "document"
-PAYLOAD: Final = "payload"
-FIELD: Final = "bytes"
-MESSAGE_TYPE: Final = "query.sonoshare"
+MESSAGE_TYPE: Final = f"query.{QUERY}"
 
 Arrived = Mapping[str, bytes | None]
 """What came back since the last look, by hospital: a frame, or None where the message came back with an error."""

@@ -7,8 +7,9 @@ does not arrive within ``BODY_SECONDS`` has its connection closed.
 
 import asyncio
 import base64
-from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any, Final
+from typing import Final
+
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from sonoshare_server.federation.registered import read_retired, same_key
 from sonoshare_server.paths import CoordinatorPaths
@@ -19,10 +20,6 @@ from sonoshare_shared.protocol.link import LINK_PATH, MOST_REQUEST_BYTES, LinkAn
 
 BODY_SECONDS: Final = 10.0
 """For the whole question, however many parts it comes in: a courier sends it at once."""
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
 class LinkCheck:
@@ -34,7 +31,7 @@ class LinkCheck:
         body_seconds: how long a question may take to arrive.
     """
 
-    def __init__(self, application: Application, home: CoordinatorPaths, body_seconds: float = BODY_SECONDS) -> None:
+    def __init__(self, application: ASGIApp, home: CoordinatorPaths, body_seconds: float = BODY_SECONDS) -> None:
         self._application, self._home, self._body_seconds = application, home, body_seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

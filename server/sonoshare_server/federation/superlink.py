@@ -11,12 +11,12 @@ Run as ``python -m sonoshare_server.federation.superlink PUBLIC_HOST:PORT -- <fl
 import os
 import sys
 import threading
-from collections.abc import Awaitable, Callable, MutableMapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import uvicorn
 from starlette.applications import Starlette
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from sonoshare_server.federation.certificate import RenewedCertificate
 from sonoshare_server.federation.flower import FLEET_PREFIX, run_superlink
@@ -24,19 +24,13 @@ from sonoshare_server.federation.layers import ask_fewer_layers
 from sonoshare_server.federation.link_check import LinkCheck
 from sonoshare_server.paths import HOME_VARIABLE, CoordinatorPaths
 from sonoshare_shared.errors import InputError
-
-HEALTH_PATH: Final = "/health"
-
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-Application = Callable[[Scope, Receive, Send], Awaitable[None]]
+from sonoshare_shared.protocol.link import HEALTH_PATH
 
 
 class FleetOnly:
     """An ASGI application that lets fleet routes and the health check through, and nothing else."""
 
-    def __init__(self, application: Application) -> None:
+    def __init__(self, application: ASGIApp) -> None:
         self._application = application
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -57,7 +51,7 @@ def serve_publicly(host: str, port: int) -> None:
     """Make the coming ``uvicorn.run`` also serve the fleet routes on ``host:port``."""
     run_privately, home = uvicorn.run, CoordinatorPaths(Path(os.environ[HOME_VARIABLE]))
 
-    def run_both(app: Application, **options: Any) -> None:
+    def run_both(app: ASGIApp, **options: Any) -> None:
         if isinstance(app, Starlette):
             ask_fewer_layers(app)
         certificate = RenewedCertificate(options["ssl_certfile"], options["ssl_keyfile"])

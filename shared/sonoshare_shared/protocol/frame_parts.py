@@ -18,6 +18,12 @@ from typing import Final
 from sonoshare_shared.errors import IntegrityError
 from sonoshare_shared.protocol.documents.exchange import MAX_FRAME_BYTES
 
+QUERY: Final = "sonoshare"
+"""The one kind of message, of Flower's queries."""
+DOCUMENT: Final = "document"
+PAYLOAD: Final = "payload"
+FIELD: Final = "bytes"
+"""Names of the records of a message, and of the one field that each has."""
 RECORD_BYTES: Final = 4 << 20
 """Less than a piece of an array: cutting would save nothing."""
 WHOLE_BYTES: Final = 64 << 10

@@ -24,6 +24,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from sonoshare_shared.errors import FederationError, IntegrityError
 
 LINK_PATH: Final = "/link"
+HEALTH_PATH: Final = "/health"
+"""Flower's own, of the same listener."""
 MOST_REQUEST_BYTES: Final = 4096
 MOST_ANSWER_BYTES: Final = 4096
 _DOMAIN: Final = b"sonoshare link "
