@@ -166,7 +166,7 @@ class TaskTaker:
         supported_task_types: "set[TaskType]",
         *,
         insecure: bool = False,  # noqa: ARG002 - Flower passes it, here and below
-        root_certificates_path: str | None = None,  # noqa: ARG002
+        root_certificates_path: str | None = None,  # noqa: ARG002 - as above
     ) -> "tuple[set[TaskType], set[str]]":
         """Every kind is taken: the SuperNode waits for an end of each before it takes another message."""
         return supported_task_types, set()

@@ -50,7 +50,7 @@ READY: Final = {"ready": True}
 @cache
 def reader_of_this_process() -> "TextReader | None":
     """Loaded when the first picture needs it: half a second, and some 300 MB of address space."""
-    from sonoshare_shared.science.pictures.text.reading import text_reader  # noqa: PLC0415
+    from sonoshare_shared.science.pictures.text.reading import text_reader  # noqa: PLC0415 - as said
 
     return text_reader()
 

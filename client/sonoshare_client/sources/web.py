@@ -174,7 +174,7 @@ class _Session(requests.Session):
             answer.close()
             raise InputError("the DICOMweb server sends elsewhere, which is not followed", remedy="name where it leads")
         answer._content = self._content_of(answer)  # noqa: SLF001 - read here, and not by whoever asks for it
-        answer._content_consumed = True  # noqa: SLF001
+        answer._content_consumed = True  # noqa: SLF001 - as above
         return answer
 
     def _content_of(self, answer: requests.Response) -> bytes:

@@ -57,7 +57,7 @@ def convolution_backward(
     return _gradients(grad, x, module, module.weight.to(x.dtype), module.groups, wanted)
 
 
-def _gradients(  # noqa: PLR0917
+def _gradients(  # noqa: PLR0917 - in the order of the library's own
     grad: torch.Tensor, x: torch.Tensor, module: nn.Conv2d, weight: torch.Tensor, groups: int, wanted: tuple[bool, bool]
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The library's gradients of a convolution like the module's, with another weight and number of groups."""

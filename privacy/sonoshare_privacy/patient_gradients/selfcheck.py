@@ -222,7 +222,7 @@ def _restored(model: nn.Module) -> Iterator[None]:
         for parameter, data in parameters:
             parameter.data = data
         for module, kept in buffers:
-            module._buffers.update(kept)  # noqa: SLF001
+            module._buffers.update(kept)  # noqa: SLF001 (as above)
 
 
 def _references(

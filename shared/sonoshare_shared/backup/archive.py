@@ -156,7 +156,7 @@ def _unpack(file: BinaryIO, header: Header, cipher: AESGCM, into: Path | None) -
     plain = _Plain(unseal(file, header, cipher))
     found, said = Content(), None
     try:
-        with tarfile.open(fileobj=plain, mode="r|") as tar:  # type: ignore[call-overload]
+        with tarfile.open(fileobj=plain, mode="r|") as tar:  # type: ignore[call-overload] # a stream needs read alone
             for entry in tar:
                 if said is not None:
                     raise _broken("something stands behind its list of files")

@@ -26,7 +26,7 @@ def canonical_bytes(value: object) -> bytes:
         InputError: the value is not JSON, or holds NaN, an infinity or an integer beyond 2**53.
     """
     try:
-        return rfc8785.dumps(value)  # type: ignore[arg-type]
+        return rfc8785.dumps(value)  # type: ignore[arg-type] # it refuses what is not JSON
     except rfc8785.CanonicalizationError as error:
         raise InputError(f"value has no canonical JSON form: {error}") from error
 

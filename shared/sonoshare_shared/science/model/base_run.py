@@ -113,7 +113,7 @@ class BaseTraining:
         self._objective = objective
         self.model = _built(profile, settings.seed, start).to(device)
         if device != CPU:
-            self.model = self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            self.model = self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload] # torch declares no overload
         self._parameters = dict(self.model.named_parameters())
         self._average = {name: p.detach().clone() for name, p in self._parameters.items()}
         self._optimiser = adamw(self._parameters.values(), settings.learning_rate)
@@ -128,7 +128,7 @@ class BaseTraining:
             group["lr"] = rate_at(settings, self.step)
         loss = self._losses(self.model, batch).mean()
         self._optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()  # type: ignore[no-untyped-call] # torch gives it no types
         nn.utils.clip_grad_norm_(self._parameters.values(), settings.clip_norm)
         self._optimiser.step()
         average = get_ema_multi_avg_fn(kept_at(settings, self.step))  # type: ignore[no-untyped-call]

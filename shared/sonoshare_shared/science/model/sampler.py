@@ -214,7 +214,7 @@ def _scheduler() -> Any:
     )
 
 
-def _denoise(  # noqa: PLR0917
+def _denoise(  # noqa: PLR0917 - private, and called in one place
     model: ConditionedUNet,
     settings: SamplerSettings,
     scheduler: Any,

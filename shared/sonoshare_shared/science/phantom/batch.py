@@ -36,7 +36,7 @@ def draw_batch(recipes: Sequence[Recipe], *, seed: int, side: int, noise: Noise 
 
 def stacked(draws: Sequence[Draws]) -> Draws:
     """The draws of one or more pictures as one."""
-    return _stacked(draws, np.float32)  # type: ignore[no-any-return]
+    return _stacked(draws, np.float32)  # type: ignore[no-any-return] # of the type that came
 
 
 def _stacked(values: Sequence[Any], kept: type[np.floating]) -> Values:

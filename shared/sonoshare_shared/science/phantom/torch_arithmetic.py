@@ -135,7 +135,7 @@ def _folded(bits: Tensor, shift: int) -> Tensor:
 
 def loaded(draws: Draws, on: TorchArithmetic) -> Draws:
     """A batch of draws (`batch.stacked`) on the device, its noise made."""
-    return _loaded(draws, on)  # type: ignore[no-any-return]
+    return _loaded(draws, on)  # type: ignore[no-any-return] # of the type that came
 
 
 def _loaded(value: Any, on: TorchArithmetic) -> Values:

@@ -132,7 +132,7 @@ def fine_tune(
         images, masks, t, noise = (each.to(device) for each in (batch.images, batch.masks, batch.t, batch.noise))
         loss = denoising_loss(model, images, masks, batch.condition.to(device), t, noise).mean()
         optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()  # type: ignore[no-untyped-call] # torch gives it no types
         utils.clip_grad_norm_(parameters.values(), LONGEST_GRADIENT)
         optimiser.step()
         if told is not None:
