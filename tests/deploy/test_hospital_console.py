@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 from starlette.testclient import TestClient
+from tests.client.crafted import nearly_blank, ultrasound, write_labels
 from tests.client.crafted import save as save_dicom
-from tests.client.crafted import ultrasound, write_labels
-from tests.client.test_quarantine import nearly_blank
+from tests.deploy.asked_hospital import HOSTILE, propose, rules_of_persons, with_charges
 from tests.deploy.command import sonoshare
 from tests.deploy.console_shown import Shown
 from tests.deploy.in_process import STUDY, World, copied
@@ -21,9 +21,7 @@ from tests.deploy.in_process import STUDY, World, copied
 from sonoshare_client.intake.ingest import ingest
 from sonoshare_client.node.approvals import decide, decision_about, keep_proposal
 from sonoshare_client.node.home import NodeHome
-from sonoshare_client.node.ledger import open_ledger
 from sonoshare_client.node.plan_check import check_plan
-from sonoshare_client.node.policy_file import policy_text
 from sonoshare_client.own_eyes import proposed
 from sonoshare_client.own_eyes.kept_pictures import keep_pictures
 from sonoshare_client.own_eyes.overview import ledger_overview
@@ -32,15 +30,11 @@ from sonoshare_deploy.hospital_console.app import NAVIGATION, hospital_console
 from sonoshare_deploy.hospital_console.charts import BOTTOM, TOP, Gauge, history_of
 from sonoshare_deploy.hospital_console.study_pages import MOST_WORKED_OUT
 from sonoshare_deploy.hospital_console.turning import turned
-from sonoshare_privacy.budget import ChargeRequest
 from sonoshare_shared.events import EventLog
 from sonoshare_shared.local_pages.door import Door
 from sonoshare_shared.local_pages.guard import FORM_WORD
 from sonoshare_shared.protocol.documents import StudyPlan
-from sonoshare_shared.protocol.documents.charge import PureDP
-from sonoshare_shared.protocol.documents.exchange import encode_frame
 from sonoshare_shared.protocol.documents.plan import PLAN_PAYLOAD_TYPE
-from sonoshare_shared.protocol.documents.proposal import ProposeRequest
 from sonoshare_shared.protocol.envelope import Envelope
 from sonoshare_shared.protocol.release.evidence import REVOCATION_PAYLOAD_TYPE, Revocation
 from sonoshare_shared.science.device import CPU
@@ -48,20 +42,12 @@ from sonoshare_shared.science.imaging import png_bytes
 from sonoshare_shared.science.phantom import simulate
 
 PORT = 4322
-HOSTILE = "benign? <script>alert(1)</script><img src=x onerror=alert(2)>\u202e\"'"
 MARKUP = ("<script>alert", "<img src=x", "\u202e")
 
 
 def opened(home: NodeHome) -> Shown[NodeHome]:
     door = Door(PORT)
     return Shown.entered(home, door, hospital_console(home, CPU, door), PORT)
-
-
-def propose(world: World, **changes: Any) -> None:
-    """A plan of the coordinator reaches north's agent."""
-    plan = world.study.plan.model_copy(update=changes)
-    signed = Envelope.sign(PLAN_PAYLOAD_TYPE, plan.canonical(), world.home.key)
-    world.fleet.agents["north"].answer(encode_frame(ProposeRequest(plan=signed)))
 
 
 @pytest.fixture(scope="module")
@@ -77,23 +63,6 @@ def world(pristine: World, tmp_path_factory: pytest.TempPathFactory) -> World:
     set_aside(home, folder / "in")
     keep_pictures(home, candidate())
     return world
-
-
-def rules_of_persons(world: World) -> NodeHome:
-    """North, where persons decide from now on."""
-    home = world.nodes["north"].home
-    policy = home.policy()
-    rules = policy.federation.model_copy(update={"approve": "person"})
-    home.policy_path.write_text(policy_text(policy.model_copy(update={"federation": rules})))
-    world.reopen("north")
-    return home
-
-
-def with_charges(home: NodeHome) -> None:
-    ledger = open_ledger(home, lambda: datetime.now(UTC))
-    for purpose in ("votes", HOSTILE):
-        ledger.commit(ledger.reserve(ChargeRequest("earlier", purpose, (PureDP(0.5),), 3e-3, 50)))
-    ledger.close()
 
 
 def set_aside(home: NodeHome, folder: Path) -> None:
