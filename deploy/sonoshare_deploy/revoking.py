@@ -8,9 +8,9 @@ from pathlib import Path
 from sonoshare_server.catalogue.publishing import revoke
 from sonoshare_server.consortium.publication import catalogue_of
 from sonoshare_server.home import CoordinatorHome
-from sonoshare_shared.errors import InputError, VerificationError
 from sonoshare_shared.protocol.envelope import Envelope
 from sonoshare_shared.protocol.release.evidence import Revocation
+from sonoshare_shared.protocol.signed_files import REVOCATION, read_signed
 
 
 def accept_revocation(home: CoordinatorHome, path: Path) -> Revocation:
@@ -21,14 +21,10 @@ def accept_revocation(home: CoordinatorHome, path: Path) -> Revocation:
         path: the envelope, as ``sonoshare hospital revoke`` wrote it.
 
     Raises:
-        InputError: the file is no envelope, or there is no such release.
+        InputError: the file is no revocation, or there is no such release.
         VerificationError: it is not signed by the member that it names.
     """
-    try:
-        signed = Envelope.load(path)
-    except VerificationError as error:
-        raise InputError(f"{path.name} is no signed revocation", remedy="ask the hospital for its file") from error
-    return enter_revocation(home, signed)
+    return enter_revocation(home, read_signed(path, REVOCATION))
 
 
 def enter_revocation(home: CoordinatorHome, signed: Envelope) -> Revocation:

@@ -312,4 +312,6 @@ def test_a_roster_that_is_not_there_is_said_without_a_word_for_scripts(home: Pat
         "error: cannot read nowhere.json: No such file"
     )
     (tmp_path / "torn.json").write_text("{")
-    assert sonoshare(*asked, tmp_path / "torn.json").stderr == "error: not a DSSE envelope (give the signed file)\n"
+    assert sonoshare(*asked, tmp_path / "torn.json").stderr.startswith(
+        "error: torn.json is not a roster: it is no signed file (give roster.dsse.json, "
+    )

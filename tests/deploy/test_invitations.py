@@ -22,6 +22,7 @@ from sonoshare_shared.errors import InputError, IntegrityError, RefusedError, Ve
 from sonoshare_shared.protocol.documents.invitation import INVITATION_PAYLOAD_TYPE, Invitation, JoinRequest
 from sonoshare_shared.protocol.envelope import Envelope
 from sonoshare_shared.protocol.keys import SigningKey, told_fingerprint
+from sonoshare_shared.protocol.release.evidence import REVOCATION_PAYLOAD_TYPE
 
 NOW = datetime(2026, 11, 1, 12, tzinfo=UTC)
 ADDRESS = "fed.example.org:9092"
@@ -238,3 +239,34 @@ def test_a_home_that_is_the_other_roles_folder_or_nobodys_is_named_so(
     if place == "nobody":
         (line,) = sonoshare("base", "import", "x.safetensors", "--home", place).errors
         assert "neither a hospital's folder nor a coordinator's" in line
+
+
+def test_a_file_in_the_place_of_another_is_named_with_the_one_that_is_wanted(
+    coordinator: CoordinatorHome, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    home = coordinator.path
+    run("coordinator", "invite", "--home", home, "--id", "west")
+    run("hospital", "join", "west-invitation.json", "--home", "n")
+    revocation = Envelope.sign(REVOCATION_PAYLOAD_TYPE, b"{}", SigningKey.generate())
+    (tmp_path / "r.json").write_bytes(revocation.to_bytes())
+    (tmp_path / "plan.json").write_text('{"study": "s1"}')
+    admit, asks = ("coordinator", "admit", "--home", home), "sonoshare hospital join"
+    cases = [
+        ((*admit, "west-invitation.json"), "is an invitation, not a request to join", asks),
+        ((*admit, "plan.json"), "is not a request to join: it is no signed file", asks),
+        ((*admit, "--rotate", "west-request.json"), "is a request to join, not a change of keys", "keys rotate"),
+        (("hospital", "join", "--home", "m", "west-request.json"), "is a request to join, not an invitation", "invite"),
+        (("hospital", "join", "--home", "m", "r.json"), "is a revocation, not an invitation", "invite"),
+        (("hospital", "enrol", "--home", "n", "--roster", "r.json"), "is a revocation, not a roster", "roster.dsse"),
+        (
+            ("coordinator", "release", "revoke", "--home", home, "--signed", "west-request.json"),
+            "is a request to join, not a revocation",
+            "sonoshare hospital revoke",
+        ),
+    ]
+    for words, said, remedy in cases:
+        (line,) = sonoshare(*words).errors
+        assert line.startswith(f"error: {words[-1]} {said} (give ")
+        assert remedy in line
+    assert not (tmp_path / "m").exists()

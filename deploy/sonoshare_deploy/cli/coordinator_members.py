@@ -66,7 +66,7 @@ def admit(
     from sonoshare_deploy.coordinator import tell_superlink  # noqa: PLC0415 - keeps --help fast, here and below
     from sonoshare_server.consortium import admission, rotation  # noqa: PLC0415
     from sonoshare_server.home import CoordinatorHome  # noqa: PLC0415
-    from sonoshare_shared.protocol.envelope import Envelope  # noqa: PLC0415
+    from sonoshare_shared.protocol.signed_files import KEY_CHANGE, read_signed  # noqa: PLC0415
 
     given = (hospital, identity_key, node_key)
     if request is not None:
@@ -82,7 +82,8 @@ def admit(
         raise click.UsageError("give a REQUEST, or --id, --identity-key and --node-key, or --rotate FILE")
     folder = CoordinatorHome(home)
     if change is not None:
-        hospital, version = rotation.rotate(folder, Envelope.load(change), fingerprint=fingerprint, root_key=root_key)
+        signed = read_signed(change, KEY_CHANGE)
+        hospital, version = rotation.rotate(folder, signed, fingerprint=fingerprint, root_key=root_key)
     else:
         named = (hospital or "", identity_key or "", node_key or "")
         version = admission.admit(folder, *named, root_key=root_key)
@@ -99,9 +100,9 @@ def _admit_request(home: Path, request: Path, fingerprint: str | None, root_key:
     from sonoshare_server.consortium import inviting  # noqa: PLC0415
     from sonoshare_server.home import CoordinatorHome  # noqa: PLC0415
     from sonoshare_shared.errors import InputError  # noqa: PLC0415
-    from sonoshare_shared.protocol.envelope import Envelope  # noqa: PLC0415
+    from sonoshare_shared.protocol.signed_files import JOIN_REQUEST, read_signed  # noqa: PLC0415
 
-    folder, envelope, now = CoordinatorHome(home), Envelope.load(request), datetime.now(UTC)
+    folder, envelope, now = CoordinatorHome(home), read_signed(request, JOIN_REQUEST), datetime.now(UTC)
     if fingerprint is None:
         said = inviting.read_request(folder, envelope, now)
         insist(f"{said.hospital} asks to be admitted to {said.consortium}")

@@ -48,10 +48,10 @@ def join(
     from sonoshare_client.node.policy import policy_for  # noqa: PLC0415
     from sonoshare_shared.durable import write_atomically  # noqa: PLC0415
     from sonoshare_shared.protocol.documents.invitation import Invitation  # noqa: PLC0415
-    from sonoshare_shared.protocol.envelope import Envelope  # noqa: PLC0415
     from sonoshare_shared.protocol.keys import PublicKey  # noqa: PLC0415
+    from sonoshare_shared.protocol.signed_files import INVITATION, read_signed  # noqa: PLC0415
 
-    said = Invitation.opened(Envelope.load(invitation))
+    said = Invitation.opened(read_signed(invitation, INVITATION))
     home, request = joining.join(
         home_path,
         said,

@@ -36,15 +36,15 @@ def enrol(home_path: Path, roster: Path, root_key: str | None, *, as_json: bool)
     from sonoshare_client.node import joining  # noqa: PLC0415 - keeps --help fast, here and below
     from sonoshare_client.node.home import NodeHome  # noqa: PLC0415
     from sonoshare_client.node.invitation import read_joined  # noqa: PLC0415
-    from sonoshare_shared.protocol.envelope import Envelope  # noqa: PLC0415
     from sonoshare_shared.protocol.keys import PublicKey  # noqa: PLC0415
+    from sonoshare_shared.protocol.signed_files import ROSTER, read_signed  # noqa: PLC0415
 
     home = NodeHome.open(home_path)
     joined = read_joined(home)
     if root_key is None and joined is None:
         raise click.UsageError("this node was made without an invitation: give --root-key")
     key = PublicKey.from_hex(root_key or (joined.root_key if joined else ""))
-    pinned = joining.enrol(home, Envelope.load(roster), key, joined)
+    pinned = joining.enrol(home, read_signed(roster, ROSTER), key, joined)
     hospitals = [entry.id for entry in pinned.hospitals]
     emit({"consortium": pinned.consortium, "version": pinned.version, "hospitals": hospitals}, as_json)
     next_step(at_home(home_path, "hospital", "check"), at_home(home_path, "hospital", "start"))

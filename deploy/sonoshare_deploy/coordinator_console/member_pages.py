@@ -17,11 +17,11 @@ from sonoshare_deploy.invited_address import invited_address
 from sonoshare_server.consortium import admission, inviting
 from sonoshare_server.consortium.members import read_members
 from sonoshare_server.home import CoordinatorHome
-from sonoshare_shared.errors import InputError, VerificationError
+from sonoshare_shared.errors import InputError
 from sonoshare_shared.local_pages.guard import form_of
 from sonoshare_shared.local_pages.pages import LocalPages
 from sonoshare_shared.printable import printable
-from sonoshare_shared.protocol.envelope import Envelope
+from sonoshare_shared.protocol.signed_files import JOIN_REQUEST, signed_text
 
 
 @dataclass(frozen=True)
@@ -79,10 +79,7 @@ def _changes(home: CoordinatorHome, pages: LocalPages) -> list[Route]:
     def admit(request: Request) -> Response:
         form, now = form_of(request), datetime.now(UTC)
         text = form.get("request", "").strip()
-        try:
-            signed = Envelope.from_bytes(text.encode())
-        except VerificationError as error:
-            raise InputError("this is no request of a hospital", remedy="paste all that its file holds") from error
+        signed = signed_text(text.encode(), JOIN_REQUEST)
         if "fingerprint" not in form:
             said = inviting.read_request(home, signed, now)
             return pages.page(

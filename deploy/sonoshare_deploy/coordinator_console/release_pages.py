@@ -13,11 +13,10 @@ from sonoshare_deploy.coordinator_console.starting import Commands
 from sonoshare_deploy.revoking import enter_revocation
 from sonoshare_server.consortium.publication import publish_release, revoke_release, unpublish_release
 from sonoshare_server.home import CoordinatorHome
-from sonoshare_shared.errors import InputError, VerificationError
 from sonoshare_shared.local_pages.guard import form_of
 from sonoshare_shared.local_pages.pages import LocalPages
-from sonoshare_shared.protocol.envelope import Envelope
 from sonoshare_shared.protocol.release.evidence import MOST_REASON
+from sonoshare_shared.protocol.signed_files import REVOCATION, signed_text
 
 
 def release_routes(home: CoordinatorHome, pages: LocalPages, commands: Commands) -> list[Route]:
@@ -54,10 +53,7 @@ def release_routes(home: CoordinatorHome, pages: LocalPages, commands: Commands)
 
 def _enter(home: CoordinatorHome, pages: LocalPages) -> Callable[[Request], Response]:
     def enter(request: Request) -> Response:
-        try:
-            signed = Envelope.from_bytes(form_of(request).get("signed", "").strip().encode())
-        except VerificationError as error:
-            raise InputError("this is no signed revocation", remedy="ask the hospital for its file") from error
+        signed = signed_text(form_of(request).get("signed", "").strip().encode(), REVOCATION)
         taken = enter_revocation(home, signed)
         return pages.done(f"/releases/{taken.release}", f"{taken.by} has taken {taken.release} back.")
 
