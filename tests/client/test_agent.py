@@ -175,6 +175,25 @@ def test_connections_are_bounded_and_free_again_when_a_peer_goes(serve: Callable
     pytest.fail("the connections of peers that went away stay taken")
 
 
+def test_requests_that_are_not_answered_yet_take_bounded_memory_and_make_room_when_they_go(
+    serve: Callable[..., Any],
+) -> None:
+    """Nothing of a request is signed before it is whole: announced lengths alone would fill the memory."""
+    path, _ = serve(most_held_bytes=1000)
+    with peer(path, struct.pack(">Q", 900)):
+        threading.Event().wait(0.1)
+        with pytest.raises(FederationError):
+            ask_agent(path, bytes(200), 5)
+        assert ask_agent(path, b"ab", 5) == b"ba"
+        assert ask_agent(path, b"", 5) == b"idle"
+    for _ in range(200):
+        with contextlib.suppress(FederationError):
+            assert ask_agent(path, bytes(200), 5) == bytes(200)
+            return
+        threading.Event().wait(0.01)
+    pytest.fail("the memory of peers that went away stays taken")
+
+
 def test_requests_that_come_together_are_answered_one_at_a_time(serve: Callable[..., Any]) -> None:
     path, agent = serve()
     answers = []

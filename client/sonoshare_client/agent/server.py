@@ -2,8 +2,10 @@
 
 Each connection has a thread that receives one frame, waits for its turn, and sends the answer. A peer that sends
 slowly or not at all, or does not take its answer, costs its own connection: it is closed when a frame has not crossed
-within ``FRAME_SECONDS``. At most ``MOST_CONNECTIONS`` are open, and a frame has at most 512 MiB; who comes on top is
-turned away. An empty frame is answered at once, whatever is being worked at: a sign of life.
+within ``FRAME_SECONDS``. At most ``MOST_CONNECTIONS`` are open, a frame has at most 512 MiB, and all that are being
+received or wait for their turn ``MOST_HELD_BYTES``; who comes on top is turned away: no signature has been looked at
+yet, and the agent must not end for want of memory while it trains. An empty frame is answered at once, whatever is
+being worked at: a sign of life.
 
 The socket file's permissions are the access control: 0600, or 0660 with a group that the courier's user is in.
 
@@ -20,12 +22,14 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 from sonoshare_client.node.socket import IDLE, PULSE_FRAME, receive_frame, send_frame
-from sonoshare_shared.errors import SonoShareError
+from sonoshare_shared.errors import FederationError, SonoShareError
+from sonoshare_shared.protocol.documents.exchange import MAX_FRAME_BYTES
 
 FRAME_SECONDS: Final = 120.0
 """The largest frame crosses a Unix socket in a few seconds."""
 
 MOST_CONNECTIONS: Final = 16
+MOST_HELD_BYTES: Final = 2 * MAX_FRAME_BYTES
 _log = logging.getLogger(__name__)
 
 
@@ -34,6 +38,29 @@ class Answers(Protocol):
 
     def answer(self, frame: bytes) -> bytes:
         """Answer one request frame."""
+
+
+class _Held:
+    """How many bytes of requests are in memory, or announced."""
+
+    def __init__(self, most: int) -> None:
+        self._most, self._held, self._lock = most, 0, threading.Lock()
+
+    def take(self, length: int) -> None:
+        """Make room for so many more.
+
+        Raises:
+            FederationError: there is none.
+        """
+        with self._lock:
+            if self._held + length > self._most:
+                raise FederationError("requests of other peers fill the agent's memory", remedy="ask again later")
+            self._held += length
+
+    def give_back(self, length: int) -> None:
+        """They are gone."""
+        with self._lock:
+            self._held -= length
 
 
 class AgentServer(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
@@ -46,6 +73,7 @@ class AgentServer(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
         group: id of that group; this process's own if absent.
         frame_seconds: how long a frame may take to cross, in each direction.
         most_connections: how many peers may be connected at a time.
+        most_held_bytes: how much of all their requests may be in memory.
     """
 
     daemon_threads = True
@@ -60,10 +88,12 @@ class AgentServer(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
         group: int | None = None,
         frame_seconds: float = FRAME_SECONDS,
         most_connections: int = MOST_CONNECTIONS,
+        most_held_bytes: int = MOST_HELD_BYTES,
     ) -> None:
         path.unlink(missing_ok=True)
         self.agent, self.turn, self.frame_seconds = agent, threading.Lock(), frame_seconds
         self._began: float | None = None
+        self.held = _Held(most_held_bytes)
         self._room, self._ending = threading.BoundedSemaphore(most_connections), threading.Event()
         super().__init__(str(path), _Handler)
         if group is not None:
@@ -128,12 +158,20 @@ class _Handler(socketserver.BaseRequestHandler):
     request: socket.socket
 
     def handle(self) -> None:
-        seconds = self.server.frame_seconds
+        seconds, held = self.server.frame_seconds, 0
+
+        def admit(length: int) -> None:
+            nonlocal held
+            self.server.held.take(length)
+            held = length
+
         try:
-            frame = receive_frame(self.request, seconds)
+            frame = receive_frame(self.request, seconds, admit)
             answer = self.server.pulse() if frame == PULSE_FRAME else self.server.answered(frame)
             if answer is not None:
                 send_frame(self.request, answer, seconds)
         except (OSError, SonoShareError) as error:
             # The courier went away: its request will come again and find the stored reply.
             _log.warning("connection lost: %s", type(error).__name__)
+        finally:
+            self.server.held.give_back(held)

@@ -6,6 +6,7 @@ An empty frame asks whether the agent lives; the answer is ``idle``, or for how 
 import socket
 import struct
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
@@ -39,12 +40,19 @@ def send_frame(connection: socket.socket, frame: bytes, seconds: float | None = 
     connection.sendall(frame)
 
 
-def receive_frame(connection: socket.socket, seconds: float | None = None) -> bytes:
+def any_length(_length: int) -> None:
+    """Takes every frame that is not too long for everybody."""
+
+
+def receive_frame(
+    connection: socket.socket, seconds: float | None = None, admit: Callable[[int], None] = any_length
+) -> bytes:
     """Receive one frame.
 
     Args:
         connection: to the peer.
         seconds: how long all of it may take; None for as long as the socket's own timeout lets each part take.
+        admit: told the announced length before any of it is read; what it raises, refuses the frame.
 
     Raises:
         FederationError: the peer closed the connection early or announced too long a frame.
@@ -56,6 +64,7 @@ def receive_frame(connection: socket.socket, seconds: float | None = None) -> by
         raise FederationError(
             f"a frame of more than {MAX_FRAME_BYTES >> 20} MiB was announced", remedy="check the peer's version"
         )
+    admit(length)
     return _receive_exactly(connection, length, deadline)
 
 
