@@ -90,6 +90,25 @@ def test_a_long_path_is_printed_on_one_line(capsys: pytest.CaptureFixture[str]) 
 def test_a_list_in_a_result_is_printed_for_people_without_brackets(capsys: pytest.CaptureFixture[str]) -> None:
     emit({"hospitals": ["st-ann", "st-barts"], "waiting": [], "version": 2}, as_json=False)
     assert capsys.readouterr().out == "hospitals: st-ann, st-barts\nwaiting: none\nversion: 2\n"
+    emit(
+        {"masked": False, "honest": None, "origin": {"data": "phantoms", "of": {"seed": 0}}, "left": {}}, as_json=False
+    )
+    said = "masked: no\nhonest: none\norigin:\n  data: phantoms\n  of:\n    seed: 0\nleft: none\n"
+    assert capsys.readouterr().out == said
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("hospitl", "sonoshare hospital"),
+        ("study", "sonoshare coordinator study"),
+        ("status", "sonoshare hospital status, sonoshare coordinator status"),
+    ],
+)
+def test_a_word_that_is_no_command_is_answered_with_what_it_may_be(typed: str, meant: str) -> None:
+    run = sonoshare(typed, "--home", "N")
+    assert run.returncode == 2
+    assert f"There is no command '{typed}'. Did you mean: {meant}\n" in run.stderr
 
 
 def test_a_folder_that_is_not_there_is_said_before_a_login_is_asked_for(tmp_path: Path) -> None:

@@ -8,10 +8,12 @@ start without torch.
 import errno
 import importlib
 import sys
+from difflib import get_close_matches
 from typing import Final, NoReturn
 
 import click
 
+from sonoshare_deploy.cli.pasted import NAME
 from sonoshare_deploy.cli.typed import ROLES, typed
 from sonoshare_deploy.openmp import wait_asleep
 from sonoshare_shared.errors import SonoShareError, VerificationError
@@ -79,16 +81,37 @@ class LazyGroup(click.Group):
         command: click.Command = module.command
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The noun; a word that is none is answered with what it may be."""
+        if (word := args[0]) not in NOUNS and not word.startswith("-"):
+            meant = [f"{NAME} {noun}" for noun in get_close_matches(word, NOUNS)] or _roles_that_do(word, ctx)
+            ctx.fail(f"There is no command '{word}'." + (f" Did you mean: {', '.join(meant)}" if meant else ""))
+        return super().resolve_command(ctx, args)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         """List the nouns without importing them."""
         with formatter.section("Commands"):
             formatter.write_dl(list(NOUNS.items()))
 
 
+def _roles_that_do(verb: str, ctx: click.Context) -> list[str]:
+    """Commands of the roles that have this verb: who types it has left the role out."""
+    groups = {role: cli.get_command(ctx, role) for role in ("hospital", "coordinator")}
+    return [
+        f"{NAME} {role} {verb}" for role, one in groups.items() if isinstance(one, click.Group) and verb in one.commands
+    ]
+
+
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="sonoshare")
 def cli() -> None:
-    """Hospitals pool what breast-ultrasound images can teach, under patient-level differential privacy."""
+    """Hospitals pool what breast-ultrasound images can teach, under patient-level differential privacy.
+
+    To see all of it: demo. A hospital begins with 'hospital join', a coordinator with 'coordinator init', and whoever
+    uses what was released with 'login'.
+    """
 
 
 def main() -> None:

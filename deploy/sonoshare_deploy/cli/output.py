@@ -10,7 +10,7 @@ are interrupted write a log, which is theirs to write.
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 import click
@@ -99,7 +99,7 @@ def emit(
     Args:
         result: JSON-able fields.
         as_json: print the JSON line instead of the text for people.
-        human: prints the result for people on the given console; without it the fields are listed, lists with commas.
+        human: prints the result for people on the given console; without it the fields are listed (``in_words``).
     """
     if as_json:
         click.echo(json.dumps(result))
@@ -108,7 +108,23 @@ def emit(
     if human is not None:
         human(console)
         return
-    for name, value in result.items():
-        text = ", ".join(map(str, value)) or "none" if isinstance(value, (list, tuple)) else str(value)
-        line = f"{name}: {printable(text)}"
+    for line in _field_lines(result):
         console.print(line, highlight=False, markup=False, soft_wrap=True)  # digests and paths stay whole
+
+
+def in_words(value: object) -> str:
+    """A value of a result as people read it: no word of Python's, lists with commas."""
+    if isinstance(value, list | tuple):
+        return ", ".join(map(in_words, value)) or "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return "none" if value is None else printable(str(value))
+
+
+def _field_lines(fields: Mapping[str, object], indent: str = "") -> Iterator[str]:
+    for name, value in fields.items():
+        if isinstance(value, Mapping) and value:
+            yield f"{indent}{name}:"
+            yield from _field_lines(value, f"{indent}  ")
+        else:
+            yield f"{indent}{name}: {'none' if value == {} else in_words(value)}"

@@ -3,6 +3,8 @@
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from sonoshare_deploy.cli.output import in_words
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -44,7 +46,7 @@ def created_words(result: Mapping[str, Any]) -> Callable[["Console"], None]:
 
         for name, value in result.items():
             if name != "chance":
-                say(f"{name}: {value}")
+                say(f"{name}: {in_words(value)}")
         for line in chance_lines(result["chance"], result["candidates"]):
             say(line)
 
