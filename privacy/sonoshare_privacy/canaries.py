@@ -256,8 +256,8 @@ def _repeats(out: NDArray[np.float64], sigma: float, patients: NDArray[np.float6
     return False
 
 
-def lower_bound(record: CanaryRecord, *, delta: float = AUDIT_DELTA) -> float:
-    """Epsilon that guessing the coins proves, with 95 % confidence; 0 where nothing is proved.
+def lower_bound(record: CanaryRecord) -> float:
+    """Epsilon at `AUDIT_DELTA` that guessing the coins proves, with 95 % confidence; 0 where nothing is proved.
 
     The score of a canary is the log-likelihood ratio of the sampled Gaussian, after its median over steps (patients'
     constant drift) is taken away and with a scale from the data, so that it needs no honest sigma.
@@ -276,13 +276,13 @@ def lower_bound(record: CanaryRecord, *, delta: float = AUDIT_DELTA) -> float:
     for part in _GUESSES:
         side = max(1, int(part * count / 2))
         right = int(record.coins[order[:side]].sum() + (~record.coins[order[-side:]]).sum())
-        best = max(best, _proved(count, 2 * side, right, delta, (1 - CONFIDENCE) / len(_GUESSES)))
+        best = max(best, _proved(count, 2 * side, right, AUDIT_DELTA, (1 - CONFIDENCE) / len(_GUESSES)))
     return best
 
 
-def claim(mechanism: Mechanism, steps: int, *, delta: float = AUDIT_DELTA) -> float:
+def claim(mechanism: Mechanism, steps: int) -> float:
     """Epsilon that the stated mechanism has at the audit's delta; `lower_bound` must not exceed it."""
-    return epsilon([SampledGaussian(mechanism.rate, mechanism.noise_multiplier, steps)], delta)
+    return epsilon([SampledGaussian(mechanism.rate, mechanism.noise_multiplier, steps)], AUDIT_DELTA)
 
 
 def _p_value(coins: int, guesses: int, right: int, epsilon: float, delta: float) -> float:

@@ -40,6 +40,8 @@ WITHIN: Final = 1.5
 """Deviations; near here a change of the deviation moves the count most."""
 FALSE_ALARM: Final = 1e-6
 """Of one test of all steps of a study."""
+POWER: Final = 0.95
+"""With which a share that is missing is to be noticed."""
 KEPT: Final = 0.75
 """Part of the coordinates that is counted after the first step."""
 _CHANCE: Final = float(2 * ndtr(WITHIN) - 1)
@@ -134,19 +136,19 @@ def _estimate(small: int, numbers: int) -> float:
 
 
 @lru_cache(maxsize=64)
-def smallest_noticed(numbers: int, power: float = 0.95) -> float:
-    """Part of the stated deviation below which noise is noticed with at least this probability, on bare coordinates."""
+def smallest_noticed(numbers: int) -> float:
+    """Part of the stated deviation below which noise is noticed with probability `POWER`, on bare coordinates."""
     limit = float(scipy.stats.binom.isf(FALSE_ALARM, numbers, _CHANCE))
     low, high = 0.0, 1.0
     while high - low > 1e-4:
         middle = (low + high) / 2
         chance = float(2 * ndtr(WITHIN / middle) - 1)
-        low, high = (middle, high) if float(scipy.stats.binom.sf(limit, numbers, chance)) >= power else (low, middle)
+        low, high = (middle, high) if float(scipy.stats.binom.sf(limit, numbers, chance)) >= POWER else (low, middle)
     return low
 
 
 def numbers_to_notice(honest: int) -> int:
-    """How many bare coordinates notice with probability .95 that one share of ``honest`` is missing; a power of two."""
+    """How many bare ones notice with probability `POWER` that one share of ``honest`` is missing; a power of two."""
     part, numbers = math.sqrt(1 - 1 / honest), 2
     while smallest_noticed(numbers) < part:
         numbers *= 2

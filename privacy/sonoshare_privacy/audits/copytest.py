@@ -140,12 +140,12 @@ class CopyTest:
         """P(count >= critical) with ``copied`` patients copied."""
         return self.law(copied).at_least(self.critical)
 
-    def smallest_detectable(self, power: float = POWER) -> int | None:
-        """Smallest number of copied patients seen with probability ``power``; None where not even all are."""
+    def smallest_detectable(self) -> int | None:
+        """Smallest number of copied patients seen with probability `POWER`; None where not even all are."""
         critical = self.critical
 
         def seen(copied: int) -> bool:
-            return self.law(copied).at_least(critical) >= power
+            return self.law(copied).at_least(critical) >= POWER
 
         return _first(seen, self.patients)
 
