@@ -148,7 +148,7 @@ def smallest_noticed(numbers: int) -> float:
 
 
 def numbers_to_notice(honest: int) -> int:
-    """How many bare ones notice with probability `POWER` that one share of ``honest`` is missing; a power of two."""
+    """How many bare coordinates notice (`POWER`) that one share of ``honest`` is missing; a power of two."""
     part, numbers = math.sqrt(1 - 1 / honest), 2
     while smallest_noticed(numbers) < part:
         numbers *= 2
