@@ -226,3 +226,15 @@ def test_a_passphrase_file_is_private_and_long_enough(
 def test_no_two_archives_share_a_key(home: Path, tmp_path: Path) -> None:
     first, second = (put_away(home, tmp_path / name).read_bytes() for name in ("a.sono", "b.sono"))
     assert first[:200] != second[:200]
+
+
+def test_a_credential_of_systemd_is_taken_though_an_acl_shows_as_bits_of_the_group(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "passphrase"
+    path.write_text(PASSPHRASE)
+    path.chmod(0o440)
+    with pytest.raises(InputError, match="other users"):
+        read_passphrase(path)
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+    assert read_passphrase(path) == PASSPHRASE

@@ -69,10 +69,19 @@ def read_passphrase(path: Path) -> str:
     Raises:
         InputError: the file is open to other users, or the passphrase is short.
     """
-    if path.is_file() and path.stat().st_mode & 0o077:
+    if path.is_file() and path.stat().st_mode & 0o077 and not _given_by_systemd(path):
         raise InputError("other users may read the passphrase file", remedy=f"chmod 600 {path.name}")
     with path.open(encoding="utf-8") as file:
         return checked_passphrase(file.readline().rstrip("\r\n"))
+
+
+def _given_by_systemd(path: Path) -> bool:
+    """Whether it is a credential of this service: systemd may let its user read it by an ACL.
+
+    The bits of the group are then the ACL's mask (0440), and say nothing of the group; the folder is the service's.
+    """
+    given = os.environ.get("CREDENTIALS_DIRECTORY")
+    return given is not None and path.absolute().parent == Path(given)
 
 
 def checked_passphrase(passphrase: str) -> str:
