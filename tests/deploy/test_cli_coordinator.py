@@ -266,7 +266,7 @@ def test_a_study_is_of_admitted_hospitals_and_need_not_name_them_all(tmp_path: P
     consortium = Consortium("c", audit_policy(1.0, 0.6, 0.97, 0.001))
     folder = create_coordinator(home, consortium, ("localhost",))
     admit(home, "north", "south")
-    with pytest.raises(InputError, match="nobody is not admitted"):
+    with pytest.raises(InputError, match=r"nobody is not admitted .see who is: sonoshare coordinator status"):
         create(home, "s", "--cohort", "nobody=50")
     create(home, "wider")
     called = ["expel", "--home", str(home), "--id", "south", "--json"]

@@ -97,11 +97,14 @@ def test_errors_do_not_name_the_patient(tmp_path: Path) -> None:
     assert "Silva" not in str(refused.value)
 
 
-def test_missing_and_unlabelled_folders(tmp_path: Path) -> None:
+def test_missing_and_unlabelled_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(InputError, match="does not exist"):
         read_labels(tmp_path / "nowhere")
     with pytest.raises(InputError, match="holds none of"):
         read_labels(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=f"folder {tmp_path.name} holds none of"):  # "." has no name of its own
+        read_labels(Path())
 
 
 def test_a_release_is_understood_as_it_is(tmp_path: Path) -> None:

@@ -69,4 +69,4 @@ def require_members(home: CoordinatorPaths, hospitals: Iterable[str]) -> None:
         InputError: one is not admitted.
     """
     if strangers := sorted(set(hospitals) - set(read_members(home))):
-        raise InputError(f"{strangers[0]} is not admitted", remedy="run: sonoshare coordinator admit")
+        raise InputError(f"{strangers[0]} is not admitted", remedy="see who is: sonoshare coordinator status")

@@ -71,7 +71,7 @@ def read_labels(path: Path, classes: Sequence[str] | None = None, *, leave_out_a
         found = [name for name in readers if (path / name).is_file()]
         if not found:
             raise InputError(
-                f"folder {path.name} holds none of {', '.join(readers)}",
+                f"folder {path.absolute().name} holds none of {', '.join(readers)}",
                 remedy=f"add {LABELS_FILE} with the columns {','.join(REQUIRED)}",
             )
         path = path / found[0]
