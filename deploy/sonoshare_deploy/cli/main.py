@@ -109,8 +109,8 @@ def _roles_that_do(verb: str, ctx: click.Context) -> list[str]:
 def cli() -> None:
     """Hospitals pool what breast-ultrasound images can teach, under patient-level differential privacy.
 
-    To see all of it: demo. A hospital begins with 'hospital join', a coordinator with 'coordinator init', and whoever
-    uses what was released with 'login'.
+    To see all of it: sonoshare demo. A hospital begins with: sonoshare hospital join. A coordinator begins with:
+    sonoshare coordinator init. Whoever uses what was released begins with: sonoshare login.
     """
 
 
