@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 from tests.deploy.command import Run, sonoshare
+from tests.deploy.umasks import umask
 from tests.server.catalogue_fixture import OTHER, Site, site
 from tests.shared.consortium import NOW, RELEASE, Consortium
 
@@ -119,6 +120,24 @@ def test_a_root_trusted_on_first_use_is_told_at_every_fetch(served: Site, tmp_pa
     run = sonoshare("fetch", RELEASE, "--out", tmp_path / "out", "--json")
     assert (last(run)["trust"], last(run)["roster_pinned"]) == ("first-use", False)
     assert "first login" in run.stderr
+
+
+def test_a_file_of_tokens_is_closed_whatever_the_umask_and_closed_again_where_it_was_opened(
+    served: Site, caplog: pytest.LogCaptureFixture
+) -> None:
+    with umask(0):
+        path = Path(last(login(served, "--token", "sonoshare_planted"))["config"])
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+    for mode in (0o644, 0o620, 0o604):
+        path.chmod(mode)
+        assert read_known().at(served.url).token(RELEASE) == "sonoshare_planted"
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        assert "get new tokens" in caplog.text
+        assert "planted" not in caplog.text
+        caplog.clear()
+    read_known()
+    assert not caplog.text
 
 
 def test_settings_are_their_owners_alone_and_logout_forgets_tokens_and_keeps_the_pin(served: Site) -> None:

@@ -17,9 +17,11 @@ from typing import Final
 
 from sonoshare_client.node.policy import Policy, TrainingRules
 from sonoshare_client.node.pooled_policy import check_noise
+from sonoshare_shared.bounded import read_bounded
 from sonoshare_shared.errors import InputError, IntegrityError, PolicyError
 from sonoshare_shared.protocol.documents import StudyPlan
 from sonoshare_shared.protocol.documents.charge import Event, PureDP
+from sonoshare_shared.protocol.envelope import MAX_ENVELOPE_BYTES
 
 STAND_ALONE: Final = "stand-alone-audits"
 """What audits outside of any study are charged to; no study may be called so."""
@@ -33,7 +35,7 @@ def read_plan(path: Path) -> StudyPlan:
         InputError: no such file, or not a plan.
     """
     try:
-        data = path.read_bytes()
+        data = read_bounded(path, MAX_ENVELOPE_BYTES)
     except OSError as error:
         raise InputError(f"{path.name} cannot be read", remedy="check the path") from error
     try:

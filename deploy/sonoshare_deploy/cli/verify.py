@@ -10,6 +10,7 @@ import click
 from rich.console import Console
 
 from sonoshare_deploy.cli.output import emit, insist, json_option
+from sonoshare_shared.bounded import read_bounded
 from sonoshare_shared.errors import InputError, IntegrityError, NewerVersionError, VerificationError
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 Human = Callable[[Console], None]
 
+MAX_DOCUMENT_BYTES = 256 << 20
 STALE_LOG = timedelta(days=7)
 """A log older than this may hide a revocation: said, but no reason to refuse, since verification works offline."""
 
@@ -198,7 +200,7 @@ def check_evidence(path: Path, roster: "Envelope", *, root: "PublicKey | None") 
     from sonoshare_shared.protocol.release.verify import open_roster  # noqa: PLC0415
 
     named = open_roster(roster, root)
-    against, words = verify_evidence(path.read_bytes(), named)
+    against, words = verify_evidence(read_bounded(path, MAX_DOCUMENT_BYTES), named)
     result: dict[str, object] = {"verified": True, "cause": None, "against": against, "what": words}
 
     def human(console: Console) -> None:
@@ -212,8 +214,8 @@ def _is_evidence(path: Path) -> bool:
     from sonoshare_shared.protocol.misconduct import SCHEMA_PREFIX  # noqa: PLC0415
 
     try:
-        said = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError):
+        said = json.loads(read_bounded(path, MAX_DOCUMENT_BYTES))
+    except (OSError, InputError, ValueError, RecursionError):
         return False
     return isinstance(said, dict) and str(said.get("schema")).startswith(SCHEMA_PREFIX)
 
@@ -222,7 +224,9 @@ def _read_export(path: Path) -> "LedgerExport":
     from sonoshare_shared.protocol.documents.charge import LedgerExport  # noqa: PLC0415
 
     try:
-        return LedgerExport.from_bytes(path.read_bytes())
+        return LedgerExport.from_bytes(read_bounded(path, MAX_DOCUMENT_BYTES))
+    except InputError as error:
+        raise VerificationError("ledger", error.message, remedy=error.remedy) from error
     except OSError as error:
         raise VerificationError("ledger", f"cannot read {path.name}") from error
     except IntegrityError as error:
@@ -243,7 +247,9 @@ def read_log(path: Path) -> "LogView | Envelope":
     from sonoshare_shared.protocol.release.evidence import LogView  # noqa: PLC0415
 
     try:
-        data = path.read_bytes()
+        data = read_bounded(path, MAX_DOCUMENT_BYTES)
+    except InputError as error:
+        raise VerificationError("log-proof", error.message, remedy=error.remedy) from error
     except OSError as error:
         raise VerificationError("log-proof", f"cannot read {path.name}") from error
     try:

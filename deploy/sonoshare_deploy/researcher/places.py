@@ -2,12 +2,15 @@
 
     ~/.config/sonoshare/researcher.json      SONOSHARE_CONFIG names another folder; other systems have their own
 
-The file is its owner's alone (0600), since tokens are in it; a token is sent only to the catalogue that it was kept
-for. Not promised: that two commands at the same moment both keep what they learn; the later one does.
+The file is its owner's alone (0600), since tokens are in it, and is made so again where others may read it; a token is
+sent only to the catalogue that it was kept for. Not promised: that two commands at the same moment both keep what they
+learn; the later one does.
 """
 
+import logging
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, Literal
@@ -20,6 +23,8 @@ from sonoshare_shared.state import read_state, state_bytes
 CONFIG_VARIABLE: Final = "SONOSHARE_CONFIG"
 FILE: Final = "researcher.json"
 EVERY_RELEASE: Final = "*"
+_OTHERS: Final = 0o077
+_LOG: Final = logging.getLogger(__name__)
 
 PinnedBy = Literal["by-hand", "first-use"]
 
@@ -110,9 +115,21 @@ def read_known() -> Known:
     """
     path = config_folder() / FILE
     try:
+        _close(path)
         return read_state(path, Known, remedy=f"remove {path}, and log in again")
     except (FileNotFoundError, NotADirectoryError):
         return Known()
+
+
+def _close(path: Path) -> None:
+    """Take a file of tokens from others, and say so: they may have read it."""
+    mode = path.stat().st_mode
+    if os.name == "posix" and mode & _OTHERS:
+        with suppress(PermissionError):  # another's file; reading it is refused or not, as its owner wants
+            path.chmod(mode & ~_OTHERS & 0o777)
+            _LOG.warning(
+                "%s was open to others of this machine and is closed now: if they are not trusted, get new tokens", path
+            )
 
 
 def write_known(known: Known) -> None:

@@ -7,7 +7,7 @@
 
 import smtplib
 import ssl
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from email.message import EmailMessage
 from typing import Final, Protocol
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -46,7 +46,7 @@ class Smtp:
     port: int
     sender: str
     user: str | None = None
-    password: str = ""
+    password: str = field(default="", repr=False)
     tls_first: bool = False
 
     @classmethod

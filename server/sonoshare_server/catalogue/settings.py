@@ -1,7 +1,7 @@
 """What a catalogue needs to know; everything that touches the world is passed in."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final
@@ -66,7 +66,7 @@ class CatalogueSettings:
     roster: Callable[[], Envelope]
     clock: Callable[[], datetime]
     log: PublicLog | None = None
-    database_url: str | None = None
+    database_url: str | None = field(default=None, repr=False)
     blobs_url: str | None = None
     mailer: Mailer | None = None
     address: str | None = None

@@ -14,10 +14,12 @@ from sonoshare_server.federation.holding import frames_ahead
 from sonoshare_server.federation.introduction import verified_answer
 from sonoshare_server.home import CoordinatorHome, Study
 from sonoshare_server.paths import CoordinatorPaths
+from sonoshare_shared.bounded import read_bounded
 from sonoshare_shared.errors import InputError, IntegrityError
 from sonoshare_shared.protocol.bundle import read_bundle
 from sonoshare_shared.protocol.canonical import sha256_hex
 from sonoshare_shared.protocol.documents.exchange import (
+    MAX_FRAME_BYTES,
     TRAIN_REPLY_PAYLOAD_TYPE,
     VOTES_PAYLOAD_TYPE,
     Answer,
@@ -82,7 +84,7 @@ def take_reply(home: CoordinatorHome, path: Path) -> Taken:
         FederationError: another command changes the folder for long.
     """
     try:
-        data = path.read_bytes()
+        data = read_bounded(path, 2 * MAX_FRAME_BYTES)
     except OSError as error:
         raise InputError(f"{path.name} cannot be read: {error.strerror}", remedy="check the path") from error
     header, frame = read_bundle(data, path.name)

@@ -16,7 +16,8 @@ from typing import Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from sonoshare_shared.errors import IntegrityError, VerificationError
+from sonoshare_shared.bounded import read_bounded
+from sonoshare_shared.errors import InputError, IntegrityError, VerificationError
 from sonoshare_shared.protocol.keys import PublicKey, SigningKey
 
 MAX_ENVELOPE_BYTES = 64 << 20
@@ -135,7 +136,9 @@ class Envelope(BaseModel):
             VerificationError: cause ``envelope``, the file is missing or no envelope.
         """
         try:
-            return cls.from_bytes(path.read_bytes())
+            return cls.from_bytes(read_bounded(path, MAX_ENVELOPE_BYTES))
+        except InputError as error:
+            raise VerificationError("envelope", error.message, remedy=error.remedy) from error
         except OSError as error:
             words = f"cannot read {path.name}: {error.strerror or type(error).__name__}"
             raise VerificationError("envelope", words, remedy="check the path") from error

@@ -12,6 +12,7 @@ import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from sonoshare_shared.bounded import bytes_of
 from sonoshare_shared.errors import VerificationError
 from sonoshare_shared.protocol.release.litter import is_litter_file, is_litter_folder, litter_error
 
@@ -94,9 +95,11 @@ def read_regular(folder: Path, path: str, limit: int) -> bytes:
         VerificationError: cause ``path``, ``file-missing`` or ``file-size``.
     """
     descriptor = open_regular(folder, path)
-    with os.fdopen(descriptor, "rb") as file:
-        data = file.read(limit + 1)
-    if len(data) > limit:
+    try:
+        data = bytes_of(descriptor, limit)
+    finally:
+        os.close(descriptor)
+    if data is None:
         raise VerificationError("file-size", f"{path} is larger than {limit} bytes")
     return data
 

@@ -17,9 +17,10 @@ from sonoshare_shared.protocol.canonical import sha256_file
 from sonoshare_shared.protocol.documents.base import HexDigest, Identifier
 from sonoshare_shared.protocol.documents.release import ReleaseManifest
 from sonoshare_shared.protocol.release import layout
-from sonoshare_shared.protocol.release.paths import files_and_litter, open_regular
+from sonoshare_shared.protocol.release.paths import files_and_litter, open_regular, read_regular
 
 _BLOCK_BYTES: Final = 256 << 10
+_MOST_MANIFEST_BYTES: Final = 256 << 20
 _IDENTIFIER: Final = TypeAdapter(Identifier)
 
 
@@ -108,7 +109,7 @@ class FolderSource:
         folder = self._root / require_release_id(release)
         if not (folder / layout.MANIFEST).is_file():
             raise InputError(f"no release {release} in {self._root.name}", remedy="check the folder")
-        manifest = ReleaseManifest.from_bytes((folder / layout.MANIFEST).read_bytes())
+        manifest = ReleaseManifest.from_bytes(read_regular(folder, layout.MANIFEST, _MOST_MANIFEST_BYTES))
         known = {entry.path: entry.sha256 for entry in manifest.files}
         found, litter = files_and_litter(folder)
         files = [

@@ -69,7 +69,7 @@ from sonoshare_shared.protocol.canonical import require_canonical
 from sonoshare_shared.protocol.documents.plan import StudyPlan
 from sonoshare_shared.protocol.documents.release import LogHead, ReleaseManifest
 from sonoshare_shared.protocol.documents.roster import ROSTER_PAYLOAD_TYPE, Roster
-from sonoshare_shared.protocol.envelope import Envelope
+from sonoshare_shared.protocol.envelope import MAX_ENVELOPE_BYTES, Envelope
 from sonoshare_shared.protocol.keys import PublicKey
 from sonoshare_shared.protocol.release import layout
 from sonoshare_shared.protocol.release.candidate import (
@@ -190,7 +190,7 @@ def verify_release(
         path = layout.signature_path(hospital.id)
         if path not in found:
             raise VerificationError("quorum", f"{hospital.id} has not signed the manifest")
-        data = read_regular(folder, path, MAX_DOCUMENT_BYTES)
+        data = read_regular(folder, path, MAX_ENVELOPE_BYTES)
         signed[hospital.id] = require_manifest_signature(data, manifest_bytes, hospital, trusted)
     head, known_until = _require_log(
         folder, (manifest.release, digest), governing, trusted, log, revoked_too=revoked_too
@@ -242,7 +242,7 @@ def _require_files(folder: Path, found: Mapping[str, int], manifest: ReleaseMani
 
 def _governing_roster(folder: Path, manifest: ReleaseManifest, trusted: Roster) -> Roster:
     """The roster inside the release: whoever belonged to the consortium when it was made must have signed."""
-    envelope = Envelope.from_bytes(read_regular(folder, layout.ROSTER, MAX_DOCUMENT_BYTES))
+    envelope = Envelope.from_bytes(read_regular(folder, layout.ROSTER, MAX_ENVELOPE_BYTES))
     governing = _known_roster(envelope, trusted)
     if governing.consortium != trusted.consortium:
         raise VerificationError("roster", "the release is of another consortium")
@@ -290,7 +290,7 @@ def _require_said(folder: Path, manifest: ReleaseManifest, governing: Roster) ->
     """
     plan, candidate, released = _require_candidate_and_plan(folder, manifest, governing)
     attested = [entry.path for entry in manifest.files if entry.path.startswith(f"{layout.ATTESTATIONS}/")]
-    envelopes = {path: read_regular(folder, path, MAX_DOCUMENT_BYTES) for path in attested}
+    envelopes = {path: read_regular(folder, path, MAX_ENVELOPE_BYTES) for path in attested}
     said = tuple(statement_of(path, data, manifest, governing) for path, data in envelopes.items())
     require_passes(said, manifest, plan, governing)
     require_promise(manifest, said, governing)
@@ -340,7 +340,7 @@ def _votes_in(folder: Path, manifest: ReleaseManifest) -> VotesEvidence:
     if unexpected := sorted(hospital for hospital in hospitals if layout.votes_path(hospital) not in listed):
         raise VerificationError("calibration", f"votes under an unexpected name: {unexpected[0][:80]}")
     votes = {
-        hospital: Envelope.from_bytes(read_regular(folder, layout.votes_path(hospital), MAX_DOCUMENT_BYTES))
+        hospital: Envelope.from_bytes(read_regular(folder, layout.votes_path(hospital), MAX_ENVELOPE_BYTES))
         for hospital in hospitals
     }
     return VotesEvidence(read_regular(folder, layout.BALLOT, MAX_DOCUMENT_BYTES), votes)

@@ -8,8 +8,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+from sonoshare_shared.bounded import read_bounded
 from sonoshare_shared.errors import InputError
 from sonoshare_shared.protocol.documents import Task
+
+_MOST_BYTES: Final = 1 << 20
+"""A task is a page of words."""
 
 FOLDER: Final = Path(__file__).parent
 ENDING: Final = ".json"
@@ -50,7 +54,7 @@ def read_task(name_or_path: str | Path) -> Task:
             )
         path = FOLDER / f"{path.name}{ENDING}"
     try:
-        data = path.read_bytes()
+        data = read_bounded(path, _MOST_BYTES)
     except OSError as error:
         raise InputError(f"cannot read task file {path.name}: {error.strerror}", remedy="check the path") from error
     return Task.from_bytes(data)
