@@ -82,6 +82,20 @@ def test_a_command_in_a_text_can_be_pasted_where_the_reader_is(
     assert typed(text) == pasted
 
 
+def test_quotes_around_a_command_do_not_nest(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["sonoshare", "hospital", "status", "--home", "Kö ord"])
+    told = typed("(run 'sonoshare hospital twins' first)")
+    assert told == "(run \"sonoshare hospital twins --home 'Kö ord'\" first)"
+    monkeypatch.setattr(sys, "argv", ["sonoshare", "hospital", "status", "--home", "N"])
+    assert typed("(run 'sonoshare hospital twins' first)") == "(run 'sonoshare hospital twins --home N' first)"
+
+
+def test_a_cohort_and_a_study_are_asked_for_by_what_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["sonoshare", "coordinator", "status", "--home", "C"])
+    assert "--cohort ID=PATIENTS" in typed("run: sonoshare coordinator study create")
+    assert "--study STUDY" in typed("run: sonoshare coordinator release create")
+
+
 def test_the_program_is_named_as_it_was_started_and_blanks_are_quoted(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

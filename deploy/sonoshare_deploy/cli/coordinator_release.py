@@ -32,7 +32,9 @@ def _drawing_options(function: Callable[..., None]) -> Callable[..., None]:
     """Options of the two verbs that draw."""
     options = (
         home_option,
-        click.option("--study", "study_name", type=IDENTIFIER_NAME, required=True, help="A trained study."),
+        click.option(
+            "--study", "study_name", metavar="STUDY", type=IDENTIFIER_NAME, required=True, help="A trained study."
+        ),
         click.option("--name", type=IDENTIFIER_NAME, required=True, help="Identifier of the release."),
         click.option(
             "--workers",
@@ -165,7 +167,13 @@ def _require_drawers(workers: int, *, shared: bool) -> None:
 
 @command.command(short_help="Draw along with a coordinator elsewhere.")
 @click.option("--name", type=IDENTIFIER_NAME, required=True, help="Identifier of the release.")
-@click.option("--coordinator-key", "key", required=True, help="The coordinator's public key, as it was told to you.")
+@click.option(
+    "--coordinator-key",
+    "key",
+    metavar="KEY",
+    required=True,
+    help="The coordinator's public key, as it was told to you.",
+)
 @click.option(
     "--bases",
     type=click.Path(exists=True, file_okay=False, path_type=Path),

@@ -33,7 +33,14 @@ def command() -> None:
 @click.option("--name", type=IDENTIFIER_NAME, required=True, help="Identifier of the study.")
 @click.option("--task", default="diagnosis", show_default=True, help="Name of a shipped task, or a task file (JSON).")
 @click.option("--scanner", "scanners", multiple=True, help="Device name as the hospitals store it; repeatable.")
-@click.option("--cohort", "cohorts", multiple=True, required=True, help="hospital=nominal patients; repeatable.")
+@click.option(
+    "--cohort",
+    "cohorts",
+    metavar="ID=PATIENTS",
+    multiple=True,
+    required=True,
+    help="A hospital and its nominal number of patients; repeatable.",
+)
 @click.option(
     "--epsilon",
     type=FiniteRange(0, min_open=True),

@@ -7,7 +7,8 @@ Layers below write ``sonoshare VERB``: they know neither how the program was sta
 the command line that runs, so this adds them when a text is printed: the program, the role's folder, and in capitals
 what the command needs and only the reader knows. A command of another role is for another machine, and stays as it is.
 
-Promise: no other character of a text is changed.
+Promise: no other character of a text is changed, but single quotes around a command that now holds some itself: those
+become double ones.
 """
 
 import re
@@ -56,7 +57,7 @@ class Named:
             of_role = self.verbs[0] in ROLES and _HOME in parameter.opts  # a group that is a command asks for it itself
             if not parameter.required and not of_role:
                 continue
-            name = (parameter.name or "").removesuffix("_path").upper()
+            name = _placeholder(parameter)
             if isinstance(parameter, click.Option):
                 if not given.intersection(parameter.opts):
                     lacking += [parameter.opts[0], name]
@@ -77,6 +78,12 @@ class Named:
                     found.append(word)
                 value = False
         return tuple(found)
+
+
+def _placeholder(parameter: click.Parameter) -> str:
+    """What stands in the place of a value: as the command's help has it, where that is in capitals."""
+    shown = getattr(parameter, "metavar", None)
+    return str(shown) if shown and shown.isupper() else (parameter.name or "").removesuffix("_path").upper()
 
 
 def named_commands(text: str) -> list[Named]:
@@ -137,8 +144,16 @@ def typed(text: str, arguments: Sequence[str] | None = None) -> str:
             missing[:0] = [_HOME, shlex.quote(home)] if (home := _home(asked)) is not None else [_HOME, "DIR"]
         added = "".join(f" {word}" for word in missing)
         middle = text[named.start + len(NAME) : named.verbs_end]
-        text = text[: named.start] + program() + middle + added + text[named.verbs_end :]
+        command = program() + middle + added + text[named.verbs_end : named.end]
+        text = _set_in(text[: named.start], command, text[named.end :])
     return text
+
+
+def _set_in(before: str, command: str, after: str) -> str:
+    """A command between what stands before and behind it; quotes of one kind do not nest."""
+    if before.endswith("'") and after.startswith("'") and "'" in command:
+        return f'{before[:-1]}"{command}"{after[1:]}'
+    return before + command + after
 
 
 def _home(arguments: Sequence[str]) -> str | None:
