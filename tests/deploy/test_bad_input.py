@@ -87,10 +87,16 @@ def damaged(path: Path, value: float) -> Path:
     return path
 
 
+def node_folder(folder: Path) -> Path:
+    """What is taken for a hospital's folder."""
+    (folder / "home.toml").touch()
+    return folder
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 @pytest.mark.parametrize("verb", [("info", "--file"), ("import",)])
 def test_bases_that_hold_no_numbers(verb: tuple[str, ...], value: float, tmp_path: Path) -> None:
-    home = () if verb[0] == "info" else ("--home", tmp_path)
+    home = () if verb[0] == "info" else ("--home", node_folder(tmp_path))
     line = refused("base", *verb, damaged(tmp_path / "own.safetensors", value), "--profile", "tiny", *home)
     assert "'conv_out.weight' holds NaN or infinity" in line
     assert not list(tmp_path.glob("bases/*"))
@@ -98,7 +104,7 @@ def test_bases_that_hold_no_numbers(verb: tuple[str, ...], value: float, tmp_pat
 
 @pytest.mark.parametrize("verb", [("info", "--file"), ("import",)])
 def test_a_base_of_another_architecture(verb: tuple[str, ...], tmp_path: Path) -> None:
-    home = () if verb[0] == "info" else ("--home", tmp_path)
+    home = () if verb[0] == "info" else ("--home", node_folder(tmp_path))
     assert "another architecture" in refused("base", *verb, base_path("small"), "--profile", "tiny", *home)
     # The same file without a header says nothing of its architecture: the tensors give it away.
     write_tensors(tmp_path / "nameless.safetensors", read_tensors(base_path("small")))

@@ -107,8 +107,8 @@ def create_release(
     figures = () if utility is None else read_measurements(utility)
     folder = CoordinatorHome(home)
     this = folder.study(study_name)
+    want(this, "run")  # refuses a study that was cancelled or retired
     this.require_trained()
-    want(this, "run")
     where, words = told_device(device)
     register_nodes(folder, control_of(folder))
     console = progress_console()
