@@ -66,7 +66,7 @@ _LOOKS_PER_PEOPLE: Final = 3
 
 _RANKED_PER_LOOK: Final = 10
 _POSED_AT_ONCE: Final = 32
-_WINDOWS_AT_ONCE: Final = 8192
+_WINDOWS_AT_ONCE: Final = 512
 
 
 @dataclass(frozen=True)
