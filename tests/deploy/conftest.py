@@ -58,6 +58,14 @@ def trained_world(tmp_path_factory: pytest.TempPathFactory, pristine: World) -> 
 
 
 @pytest.fixture(scope="module")
+def begun(pristine: World, tmp_path_factory: pytest.TempPathFactory) -> World:
+    """Two hospitals after the first of two rounds; tests work on copies."""
+    world = copied(pristine, tmp_path_factory.mktemp("begun") / "world")
+    rounds.run_round(world.coordinator(), 1)
+    return world
+
+
+@pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A coordinator's folder with ``study``, whose last round is done; its release has `SHARDS` shards."""
     home = tmp_path_factory.mktemp("consortium") / "coordinator"

@@ -2,7 +2,6 @@
 
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -16,8 +15,7 @@ import sqlalchemy as sa
 import torch
 from click.testing import CliRunner
 from tests.deploy.conftest import SHARDS
-from tests.deploy.drawings import draw, files
-from tests.deploy.test_release_draw import KILLED
+from tests.deploy.drawings import KILLED, copy_of, draw, drawn_alone, files
 from tests.server.postgres import fresh_schema, postgres
 from tests.small_ballot import small_ballot
 
@@ -48,17 +46,13 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON drawing_leases TO {user};
 
 @pytest.fixture
 def home(trained: Path, tmp_path: Path) -> Path:
-    shutil.copytree(trained, tmp_path / "coordinator")
-    return tmp_path / "coordinator"
+    return copy_of(trained, tmp_path)
 
 
 @pytest.fixture(scope="module")
 def alone(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     """What one worker draws."""
-    home = tmp_path_factory.mktemp("alone") / "coordinator"
-    shutil.copytree(trained, home)
-    draw(home)
-    return files(home)
+    return drawn_alone(trained, tmp_path_factory.mktemp("alone"))
 
 
 @pytest.fixture

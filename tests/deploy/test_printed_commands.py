@@ -72,6 +72,8 @@ RENEW = "run: sonoshare coordinator renew --host fed"
         ("sonoshare hospital enrol --home N --roster R", "hospital join x --home N",
          "sonoshare hospital enrol --home N --roster R"),
         ("/opt/bin/sonoshare hospital check", "hospital join --home N", "/opt/bin/sonoshare hospital check"),
+        ("sonoshare coordinator release work --name r1 --coordinator-key KEY", "coordinator release draw --home C",
+         "sonoshare coordinator release work --name r1 --coordinator-key KEY"),
         ("sonoshare is made for hospitals", "hospital check --home N", "sonoshare is made for hospitals"),
     ],
 )  # fmt: skip

@@ -14,7 +14,7 @@ import psutil
 import pytest
 import torch
 from tests.deploy.conftest import SHARDS
-from tests.deploy.drawings import arguments, draw, files
+from tests.deploy.drawings import KILLED, arguments, copy_of, draw, drawn_alone, files
 from tests.server.memory import MemoryLeases
 
 from sonoshare_server.home import CoordinatorHome
@@ -27,35 +27,16 @@ from sonoshare_shared.errors import InputError
 from sonoshare_shared.protocol.documents import StudyPlan
 from sonoshare_shared.science.model.network import ConditionedUNet
 
-# Kills itself, with no chance to tidy up, as it begins its second shard.
-KILLED = """
-import os, signal
-from sonoshare_server.release import drawing
-drawn, draw = [], drawing.draw_shard
-def draw_shard(*arguments):
-    if drawn:
-        os.kill(os.getpid(), signal.SIGKILL)
-    drawn.append(1)
-    return draw(*arguments)
-drawing.draw_shard = draw_shard
-from sonoshare_deploy.cli.main import main
-main()
-"""
-
 
 @pytest.fixture
 def home(trained: Path, tmp_path: Path) -> Path:
-    shutil.copytree(trained, tmp_path / "coordinator")
-    return tmp_path / "coordinator"
+    return copy_of(trained, tmp_path)
 
 
 @pytest.fixture(scope="module")
 def alone(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     """What one worker draws."""
-    home = tmp_path_factory.mktemp("alone") / "coordinator"
-    shutil.copytree(trained, home)
-    draw(home)
-    return files(home)
+    return drawn_alone(trained, tmp_path_factory.mktemp("alone"))
 
 
 def draw_all_but_the_candidate(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

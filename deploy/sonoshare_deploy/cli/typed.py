@@ -26,6 +26,8 @@ ROLES: Final = frozenset({"hospital", "coordinator"})
 _NAMED: Final = re.compile(rf"(?<![\w/.@-]){NAME} (?=[a-z])")
 _WORD: Final = re.compile(r" ('[^']*'|[^\s'\"`;,()]+)")
 _HOME: Final = "--home"
+_ELSEWHERE: Final = frozenset({("coordinator", "release", "work")})
+"""Commands that are always typed on another machine, where the program is started otherwise."""
 
 
 @dataclass(frozen=True)
@@ -135,7 +137,7 @@ def typed(text: str, arguments: Sequence[str] | None = None) -> str:
     asked = sys.argv[1:] if arguments is None else arguments
     here = next((word for word in asked if word in ROLES), None)
     for named in reversed(named_commands(text)):
-        if named.verbs[0] in ROLES and named.verbs[0] != here:
+        if named.verbs in _ELSEWHERE or (named.verbs[0] in ROLES and named.verbs[0] != here):
             continue
         missing = list(named.missing)
         if _HOME in missing:

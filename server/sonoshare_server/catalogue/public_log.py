@@ -11,6 +11,7 @@ Not promised: small memory. A process keeps the entries and some 250 bytes more 
 
 import os
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -90,18 +91,20 @@ class _Told:
         self.entries.extend(lines)
 
 
-class _KeptLog:
+class _KeptLog(ABC):
     """What both logs do; each says how it catches up, and what its head is."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._told = _Told()
 
+    @abstractmethod
     def _catch_up(self) -> None:
-        raise NotImplementedError
+        """Take in what was appended, or put in the file's place."""
 
+    @abstractmethod
     def _head(self) -> Envelope:
-        raise NotImplementedError
+        """The head of what is kept."""
 
     @contextmanager
     def _now(self) -> Iterator[_Told]:
